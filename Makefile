@@ -1,0 +1,102 @@
+# `make` alone lists the targets. Only Python 3.11 is needed; the rest is put into .venv.
+
+TABLE ?=
+VERSION ?=
+RUNNER ?= direct
+DIRECTION ?= up
+STAGE ?= local
+DRY ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -m "not chaos"
+
+on = $(filter-out 0 no false,$(1))
+DYNAMODT_RUN = $(BIN)/dynamodt $(DIRECTION) --stage $(STAGE) $(if $(TABLE),--table $(TABLE)) \
+	$(if $(VERSION),--to $(VERSION)) --runner $(RUNNER) $(if $(call on,$(DRY)),--dry-run) $(ARGS)
+DYNAMODT_PREPARE = $(BIN)/dynamodt prepare --stage $(STAGE) --table $(TABLE) --tNumber $(VERSION) \
+	$(if $(call on,$(DRY)),--dry-run) $(ARGS)
+# Shows the command on stderr, as one would type it without make; stdout belongs to the command (ARGS=--json).
+show_and_run = @echo '$$ $(strip $(1))' >&2; $(1)
+
+export DYNAMODT_MAKE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run prepare test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local lint format lock clean
+
+##@ Use
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 } \
+		/^## / { printf "  %-20s %s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
+	@echo
+
+install: $(INSTALLED) ## .venv with the locked dependencies (the other targets do it when it is missing)
+
+run: $(INSTALLED) ## bring a table to a version: make run TABLE=users VERSION=2 RUNNER=direct
+## TABLE (default: all that have a folder), VERSION (the latest), RUNNER (direct),
+## DIRECTION (up, or down), STAGE (local), DRY=1 (writes nothing), ARGS (further options)
+	@case '$(DIRECTION)' in up|down) ;; *) echo 'DIRECTION is up or down' >&2; exit 2 ;; esac
+	$(call show_and_run,$(DYNAMODT_RUN))
+
+prepare: $(INSTALLED) ## gather a version's data from outside: make prepare TABLE=users VERSION=3
+	@test -n "$(TABLE)" && test -n "$(VERSION)" || { echo 'usage: make prepare TABLE=users VERSION=3' >&2; exit 2; }
+	$(call show_and_run,$(DYNAMODT_PREPARE))
+
+##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
+test: $(INSTALLED) dynamodb-local ## all of them, with coverage; then what was skipped, and why
+	PYTHONHASHSEED=0 $(PYTEST) -rs -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
+
+test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
+	$(PYTEST) tests/unit transforms $(ARGS)
+
+test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs nothing)
+	$(PYTEST) tests/pipeline $(ARGS)
+
+test-service: $(INSTALLED) dynamodb-local ## on ministack (is installed) and DynamoDB Local (Java 17; Maven, once)
+	$(PYTEST) -rs tests/service $(ARGS)
+
+test-chaos: $(INSTALLED) dynamodb-local ## the protocol and the kill matrix in full, 20 minutes (as test-service)
+	DYNAMODT_KILLS=$(or $(KILLS),48) $(BIN)/python -m pytest -rs tests/pipeline/test_protocol.py tests/service/test_kills.py $(ARGS)
+
+test-e2e: $(INSTALLED) ## the commands as typed, on the embedded local stage (ministack; loopback only)
+	$(PYTEST) -rs tests/e2e $(ARGS)
+
+dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Maven; only said when missing)
+	@tests/service/dynamodb-local/fetch
+
+##@ Maintain
+lint: $(INSTALLED) ## ruff, mypy --strict on the package, the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## requirements.lock anew from setup.py, every version the newest that fits
+	@$(MAKE) --no-print-directory $(INSTALLED)
+	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
+		--upgrade --extra dev --extra local --generate-hashes --allow-unsafe --strip-extras --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock setup.py
+
+clean: ## stop the local stage and delete .venv, caches and builds (the local stage keeps its data)
+	@if test -x $(BIN)/dynamodt; then $(BIN)/dynamodt local stop >/dev/null 2>&1 || true; fi
+	rm -rf $(VENV) .cache build dist pipelines/*.egg-info tests/service/dynamodb-local/libs
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find pipelines tests transforms glue_jobs infra -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(INSTALLED): requirements.lock setup.py
+	@python=$$(command -v python3.11 || command -v python3 || command -v python); \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+		|| { echo 'Python 3.11 is needed: install it, so that python3.11 is on the PATH' >&2; exit 1; }; \
+	echo 'Installing the locked dependencies into $(VENV) (once; a minute or two) ...' >&2; \
+	"$$python" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,150 @@
+"""One batch of conditional writes: a verdict for each. The one place that reads a write's error codes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
+
+from dynamodt.aws.failures import service_error
+from dynamodt.aws.wire import InDoubt, Refusal, Throttled, is_doubt, is_throttle
+from dynamodt.core.statements import Call, Statement
+from dynamodt.model import Image
+
+MAX_STATEMENTS = 25
+MAX_KEYS = 100
+MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
+
+Outcome = Literal["done", "conflict", "throttled", "doubt", "rejected"]
+
+_CONFLICTS = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItem"})
+_REJECTIONS = frozenset(
+    {
+        "ValidationError",
+        "ValidationException",
+        "ItemCollectionSizeLimitExceeded",
+        "ItemCollectionSizeLimitExceededException",
+    }
+)
+# One statement's fault, told of them all: smaller batches find it. DynamoDB Local has then carried some of them out.
+_WHOLE = frozenset({"ValidationException", "SerializationException", "RequestEntityTooLarge", "HTTP413"})
+
+
+class Verdict(NamedTuple):
+    """What became of one write. `image` is the current item, where a refusal has handed it back."""
+
+    outcome: Outcome
+    image: Image | None = None
+    message: str = ""
+
+
+class Answer(NamedTuple):
+    """The verdicts of one request, in order, and the write units that the service says it took (None: not said)."""
+
+    verdicts: list[Verdict]
+    wcu: float | None
+
+
+class Caller(Protocol):
+    """What `aws.wire.Wire` offers, and a test's fake must."""
+
+    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]: ...
+
+
+class Writes:
+    """Sends writes to one table. Raises ServiceError for what no retry can mend (no permission, no table)."""
+
+    def __init__(self, wire: Caller, table: str) -> None:
+        self._wire = wire
+        self._where = f"table {table}"
+
+    def batch(self, statements: Sequence[Statement]) -> Answer:
+        """Up to 25 statements in one request; in several when they are too large for one."""
+        payload = _payload(statements)
+        if len(payload) > MAX_REQUEST_BYTES and len(statements) > 1:
+            return self._halves(statements)
+        try:
+            answer = self._wire.call("BatchExecuteStatement", payload)
+        except Refusal as refusal:
+            if refusal.code in _WHOLE and len(statements) > 1:
+                return Answer([Verdict("doubt", None, str(refusal))] * len(statements), None)
+            return Answer([self._refused("BatchExecuteStatement", refusal)] * len(statements), None)
+        except (Throttled, InDoubt) as error:
+            return Answer([_unanswered(error)] * len(statements), 0.0)
+        return Answer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
+
+    def single(self, call: Call) -> Answer:
+        """One UpdateItem, PutItem, DeleteItem or TransactWriteItems. A transaction's token makes it safe to resend."""
+        if call.operation == "TransactWriteItems":
+            call.body.setdefault("ClientRequestToken", uuid.uuid4().hex)
+        try:
+            answer = self._wire.call(call.operation, call.body)
+        except Refusal as refusal:
+            return Answer([self._refused(call.operation, refusal)], None)
+        except (Throttled, InDoubt) as error:
+            return Answer([_unanswered(error)], 0.0)
+        return Answer([Verdict("done")], _units(answer.get("ConsumedCapacity")))
+
+    def _halves(self, statements: Sequence[Statement]) -> Answer:
+        middle = len(statements) // 2
+        first, second = self.batch(statements[:middle]), self.batch(statements[middle:])
+        wcu = None if first.wcu is None or second.wcu is None else first.wcu + second.wcu
+        return Answer(first.verdicts + second.verdicts, wcu)
+
+    def _statement(self, response: dict[str, Any]) -> Verdict:
+        error = response.get("Error")
+        if error is None:
+            return Verdict("done")
+        return self._verdict("BatchExecuteStatement", error["Code"], error.get("Message", ""), error.get("Item"))
+
+    def _refused(self, operation: str, refusal: Refusal) -> Verdict:
+        if refusal.code == "TransactionCanceledException":
+            return self._cancelled(refusal)
+        return self._verdict(operation, refusal.code, refusal.message, refusal.answer.get("Item"))
+
+    def _cancelled(self, refusal: Refusal) -> Verdict:
+        reasons = [r for r in refusal.answer.get("CancellationReasons", ()) if r.get("Code", "None") != "None"]
+        said = [(reason["Code"], reason.get("Message") or refusal.message) for reason in reasons]
+        verdicts = [self._verdict("TransactWriteItems", code, message, None) for code, message in said]
+        for outcome in ("rejected", "throttled", "doubt"):  # a conflict is only one where nothing else is amiss
+            found = [verdict for verdict in verdicts if verdict.outcome == outcome]
+            if found:
+                return found[0]
+        return Verdict("conflict", None, refusal.message)
+
+    def _verdict(self, operation: str, code: str, message: str, image: Image | None) -> Verdict:
+        if code in _CONFLICTS:
+            return Verdict("conflict", image or None, message)
+        if is_throttle(code):
+            return Verdict("throttled", None, f"{code}: {message}")
+        if is_doubt(code):
+            return Verdict("doubt", None, f"{code}: {message}")
+        if code in _REJECTIONS:
+            return Verdict("rejected", None, message)
+        raise service_error(operation, self._where, _long(code), message)
+
+
+def _payload(statements: Sequence[Statement]) -> bytes:
+    entries = [
+        {"Statement": text, "Parameters": parameters, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        for text, parameters in statements
+    ]
+    return orjson.dumps({"Statements": entries, "ReturnConsumedCapacity": "INDEXES"})
+
+
+def _unanswered(error: Throttled | InDoubt) -> Verdict:
+    return Verdict("throttled" if isinstance(error, Throttled) else "doubt", None, str(error))
+
+
+def _long(code: str) -> str:
+    """Statement errors come without the suffix that request errors have."""
+    return code if code.endswith("Exception") or not code.isalpha() else code + "Exception"
+
+
+def _units(consumed: Any) -> float | None:
+    if consumed is None:
+        return None
+    entries = consumed if isinstance(consumed, list) else [consumed]
+    return float(sum(entry.get("CapacityUnits", 0.0) for entry in entries))

@@ -1,0 +1,68 @@
+"""The one place where AWS sessions and clients are made."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from dynamodt.errors import ServiceError
+
+if TYPE_CHECKING:
+    import boto3
+
+    from dynamodt.model import Connection
+
+_NO_CREDENTIALS_HINT = (
+    "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` for the stage in dynamodt.toml"
+)
+
+
+@lru_cache(maxsize=8)
+def session(connection: Connection) -> boto3.Session:
+    """A boto3 session for the connection, with the stage's role assumed where it names one.
+
+    Raises ServiceError when there are no credentials, no such profile, or the role cannot be assumed.
+    """
+    import boto3
+    from botocore.exceptions import ProfileNotFound
+
+    try:
+        base = boto3.Session(
+            profile_name=connection.profile,
+            region_name=connection.region,
+            aws_access_key_id=connection.access_key,
+            aws_secret_access_key=connection.secret_key,
+        )
+    except ProfileNotFound as error:
+        raise ServiceError(str(error), hint=_NO_CREDENTIALS_HINT) from error
+    if base.get_credentials() is None:
+        raise ServiceError("no AWS credentials were found", where=connection.region, hint=_NO_CREDENTIALS_HINT)
+    return _assume(base, connection.role_arn) if connection.role_arn else base
+
+
+def _assume(base: boto3.Session, role_arn: str) -> boto3.Session:
+    """A session that holds the role's credentials and renews them by itself (a run may outlast their hour)."""
+    import boto3
+    import botocore.session
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=base._session.create_client,
+        source_credentials=base.get_credentials(),
+        role_arn=role_arn,
+        extra_args={"RoleSessionName": "dynamodt"},
+    )
+    inner = botocore.session.get_session()
+    inner._credentials = DeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method="assume-role")
+    inner.set_config_variable("region", base.region_name)
+    return boto3.Session(botocore_session=inner)
+
+
+@lru_cache(maxsize=32)
+def client(connection: Connection, service: str) -> Any:
+    """A boto3 client (thread-safe, shared). Retries are botocore's standard mode: bounded, with jitter."""
+    from botocore.config import Config
+
+    style = {"addressing_style": "path"} if connection.endpoint_url else {}
+    config = Config(retries={"mode": "standard", "max_attempts": 6}, s3=style or None, connect_timeout=10)
+    return session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)

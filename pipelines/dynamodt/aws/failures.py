@@ -1,0 +1,57 @@
+"""botocore's exceptions as our own: what was refused, where, and what to do now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from dynamodt.errors import ServiceError
+
+_HINTS = {
+    "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
+    "NoSuchBucket": "create the bucket, or correct the stage's `storage` in dynamodt.toml",
+    "404": "check that the bucket and the key exist",
+    "AccessDeniedException": "grant the action to the role or user that runs dynamodt",
+    "AccessDenied": "grant the action to the role or user that runs dynamodt",
+    "403": "grant the action to the role or user that runs dynamodt",
+    "UnrecognizedClientException": "the credentials are not valid for this account: renew them",
+    "ExpiredTokenException": "the credentials have expired: renew them",
+    "InvalidSignatureException": "check the secret key and this machine's clock",
+}
+NO_TABLE = "the table does not exist"
+_WHAT = {
+    "ResourceNotFoundException": NO_TABLE,
+    "NoSuchBucket": "the bucket does not exist",
+}
+_CREDENTIALS_HINT = "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a `profile` in dynamodt.toml"
+
+
+@contextmanager
+def explained(operation: str, where: str) -> Iterator[None]:
+    """Turns botocore's exceptions of the calls within into ServiceError."""
+    try:
+        yield
+    except ClientError as error:
+        detail = error.response.get("Error", {})
+        raise service_error(operation, where, detail.get("Code", ""), detail.get("Message", "")) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise ServiceError("no AWS credentials were found", where=where, hint=_CREDENTIALS_HINT) from error
+    except EndpointConnectionError as error:
+        hint = "check the network, the region, and AWS_ENDPOINT_URL if it is set"
+        raise ServiceError(f"the endpoint cannot be reached: {error}", where=where, hint=hint) from error
+    except BotoCoreError as error:
+        raise ServiceError(f"{operation} failed: {error}", where=where) from error
+
+
+def service_error(operation: str, where: str, code: str, message: str) -> ServiceError:
+    """The error for a refusal of the service, by its code."""
+    what = _WHAT.get(code) or f"{operation} was refused: {code}: {message}"
+    return ServiceError(what, where=where, hint=_HINTS.get(code, ""))

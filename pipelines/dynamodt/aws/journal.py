@@ -1,0 +1,92 @@
+"""The journal: what each page is about to write, before and after, put to storage before the first write.
+
+A part is a file in the layout of a DynamoDB incremental export with new and old images (AWS, "DynamoDB table export
+output format"), one JSON object a line, compressed with zstd: other tools can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+import zstandard
+
+from dynamodt.aws.storage import Storage
+from dynamodt.core.codec import same
+from dynamodt.core.diff import key_of, patched
+from dynamodt.errors import RunFailed
+from dynamodt.model import Atomic, Change, Image, Insert, Remove, TableSpec, Update
+
+_LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
+
+
+class Journal:
+    """The journal of one run. `table` is the one that is written to."""
+
+    def __init__(self, storage: Storage, table: TableSpec, prefix: str) -> None:
+        self._storage = storage
+        self._table = table
+        self._prefix = prefix
+
+    def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str:
+        """Store one part; returns its name. `micros` is the moment, in microseconds since 1970."""
+        name = part_name(self._prefix, unit, page, epoch, part)
+        time = {"WriteTimestampMicros": {"N": str(micros)}}
+        lines = b"\n".join(
+            orjson.dumps({"Metadata": time, **record}) for change in changes for record in _records(change)
+        )
+        self._storage.write(name, zstandard.ZstdCompressor(_LEVEL).compress(lines))
+        return name
+
+    def read(self, name: str) -> list[Update | Insert | Remove]:
+        """The changes of a part, in order. Raises RunFailed when it is gone or damaged."""
+        data = self._storage.read(name)
+        where = self._storage.place(name)
+        if data is None:
+            raise RunFailed(
+                "a part of the journal is gone", where=where, hint="restore it: the run cannot go on without"
+            )
+        try:
+            lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
+            return [self._change(orjson.loads(line)) for line in lines]
+        except (zstandard.ZstdError, ValueError, KeyError) as error:
+            raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
+
+    def _change(self, record: dict[str, Any]) -> Update | Insert | Remove:
+        old: Image | None = record.get("OldImage")
+        new: Image | None = record.get("NewImage")
+        if old is None:
+            return Insert(self._table.name, record["Keys"], record["NewImage"])
+        if new is None:
+            return Remove(record["Keys"], old)
+        return update_between(self._table, old, new)
+
+
+def update_between(table: TableSpec, old: Image, new: Image) -> Update:
+    """The update that turns one image into the other."""
+    sets = {name: value for name, value in new.items() if name not in old or not same(old[name], value)}
+    return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
+
+
+def part_name(prefix: str, unit: int, page: int, epoch: int, part: int) -> str:
+    """Sorts by unit, page, epoch and part."""
+    return f"{prefix}{unit:06d}-{page:08d}-{epoch:04d}-{part:04d}.json.zst"
+
+
+def part_of(name: str) -> tuple[int, int, int]:
+    """Unit, page and epoch of a name that `part_name` (or the dead letters) made."""
+    unit, page, epoch = name.rpartition("/")[2].split(".")[0].split("-")[:3]
+    return int(unit), int(page), int(epoch)
+
+
+def _records(change: Change) -> Iterator[dict[str, Any]]:
+    if isinstance(change, Atomic):
+        for part in change.parts:
+            yield from _records(part)
+    elif isinstance(change, Insert):
+        yield {"Keys": change.key, "NewImage": change.item}
+    elif isinstance(change, Remove):
+        yield {"Keys": change.key, "OldImage": change.read}
+    else:
+        yield {"Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}

@@ -1,0 +1,89 @@
+"""A table's lease in the state table: one run at a time, and what its workers are told.
+
+The row is never deleted: its token must only grow. Dry runs have such a row of their own, which nobody contends for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
+from dynamodt.errors import Fenced
+from dynamodt.model import Item, Lease
+
+_OURS = "lease_token = :token"
+
+
+class LeaseRows:
+    """Conditional reads and writes of lease rows."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def read(self, table: str) -> Lease:
+        """The lease as it is; one that was never taken has token 0 and no run."""
+        return _lease(table, self._rows.get(_key(table)) or {})
+
+    def take(self, lease: Lease, over: Lease) -> bool:
+        """Make `lease` the holder where the row is still as `over` was read: same token, same last sign of life."""
+        condition = "attribute_not_exists(pk)"
+        values: dict[str, Any] = {}
+        if over.token:
+            condition = f"{_OURS} AND beat = :beat"
+            values = {"token": over.token, "beat": repr(over.beat)}
+        try:
+            self._rows.update(_key(lease.table), _row(lease), condition, **values)
+        except ConditionFailed:
+            return self.read(lease.table) == lease  # ours already, if the answer to a first sending was lost
+        return True
+
+    def beat(self, table: str, token: int, beat: float) -> None:
+        """Give a sign of life. Raises Fenced when somebody else holds the lease by now."""
+        self._ours(table, token, {"beat": repr(beat)})
+
+    def tell(self, table: str, token: int, **what: Any) -> None:
+        """Leave word for all workers of a run: `paused`, `stop`, `error`. Raises Fenced when it is not the holder's."""
+        told = {name: json.dumps(value) if name == "error" else value for name, value in what.items()}
+        self._ours(table, token, told)
+
+    def release(self, table: str, token: int) -> None:
+        """Let the lease go; the token stays, for the next owner to exceed."""
+        self._ours(table, token, {"run": ""})
+
+    def _ours(self, table: str, token: int, row: dict[str, Any]) -> None:
+        try:
+            self._rows.update(_key(table), row, _OURS, token=token)
+        except ConditionFailed as error:
+            raise Fenced("another process holds the lease by now", where=f"table {table}") from error
+
+    def condition(self, table: str, token: int) -> dict[str, Any]:
+        """A transaction's action that fails when the lease is not the holder's any more."""
+        pk, sk = _key(table)
+        return {
+            "ConditionCheck": {
+                "TableName": self._rows.table,
+                "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+                "ConditionExpression": _OURS,
+                "ExpressionAttributeValues": {":token": {"N": str(token)}},
+            }
+        }
+
+
+def _key(table: str) -> RowKey:
+    return f"TABLE#{table}", "LEASE"
+
+
+def _row(lease: Lease) -> Item:
+    row = lease._asdict()
+    del row["table"]
+    row["lease_token"] = row.pop("token")
+    return {**row, "beat": repr(lease.beat), "ttl": repr(lease.ttl), "error": json.dumps(lease.error)}
+
+
+def _lease(table: str, row: Item) -> Lease:
+    known = {name: row[name] for name in Lease._fields if name in row}
+    known |= {name: float(row[name]) for name in ("beat", "ttl") if name in row}
+    known["error"] = json.loads(row.get("error", "null"))
+    known["pid"] = int(row.get("pid", 0))
+    return Lease(table=table, token=int(row.get("lease_token", 0)), **known)

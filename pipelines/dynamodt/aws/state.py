@@ -1,0 +1,147 @@
+"""Conditional reads and writes of dynamodt's own table: what is applied, and what ran.
+
+One table for all, keyed so that the many rows of one run do not meet on one partition:
+
+=====================  ===================  ==========================================================
+pk                     sk                   what
+=====================  ===================  ==========================================================
+TABLE#users            VERSION#000002       version 2 stands (removed again by `down`)
+TABLE#users            RUN#20260131...      a run, begun or ended
+TABLE#users            LEASE                who may run now, and what he is told (`lease_rows`)
+RUN#20260131...#17     UNIT                 what unit 17 (a scan segment) has come to (`unit_rows`)
+=====================  ===================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dynamodt.aws.failures import explained
+from dynamodt.aws.lease_rows import LeaseRows
+from dynamodt.aws.rows import ConditionFailed, Rows
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.core.codec import encode
+from dynamodt.errors import Fenced, Refused
+from dynamodt.model import AppliedVersion, Counts, RunRecord, Units
+
+if TYPE_CHECKING:
+    from dynamodt.model import Connection
+
+Row = TypeVar("Row", AppliedVersion, RunRecord)
+
+
+class State:
+    """The state table of one stage. Every method raises ServiceError when the table cannot be used."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        self.rows = Rows(connection, table)
+        self.leases = LeaseRows(self.rows)
+
+    def units(self, run: str) -> UnitRows:
+        """The unit rows of a run."""
+        return UnitRows(self.rows, run)
+
+    def ensure(self) -> None:
+        """Create the table when it is missing: on the local stage only; elsewhere the deployment makes it."""
+        dynamodb, table = self.rows.dynamodb, self.rows.table
+        with explained("DescribeTable", self.rows.where):
+            try:
+                dynamodb.describe_table(TableName=table)
+                return
+            except dynamodb.exceptions.ResourceNotFoundException:
+                pass
+        with explained("CreateTable", self.rows.where):
+            self._create()
+            dynamodb.get_waiter("table_exists").wait(TableName=table)
+
+    def _create(self) -> None:
+        key = [("pk", "HASH"), ("sk", "RANGE")]
+        dynamodb = self.rows.dynamodb
+        with suppress(dynamodb.exceptions.ResourceInUseException):  # another command has just made it
+            dynamodb.create_table(
+                TableName=self.rows.table,
+                KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in key],
+                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in key],
+                BillingMode="PAY_PER_REQUEST",
+            )
+
+    # ------------------------------------------------------------ history
+
+    def applied(self, table: str) -> dict[int, AppliedVersion]:
+        """The versions of a table that stand, by number."""
+        rows = self.rows.query(f"TABLE#{table}", "VERSION#")
+        return {row.version: row for row in (_row(AppliedVersion, item) for item in rows)}
+
+    def runs(self, table: str) -> list[RunRecord]:
+        """All runs of a table, the oldest first."""
+        return [_row(RunRecord, item) for item in self.rows.query(f"TABLE#{table}", "RUN#")]
+
+    def record(
+        self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
+    ) -> None:
+        """Write a run's record and, in the same transaction, that its version stands now (or no longer).
+
+        Raises Fenced when the lease is not the holder's any more, Refused when the version is recorded already.
+        """
+        actions = [self.leases.condition(record.table, token), {"Put": self._run_put(record)}]
+        if applied is not None:
+            actions.append({"Put": self._version_put(applied)})
+        if reverted:
+            actions.append({"Delete": self._version_delete(record.table, record.version)})
+        try:
+            self.rows.transact(actions)
+        except ConditionFailed as error:
+            if self.leases.read(record.table).token != token:
+                raise Fenced("another process holds the lease by now", where=f"table {record.table}") from error
+            raise Refused(
+                f"version {record.version} was recorded by another run meanwhile",
+                where=f"table {record.table}",
+                hint=f"dynamodt history --table {record.table}",
+            ) from error
+
+    def _run_put(self, record: RunRecord) -> dict[str, Any]:
+        return {"TableName": self.rows.table, "Item": encode({**_run_key(record), **asdict_flat(record)})}
+
+    def _version_put(self, applied: AppliedVersion) -> dict[str, Any]:
+        item = encode({**_version_key(applied.table, applied.version), **asdict_flat(applied)})
+        return {"TableName": self.rows.table, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
+
+    def _version_delete(self, table: str, version: int) -> dict[str, Any]:
+        key = encode(_version_key(table, version))
+        return {"TableName": self.rows.table, "Key": key, "ConditionExpression": "attribute_exists(pk)"}
+
+
+def asdict_flat(row: AppliedVersion | RunRecord) -> dict[str, Any]:
+    """A record as the attributes of its row: numbers that are not whole go as text, so that no digit is lost."""
+    values = asdict(row)
+    values["counts"] = row.counts._asdict()
+    values["consumed"] = {name: str(value) for name, value in row.consumed._asdict().items()}
+    values["seconds"] = str(row.seconds)
+    return values
+
+
+def _row(kind: type[Row], item: dict[str, Any]) -> Row:
+    known = {name: item[name] for name in (field.name for field in fields(kind)) if name in item}
+    known["version"] = int(known["version"])
+    known["counts"] = _counts(item["counts"])
+    known["consumed"] = Units(**{name: float(value) for name, value in item["consumed"].items()})
+    known["seconds"] = float(item["seconds"])
+    if kind is RunRecord:
+        known |= {
+            name: int(item.get(name, default)) for name, default in (("units", 0), ("attempts", 1), ("retries", 0))
+        }
+    return kind(**known)
+
+
+def _counts(value: dict[str, Any]) -> Counts:
+    return Counts(**{name: int(number) for name, number in value.items()})
+
+
+def _run_key(record: RunRecord) -> dict[str, str]:
+    return {"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}"}
+
+
+def _version_key(table: str, version: int) -> dict[str, str]:
+    return {"pk": f"TABLE#{table}", "sk": f"VERSION#{version:06d}"}

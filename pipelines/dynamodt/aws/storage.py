@@ -1,0 +1,157 @@
+"""Where prepared data, dead letters and samples are kept: an S3 prefix, encrypted, or a folder on the local stage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.failures import explained
+from dynamodt.errors import UsageError
+
+if TYPE_CHECKING:
+    from dynamodt.model import Connection, StorageSpec
+
+
+class Storage(Protocol):
+    """Named objects under one root. Names are relative, with `/` between their parts.
+
+    Every method raises ServiceError when the place does not exist or may not be used.
+    """
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store an object whole, replacing an older one."""
+
+    def upload(self, name: str, path: Path) -> None:
+        """Store a file's content, in parts where it is large."""
+
+    def read(self, name: str) -> bytes | None:
+        """An object's content, or None when there is none of that name."""
+
+    def download(self, name: str, path: Path) -> bool:
+        """Copy an object into a file; False when there is none of that name."""
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """The names that begin with a prefix, in order."""
+
+    def place(self, name: str) -> str:
+        """Where an object is, as a person would look for it."""
+
+
+def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
+    """The stage's storage: `s3://bucket/prefix`, or a folder."""
+    if not spec.url.startswith("s3://"):
+        return FolderStorage(Path(spec.url))
+    bucket, _, prefix = spec.url.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise UsageError("the storage names no bucket", where=spec.url, hint="write s3://bucket/prefix")
+    return S3Storage(client(connection, "s3"), bucket, prefix.strip("/"), spec.kms_key)
+
+
+class S3Storage:
+    """Objects in S3, each encrypted with the stage's key (SSE-KMS), or with S3's own (AES256) where it names none."""
+
+    def __init__(self, s3: Any, bucket: str, prefix: str, kms_key: str | None) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._root = f"{prefix}/" if prefix else ""
+        self._encryption = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+            if kms_key
+            else {"ServerSideEncryption": "AES256"}
+        )
+
+    def write(self, name: str, data: bytes) -> None:
+        with explained("PutObject", self.place(name)):
+            self._s3.put_object(Bucket=self._bucket, Key=self._root + name, Body=data, **self._encryption)
+
+    def upload(self, name: str, path: Path) -> None:
+        with explained("PutObject", self.place(name)), path.open("rb") as file:
+            # upload_file would hide the service's error in one of its own
+            self._s3.upload_fileobj(file, self._bucket, self._root + name, ExtraArgs=self._encryption)
+
+    def read(self, name: str) -> bytes | None:
+        with explained("GetObject", self.place(name)):
+            try:
+                return bytes(self._s3.get_object(Bucket=self._bucket, Key=self._root + name)["Body"].read())
+            except self._s3.exceptions.NoSuchKey:
+                return None
+
+    def download(self, name: str, path: Path) -> bool:
+        from botocore.exceptions import ClientError
+
+        with explained("GetObject", self.place(name)):
+            try:
+                self._s3.download_file(self._bucket, self._root + name, str(path))
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in ("404", "NoSuchKey"):
+                    raise
+                return False
+        return True
+
+    def names(self, prefix: str) -> Iterator[str]:
+        pages = self._s3.get_paginator("list_objects_v2")
+        with explained("ListObjectsV2", self.place(prefix)):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"].removeprefix(self._root)
+
+    def place(self, name: str) -> str:
+        return f"s3://{self._bucket}/{self._root}{name}"
+
+
+class FolderStorage:
+    """Files under a folder of this machine, readable by its owner alone, each replaced as a whole.
+
+    A file that is being written has a name of its own, which `names` leaves out.
+    """
+
+    _UNFINISHED = ".unfinished-"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._replacing(name) as file:
+            file.write(data)
+
+    def upload(self, name: str, path: Path) -> None:
+        with path.open("rb") as source, self._replacing(name) as file:
+            shutil.copyfileobj(source, file)
+
+    def read(self, name: str) -> bytes | None:
+        path = self._root / name
+        return path.read_bytes() if path.is_file() else None
+
+    def download(self, name: str, path: Path) -> bool:
+        source = self._root / name
+        if not source.is_file():
+            return False
+        shutil.copyfile(source, path)
+        return True
+
+    def names(self, prefix: str) -> Iterator[str]:
+        files = (path for path in (self._root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
+        found = (str(path.relative_to(self._root)) for path in files if not path.name.startswith(self._UNFINISHED))
+        return iter(sorted(name for name in found if name.startswith(prefix)))
+
+    def place(self, name: str) -> str:
+        return str(self._root / name)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[BinaryIO]:
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=self._UNFINISHED)  # made with mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise

@@ -1,0 +1,60 @@
+"""DescribeTable to TableSpec, and every error of a table that cannot be used."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.failures import explained
+from dynamodt.model import KeyAttribute, TableSpec
+
+if TYPE_CHECKING:
+    from dynamodt.model import Connection
+
+
+def describe(connection: Connection, name: str) -> TableSpec:
+    """The table's key, size and capacity. Raises ServiceError when it does not exist or may not be described."""
+    with explained("DescribeTable", f"table {name}"):
+        table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
+    throughput = table.get("ProvisionedThroughput", {})
+    return TableSpec(
+        name=name,
+        key=_key(table),
+        item_count=table.get("ItemCount", 0),
+        size_bytes=table.get("TableSizeBytes", 0),
+        status=table.get("TableStatus", "ACTIVE"),
+        indexes=len(table.get("GlobalSecondaryIndexes", ())) + len(table.get("LocalSecondaryIndexes", ())),
+        read_units=throughput.get("ReadCapacityUnits", 0),
+        write_units=throughput.get("WriteCapacityUnits", 0),
+        plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
+    )
+
+
+def list_tables(connection: Connection) -> list[str]:
+    """The names of all tables of the account and region."""
+    names: list[str] = []
+    with explained("ListTables", f"region {connection.region}"):
+        for page in client(connection, "dynamodb").get_paginator("list_tables").paginate():
+            names += page["TableNames"]
+    return names
+
+
+def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:
+    types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
+    schema = sorted(table["KeySchema"], key=lambda element: element["KeyType"] != "HASH")
+    return tuple(KeyAttribute(e["AttributeName"], types[e["AttributeName"]]) for e in schema)
+
+
+@lru_cache(maxsize=8)
+def _speaks_plain_partiql(endpoint_url: str | None) -> bool:
+    """Whether the endpoint is ministack, whose PartiQL knows plain names only and passes over a quoted REMOVE."""
+    if endpoint_url is None:
+        return False
+    import urllib3
+
+    try:
+        response = urllib3.request("GET", endpoint_url.rstrip("/") + "/_ministack/health", timeout=2.0, retries=False)
+    except urllib3.exceptions.HTTPError:
+        return False
+    return bool(response.status == 200)

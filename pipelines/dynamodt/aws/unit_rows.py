@@ -1,0 +1,124 @@
+"""A run's units in the state table: who owns each, where it stands, and what it is about to write.
+
+A unit is owned by the last worker that claimed it: the claim raises the row's `epoch`, and intent and checkpoint are
+conditional on it. A worker that was thought dead and wakes up finds another epoch and is `Fenced`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
+from dynamodt.errors import Fenced
+from dynamodt.model import Claim, Counts, Era, Image, Intent, Item, Totals, Units
+
+_OURS = "epoch = :epoch"
+_NOTHING = "null"
+_CLAIM_TRIES = 20  # the row moves on between read and update only while its owner is still alive
+
+
+class UnitRows:
+    """The unit rows of one run. Its methods raise Fenced when another worker owns the unit."""
+
+    def __init__(self, rows: Rows, run: str) -> None:
+        self._rows = rows
+        self._run = run
+
+    def claim(self, unit: int, attempt: int) -> Claim:
+        """Take a unit over, for an attempt that is not older than its owner's; returns where it stands."""
+        for _ in range(_CLAIM_TRIES):
+            row = self._rows.get(self._key(unit)) or {}
+            if int(row.get("attempt", 0)) > attempt:
+                break
+            before = _claim(unit, row)
+            claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before))
+            if self._take(claimed, attempt, row):
+                return claimed
+        raise self._fenced(unit)
+
+    def _take(self, claimed: Claim, attempt: int, row: Item) -> bool:
+        """Only if the row is still as it was read: an owner who is not dead yet may have moved it on since, and we
+        would go back to before what he has written."""
+        fresh = {"page": 0, "intent": _NOTHING} if not row else {}
+        taken = {"epoch": claimed.epoch, "attempt": attempt, "eras": json.dumps(claimed.eras), **fresh}
+        condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(epoch)"
+        values = {name: row[name] for name in ("epoch", "page", "intent")} if row else {}
+        try:
+            self._rows.update(self._key(claimed.unit), taken, condition, **values)
+        except ConditionFailed:
+            return False
+        return True
+
+    def intend(self, claim: Claim, intent: Intent) -> None:
+        """Announce the page after the checkpoint, before any of it is written."""
+        self._update(claim, {"intent": json.dumps(intent)})
+
+    def checkpoint(
+        self, claim: Claim, page: int, cursor: Image | None, counts: Counts, units: Units, done: bool
+    ) -> None:
+        """Record that the unit is through with `page`. The counts and units are the unit's whole, over all attempts."""
+        row = {
+            "page": page,
+            "cursor": json.dumps(cursor),
+            "counts": json.dumps(counts),
+            "units": json.dumps(units),
+            "done": done,
+            "intent": _NOTHING,
+        }
+        self._update(claim, row)
+
+    def _update(self, claim: Claim, row: dict[str, Any]) -> None:
+        try:
+            self._rows.update(self._key(claim.unit), row, _OURS, epoch=claim.epoch)
+        except ConditionFailed as error:
+            raise self._fenced(claim.unit) from error
+
+    def all(self, units: int) -> Iterator[Claim]:
+        """Where the units stand that have begun; nothing is claimed."""
+        for row in self._rows.get_all([self._key(unit) for unit in range(units)]):
+            yield _claim(int(row["pk"].rpartition("#")[2]), row)
+
+    def totals(self, units: int) -> Totals:
+        """The sum over all units; one that has not begun counts nothing."""
+        totals = Totals()
+        for claim in self.all(units):
+            totals = Totals(totals.counts.plus(claim.counts), totals.units.plus(claim.units), totals.done + claim.done)
+        return totals
+
+    def _key(self, unit: int) -> RowKey:
+        return f"RUN#{self._run}#{unit}", "UNIT"
+
+    def _fenced(self, unit: int) -> Fenced:
+        return Fenced(f"another process has taken unit {unit} over", where=f"run {self._run}")
+
+
+def _with_era(before: Claim) -> tuple[Era, ...]:
+    parts = before.intent.parts if before.intent is not None else ()
+    return (*before.eras, Era(before.epoch + 1, before.page, parts))
+
+
+def _claim(unit: int, row: Item) -> Claim:
+    return Claim(
+        unit=unit,
+        epoch=int(row.get("epoch", 0)),
+        page=int(row.get("page", 0)),
+        cursor=_loaded(row, "cursor"),
+        counts=Counts(*(_loaded(row, "counts") or ())),
+        units=Units(*(_loaded(row, "units") or ())),
+        done=bool(row.get("done", False)),
+        intent=_intent(_loaded(row, "intent")),
+        eras=tuple(Era(epoch, after, tuple(parts)) for epoch, after, parts in _loaded(row, "eras") or ()),
+    )
+
+
+def _loaded(row: Item, name: str) -> Any:
+    return json.loads(row.get(name, "null"))
+
+
+def _intent(value: list[Any] | None) -> Intent | None:
+    if value is None:
+        return None
+    parts, cursor, last, counts, rcu = value
+    return Intent(tuple(parts), cursor, last, Counts(*counts), rcu)

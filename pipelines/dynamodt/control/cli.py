@@ -1,0 +1,328 @@
+"""The command line: words to a Request, errors to exit codes. What the verbs do is in `verbs`.
+
+Only the parser is imported at the top: `--help` must not wait for what it does not need.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynamodt.control import manual
+from dynamodt.control.requests import PROGRAM, Request, RunOptions
+from dynamodt.errors import UsageError
+
+if TYPE_CHECKING:
+    from dynamodt.control.progress import Recorder
+    from dynamodt.control.verbs import Answer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; `arguments` are `sys.argv[1:]` by default."""
+    words, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        request = app(words, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
+    except (typer.TyperException, typer.Abort) as error:
+        return _misused("--json" in words, error)
+    if isinstance(request, Request):
+        return _run(request)
+    return request if isinstance(request, int) else 0  # --help and --version end the parser with a code
+
+
+def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Our words and Beam's, which follow the first `--`."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], tuple(words[end + 1 :])
+
+
+# ---------------------------------------------------------------- running a request
+
+
+def _run(request: Request) -> int:
+    from dynamodt.control import console
+    from dynamodt.control.interrupts import signals_raise
+    from dynamodt.control.progress import display
+
+    console.lenient_streams()
+    recorder = display(console.message_console())
+    with signals_raise(recorder.stopping) as signals:
+        code = _carried_out(request, recorder)
+    if signals.count > 1:
+        console.leave(code)
+    return code
+
+
+def _carried_out(request: Request, recorder: Recorder) -> int:
+    try:
+        chosen = _chosen(request)
+        return _show(chosen, _answer(chosen, recorder)) if chosen else 0
+    except (Exception, KeyboardInterrupt) as error:
+        from dynamodt.control.verbs import ended_early
+
+        recorder.close()
+        return _show(request, ended_early(request, recorder, error))
+
+
+def _chosen(request: Request) -> Request | None:
+    """What the menu says, where it was asked for; None: the person thought better of it."""
+    if not request.interactive:
+        return request
+    if request.json:
+        raise UsageError("--json and -i exclude each other", hint="leave one of them out")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the menu needs a terminal", hint=f"name the command: {PROGRAM} --help")
+    from dynamodt.control.menu import choose
+
+    return choose(request, Path.cwd())
+
+
+def _answer(request: Request, recorder: Recorder) -> Answer:
+    from contextlib import nullcontext
+
+    from dynamodt.control.console import stdout_kept_clean
+    from dynamodt.control.verbs import execute
+
+    with stdout_kept_clean() if request.json else nullcontext():
+        answer = execute(request, Path.cwd(), recorder)
+    recorder.close()
+    return answer
+
+
+def _show(request: Request, answer: Answer) -> int:
+    """Results to stdout, errors to stderr; a reader who has left (`| head`) changes no exit code."""
+    from dynamodt.control import console
+
+    console.print_results(answer.document if request.json else None, answer.render)
+    messages = console.message_console()
+    for error in answer.errors:
+        console.print_error(messages, error)
+    return answer.exit_code
+
+
+def _misused(json: bool, error: Exception) -> int:
+    """The parser's own complaint, in the form of ours."""
+    from dynamodt.control.verbs import ended_early
+
+    text = error.format_message() if isinstance(error, typer.TyperException) else "aborted"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else PROGRAM
+    told = UsageError(text.rstrip("."), hint=f"{command} --help")
+    request = Request("", json=json)
+    return _show(request, ended_early(request, None, told))
+
+
+# ---------------------------------------------------------------- the words
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+# plain help: rendering it with rich takes longer than all the rest of --help
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_SETTINGS,
+    help=manual.ROOT,
+    epilog=manual.EPILOG,
+)
+local = typer.Typer(
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    context_settings=_SETTINGS,
+    help=manual.LOCAL,
+    epilog=manual.EPILOG,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        except PackageNotFoundError:
+            typer.echo(f"{PROGRAM} (run from source)")
+        raise typer.Exit
+
+
+Tables = Annotated[
+    list[str] | None, typer.Option("--table", "-t", metavar="T", help="A table; may be given more than once.")
+]
+Table = Annotated[str, typer.Option("--table", "-t", metavar="T", show_default=False, help="The table.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="What the version does, in_words.")]
+Number = Annotated[int | None, typer.Option("--tNumber", metavar="N", min=1, help="The version to prepare for.")]
+UpTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="Stop after this version.")]
+DownTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="The version to end at; 0: none.")]
+Stage = Annotated[str, typer.Option("--stage", metavar="NAME", help="local, or a stage of dynamodt.toml.")]
+Runner = Annotated[str, typer.Option("--runner", metavar="NAME", help="The Beam runner.")]
+MaxErrors = Annotated[int, typer.Option("--max-errors", metavar="N", min=0, help="Tolerate so many dead letters.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "--dry", help="Write nothing; show what would be done.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Menu = Annotated[bool, typer.Option("-i", "--interactive", help="Choose from a menu.")]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context, interactive: Menu = False, json: AsJson = False, version: Version = False) -> object:
+    if context.invoked_subcommand is None and not interactive:
+        typer.echo(context.get_help())
+        return None
+    context.obj.update(interactive=interactive, json=json)
+    return Request("", json=json, interactive=True) if context.invoked_subcommand is None else None
+
+
+@app.command(help=manual.INIT, epilog=manual.EPILOG)
+def init(
+    context: typer.Context,
+    table: Tables = None,
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("init", context)
+
+
+@app.command(help=manual.CREATE, epilog=manual.EPILOG)
+def create(
+    context: typer.Context,
+    name: Name = "",
+    table: Table = "",
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("create", context)
+
+
+@app.command(help=manual.PREPARE, epilog=manual.EPILOG)
+def prepare(
+    context: typer.Context,
+    table: Table = "",
+    number: Number = None,
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("prepare", context)
+
+
+@app.command(help=manual.UP, epilog=manual.EPILOG, options_metavar="[OPTIONS] [-- BEAM OPTIONS]")
+def up(
+    context: typer.Context,
+    table: Tables = None,
+    to: UpTo = None,
+    stage: Stage = "local",
+    runner: Runner = "direct",
+    max_errors: MaxErrors = 0,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("up", context)
+
+
+@app.command(help=manual.DOWN, epilog=manual.EPILOG, options_metavar="[OPTIONS] [-- BEAM OPTIONS]")
+def down(
+    context: typer.Context,
+    table: Table = "",
+    to: DownTo = None,
+    stage: Stage = "local",
+    runner: Runner = "direct",
+    max_errors: MaxErrors = 0,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("down", context)
+
+
+@app.command(help=manual.HISTORY, epilog=manual.EPILOG)
+def history(
+    context: typer.Context,
+    table: Tables = None,
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("history", context)
+
+
+@app.command(help=manual.STATUS, epilog=manual.EPILOG)
+def status(
+    context: typer.Context,
+    table: Tables = None,
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("status", context)
+
+
+def _told(verb: str) -> Callable[..., Request]:
+    def command(context: typer.Context, table: Table = "", stage: Stage = "local", json: AsJson = False) -> Request:
+        return _request(verb, context)
+
+    return command
+
+
+for _verb, _help in manual.TOLD.items():
+    app.command(_verb, help=_help, epilog=manual.EPILOG)(_told(_verb))
+
+app.add_typer(local, name="local")
+
+
+@local.callback()
+def local_root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@local.command("status", help=manual.LOCAL_STATUS, epilog=manual.EPILOG)
+def local_status(context: typer.Context, json: AsJson = False) -> Request:
+    return _request("local status", context)
+
+
+@local.command("stop", help=manual.LOCAL_STOP, epilog=manual.EPILOG)
+def local_stop(context: typer.Context, json: AsJson = False) -> Request:
+    return _request("local stop", context)
+
+
+@local.command("reset", help=manual.LOCAL_RESET, epilog=manual.EPILOG)
+def local_reset(context: typer.Context, json: AsJson = False) -> Request:
+    return _request("local reset", context)
+
+
+def _request(verb: str, context: typer.Context) -> Request:
+    """The parsed words; `-i` and `--json` count before the command and after it."""
+    given, outer = context.params, context.obj
+    table = given.get("table")
+    return Request(
+        verb,
+        stage=given.get("stage", "local"),
+        tables=tuple(table or ()) if isinstance(table, list | None) else (table,) if table else (),
+        to=given.get("to"),
+        number=given.get("number"),
+        name=given.get("name", ""),
+        json=given["json"] or outer["json"],
+        interactive=given.get("interactive", False) or outer["interactive"],
+        options=_options(given, outer["beam_args"]),
+    )
+
+
+def _options(given: dict[str, object], beam_args: tuple[str, ...]) -> RunOptions:
+    return RunOptions(
+        dry_run=bool(given.get("dry_run")),
+        max_errors=int(str(given.get("max_errors", 0))),
+        runner=str(given.get("runner", "direct")),
+        beam_args=beam_args,
+    )

@@ -1,0 +1,149 @@
+"""A version's run, from its first record to its last: history advances one step at a time, and only by a run that
+read everything, lost nothing and left no dead letter."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from dynamodt.aws.state import State
+from dynamodt.core.lifecycle import after
+from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
+from dynamodt.model import AppliedVersion, Counts, Direction, RunRecord, RunReport, Script, TableSpec, Totals, Units
+
+
+def now() -> str:
+    """This moment, as history keeps it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def author() -> str:
+    """Who runs this, as far as the machine knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def first_record(script: Script, direction: Direction, run: str, units: int) -> RunRecord:
+    """The record of a run that begins now."""
+    return RunRecord(
+        table=script.table,
+        run=run,
+        version=script.sequence,
+        name=script.name,
+        direction=direction,
+        checksum=script.checksum,
+        status=after("", "begin"),
+        started=now(),
+        by=author(),
+        units=units,
+    )
+
+
+def next_record(before: RunRecord, script: Script) -> RunRecord:
+    """The record of a run that goes on, with its script as it is now. Raises Refused when it cannot."""
+    status = after(before.status, "continue")
+    return replace(
+        before,
+        status=status,
+        name=script.name,
+        checksum=script.checksum,
+        by=author(),
+        attempts=before.attempts + 1,
+        error="",
+    )
+
+
+class Chronicle:
+    """Writes down one version's run, under the lease that `token` stands for. A dry run leaves no record."""
+
+    def __init__(self, state: State, table: TableSpec, record: RunRecord, token: int, dry_run: bool) -> None:
+        self._state = state
+        self._key_names = table.key_names
+        self._token = token
+        self._dry_run = dry_run
+        self._began = time.monotonic()
+        self._seconds_before = record.seconds
+        self.record = record
+
+    def begin(self) -> None:
+        """Record that the run begins, or goes on."""
+        if not self._dry_run:
+            self._state.record(self.record, self._token)
+
+    def end(self, status: str, counts: Counts, consumed: Units, error: str = "", dead_letters: str = "") -> None:
+        """Record how it ended; on success the version stands from now on (or no longer, on the way down). Raises Fenced
+        when the run is another process's by now: then nothing is recorded."""
+        self.record = replace(
+            self.record,
+            status="dry-run" if self._dry_run and status == "succeeded" else status,
+            ended=now(),
+            counts=counts,
+            consumed=consumed,
+            seconds=round(self._seconds_before + time.monotonic() - self._began, 3),
+            error=error,
+            dead_letters=dead_letters,
+        )
+        if self._dry_run:
+            return
+        succeeded = self.record.status == "succeeded"
+        applied = self._applied() if succeeded and self.record.direction == "up" else None
+        reverted = succeeded and self.record.direction == "down"
+        self._state.record(self.record, self._token, applied=applied, reverted=reverted)
+
+    def _applied(self) -> AppliedVersion:
+        record = self.record
+        return AppliedVersion(
+            table=record.table,
+            version=record.version,
+            name=record.name,
+            checksum=record.checksum,
+            run=record.run,
+            when=record.ended,
+            by=record.by,
+            counts=record.counts,
+            consumed=record.consumed,
+            seconds=record.seconds,
+        )
+
+    def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
+        """The run as a person or a program is told of it."""
+        record = self.record
+        return RunReport(
+            table=record.table,
+            direction=record.direction,
+            version=record.version,
+            name=record.name,
+            run=record.run,
+            status=record.status,
+            counts=record.counts,
+            consumed=record.consumed,
+            seconds=record.seconds,
+            error=record.error,
+            dead_letters=record.dead_letters,
+            samples=samples,
+            key_names=self._key_names,
+        )
+
+
+def verdict(totals: Totals, units: int, where: str, dead_letters: str) -> DynamodtError | None:
+    """Why a run that has ended cannot count as a success, or None."""
+    counts = totals.counts
+    if counts.dead:
+        items = "1 item" if counts.dead == 1 else f"{counts.dead:,} items"
+        return DeadLetters(
+            f"{items} could not be transformed or written",
+            where=dead_letters,
+            hint="each line names the key and the error; mend the script or the data, then run the same command again: "
+            "it goes on from there, and takes them up first",
+        )
+    if totals.done < units:
+        return RunFailed(f"only {totals.done} of {units} segments were read", where=where, hint="run it again")
+    if not counts.balanced:
+        return RunFailed(f"the balance does not hold: {counts}", where=where, hint="please report this as a bug")
+    return None

@@ -1,0 +1,117 @@
+"""Two items, side by side: only the attributes that differ, as lines that fit a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from dynamodt.model import Item
+
+_ABSENT = object()
+_LEAD = 8  # characters kept before the first difference of two long values
+
+
+class DiffLine(NamedTuple):
+    """`sign` is "-" (before) or "+" (after); `path` names the attribute, nested ones by dots."""
+
+    sign: str
+    path: str
+    value: str
+
+
+def item_diff(before: Item, after: Item | None, width: int = 60) -> list[DiffLine]:
+    """The attributes that differ, sorted by path, each value cut to `width` characters. A missing `after` is a
+    deleted item: every attribute is a "-"."""
+    return list(_map_lines((), before, after or {}, width))
+
+
+def key_text(item: Item, key_names: Iterable[str], width: int = 60) -> str:
+    """The item's key as a person reads it: `id = "u1", sort = 3`."""
+    return ", ".join(f"{_name(name)} = {clip(value_text(item[name]), width)}" for name in key_names if name in item)
+
+
+def value_text(value: Any) -> str:
+    """One line for any value an item may hold, with nothing in it that could move a terminal's cursor."""
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Decimal | int | float):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_name(k)}: {value_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(value_text, value)) + "]"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(value_text, value))) + "}"
+    return _binary(value)
+
+
+def clip(text: str, width: int, start: int = 0) -> str:
+    """`width` characters of the text from `start` on, with an ellipsis where something was left out."""
+    head = "…" if start else ""
+    room = max(1, width - len(head))
+    rest = text[start:]
+    return head + (rest if len(rest) <= room else rest[: room - 1] + "…")
+
+
+def printable(text: str) -> str:
+    """The text with control and other invisible characters spelt out; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def _map_lines(path: tuple[str, ...], before: dict[str, Any], after: dict[str, Any], width: int) -> Iterator[DiffLine]:
+    for name in sorted({*before, *after}):
+        yield from _value_lines((*path, name), before.get(name, _ABSENT), after.get(name, _ABSENT), width)
+
+
+def _value_lines(path: tuple[str, ...], old: Any, new: Any, width: int) -> Iterator[DiffLine]:
+    if isinstance(old, dict) and isinstance(new, dict) and old and new:
+        yield from _map_lines(path, old, new, width)
+        return
+    # 1 == True == Decimal(1) in Python, but not in DynamoDB
+    if old is _ABSENT or new is _ABSENT or _typed(old) != _typed(new):
+        yield from _pair(".".join(map(_name, path)), old, new, width)
+
+
+def _pair(path: str, old: Any, new: Any, width: int) -> Iterator[DiffLine]:
+    before, after = (None if value is _ABSENT else value_text(value) for value in (old, new))
+    start = 0 if before is None or after is None else _cut(before, after, width)
+    for sign, text in (("-", before), ("+", after)):
+        if text is not None:
+            yield DiffLine(sign, path, clip(text, width, start))
+
+
+def _cut(old: str, new: str, width: int) -> int:
+    """Where to start two values so that their first difference is in sight."""
+    same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return same - _LEAD if same >= width - _LEAD else 0
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ("M", {k: _typed(v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return ("L", [_typed(v) for v in value])
+    if isinstance(value, bool):
+        return ("BOOL", value)
+    return (type(value).__name__ if isinstance(value, set | frozenset) else "", value)
+
+
+def _name(name: str) -> str:
+    return name if name.isidentifier() else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{printable(escaped)}"'
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode() if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+
+
+def _binary(value: Any) -> str:
+    raw = getattr(value, "value", value)
+    return f"{len(raw)} bytes {bytes(raw).hex()}" if isinstance(raw, bytes | bytearray) else printable(str(value))

@@ -1,0 +1,198 @@
+"""What `--help` says. `\\b` keeps the lines of a paragraph as they are."""
+
+from __future__ import annotations
+
+EPILOG = """\b
+Exit codes:
+  0    done, or nothing to do
+  1    a run failed: dead letters, the balance, the service, or our own fault
+  2    usage, or a script's fault
+  3    refused: prepared data missing, wrong order, edited script, not this stage
+  130  stopped by Ctrl-C (143: by SIGTERM)
+Of several tables' errors the most serious decides: 1, then 2, then 3.
+With --json, stdout is one JSON object; a failed command's has
+"error": {"what", "where", "hint", "exit_code"}.
+"""
+
+ROOT = """Zero-downtime data transformations for Amazon DynamoDB.
+
+Run it from the folder that holds transforms/. A version of a table's data is one file in it, such as
+transforms/users/v2_split_name.py. The stage "local" needs nothing: an emulator starts by itself.
+
+\b
+Examples:
+  dynamodt init --table users               a folder and a template v1
+  dynamodt create --table users split_name  the next version
+  dynamodt up --table users --dry-run       rehearse it
+  dynamodt up                               every pending version, every table
+  dynamodt down --table users               take the latest version back
+  dynamodt status                           what is applied, what is pending
+  dynamodt -i                               choose from a menu
+
+`dynamodt COMMAND --help` tells more about each.
+"""
+
+INIT = """Make a folder and a template v1 for each table.
+
+Nothing is overwritten. With no --table: for all tables of the stage.
+
+\b
+Examples:
+  dynamodt init --table users --table orders
+  dynamodt init --stage dev
+
+\b
+--json: {"files": [path, ...], "dry_run"}
+"""
+
+CREATE = """Write the next version's file, and its test file.
+
+\b
+Examples:
+  dynamodt create --table users split_name
+  dynamodt create -t users add_country --dry-run
+
+\b
+--json: {"files": [path, ...], "dry_run"}
+"""
+
+PREPARE = """Run a version's `prepare` and store its rows, encrypted.
+
+They go to the stage's storage as one Parquet file, with row count and checksum.
+
+\b
+Examples:
+  dynamodt prepare --table users --tNumber 3
+  dynamodt prepare --table users --tNumber 3 --stage prod
+
+\b
+--json: {"table", "version", "url", "rows", "sha256", "script_checksum",
+         "created", "dry_run"}
+"""
+
+_MOVE_JSON = """
+What follows `--` goes to Beam as it is.
+
+\b
+--json: {"tables": [{"table", "direction", "versions": [
+          {"version", "name", "run", "status",
+           "counts": {"read", "changed", "unchanged", "superseded", "vanished", "dead"},
+           "consumed": {"rcu", "wcu"}, "seconds"}]}]}
+  status: succeeded, failed, stopped or dry-run (wcu is then an estimate).
+  A table or version that failed has an "error", a version with dead letters
+  "dead_letters": the place of their file.
+"""
+
+UP = f"""Apply every pending version, in order.
+
+With no --table: to all tables that have a folder, each independent of another's failure.
+
+\b
+Examples:
+  dynamodt up
+  dynamodt up --table users --to 2
+  dynamodt up --table users --dry-run        counts, examples, write units
+  dynamodt up --stage prod --json            in a deployment
+  dynamodt up --table users -- --direct_num_workers 2
+{_MOVE_JSON}"""
+
+DOWN = f"""Take the latest version back, or all down to --to.
+
+\b
+Examples:
+  dynamodt down --table users
+  dynamodt down --table users --to 0         all versions
+  dynamodt down --table users --dry-run      counts, examples, write units
+{_MOVE_JSON}"""
+
+HISTORY = """Show what ran: when, by whom, which script, with what counts.
+
+It only reads, with or without --dry-run. With no --table: of all tables that have a folder.
+
+\b
+Examples:
+  dynamodt history
+  dynamodt history --table users --json
+
+\b
+--json: {"tables": [{"table", "runs": [{"run", "version", "name", "direction",
+          "checksum", "status", "started", "ended", "by", "counts", "consumed",
+          "seconds", "dead_letters", "error"}]}]}
+"""
+
+STATUS = """Show what is applied, pending, edited or missing.
+
+"edited": the file changed after it was applied; "missing": applied, but the file is gone.
+It only reads, with or without --dry-run. With no --table: of all tables that have a folder.
+
+\b
+Examples:
+  dynamodt status
+  dynamodt status --table users --stage prod
+
+\b
+--json: {"tables": [{"table", "at", "versions":
+          [{"version", "name", "state", "path", "when"}]}]}
+"""
+
+_TOLD_JSON = """
+\b
+--json: {"table", "verb", "run", "user", "host", "pid", "since"}
+"""
+
+TOLD = {
+    "pause": f"""Let the run on a table rest after its page, from another terminal.
+
+It keeps the table, and waits for `resume`.
+
+\b
+Example:
+  dynamodt pause --table users
+{_TOLD_JSON}""",
+    "resume": f"""Let a paused run go on.
+
+\b
+Example:
+  dynamodt resume --table users
+{_TOLD_JSON}""",
+    "abort": f"""End the run on a table after its page, from another terminal.
+
+What it has done stands; the same `up` or `down` goes on from there.
+
+\b
+Example:
+  dynamodt abort --table users
+{_TOLD_JSON}""",
+    "unlock": f"""Break the lease of a run that is surely dead, on a machine that is out of reach.
+
+It shows who held it. If the holder lives after all, it can write no more: the next run takes its place.
+A dead run of this machine needs no unlock, and any other is taken over half a minute after its last sign of life.
+
+\b
+Example:
+  dynamodt unlock --table users
+{_TOLD_JSON}""",
+}
+
+LOCAL = """The embedded local stage of this folder.
+
+It starts when a command needs it, keeps its data under .dynamodt/ and outlives the command.
+
+\b
+Examples:
+  dynamodt local status
+  dynamodt local stop
+  dynamodt local reset      stop it and delete its data
+"""
+
+_LOCAL_JSON = """
+\b
+Example:
+  dynamodt local {0} --json
+
+\b
+--json: {{"running", "url", "pid", "since", "folder"}}
+"""
+LOCAL_STATUS = "Show whether it runs, where, and since when.\n" + _LOCAL_JSON.format("status")
+LOCAL_STOP = "Stop it; its data stays.\n" + _LOCAL_JSON.format("stop")
+LOCAL_RESET = "Stop it and delete its data.\n" + _LOCAL_JSON.format("reset")

@@ -1,0 +1,111 @@
+"""`-i`: questions in place of options. What the command line has said already is not asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import questionary
+
+from dynamodt.control.requests import MOVES, Request, command_line
+from dynamodt.control.settings import FILE_NAME, read_settings
+from dynamodt.core import versions
+from dynamodt.core.names import parse_version_file
+
+_VERBS = {
+    "up": "apply pending versions",
+    "down": "take versions back",
+    "status": "what is applied, what is pending",
+    "history": "what ran, when, by whom",
+    "prepare": "gather a version's data from outside",
+    "create": "write the next version's file",
+    "init": "a folder and a template v1 for a table",
+}
+_SEVERAL_TABLES = ("up", "status", "history")
+_DRY_RUN = ("up", "down", "prepare", "create", "init")
+
+
+def choose(request: Request, folder: Path) -> Request | None:
+    """Asks for what `request` leaves open and shows the equivalent command line; None when it is not to run.
+
+    Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
+    """
+    asked = replace(request, interactive=False)
+    for question in (_verb, _stage, _tables, _version, _name, _dry_run):
+        asked = question(asked, folder)
+    questionary.print(f"\n  {command_line(asked)}\n", style="bold")
+    return asked if _answer(questionary.confirm("Run it?")) else None
+
+
+def _verb(request: Request, folder: Path) -> Request:
+    if request.verb:
+        return request
+    choices = [questionary.Choice(f"{verb:<8}  {about}", value=verb) for verb, about in _VERBS.items()]
+    return replace(request, verb=_answer(questionary.select("What is to be done?", choices)))
+
+
+def _stage(request: Request, folder: Path) -> Request:
+    known = ["local", *sorted(read_settings(folder / FILE_NAME).keys() - {"local"})]
+    if request.stage != "local" or len(known) == 1:
+        return request
+    return replace(request, stage=_answer(questionary.select("On which stage?", known)))
+
+
+def _tables(request: Request, folder: Path) -> Request:
+    transforms = folder / "transforms"
+    known = versions.tables(transforms) if transforms.is_dir() else ()
+    if request.tables:
+        return request
+    if request.verb == "init" or not known:
+        text = _answer(questionary.text("Which tables? (names, with spaces between them; none: all)"))
+        return replace(request, tables=tuple(text.split()))
+    if request.verb in _SEVERAL_TABLES:
+        chosen = _answer(questionary.checkbox("Which tables? (none: all)", list(known)))
+        return replace(request, tables=tuple(chosen))
+    return replace(request, tables=(_answer(questionary.select("Which table?", list(known))),))
+
+
+def _version(request: Request, folder: Path) -> Request:
+    given = request.number if request.verb == "prepare" else request.to
+    if request.verb not in (*MOVES, "prepare") or len(request.tables) != 1 or given is not None:
+        return request
+    numbered = _numbered(folder, request.tables[0])
+    if request.verb == "prepare":
+        return replace(request, number=_answer(questionary.select("For which version?", numbered)))
+    return replace(request, to=_target(request.verb, numbered))
+
+
+def _target(verb: str, numbered: Sequence[questionary.Choice]) -> int | None:
+    if verb == "up":
+        choices = [questionary.Choice("the latest", value=-1), *numbered]
+    else:
+        none = questionary.Choice("v0  all versions taken back", value=0)
+        choices = [questionary.Choice("the one before", value=-1), none, *numbered]
+    number: int = _answer(questionary.select(f"{verb.capitalize()} to which version?", choices))
+    return None if number < 0 else number
+
+
+def _name(request: Request, folder: Path) -> Request:
+    if request.verb != "create" or request.name:
+        return request
+    return replace(request, name=_answer(questionary.text("What does the version do? (as in split_name)")).strip())
+
+
+def _dry_run(request: Request, folder: Path) -> Request:
+    if request.verb not in _DRY_RUN or request.options.dry_run:
+        return request
+    # away from this machine the careful answer is the default
+    dry_run = _answer(questionary.confirm("A dry run, which writes nothing?", default=request.stage != "local"))
+    return replace(request, options=replace(request.options, dry_run=dry_run))
+
+
+def _numbered(folder: Path, table: str) -> list[questionary.Choice]:
+    files = versions.version_files(folder / "transforms", table)
+    found = [parse_version_file(path.name, str(path)) for path in files]
+    return [questionary.Choice(f"v{number}  {name}", value=number) for number, name in found]
+
+
+def _answer(question: questionary.Question) -> Any:
+    return question.unsafe_ask()

@@ -1,0 +1,165 @@
+"""What each verb does. The command line parses and prints; this is also the interface for a Python program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynamodt.aws import prepared as prepared_data
+from dynamodt.aws import table as tables_of_stage
+from dynamodt.aws.state import State
+from dynamodt.aws.storage import open_storage
+from dynamodt.control import local, scaffold
+from dynamodt.control.history import now
+from dynamodt.control.operating import tell as tell
+from dynamodt.control.planner import TablePlan, plan_table, unprepared
+from dynamodt.control.preparation import PreparationContext, counted
+from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.resuming import holding, run_steps
+from dynamodt.control.runner import checked
+from dynamodt.control.stage import load_stage
+from dynamodt.control.steps import Session
+from dynamodt.core.script import prepare_rows
+from dynamodt.core.versions import read_versions, statuses, tables
+from dynamodt.errors import DynamodtError, Refused, UsageError
+from dynamodt.model import Direction, PreparedRef, RunRecord, RunReport, Stage, TableReport, TableStatus
+
+
+def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
+    """The stage, ready for use: the embedded one is started and seeded; on this machine our state table is made.
+
+    Raises UsageError for a stage that is not configured, ServiceError for one that cannot be reached.
+    """
+    stage = load_stage(name, folder)
+    if stage.embedded and not local.status(folder).running:
+        observer.note("starting the local stage")
+    stage = local.open_stage(stage, folder)
+    if stage.local:
+        State(stage.connection, stage.state_table).ensure()
+    return stage
+
+
+def up(
+    stage: Stage,
+    folder: Path,
+    names: Sequence[str],
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> list[TableReport]:
+    """Bring tables to version `to` (default: the latest). Each is independent of another's failure."""
+    chosen = names or _all_tables(folder)
+    return [_move(stage, folder, name, "up", to, options, observer) for name in chosen]
+
+
+def down(
+    stage: Stage,
+    folder: Path,
+    names: Sequence[str],
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> list[TableReport]:
+    """Roll tables back to version `to` (default: by one; 0: to before the first)."""
+    return [_move(stage, folder, name, "down", to, options, observer) for name in names]
+
+
+def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
+    """All runs of the tables, the oldest first."""
+    state = State(stage.connection, stage.state_table)
+    return {name: state.runs(name) for name in names or _all_tables(folder)}
+
+
+def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
+    """Which versions of the tables are applied, pending, edited or missing."""
+    state = State(stage.connection, stage.state_table)
+    return [_status(state, folder, name) for name in names or _all_tables(folder)]
+
+
+def prepare(
+    stage: Stage, folder: Path, name: str, version: int, observer: Observer, dry_run: bool = False
+) -> PreparedRef:
+    """Run a version's `prepare` and store its rows. A dry run only counts them."""
+    script = next((s for s in read_versions(folder / "transforms", name) if s.sequence == version), None)
+    if script is None:
+        raise UsageError(f"there is no version {version} of {name}", hint=f"dynamodt status --table {name}")
+    if not script.has_prepare:
+        raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
+    context = PreparationContext(stage, folder / "transforms" / name, script)
+    rows = counted(prepare_rows(script, context), observer)
+    if dry_run:
+        return PreparedRef(url="", rows=sum(1 for _ in rows), sha256="", script_checksum=script.checksum, created=now())
+    return prepared_data.save(open_storage(stage.connection, stage.storage), script, rows, now())
+
+
+def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
+    """A folder and a template for each table: all tables of the stage but our own, when none is named."""
+    found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n != stage.state_table]
+    if not found:
+        raise UsageError("the stage has no table yet", where=f"stage {stage.name}", hint="dynamodt init --table TABLE")
+    return scaffold.init(folder / "transforms", found, dry_run=dry_run)
+
+
+def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:
+    """The next version of a table, from the template, with its test."""
+    return scaffold.create(folder / "transforms", name, title, dry_run=dry_run)
+
+
+def _all_tables(folder: Path) -> tuple[str, ...]:
+    found = tables(folder / "transforms")
+    if not found:
+        raise UsageError("transforms/ holds no table", hint="dynamodt init --table TABLE")
+    return found
+
+
+def _status(state: State, folder: Path, name: str) -> TableStatus:
+    applied = state.applied(name)
+    return TableStatus(name, max(applied, default=0), statuses(read_versions(folder / "transforms", name), applied))
+
+
+def _move(
+    stage: Stage,
+    folder: Path,
+    name: str,
+    direction: Direction,
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> TableReport:
+    """One table's way, to its end or to the first error: the error is in the report, and other tables go on."""
+    reports: list[RunReport] = []
+    planned, at = None, 0
+    try:
+        checked(options.runner)
+        state = State(stage.connection, stage.state_table)
+        applied = state.applied(name)
+        at = max(applied, default=0)
+        planned = plan_table(stage, folder, name, direction, to, applied)
+        if planned.steps:
+            with holding(state, planned, options, observer) as (token, record):
+                if state.applied(name) != applied:  # somebody was at work before we had the lease
+                    raise Refused(f"{name} was moved meanwhile", hint="run the same command again")
+                storage = open_storage(stage.connection, stage.storage)
+                session = Session(stage, state, storage, options, observer, token, reports.append)
+                run_steps(session, planned, record)
+    except DynamodtError as error:
+        return _table_report(name, direction, at, planned, reports, error)
+    return _table_report(name, direction, at, planned, reports, None, stage)
+
+
+def _table_report(
+    name: str,
+    direction: Direction,
+    at: int,
+    planned: TablePlan | None,
+    reports: list[RunReport],
+    error: DynamodtError | None,
+    stage: Stage | None = None,
+) -> TableReport:
+    if planned is None:
+        return TableReport(name, direction, tuple(reports), at, error)
+    for report in reports:
+        if report.status == "succeeded":
+            at = report.version if direction == "up" else report.version - 1
+    missing = unprepared(stage, planned.scripts, at) if stage else 0
+    return TableReport(name, direction, tuple(reports), at, error, planned.latest, missing)

@@ -1,0 +1,168 @@
+"""What a command is to do, worked out and checked whole before anything is started."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from dynamodt.aws import prepared, table
+from dynamodt.aws.failures import NO_TABLE
+from dynamodt.aws.storage import open_storage
+from dynamodt.control.requests import RunOptions
+from dynamodt.core.script import check
+from dynamodt.core.versions import plan, read_versions
+from dynamodt.errors import Refused, ScriptError, ServiceError
+from dynamodt.model import (
+    OWN_ITEMS,
+    AppliedVersion,
+    Direction,
+    Job,
+    PreparedRef,
+    RunRecord,
+    Script,
+    Stage,
+    TableSpec,
+)
+
+_SEGMENT_BYTES = 64 * 1024 * 1024
+_MIN_SEGMENTS = 4
+_MAX_SEGMENTS = 10_000
+_FRESH = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One version to run, with all that its run needs but the run itself."""
+
+    script: Script
+    prepared: PreparedRef | None
+    target: TableSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """One table's way to the version asked for."""
+
+    table: TableSpec
+    direction: Direction
+    steps: tuple[Step, ...]
+    at: int  # the version that the table stands at
+    scripts: tuple[Script, ...]  # all versions that there is a file for
+    just_written: bool = False  # by a version before: read with strong consistency
+
+    @property
+    def latest(self) -> int:
+        return len(self.scripts)
+
+
+def plan_table(
+    stage: Stage, folder: Path, name: str, direction: Direction, to: int | None, applied: Mapping[int, AppliedVersion]
+) -> TablePlan:
+    """The steps of one table. Raises whatever stands in the way, before anything is started: ScriptError for a file,
+    Refused for the order, an irreversible step or missing prepared data, ServiceError for a table that is not there.
+    """
+    files = read_versions(folder / "transforms", name)
+    scripts = plan(files, applied, direction, to)
+    spec = _describe(stage, name)
+    _check_active(spec)
+    steps = tuple(_step(stage, script, direction) for script in scripts)
+    return TablePlan(spec, direction, steps, max(applied, default=0), files, just_written(applied.values()))
+
+
+def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
+    """The first version above `at` that needs prepared data which is not there; 0: none."""
+    for script in scripts:
+        if script.sequence > at and script.has_prepare and script.has_up:
+            try:
+                prepared.find(open_storage(stage.connection, stage.storage), script)
+            except Refused:
+                return script.sequence
+    return 0
+
+
+def _describe(stage: Stage, name: str) -> TableSpec:
+    try:
+        return table.describe(stage.connection, name)
+    except ServiceError as error:
+        if stage.embedded and name not in stage.tables and error.what == NO_TABLE:
+            hint = f'name it and its key in dynamodt.toml, under [stages.local.tables]: {name} = {{ id = "S" }}'
+            raise ServiceError("the embedded stage has no such table", where=error.where, hint=hint) from error
+        raise
+
+
+def _check_active(spec: TableSpec) -> None:
+    if spec.status not in ("ACTIVE", "UPDATING"):
+        raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
+
+
+def _step(stage: Stage, script: Script, direction: Direction) -> Step:
+    if script.target_table and direction == "down":
+        raise Refused(
+            f"version {script.sequence} wrote to {script.target_table}; dynamodt cannot take that back",
+            where=script.path,
+            hint="delete the target table when nothing reads it any more",
+        )
+    if script.source == "export":
+        hint = "remove the line: the table is scanned; a script that adds items to it needs IDEMPOTENT = True then"
+        raise ScriptError('SOURCE = "export" cannot be used yet', where=script.path, hint=hint)
+    check(script)  # executes the file once: its faults show before the first page is read
+    ref = None
+    if script.has_prepare and moves_items(script, direction):
+        ref = prepared.find(open_storage(stage.connection, stage.storage), script)
+    target = table.describe(stage.connection, script.target_table) if script.target_table else None
+    return Step(script, ref, target)
+
+
+def moves_items(script: Script, direction: Direction) -> bool:
+    """Whether the version has a function for the items that are there, in this direction."""
+    return script.has_up if direction == "up" else script.has_down
+
+
+def jobs(stage: Stage, planned: TablePlan, step: Step, options: RunOptions, record: RunRecord, token: int) -> list[Job]:
+    """The one or two passes of a version. Going up, the items that are there come first and the version's own rows
+    last; going down, the other way round: so a version never transforms its own rows."""
+    scan = Job(
+        run=record.run,
+        stage=stage,
+        table=planned.table,
+        script=step.script,
+        direction=planned.direction,
+        units=record.units,
+        target=step.target,
+        prepared=step.prepared,
+        consistent=planned.just_written,
+        dry_run=options.dry_run,
+        max_errors=options.max_errors,
+        attempt=token,
+    )
+    own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True)
+    passes = [scan] if moves_items(step.script, planned.direction) else []
+    if step.script.has_items:
+        passes = [*passes, own] if planned.direction == "up" else [own, *passes]
+    return passes
+
+
+def retry_job(like: Job, number: int, letters: tuple[str, ...]) -> Job:
+    """A pass over dead letters of another pass. It goes to its end, however many of them die again."""
+    run = f"{like.run}/retry{number}"
+    return replace(like, run=run, units=1, letters=letters, max_errors=sys.maxsize)
+
+
+def segments(spec: TableSpec) -> int:
+    """Segments of about 64 MB: small enough to spread a lane over partitions, large enough to be worth a row each."""
+    return min(_MAX_SEGMENTS, max(_MIN_SEGMENTS, spec.size_bytes // _SEGMENT_BYTES))
+
+
+def just_written(applied: Iterable[AppliedVersion]) -> bool:
+    """Whether a version was applied in the last minute: an eventually consistent scan might miss its newest rows."""
+    since = (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
+    return any(version.when >= since for version in applied)
+
+
+def new_run() -> str:
+    """A run's id: it sorts by time (to the microsecond: small runs take less than one second), no two are alike."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"

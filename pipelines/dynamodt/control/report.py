@@ -1,0 +1,278 @@
+"""The results of a command as a person reads them. Item values are `Text`, never markup: they may hold anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from dynamodt.control.item_diff import clip, item_diff, key_text, printable
+from dynamodt.control.next_steps import NextStep, after_preparation, as_typed, next_steps, rehearsal
+from dynamodt.control.requests import LocalStatus, Request
+from dynamodt.control.stage import LOCAL, WORK_FOLDER, embedded_file
+from dynamodt.core.item import without
+from dynamodt.model import (
+    Counts,
+    Item,
+    Lease,
+    PreparedRef,
+    RunRecord,
+    RunReport,
+    Stage,
+    TableReport,
+    TableStatus,
+)
+
+EXAMPLES = 3
+_STYLES = {
+    "succeeded": "green",
+    "applied": "green",
+    "dry-run": "cyan",
+    "pending": "yellow",
+    "edited": "yellow",
+    "running": "cyan",
+    "stopped": "yellow",
+    "failed": "red",
+    "missing": "red",
+}
+_STATES = {
+    "edited": "its file changed after it was applied",
+    "missing": "applied, but its file is gone",
+}
+_REHEARSED_APART = "Each version was tried on the items as they are now, without what an earlier one would write."
+_UNENDED = "no end is recorded: it runs now, or its command was killed, and the same command goes on with it"
+_MEANINGS = {
+    "superseded": "superseded: the application wrote the item meanwhile, and nothing is left to do",
+    "vanished": "vanished: the application deleted the item meanwhile, and it stays deleted",
+}
+
+
+def print_moves(console: Console, request: Request, stage: Stage | None, reports: Sequence[TableReport]) -> None:
+    """The summary of `up` or `down`; `stage` is None where the command ended before it was known."""
+    for report in reports:
+        if not report.versions and report.error is None:
+            console.print(_nothing_to_do(report), soft_wrap=True)
+        for run in report.versions:
+            _print_run(console, run, stage)
+        if sum(run.status == "dry-run" for run in report.versions) > 1:
+            console.print(Text(_REHEARSED_APART, "dim"), soft_wrap=True)
+            console.print()
+    around = [report for report in reports if report.versions or report.error is None]  # others started nothing
+    if stage is not None and around:
+        console.print(_places(stage, [report.table for report in around]), soft_wrap=True)
+        console.print()
+        for report in around:
+            console.print(_steps(next_steps(request, report)), soft_wrap=True)
+        if any(report.error is not None for report in reports):
+            console.print()
+
+
+def print_history(console: Console, history: Mapping[str, Sequence[RunRecord]]) -> None:
+    """Every run, three lines each: narrow enough for 80 columns."""
+    for table, runs in history.items():
+        console.print(Text.assemble((table, "bold"), ("" if runs else "  no run yet", "dim")))
+        for run in runs:
+            console.print(_record(run), soft_wrap=True)
+
+
+def print_status(console: Console, statuses: Sequence[TableStatus]) -> None:
+    """Each table's versions and their states."""
+    for status in statuses:
+        pending = sum(version.state == "pending" for version in status.versions)
+        summary = f" at version {status.at}" + (f", {pending} pending" if pending else ", nothing pending")
+        console.print(Text.assemble((status.table, "bold"), summary))
+        for line in _version_lines(status):
+            console.print(line, soft_wrap=True)
+
+
+def print_told(console: Console, verb: str, lease: Lease) -> None:
+    """What a run was told, and whose it is."""
+    outcome = {"pause": "will rest after its page", "resume": "goes on", "abort": "will end after its page"}
+    said = outcome.get(verb, "has lost its lease")
+    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {said}"), soft_wrap=True)
+    facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
+    console.print(_facts(facts), soft_wrap=True)
+
+
+def print_prepared(console: Console, request: Request, prepared: PreparedRef) -> None:
+    """Where the prepared rows are, and what comes next."""
+    label = f"{request.tables[0]} version {request.number}: {prepared.rows:,} rows"
+    if request.options.dry_run:
+        console.print(
+            Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"), soft_wrap=True
+        )
+        return
+    facts = {"prepared": label, "at": prepared.url, "sha256": prepared.sha256}
+    console.print(_facts(facts), soft_wrap=True)
+    console.print()
+    console.print(_steps(after_preparation(request)), soft_wrap=True)
+
+
+def print_files(console: Console, request: Request, files: Sequence[Path]) -> None:
+    """The files that were written, or would be."""
+    if not files:
+        console.print("Nothing to do: every table has its folder already.")
+        return
+    console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
+    for path in files:
+        console.print(Text(f"  {path}"), soft_wrap=True)
+    if not request.options.dry_run:
+        console.print(Text.assemble(("next  ", "dim"), "say in it what happens to an item; then rehearse it:"))
+        console.print(Text(f"      {as_typed(rehearsal(request))}", "bold"), soft_wrap=True)
+
+
+def print_local(console: Console, status: LocalStatus) -> None:
+    """Whether the embedded stage runs, and where its data is."""
+    if status.running:
+        facts = {"local stage": f"running at {status.url} (process {status.pid}, since {status.since})"}
+    else:
+        facts = {"local stage": "not running; the next command that needs it starts it"}
+    console.print(_facts({**facts, "data": str(status.folder)}), soft_wrap=True)
+
+
+# ---------------------------------------------------------------- one run
+
+
+def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
+    console.print(_title(run), soft_wrap=True)
+    console.print(_balance(run.counts), soft_wrap=True)
+    for line in [*_remarks(run), *_dead_letters(run, stage), _cost(run)]:
+        console.print(Text("  ").append(line), soft_wrap=True)
+    for example in _examples(run, _key_names(run, stage), console.width):
+        console.print(example, soft_wrap=True)
+    console.print()
+
+
+def _title(run: RunReport) -> Text:
+    title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+    status = "dry run: nothing was written" if run.status == "dry-run" else run.status
+    return title.append(status, f"bold {_STYLES.get(run.status, '')}")
+
+
+def _balance(counts: Counts) -> Text:
+    """The balance as the sum it is: read = changed + unchanged + ..."""
+    names, figures = Text("  "), Text("  ")
+    for sign, (name, number) in zip(("", " = ", " + ", " + ", " + ", " + "), counts._asdict().items(), strict=True):
+        style = "bold red" if name == "dead" and number else "bold" if number else "dim"
+        width = max(len(name), len(f"{number:,}"))
+        names.append(f"{'':{len(sign)}}{name:>{width}}", "dim")
+        figures.append(sign, "dim").append(f"{number:>{width},}", style)
+    return Text("\n").join([names, figures])
+
+
+def _remarks(run: RunReport) -> list[Text]:
+    counts = run.counts
+    remarks = [Text(text, "dim") for name, text in _MEANINGS.items() if getattr(counts, name)]
+    if not counts.balanced and run.status != "stopped":
+        gone = counts.read - sum(counts[1:])
+        remarks.append(
+            Text(f"the balance does not hold: {gone:,} of {counts.read:,} items are in no count", "bold red")
+        )
+    return remarks
+
+
+def _dead_letters(run: RunReport, stage: Stage | None) -> list[Text]:
+    if not run.dead_letters:
+        return []
+    lines = [Text.assemble(("dead letters: ", "red"), printable(run.dead_letters))]
+    if stage is not None and stage.embedded and run.dead_letters.startswith("s3://"):
+        lines.append(Text(f"     the file: {printable(embedded_file(run.dead_letters))}"))
+    if run.first_dead_letter:
+        lines.append(Text(f"    the first: {printable(run.first_dead_letter)}"))
+    return lines
+
+
+def _cost(run: RunReport) -> Text:
+    speed = f", {run.counts.read / run.seconds:,.0f} items/s" if run.seconds > 0 else ""
+    verb = "it would take" if run.status == "dry-run" else "consumed"
+    wcu = f"{run.consumed.wcu:,.1f} write units"
+    rcu = f"{run.consumed.rcu:,.1f} read units"
+    if run.status == "dry-run":
+        return Text(f"{verb} {wcu}; this rehearsal took {rcu}, {run.seconds:,.2f} s{speed}")
+    return Text(f"{verb} {rcu}, {wcu}; took {run.seconds:,.2f} s{speed}")
+
+
+def _examples(run: RunReport, key_names: Sequence[str], width: int) -> list[Text]:
+    return [_example(before, after, key_names, width) for before, after in run.samples[:EXAMPLES]]
+
+
+def _example(before: Item, after: Item | None, key_names: Sequence[str], width: int) -> Text:
+    key = key_text(before or after or {}, key_names) or "an item"
+    remark = "  deleted" if after is None else "" if before else "  new"
+    head = Text.assemble("  ", (clip(key, width - 12), "cyan"), (remark, "dim"))
+    if remark:  # all of it is new or gone, and the key stands above
+        before, after = without(before, *key_names), without(after or {}, *key_names)
+    return Text("\n").join([head, *_diff_lines(before, after, width)])
+
+
+def _diff_lines(before: Item, after: Item | None, width: int) -> list[Text]:
+    room = width // 3
+    lines = item_diff(before, after, width - room - 8)
+    column = min(room, max((len(line.path) for line in lines), default=0))
+    styles = {"-": "red", "+": "green"}
+    return [Text(f"    {sign} {clip(path, column):<{column}} {value}", styles[sign]) for sign, path, value in lines]
+
+
+def _key_names(run: RunReport, stage: Stage | None) -> tuple[str, ...]:
+    known = stage.tables.get(run.table, ()) if stage else ()
+    return run.key_names or tuple(attribute.name for attribute in known)
+
+
+# ---------------------------------------------------------------- around the runs
+
+
+def _nothing_to_do(report: TableReport) -> Text:
+    behind = f" of {report.latest}" if report.latest > report.at else ""
+    return Text.assemble(("Nothing to do: ", "bold"), f"{report.table} is at version {report.at}{behind}")
+
+
+def _places(stage: Stage, tables: Sequence[str]) -> RenderableType:
+    connection = stage.connection
+    place = connection.endpoint_url or f"region {connection.region}"
+    noun = "table" if len(tables) == 1 else "tables"
+    data = f"{noun} {', '.join(tables)} of stage {stage.name}, {place}"
+    files = {"files": f"{WORK_FOLDER}/{LOCAL}, of the embedded stage"} if stage.embedded else {}
+    return _facts({"data": data, "state": f"table {stage.state_table}", "storage": stage.storage.url, **files})
+
+
+def _steps(steps: Sequence[NextStep]) -> Text:
+    width = max(len(step.command) for step in steps)
+    lines = (Text.assemble((f"{step.command:<{width}}", "bold"), (f"  {step.why}", "dim")) for step in steps)
+    return Text.assemble(("next  ", "dim"), Text("\n      ").join(lines))
+
+
+def _facts(facts: Mapping[str, str]) -> Group:
+    width = max(map(len, facts))
+    return Group(
+        *(Text.assemble((f"{name:<{width}}", "dim"), f"  {printable(value)}") for name, value in facts.items())
+    )
+
+
+def _record(run: RunRecord) -> Text:
+    title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+    title.append(run.status, _STYLES.get(run.status, ""))
+    counted = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
+    lines = [
+        title,
+        Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12]}"),
+        Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
+    ]
+    lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
+    lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
+    lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
+    return Text("\n").join(lines)
+
+
+def _version_lines(status: TableStatus) -> list[Text]:
+    width = max((len(version.name) for version in status.versions), default=0)
+    return [
+        Text.assemble(
+            f"  v{version.version:<3} ",
+            (f"{version.name:<{width}}  ", "bold"),
+            (f"{version.state:<8}", _STYLES.get(version.state, "")),
+            (f"  {_STATES.get(version.state, version.when)}", "dim"),
+        )
+        for version in status.versions
+    ]

@@ -1,0 +1,181 @@
+"""What a person asks for, as values, and the interfaces between the command line and the operations behind it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dynamodt.errors import UsageError
+from dynamodt.model import (
+    Counts,
+    Direction,
+    Lease,
+    PreparedRef,
+    RunRecord,
+    RunReport,
+    Stage,
+    TableReport,
+    TableStatus,
+    Units,
+)
+
+PROGRAM = "dynamodt"
+MOVES = ("up", "down")
+TOLD = ("pause", "resume", "abort", "unlock")
+_NEEDS_TABLE = ("create", "prepare", "down", *TOLD)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run: `max_errors` dead letters are tolerated; `beam_args` go to Beam as they are."""
+
+    dry_run: bool = False
+    max_errors: int = 0
+    runner: str = "direct"
+    beam_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes."""
+
+    verb: str
+    stage: str = "local"
+    tables: tuple[str, ...] = ()
+    to: int | None = None
+    number: int | None = None
+    name: str = ""
+    json: bool = False
+    interactive: bool = False
+    options: RunOptions = RunOptions()
+
+
+def command_words(request: Request) -> list[str]:
+    """The words that ask for this request, without the program's name; defaults are left out."""
+    words = request.verb.split()
+    for table in request.tables:
+        words += ["--table", table]
+    for flag, value in (("--tNumber", request.number), ("--to", request.to)):
+        words += [] if value is None else [flag, str(value)]
+    words += [] if request.stage == "local" else ["--stage", request.stage]
+    words += ["--json"] if request.json else []
+    words += _option_words(request.options)
+    words += [request.name] if request.name else []
+    return words + (["--", *request.options.beam_args] if request.options.beam_args else [])
+
+
+def command_line(request: Request) -> str:
+    """The same as one line that a shell accepts."""
+    return shlex.join([PROGRAM, *command_words(request)])
+
+
+def check(request: Request) -> None:
+    """Raises UsageError for words that cannot be together, or are missing."""
+    if request.verb in _NEEDS_TABLE and len(request.tables) != 1:
+        raise UsageError(f"`{request.verb}` needs one --table", hint=f"{PROGRAM} {_EXAMPLES[request.verb]}")
+    if request.verb == "prepare" and request.number is None:
+        raise UsageError("`prepare` needs --tNumber", hint=f"{PROGRAM} {_EXAMPLES['prepare']}")
+    if request.verb == "create" and not request.name:
+        raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
+    if request.options.beam_args and request.verb not in MOVES:
+        raise UsageError("only `up` and `down` take Beam's options after `--`", where=request.verb)
+
+
+_EXAMPLES = {
+    "create": "create --table users split_name",
+    "prepare": "prepare --table users --tNumber 3",
+    "down": "down --table users",
+    **{verb: f"{verb} --table users" for verb in TOLD},
+}
+
+
+def _option_words(options: RunOptions) -> list[str]:
+    words = ["--dry-run"] if options.dry_run else []
+    words += ["--max-errors", str(options.max_errors)] if options.max_errors else []
+    return words + ([] if options.runner == "direct" else ["--runner", options.runner])
+
+
+class Observer(Protocol):
+    """Follows a run; called from the main thread several times a second."""
+
+    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
+        """`expected_items` is DynamoDB's own count: up to six hours old, 0 where it is not known."""
+
+    def progressed(self, counts: Counts, units: Units, units_done: int, units_total: int) -> None:
+        """What the run came to so far; `units_done` of `units_total` units of work (segments) are through."""
+
+    def run_ended(self, report: RunReport) -> None:
+        """The run that was started last has ended, whichever way."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line: "starting the local stage", "created table users"."""
+
+
+class Operations(Protocol):
+    """The module behind the verbs. An empty `tables` means every table that has a folder."""
+
+    def open_stage(self, name: str, folder: Path, observer: Observer) -> Stage: ...
+
+    def up(
+        self,
+        stage: Stage,
+        folder: Path,
+        tables: Sequence[str],
+        to: int | None,
+        options: RunOptions,
+        observer: Observer,
+        /,
+    ) -> list[TableReport]: ...
+
+    def down(
+        self,
+        stage: Stage,
+        folder: Path,
+        tables: Sequence[str],
+        to: int | None,
+        options: RunOptions,
+        observer: Observer,
+        /,
+    ) -> list[TableReport]: ...
+
+    def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]: ...
+
+    def status(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[TableStatus]: ...
+
+    def prepare(
+        self, stage: Stage, folder: Path, table: str, version: int, observer: Observer, /, dry_run: bool = False
+    ) -> PreparedRef: ...
+
+    def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]: ...
+
+    def tell(self, stage: Stage, table: str, verb: str) -> Lease: ...
+
+    def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]: ...
+
+
+class LocalStatus(Protocol):
+    """The embedded stage of a folder: whether it runs, and where its data is."""
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def since(self) -> str: ...
+
+
+class LocalOperations(Protocol):
+    """The module behind `dynamodt local`."""
+
+    def status(self, folder: Path) -> LocalStatus: ...
+
+    def stop(self, folder: Path) -> bool: ...
+
+    def reset(self, folder: Path) -> None: ...

@@ -1,0 +1,91 @@
+"""Where a table's runs go on: the lease, and the run that an earlier process left unfinished (guarantees G3, G4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dynamodt.aws.state import State
+from dynamodt.control.history import first_record, next_record
+from dynamodt.control.lease import held, new_lease
+from dynamodt.control.planner import Step, TablePlan, new_run, segments
+from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.steps import Session, run_step
+from dynamodt.core.lifecycle import unfinished
+from dynamodt.errors import Refused
+from dynamodt.model import OWN_ITEMS, Lease, RunRecord
+
+_OWN_UNITS = 1
+
+
+@contextmanager
+def holding(
+    state: State, planned: TablePlan, options: RunOptions, observer: Observer
+) -> Iterator[tuple[int, RunRecord]]:
+    """Holds the table for the plan's steps: the lease's token, and the record of the first run, new or gone on with.
+
+    Raises Refused when another run is at work, or when one of another version (or direction) was left half done.
+    """
+    step = planned.steps[0]
+    if options.dry_run:
+        record = _fresh(planned, step)
+        mine = new_lease(f"dry-run/{record.run}", 1, record.run, time.time())
+        state.leases.take(mine, over=Lease(mine.table, 0))
+        yield mine.token, record
+        return
+    table = planned.table.name
+    left = left_unfinished(state, table, step, planned)
+    with held(state.leases, table, left.run if left else new_run(), observer.note) as lease:
+        left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
+        yield lease.token, _first(planned, step, left, lease.run, observer)
+
+
+def _first(planned: TablePlan, step: Step, left: RunRecord | None, run: str, observer: Observer) -> RunRecord:
+    if left is None:
+        return _fresh(planned, step, run)
+    observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
+    return next_record(left, step.script)
+
+
+def _fresh(planned: TablePlan, step: Step, run: str = "") -> RunRecord:
+    return first_record(step.script, planned.direction, run or new_run(), segments(planned.table))
+
+
+def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) -> RunRecord | None:
+    """The run of this very step that an earlier process has left unfinished. Raises Refused when one of another
+    version, or of the other direction, has written something and was left half done."""
+    wanted = (step.script.sequence, planned.direction)
+    found = None
+    for record in (record for record in state.runs(table) if unfinished(record.status)):
+        if (record.version, record.direction) == wanted:
+            found = record
+        elif has_written(state, record):
+            raise _half_done(record)
+    return found
+
+
+def _half_done(left: RunRecord) -> Refused:
+    return Refused(
+        f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
+        where=f"table {left.table}",
+        hint=f"finish it first: dynamodt {left.direction} --table {left.table} --to "
+        f"{left.version if left.direction == 'up' else left.version - 1}",
+    )
+
+
+def has_written(state: State, record: RunRecord) -> bool:
+    """Whether a run may have changed an item: a run that failed before is as if it had never been."""
+    passes = ((record.run, record.units), (record.run + OWN_ITEMS, _OWN_UNITS))
+    claims = (claim for run, units in passes for claim in state.units(run).all(units))
+    return any(claim.counts.changed or claim.intent is not None for claim in claims)
+
+
+def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
+    """Run the steps one after the other, the first under the given record. Raises what ends one of them."""
+    for number, step in enumerate(planned.steps):
+        if number:
+            record = _fresh(planned, step)
+            if not session.options.dry_run:
+                session.state.leases.tell(planned.table.name, session.token, run=record.run, stop="", error=None)
+        run_step(session, planned, step, record)

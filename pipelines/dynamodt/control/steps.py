@@ -1,0 +1,207 @@
+"""One version's run, followed from its plan to its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from dynamodt.aws.journal import part_of
+from dynamodt.aws.state import State
+from dynamodt.aws.storage import Storage
+from dynamodt.control.dead_letters import first_of
+from dynamodt.control.history import Chronicle, verdict
+from dynamodt.control.interrupts import signal_name
+from dynamodt.control.planner import Step, TablePlan, jobs, retry_job
+from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.runner import run
+from dynamodt.core.codec import decode
+from dynamodt.core.lifecycle import after
+from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
+from dynamodt.errors import Aborted, DynamodtError, Fenced
+from dynamodt.model import Claim, Item, Job, RunRecord, RunReport, Stage, Totals
+
+ABORT = "abort"
+_SAMPLES = 3
+_AFTER_ABORT = "the same command goes on from its checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the steps of one table have in common: the stage, the lease's token, and who watches."""
+
+    stage: Stage
+    state: State
+    storage: Storage
+    options: RunOptions
+    observer: Observer
+    token: int
+    keep: Callable[[RunReport], None]
+
+
+def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord) -> None:
+    """Run one version (or go on with it) and keep its report, whichever way it ends; then raise what ended it, if
+    anything. Raises Fenced, with nothing recorded, when another process has taken the run over."""
+    main = jobs(session.stage, planned, step, session.options, record, session.token)
+    again = retries(session, main, record) if record.attempts > 1 else []
+    record = replace(record, retries=max([record.retries, *(number for number, _ in again)]))
+    passes = [*(job for _, job in again), *main]
+    chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
+    chronicle.begin()
+    session.observer.run_started(
+        planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
+    )
+    follower = _Follower(session.state, passes, session.observer)
+    error = _run_passes(session, passes, follower)
+    _finish(session, chronicle, passes, follower.totals, error)
+
+
+def _finish(
+    session: Session, chronicle: Chronicle, passes: list[Job], totals: Totals, error: BaseException | None
+) -> None:
+    where = session.storage.place(dead_letters_name(passes[0]))
+    if error is None:
+        error = verdict(totals, sum(job.units for job in passes), f"run {passes[0].base_run}", where)
+    letters = gather_dead_letters(session, passes) if totals.counts.dead else b""
+    dead_letters = where if totals.counts.dead else ""
+    chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters)
+    report = chronicle.report(read_samples(session.storage, passes))
+    report = replace(report, first_dead_letter=first_of(letters, passes[0].script.path))
+    session.observer.run_ended(report)
+    session.keep(report)
+    if error is not None:
+        raise error
+
+
+def _run_passes(session: Session, passes: list[Job], follower: _Follower) -> BaseException | None:
+    """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
+    for job in passes:
+        try:
+            if follower.done(job) < job.units:
+                run(job, session.state, session.options, partial(follower.progressed, job))
+        except Fenced:
+            raise
+        except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
+            return error
+        if session.state.leases.read(job.lease).stop == ABORT:
+            return Aborted("the run was aborted", where=f"run {job.base_run}", hint=_AFTER_ABORT)
+        if follower.done(job) < job.units or follower.totals.counts.dead > session.options.max_errors:
+            return None  # dead letters have stopped it: the verdict says so
+    return None
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return after("running", "succeed")
+    failed = isinstance(error, DynamodtError) and not isinstance(error, Aborted)
+    return after("running", "fail" if failed else "stop")
+
+
+def _text(error: BaseException | None) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped by {signal_name(error)}"
+    return "" if error is None else str(error) or type(error).__name__
+
+
+class _Follower:
+    """Adds the passes of a version up to one progress, over all attempts."""
+
+    def __init__(self, state: State, passes: list[Job], observer: Observer) -> None:
+        self._observer = observer
+        self._all_units = sum(job.units for job in passes)
+        self._each = {job.run: state.units(job.run).totals(job.units) for job in passes}
+
+    @property
+    def totals(self) -> Totals:
+        """What all passes together have come to."""
+        total = Totals()
+        for counts, units, done in self._each.values():
+            total = Totals(total.counts.plus(counts), total.units.plus(units), total.done + done)
+        return total
+
+    def done(self, job: Job) -> int:
+        """The units of a pass that are done."""
+        return self._each[job.run].done
+
+    def progressed(self, job: Job, totals: Totals) -> None:
+        self._each[job.run] = totals
+        total = self.totals
+        self._observer.progressed(total.counts, total.units, total.done, self._all_units)
+
+
+# ---------------------------------------------------------------- what a run leaves in storage
+
+
+def gather_dead_letters(session: Session, passes: list[Job]) -> bytes:
+    """Join the dead letters that are left into one JSON-lines file; returns its content."""
+    parts = [part for job in passes for part in outstanding_of(session, main_of(job), job)]
+    lines = b"".join(session.storage.read(part) or b"" for part in parts)
+    session.storage.write(dead_letters_name(passes[0]), lines)
+    return lines
+
+
+def retries(session: Session, main: list[Job], record: RunRecord, doubtful: bool = False) -> list[tuple[int, Job]]:
+    """The passes over dead letters: those of earlier attempts, done or not, and one more for what is left now.
+
+    Letters of doubtful writes are taken up only when a person has asked for it.
+    """
+    found: list[tuple[int, Job]] = []
+    for job in main:
+        done = [
+            (number, retry_job(job, number, _listed(session.storage, retry_name(job, number))))
+            for number in range(1, record.retries + 1)
+            if session.storage.read(retry_name(job, number)) is not None
+        ]
+        left = [part for source in (job, *(j for _, j in done)) for part in outstanding_of(session, job, source)]
+        parts = tuple(part for part in left if doubtful or not part.endswith("-doubt.jsonl"))
+        found += done
+        if parts:
+            number = record.retries + 1
+            session.storage.write(retry_name(job, number), json.dumps(parts).encode())
+            found.append((number, retry_job(job, number, parts)))
+    return found
+
+
+def outstanding_of(session: Session, main: Job, source: Job) -> list[str]:
+    """The parts of one pass (`main` itself, or a retry of it) that no retry of `main` has taken up."""
+    taken = {part for name in session.storage.names(retries_prefix(main)) for part in _listed(session.storage, name)}
+    parts = standing_parts(session.storage, session.state, source, dead_prefix(source))
+    return [part for part in parts if part not in taken]
+
+
+def main_of(job: Job) -> Job:
+    """The pass that a retry belongs to; a main pass itself."""
+    return replace(job, run=job.run.partition("/retry")[0])
+
+
+def _listed(storage: Storage, name: str) -> tuple[str, ...]:
+    return tuple(json.loads(storage.read(name) or b"[]"))
+
+
+def standing_parts(storage: Storage, state: State, job: Job, prefix: str) -> list[str]:
+    """The parts of a journal (or of dead letters) that count, in order. A worker that was fenced may have left others,
+    for pages that its successor has done again."""
+    claims = {claim.unit: claim for claim in state.units(job.run).all(job.units)}
+    return [name for name in storage.names(prefix) if _stands(name, claims)]
+
+
+def _stands(name: str, claims: dict[int, Claim]) -> bool:
+    unit, page, epoch = part_of(name)
+    eras = claims[unit].eras if unit in claims else ()
+    if any(name in era.parts for era in eras):
+        return True
+    owners = [era.epoch for era in eras if era.after < page]
+    return bool(owners) and owners[-1] == epoch
+
+
+def read_samples(storage: Storage, passes: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
+    """The first few items that the run changed, before and after."""
+    found: list[tuple[Item, Item | None]] = []
+    for job in passes:
+        for name in storage.names(samples_prefix(job)):
+            for old, new in json.loads(storage.read(name) or b"[]"):
+                found.append((decode(old), None if new is None else decode(new)))
+            if len(found) >= _SAMPLES:
+                return tuple(found[:_SAMPLES])
+    return tuple(found)

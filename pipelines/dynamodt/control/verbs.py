@@ -1,0 +1,194 @@
+"""Each verb: call its operation, and make of the result one answer, for a person and for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynamodt.control import report, shapes
+from dynamodt.control.interrupts import StoppedError
+from dynamodt.control.next_steps import as_typed
+from dynamodt.control.progress import Recorder
+from dynamodt.control.requests import MOVES, TOLD, LocalOperations, Operations, Request, check
+from dynamodt.errors import DynamodtError, RunFailed, UsageError
+from dynamodt.model import RunReport, Stage, TableReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MOST_SERIOUS_FIRST = (130, 143, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`document` is what `--json` prints, `render` shows the same to a person, `errors` are told on stderr."""
+
+    document: shapes.Document
+    render: Callable[[Console], None]
+    errors: tuple[BaseException, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Of several errors the most serious decides: a stop, then 1, 2 and 3."""
+        if not self.errors:
+            return 0
+        code: int = min(map(shapes.error_document, self.errors), key=_seriousness)["exit_code"]
+        return code
+
+
+def execute(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    """Carries a request out in `folder`, the one that holds `transforms/`. Raises what the operation raises;
+    an error that ended one of several tables is in the answer instead."""
+    check(request)
+    if request.verb.startswith("local "):
+        return _local(request, folder)
+    if request.verb != "init":
+        _require_transforms(folder)
+    return _VERBS[request.verb](request, folder, recorder)
+
+
+def ended_early(request: Request, recorder: Recorder | None, error: BaseException) -> Answer:
+    """The answer of a command that an error or an interrupt cut short: what was done so far, and the error."""
+    reports = recorder.reports() if recorder is not None and request.verb in MOVES else []
+    told = _told(request, error)
+    document: shapes.Document = shapes.tables_document(reports) if reports else {}
+    document["error"] = shapes.error_document(told)
+    return Answer(document, partial(_render_moves, request, None, reports), (told,))
+
+
+def _seriousness(error: shapes.Document) -> int:
+    return _MOST_SERIOUS_FIRST.index(error["exit_code"])
+
+
+def load_operations() -> Operations:
+    """Late, because it brings boto3 with it."""
+    from dynamodt.control import operations
+
+    return operations
+
+
+def load_local() -> LocalOperations:
+    """Late, for the same reason."""
+    from dynamodt.control import local
+
+    return local
+
+
+# ---------------------------------------------------------------- the verbs
+
+
+def _move(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    stage = operations.open_stage(request.stage, folder, recorder)
+    move = operations.up if request.verb == "up" else operations.down
+    found = move(stage, folder, request.tables, request.to, request.options, recorder)
+    tables = [_with_told_error(request, table) for table in found]
+    errors = tuple(table.error for table in tables if table.error is not None)
+    document = shapes.tables_document(tables)
+    if errors:
+        document["error"] = min(map(shapes.error_document, errors), key=_seriousness)
+    return Answer(document, partial(_render_moves, request, stage, tables), errors)
+
+
+def _history(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    found = operations.history(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
+    return Answer(shapes.history_document(found), lambda console: report.print_history(console, found))
+
+
+def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    found = operations.status(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
+    return Answer(shapes.status_document(found), lambda console: report.print_status(console, found))
+
+
+def _tell(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    stage = operations.open_stage(request.stage, folder, recorder)
+    lease = operations.tell(stage, request.tables[0], request.verb)
+    document = shapes.told_document(request.verb, lease)
+    return Answer(document, lambda console: report.print_told(console, request.verb, lease))
+
+
+def _prepare(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations, table, version = load_operations(), request.tables[0], request.number or 0
+    stage = operations.open_stage(request.stage, folder, recorder)
+    dry_run = request.options.dry_run
+    prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run)
+    document = shapes.prepared_document(table, version, prepared, dry_run)
+    return Answer(document, lambda console: report.print_prepared(console, request, prepared))
+
+
+def _init(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    stage = operations.open_stage(request.stage, folder, recorder)
+    return _files(request, operations.init(stage, folder, request.tables, dry_run=request.options.dry_run))
+
+
+def _create(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations, dry_run = load_operations(), request.options.dry_run
+    return _files(request, operations.create(folder, request.tables[0], request.name, dry_run=dry_run))
+
+
+def _local(request: Request, folder: Path) -> Answer:
+    local = load_local()
+    if request.verb == "local stop":
+        local.stop(folder)
+    elif request.verb == "local reset":
+        local.reset(folder)
+    status = local.status(folder)
+    return Answer(shapes.local_document(status), lambda console: report.print_local(console, status))
+
+
+_VERBS: dict[str, Callable[[Request, Path, Recorder], Answer]] = {
+    "init": _init,
+    "create": _create,
+    "prepare": _prepare,
+    "up": _move,
+    "down": _move,
+    "history": _history,
+    "status": _status,
+    **dict.fromkeys(TOLD, _tell),
+}
+
+
+def _files(request: Request, files: Sequence[Path]) -> Answer:
+    document = shapes.files_document(files, request.options.dry_run)
+    return Answer(document, lambda console: report.print_files(console, request, files))
+
+
+def _require_transforms(folder: Path) -> None:
+    if not (folder / "transforms").is_dir():
+        hint = "go to the folder that holds transforms/, or make one: dynamodt init --table users"
+        raise UsageError("there is no folder transforms/ here", where=str(folder), hint=hint)
+
+
+def _with_told_error(request: Request, table: TableReport) -> TableReport:
+    """A run that did not end well is a failure, whether or not it came with an error of its own."""
+    error = table.error
+    if error is None:
+        error = next((_unsuccessful(run) for run in table.versions if run.status in ("failed", "stopped")), None)
+    return replace(table, error=None if error is None else _told(request, error))
+
+
+def _unsuccessful(run: RunReport) -> DynamodtError:
+    return RunFailed(run.error or f"the run {run.status}", where=f"{run.table} v{run.version} {run.name}")
+
+
+def _told(request: Request, error: BaseException) -> BaseException:
+    if not isinstance(error, KeyboardInterrupt):
+        return error
+    if request.verb not in MOVES:
+        return StoppedError.by(error, f"to go on, run the same command again: {as_typed(request)}")
+    return StoppedError.by(
+        error,
+        "`dynamodt status` shows where things stand; the same command goes on from the last checkpoint: "
+        f"{as_typed(request)}",
+    )
+
+
+def _render_moves(request: Request, stage: Stage | None, tables: Sequence[TableReport], console: Console) -> None:
+    report.print_moves(console, request, stage, tables)

@@ -1,0 +1,1 @@
+"""Pure logic: the standard library only. No AWS, no Beam, no clock of its own."""

@@ -1,0 +1,191 @@
+"""From the image that was read and what the author returned to the one change that makes it so.
+
+The image, not the dict that was handed to the author, is what a result is compared with: a script that alters the
+item in place and returns it is diffed just as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from dynamodt.core.codec import (
+    MAX_ITEM_BYTES,
+    attribute_name,
+    encode,
+    encode_value,
+    holds,
+    image_bytes,
+    same,
+    surely_fits,
+    value_bytes,
+)
+from dynamodt.errors import ItemError
+from dynamodt.model import Atomic, AttributeValue, Change, Delete, Image, Insert, Item, Put, Remove, TableSpec, Update
+
+_IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
+_MISSING = object()
+_MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
+MAX_TRANSACTION = 100
+
+
+def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | None:
+    """The change that turns `image` into `result`, or None when they are equal.
+
+    `item` is the decoded image, untouched: a value that is still the very same immutable object needs no look.
+    A result under another key is a re-key. Raises ItemError for a result that the table cannot hold.
+    """
+    if not _keeps_key(spec, item, result):
+        return _rekey(spec, image, result)
+    sets = _sets(image, item, result)
+    removes = _removes(image, result, sets)
+    if not sets and not removes:
+        return None
+    update = Update(key_of(spec, image), image, sets, removes)
+    if sets:
+        _check_size(patched(update))
+    return update
+
+
+def _keeps_key(spec: TableSpec, item: Item, result: Item) -> bool:
+    for attribute in spec.key:
+        value = result.get(attribute.name, _MISSING)
+        if value is not item[attribute.name] and not _equal_key(attribute.name, attribute.type, value, item):
+            return False
+    return True
+
+
+def _equal_key(name: str, kind: str, value: Any, item: Item) -> bool:
+    if value is _MISSING:
+        raise ItemError(
+            "the key attribute is missing from the result", where=name, hint="return {**item, ...}, or Delete()"
+        )
+    encoded = encode_value(value, name)
+    if kind not in encoded:
+        raise ItemError(
+            f"the key attribute must stay of type {kind}, not {next(iter(encoded))}",
+            where=name,
+            hint="a key of another type needs a new table: see TARGET_TABLE",
+        )
+    return same(encoded, encode_value(item[name], name))
+
+
+def _rekey(spec: TableSpec, image: Image, result: Item) -> Atomic:
+    key = key_of(spec, image)
+    return Atomic(key, image, (insert(spec, result), Remove(key, image)))
+
+
+def _sets(image: Image, item: Item, result: Item) -> Image:
+    sets: Image = {}
+    for name, value in result.items():
+        if value is item.get(name, _MISSING) and type(value) in _IMMUTABLE:
+            continue
+        before = image.get(name)
+        if before is None:
+            attribute_name(name, str(name))
+        elif holds(before, value):
+            continue
+        encoded = encode_value(value, name)
+        if before is None or not same(before, encoded):
+            sets[name] = encoded
+    return sets
+
+
+def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
+    """What the result leaves out. Counting first: most results leave out nothing."""
+    added = sum(1 for name in sets if name not in image)
+    if len(result) - added == len(image):
+        return ()
+    return tuple(name for name in image if name not in result)
+
+
+def insert(spec: TableSpec, item: Item) -> Insert:
+    """The insertion of a whole item. Raises ItemError when its key is missing or of the wrong type."""
+    image = encode(item)
+    for attribute, most in zip(spec.key, _MAX_KEY_BYTES, strict=False):
+        if attribute.type not in image.get(attribute.name, {}):
+            raise ItemError(
+                f"a new item needs the key attribute with type {attribute.type} for table {spec.name}",
+                where=attribute.name,
+            )
+        _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
+    _check_size(image)
+    return Insert(spec.name, key_of(spec, image), image)
+
+
+def _check_key_size(name: str, size: int, most: int) -> None:
+    if not size:
+        raise ItemError("a key attribute must not be empty", where=name)
+    if size > most:
+        raise ItemError(f"the key attribute has {size:,} bytes; DynamoDB takes at most {most:,}", where=name)
+
+
+def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
+    """The one change of a fan-out: what the results ask for, all together or not at all."""
+    parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Atomic) else (part,))]
+    if len(flat) > MAX_TRANSACTION:
+        raise ItemError(
+            f"{len(flat)} writes for one item: a transaction takes at most {MAX_TRANSACTION}",
+            hint="return fewer, in several versions",
+        )
+    return Atomic(key_of(spec, image), image, tuple(flat))
+
+
+def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete) -> Change | None:
+    if isinstance(result, Put):
+        return insert(spec, result.item)
+    if isinstance(result, Delete):
+        return Remove(key_of(spec, image), image)
+    return change(spec, image, item, result)
+
+
+def key_of(spec: TableSpec, image: Image) -> Image:
+    """The key attributes of an image."""
+    return {attribute.name: image[attribute.name] for attribute in spec.key}
+
+
+def stamped(update: Update, attribute: str, value: AttributeValue) -> Update:
+    """The update with the run's mark added to it, and never removing an older one."""
+    removes = tuple(name for name in update.removes if name != attribute)
+    return update._replace(sets={**update.sets, attribute: value}, removes=removes)
+
+
+def patched(update: Update) -> Image:
+    """The image after the update."""
+    after = {**update.read, **update.sets}
+    for name in update.removes:
+        after.pop(name, None)
+    return after
+
+
+def carries(update: Update, image: Image) -> bool:
+    """Whether an image already has everything that the update would write."""
+    return all(name in image and same(image[name], value) for name, value in update.sets.items()) and not any(
+        name in image for name in update.removes
+    )
+
+
+def as_before(update: Update, image: Image) -> bool:
+    """Whether everything that the update would touch is still as it was read."""
+    return all(_same_there(name, update.read, image) for name in (*update.sets, *update.removes))
+
+
+def _same_there(name: str, one: Image, other: Image) -> bool:
+    if name in one and name in other:
+        return same(one[name], other[name])
+    return name not in one and name not in other
+
+
+def _check_size(image: Image) -> None:
+    if surely_fits(image):
+        return
+    size = image_bytes(image)
+    if size > MAX_ITEM_BYTES:
+        raise ItemError(
+            f"the item would take {size:,} bytes; DynamoDB keeps at most {MAX_ITEM_BYTES:,}",
+            hint="move a large attribute to S3 or to an item of its own",
+        )

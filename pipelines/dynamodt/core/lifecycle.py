@@ -1,0 +1,47 @@
+"""A run's life: its statuses, and every way from one to another.
+
+Nothing else decides whether a run may go on, or a new one begin.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from dynamodt.errors import Refused
+
+
+class Transition(NamedTuple):
+    """`event` takes a run from `status` to `to`; `meaning` says it in a sentence."""
+
+    status: str
+    event: str
+    to: str
+    meaning: str
+
+
+TRANSITIONS: Final = (
+    Transition("", "begin", "running", "A run begins: its units are planned, and nothing is written yet."),
+    Transition(
+        "running", "succeed", "succeeded", "Everything was read, the balance holds, and no dead letter is left."
+    ),
+    Transition("running", "fail", "failed", "An error or a dead letter ended it; its checkpoints stand."),
+    Transition("running", "stop", "stopped", "A person stopped it after a page; its checkpoints stand."),
+    Transition("running", "continue", "running", "Its process died; the next one goes on from the checkpoints."),
+    Transition("failed", "continue", "running", "The cause was mended, and the same run goes on."),
+    Transition("stopped", "continue", "running", "The same run goes on."),
+)
+
+_TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
+ENDED: Final = frozenset({"succeeded"})
+
+
+def after(status: str, event: str) -> str:
+    """The status that an event leads to. Raises Refused for an event that has no place in this status."""
+    if (status, event) not in _TO:
+        raise Refused(f"a run that is {status or 'not begun'} cannot {event}", hint="dynamodt history")
+    return _TO[status, event]
+
+
+def unfinished(status: str) -> bool:
+    """Whether a run in this status holds its table: it must go on to its end before another may begin."""
+    return status not in ENDED

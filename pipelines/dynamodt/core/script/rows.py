@@ -1,0 +1,97 @@
+"""The rows that a script gives by itself: `prepare(context)` and `items()`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from dynamodt.core.script.loading import load
+from dynamodt.core.script.signature import line_of, parameters
+from dynamodt.errors import ScriptError
+from dynamodt.model import Item, Script
+
+_CONTEXT: Final = {1: "(context)"}
+_NOTHING: Final = {0: "()"}
+
+
+class PrepareContext(Protocol):
+    """What `prepare` is handed: where it runs, and boto3 clients of the stage."""
+
+    @property
+    def folder(self) -> Path: ...  # the table's folder, for a file beside the script
+
+    @property
+    def table(self) -> str: ...
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    def client(self, service: str) -> Any: ...
+
+
+def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hashable, Any]]:
+    """The (key, value) rows of the script's `prepare`, one at a time.
+
+    Raises ScriptError, with the row's number, for a row that is no such pair; the author's exceptions pass through.
+    """
+    prepare = _function(script, load(script), "prepare", _CONTEXT)
+    for number, row in enumerate(_iterable(script, "prepare", prepare(context), "(key, value) pairs"), 1):
+        if not (isinstance(row, tuple | list) and len(row) == 2 and _hashable(row[0])):
+            raise _bad_row(script, "prepare", number, row, "a (key, value) pair: yield code, name")
+        yield row[0], row[1]
+
+
+def item_rows(script: Script) -> Iterator[Item]:
+    """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is no dict."""
+    items = _function(script, load(script), "items", _NOTHING)
+    for number, row in enumerate(_iterable(script, "items", items(), "dicts"), 1):
+        if not isinstance(row, dict):
+            raise _bad_row(script, "items", number, row, "an item: a dict with the table's key")
+        yield row
+
+
+def check_rows(script: Script, module: ModuleType) -> None:
+    """Raise ScriptError when `prepare` or `items` is there but cannot be called as it must be."""
+    if script.has_prepare:
+        _function(script, module, "prepare", _CONTEXT)
+    if script.has_items:
+        _function(script, module, "items", _NOTHING)
+
+
+def _function(script: Script, module: ModuleType, name: str, forms: Mapping[int, str]) -> Any:
+    if not hasattr(module, name):
+        raise ScriptError(f"has no {name}", where=script.path, hint=f"Write def {name}{''.join(forms.values())}.")
+    function = getattr(module, name)
+    parameters(script, name, function, forms)
+    return function
+
+
+def _iterable(script: Script, name: str, rows: object, expected: str) -> Iterable[object]:
+    if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | dict):
+        return rows
+    raise ScriptError(
+        f"{name} returned {type(rows).__name__}, not an iterable of {expected}",
+        where=line_of(script, name),
+        hint=f"Yield {expected} (of a dict, return its .items()).",
+    )
+
+
+def _bad_row(script: Script, name: str, number: int, row: object, expected: str) -> ScriptError:
+    return ScriptError(
+        f"{name} gave, as row {number}, {type(row).__name__} {row!r:.80}",
+        where=line_of(script, name),
+        hint=f"Each row must be {expected}.",
+    )
+
+
+def _hashable(key: object) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,241 @@
+"""A change as DynamoDB takes it: a PartiQL statement for a batch, or a call of its own where no statement can hold it.
+
+Facts (AWS, "Service quotas", and both emulators of the service tests): a statement has at most 8,192 characters, an
+expression 4,096 bytes, and either one at most 300 operators (each comparison and each AND is one), so that it guards
+150 attributes; the older parameters Expected and AttributeUpdates have none of these limits, but no transaction takes
+them; `"name"` quotes any attribute name, `""` a quote within; an UPDATE of an absent key fails its
+condition; REMOVE is repeated for each attribute; INSERT takes a struct of single-quoted names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dynamodt.errors import ItemError
+from dynamodt.model import Atomic, AttributeValue, Change, Guard, Insert, Remove, TableSpec, Update
+
+MAX_STATEMENT = 8192
+MAX_EXPRESSION = 4096
+MAX_OPERATORS = 300
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+\Z")
+_CACHED_SHAPES = 4096
+
+
+class Statement(NamedTuple):
+    """One PartiQL statement of a batch."""
+
+    text: str
+    parameters: list[AttributeValue]
+
+
+class Call(NamedTuple):
+    """One request that goes out alone."""
+
+    operation: str
+    body: dict[str, Any]
+
+
+class Statements:
+    """Writes the statements for one table. The text depends only on the names involved, so it is kept by shape."""
+
+    def __init__(self, spec: TableSpec, guard: Guard = "item") -> None:
+        self._spec = spec
+        self._guard = guard
+        self._keys = spec.key_names
+        self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
+
+    def write(self, change: Change) -> Statement | Call:
+        """The request for a change. Raises ItemError for a transaction about an item too wide for its expressions."""
+        if type(change) is Update:
+            return self._update(change)
+        if isinstance(change, Insert):
+            return self._insert(change)
+        if isinstance(change, Remove):
+            return self._remove(change)
+        assert isinstance(change, Atomic)
+        return self._transaction(change)
+
+    # ------------------------------------------------------------ statements
+
+    def _update(self, change: Update) -> Statement | Call:
+        key, read, sets, removes = change
+        shape = (tuple(sets), removes, tuple(read))
+        kept = self._texts.get(shape)
+        if kept is None:
+            kept = self._remember(shape, self._update_text(change), self._guarded(change))
+        text, guarded = kept
+        if text is None:
+            return self._single("UpdateItem", {**self._update_body(change), "Key": key})
+        return Statement(text, [*sets.values(), *key.values(), *[read[name] for name in guarded]])
+
+    def _update_text(self, change: Update) -> str | None:
+        names = (*change.sets, *change.removes, *change.read)
+        if (self._spec.plain_partiql and change.removes) or not self._can_say(names):
+            return None
+        set_clause = " SET " + ", ".join(f"{quoted(name)}=?" for name in change.sets) if change.sets else ""
+        remove_clause = "".join(f" REMOVE {quoted(name)}" for name in change.removes)
+        text = f"UPDATE {quoted(self._spec.name)}{set_clause}{remove_clause} WHERE {self._where(change)}"
+        return None if self._too_wide(text, change) else text
+
+    def _where(self, change: Update | Remove) -> str:
+        equal = [f"{quoted(name)}=?" for name in (*self._keys, *self._guarded(change))]
+        missing = [f"{quoted(name)} IS MISSING" for name in _added(change)]
+        return " AND ".join(equal + missing)
+
+    def _too_wide(self, text: str, change: Update | Remove) -> bool:
+        terms = len(self._keys) + len(self._guarded(change)) + len(_added(change))
+        return len(text) > MAX_STATEMENT or _operators(terms) > MAX_OPERATORS
+
+    def _can_say(self, names: Iterable[str]) -> bool:
+        """Whether a statement can name these attributes: `"#x"` and `":x"` are taken for placeholders, quoted or no."""
+        if self._spec.plain_partiql:
+            return all(map(_PLAIN.match, names))
+        return not any(name.startswith(("#", ":")) for name in names)
+
+    def _guarded(self, change: Update | Remove) -> tuple[str, ...]:
+        """The attributes that must still be as they were read. A deletion rests on all of them, whatever the guard."""
+        if self._guard == "item" or isinstance(change, Remove):
+            return tuple(name for name in change.read if name not in self._keys)
+        return tuple(name for name in (*change.sets, *change.removes) if name in change.read)
+
+    def _insert(self, change: Insert) -> Statement | Call:
+        names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': ?" for name in change.item)
+        text = f"INSERT INTO {quoted(change.table)} VALUE {{{names}}}"
+        if len(text) > MAX_STATEMENT or not self._can_say(change.item):
+            return self._single("PutItem", self._put_body(change))
+        return Statement(text, list(change.item.values()))
+
+    def _remove(self, change: Remove) -> Statement | Call:
+        text = f"DELETE FROM {quoted(self._spec.name)} WHERE {self._where(change)}"
+        if self._too_wide(text, change) or not self._can_say(change.read):
+            return self._single("DeleteItem", {**self._delete_body(change), "Key": change.key})
+        guarded = self._guarded(change)
+        return Statement(text, [*change.key.values(), *[change.read[name] for name in guarded]])
+
+    def _remember(
+        self, shape: tuple[Any, ...], text: str | None, guarded: tuple[str, ...]
+    ) -> tuple[str | None, tuple[str, ...]]:
+        if len(self._texts) >= _CACHED_SHAPES:  # bounded: items without a common shape must not fill the memory
+            self._texts.clear()
+        self._texts[shape] = (text, guarded)
+        return text, guarded
+
+    # ------------------------------------------------------------ expressions
+
+    def _single(self, operation: str, body: dict[str, Any]) -> Call:
+        answer = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD", "ReturnConsumedCapacity": "INDEXES"}
+        return Call(operation, {"TableName": self._spec.name, **answer, **body})
+
+    def _transaction(self, change: Atomic) -> Call:
+        items = [self._action(part) for part in change.parts]
+        return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
+
+    def _action(self, part: Update | Insert | Remove) -> dict[str, Any]:
+        if isinstance(part, Insert):
+            return {"Put": self._put_body(part)}
+        if isinstance(part, Remove):
+            return {"Delete": {"TableName": self._spec.name, "Key": part.key, **self._delete_expression(part)}}
+        return {"Update": {"TableName": self._spec.name, "Key": part.key, **self._update_expression(part)}}
+
+    def _put_body(self, change: Insert) -> dict[str, Any]:
+        condition = {"ConditionExpression": "attribute_not_exists(#k)"}
+        names = {"ExpressionAttributeNames": {"#k": next(iter(change.key))}}
+        return {"TableName": change.table, "Item": change.item, **condition, **names}
+
+    def _delete_expression(self, change: Remove) -> dict[str, Any]:
+        expression = _Expression()
+        return expression.body(ConditionExpression=self._condition(expression, change))
+
+    def _update_expression(self, change: Update) -> dict[str, Any]:
+        expression = _Expression()
+        clauses = []
+        if change.sets:
+            clauses.append("SET " + ",".join(expression.equal(n, v) for n, v in change.sets.items()))
+        if change.removes:
+            clauses.append("REMOVE " + ",".join(map(expression.name, change.removes)))
+        condition = self._condition(expression, change)
+        return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
+
+    def _condition(self, expression: _Expression, change: Update | Remove) -> str:
+        exists = f"attribute_exists({expression.name(self._keys[0])})"
+        equal = [expression.equal(name, change.read[name]) for name in self._guarded(change)]
+        missing = [f"attribute_not_exists({expression.name(name)})" for name in _added(change)]
+        expression.check_operators(len(equal) + len(missing) + 1)
+        return " AND ".join([exists, *equal, *missing])
+
+    # ------------------------------------------------------------ where no expression is long enough
+
+    def _update_body(self, change: Update) -> dict[str, Any]:
+        try:
+            return self._update_expression(change)
+        except ItemError:
+            sets = {name: {"Action": "PUT", "Value": value} for name, value in change.sets.items()}
+            removes = {name: {"Action": "DELETE"} for name in change.removes}
+            return {"AttributeUpdates": {**sets, **removes}, "Expected": self._expected(change)}
+
+    def _delete_body(self, change: Remove) -> dict[str, Any]:
+        try:
+            return self._delete_expression(change)
+        except ItemError:
+            return {"Expected": self._expected(change)}
+
+    def _expected(self, change: Update | Remove) -> dict[str, Any]:
+        exists = {self._keys[0]: {"ComparisonOperator": "NOT_NULL"}}
+        guarded = self._guarded(change)
+        equal = {n: {"ComparisonOperator": "EQ", "AttributeValueList": [change.read[n]]} for n in guarded}
+        missing = {name: {"ComparisonOperator": "NULL"} for name in _added(change)}
+        return {**exists, **equal, **missing}
+
+
+class _Expression:
+    """Collects the placeholders of an expression: as short as can be, since 4 KB is soon full."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, AttributeValue] = {}
+
+    def name(self, name: str) -> str:
+        return self._names.setdefault(name, f"#{len(self._names):x}")
+
+    def equal(self, name: str, value: AttributeValue) -> str:
+        placeholder = f":{len(self._values):x}"
+        self._values[placeholder] = value
+        return f"{self.name(name)}={placeholder}"
+
+    def check_operators(self, terms: int) -> None:
+        """Raise ItemError when so many terms, with AND between them, are too many for a condition."""
+        if _operators(terms) > MAX_OPERATORS:
+            raise _wide(f"{_operators(terms)} of {MAX_OPERATORS} operators of a condition")
+
+    def body(self, **expressions: str) -> dict[str, Any]:
+        """The expressions with their placeholders. Raises ItemError when one is too long."""
+        for kind, text in expressions.items():
+            if len(text) > MAX_EXPRESSION:
+                raise _wide(f"{len(text):,} of {MAX_EXPRESSION:,} bytes of its {kind}")
+        body: dict[str, Any] = {**expressions}
+        body["ExpressionAttributeNames"] = {short: name for name, short in self._names.items()}
+        if self._values:
+            body["ExpressionAttributeValues"] = self._values
+        return body
+
+
+def _operators(terms: int) -> int:
+    return 2 * terms - 1
+
+
+def _wide(measure: str) -> ItemError:
+    return ItemError(
+        f"the item has too many attributes for a transaction ({measure})",
+        hint='set GUARD = "changed" in the script: an update compares only the attributes that it touches then',
+    )
+
+
+def quoted(name: str) -> str:
+    """A name as PartiQL takes any name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _added(change: Update | Remove) -> list[str]:
+    return [] if isinstance(change, Remove) else [name for name in change.sets if name not in change.read]

@@ -1,0 +1,25 @@
+"""What a write costs, where the service does not say: for dry runs, and for endpoints without ConsumedCapacity."""
+
+from __future__ import annotations
+
+from dynamodt.core.codec import image_bytes
+from dynamodt.core.diff import patched
+from dynamodt.model import Atomic, Change, Insert, Remove
+
+
+def write_units(change: Change) -> int:
+    """Write units of the table itself: a unit for each KB of the larger of before and after, double in a transaction.
+
+    Index writes come on top and are known only to the service (AWS, "Capacity unit consumption").
+    """
+    if isinstance(change, Atomic):
+        return 2 * sum(write_units(part) for part in change.parts)
+    if isinstance(change, Insert):
+        return _kilobytes(image_bytes(change.item))
+    if isinstance(change, Remove):
+        return _kilobytes(image_bytes(change.read))
+    return _kilobytes(max(image_bytes(change.read), image_bytes(patched(change))))
+
+
+def _kilobytes(size: int) -> int:
+    return max(1, -(-size // 1024))

@@ -1,0 +1,454 @@
+"""The values that travel between the parts: plain, immutable, picklable, and without behaviour worth a test.
+
+Two shapes of an item appear everywhere. An **Image** is what DynamoDB's JSON says, `{"id": {"S": "u1"}}`, binary as
+base64 text. An **Item** is what an author sees, `{"id": "u1"}`. `core.codec` turns one into the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+AttributeValue: TypeAlias = dict[str, Any]
+Image: TypeAlias = dict[str, AttributeValue]
+Item: TypeAlias = dict[str, Any]
+Direction: TypeAlias = Literal["up", "down"]
+Guard: TypeAlias = Literal["item", "changed"]
+
+
+# ---------------------------------------------------------------- what an author may return
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Returned by a script: write this item, only where its key is absent."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Returned by a script: delete the item that was handed in, unless it has changed meanwhile."""
+
+
+# ---------------------------------------------------------------- what it becomes: one change per item
+
+
+class Update(NamedTuple):
+    """Set and remove some attributes of an item that was read as `read`."""
+
+    key: Image
+    read: Image
+    sets: Image
+    removes: tuple[str, ...] = ()
+
+
+class Insert(NamedTuple):
+    """Write an item where its key is absent; `table` is its table."""
+
+    table: str
+    key: Image
+    item: Image
+
+
+class Remove(NamedTuple):
+    """Delete an item that was read as `read`."""
+
+    key: Image
+    read: Image
+
+
+class Atomic(NamedTuple):
+    """All of the parts or none, in one transaction: a re-key (insert, remove) or a fan-out. `read` is the source."""
+
+    key: Image
+    read: Image
+    parts: tuple[Update | Insert | Remove, ...]
+
+
+Change: TypeAlias = Update | Insert | Remove | Atomic
+
+
+# ---------------------------------------------------------------- what travels along the pipeline
+
+
+class Counts(NamedTuple):
+    """Every item read ends in exactly one of the other five."""
+
+    read: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    superseded: int = 0
+    vanished: int = 0
+    dead: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def balanced(self) -> bool:
+        return self.read == sum(self[1:])
+
+
+class Units(NamedTuple):
+    """Capacity units, as the service's ConsumedCapacity says (or estimated, where an endpoint says nothing)."""
+
+    rcu: float = 0.0
+    wcu: float = 0.0
+
+    def plus(self, other: Units) -> Units:
+        return Units(self.rcu + other.rcu, self.wcu + other.wcu)
+
+
+class DeadLetter(NamedTuple):
+    """An item that could not be transformed or written, with everything needed to see why and to try again."""
+
+    key: Image
+    image: Image
+    stage: str  # "transform" or "write"
+    error: str
+    traceback: str = ""
+
+
+class Intent(NamedTuple):
+    """What a unit is about to write: the page between its last checkpoint and the next.
+
+    `parts` name the page's journal; the rest is what the checkpoint will need and the journal does not hold: where
+    the next page starts, and the counts of the items that need no write.
+    """
+
+    parts: tuple[str, ...]
+    cursor: Image | None
+    last: bool
+    counts: Counts
+    rcu: float
+
+
+class Era(NamedTuple):
+    """One owner's time over a unit: from the page after `after` on, pages are of `epoch`. `parts` is the journal of
+    the page that the owner before left in doubt."""
+
+    epoch: int
+    after: int
+    parts: tuple[str, ...] = ()
+
+
+class Claim(NamedTuple):
+    """A unit's row at the moment when a worker took it: from here it goes on. `epoch` is its fencing token."""
+
+    unit: int
+    epoch: int
+    page: int = 0  # the last page that was checkpointed; the first is 1
+    cursor: Image | None = None  # where the next page starts; None at the unit's beginning
+    counts: Counts = Counts()
+    units: Units = Units()
+    done: bool = False
+    intent: Intent | None = None
+    eras: tuple[Era, ...] = ()
+
+
+class Page(NamedTuple):
+    """One page of a unit: of a scan segment, or of a version's own items.
+
+    `cursor` is where the page after it starts, `last` says that there is none. A page that `recovers` has no images:
+    it stands for the page that an owner before left between intent and checkpoint.
+    """
+
+    claim: Claim
+    number: int
+    images: list[Image]
+    rcu: float = 0.0
+    cursor: Image | None = None
+    last: bool = False
+    recovers: bool = False
+    replayed: int = 0  # dead letters that these images stand for: counted as read, and as dead, before
+
+
+class AppliedPage(NamedTuple):
+    """A page after the author's function: the changes to write, and how many items stay or failed."""
+
+    page: Page
+    changes: list[Change]
+    unchanged: int
+    dead: int
+
+
+Sample: TypeAlias = tuple[Image, Image | None]  # before, after
+
+
+class WrittenPage(NamedTuple):
+    """A page whose every item has ended in one count. `dead` are the letters of the writing, those of the transforming
+    are stored already. `announced`: its intent stands, and waits for the checkpoint."""
+
+    page: Page
+    counts: Counts
+    units: Units
+    dead: list[DeadLetter]
+    samples: list[Sample]
+    announced: bool = False
+
+
+# ---------------------------------------------------------------- tables and places
+
+
+class KeyAttribute(NamedTuple):
+    name: str
+    type: str  # "S", "N" or "B"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table as DescribeTable shows it. Counts lag by up to six hours; `plain_partiql` marks an emulator that
+    understands PartiQL only for plain attribute names and has no REMOVE of quoted ones (see docs/adr/001)."""
+
+    name: str
+    key: tuple[KeyAttribute, ...]
+    item_count: int = 0
+    size_bytes: int = 0
+    status: str = "ACTIVE"
+    indexes: int = 0
+    read_units: int = 0  # 0: on-demand
+    write_units: int = 0
+    plain_partiql: bool = False
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        return tuple(k.name for k in self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach AWS: everything needed to make a client, so that a worker can make its own."""
+
+    region: str
+    endpoint_url: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    access_key: str | None = None  # set for the embedded stage only, whose credentials are no secret
+    secret_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """Where prepared data and dead letters go: `s3://bucket/prefix`, or a folder on the local stage."""
+
+    url: str
+    kms_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One deployment of the application: an account, a region and our own resources in it."""
+
+    name: str
+    connection: Connection
+    storage: StorageSpec
+    state_table: str = "dynamodt-state"
+    local: bool = False  # this machine: our state table is created when it is missing
+    embedded: bool = False  # the emulator that dynamodt starts by itself
+    tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
+
+
+# ---------------------------------------------------------------- a version and its run
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A version file, read but not executed. Its text travels, so that any worker can load it."""
+
+    table: str
+    sequence: int
+    name: str  # "split_name"
+    path: str  # as the author would type it
+    text: str
+    checksum: str  # sha256 of the text, hex
+    title: str = ""  # first line of the docstring
+    has_up: bool = False
+    has_down: bool = False
+    has_prepare: bool = False
+    has_items: bool = False
+    guard: Guard = "item"
+    target_table: str | None = None
+    idempotent: bool = False
+    stamp: str | None = None
+    source: str = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRef:
+    """A prepared file: where it is, and what it must be when it is read back."""
+
+    url: str
+    rows: int
+    sha256: str
+    script_checksum: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What one version's run came to. `samples` are (before, after) items; they are shown, never logged."""
+
+    table: str
+    direction: Direction
+    version: int
+    name: str
+    run: str
+    status: str  # "succeeded", "failed", "stopped", "dry-run"
+    counts: Counts = Counts()
+    consumed: Units = Units()
+    seconds: float = 0.0
+    error: str = ""
+    dead_letters: str = ""  # where the file is
+    first_dead_letter: str = ""  # in a sentence; it is shown, never logged
+    samples: tuple[tuple[Item, Item | None], ...] = ()
+    key_names: tuple[str, ...] = ()  # what tells the samples apart
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """A table's part of `up` or `down`. `error` is the error that ended it early, if one did."""
+
+    table: str
+    direction: Direction
+    versions: tuple[RunReport, ...] = ()
+    at: int = 0  # the version that the table stands at now
+    error: BaseException | None = None
+    latest: int = 0  # the highest version that has a file; 0: not known
+    unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedVersion:
+    """A line of a table's history: this version stands."""
+
+    table: str
+    version: int
+    name: str
+    checksum: str
+    run: str
+    when: str  # ISO 8601, UTC
+    by: str
+    counts: Counts = Counts()
+    consumed: Units = Units()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as the state table remembers it, ended or not."""
+
+    table: str
+    run: str
+    version: int
+    name: str
+    direction: Direction
+    checksum: str
+    status: str
+    started: str
+    ended: str = ""
+    by: str = ""
+    counts: Counts = Counts()
+    consumed: Units = Units()
+    seconds: float = 0.0
+    error: str = ""
+    dead_letters: str = ""
+    units: int = 0  # the scan's segments, as they were planned when it began
+    attempts: int = 1
+    retries: int = 0  # passes over its dead letters
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version in `status`: "applied", "pending", "edited" (its file has changed), "missing" (its file is gone)."""
+
+    version: int
+    name: str
+    state: str
+    path: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    table: str
+    at: int
+    versions: tuple[VersionStatus, ...]
+
+
+# ---------------------------------------------------------------- one run of one version
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
+
+    `units` are the scan's segments, or one unit of the version's own rows when `own_items` is set. `consistent` asks
+    for strongly consistent reads.
+    """
+
+    run: str
+    stage: Stage
+    table: TableSpec
+    script: Script
+    direction: Direction
+    units: int
+    lanes: int = 1
+    own_items: bool = False
+    letters: tuple[str, ...] = ()  # parts of dead letters to replay, instead of reading the table
+    target: TableSpec | None = None
+    prepared: PreparedRef | None = None
+    consistent: bool = False
+    dry_run: bool = False
+    max_errors: int = 0
+    page_items: int = 1000  # items of a scan page at most; a page is also at most 1 MB
+    attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
+    read_ahead: int = 4  # segments of a lane that are in flight
+    writers: int = 8  # batches of a page that are in flight
+
+    @property
+    def journals(self) -> bool:
+        """Whether pages are journaled and announced before they are written: what a second pass would harm is."""
+        return not self.script.idempotent and not self.dry_run
+
+    @property
+    def lease(self) -> str:
+        """The lease that the workers look at: the table's, or one of its own for a dry run, which excludes nobody."""
+        return f"dry-run/{self.base_run}" if self.dry_run else self.table.name
+
+    @property
+    def base_run(self) -> str:
+        """The version's run, of which a job may be one of two passes."""
+        return self.run.partition("/")[0]
+
+
+OWN_ITEMS = "/items"
+
+
+class Lease(NamedTuple):
+    """Who may run on a table, and what he was told meanwhile. `token` grows with every owner.
+
+    `beat` is the holder's last sign of life (seconds since 1970), `ttl` how long it holds. An empty `run`: nobody.
+    """
+
+    table: str
+    token: int
+    run: str = ""
+    user: str = ""
+    host: str = ""
+    pid: int = 0
+    started: str = ""  # of the process, in its system's words
+    since: str = ""
+    beat: float = 0.0
+    ttl: float = 30.0
+    paused: bool = False
+    stop: str = ""  # why all workers should stop: "max-errors", "interrupted", "abort", "error"
+    error: dict[str, str] | None = None
+
+
+class Totals(NamedTuple):
+    """Where a run stands: the sum over its units."""
+
+    counts: Counts = Counts()
+    units: Units = Units()
+    done: int = 0  # units done

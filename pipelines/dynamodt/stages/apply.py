@@ -1,0 +1,144 @@
+"""ApplyVersion: pages of items to pages of changes, by the author's function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from dynamodt.aws.resources import Resources
+from dynamodt.core.apply import Apply
+from dynamodt.core.diff import key_of
+from dynamodt.core.script import Transform
+from dynamodt.errors import ScriptError
+from dynamodt.model import AppliedPage, Change, DeadLetter, Image, Insert, Job, Page, PreparedRef, Remove
+from dynamodt.stages.deadletters import dead_letter, store
+from dynamodt.stages.prepared import PreparedCache
+from dynamodt.stages.signals import reporting
+
+ChangeOf = Callable[[Image], Change | None]
+
+
+class ApplyVersion(beam.PTransform[Any, Any]):
+    """Pages to AppliedPages. An item that the script fails on becomes a dead letter; none is dropped."""
+
+    def __init__(self, job: Job, resources: Resources, prepared: Any) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+        self._prepared = prepared
+
+    def expand(self, pages: beam.PCollection[Page]) -> beam.PCollection[AppliedPage]:
+        return pages | "Apply" >> beam.ParDo(
+            _ApplyVersion(self._job, self._resources), self._prepared
+        ).with_output_types(AppliedPage)
+
+
+class _ApplyVersion(beam.DoFn):
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._version = Version(job, resources)
+
+    def setup(self) -> None:
+        self._leases = self._resources.state().leases
+        self._storage = self._resources.storage()
+        with reporting(self._leases, self._job):
+            self._version.setup()
+
+    def start_bundle(self) -> None:
+        self._version.start_bundle()
+
+    def process(self, page: Page, prepared: PreparedRef | None) -> Iterator[AppliedPage]:
+        with reporting(self._leases, self._job):
+            applied, dead = apply_page(self._job, page, self._version.change_of(prepared))
+            store(self._storage, self._job, page, "transform", dead)
+            yield applied
+
+    def finish_bundle(self) -> None:
+        with reporting(self._leases, self._job):
+            self._version.finish_bundle()
+
+    def teardown(self) -> None:
+        self._version.teardown()
+
+
+def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, list[DeadLetter]]:
+    """A page's changes, and its dead letters. Raises ScriptError for what the whole run must stop at."""
+    changes: list[Change] = []
+    dead: list[DeadLetter] = []
+    unchanged = 0
+    for image in page.images:
+        try:
+            change = change_of(image)
+        except ScriptError:
+            raise
+        except Exception as error:  # the author's code may raise anything
+            dead.append(dead_letter(key_of(job.table, image), image, "transform", error))
+            continue
+        if change is None:
+            unchanged += 1
+        else:
+            changes.append(change)
+    return AppliedPage(page, changes, unchanged, len(dead)), dead
+
+
+class Version:
+    """The loaded script of a job, with the life cycle of the DoFn that holds it.
+
+    `lazy` puts the loading off until the first item: a writer needs the script for conflicts only, which most runs
+    never have, and an author's `setup` may load a model.
+    """
+
+    def __init__(self, job: Job, resources: Resources, *, lazy: bool = False) -> None:
+        self._job = job
+        self._lazy = lazy
+        self._cache = PreparedCache(job, resources)
+        self._transform: Transform | None = None
+        self._change_of: tuple[PreparedRef | None, ChangeOf] | None = None
+
+    def setup(self) -> None:
+        if not self._lazy and not self._job.own_items:
+            self._load()
+
+    def start_bundle(self) -> None:
+        if self._transform is not None:
+            self._transform.start_bundle()
+
+    def change_of(self, prepared: PreparedRef | None) -> ChangeOf:
+        """The function from an image to its change, with the prepared data at hand."""
+        if self._job.own_items:
+            return self._own_item
+        if self._change_of is None or self._change_of[0] != prepared:
+            self._change_of = (prepared, self._bind(prepared))
+        return self._change_of[1]
+
+    def finish_bundle(self) -> None:
+        if self._transform is not None:
+            self._transform.finish_bundle()
+
+    def teardown(self) -> None:
+        if self._transform is not None:
+            self._transform.teardown()
+
+    def _load(self) -> Transform:
+        self._transform = Transform(self._job.script, self._job.direction)
+        self._transform.setup()
+        return self._transform
+
+    def _bind(self, prepared: PreparedRef | None) -> ChangeOf:
+        transform = self._transform
+        if transform is None:
+            transform = self._load()
+            transform.start_bundle()
+        job = self._job
+        rows = self._cache.rows(prepared)
+        return Apply(job.script, transform, job.table, run=job.run, prepared=rows, target=job.target).change_of
+
+    def _own_item(self, image: Image) -> Change | None:
+        """A row of `items()`: written where absent on the way up, deleted where unchanged on the way down."""
+        table = self._job.target or self._job.table
+        if self._job.direction == "down":
+            return Remove(key_of(table, image), image)
+        return Insert(table.name, key_of(table, image), image)

@@ -1,0 +1,67 @@
+"""The order of guarantee G3 for one page: journal, intent, write, checkpoint; and what a successor makes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from dynamodt.model import Change, Claim, Counts, Insert, Intent, Page, Remove, Update
+
+Journaled = Update | Insert | Remove
+
+
+class JournalParts(Protocol):
+    """What `aws.journal.Journal` offers, and a test's fake must."""
+
+    def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str: ...
+
+    def read(self, name: str) -> list[Journaled]: ...
+
+
+class Intents(Protocol):
+    """What `aws.unit_rows.UnitRows` offers, and a test's fake must."""
+
+    def intend(self, claim: Claim, intent: Intent) -> None: ...
+
+
+class Ledger:
+    """Announces the writes of one page. Without a journal (an idempotent script) there is nothing to announce."""
+
+    def __init__(
+        self,
+        page: Page,
+        without_write: Counts,
+        journal: JournalParts | None,
+        intents: Intents,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._page = page
+        self._without_write = without_write
+        self._journal = journal
+        self._intents = intents
+        self._clock = clock
+        before = page.claim.intent if page.recovers else None
+        self._parts = before.parts if before is not None else ()
+        self.announced = before is not None
+
+    def announce(self, changes: Sequence[Change]) -> None:
+        """Journal the changes and make them known, in this order, before any of them is written. Raises Fenced."""
+        if self._journal is None or not changes:
+            return
+        page = self._page
+        micros = int(self._clock() * 1_000_000)
+        part = self._journal.write(page.claim.unit, page.number, page.claim.epoch, len(self._parts), changes, micros)
+        self._parts = (*self._parts, part)
+        self._intents.intend(page.claim, self._intent())
+        self.announced = True
+
+    def journaled(self) -> list[Journaled]:
+        """What the owner before may have written of this page, in the order of its announcements."""
+        if self._journal is None:
+            return []
+        return [change for part in self._parts for change in self._journal.read(part)]
+
+    def _intent(self) -> Intent:
+        page = self._page
+        return Intent(self._parts, page.cursor, page.last, self._without_write, page.rcu)

@@ -1,0 +1,39 @@
+"""The flow of one version's run: read this file first.
+
+::
+
+    lanes ── Reshuffle ── ReadItems ── ApplyVersion ── WritePatches ── RecordProgress
+                               Page       AppliedPage     WrittenPage
+                                             │                │
+    prepared data (side input) ──────────────┴────────────────┘
+
+A lane is a handful of scan segments; the element between the stages is a page of items. The only shuffle comes before
+the reading: from there on a page stays in one worker, so that recording it means that it was written.
+"""
+
+from __future__ import annotations
+
+import apache_beam as beam
+
+from dynamodt.aws.resources import Resources
+from dynamodt.model import Job
+from dynamodt.stages import coders  # noqa: F401  (registers the coder of pages)
+from dynamodt.stages.apply import ApplyVersion
+from dynamodt.stages.prepared import PreparedData
+from dynamodt.stages.progress import RecordProgress
+from dynamodt.stages.read import ReadItems, lanes
+from dynamodt.stages.write import WritePatches
+
+
+def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
+    """Add the run of one version to a pipeline."""
+    prepared = pipeline | "Prepared data" >> PreparedData(job)
+    (
+        pipeline
+        | "Lanes" >> beam.Create(lanes(job))
+        | "Spread lanes" >> beam.Reshuffle()
+        | "Read items" >> ReadItems(job, resources)
+        | "Apply version" >> ApplyVersion(job, resources, prepared)
+        | "Write patches" >> WritePatches(job, resources, prepared)
+        | "Record progress" >> RecordProgress(job, resources)
+    )

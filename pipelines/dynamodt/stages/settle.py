@@ -1,0 +1,420 @@
+"""Every change of a page, written and answered for: the conflict loop of guarantee G1 and the counting of G2.
+
+A change goes out guarded by what was read. Then, for each:
+
+- *done*: changed.
+- *conflict*: somebody wrote the item since. The current item is transformed afresh and the fresh change is tried,
+  a bounded number of times. If nothing is left to do it is superseded; if the item is gone it has vanished.
+- *throttled*: nothing has happened; sent again later, in smaller batches.
+- *doubt* (time-out, reset, 5xx): sent again; if it is then refused and the current item carries the change, it had
+  been written; if the item is as it was before, it had not. An item that shows neither is a dead letter: others have
+  changed the same attributes, and nobody can tell. A refusal without a doubt before it is never taken for written.
+- *rejected*: the service will never take it: a dead letter.
+
+Before anything is sent it is announced (guarantee G3, see `ledger`), and so is every fresh change; before every
+request the worker makes sure that the run is still its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from dynamodt.aws.batch import MAX_STATEMENTS, Answer, Verdict, Writes
+from dynamodt.aws.reads import Reads, key_text
+from dynamodt.core.codec import same_image
+from dynamodt.core.diff import as_before, carries
+from dynamodt.core.rate import Backoff, smaller
+from dynamodt.core.statements import Call, Statement, Statements
+from dynamodt.core.units import write_units
+from dynamodt.errors import ItemError, ScriptError, ServiceError
+from dynamodt.model import Atomic, Change, Counts, DeadLetter, Image, Insert, Remove, Update
+from dynamodt.stages.deadletters import dead_letter
+
+MAX_CONFLICTS = 12
+SAMPLES = 3
+NOT_SENT = Statement("", [])
+_UNCLEAR = "a write of this item was never answered, and somebody has changed the same attributes since"
+_UNCLEAR_HINT = (
+    "look at the item: it may or may not be transformed, and nothing takes it up again by itself. "
+    "A script that sets STAMP leaves no such doubt"
+)
+
+Announce = Callable[[Sequence[Change]], None]
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a page's changes came to."""
+
+    counts: Counts = Counts()
+    wcu: float = 0.0
+    dead: list[DeadLetter] = field(default_factory=list)
+    written: list[Change] = field(default_factory=list)  # the first few that were
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A change on its way, with what has happened to it so far."""
+
+    change: Change
+    request: Statement | Call
+    doubts: list[Change] = field(default_factory=list)  # sendings whose outcome is unknown
+    tries: int = 0  # throttles and doubts in a row
+    conflicts: int = 0
+    fresh: bool = True  # not announced yet
+
+
+class Settlement:
+    """Settles pages of one table. `change_of` is the author's function; `reads` reads the table that is written to."""
+
+    def __init__(
+        self,
+        writes: Writes,
+        reads: Reads,
+        statements: Statements,
+        change_of: Callable[[Image], Change | None],
+        executor: Executor,
+        *,
+        backoff: Backoff = Backoff(),
+        stamp: str | None = None,
+        assure: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._writes = writes
+        self._reads = reads
+        self._statements = statements
+        self._change_of = change_of
+        self._executor = executor
+        self._backoff = backoff
+        self._stamp = stamp
+        self._assure = assure
+        self._sleep = sleep
+        self._dice = dice
+
+    def settle(self, changes: Sequence[Change], announce: Announce = lambda changes: None) -> Settled:
+        """Write the changes. Each adds one to exactly one of changed, unchanged, superseded, vanished, dead.
+
+        `announce` is told of all changes before the first is sent, and of every fresh one before that is. Raises
+        ServiceError when the table cannot be written at all, ScriptError when the script must not go on, and whatever
+        `announce` and `assure` raise.
+        """
+        settled = Settled()
+        waiting = [pending for change in changes if (pending := self._start(change, settled)) is not None]
+        waiting = self._looked_at(waiting, settled)
+        return self._finish(waiting, settled, announce)
+
+    def recover(self, journaled: Sequence[Update | Insert | Remove], announce: Announce) -> Settled:
+        """Settle a page that its owner before may have written in part: `journaled` is what he announced, in order.
+
+        An item that carries one of its patches is done. One that is as it was before the last of them is still to do,
+        and is transformed afresh. Anything else is a dead letter, never a guess.
+        """
+        settled = Settled()
+        return self._finish(self._doubtful(journaled, settled), settled, announce)
+
+    def _finish(self, waiting: list[_Pending], settled: Settled, announce: Announce) -> Settled:
+        """Send until all are answered for. Whatever goes out for the first time is announced before."""
+        while waiting:
+            announce([pending.change for pending in waiting if pending.fresh])
+            for pending in waiting:
+                pending.fresh = False
+            waiting = self._round(waiting, settled)
+        return settled
+
+    def _start(self, change: Change, settled: Settled) -> _Pending | None:
+        try:
+            return _Pending(change, self._statements.write(change))
+        except ItemError as error:
+            self._bury(settled, change, error)
+            return None
+
+    def _looked_at(self, waiting: list[_Pending], settled: Settled) -> list[_Pending]:
+        """Deletions are looked at right before: no guard can name an attribute that was added since the item was read
+        (or, for a version's own rows, since they were written), and it would be lost."""
+        deletions = [pending for pending in waiting if _deletes(pending.change)]
+        if not deletions:
+            return waiting
+        keys = {key_text(pending.change.key): pending.change.key for pending in deletions}
+        current = self._reads.items(list(keys.values()))
+        again = [pending for pending in waiting if not _deletes(pending.change)]
+        for pending in deletions:
+            now = current.get(key_text(pending.change.key))
+            if self._as_read(pending, now) or self._resolved(pending, now, current, settled):
+                again.append(pending)
+        return again
+
+    def _as_read(self, pending: _Pending, now: Image | None) -> bool:
+        """Whether a deletion's item is as it was read. Then it is guarded by what is there: an own row's numbers may be
+        written otherwise in the script, which not every emulator's `=` sees through."""
+        change = pending.change
+        if now is None or isinstance(change, Insert) or not same_image(now, change.read):
+            return False
+        if isinstance(change, Remove):
+            pending.change = change._replace(read=now)
+            pending.request = self._statements.write(pending.change)
+        return True
+
+    # ------------------------------------------------------------ after somebody else
+
+    def _doubtful(self, journaled: Sequence[Update | Insert | Remove], settled: Settled) -> list[_Pending]:
+        """What is still to do of a journaled page; the rest is counted."""
+        by_key: dict[str, list[Update | Insert | Remove]] = {}
+        for change in journaled:
+            by_key.setdefault(key_text(change.key), []).append(change)
+        current = self._reads.items([changes[-1].key for changes in by_key.values()])
+        found = (self._doubt(changes, current.get(text), settled) for text, changes in by_key.items())
+        return [pending for pending in found if pending is not None]
+
+    def _doubt(self, changes: list[Update | Insert | Remove], now: Image | None, settled: Settled) -> _Pending | None:
+        last = changes[-1]
+        if isinstance(last, Insert):
+            return self._doubt_insertion(last, now, settled)
+        pending = _Pending(last, NOT_SENT, doubts=list(changes))
+        return pending if self._cleared(pending, now, settled) else None
+
+    def _cleared(self, pending: _Pending, now: Image | None, settled: Settled) -> bool:
+        """Fit a refused update or deletion to the current item and return True, or count it.
+
+        What was sent before and never answered may have been written: an item that carries it is done, one that is as
+        it was before is still to do. An item that shows neither was changed by others in the same attributes: whether
+        our patch is beneath their change cannot be told from the item, so nothing is done to it.
+        """
+        if any(self._written(doubt, now) for doubt in pending.doubts):
+            settled.counts = _plus(settled.counts, "changed")
+        elif now is None:
+            settled.counts = _plus(settled.counts, "vanished")
+        elif pending.doubts and not self._untouched(pending.doubts[-1], now):
+            self._bury(settled, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), now, stage="doubt")
+        else:
+            return self._afresh(pending, now, settled)
+        return False
+
+    def _written(self, doubt: Change, now: Image | None) -> bool:
+        if self._stamp and isinstance(doubt, Update):
+            return now is not None and now.get(self._stamp) == doubt.sets[self._stamp]
+        return _written(doubt, now)
+
+    def _untouched(self, doubt: Change, now: Image) -> bool:
+        return bool(self._stamp) or not isinstance(doubt, Update) or as_before(doubt, now)
+
+    def _doubt_insertion(self, last: Insert, now: Image | None, settled: Settled) -> _Pending | None:
+        if now is None:
+            return self._start(last, settled)
+        settled.counts = _plus(settled.counts, "changed" if same_image(now, last.item) else "superseded")
+        return None
+
+    # ------------------------------------------------------------ one round of sending
+
+    def _round(self, waiting: list[_Pending], settled: Settled) -> list[_Pending]:
+        again: list[_Pending] = []
+        refused: list[tuple[_Pending, Image | None]] = []
+        for batch, answer in self._sent(waiting):
+            settled.wcu += _metered(batch, answer)
+            for pending, verdict in zip(batch, answer.verdicts, strict=True):
+                if verdict.outcome == "done":
+                    settled.counts = _plus(settled.counts, "changed")
+                    settled.written += [pending.change] if len(settled.written) < SAMPLES else []
+                elif verdict.outcome == "conflict":
+                    refused.append((pending, verdict.image))
+                elif self._may_retry(pending, verdict, settled):
+                    again.append(pending)
+        again += self._resolve(refused, settled)
+        self._pause(again)
+        return again
+
+    def _sent(self, waiting: list[_Pending]) -> Iterator[tuple[list[_Pending], Answer]]:
+        batches = list(_batches(waiting))
+        return zip(batches, self._executor.map(self._send, batches), strict=True)
+
+    def _send(self, batch: list[_Pending]) -> Answer:
+        self._assure()
+        first = batch[0].request
+        if isinstance(first, Call):
+            return self._writes.single(first)
+        return self._writes.batch([pending.request for pending in batch])  # type: ignore[misc]
+
+    def _may_retry(self, pending: _Pending, verdict: Verdict, settled: Settled) -> bool:
+        if verdict.outcome == "rejected":
+            self._bury(settled, pending.change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
+            return False
+        if verdict.outcome == "doubt":
+            pending.doubts.append(pending.change)
+        pending.tries += 1
+        if self._backoff.exhausted(pending.tries):
+            error = ItemError(
+                f"gave up after {pending.tries} tries: {verdict.message}",
+                hint="raise the table's capacity, or run again later",
+            )
+            self._bury(settled, pending.change, error, stage="doubt" if pending.doubts else "write")
+            return False
+        return True
+
+    def _pause(self, again: list[_Pending]) -> None:
+        if again:
+            attempt = max(max(pending.tries, pending.conflicts) for pending in again)
+            self._sleep(self._backoff.delay(attempt, self._dice))
+
+    # ------------------------------------------------------------ conflicts
+
+    def _resolve(self, refused: list[tuple[_Pending, Image | None]], settled: Settled) -> list[_Pending]:
+        """What to do about refusals: the pendings that go out again, changed to suit the current items."""
+        if not refused:
+            return []
+        current = self._current(refused)
+        again = []
+        for pending, image in refused:
+            now = image if image is not None else current.get(key_text(pending.change.key))
+            if self._resolved(pending, now, current, settled):
+                again.append(pending)
+        return again
+
+    def _current(self, refused: list[tuple[_Pending, Image | None]]) -> dict[str, Image]:
+        """The items whose refusals came without them, and those that stand in the way of an insertion."""
+        keys: dict[str, Image] = {}
+        for pending, image in refused:
+            wanted = [] if image is not None else [pending.change.key]
+            wanted += [part.key for part in getattr(pending.change, "parts", ()) if isinstance(part, Insert)]
+            keys.update((key_text(key), key) for key in wanted)
+        return self._reads.items(list(keys.values())) if keys else {}
+
+    def _resolved(self, pending: _Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
+        """Count the pending, or fit it to the current items and return True."""
+        pending.conflicts += 1
+        if isinstance(pending.change, Insert):
+            return self._insertion_refused(pending, now, settled)
+        if isinstance(pending.change, Atomic):
+            return self._transaction_refused(pending, pending.change, now, current, settled)
+        return self._cleared(pending, now, settled)
+
+    def _afresh(self, pending: _Pending, now: Image, settled: Settled) -> bool:
+        """Transform the current item and make the pending the fresh change, if there is one."""
+        if pending.conflicts > MAX_CONFLICTS:
+            error = ItemError(f"the item was changed by others {pending.conflicts} times while it was written")
+            self._bury(settled, pending.change, error, now)
+            return False
+        try:
+            change = self._change_of(now)
+            if change is None:
+                settled.counts = _plus(settled.counts, "superseded")
+                return False
+            pending.change, pending.request, pending.fresh = change, self._statements.write(change), True
+        except (ScriptError, ServiceError):
+            raise
+        except Exception as error:  # whatever the author's code raises on the fresh image
+            self._bury(settled, pending.change, error, now, stage="transform")
+            return False
+        return True
+
+    def _insertion_refused(self, pending: _Pending, now: Image | None, settled: Settled) -> bool:
+        """Somebody has the key. The same item is no loss; another one is a live write, and wins."""
+        assert isinstance(pending.change, Insert)
+        if now is None and pending.conflicts <= MAX_CONFLICTS:
+            return True  # gone again: insert it once more
+        if now is None:
+            error = ItemError(f"the key was taken and gone again {pending.conflicts} times")
+            self._bury(settled, pending.change, error)
+            return False
+        if not same_image(now, pending.change.item):
+            kind = "superseded"
+        else:
+            kind = "changed" if pending.doubts else "unchanged"
+        settled.counts = _plus(settled.counts, kind)
+        return False
+
+    def _transaction_refused(
+        self, pending: _Pending, change: Atomic, now: Image | None, current: dict[str, Image], settled: Settled
+    ) -> bool:
+        if pending.doubts and all(_part_written(part, now, current) for part in change.parts):
+            settled.counts = _plus(settled.counts, "changed")
+            return False
+        if now is None:
+            settled.counts = _plus(settled.counts, "vanished")
+            return False
+        if not same_image(now, change.read) or pending.conflicts > MAX_CONFLICTS:
+            return self._afresh(pending, now, settled)
+        return self._without_taken(pending, change, current, settled)
+
+    def _without_taken(self, pending: _Pending, change: Atomic, current: dict[str, Image], settled: Settled) -> bool:
+        """The source is as it was read, so an insertion met an item. The same item needs no insertion; another one
+        wins, unless the source would be deleted for it: then its data would be lost, and it is a dead letter."""
+        deletes = _deletes(change)
+        left = []
+        for part in change.parts:
+            there = current.get(key_text(part.key)) if isinstance(part, Insert) else None
+            if there is None:
+                left.append(part)
+            elif deletes and isinstance(part, Insert) and not same_image(there, part.item):
+                error = ItemError("another item has the new key already", where=", ".join(part.key))
+                self._bury(settled, change, error)
+                return False
+        return self._go_on_with(pending, change, left, settled)
+
+    def _go_on_with(
+        self, pending: _Pending, change: Atomic, left: list[Update | Insert | Remove], settled: Settled
+    ) -> bool:
+        if not left:
+            settled.counts = _plus(settled.counts, "superseded")
+            return False
+        pending.change = left[0] if len(left) == 1 else change._replace(parts=tuple(left))
+        pending.fresh = True
+        pending.request = self._statements.write(pending.change)
+        return True
+
+    def _bury(
+        self, settled: Settled, change: Change, error: BaseException, now: Image | None = None, stage: str = "write"
+    ) -> None:
+        image = now or (change.item if isinstance(change, Insert) else change.read)
+        settled.counts = _plus(settled.counts, "dead")
+        settled.dead.append(dead_letter(change.key, image, stage, error))
+
+
+def _batches(waiting: list[_Pending]) -> Iterator[list[_Pending]]:
+    """Statements together, in the smaller batches the more often they failed; calls alone."""
+    size = smaller(MAX_STATEMENTS, max(pending.tries for pending in waiting))
+    batch: list[_Pending] = []
+    for pending in waiting:
+        if isinstance(pending.request, Call):
+            yield [pending]
+            continue
+        batch.append(pending)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _metered(batch: list[_Pending], answer: Answer) -> float:
+    """The units of an answer, estimated where the endpoint does not say (a refused condition costs the same)."""
+    if answer.wcu is not None:
+        return answer.wcu
+    spent = ("done", "conflict")
+    answered = zip(batch, answer.verdicts, strict=True)
+    return float(sum(write_units(p.change) for p, verdict in answered if verdict.outcome in spent))
+
+
+def _written(doubt: Change, now: Image | None) -> bool:
+    """Whether the current item shows that a sending in doubt was applied."""
+    if isinstance(doubt, Remove):
+        return now is None
+    return isinstance(doubt, Update) and now is not None and carries(doubt, now)
+
+
+def _part_written(part: Update | Insert | Remove, now: Image | None, current: dict[str, Image]) -> bool:
+    if isinstance(part, Insert):
+        there = current.get(key_text(part.key))
+        return there is not None and same_image(there, part.item)
+    return _written(part, now)
+
+
+def _deletes(change: Change) -> bool:
+    return isinstance(change, Remove) or any(isinstance(part, Remove) for part in getattr(change, "parts", ()))
+
+
+def _plus(counts: Counts, kind: str) -> Counts:
+    return counts._replace(**{kind: getattr(counts, kind) + 1})

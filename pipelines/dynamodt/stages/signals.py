@@ -1,0 +1,104 @@
+"""What a worker is told while it runs, by one row that it looks at: stop, pause, and that the run is no longer its own.
+
+The row is the table's lease. A look costs one small read at most twice a second for a process, however many items it
+moves; a word from this very process needs no look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+from dynamodt import errors
+from dynamodt.errors import DynamodtError, Fenced, RunFailed
+from dynamodt.model import Job, Lease
+
+LOOK_SECONDS = 0.5
+_stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
+
+
+class LeaseBoard(Protocol):
+    """What `aws.lease_rows.LeaseRows` offers, and a test's fake must."""
+
+    def read(self, table: str) -> Lease: ...
+
+    def tell(self, table: str, token: int, **what: Any) -> None: ...
+
+
+def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = None) -> None:
+    """Ask all workers of a run to stop: those of this process at once, the others when they look next. An attempt
+    that has been taken over stops only itself."""
+    _stopped.add((job.base_run, job.attempt))
+    with suppress(Fenced):
+        leases.tell(job.lease, job.attempt, stop=why, error=error)
+
+
+class Signal:
+    """Looks at a job's lease, and remembers what it saw for half a second."""
+
+    def __init__(
+        self,
+        leases: LeaseBoard,
+        job: Job,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._leases = leases
+        self._job = job
+        self._clock = clock
+        self._sleep = sleep
+        self._seen: Lease | None = None
+        self._seen_at = 0.0
+
+    def stopping(self) -> bool:
+        """Whether to stop, asked between two pages; waits here for as long as the run is paused. Raises Fenced."""
+        while not self._is_stopped():
+            if not self._look().paused:
+                return False
+            self._sleep(LOOK_SECONDS)
+        return True
+
+    def assure(self) -> None:
+        """Asked before every request that writes. Raises Fenced when the last look is old and another one shows that
+        the run was taken over: a worker that was suspended writes nothing after it wakes."""
+        self._look()
+
+    def _is_stopped(self) -> bool:
+        return bool(self._look().stop) or (self._job.base_run, self._job.attempt) in _stopped
+
+    def _look(self) -> Lease:
+        now = self._clock()  # before the read: what is seen is at least this fresh
+        if self._seen is None or now - self._seen_at >= LOOK_SECONDS:
+            self._seen = self._leases.read(self._job.lease)
+            self._seen_at = now
+        if self._seen.token != self._job.attempt:
+            raise Fenced("another process has taken the run over", where=f"run {self._job.base_run}")
+        return self._seen
+
+
+@contextmanager
+def reporting(leases: LeaseBoard, job: Job) -> Iterator[None]:
+    """Leaves an error that ends a worker in the lease, where it keeps its type: a Beam runner would hand on no more
+    than its text. Stops the other workers too. An attempt that is fenced reports nothing: it has nothing to say."""
+    try:
+        yield
+    except Fenced:
+        _stopped.add((job.base_run, job.attempt))
+        raise
+    except DynamodtError as error:
+        told = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+        stop(leases, job, "error", told)
+        raise
+
+
+def reported(lease: Lease, job: Job) -> DynamodtError | None:
+    """The error that `reporting` has left, or None."""
+    if lease.token != job.attempt:
+        return Fenced("another process has taken the run over", where=f"run {job.base_run}")
+    if lease.error is None:
+        return None
+    kind = getattr(errors, lease.error["kind"], RunFailed)
+    found: DynamodtError = kind(lease.error["what"], where=lease.error["where"], hint=lease.error["hint"])
+    return found

@@ -1,0 +1,176 @@
+"""WritePatches: pages of changes to pages of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+
+from dynamodt.aws.batch import Writes
+from dynamodt.aws.journal import Journal
+from dynamodt.aws.reads import Reads
+from dynamodt.aws.resources import Resources
+from dynamodt.core.diff import patched
+from dynamodt.core.places import journal_prefix
+from dynamodt.core.statements import Statements
+from dynamodt.core.units import write_units
+from dynamodt.model import (
+    AppliedPage,
+    Atomic,
+    Change,
+    Counts,
+    Image,
+    Insert,
+    Job,
+    PreparedRef,
+    Remove,
+    Sample,
+    TableSpec,
+    Units,
+    Update,
+    WrittenPage,
+)
+from dynamodt.stages.apply import Version
+from dynamodt.stages.ledger import Intents, JournalParts, Ledger
+from dynamodt.stages.settle import SAMPLES, Settled, Settlement
+from dynamodt.stages.signals import Signal, reporting
+
+
+class WritePatches(beam.PTransform[Any, Any]):
+    """AppliedPages to WrittenPages.
+
+    Each change is written guarded by what was read (G1), each item ends in exactly one count (G2), and what a script
+    that is not idempotent writes is journaled and announced before (G3): a bundle that a runner repeats goes on from
+    the unit's row. A dry run only counts.
+    """
+
+    def __init__(self, job: Job, resources: Resources, prepared: Any) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+        self._prepared = prepared
+
+    def expand(self, pages: beam.PCollection[AppliedPage]) -> beam.PCollection[WrittenPage]:
+        if self._job.dry_run:
+            return pages | "Count" >> beam.Map(previewed).with_output_types(WrittenPage)
+        return pages | "Write" >> beam.ParDo(
+            _WritePatches(self._job, self._resources), self._prepared
+        ).with_output_types(WrittenPage)
+
+
+class _WritePatches(beam.DoFn):
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._version = Version(job, resources, lazy=True)
+        self._prepared: PreparedRef | None = None
+
+    def setup(self) -> None:
+        job, state = self._job, self._resources.state()
+        self._leases = state.leases
+        self._units = state.units(job.run)
+        with reporting(self._leases, job):
+            self._wire = self._resources.wire(job.writers)
+        self._executor = ThreadPoolExecutor(job.writers, thread_name_prefix="write")
+        table = job.target or job.table
+        self._journal = Journal(self._resources.storage(), table, journal_prefix(job)) if job.journals else None
+        self._settlement = self._settling(table)
+
+    def _settling(self, table: TableSpec) -> Settlement:
+        return Settlement(
+            Writes(self._wire, table.name),
+            Reads(self._wire, table, sleep=self._resources.sleep),
+            Statements(table, self._job.script.guard),
+            self._change_of,
+            self._executor,
+            stamp=self._job.script.stamp,
+            assure=Signal(self._leases, self._job).assure,
+            sleep=self._resources.sleep,
+        )
+
+    def _change_of(self, image: Image) -> Change | None:
+        """What to do with an item that somebody has written meanwhile: own rows are then his, others start afresh."""
+        if self._job.own_items:
+            return None
+        return self._version.change_of(self._prepared)(image)
+
+    def start_bundle(self) -> None:
+        self._version.start_bundle()
+
+    def process(self, page: AppliedPage, prepared: PreparedRef | None) -> Iterator[WrittenPage]:
+        self._prepared = prepared
+        with reporting(self._leases, self._job):
+            yield settled_page(page, self._settlement, self._journal, self._units)
+
+    def finish_bundle(self) -> None:
+        self._version.finish_bundle()
+
+    def teardown(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._version.teardown()
+        self._wire.close()
+
+
+def settled_page(
+    applied: AppliedPage, settlement: Settlement, journal: JournalParts | None, intents: Intents
+) -> WrittenPage:
+    """Write a page, or finish the one that an owner before has left. Raises Fenced when the unit is no longer ours."""
+    page = applied.page
+    without_write = _without_write(applied)
+    ledger = Ledger(page, without_write, journal, intents)
+    if page.recovers:
+        settled = settlement.recover(ledger.journaled(), ledger.announce)
+    else:
+        settled = settlement.settle(applied.changes, ledger.announce)
+    return written(applied, without_write, settled, ledger.announced)
+
+
+def _without_write(applied: AppliedPage) -> Counts:
+    """The counts of the items that need no write, and of all that were read."""
+    intent = applied.page.claim.intent
+    if applied.page.recovers and intent is not None:
+        return intent.counts
+    images, replayed = len(applied.page.images), applied.page.replayed
+    if replayed:  # they were read, and died, in an earlier pass: now each ends in another count
+        gone = replayed - images
+        return Counts(unchanged=applied.unchanged, vanished=gone, dead=applied.dead - replayed)
+    return Counts(read=images, unchanged=applied.unchanged, dead=applied.dead)
+
+
+def written(applied: AppliedPage, without_write: Counts, settled: Settled, announced: bool = False) -> WrittenPage:
+    """A page's outcome: what was settled by writing, and what needed no write."""
+    return WrittenPage(
+        applied.page,
+        without_write.plus(settled.counts),
+        Units(applied.page.rcu, settled.wcu),
+        settled.dead,
+        samples(settled.written),
+        announced,
+    )
+
+
+def previewed(applied: AppliedPage) -> WrittenPage:
+    """What a page would come to if nobody else wrote: its changes counted as changed, its units estimated."""
+    counts = Counts(changed=len(applied.changes))
+    wcu = float(sum(map(write_units, applied.changes)))
+    settled = Settled(counts, wcu, written=applied.changes[:SAMPLES])
+    return written(applied, _without_write(applied), settled)
+
+
+def samples(changes: list[Change]) -> list[Sample]:
+    """The first few changes as before and after."""
+    return [_sample(change) for change in changes]
+
+
+def _sample(change: Change) -> Sample:
+    if isinstance(change, Update):
+        return change.read, patched(change)
+    if isinstance(change, Insert):
+        return {}, change.item
+    if isinstance(change, Atomic):
+        inserted = [part.item for part in change.parts if isinstance(part, Insert)]
+        return change.read, inserted[0] if inserted else None
+    assert isinstance(change, Remove)
+    return change.read, None

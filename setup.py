@@ -1,0 +1,77 @@
+"""Packaging of dynamodt. The exact versions that are tested together stand in requirements.lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).with_name("README.md")
+
+RUNTIME = [
+    "apache-beam==2.77.0",  # pinned: the Spark runner leans on Beam's private API
+    "boto3>=1.40",
+    "orjson>=3.10",
+    "pyarrow>=18",
+    "questionary>=2.1",
+    "rich>=14",
+    "typer>=0.16",
+    "urllib3>=2.2",
+    "zstandard>=0.23",
+]
+
+# The embedded local stage. A worker in AWS has no use for it. From 1.5 on ministack asks for one exact botocore, which
+# would decide over the boto3 of whoever installs this extra.
+LOCAL = ["ministack>=1.4.21,<1.5"]
+
+DEV = [
+    "build>=1.2",
+    "greenlet>=3.1",
+    "hypothesis>=6.100",
+    "import-linter>=2.1",
+    "mypy>=1.15",
+    "pip-tools>=7.4",
+    "pytest>=8.3",
+    "pytest-cov>=6",
+    "pytest-xdist>=3.6",
+    "ruff>=0.11",
+    "setuptools>=77",
+    "wheel>=0.45",
+]
+
+setup(
+    name="dynamodt",
+    version="0.1.0.dev0",
+    description="Zero-downtime data transformations for Amazon DynamoDB",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="the dynamodt authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords=["dynamodb", "aws", "migration", "data-transformation", "apache-beam", "glue", "spark"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Database",
+        "Typing :: Typed",
+    ],
+    package_dir={"": "pipelines"},
+    packages=find_packages("pipelines"),
+    package_data={"dynamodt": ["py.typed"]},
+    python_requires=">=3.11,<3.13",
+    install_requires=RUNTIME,
+    extras_require={"local": LOCAL, "dev": LOCAL + DEV},
+    entry_points={
+        "console_scripts": [
+            "dynamodt = dynamodt.control.cli:main",
+            "ddt = dynamodt.control.cli:main",
+        ]
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,58 @@
+"""What all tests share: an environment that leads nowhere, the emulators, and a marker by folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import emulators
+from tests.emulators import Endpoint
+
+_KINDS = ("unit", "pipeline", "service", "e2e")
+_KEPT = ("AWS_CA_BUNDLE",)
+
+settings.register_profile("here", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)  # a build must be repeatable
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test may reach an account of whoever runs it: neither by the shell's variables nor by files in the home."""
+    nowhere = tmp_path_factory.mktemp("no-account")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("AWS_", "DYNAMODT_")) and name not in _KEPT:
+                patch.delenv(name)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
+        patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with emulators.ministack(tmp_path_factory.mktemp("ministack")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with emulators.dynamodb_local(tmp_path_factory.mktemp("dynamodb-local")) as endpoint:
+        yield endpoint
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        kind = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else "unit"
+        if kind in _KINDS:
+            item.add_marker(kind)
+
+
+def pytest_report_header() -> str:
+    return f"DynamoDB Local: {emulators.dynamodb_local_missing() or 'java and its jars are here'}"

@@ -1,0 +1,147 @@
+"""A fresh clone as a newcomer has it, and the commands typed in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamodt.aws.clients import client
+from dynamodt.control import emulator
+from dynamodt.model import Connection
+
+ROOT = Path(__file__).parents[2]
+_SECONDS = 120  # for one command, on a machine that does other things too
+_NOT_PASSED_ON = ("AWS_", "DYNAMODT_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "COV", "PYTEST", "NO_COLOR")
+
+Done = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with `transforms/` and a `.venv` of its own."""
+
+    folder: Path
+
+    def sh(self, line: str, **environment: str) -> Done:
+        """What a person types, with the program on the PATH."""
+        return self._run(["bash", "-c", line], environment)
+
+    def ddt(self, *words: str, **environment: str) -> Done:
+        """`dynamodt` with these words, whatever its exit code."""
+        return self._run([str(self.program), *words], environment)
+
+    def ok(self, *words: str, **environment: str) -> str:
+        """What `dynamodt` says on stdout; it must succeed."""
+        done = self.ddt(*words, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *words: str, **environment: str) -> dict[str, Any]:
+        """What `dynamodt ... --json` says, whatever its exit code: one object, and nothing else."""
+        document = json.loads(self.ddt(*words, "--json", **environment).stdout)
+        assert isinstance(document, dict)
+        return document
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """`dynamodt` in a process group of its own, as a shell starts it."""
+        return subprocess.Popen(
+            [str(self.program), *words],
+            cwd=self.folder,
+            env=self._environment({}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def script(self, table: str, number: int, name: str, text: str) -> Path:
+        """Write a version file; its `sequence` comes by itself."""
+        path = self.folder / "transforms" / table / f"v{number}_{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"sequence = {number}\n{text}", encoding="utf-8")
+        return path
+
+    def client(self, service: str = "dynamodb") -> Any:
+        """A boto3 client of the embedded stage, which must have been started, as an application would have it."""
+        record = json.loads((self.folder / ".dynamodt" / "local" / "emulator.json").read_text(encoding="utf-8"))
+        return client(Connection("us-east-1", emulator.url(record["port"]), None, None, "local", "local"), service)
+
+    @property
+    def program(self) -> Path:
+        return self.folder / ".venv" / "bin" / "dynamodt"
+
+    def _run(self, command: list[str], environment: dict[str, str]) -> Done:
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)}
+        path = os.pathsep.join([str(self.program.parent), kept.get("PATH", os.defpath)])
+        nowhere = str(self.folder / "no-such-file")
+        account = {"AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_CONFIG_FILE": nowhere}
+        return {**kept, **account, "AWS_EC2_METADATA_DISABLED": "true", "PATH": path, **more}
+
+
+def clone(folder: Path) -> Project:
+    """The repository as it is now, changes that are not committed included, and nothing that git ignores."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    for name in _listed("--cached", "--others", "--exclude-standard"):
+        source, target = ROOT / name, folder / name
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+        else:
+            target.unlink(missing_ok=True)
+    _make_environment(folder)
+    return Project(folder)
+
+
+def _listed(*options: str) -> list[str]:
+    answer = subprocess.run(["git", "ls-files", "-z", *options], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in answer.stdout.split("\0") if name]
+
+
+def _make_environment(folder: Path) -> None:
+    """A `.venv` that make takes for installed: this clone's package, over the packages that run this very test. To
+    install them anew takes minutes of CPU and tests pip; `.ci/run` on a clean machine does that."""
+    venv = folder / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    packages = next(venv.glob("lib/python3*/site-packages"))
+    here = sysconfig.get_paths()["purelib"]
+    (packages / "clone.pth").write_text(f"{folder / 'pipelines'}\nimport site; site.addsitedir({here!r})\n")
+    program = venv / "bin" / "dynamodt"
+    program.write_text(f"#!{venv}/bin/python\nimport sys\nfrom dynamodt.control.cli import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    (venv / ".installed").touch()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Returns as soon as it is true; fails when it never is."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C: the terminal sends it to all of the process group."""
+    os.killpg(process.pid, signal.SIGINT)

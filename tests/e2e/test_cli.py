@@ -1,0 +1,254 @@
+"""The commands against the embedded stage: their JSON, their exit codes, and how they end when they are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.control.emulator import answers
+from tests.e2e.project import Project, interrupt, wait_until
+
+COUNTS = {"read", "changed", "unchanged", "superseded", "vanished", "dead"}
+TABLES = """
+[stages.local.tables]
+things = { id = "S" }
+interrupted = { id = "S" }
+killed = { id = "S" }
+failing = { id = "S" }
+"""
+ROWS = 'def items():\n    for n in range({}):\n        yield {{"id": f"thing-{{n:05}}", "n": n}}\n'
+ADD = """
+from dynamodt import without
+
+def transform_up(item):
+    return {**item, "more": True}
+
+def transform_down(item):
+    return without(item, "more")
+"""
+# Long enough to be stopped in; it doubles, so that a second pass over an item shows.
+SLOW = """
+import time
+
+def transform_up(item):
+    time.sleep(0.004)
+    return {**item, "n": item["n"] * 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def things(project: Project) -> Project:
+    """The project of a user: some tables of a few items each, and a stage of its own."""
+    (project.folder / "dynamodt.toml").write_text(TABLES, encoding="utf-8")
+    for path in (project.folder / "transforms" / "users").rglob("*.py"):
+        path.unlink()
+    for table, rows in {"things": 200, "failing": 200, "interrupted": 1000, "killed": 1000}.items():
+        project.script(table, 1, "add", ROWS.format(rows))
+    project.ok("up")
+    return project
+
+
+# ---------------------------------------------------------------- the shapes of --json
+
+
+def test_up_and_down_and_a_rehearsal(things: Project) -> None:
+    path = things.script("things", 2, "more", ADD)
+    before = _items(things, "things")
+    (table,) = things.json("up", "--table", "things", "--dry")["tables"]
+    assert [(v["status"], v["counts"]["changed"]) for v in table["versions"]] == [("dry-run", 200)]
+    assert _items(things, "things") == before
+    for verb in ("up", "down"):
+        (table,) = things.json(verb, "--table", "things")["tables"]
+        (version,) = table["versions"]
+        assert set(table) == {"table", "direction", "versions"}
+        assert set(version) == {"version", "name", "run", "status", "counts", "consumed", "seconds"}
+        assert (table["table"], table["direction"]) == ("things", verb)
+        assert (version["version"], version["name"], version["status"]) == (2, "more", "succeeded")
+        assert version["counts"] == {**dict.fromkeys(COUNTS, 0), "read": 200, "changed": 200}
+        assert version["consumed"]["wcu"] == 200
+        assert version["seconds"] > 0
+        assert (_items(things, "things") == before) is (verb == "down")
+    path.unlink()
+
+
+def test_history_and_status(things: Project) -> None:
+    (table,) = things.json("history", "--table", "things")["tables"]
+    run = table["runs"][0]
+    assert set(run) == {
+        "run", "version", "name", "direction", "checksum", "status", "started", "ended", "by", "counts", "consumed",
+        "seconds", "dead_letters", "error",
+    }  # fmt: skip
+    assert (run["version"], run["direction"], run["status"], run["error"]) == (1, "up", "succeeded", None)
+    assert set(run["counts"]) == COUNTS
+    statuses = things.json("status")["tables"]
+    assert {status["table"] for status in statuses} == {"things", "failing", "interrupted", "killed"}
+    (version, *_) = statuses[0]["versions"]
+    assert set(version) == {"version", "name", "state", "path", "when"}
+
+
+def test_init_and_create(things: Project) -> None:
+    made = things.json("init", "--table", "fresh")
+    assert [Path(path).name for path in made["files"]] == ["v1_initial.py", "test_fresh_v1_initial.py"]
+    assert all(things.folder.joinpath(path).is_file() for path in made["files"])
+    assert things.json("init", "--table", "fresh") == {"files": [], "dry_run": False}
+    (script, test) = things.json("create", "--table", "fresh", "second_step")["files"]
+    assert Path(script).name == "v2_second_step.py"
+    assert Path(test).name == "test_fresh_v2_second_step.py"
+    tests = things.sh(f"python -m pytest -q {Path(test).parent}")
+    assert tests.returncode == 0, tests.stdout  # the templates' tests pass as they are
+    for path in (*made["files"], script, test):
+        things.folder.joinpath(path).unlink()
+
+
+def test_prepare(things: Project) -> None:
+    path = things.script("things", 2, "joined", ADD + 'def prepare(context):\n    yield "a", 1\n    yield "b", None\n')
+    prepared = things.json("prepare", "--table", "things", "--tNumber", "2")
+    assert set(prepared) == {
+        "table", "version", "url", "rows", "sha256", "script_checksum", "created", "dry_run",
+    }  # fmt: skip
+    assert (prepared["rows"], prepared["dry_run"], len(prepared["sha256"])) == (2, False, 64)
+    path.unlink()
+
+
+# ---------------------------------------------------------------- exit codes
+
+
+def test_0_there_is_nothing_to_do(things: Project) -> None:
+    done = things.ddt("up", "--table", "things")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Nothing to do: things is at version 1\n" in done.stdout
+
+
+def test_1_dead_letters_are_a_file_that_can_be_read_and_stop_no_other_table(things: Project) -> None:
+    failing = things.script("failing", 2, "fail", 'def transform_up(item):\n    return item["n"] / (item["n"] - 7)\n')
+    other = things.script("things", 2, "more", ADD)
+    done = things.ddt("up", "--table", "failing", "--table", "things", "--max-errors", "1000")
+    assert done.returncode == 1
+    assert "200 items could not be transformed or written" in done.stderr
+    assert "things v2 more  up  succeeded" in done.stdout
+    assert 'the first: id = "thing-' in done.stdout
+    named = done.stdout.partition("the file: ")[2].splitlines()[0]
+    letters = [json.loads(line) for line in things.folder.joinpath(named).read_text().splitlines()]
+    assert len(letters) == 200
+    division = next(letter for letter in letters if letter["key"] == {"id": {"S": "thing-00007"}})
+    assert "DivisionByZero" in division["error"] + division["traceback"]
+    assert "transforms/failing/v2_fail.py" in division["traceback"]
+    assert {table["table"]: table["at"] for table in things.json("status")["tables"]}["failing"] == 1
+    things.ok("down", "--table", "things")
+    failing.unlink()
+    other.unlink()
+
+
+def test_2_a_script_with_a_fault_is_named_by_file_and_line(things: Project) -> None:
+    path = things.script("things", 2, "wrong", "def transform_up(item):\nreturn item\n")
+    done = things.ddt("up", "--table", "things")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "transforms/things/v2_wrong.py:3" in done.stderr
+    path.unlink()
+
+
+def test_3_an_edited_script_is_refused(things: Project) -> None:
+    path = things.folder / "transforms" / "things" / "v1_add.py"
+    text = path.read_text()
+    path.write_text(text + "# edited\n")
+    done = things.ddt("up", "--table", "things", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == done.returncode == 3
+    assert "edited" in error["what"]
+    assert things.json("status", "--table", "things")["tables"][0]["versions"][0]["state"] == "edited"
+    path.write_text(text)
+
+
+def test_an_endpoint_that_is_not_there_is_one_clear_line(things: Project) -> None:
+    done = things.ddt("status", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "the endpoint cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------- stopped
+
+
+def test_ctrl_c_ends_with_what_was_done(things: Project) -> None:
+    things.script("interrupted", 2, "double", SLOW)
+    process = things.start("up", "--table", "interrupted", "--json")
+    wait_until(lambda: _doubled(things, "interrupted") > 0)
+    interrupt(process)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "stopping when the pages in flight are written" in err
+    assert "dynamodt up --table interrupted" in err  # how to go on
+    (version,) = json.loads(out)["tables"][0]["versions"]
+    assert version["status"] == "stopped"
+    assert (
+        0 < version["counts"]["changed"] == _doubled(things, "interrupted") < 2000
+    )  # what is said is what was written
+    status = things.json("status", "--table", "interrupted")["tables"][0]
+    assert [v["state"] for v in status["versions"]] == ["applied", "pending"]
+    last = things.json("history", "--table", "interrupted")["tables"][0]["runs"][-1]
+    assert (last["status"], last["error"]["what"]) == ("stopped", "stopped by Ctrl-C")
+    assert "goes on from its checkpoints" in things.ddt("up", "--table", "interrupted").stderr
+    _check_each_doubled_once(things, "interrupted")
+
+
+def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(things: Project) -> None:
+    things.script("killed", 2, "double", SLOW)
+    before = things.json("local", "status")
+    process = things.start("up", "--table", "killed")
+    wait_until(lambda: _doubled(things, "killed") > 0)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert things.json("local", "status") == before
+    assert _doubled(things, "killed") < 1000
+    assert "no end is recorded" in things.ok("history", "--table", "killed")
+    again = things.ddt("up", "--table", "killed")
+    assert again.returncode == 0, again.stderr
+    assert "goes on from its checkpoints" in again.stderr
+    _check_each_doubled_once(things, "killed")
+
+
+def test_a_reader_who_leaves_is_no_failure(things: Project) -> None:
+    done = things.sh("dynamodt status | head -n 1; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- the embedded stage
+
+
+def test_local_status_stop_reset(things: Project) -> None:
+    running = things.json("local", "status")
+    assert set(running) == {"running", "url", "pid", "since", "folder"}
+    assert running["url"].startswith("http://127.0.0.1:")
+    before = _items(things, "things")
+
+    assert things.json("local", "stop")["running"] is False
+    assert not answers(int(running["url"].rpartition(":")[2]))
+    assert things.json("status", "--table", "things")["tables"][0]["at"] == 1  # it starts again by itself
+    assert things.json("local", "status")["pid"] != running["pid"]
+    assert _items(things, "things") == before
+
+    assert things.json("local", "reset")["running"] is False
+    assert not (things.folder / ".dynamodt" / "local").exists()
+    assert things.json("status", "--table", "things")["tables"][0]["at"] == 0
+
+
+def _items(project: Project, table: str) -> list[dict[str, Any]]:
+    pages = project.client().get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return sorted((item for page in pages for item in page["Items"]), key=lambda item: item["id"]["S"])
+
+
+def _doubled(project: Project, table: str) -> int:
+    """How many of the table's items are not as version 1 has added them."""
+    return sum(int(item["n"]["N"]) != int(item["id"]["S"].removeprefix("thing-")) for item in _items(project, table))
+
+
+def _check_each_doubled_once(project: Project, table: str) -> None:
+    """SLOW is not idempotent: an item that it has met twice has four times its number."""
+    for item in _items(project, table):
+        assert int(item["n"]["N"]) == 2 * int(item["id"]["S"].removeprefix("thing-"))

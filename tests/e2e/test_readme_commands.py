@@ -1,0 +1,133 @@
+"""The README is true when typed: its two commands, and every command of its page, with the output that it shows."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e.project import ROOT, Project
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUN = "make run TABLE=users VERSION=2 RUNNER=direct"
+
+
+class Typed(NamedTuple):
+    """A command of the README, and the lines that it is said to print."""
+
+    command: str
+    output: tuple[str, ...]
+
+
+def _typed() -> Iterator[Typed]:
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *output = part.splitlines()
+            yield Typed(command, tuple(line for line in output if line not in ("", "...")))
+
+
+def _plain(line: str) -> str:
+    """A line without what differs from run to run: numbers, values, padding."""
+    return " ".join(re.sub(r'"[^"]*"', '"..."', re.sub(r"\d[\d,.:T+-]*", "0", line)).split())
+
+
+def test_the_two_commands_are_the_first_that_the_readme_asks_for() -> None:
+    first = next(block for block in README.split("\n\n") if block.startswith("    "))
+    assert [line.strip() for line in first.splitlines()] == [RUN, "make test"]
+
+
+def test_the_first_command_is_quick_and_has_nothing_to_do_a_second_time(project: Project) -> None:
+    """Five seconds at most. CPU time is measured, which others on this machine do not lengthen."""
+    first, again = _cpu_seconds(project, RUN), _cpu_seconds(project, RUN)
+    assert "users v2 split_name  up  succeeded" in first.stdout
+    assert first.seconds < 5.0
+    assert "Nothing to do: users is at version 2 of 4" in again.stdout
+    assert again.stdout.count("next  ") == 1
+    assert again.seconds < 2.0  # what is not needed is not imported: Beam alone takes as long
+    _check_output(Typed(RUN, next(_typed()).output), first.stdout)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("make run TABLE=users VERSION=1", 3, "To roll back: .venv/bin/dynamodt down --table users --to 1"),
+        ("make run TABLE=users", 3, "hint: .venv/bin/dynamodt prepare --table users --tNumber 3"),
+        ("make run TABLE=users VERSION=9", 2, "there is no version 9; the last one is 4"),
+        ("make run TABLE=nobody", 2, "transforms/nobody"),
+        ("make run TABLE=users STAGE=prod", 2, "there is no stage 'prod'"),
+        ("make run TABLE=users RUNNER=abacus", 2, "there is no runner 'abacus'"),
+        ("make run DIRECTION=sideways", 2, "DIRECTION is up or down"),
+        ("make run DIRECTION=down", 2, "`down` needs one --table"),
+        ("make prepare TABLE=users", 2, "usage: make prepare TABLE=users VERSION=3"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_a_hint(project: Project, line: str, code: int, said: str) -> None:
+    """On the table as the first command leaves it."""
+    done = project.sh(line)
+    assert done.returncode == 2  # make's own
+    assert said in done.stderr
+    assert re.search(rf"make: \*\*\* .* Error {code}$", done.stderr, re.MULTILINE)
+    assert done.stdout == ""
+
+
+def test_every_further_command_of_the_readme_does_what_it_shows(project: Project) -> None:
+    first, *typed = _typed()
+    assert first.command == RUN
+    assert len(typed) > 6
+    for one in typed:
+        done = project.sh(f". .venv/bin/activate && {one.command}")
+        assert done.returncode == 0, (one.command, done.stderr)
+        _check_output(one, done.stdout)
+
+
+def _check_output(typed: Typed, stdout: str) -> None:
+    shown = set(map(_plain, stdout.splitlines()))
+    missing = [line for line in typed.output if _plain(line) not in shown]
+    assert not missing, (typed.command, missing, stdout)
+
+
+class Measured(NamedTuple):
+    stdout: str
+    seconds: float
+
+
+def _cpu_seconds(project: Project, line: str) -> Measured:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = project.sh(line)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    return Measured(done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def test_every_variable_reaches_the_command(project: Project) -> None:
+    given = "TABLE=users VERSION=1 DIRECTION=down STAGE=dev RUNNER=spark DRY=1 ARGS='--json --max-errors 2'"
+    planned = project.sh(f"make --dry-run run {given}").stdout
+    words = "dynamodt down --stage dev --table users --to 1 --runner spark --dry-run --json --max-errors 2"
+    assert planned.count(words) == 2  # shown, and run
+    assert "--dry-run" not in project.sh("make --dry-run run DRY=0").stdout
+
+
+def test_make_alone_lists_the_targets(project: Project) -> None:
+    listed = project.sh("make").stdout
+    assert listed == project.sh("make help").stdout
+    for target in "run prepare install test test-unit test-pipeline test-service test-e2e lint format clean".split():
+        assert f"  make {target} " in listed
+
+
+def test_make_test_runs_every_folder_of_tests(project: Project) -> None:
+    planned = project.sh("make --dry-run test").stdout
+    for folder in ("unit", "pipeline", "service", "e2e"):
+        assert f"tests/{folder}" in planned
+    some = project.sh('make test-e2e ARGS="--collect-only -q"')
+    assert some.returncode == 0, some.stdout
+    assert "tests/e2e/test_four_phases.py::" in some.stdout
+
+
+def test_what_git_ignores_stays_out_of_the_repository(project: Project) -> None:
+    """What the commands have left behind is not offered for a commit."""
+    clean = ["git", "status", "--porcelain", "--ignored=no", "--", ".venv", ".dynamodt"]
+    assert subprocess.run(clean, cwd=project.folder, capture_output=True, text=True, check=True).stdout == ""

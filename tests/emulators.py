@@ -1,0 +1,126 @@
+"""The two endpoints that the tests run against, each a process of its own on a free loopback port."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from dynamodt.control import emulator
+from dynamodt.model import Connection
+
+DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
+_READY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Something that answers as DynamoDB: `name` is "ministack" or "dynamodb-local"."""
+
+    name: str
+    url: str
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(region="us-east-1", endpoint_url=self.url, access_key="local", secret_key="local")
+
+    @property
+    def client(self) -> Any:
+        """A boto3 client for DynamoDB (one for all tests; it is thread-safe)."""
+        from dynamodt.aws.clients import client
+
+        return client(self.connection, "dynamodb")
+
+
+@contextmanager
+def ministack(folder: Path) -> Iterator[Endpoint]:
+    """A ministack with its state under the folder, killed at the end."""
+    port = emulator.free_port()
+    process = emulator.spawn(folder, port)
+    try:
+        emulator.wait_until_ready(process, port, folder)
+        yield Endpoint("ministack", emulator.url(port))
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+@contextmanager
+def dynamodb_local(folder: Path) -> Iterator[Endpoint]:
+    """A DynamoDB Local in memory, killed at the end. Skips the test, with the reason, where it cannot be run."""
+    _check_dynamodb_local()
+    port = emulator.free_port()
+    log = folder / "dynamodb-local.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _java_command(port),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C ends the tests first, and they end it
+        )
+    try:
+        _wait_for_java(process, port, log)
+        yield Endpoint("dynamodb-local", emulator.url(port))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def dynamodb_local_missing() -> str:
+    """Why DynamoDB Local cannot be run here, or nothing when it can."""
+    if shutil.which("java") is None:
+        return "DynamoDB Local needs Java 17 or newer, and java is not installed"
+    if not (DYNAMODB_LOCAL_JARS / ".complete").exists():
+        return "the jars of DynamoDB Local are missing: `make dynamodb-local` gets them (with Maven)"
+    return ""
+
+
+def _check_dynamodb_local() -> None:
+    reason = dynamodb_local_missing()
+    if reason:
+        _unavailable(reason)
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason} (a failure, because CI=true)", pytrace=False)
+    pytest.skip(reason)
+
+
+def _java_command(port: int) -> list[str]:
+    jars = DYNAMODB_LOCAL_JARS
+    main = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
+    options = ["-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
+    return ["java", "-Xmx1g", f"-Djava.library.path={jars}", "-cp", f"{jars}/*", main, *options]
+
+
+def _wait_for_java(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            _unavailable(f"DynamoDB Local did not start: {tail}")
+        time.sleep(0.1)
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(emulator.HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True

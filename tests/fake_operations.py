@@ -1,0 +1,181 @@
+"""The operations behind the command line, without a stage: they report what the table's name asks for.
+
+Run as a program, it is the command line over these operations: `python -m tests.fake_operations up --table users`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+from dynamodt.control import cli, verbs
+from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
+from dynamodt.model import (
+    Connection,
+    Counts,
+    Direction,
+    Item,
+    KeyAttribute,
+    PreparedRef,
+    RunRecord,
+    RunReport,
+    Stage,
+    StorageSpec,
+    TableReport,
+    TableStatus,
+    Units,
+    VersionStatus,
+)
+
+ERRORS: dict[str, BaseException] = {
+    "dead": DeadLetters("3 items could not be transformed", where="dead v2 split_name", hint="look into the file"),
+    "script": ScriptError("transform_up returned None", where="transforms/script/v2_x.py, item id=1", hint="return it"),
+    "refused": Refused("the prepared data is missing", where="refused v2", hint="dynamodt prepare --table refused"),
+    "broken": KeyError("nobody expected this"),
+    "interrupted": KeyboardInterrupt(),
+}
+STAGE = Stage(
+    "local",
+    Connection("eu-west-1", "http://127.0.0.1:4566"),
+    StorageSpec("s3://dynamodt"),
+    local=True,
+    embedded=True,
+    tables={"users": (KeyAttribute("id", "S"),)},
+)
+BEFORE: Item = {"id": "u1", "name": "Ada Lovelace", "age": Decimal(36), "address": {"city": "London", "zip": "W1"}}
+AFTER: Item = {"id": "u1", "first_name": "Ada", "age": Decimal(36), "address": {"city": "Paris", "zip": "W1"}}
+PREPARED = PreparedRef("s3://dynamodt/prepared/users/v3.parquet", 249, "ab" * 32, "cd" * 32, "2025-06-01T10:00:00Z")
+
+
+class FakeOperations:
+    """`latest` versions each; tables named as in ERRORS fail; `pace` seconds pass between two reports of progress."""
+
+    def __init__(self, latest: int = 4, applied: int = 0, pace: float = 0.0) -> None:
+        self.latest = latest
+        self.applied = applied
+        self.pace = pace
+        self.calls: list[tuple[object, ...]] = []
+
+    def open_stage(self, name: str, folder: Path, observer: Observer, /) -> Stage:
+        self.calls.append(("open_stage", name))
+        if name == "nowhere":
+            raise Refused("there is no stage nowhere", where="dynamodt.toml")
+        observer.note("starting the local stage")
+        return STAGE
+
+    def up(
+        self,
+        stage: Stage,
+        folder: Path,
+        tables: Sequence[str],
+        to: int | None,
+        options: RunOptions,
+        observer: Observer,
+        /,
+    ) -> list[TableReport]:
+        self.calls.append(("up", tuple(tables), to, options))
+        goal = self.latest if to is None else to
+        versions = range(self.applied + 1, goal + 1)
+        return [self._table(table, "up", versions, options, observer) for table in tables or ("users",)]
+
+    def down(
+        self,
+        stage: Stage,
+        folder: Path,
+        tables: Sequence[str],
+        to: int | None,
+        options: RunOptions,
+        observer: Observer,
+        /,
+    ) -> list[TableReport]:
+        self.calls.append(("down", tuple(tables), to, options))
+        versions = range(self.applied, self.applied - 1 if to is None else to, -1)
+        return [self._table(table, "down", versions, options, observer) for table in tables]
+
+    def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]:
+        run = RunRecord("users", "01RUN", 2, "split_name", "up", "ef" * 32, "succeeded", "2025-06-01T10:00:00Z")
+        return {table: [run] for table in tables or ("users",)}
+
+    def status(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[TableStatus]:
+        versions = (
+            VersionStatus(1, "add_users", "applied", "transforms/users/v1_add_users.py", "2025-06-01T10:00:00Z"),
+            VersionStatus(2, "split_name", "edited", "transforms/users/v2_split_name.py", "2025-06-01T10:00:00Z"),
+            VersionStatus(3, "join_country", "pending", "transforms/users/v3_join_country.py"),
+        )
+        return [TableStatus(table, 2, versions) for table in tables or ("users",)]
+
+    def prepare(
+        self, stage: Stage, folder: Path, table: str, version: int, observer: Observer, /, dry_run: bool = False
+    ) -> PreparedRef:
+        self.calls.append(("prepare", table, version, dry_run))
+        return PREPARED
+
+    def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]:
+        return [Path("transforms") / table / "v1_first.py" for table in tables]
+
+    def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]:
+        return [Path("transforms") / table / f"v2_{name}.py"]
+
+    def _table(
+        self, table: str, direction: Direction, versions: Sequence[int], options: RunOptions, observer: Observer
+    ) -> TableReport:
+        runs = []
+        for version in versions:
+            error = ERRORS.get(table)
+            runs.append(self._run(table, direction, version, options, observer, error))
+            if error is not None:
+                return TableReport(table, direction, tuple(runs), version - 1, error, self.latest)
+        at = versions[-1] - (direction == "down") if versions and not options.dry_run else self.applied
+        return TableReport(table, direction, tuple(runs), at, None, self.latest)
+
+    def _run(
+        self,
+        table: str,
+        direction: Direction,
+        version: int,
+        options: RunOptions,
+        observer: Observer,
+        error: BaseException | None,
+    ) -> RunReport:
+        observer.run_started(table, version, "split_name", direction, 1000)
+        print("the author's script prints this")
+        for done in range(1, 11):
+            time.sleep(self.pace)
+            observer.progressed(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done, 10)
+            if table == "ctrl_c" and done == 4:
+                raise KeyboardInterrupt
+            if table == "sigterm" and done == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+        report = RunReport(
+            table,
+            direction,
+            version,
+            "split_name",
+            "01RUN",
+            "failed" if error else "dry-run" if options.dry_run else "succeeded",
+            Counts(1000, 994, 0, 2, 1, 3) if error else Counts(1000, 1000),
+            Units(65.0, 1000.0),
+            0.84,
+            dead_letters=".dynamodt/dead/01RUN.jsonl" if isinstance(error, DynamodtError) else "",
+            samples=((BEFORE, AFTER), ({**BEFORE, "id": "u2"}, None), ({}, {**AFTER, "id": "u3"})),
+            key_names=("id",),
+        )
+        observer.run_ended(report)
+        return report
+
+
+def main() -> int:
+    operations = FakeOperations(applied=int(os.environ.get("APPLIED", "0")), pace=float(os.environ.get("PACE", "0")))
+    verbs.load_operations = lambda: operations
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,448 @@
+"""A DynamoDB in memory with what a real one does at its worst, and the other resources of a run.
+
+`FakeDynamoDB.call` takes the very bodies that go over the wire: it parses the PartiQL text and the expressions that
+`core.statements` writes, so a wrong statement fails here too. Faults are queued by the test.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import orjson
+
+from dynamodt.aws.lease_rows import LeaseRows
+from dynamodt.aws.reads import key_text
+from dynamodt.aws.rows import ConditionFailed as RowConditionFailed
+from dynamodt.aws.rows import RowKey
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.aws.wire import InDoubt, Refusal, Throttled
+from dynamodt.core.codec import encode, same
+from dynamodt.model import Image, Item, Job, Lease, TableSpec
+
+_TOKEN = re.compile(r'\s*("(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z]+|[=,?{}:])')
+
+
+class ConditionFailed(Exception):
+    def __init__(self, image: Image | None) -> None:
+        super().__init__("The conditional request failed")
+        self.image = image
+
+
+class Duplicate(Exception):
+    pass
+
+
+@dataclass
+class FakeDynamoDB:
+    """`page` items a scan page; `faults` are taken one a write request; `before_write` may act as the application."""
+
+    spec: TableSpec
+    page: int = 5
+    hands_back: bool = True  # ReturnValuesOnConditionCheckFailure in batches, which not every emulator has
+    items: dict[str, Image] = field(default_factory=dict)
+    faults: deque[str] = field(default_factory=deque)
+    before_write: Callable[[FakeDynamoDB], None] | None = None
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens: set[str] = field(default_factory=set)  # of transactions that took effect: sent again, they are no-ops
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def put(self, *items: Item) -> None:
+        for item in items:
+            image = encode(item)
+            self.items[self._text(image)] = image
+
+    def get(self, item: Item) -> Image | None:
+        return self.items.get(self._text(encode(item)))
+
+    def delete(self, item: Item) -> None:
+        self.items.pop(self._text(encode(item)), None)
+
+    def close(self) -> None:
+        pass
+
+    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+        request = orjson.loads(body if isinstance(body, bytes) else orjson.dumps(body))
+        with self.lock:
+            self.calls[operation] += 1
+            answer: dict[str, Any] = getattr(self, f"_{operation.lower()}")(request)
+            return orjson.loads(orjson.dumps(answer))
+
+    # ------------------------------------------------------------ reads
+
+    def _scan(self, request: dict[str, Any]) -> dict[str, Any]:
+        total, segment = request["TotalSegments"], request["Segment"]
+        mine = [text for text in sorted(self.items) if sum(text.encode()) % total == segment]
+        start = request.get("ExclusiveStartKey")
+        if start is not None:
+            mine = [text for text in mine if text > self._text(start)]
+        page = [self.items[text] for text in mine[: min(self.page, request["Limit"])]]
+        answer: dict[str, Any] = {"Items": page, "ConsumedCapacity": {"CapacityUnits": 0.5}}
+        if len(mine) > len(page):
+            answer["LastEvaluatedKey"] = self._key(page[-1])
+        return answer
+
+    def _batchgetitem(self, request: dict[str, Any]) -> dict[str, Any]:
+        keys = request["RequestItems"][self.spec.name]["Keys"]
+        first, rest = keys[:3], keys[3:]  # answers in part, as a full one does
+        found = [self.items[self._text(key)] for key in first if self._text(key) in self.items]
+        left = {self.spec.name: {"Keys": rest, "ConsistentRead": True}} if rest else {}
+        return {"Responses": {self.spec.name: found}, "UnprocessedKeys": left}
+
+    # ------------------------------------------------------------ writes
+
+    def _fault(self) -> str:
+        if self.before_write is not None:
+            self.before_write(self)
+        return self.faults.popleft() if self.faults else ""
+
+    def _batchexecutestatement(self, request: dict[str, Any]) -> dict[str, Any]:
+        fault = self._fault()
+        if fault == "throttled":
+            raise Throttled("ProvisionedThroughputExceededException")
+        if fault == "lost":
+            raise InDoubt("reset before it was applied")
+        responses = [self._answered(s, fault, i) for i, s in enumerate(request["Statements"])]
+        if fault == "reset":
+            raise InDoubt("reset after it was applied")
+        return {"Responses": responses, "ConsumedCapacity": [{"CapacityUnits": float(len(responses))}]}
+
+    def _answered(self, statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
+        if fault == "partial" and index % 2:
+            return {"Error": {"Code": ("ThrottlingError", "ProvisionedThroughputExceeded")[index // 2 % 2]}}
+        if fault == "partial-500" and index % 2:
+            return {"Error": {"Code": "InternalServerError", "Message": "try again"}}
+        try:
+            self._execute(statement["Statement"], statement["Parameters"])
+        except ConditionFailed as error:
+            shown = {"Item": error.image} if error.image and self.hands_back else {}
+            return {"Error": {"Code": "ConditionalCheckFailed", "Message": str(error), **shown}}
+        except Duplicate:
+            return {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
+        return {"TableName": self.spec.name}
+
+    def _execute(self, text: str, parameters: list[dict[str, Any]]) -> None:
+        parsed = Parsed(text, parameters)
+        assert parsed.table == self.spec.name
+        if parsed.verb == "INSERT":
+            return self._insert(parsed.sets)
+        key = {name: parsed.equal.pop(name) for name in self.spec.key_names}
+        image = self.items.get(self._text(key))
+        if image is None and parsed.verb == "DELETE":
+            return None
+        self._check(image, parsed.equal, parsed.missing)
+        assert image is not None
+        if parsed.verb == "DELETE":
+            del self.items[self._text(key)]
+        else:
+            self._store(image, parsed.sets, parsed.removes)
+        return None
+
+    def _insert(self, image: Image) -> None:
+        if self._text(image) in self.items:
+            raise Duplicate
+        self.items[self._text(image)] = image
+
+    def _store(self, image: Image, sets: Image, removes: list[str]) -> None:
+        after = {**image, **sets}
+        for name in removes:
+            after.pop(name, None)
+        self.items[self._text(image)] = after
+
+    def _check(self, image: Image | None, equal: Image, missing: list[str]) -> None:
+        holds = image is not None and all(n in image and same(image[n], v) for n, v in equal.items())
+        if not holds or any(name in (image or {}) for name in missing):
+            raise ConditionFailed(image)
+
+    # ------------------------------------------------------------ single writes and transactions
+
+    def _updateitem(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._alone(self._update, request)
+
+    def _deleteitem(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._alone(self._remove, request)
+
+    def _putitem(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._alone(self._put, request)
+
+    def _alone(self, write: Callable[[dict[str, Any]], None], request: dict[str, Any]) -> dict[str, Any]:
+        fault = self._fault()
+        if fault == "throttled":
+            raise Throttled("ThrottlingException")
+        if fault == "lost":
+            raise InDoubt("reset before it was applied")
+        try:
+            write(request)
+        except ConditionFailed as error:
+            shown = {"Item": error.image} if error.image else {}
+            raise Refusal("ConditionalCheckFailedException", str(error), shown) from error
+        if fault == "reset":
+            raise InDoubt("reset after it was applied")
+        return {"ConsumedCapacity": {"CapacityUnits": 1.0}}
+
+    def _put(self, request: dict[str, Any]) -> None:
+        assert request["ConditionExpression"] == "attribute_not_exists(#k)"
+        image = self.items.get(self._text(request["Item"]))
+        if image is not None:
+            raise ConditionFailed(image)
+        self._insert(request["Item"])
+
+    def _remove(self, request: dict[str, Any]) -> None:
+        text = self._text(request["Key"])
+        self._check(self.items.get(text), *self._condition(request))
+        del self.items[text]
+
+    def _update(self, request: dict[str, Any]) -> None:
+        image = self.items.get(self._text(request["Key"]))
+        equal, missing = self._condition(request)
+        self._check(image, equal, missing)
+        assert image is not None
+        sets, removes = self._clauses(request)
+        self._store(image, sets, removes)
+
+    def _clauses(self, request: dict[str, Any]) -> tuple[Image, list[str]]:
+        if "AttributeUpdates" in request:
+            updates = request["AttributeUpdates"]
+            sets = {name: update["Value"] for name, update in updates.items() if update["Action"] == "PUT"}
+            return sets, [name for name, update in updates.items() if update["Action"] == "DELETE"]
+        assert len(request["UpdateExpression"]) <= 4096
+        names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
+        set_text, _, remove_text = request["UpdateExpression"].partition("REMOVE ")
+        pairs = [pair.split("=") for pair in set_text.removeprefix("SET ").strip().split(",") if pair]
+        sets = {names[short]: values[value] for short, value in pairs}
+        return sets, [names[short] for short in remove_text.split(",") if short]
+
+    def _condition(self, request: dict[str, Any]) -> tuple[Image, list[str]]:
+        if "Expected" in request:
+            return self._expected(request["Expected"])
+        names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
+        equal, missing = {}, []
+        terms = request["ConditionExpression"].split(" AND ")
+        assert len(request["ConditionExpression"]) <= 4096 and 2 * len(terms) - 1 <= 300
+        for term in terms:
+            if term.startswith("attribute_not_exists"):
+                missing.append(names[term[21:-1]])
+            elif not term.startswith("attribute_exists"):
+                short, value = term.split("=")
+                equal[names[short]] = values[value]
+        assert len(terms) > len(equal) + len(missing), "holds for an absent item, which would be created"
+        return equal, missing
+
+    def _expected(self, expected: dict[str, Any]) -> tuple[Image, list[str]]:
+        assert "NOT_NULL" in [one["ComparisonOperator"] for one in expected.values()], "would create an absent item"
+        compared = {name: one["AttributeValueList"][0] for name, one in expected.items() if "AttributeValueList" in one}
+        return compared, [name for name, one in expected.items() if one["ComparisonOperator"] == "NULL"]
+
+    def _transactwriteitems(self, request: dict[str, Any]) -> dict[str, Any]:
+        fault = self._fault()
+        if fault == "throttled":
+            raise Throttled("ThrottlingException")
+        if fault == "lost":
+            raise InDoubt("reset before it was applied")
+        if request["ClientRequestToken"] in self.tokens:
+            return {}
+        before = dict(self.items)
+        reasons = [self._action(action) for action in request["TransactItems"]]
+        if any(reason["Code"] != "None" for reason in reasons):
+            self.items = before
+            raise Refusal("TransactionCanceledException", "cancelled", {"CancellationReasons": reasons})
+        self.tokens.add(request["ClientRequestToken"])
+        if fault == "reset":
+            raise InDoubt("reset after it was applied")
+        return {}
+
+    def _action(self, action: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if "Put" in action:
+                self._put(action["Put"])
+            elif "Delete" in action:
+                self._remove(action["Delete"])
+            else:
+                self._update(action["Update"])
+        except (ConditionFailed, Duplicate):
+            return {"Code": "ConditionalCheckFailed"}
+        return {"Code": "None"}
+
+    def _key(self, image: Image) -> Image:
+        return {name: image[name] for name in self.spec.key_names}
+
+    def _text(self, image: Image) -> str:
+        return key_text(self._key(image))
+
+
+class Parsed:
+    """A PartiQL statement of the few shapes that `core.statements` writes; anything else fails an assertion."""
+
+    def __init__(self, text: str, parameters: list[dict[str, Any]]) -> None:
+        self._tokens = self._tokenize(text)
+        self._parameters = iter(parameters)
+        self.sets: Image = {}
+        self.removes: list[str] = []
+        self.equal: Image = {}
+        self.missing: list[str] = []
+        self.verb = self._next()
+        {"UPDATE": self._update, "INSERT": self._insert, "DELETE": self._delete}[self.verb]()
+        assert next(self._parameters, None) is None, "parameters left over"
+        assert 2 * len([*self.equal, *self.missing]) - 1 <= 300, "too many operators"
+
+    @staticmethod
+    def _tokenize(text: str) -> deque[str]:
+        assert len(text) <= 8192
+        tokens: deque[str] = deque()
+        position = 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            assert match, f"not PartiQL: {text[position:]}"
+            tokens.append(match.group(1))
+            position = match.end()
+        return tokens
+
+    def _next(self) -> str:
+        return self._tokens.popleft()
+
+    def _expect(self, *words: str) -> None:
+        for word in words:
+            found = self._next()
+            assert found == word, f"{found} instead of {word}"
+
+    def _name(self) -> str:
+        token = self._next()
+        quote = token[0]
+        assert quote in "\"'", f"{token} is not quoted"
+        assert token[1] not in "#:", f"{token} would be taken for a placeholder"
+        return token[1:-1].replace(quote * 2, quote)
+
+    def _update(self) -> None:
+        self.table = self._name()
+        if self._tokens[0] == "SET":
+            self._next()
+            self._assignment()
+            while self._tokens[0] == ",":
+                self._next()
+                self._assignment()
+        while self._tokens[0] == "REMOVE":
+            self._next()
+            self.removes.append(self._name())
+        self._where()
+
+    def _assignment(self) -> None:
+        name = self._name()
+        self._expect("=", "?")
+        self.sets[name] = next(self._parameters)
+
+    def _where(self) -> None:
+        self._expect("WHERE")
+        self._term()
+        while self._tokens:
+            self._expect("AND")
+            self._term()
+
+    def _term(self) -> None:
+        name = self._name()
+        if self._tokens[0] == "IS":
+            self._expect("IS", "MISSING")
+            self.missing.append(name)
+        else:
+            self._expect("=", "?")
+            self.equal[name] = next(self._parameters)
+
+    def _insert(self) -> None:
+        self._expect("INTO")
+        self.table = self._name()
+        self._expect("VALUE", "{")
+        while self._tokens[0] != "}":
+            name = self._name()
+            self._expect(":", "?")
+            self.sets[name] = next(self._parameters)
+            if self._tokens[0] == ",":
+                self._next()
+        self._expect("}")
+        assert not self._tokens
+
+    def _delete(self) -> None:
+        self._expect("FROM")
+        self.table = self._name()
+        self._where()
+
+
+class FakeRows:
+    """The state table's plain calls, in memory; the classes above them are the real ones."""
+
+    table = "state"
+    where = "state table state"
+
+    def __init__(self) -> None:
+        self.rows: dict[RowKey, Item] = {}
+        self.updates = 0
+
+    def get(self, key: RowKey) -> Item | None:
+        return self.rows.get(key)
+
+    def put(self, key: RowKey, row: Item) -> None:
+        self.rows[key] = {"pk": key[0], "sk": key[1], **row}
+
+    def update(self, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
+        self.updates += 1
+        found = self.rows.get(key, {})
+        if not all(self._holds(found, term, values) for term in condition.split(" AND ")):
+            raise RowConditionFailed(str(key))
+        self.rows[key] = {"pk": key[0], "sk": key[1], **found, **row}
+        return self.rows[key]
+
+    def _holds(self, found: Item, term: str, values: Item) -> bool:
+        if term.startswith("attribute_not_exists("):
+            return term[21:-1] not in found
+        name, _, placeholder = term.partition(" = :")
+        return found.get(name) == values[placeholder]
+
+    def get_all(self, keys: list[RowKey]) -> Iterator[Item]:
+        return iter([self.rows[key] for key in keys if key in self.rows])
+
+
+class FakeState:
+    """A state table whose rows are in memory."""
+
+    def __init__(self) -> None:
+        self.rows = FakeRows()
+        self.leases = LeaseRows(self.rows)  # type: ignore[arg-type]
+
+    def units(self, run: str) -> UnitRows:
+        return UnitRows(self.rows, run)  # type: ignore[arg-type]
+
+    def lease(self, job: Job) -> None:
+        """Give the job's lease to the job's attempt, from whoever has it."""
+        before = self.leases.read(job.lease)
+        assert self.leases.take(Lease(job.lease, job.attempt, job.run), over=before)
+
+
+@dataclass(frozen=True)
+class FakeResources:
+    """Finds its fakes by name, in the process that made them: the value itself is pickled with the pipeline."""
+
+    name: str
+    made: ClassVar[dict[str, tuple[Any, Any, Any]]] = {}
+
+    def wire(self, connections: int) -> Any:
+        return self.made[self.name][0]
+
+    def state(self) -> Any:
+        return self.made[self.name][1]
+
+    def storage(self) -> Any:
+        return self.made[self.name][2]
+
+    def sleep(self, seconds: float) -> None:
+        """Back-off is tested for its lengths elsewhere; here nobody has to wait for it."""
+
+
+def named_resources(name: str, dynamodb: Any, state: Any, storage: Any) -> FakeResources:
+    FakeResources.made[name] = (dynamodb, state, storage)
+    return FakeResources(name)
+
+
+def numbers(count: int) -> Iterator[Item]:
+    return ({"id": number, "n": number, "note": f"item {number}"} for number in range(count))

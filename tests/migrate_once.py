@@ -1,0 +1,129 @@
+"""A migration as a process of its own, which kills itself at a given moment: `python -m tests.migrate_once`.
+
+Arguments: endpoint, folder, table, version, moment, count. At the `count`-th time that the moment comes, the process
+sends itself SIGKILL: nothing is cleaned up, as when a machine is lost. Moment `never` runs to the end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dynamodt.aws import prepared
+from dynamodt.aws.batch import Writes
+from dynamodt.aws.journal import Journal
+from dynamodt.aws.lease_rows import LeaseRows
+from dynamodt.aws.state import State
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.control import lease, operations, planner
+from dynamodt.control.requests import RunOptions
+from dynamodt.model import Connection, Job, Stage, StorageSpec
+
+BEFORE = {
+    "claim": (UnitRows, "claim"),
+    "journal": (Journal, "write"),
+    "intent": (UnitRows, "intend"),
+    "batch": (Writes, "batch"),
+    "checkpoint": (UnitRows, "checkpoint"),
+    "history": (State, "record"),
+    "beat": (LeaseRows, "beat"),
+    "prepared": (prepared, "_row"),
+}
+AFTER = {
+    "claimed": (UnitRows, "claim"),
+    "journaled": (Journal, "write"),
+    "intended": (UnitRows, "intend"),
+    "sent": (Writes, "batch"),
+    "checkpointed": (UnitRows, "checkpoint"),
+    "recorded": (State, "record"),
+}
+MOMENTS = (*BEFORE, *AFTER)
+PAGE_ITEMS = 20
+
+
+class Countdown:
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def tick(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(moment: str, count: int) -> None:
+    """Make the moment deadly."""
+    countdown = Countdown(count)
+    if moment in BEFORE:
+        _wrap(*BEFORE[moment], before=countdown.tick)
+    elif moment in AFTER:
+        _wrap(*AFTER[moment], after=countdown.tick)
+
+
+def _wrap(
+    owner: Any, name: str, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None
+) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            before()
+        answer = original(*args, **kwargs)
+        if after is not None:
+            after()
+        return answer
+
+    setattr(owner, name, wrapped)
+
+
+def small_pages() -> None:
+    """Many pages, and so many moments, in a small table; a sign of life ten times a second."""
+    original = planner.jobs
+
+    def jobs(*args: Any) -> list[Job]:
+        from dataclasses import replace
+
+        return [replace(job, page_items=PAGE_ITEMS) for job in original(*args)]
+
+    _everywhere("jobs", jobs)
+    lease.BEAT_SECONDS = 0.1
+
+
+def _everywhere(name: str, value: Any) -> None:
+    from dynamodt.control import steps
+
+    setattr(steps, name, value)
+
+
+class Silent:
+    def run_started(self, *args: object) -> None: ...
+    def progressed(self, *args: object) -> None: ...
+    def run_ended(self, *args: object) -> None: ...
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+
+def main() -> int:
+    url, folder, table, version, moment, count = sys.argv[1:]
+    connection = Connection("us-east-1", url, access_key="test", secret_key="test")
+    stage = Stage("local", connection, StorageSpec(str(Path(folder) / "storage")), f"state-{table}", local=True)
+    State(stage.connection, stage.state_table).ensure()
+    arm(moment, int(count))
+    small_pages()
+    if moment == "prepared" or version == "prepare":
+        operations.prepare(stage, Path(folder), table, 1, Silent())
+        return 0
+    (report,) = operations.up(stage, Path(folder), [table], int(version), RunOptions(), Silent())
+    if report.error is not None:
+        print(repr(report.error), report.error, file=sys.stderr)
+        return getattr(report.error, "exit_code", 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The composition of `stages.migrate`, on a fake DynamoDB with pages of five items."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from dynamodt.model import Counts
+from dynamodt.stages import signals
+from tests.fakes import FakeDynamoDB, numbers
+from tests.pipeline.conftest import Bench
+
+DOUBLE = """
+def transform_up(item):
+    return {**item, "n": item["n"] * 2}
+"""
+IN_PLACE = """
+def transform_up(item):
+    item["deep"]["n"] += 1
+    item["tags"].add("new")
+    return item
+"""
+
+
+def test_every_item_is_read_and_written_once(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(23))
+    assert bench.run(DOUBLE) == Counts(read=23, changed=22, unchanged=1)  # 0 doubled is 0
+    assert [item["n"] for item in bench.items()] == [2 * n for n in range(23)]
+
+
+def test_only_changed_attributes_are_sent(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1, "note": "x"})
+    sent: list[object] = []
+    original = bench.dynamodb._execute
+    bench.dynamodb._execute = lambda text, parameters: sent.append(text) or original(text, parameters)  # type: ignore
+    bench.run(DOUBLE)
+    assert sent == ['UPDATE "things" SET "n"=? WHERE "id"=? AND "n"=? AND "note"=?']
+
+
+def test_an_item_altered_in_place_is_written(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "deep": {"n": 1}, "tags": {"old"}})
+    assert bench.run(IN_PLACE).changed == 1
+    assert bench.items() == [{"id": 1, "deep": {"n": 2}, "tags": {"old", "new"}}]
+
+
+def test_an_empty_table(bench: Bench) -> None:
+    assert bench.run(DOUBLE) == Counts()
+
+
+@pytest.mark.parametrize("hands_back", [True, False])
+def test_a_live_write_wins_and_the_item_is_transformed_afresh(
+    make_bench: Callable[..., Bench], hands_back: bool
+) -> None:
+    bench = make_bench(hands_back=hands_back)
+    bench.dynamodb.put(*numbers(10))
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 3, "n": 100, "note": "live"})
+        table.before_write = None
+
+    bench.dynamodb.before_write = application
+    assert bench.run(DOUBLE) == Counts(read=10, changed=9, unchanged=1)
+    assert bench.items()[3] == {"id": 3, "n": 200, "note": "live"}
+
+
+def test_a_live_write_that_leaves_nothing_to_do_supersedes(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "name": "old"})
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "name": "new", "upper": "NEW"})
+
+    bench.dynamodb.before_write = application
+    script = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
+    assert bench.run(script) == Counts(read=1, superseded=1)
+    assert bench.items() == [{"id": 1, "name": "new", "upper": "NEW"}]
+
+
+@pytest.mark.parametrize("hands_back", [True, False])
+def test_a_deleted_item_stays_deleted(make_bench: Callable[..., Bench], hands_back: bool) -> None:
+    bench = make_bench(hands_back=hands_back)
+    bench.dynamodb.put(*numbers(6))
+    bench.dynamodb.before_write = lambda table: table.delete({"id": 4})
+    assert bench.run(DOUBLE) == Counts(read=6, changed=4, unchanged=1, vanished=1)
+    assert len(bench.items()) == 5
+
+
+@pytest.mark.parametrize("fault", ["throttled", "lost", "reset", "partial", "partial-500"])
+@pytest.mark.parametrize("hands_back", [True, False])
+def test_faults_lose_nothing_and_do_nothing_twice(
+    make_bench: Callable[..., Bench], fault: str, hands_back: bool
+) -> None:
+    bench = make_bench(hands_back=hands_back)
+    bench.dynamodb.put(*numbers(40))
+    bench.dynamodb.faults = deque([fault, "", fault, fault, "", fault])
+    assert bench.run(DOUBLE) == Counts(read=40, changed=39, unchanged=1)
+    assert [item["n"] for item in bench.items()] == [2 * n for n in range(40)]
+    assert not bench.dynamodb.faults
+
+
+def test_a_clean_refusal_is_never_taken_for_done(bench: Bench) -> None:
+    """The application writes just what the patch would have written: it must be doubled all the same."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "n": 2})
+        table.before_write = None
+
+    bench.dynamodb.before_write = application
+    assert bench.run(DOUBLE).changed == 1
+    assert bench.items() == [{"id": 1, "n": 4}]
+
+
+def test_a_throttle_that_never_ends_is_a_dead_letter(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults = deque(["throttled"] * 1000)
+    assert bench.run(DOUBLE) == Counts(read=1, dead=1)
+    assert "gave up after" in bench.dead_letters()[0]
+
+
+def test_an_item_that_never_holds_still_is_a_dead_letter(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    values = iter(range(2, 10_000))
+    bench.dynamodb.before_write = lambda table: table.put({"id": 1, "n": next(values)})
+    assert bench.run(DOUBLE) == Counts(read=1, dead=1)
+    assert "changed by others" in bench.dead_letters()[0]
+
+
+def test_a_failing_item_is_a_dead_letter_with_everything_to_see_why(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2})
+    assert bench.run(DOUBLE, max_errors=1) == Counts(read=2, changed=1, dead=1)
+    letter = json.loads(bench.dead_letters()[0])
+    assert letter["key"] == {"id": {"N": "2"}} == letter["image"]
+    assert letter["stage"] == "transform"
+    assert letter["error"] == "KeyError: 'n'"
+    assert 'return {**item, "n": item["n"] * 2}' in letter["traceback"]  # the author's own line
+
+
+def test_too_many_errors_stop_the_run_between_two_pages(bench: Bench) -> None:
+    bench.dynamodb.put(*({"id": number} for number in range(100)))
+    counts = bench.run(DOUBLE, max_errors=7)
+    assert counts.balanced and 7 < counts.dead < 100
+
+
+def test_tolerated_errors_do_not_stop_it(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(20), {"id": 99})
+    assert bench.run(DOUBLE, max_errors=1) == Counts(read=21, changed=19, unchanged=1, dead=1)
+
+
+def test_a_dry_run_writes_nothing_and_counts_the_same(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job(DOUBLE, dry_run=True)
+    assert bench.execute(job) == Counts(read=12, changed=11, unchanged=1)
+    assert bench.state.units(job.run).totals(job.units).units.wcu == 11
+    assert set(bench.dynamodb.calls) == {"Scan"}
+
+
+def test_prepared_data_reaches_the_script(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "country": "AT"}, {"id": 2, "country": "XX"})
+    script = """
+    def prepare(context):
+        yield "AT", "Austria"
+
+    def transform_up(item, prepared):
+        return {**item, "name": prepared.get(item["country"], "?")}
+    """
+    job = bench.prepare(bench.job(script), {"AT": "Austria"})
+    assert bench.execute(job).changed == 2
+    assert [item["name"] for item in bench.items()] == ["Austria", "?"]
+
+
+def test_a_dofn_lives_its_whole_life(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    log = tmp_path_factory.mktemp("log") / "life"
+    bench.dynamodb.put(*numbers(3))
+    script = f"""
+    import apache_beam as beam
+
+    def note(word):
+        with open({str(log)!r}, "a") as file:
+            file.write(word + " ")
+
+    class TransformUp(beam.DoFn):
+        def setup(self): note("setup")
+        def start_bundle(self): note("start")
+        def process(self, item, prepared):
+            yield {{**item, "seen": True}}
+        def finish_bundle(self): note("finish")
+        def teardown(self): note("teardown")
+    """
+    assert bench.run(script).changed == 3
+    assert log.read_text().split() == ["setup", "start", "finish", "teardown"]
+
+
+def test_own_items_go_where_nothing_is(bench: Bench) -> None:
+    script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": "mine"})
+    assert bench.run(script, own_items=True, units=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
+    assert bench.items()[2] == {"id": 2, "n": "mine"}
+
+
+def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
+    script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
+    bench.run(script, own_items=True, units=1)
+    bench.dynamodb.put({"id": 1, "n": "used"})
+    bench.run(script, own_items=True, units=1, direction="down")
+    assert bench.items() == [{"id": 1, "n": "used"}]
+
+
+def test_a_rekey_moves_the_item_in_one_transaction(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(3))
+    script = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "id": item["id"] % 100 + 100}'
+    counts = bench.run(script)
+    assert counts.balanced and counts.dead == 0 and counts.changed == 3
+    assert [item["id"] for item in bench.items()] == [100, 101, 102]
+    assert bench.dynamodb.calls["TransactWriteItems"] >= 3
+
+
+def test_a_rekey_onto_another_item_is_a_dead_letter_and_loses_nothing(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 101, "n": "other"})
+    script = """
+    IDEMPOTENT = True
+    def transform_up(item):
+        return {**item, "id": Decimal(101)}
+    from decimal import Decimal
+    """
+    assert bench.run(script, max_errors=1) == Counts(read=2, unchanged=1, dead=1)
+    assert bench.items() == [{"id": 1, "n": 1}, {"id": 101, "n": "other"}]
+
+
+def test_a_rekey_that_was_reset_after_it_was_applied_is_done_once(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults = deque(["reset"])
+    script = (
+        'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "id": 101 if item["id"] == 1 else item["id"]}'
+    )
+    counts = bench.run(script, units=1)
+    assert (counts.changed, counts.dead, counts.vanished) == (1, 0, 0)
+    assert bench.items() == [{"id": 101, "n": 1}]
+
+
+def test_a_fan_out_writes_all_or_nothing(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "parts": [{"id": 11}, {"id": 12}]}, {"id": 12, "n": "other"})
+    script = """
+    from dynamodt import Delete, Put
+    IDEMPOTENT = True
+    def transform_up(item):
+        if "parts" not in item:
+            return item
+        return [*map(Put, item["parts"]), Delete()]
+    """
+    assert bench.run(script, units=1).dead == 1  # 12 is taken, and the source would be deleted
+    assert [item["id"] for item in bench.items()] == [1, 12]
+    bench.dynamodb.delete({"id": 12})
+    assert bench.run(script, units=1).dead == 0
+    assert [item["id"] for item in bench.items()] == [11, 12]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{**item, "id": item["id"] + 100}', 'Put({"id": 7})', '[item, Put({"id": 7})]'],
+    ids=["re-key", "put", "fan-out"],
+)
+def test_the_halloween_problem_stops_at_the_first_item(bench: Bench, body: str) -> None:
+    bench.dynamodb.put(*numbers(30))
+    job = bench.job(f"from dynamodt import Put\ndef transform_up(item):\n    return {body}")
+    with pytest.raises(Exception, match="scan would meet its own output"):
+        bench.execute(job)
+    error = signals.reported(bench.state.leases.read(job.lease), job)
+    assert error is not None and error.exit_code == 2
+    assert "v1_change.py" in str(error) and "IDEMPOTENT" in error.hint
+    assert len(bench.items()) == 30
+
+
+def test_an_item_removed_by_its_script(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(4))
+    script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["id"] > 1 else item'
+    assert bench.run(script) == Counts(read=4, changed=2, unchanged=2)
+    assert len(bench.items()) == 2
+
+
+def test_a_stamp_marks_what_the_run_has_patched(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 0})
+    job = bench.job('STAMP = "_dynamodt"' + DOUBLE)
+    assert bench.execute(job) == Counts(read=2, changed=1, unchanged=1)
+    assert bench.items() == [{"id": 1, "n": 2, "_dynamodt": job.run}, {"id": 2, "n": 0}]
+
+
+def test_guard_changed_compares_only_what_it_touches(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1, "note": "old"})
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "n": 1, "note": "live"})
+        table.before_write = None
+
+    bench.dynamodb.before_write = application
+    assert bench.run('GUARD = "changed"' + DOUBLE).changed == 1
+    assert bench.dynamodb.calls["BatchExecuteStatement"] == 1  # no conflict
+    assert bench.items() == [{"id": 1, "n": Decimal(2), "note": "live"}]
+
+
+def test_work_is_counted_not_timed(bench: Bench) -> None:
+    """100 items in pages of 5 over 3 segments: one statement an item, and a batch a page."""
+    bench.dynamodb.put(*numbers(100))
+    bench.run('def transform_up(item):\n    return {**item, "new": 1}')
+    pages = bench.dynamodb.calls["Scan"]
+    assert pages <= 100 / 5 + 3
+    assert bench.dynamodb.calls["BatchExecuteStatement"] <= pages
+    assert set(bench.dynamodb.calls) == {"Scan", "BatchExecuteStatement"}

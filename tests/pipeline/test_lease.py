@@ -1,0 +1,213 @@
+"""One run per table: the lease, and what its holder's workers see of it (guarantee G4)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from dynamodt.control.lease import TTL_SECONDS, acquire, new_lease
+from dynamodt.control.process import Process
+from dynamodt.errors import Fenced, Refused, ServiceError
+from dynamodt.model import Connection, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec
+from dynamodt.stages import signals
+from dynamodt.stages.signals import Signal, reported, reporting, stop
+from tests.fakes import FakeState
+from tests.pipeline.conftest import Bench
+
+NOW = 1_000_000.0
+
+
+class Clock:
+    """A clock that moves only when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def state() -> FakeState:
+    return FakeState()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def foreign(token: int = 1, beat: float = NOW) -> Lease:
+    """Held by a process of another host."""
+    return Lease("things", token, "theirs", "someone", "elsewhere", 42, "boot:1", "then", beat, TTL_SECONDS)
+
+
+def take(state: FakeState, clock: Clock, notes: list[str] | None = None) -> Lease:
+    told = [] if notes is None else notes
+    return acquire(state.leases, "things", "mine", told.append, clock.time, clock.sleep)
+
+
+def hold(state: FakeState, lease: Lease) -> None:
+    assert state.leases.take(lease, over=state.leases.read("things"))
+
+
+def test_a_free_table_is_taken_and_the_token_grows(state: FakeState, clock: Clock) -> None:
+    assert take(state, clock).token == 1
+    state.leases.release("things", 1)
+    assert take(state, clock).token == 2
+    assert state.leases.read("things").run == "mine"
+
+
+def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign())
+    with pytest.raises(Refused, match=r"someone@elsewhere.*42.*theirs.*then") as refused:
+        take(state, clock)
+    assert "dynamodt unlock --table things" in refused.value.hint
+
+
+def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(state: FakeState, clock: Clock) -> None:
+    hold(state, new_lease("things", 1, "theirs", NOW))  # this very process
+    with pytest.raises(Refused):
+        take(state, clock)
+
+
+def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clock: Clock) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=child, started="boot:1"))
+    notes: list[str] = []
+    assert take(state, clock, notes).token == 2 and clock.now == NOW
+    assert "took the lease on things over" in notes[0]
+
+
+def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> None:
+    assert Process.of(os.getpid()) is not None
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot"))
+    assert take(state, clock).token == 2
+
+
+def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(beat=NOW - 20))
+    notes: list[str] = []
+    assert take(state, clock, notes).token == 2
+    assert clock.now - NOW == pytest.approx(10, abs=1)
+    assert any("ends in 10 s" in note for note in notes) and any("ends in 2 s" in note for note in notes)
+
+
+def test_a_silent_holder_who_speaks_again_is_refused(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(beat=NOW - 20))
+    clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
+    with pytest.raises(Refused):
+        take(state, clock)
+
+
+def test_of_two_who_take_it_at_once_one_wins(state: FakeState) -> None:
+    seen = state.leases.read("things")
+    assert state.leases.take(foreign(), over=seen)
+    assert not state.leases.take(foreign()._replace(run="another"), over=seen)
+
+
+# ---------------------------------------------------------------- what workers see
+
+
+def job(attempt: int = 1, run: str = "mine") -> Job:
+    stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
+    table = TableSpec("things", (KeyAttribute("id", "N"),))
+    return Job(run, stage, table, None, "up", units=1, attempt=attempt)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_stopped", set())
+
+
+def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    signal.assure()
+    hold(state, foreign(2))
+    signal.assure()  # it looked a moment ago: what it sends now, the guard and the journal answer for
+    clock.now += 0.5
+    with pytest.raises(Fenced):
+        signal.assure()
+
+
+def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    reads: list[str] = []
+    original = state.leases.read
+    state.leases.read = lambda table: reads.append(table) or original(table)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(1000):
+        clock.now += 0.01  # ten seconds in all
+        signal.assure()
+    assert len(reads) <= 21
+
+
+def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    state.leases.tell("things", 1, paused=True)
+    rested: list[float] = []
+
+    def someone() -> None:
+        rested.append(clock.now)
+        if len(rested) == 4:
+            state.leases.tell("things", 1, paused=False)
+
+    clock.meanwhile = someone
+    assert not Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
+    assert len(rested) == 4
+
+
+def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    assert not signal.stopping()
+    state.leases.tell("things", 1, stop="abort")
+    clock.now += 0.5
+    assert signal.stopping()
+
+
+def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    assert not signal.stopping()
+    stop(state.leases, job(1), "interrupted")
+    assert signal.stopping()
+
+
+def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:
+    hold(state, foreign(2))
+    stop(state.leases, job(1), "error", {"kind": "RunFailed", "what": "old", "where": "", "hint": ""})
+    assert state.leases.read("things").stop == "" and state.leases.read("things").error is None
+
+
+def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
+    hold(state, foreign(1))
+    with pytest.raises(ServiceError), reporting(state.leases, job(1)):
+        raise ServiceError("no", where="table things", hint="ask")
+    error = reported(state.leases.read("things"), job(1))
+    assert isinstance(error, ServiceError) and (error.what, error.where, error.hint) == ("no", "table things", "ask")
+
+
+def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:
+    bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
+    mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}')
+    bench.state.lease(mine)
+    bench.state.lease(replace(mine, attempt=2))
+    from dynamodt.stages.execute import execute
+
+    with pytest.raises(Exception, match="taken the run over"):
+        execute(mine, bench.resources, "direct", ())
+    assert all(item["n"] == 1 for item in bench.items())

@@ -1,0 +1,246 @@
+"""The protocol of guarantee G3, explored exhaustively: the real claim, journal, intent, settle, checkpoint and
+take-over code, over fake stores, in single steps.
+
+Two owners (the first may stall at any step and wake at any later one, or never), an application, lost answers; pages
+of one and of two items; a script that is not idempotent. In every state in which the second owner has finished, the
+invariants hold, whether or not the first ever moves again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from dynamodt.aws.batch import Writes
+from dynamodt.aws.journal import Journal
+from dynamodt.aws.reads import Reads
+from dynamodt.core.apply import Apply
+from dynamodt.core.codec import decode, encode
+from dynamodt.core.script import Transform, read_script
+from dynamodt.core.statements import Statements
+from dynamodt.model import Connection, Image, Job, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.stages.apply import apply_page
+from dynamodt.stages.progress import Recorder
+from dynamodt.stages.read import scan_pages
+from dynamodt.stages.settle import Settlement
+from dynamodt.stages.write import settled_page
+from tests.explorer import explore, saw, step
+from tests.fakes import FakeDynamoDB, FakeState
+
+SPEC = TableSpec("things", (KeyAttribute("id", "N"),))
+SCRIPT = "sequence = 1\n\ndef transform_up(item):\n    return {**item, 'n': item['n'] + 1000}\n"
+
+
+STATEMENTS = Statements(SPEC)
+
+
+@lru_cache
+def change_of(script):  # type: ignore[no-untyped-def]
+    """The loaded script: without state of its own, so that all schedules may share it."""
+    return Apply(script, Transform(script, "up"), SPEC, run="run", prepared=MappingProxyType({})).change_of
+
+
+class SteppedDynamoDB(FakeDynamoDB):
+    def call(self, operation, body):  # type: ignore[no-untyped-def]
+        step()
+        try:
+            answer = super().call(operation, body)
+        except Exception as error:
+            saw(error)
+            raise
+        saw(answer)
+        return answer
+
+
+class SteppedStorage:
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        step()
+        self.objects[name] = data
+
+    def read(self, name: str) -> bytes | None:
+        step()
+        saw(name)
+        return self.objects.get(name)
+
+    def place(self, name: str) -> str:
+        return name
+
+
+class SteppedRows:
+    """The fake rows, a step at a time."""
+
+    def __init__(self, rows) -> None:  # type: ignore[no-untyped-def]
+        self.inner = rows
+        self.table = rows.table
+
+    def get(self, key):  # type: ignore[no-untyped-def]
+        step()
+        answer = self.inner.get(key)
+        saw(answer)
+        return answer
+
+    def update(self, key, row, condition, **values):  # type: ignore[no-untyped-def]
+        step()
+        try:
+            return self.inner.update(key, row, condition, **values)
+        except Exception as error:
+            saw(error)
+            raise
+
+    def get_all(self, keys):  # type: ignore[no-untyped-def]
+        return self.inner.get_all(keys)
+
+
+class AtOnce:
+    """An executor that does everything in the caller's thread."""
+
+    def submit(self, function, *args):  # type: ignore[no-untyped-def]
+        value = function(*args)
+
+        class Done:
+            def result(self):  # type: ignore[no-untyped-def]
+                return value
+
+        return Done()
+
+    def map(self, function, values):  # type: ignore[no-untyped-def]
+        return [function(value) for value in values]
+
+
+class World:
+    """One table, one unit, two owners and an application."""
+
+    def __init__(self, script, items: int, page: int, application: str, faults: list[str]) -> None:  # type: ignore[no-untyped-def]
+        self.dynamodb = SteppedDynamoDB(SPEC, page=page)
+        self.dynamodb.put(*({"id": n, "n": 1, "note": "old"} for n in range(items)))
+        self.dynamodb.faults = deque(faults)
+        self.state = FakeState()
+        self.state.rows = SteppedRows(self.state.rows)  # type: ignore[assignment]
+        self.storage = SteppedStorage()
+        self.change_of = change_of(script)
+        self.script = script
+        self.items = items
+        self.page = page
+        self.application = application
+        self.acted = False
+        stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
+        self.job = Job("run", stage, SPEC, script, "up", units=1, page_items=page, read_ahead=1)
+
+    def actors(self) -> dict[str, Callable[[], None]]:
+        owners = {"A": lambda: self._own(1), "B": lambda: self._own(2)}
+        return {**owners, "app": self._act} if self.application else owners
+
+    def ready(self, name: str, alive: frozenset[str], started: frozenset[str]) -> bool:
+        """The second owner takes over from a first one; nobody else waits for anybody."""
+        return name != "B" or "A" in started
+
+    # ------------------------------------------------------------ the actors
+
+    def _act(self) -> None:
+        step()
+        self.acted = True
+        item = {"id": 0}
+        now = self.dynamodb.get(item)
+        if self.application == "delete":
+            self.dynamodb.delete(item)
+        elif now is not None:
+            live = decode(now)
+            live.update({"n": live["n"] + 1} if self.application == "add" else {"note": "live"})
+            self.dynamodb.items[self.dynamodb._text(encode(live))] = encode(live)
+
+    def _own(self, attempt: int) -> None:
+        """The data plane of one attempt, from the claim to the last checkpoint."""
+        job = replace(self.job, attempt=attempt)
+        units = self.state.units(job.run)
+        reads = Reads(self.dynamodb, SPEC, sleep=lambda seconds: None)
+        settlement = Settlement(
+            Writes(self.dynamodb, "things"), reads, STATEMENTS, self.change_of, AtOnce(), sleep=lambda seconds: None
+        )  # type: ignore[arg-type]
+        journal = Journal(self.storage, SPEC, "journal/")  # type: ignore[arg-type]
+        recorder = Recorder(job, units, self.state.leases, self.storage)  # type: ignore[arg-type]
+        claim = units.claim(0, attempt)
+        claims: Iterator = iter([] if claim.done else [claim])
+        for page in scan_pages(job, claims, reads, AtOnce()):  # type: ignore[arg-type]
+            applied, dead = apply_page(job, page, self.change_of)
+            assert not dead
+            recorder.add(settled_page(applied, settlement, journal, units))
+
+    # ------------------------------------------------------------ what must hold
+
+    def snapshot(self) -> object:
+        rows = self.state.rows.inner.rows  # type: ignore[attr-defined]
+        items, objects = sorted(self.dynamodb.items.items()), sorted(self.storage.objects)
+        return repr((items, sorted(rows.items()), objects, self.dynamodb.faults, self.acted))
+
+    def check(self, ended: frozenset[str]) -> None:
+        for image in self.dynamodb.items.values():
+            self._check_item(image)
+        if "B" in ended:
+            self._check_end()
+
+    def _check_item(self, image: Image) -> None:
+        item = decode(image)
+        mine = item["id"] == 0 and self.acted
+        assert item["n"] // 1000 <= 1, f"transformed twice: {item}"
+        assert item["n"] % 1000 == 1 + (mine and self.application == "add"), f"a live write is lost: {item}"
+        expected = "live" if mine and self.application == "note" else "old"
+        assert item["note"] == expected, f"a live write is lost: {item}"
+
+    def _check_end(self) -> None:
+        (claim,) = self.state.units("run").all(1)
+        assert claim.done, "the second owner has not finished"
+        assert claim.counts.balanced and claim.counts.read <= self.items, claim.counts
+        survivors = self.items - (self.acted and self.application == "delete")
+        assert len(self.dynamodb.items) == survivors, "a deleted item is back, or one is lost"
+        undone = sum(decode(image)["n"] < 1000 for image in self.dynamodb.items.values())
+        assert undone <= claim.counts.dead, f"not transformed, and nobody says so: {claim.counts}"
+        if self.application != "add":
+            assert claim.counts.dead == 0, "a dead letter without need"
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    folder: Path = tmp_path_factory.mktemp("transforms")
+    path = folder / "things" / "v1_add.py"
+    path.parent.mkdir()
+    path.write_text(SCRIPT)
+    return read_script(path, folder)
+
+
+ONE, PAGE_OF_TWO, TWO_PAGES = (1, 1), (2, 2), (2, 1)
+QUICK = [
+    *((ONE, [], application) for application in ("", "note", "add", "delete")),
+    (ONE, ["reset"], ""),
+    (ONE, ["lost"], ""),
+    (PAGE_OF_TWO, [], ""),
+    (TWO_PAGES, [], ""),
+]
+THOROUGH = [
+    *((ONE, [fault], application) for fault in ("reset", "lost") for application in ("note", "add", "delete")),
+    *((PAGE_OF_TWO, faults, "note") for faults in ([], ["reset"])),
+    (PAGE_OF_TWO, [], "delete"),
+    (TWO_PAGES, [], "add"),
+]
+
+
+def _world(case) -> str:  # type: ignore[no-untyped-def]
+    (items, page), faults, application = case
+    return f"{items}-items-pages-of-{page}-{'-'.join(faults) or 'sound'}-{application or 'quiet'}"
+
+
+@pytest.mark.parametrize("case", [*QUICK, *(pytest.param(c, marks=pytest.mark.chaos) for c in THOROUGH)], ids=_world)
+def test_every_interleaving(script, case, capsys) -> None:  # type: ignore[no-untyped-def]
+    (items, page), faults, application = case
+    explored = explore(lambda: World(script, items, page, application, faults))
+    with capsys.disabled():
+        print(f" {explored.interleavings:,} interleavings, {explored.states:,} states, {explored.ends:,} ends ", end="")
+    assert explored.interleavings > 100

@@ -1,0 +1,133 @@
+"""Whole runs against an endpoint: a folder with `transforms/`, a stage of its own, and a view of the tables that owes
+nothing to dynamodt's codec (boto3's serializer writes the items and reads them back)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+from uuid import uuid4
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from dynamodt.aws.state import State
+from dynamodt.control import operations
+from dynamodt.control.progress import Recorder
+from dynamodt.control.requests import RunOptions
+from dynamodt.model import Counts, Item, PreparedRef, RunRecord, RunReport, Stage, StorageSpec, TableReport
+from tests.emulators import Endpoint
+
+_BATCH = 25
+
+
+class _Deserializer(TypeDeserializer):
+    """Reads 1E+125 too, which the service gives as a number of 126 digits."""
+
+    def _deserialize_n(self, value: str) -> Decimal:
+        return Decimal(value)
+
+
+_to_image = TypeSerializer()
+_from_image = _Deserializer()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The application's side: puts items, reads all of them back."""
+
+    client: Any
+
+    def put(self, table: str, *items: Item) -> None:
+        """Store the items, replacing those with the same keys."""
+        requests = [{"PutRequest": {"Item": image(item)}} for item in items]
+        for start in range(0, len(requests), _BATCH):
+            left: dict[str, Any] = {table: requests[start : start + _BATCH]}
+            while left:
+                left = self.client.batch_write_item(RequestItems=left).get("UnprocessedItems")
+
+    def items(self, table: str) -> list[Item]:
+        """Every item, strongly consistent, in the order of its key attributes' text."""
+        pages = self.client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        return sorted((item(entry) for page in pages for entry in page["Items"]), key=_order)
+
+
+def image(item: Item) -> dict[str, Any]:
+    return {name: _to_image.serialize(value) for name, value in item.items()}
+
+
+def item(image: dict[str, Any]) -> Item:
+    return {name: _from_image.deserialize(value) for name, value in image.items()}
+
+
+def _order(item: Item) -> list[str]:
+    return [repr(item[name]).rjust(24) for name in ("id", "pk", "sk") if name in item]
+
+
+@dataclass
+class Bench:
+    """The folder of one project, and the verbs as a person would use them there."""
+
+    folder: Path
+    stage: Stage
+    tables: Tables
+    recorder: Recorder = field(default_factory=Recorder)
+
+    def script(self, table: str, text: str, number: int = 1, name: str = "change") -> Path:
+        """Write the version file `v<number>_<name>.py`; its `sequence` comes by itself."""
+        path = self.folder / "transforms" / table / f"v{number}_{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"sequence = {number}\n{dedent(text)}", encoding="utf-8")
+        return path
+
+    def up(self, *tables: str, to: int | None = None, **options: Any) -> list[TableReport]:
+        return operations.up(self.stage, self.folder, tables, to, RunOptions(**options), self.recorder)
+
+    def down(self, *tables: str, to: int | None = None, **options: Any) -> list[TableReport]:
+        return operations.down(self.stage, self.folder, tables, to, RunOptions(**options), self.recorder)
+
+    def prepare(self, table: str, number: int = 1) -> PreparedRef:
+        return operations.prepare(self.stage, self.folder, table, number, self.recorder)
+
+    def run(self, table: str, text: str, **options: Any) -> Counts:
+        """Apply the text as version 1 of the table, which must succeed; returns its counts."""
+        return self.succeeded(table, text, **options).counts
+
+    def succeeded(self, table: str, text: str, **options: Any) -> RunReport:
+        self.script(table, text)
+        (report,) = self.up(table, **options)
+        assert report.error is None, report.error
+        (run,) = report.versions
+        assert run.counts.balanced
+        return run
+
+    def succeeded_dry(self, table: str, text: str) -> RunReport:
+        return self.succeeded(table, text, dry_run=True)
+
+    def failed(self, table: str, text: str, **options: Any) -> TableReport:
+        """Apply the text as version 1 of the table, which must fail, and leave no version applied."""
+        self.script(table, text)
+        (report,) = self.up(table, **options)
+        assert report.error is not None
+        assert self.applied(table) == [] and report.at == 0
+        return report
+
+    def history(self, table: str) -> list[RunRecord]:
+        return operations.history(self.stage, self.folder, [table])[table]
+
+    def applied(self, table: str) -> list[int]:
+        return sorted(State(self.stage.connection, self.stage.state_table).applied(table))
+
+    def dead_letters(self, report: TableReport) -> list[dict[str, Any]]:
+        """The dead letters of the table's last run, from the file that its report names."""
+        lines = Path(report.versions[-1].dead_letters).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+def make_bench(endpoint: Endpoint, folder: Path) -> Bench:
+    """A stage with folder storage and an empty state table of its own."""
+    stage = Stage("test", endpoint.connection, StorageSpec(str(folder / "storage")), f"state_{uuid4().hex[:12]}")
+    State(stage.connection, stage.state_table).ensure()
+    return Bench(folder, stage, Tables(endpoint.client))

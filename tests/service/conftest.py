@@ -1,0 +1,67 @@
+"""The endpoints of the service tests, and tables that live as long as one test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.emulators import Endpoint
+from tests.service.bench import Bench, make_bench
+from tests.service.proxy import Proxy, proxy_before
+
+
+@pytest.fixture(scope="session", params=["ministack", "dynamodb-local"])
+def endpoint(request: pytest.FixtureRequest) -> Endpoint:
+    """Each of the two judges in turn."""
+    found: Endpoint = request.getfixturevalue(request.param.replace("-", "_"))
+    return found
+
+
+@pytest.fixture
+def make_table(endpoint: Endpoint) -> Iterator[Callable[..., str]]:
+    """`make_table(id="N")` or `make_table(pk="S", sk="N")`: creates an on-demand table, partition key first, and
+    returns its name. It is deleted after the test."""
+    made: list[str] = []
+
+    def make(**key: str) -> str:
+        name = f"test_{uuid4().hex[:12]}"
+        endpoint.client.create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": k, "KeyType": role} for k, role in zip(key, ("HASH", "RANGE"), strict=False)],
+            AttributeDefinitions=[{"AttributeName": k, "AttributeType": letter} for k, letter in key.items()],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        made.append(name)
+        endpoint.client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+        return name
+
+    yield make
+    for name in made:
+        endpoint.client.delete_table(TableName=name)
+
+
+@pytest.fixture
+def bench(endpoint: Endpoint, tmp_path: Path) -> Iterator[Bench]:
+    """A project's folder and stage on the endpoint; its state table is deleted after the test."""
+    made = make_bench(endpoint, tmp_path)
+    yield made
+    endpoint.client.delete_table(TableName=made.stage.state_table)
+
+
+@pytest.fixture
+def proxy(endpoint: Endpoint) -> Iterator[Proxy]:
+    """A line to the endpoint that can be made a bad one."""
+    with proxy_before(endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def bad_line(bench: Bench, proxy: Proxy) -> Bench:
+    """The bench whose stage is reached through `proxy`, which spares dynamodt's own table; the application's side has a
+    line of its own."""
+    proxy.spared = bench.stage.state_table
+    return replace(bench, stage=replace(bench.stage, connection=proxy.connection))

@@ -1,0 +1,116 @@
+"""Guarantee G1 in earnest: a table is migrated while two processes write to it as fast as they can."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from dynamodt.model import Item
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+from tests.service.writer import ITEMS, STEP
+
+ROOT = Path(__file__).parents[2]
+Entry = tuple[str, int, int]  # verb, item, what n was before
+
+# Not idempotent, and no mark in the item. Each call leaves a line, so that second looks at an item can be counted.
+DOUBLE = """
+import os
+
+LOG = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+def transform_up(item):
+    os.write(LOG, b"%d\\n" % item["id"])
+    if item["archived"]:
+        return item
+    return {{**item, "n": item["n"] * 2}}
+"""
+
+
+def first(number: int) -> Item:
+    item: Item = {"id": number, "n": number + 1, "note": f"item {number}", "archived": 0}
+    return {**item, "touched": 0} if number % 4 else item
+
+
+@contextmanager
+def writing(endpoint: Endpoint, table: str, number: int, log: Path) -> Iterator[None]:
+    """A writer at work. It must have come through without an error of its own."""
+    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "writing\n"
+        yield
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def entries(*logs: Path) -> dict[int, list[Entry]]:
+    """What the writers did to each item. Only its owner changes `n`, so the order of the entries is that of doing."""
+    done: dict[int, list[Entry]] = defaultdict(list)
+    for log in logs:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            verb, number, before = json.loads(line)
+            done[number].append((verb, number, before))
+    return done
+
+
+def times_doubled(number: int, done: list[Entry], n: int) -> int:
+    """How often the migration has doubled `n`, by the writers' account; an AssertionError if it does not add up."""
+    value, doubled, archived = number + 1, 0, False
+    for verb, _, before in [*done, ("end", number, n)]:
+        if verb == "touch":
+            continue
+        if before != value:
+            assert before == 2 * value, f"item {number}: {value} became {before}; {done}"
+            assert not archived, f"item {number} was doubled after it had been archived; {done}"
+            doubled += 1
+        value = before + STEP if verb == "add" else before
+        archived = archived or verb == "archive"
+    return doubled
+
+
+@pytest.mark.slow
+def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
+    endpoint: Endpoint, bench: Bench, make_table: Callable[..., str]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *map(first, range(ITEMS)))
+    looks, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
+    with ExitStack() as writers:
+        for number, log in enumerate(logs):
+            writers.enter_context(writing(endpoint, table, number, log))
+        counts = bench.run(table, DOUBLE.format(log=str(looks)))
+
+    done = entries(*logs)
+    found = {int(item["id"]): item for item in bench.tables.items(table)}
+    deleted = {number for number, verbs in done.items() if any(verb == "delete" for verb, *_ in verbs)}
+    assert found.keys() == set(range(ITEMS)) - deleted  # none is back, none is lost
+    for number, item in found.items():
+        check_item(item, done[number])
+
+    assert counts.dead == 0 and counts.balanced and counts.read <= ITEMS
+    # Without these the test would prove nothing: the writers must have got between reading and writing.
+    conflicts = len(looks.read_text().splitlines()) - counts.read
+    assert conflicts > 20 and counts.vanished > 0 and counts.superseded > 0, (counts, conflicts)
+
+
+def check_item(item: Item, done: list[Entry]) -> None:
+    number = int(item["id"])
+    touches = sum(verb == "touch" for verb, *_ in done)
+    assert item.get("touched", 0) == touches, f"item {number} lost a touch"
+    assert item["note"] == f"item {number}"
+    assert item["archived"] == any(verb == "archive" for verb, *_ in done)
+    assert ("writer" in item) == any(verb == "add" for verb, *_ in done)
+    doubled = times_doubled(number, done, int(item["n"]))
+    assert doubled == 1 or (doubled == 0 and item["archived"]), f"item {number} was doubled {doubled} times; {done}"

@@ -1,0 +1,411 @@
+"""Whole runs, through the interface behind the command line: what the table, the history and the reports say after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from dynamodt.control import operations
+from dynamodt.control.planner import new_run
+from dynamodt.errors import DeadLetters, Refused
+from dynamodt.model import Counts, Item
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+
+SPLIT = """
+from dynamodt import without
+
+def transform_up(item):
+    first, _, last = item["name"].partition(" ")
+    return {**item, "first": first, "last": last}
+
+def transform_down(item):
+    return without(item, "first", "last")
+"""
+CLEAN_UP = """
+from dynamodt import without
+
+def transform_up(item):
+    return without(item, "name")
+
+def transform_down(item):
+    return {**item, "name": f'{item["first"]} {item["last"]}'}
+"""
+DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n'
+NOTHING = "def transform_up(item):\n    return item\n"
+IDEMPOTENT = "from dynamodt import Delete, Put\nIDEMPOTENT = True\n"
+
+
+def people(count: int) -> list[Item]:
+    return [{"id": f"u{number:03}", "name": f"First{number} Last{number}", "n": number} for number in range(count)]
+
+
+def numbered(count: int) -> list[Item]:
+    return [{"id": number, "n": number + 1} for number in range(count)]
+
+
+def states(bench: Bench, table: str) -> list[str]:
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    return [version.state for version in status.versions]
+
+
+# ---------------------------------------------------------------- up, down, and what is remembered
+
+
+def test_up_to_the_latest_then_nothing_to_do_then_all_the_way_down(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    before = people(60)
+    bench.tables.put(table, *before)
+    bench.script(table, SPLIT, 1, "split_name")
+    bench.script(table, CLEAN_UP, 2, "remove_name")
+
+    (report,) = bench.up(table)
+    assert report.error is None and report.at == 2
+    assert [run.counts for run in report.versions] == [Counts(read=60, changed=60)] * 2
+    after = [{"id": i["id"], "n": i["n"], "first": f"First{i['n']}", "last": f"Last{i['n']}"} for i in before]
+    assert bench.tables.items(table) == after
+    assert states(bench, table) == ["applied", "applied"]
+
+    (again,) = bench.up(table)
+    assert (again.error, again.versions, again.at) == (None, (), 2)
+
+    (back,) = bench.down(table)
+    assert back.error is None and back.at == 1 and states(bench, table) == ["applied", "pending"]
+    (back,) = bench.down(table, to=0)
+    assert back.error is None and back.at == 0 and states(bench, table) == ["pending", "pending"]
+    assert bench.tables.items(table) == before
+
+
+def test_history_remembers_every_run(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(7))
+    bench.script(table, SPLIT, 1, "split_name")
+    (report,) = bench.up(table)
+    bench.down(table)
+    up, down = bench.history(table)
+    assert (up.status, up.direction, up.version, up.name) == ("succeeded", "up", 1, "split_name")
+    assert (down.status, down.direction, down.version) == ("succeeded", "down", 1)
+    assert up.counts == down.counts == Counts(read=7, changed=7)
+    assert up.run == report.versions[0].run != down.run
+    assert up.by and up.checksum == down.checksum and up.started <= up.ended <= down.started
+    assert up.consumed.wcu >= 7 and up.consumed.rcu > 0
+
+
+def test_runs_of_one_second_are_told_in_their_order() -> None:
+    made = [new_run() for _ in range(50)]
+    assert made == sorted(made)
+
+
+def test_up_to_a_version_and_no_further(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(3))
+    bench.script(table, SPLIT, 1)
+    bench.script(table, CLEAN_UP, 2)
+    (report,) = bench.up(table, to=1)
+    assert report.error is None and report.at == 1 and bench.applied(table) == [1]
+    assert all("name" in item for item in bench.tables.items(table))
+
+
+def test_an_edited_version_is_reported_and_refused(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(3))
+    bench.script(table, SPLIT)
+    bench.up(table)
+    path = bench.script(table, SPLIT + "\n# a second thought\n")
+    assert states(bench, table) == ["edited"]
+    for report in (*bench.up(table), *bench.down(table)):
+        assert isinstance(report.error, Refused) and report.error.exit_code == 3
+        assert path.name in str(report.error)
+
+
+# ---------------------------------------------------------------- a version that fails
+
+
+def test_a_failing_version_leaves_an_honest_history(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(20), {"id": "nameless", "n": 0})
+    bench.script(table, "def transform_up(item):\n    return {**item, 'seen': True}\n", 1, "see")
+    bench.script(table, SPLIT, 2, "split_name")
+    bench.script(table, CLEAN_UP, 3, "remove_name")
+
+    (report,) = bench.up(table)
+    assert isinstance(report.error, DeadLetters) and report.error.exit_code == 1
+    assert report.at == 1 and bench.applied(table) == [1]
+    assert [run.status for run in report.versions] == ["succeeded", "failed"]
+    assert [record.status for record in bench.history(table)] == ["succeeded", "failed"]
+    assert states(bench, table) == ["applied", "pending", "pending"]
+    failed = bench.history(table)[1]
+    assert failed.counts == report.versions[1].counts and failed.counts.balanced and failed.counts.dead == 1
+    assert failed.dead_letters == report.versions[1].dead_letters == report.error.where
+
+
+def test_dead_letters_have_everything_to_see_why(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S", n="N")
+    bench.tables.put(table, *people(5), {"id": "nameless", "n": Decimal("1.5"), "note": "no name"})
+    report = bench.failed(table, SPLIT)
+    (letter,) = bench.dead_letters(report)
+    assert letter["key"] == {"id": {"S": "nameless"}, "n": {"N": "1.5"}}
+    assert letter["image"] == {**letter["key"], "note": {"S": "no name"}}
+    assert (letter["stage"], letter["error"]) == ("transform", "KeyError: 'name'")
+    assert f"transforms/{table}/v1_change.py" in letter["traceback"]
+    assert 'item["name"].partition(" ")' in letter["traceback"]  # the author's own line
+    assert (letter["table"], letter["version"], letter["direction"]) == (table, 1, "up")
+    assert letter["run"] == report.versions[0].run
+
+
+def test_a_mended_script_goes_on_where_the_failed_one_stopped(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(20), {"id": "nameless"})
+    bench.failed(table, SPLIT)
+    counts = bench.run(table, SPLIT.replace('item["name"]', 'item.get("name", "? ?")'))
+    assert counts.dead == 0 and counts.read == 21
+    assert all({"first", "last"} <= item.keys() for item in bench.tables.items(table))
+    assert [(record.status, record.attempts) for record in bench.history(table)] == [("succeeded", 2)]
+
+
+def test_a_failed_table_does_not_stop_another(bench: Bench, make_table: MakeTable) -> None:
+    broken, sound = make_table(id="S"), make_table(id="S")
+    bench.tables.put(broken, {"id": "nameless"})
+    bench.tables.put(sound, *people(4))
+    bench.script(broken, SPLIT)
+    bench.script(sound, SPLIT)
+    reports = {report.table: report for report in bench.up(broken, sound)}
+    assert isinstance(reports[broken].error, DeadLetters) and reports[broken].at == 0
+    assert reports[sound].error is None and reports[sound].at == 1
+    assert bench.tables.items(broken) == [{"id": "nameless"}]
+    assert all("first" in item for item in bench.tables.items(sound))
+
+
+def test_tolerated_errors_are_still_not_applied(bench: Bench, make_table: MakeTable) -> None:
+    """--max-errors lets a run see all its failures; it does not make a version of them."""
+    table = make_table(id="S")
+    bench.tables.put(table, *people(10), {"id": "nameless"}, {"id": "nobody"})
+    report = bench.failed(table, SPLIT, max_errors=5)
+    assert report.versions[0].counts == Counts(read=12, changed=10, dead=2)
+    assert [letter["key"]["id"]["S"] for letter in bench.dead_letters(report)] in (
+        ["nameless", "nobody"],
+        ["nobody", "nameless"],
+    )
+
+
+# ---------------------------------------------------------------- what a version may do
+
+
+def test_prepared_data_is_needed_stored_and_used(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, {"id": "1", "country": "AT"}, {"id": "2", "country": "XX"})
+    bench.script(
+        table,
+        """
+        def prepare(context):
+            for line in (context.folder / "countries.csv").read_text(encoding="utf-8").splitlines():
+                yield tuple(line.split(";"))
+
+        def transform_up(item, prepared):
+            return {**item, "country_name": prepared.get(item["country"], "unknown")}
+        """,
+    )
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and report.error.exit_code == 3
+    assert report.error.hint == f"dynamodt prepare --table {table} --tNumber 1"
+    assert report.versions == () and bench.history(table) == []
+
+    (bench.folder / "transforms" / table / "countries.csv").write_text("AT;Österreich\nDE;Deutschland\n", "utf-8")
+    assert bench.prepare(table).rows == 2
+    (report,) = bench.up(table)
+    assert report.error is None
+    assert [item["country_name"] for item in bench.tables.items(table)] == ["Österreich", "unknown"]
+
+
+def test_a_version_brings_items_of_its_own_and_takes_back_those_unchanged(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, {"id": 3, "n": "mine"}, {"id": 4, "n": 4})
+    counts = bench.run(table, 'def items():\n    for n in range(40):\n        yield {"id": n, "n": n}\n')
+    assert counts == Counts(read=40, changed=38, unchanged=1, superseded=1)
+    assert bench.tables.items(table)[3] == {"id": 3, "n": "mine"}
+    bench.tables.put(table, {"id": 7, "n": 7, "used": True})
+    (report,) = bench.down(table)
+    assert report.error is None and report.versions[0].counts.balanced
+    assert bench.tables.items(table) == [{"id": 3, "n": "mine"}, {"id": 7, "n": 7, "used": True}]
+
+
+def test_a_version_never_transforms_its_own_items(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, {"id": 1, "n": 1})
+    counts = bench.run(table, DOUBLE + 'def items():\n    yield {"id": 2, "n": 10}\n')
+    assert counts == Counts(read=2, changed=2)
+    assert bench.tables.items(table) == [{"id": 1, "n": 2}, {"id": 2, "n": 10}]
+
+
+def test_a_target_table_gets_the_items_and_the_source_stays(bench: Bench, make_table: MakeTable) -> None:
+    source, target = make_table(id="N"), make_table(pk="S", sk="N")
+    bench.tables.put(source, *numbered(30))
+    bench.tables.put(target, {"pk": "n", "sk": 7, "n": "mine"})
+    script = f"""
+    TARGET_TABLE = "{target}"
+    def transform_up(item):
+        return {{"pk": "n", "sk": item["id"], "n": item["n"]}}
+    """
+    assert bench.run(source, script) == Counts(read=30, changed=29, superseded=1)
+    expected = [{"pk": "n", "sk": n, "n": n + 1} for n in range(30)]
+    expected[7]["n"] = "mine"
+    assert bench.tables.items(target) == expected
+    assert bench.tables.items(source) == numbered(30)
+    (report,) = bench.down(source)
+    assert isinstance(report.error, Refused) and report.at == 1
+
+
+def test_a_re_key_moves_every_item(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(30), {"id": 1007, "n": "in the way"})
+    script = IDEMPOTENT + 'def transform_up(item):\n    return {**item, "id": item["id"] % 1000 + 1000}\n'
+    report = bench.failed(table, script, max_errors=1)
+    counts = report.versions[0].counts
+    assert counts.balanced and (counts.changed, counts.dead) == (29, 1)
+    (letter,) = bench.dead_letters(report)
+    assert letter["key"] == {"id": {"N": "7"}} and "another item has the new key" in letter["error"]
+    moved = [{"id": 1000 + n, "n": n + 1} for n in range(30) if n != 7]
+    assert bench.tables.items(table) == [{"id": 7, "n": 8}, *moved[:7], {"id": 1007, "n": "in the way"}, *moved[7:]]
+
+
+def test_put_delete_and_fan_out(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(pk="S", sk="N")
+    orders = [{"pk": f"o{n}", "sk": 0, "lines": [{"n": n}, {"n": -n}]} for n in range(9)]
+    bench.tables.put(table, *orders, {"pk": "old", "sk": 0, "expired": True})
+    script = """
+    def transform_up(item):
+        if item.get("expired"):
+            return Delete()
+        if "lines" not in item:
+            return item
+        head = {"pk": item["pk"], "sk": 0, "count": len(item["lines"])}
+        return [head, *(Put({"pk": item["pk"], "sk": i, **line}) for i, line in enumerate(item["lines"], 1))]
+    """
+    counts = bench.run(table, IDEMPOTENT + script.replace("\n    ", "\n"))
+    assert counts.changed == 10 and counts.dead == 0
+    expected = [
+        row
+        for n in range(9)
+        for row in (
+            {"pk": f"o{n}", "sk": 0, "count": 2},
+            {"pk": f"o{n}", "sk": 1, "n": n},
+            {"pk": f"o{n}", "sk": 2, "n": -n},
+        )
+    ]
+    assert bench.tables.items(table) == expected
+    (report,) = bench.up(table)
+    assert report.versions == ()
+
+
+def test_a_dofn_class_with_its_life_cycle(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(12))
+    log = bench.folder / "life.txt"
+    script = f"""
+    import apache_beam as beam
+
+    def note(word):
+        with open({str(log)!r}, "a") as file:
+            file.write(word + "\\n")
+
+    class TransformUp(beam.DoFn):
+        def setup(self):
+            note("setup")
+            self.factor = 3
+
+        def start_bundle(self):
+            note("start")
+
+        def process(self, item, prepared):
+            yield {{**item, "n": item["n"] * self.factor}}
+
+        def finish_bundle(self):
+            note("finish")
+
+        def teardown(self):
+            note("teardown")
+    """
+    assert bench.run(table, script) == Counts(read=12, changed=12)
+    assert [item["n"] for item in bench.tables.items(table)] == [3 * (n + 1) for n in range(12)]
+    words = log.read_text().split()
+    assert words[0] == "setup" and words[-1] == "teardown" and words.count("setup") == words.count("teardown")
+    assert words.count("start") == words.count("finish") >= 1
+
+
+# ---------------------------------------------------------------- a dry run
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "def transform_up(item):\n    return {**item, 'n': item['n'] * 2} if item['n'] % 3 else item\n",
+        IDEMPOTENT + "def transform_up(item):\n    return {**item, 'id': item['id'] % 100 + 100}\n",
+        IDEMPOTENT + "def transform_up(item):\n    return Delete() if item['n'] % 2 else item\n",
+        "def items():\n    yield {'id': 1000, 'n': 1}\n",
+    ],
+    ids=["update", "re-key", "delete", "items"],
+)
+def test_a_dry_run_writes_nothing_and_predicts_the_counts(bench: Bench, make_table: MakeTable, script: str) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(25))
+    foreseen = bench.succeeded_dry(table, script)
+    assert bench.tables.items(table) == numbered(25)
+    assert bench.history(table) == [] and bench.applied(table) == []
+    assert foreseen.status == "dry-run" and foreseen.consumed.wcu > 0 and foreseen.samples
+
+    report = bench.succeeded(table, script)
+    assert report.counts.changed == foreseen.counts.changed > 0
+    assert bench.tables.items(table) != numbered(25)
+
+
+def test_a_dry_run_of_a_failing_version_fails_and_writes_nothing(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(8), {"id": "nameless", "n": 0})
+    report = bench.failed(table, SPLIT, dry_run=True)
+    assert isinstance(report.error, DeadLetters) and len(bench.dead_letters(report)) == 1
+    assert bench.history(table) == [] and not any("first" in item for item in bench.tables.items(table))
+
+
+# ---------------------------------------------------------------- keys of every kind
+
+KEYS: dict[str, tuple[dict[str, str], list[Item]]] = {
+    "numeric": ({"id": "N"}, [{"id": Decimal(n) / 8} for n in range(-9, 9)]),
+    "digits": ({"id": "N"}, [{"id": Decimal(f"-1234567890123456789012345678901234567{n}")} for n in range(5)]),
+    "binary": ({"id": "B"}, [{"id": bytes([n, 0, 255])} for n in range(9)]),
+    "composite": ({"pk": "S", "sk": "N"}, [{"pk": f"p{n % 3}", "sk": n} for n in range(9)]),
+    "binary-range": ({"pk": "B", "sk": "B"}, [{"pk": b"\x00", "sk": bytes([n])} for n in range(9)]),
+    "odd-names": ({"my key": "S", 'the "other"': "S"}, [{"my key": "é'\"", 'the "other"': f"#{n}"} for n in range(9)]),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_of_every_kind(bench: Bench, make_table: MakeTable, kind: str) -> None:
+    key, rows = KEYS[kind]
+    table = make_table(**key)
+    before = [{**row, "name": f"A{number} B", "n": number} for number, row in enumerate(rows)]
+    bench.tables.put(table, *before)
+    assert bench.run(table, SPLIT) == Counts(read=len(rows), changed=len(rows))
+    after = sorted(bench.tables.items(table), key=lambda item: item["n"])
+    assert after == [{**item, "first": f"A{item['n']}", "last": "B"} for item in before]
+    (report,) = bench.down(table)
+    assert report.error is None, report.error
+    assert sorted(bench.tables.items(table), key=lambda item: item["n"]) == before
+
+
+def test_an_empty_table(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    assert bench.run(table, SPLIT) == Counts()
+    assert bench.applied(table) == [1]
+
+
+def test_two_stages_keep_their_histories_apart(bench: Bench, make_table: MakeTable, tmp_path: Path) -> None:
+    table = make_table(id="S")
+    bench.run(table, NOTHING)
+    other = replace(bench.stage, state_table=make_table(pk="S", sk="S"))
+    assert operations.history(other, bench.folder, [table]) == {table: []}
+    assert bench.applied(table) == [1]

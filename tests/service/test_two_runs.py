@@ -1,0 +1,76 @@
+"""Two processes at one table: the second is refused; and a first one that was suspended and broken into writes nothing
+after it wakes (guarantee G4)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dynamodt.aws.state import State
+from dynamodt.control.operating import tell
+from dynamodt.model import Stage, StorageSpec
+from tests.emulators import Endpoint
+from tests.service.test_kills import ROOT, scan
+
+ITEMS = 600
+SCRIPT = """
+import time
+
+sequence = 1
+
+
+def transform_up(item):
+    time.sleep(0.005)
+    return {**item, "n": item["n"] + 1}
+"""
+
+
+def start(endpoint: Endpoint, folder: Path, table: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, "1", "never", "0"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until_changed(endpoint: Endpoint, table: str) -> None:
+    deadline = time.monotonic() + 60
+    while not any(item["n"] for item in scan(endpoint, table).values()):
+        assert time.monotonic() < deadline, "the run does not begin"
+        time.sleep(0.1)
+
+
+def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
+    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
+) -> None:
+    table = make_table(id="N")
+    for start_at in range(0, ITEMS, 25):
+        puts = [
+            {"PutRequest": {"Item": {"id": {"N": str(n)}, "n": {"N": "0"}}}} for n in range(start_at, start_at + 25)
+        ]
+        endpoint.client.batch_write_item(RequestItems={table: puts})
+    script = tmp_path / "transforms" / table / "v1_add_one.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(SCRIPT)
+    first = start(endpoint, tmp_path, table)
+    wait_until_changed(endpoint, table)
+    second = start(endpoint, tmp_path, table)
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 3 and f"process {first.pid}" in said, said
+    first.send_signal(signal.SIGSTOP)
+    stage = Stage("local", endpoint.connection, StorageSpec(str(tmp_path / "storage")), f"state-{table}", local=True)
+    tell(stage, table, "unlock")
+    third = start(endpoint, tmp_path, table)
+    _, said = third.communicate(timeout=120)
+    assert third.returncode == 0, said
+    before = scan(endpoint, table)
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 1 and "taken" in said, said
+    assert scan(endpoint, table) == before and all(item["n"] == 1 for item in before.values())
+    (run,) = State(stage.connection, stage.state_table).runs(table)
+    assert run.status == "succeeded" and run.counts.changed == ITEMS
+    endpoint.client.delete_table(TableName=stage.state_table)

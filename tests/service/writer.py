@@ -1,0 +1,108 @@
+"""An application that writes to a table all along, as a process of its own, and keeps account of what it did.
+
+`python -m tests.service.writer URL TABLE NUMBER LOG`: writer NUMBER (0 or 1) says "writing" once it is at work, goes on
+until its stdin is closed, and then leaves in LOG one JSON array a line, in the order of doing: the verb, the item's id,
+and what `n` was before. Its own items are those with its parity; an item of the other's it only touches.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ITEMS = 5_000
+STEP = 3  # what a read-modify-write adds
+_WARM = 30
+
+
+class Writer:
+    def __init__(self, client: Any, table: str, number: int) -> None:
+        self._client = client
+        self._table = table
+        self._dice = random.Random(number)
+        self._own = list(range(number, ITEMS, 2))
+        self.log: list[tuple[str, int, int]] = []
+        self._acts = [*[self._touch] * 4, *[self._add] * 3, *[self._delete, self._archive] * 2]
+
+    def write(self) -> None:
+        """One of the four things that this application does."""
+        self._dice.choice(self._acts)()
+
+    def _touch(self) -> None:
+        """A blind update of another attribute than the one that is migrated."""
+        number = self._dice.randrange(ITEMS)
+        if self._update(number, "ADD touched :one", "attribute_exists(id)", {":one": 1}) is not None:
+            self.log.append(("touch", number, 0))
+
+    def _add(self) -> None:
+        """Read, modify, write; if somebody else has written meanwhile, nothing was done."""
+        number = self._dice.choice(self._own)
+        item = self._client.get_item(TableName=self._table, Key=_key(number), ConsistentRead=True)["Item"]
+        before = int(item["n"]["N"])
+        values = {":before": before, ":after": before + STEP, ":by": len(self.log)}
+        if self._update(number, "SET n = :after, writer = :by", "n = :before", values) is not None:
+            self.log.append(("add", number, before))
+
+    def _delete(self) -> None:
+        number = self._own.pop(self._dice.randrange(len(self._own)))
+        self._client.delete_item(TableName=self._table, Key=_key(number))
+        self.log.append(("delete", number, 0))
+
+    def _archive(self) -> None:
+        """The script leaves an item that is archived alone."""
+        number = self._dice.choice(self._own)
+        old = self._update(number, "SET archived = :yes", "attribute_exists(id)", {":yes": 1})
+        assert old is not None
+        self.log.append(("archive", number, int(old["n"]["N"])))
+
+    def _update(self, number: int, update: str, condition: str, values: dict[str, int]) -> dict[str, Any] | None:
+        """The item as it was before, or None when the condition does not hold."""
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=_key(number),
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeValues={name: {"N": str(value)} for name, value in values.items()},
+                ReturnValues="ALL_OLD",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return None
+        found: dict[str, Any] = answer["Attributes"]
+        return found
+
+
+def _key(number: int) -> dict[str, Any]:
+    return {"id": {"N": str(number)}}
+
+
+def main(url: str, table: str, number: str, log: str) -> None:
+    client = boto3.client(
+        "dynamodb",
+        region_name="us-east-1",
+        endpoint_url=url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=Config(retries={"max_attempts": 0}),  # an update that was sent twice could not be accounted for
+    )
+    writer = Writer(client, table, int(number))
+    while len(writer.log) < _WARM:
+        writer.write()
+    sys.stdout.write("writing\n")
+    sys.stdout.flush()
+    end_of_stdin = threading.Thread(target=sys.stdin.read, daemon=True)
+    end_of_stdin.start()
+    while end_of_stdin.is_alive():
+        writer.write()
+    Path(log).write_text("".join(json.dumps(entry) + "\n" for entry in writer.log), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,115 @@
+"""The author's function behind one question: which change does an item need?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal, getcontext
+from typing import Any
+
+import pytest
+
+from dynamodt.core.apply import Apply
+from dynamodt.core.codec import decode, encode
+from dynamodt.core.diff import insert
+from dynamodt.core.item import without
+from dynamodt.errors import ItemError, ScriptError
+from dynamodt.model import Atomic, Delete, Insert, Item, KeyAttribute, Put, Remove, Script, TableSpec, Update
+
+USERS = TableSpec("users", (KeyAttribute("id", "S"),))
+PEOPLE = TableSpec("people", (KeyAttribute("number", "N"),))
+SCRIPT = Script("users", 1, "change", "transforms/users/v1_change.py", "", "")
+ITEM: Item = {"id": "u1", "n": 1, "old": None, "deep": {"list": [1]}}
+
+
+class Returning:
+    """A script's function that is given as one, in the place of `core.script.Transform`."""
+
+    def __init__(self, function: Callable[[Item], Any]) -> None:
+        self.function = function
+
+    def apply(self, item: Item, prepared: Mapping[Any, Any]) -> list[Item | Put | Delete]:
+        result = self.function(item)
+        return result if isinstance(result, list) else [result]
+
+
+def change_of(function: Callable[[Item], Any], script: Script = SCRIPT, **more: Any) -> Any:
+    return Apply(script, Returning(function), USERS, run="run1", prepared={}, **more).change_of(encode(ITEM))
+
+
+def test_one_dict_is_the_item_s_new_shape() -> None:
+    found = change_of(lambda item: {**item, "n": 2})
+    assert type(found) is Update and found.sets == {"n": {"N": "2"}}
+    assert change_of(lambda item: item) is None
+
+
+def test_the_author_may_alter_what_he_is_handed() -> None:
+    def alter(item: Item) -> Item:
+        item["deep"]["list"].append(2)
+        item["n"] = Decimal(2)
+        item.pop("old")
+        return item
+
+    found = change_of(alter)
+    assert found.removes == ("old",) and decode(found.sets) == {"n": 2, "deep": {"list": [1, 2]}}
+    assert found.read == encode(ITEM)
+
+
+def test_a_deletion_needs_no_snapshot() -> None:
+    assert change_of(lambda item: Delete()) == Remove(encode({"id": "u1"}), encode(ITEM))
+
+
+OTHER_KEYS: list[Callable[[Item], Any]] = [
+    lambda item: {**item, "id": "u2"},
+    lambda item: Put({"id": "u2"}),
+    lambda item: [item, Put({"id": "u2"})],
+    lambda item: [Delete(), Put({"id": "u2"})],
+]
+
+
+@pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
+def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item], Any]) -> None:
+    with pytest.raises(ScriptError, match="meet its own output") as caught:
+        change_of(function)
+    assert caught.value.where == SCRIPT.path and "IDEMPOTENT" in caught.value.hint
+    for sound in (replace(SCRIPT, idempotent=True), replace(SCRIPT, source="export")):
+        assert type(change_of(function, sound)) in (Atomic, Insert)
+
+
+def test_another_table_is_never_met() -> None:
+    found = change_of(lambda item: {"number": 7, "was": item["id"]}, target=PEOPLE)
+    assert found == insert(PEOPLE, {"number": 7, "was": "u1"})
+    assert change_of(lambda item: Put({"number": 7}), target=PEOPLE) == insert(PEOPLE, {"number": 7})
+    assert change_of(lambda item: [], target=PEOPLE) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda item: Delete(), "no meaning with TARGET_TABLE"),
+        (lambda item: [{"number": 1}, Put({"number": 2})], "more than one item"),
+        (lambda item: item, "key attribute with type N for table people"),
+    ],
+    ids=["delete", "several", "key"],
+)
+def test_what_the_target_table_cannot_take(function: Callable[[Item], Any], what: str) -> None:
+    with pytest.raises(ItemError, match=what):
+        change_of(function, target=PEOPLE)
+
+
+def test_a_stamp_goes_with_a_change_and_is_none_itself() -> None:
+    marked = replace(SCRIPT, stamp="_mark")
+    assert change_of(lambda item: {**item, "n": 2}, marked).sets == {"n": {"N": "2"}, "_mark": {"S": "run1"}}
+    assert change_of(lambda item: item, marked) is None
+    assert change_of(lambda item: without(item, "old"), replace(SCRIPT, stamp="old")) is None  # an older run's mark
+    assert change_of(lambda item: Delete(), marked) == Remove(encode({"id": "u1"}), encode(ITEM))
+
+
+def test_an_author_s_sums_keep_all_digits_that_dynamodb_keeps() -> None:
+    digits = Decimal("1." + "3" * 37)
+    image = encode({**ITEM, "n": digits})
+    apply = Apply(SCRIPT, Returning(lambda item: {**item, "n": item["n"] * 3}), USERS, run="run1", prepared={})
+    before = getcontext().prec
+    found = apply.change_of(image)
+    assert isinstance(found, Update) and found.sets == {"n": {"N": "3." + "9" * 37}}
+    assert getcontext().prec == before

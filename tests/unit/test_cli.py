@@ -1,0 +1,342 @@
+"""The command line as a user types it, over operations that need no stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.control import cli, verbs
+from dynamodt.control.requests import Request, RunOptions, command_line, command_words
+from tests.fake_operations import FakeOperations
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("boto3", "botocore", "apache_beam", "pyarrow", "questionary", "rich", "dynamodt.aws")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "transforms").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def operations(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeOperations:
+    fake = FakeOperations(latest=2)
+    monkeypatch.setattr(verbs, "load_operations", lambda: fake)
+    return fake
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(words)
+    return code, *capfd.readouterr()
+
+
+def typed(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with both streams apart."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.fake_operations", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "pipelines"))), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+# ---------------------------------------------------------------- JSON and the two streams
+
+
+def test_up_json_has_exactly_the_documented_shape(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "up", "--table", "users", "--to", "1", "--json")
+    assert code == 0
+    counts = {"read": 1000, "changed": 1000, "unchanged": 0, "superseded": 0, "vanished": 0, "dead": 0}
+    version = {
+        "version": 1,
+        "name": "split_name",
+        "run": "01RUN",
+        "status": "succeeded",
+        "counts": counts,
+        "consumed": {"rcu": 65.0, "wcu": 1000.0},
+        "seconds": 0.84,
+    }
+    assert json.loads(out) == {"tables": [{"table": "users", "direction": "up", "versions": [version]}]}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("up", "--table", "users"),
+        ("up", "--table", "users", "--dry"),
+        ("up", "--table", "script"),
+        ("up", "--table", "broken"),
+        ("up", "--table", "ctrl_c"),
+        ("down",),
+        ("history",),
+        ("status",),
+        ("prepare", "-t", "users", "--tNumber", "3"),
+        ("init", "-t", "users"),
+        ("create", "-t", "users", "split_name"),
+        ("up", "--stage", "nowhere"),
+        ("up", "--no-such-option"),
+        ("no-such-command",),
+        ("up", "-i"),
+    ],
+    ids=" ".join,
+)
+def test_json_is_all_that_stdout_gets(project: Path, words: tuple[str, ...]) -> None:
+    done = typed(project, *words, "--json", APPLIED="0")
+    document = json.loads(done.stdout)
+    assert done.stdout.count("\n") == 1
+    assert ("error" in document) == (done.returncode != 0)
+    assert "Traceback" not in done.stderr
+    if words[:2] == ("up", "--table"):
+        assert "the author's script prints this" in done.stderr
+
+
+def test_results_go_to_stdout_and_notes_to_stderr(project: Path) -> None:
+    done = typed(project, "up", "--table", "users")
+    assert "users v1 split_name" in done.stdout
+    assert "starting the local stage" in done.stderr
+    assert "starting the local stage" not in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr  # no colour where nobody looks
+
+
+def test_a_child_process_cannot_write_into_the_json(
+    operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def prints(*_: object) -> list[object]:
+        subprocess.run(["echo", "from a child"], check=True)
+        return []
+
+    monkeypatch.setattr(operations, "status", prints)
+    code, out, err = run(capfd, "status", "--json")
+    assert (code, json.loads(out)) == (0, {"tables": []})
+    assert "from a child" in err
+
+
+def test_json_of_a_failed_table_names_its_error_and_the_failed_version(operations: FakeOperations, capfd: Any) -> None:
+    code, out, err = run(capfd, "up", "--table", "dead", "--json")
+    table = json.loads(out)["tables"][0]
+    assert code == 1
+    assert table["versions"][0]["status"] == "failed"
+    assert table["versions"][0]["dead_letters"] == ".dynamodt/dead/01RUN.jsonl"
+    assert table["error"] == {
+        "what": "3 items could not be transformed",
+        "where": "dead v2 split_name",
+        "hint": "look into the file",
+        "exit_code": 1,
+    }
+    assert "error: 3 items could not be transformed\n  dead v2 split_name\nhint: look into the file" in err
+
+
+# ---------------------------------------------------------------- exit codes
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (["users"], 0),
+        (["dead"], 1),
+        (["script"], 2),
+        (["refused"], 3),
+        (["broken"], 1),
+        (["refused", "script"], 2),
+        (["script", "dead", "refused"], 1),
+        (["users", "refused"], 3),
+        (["refused", "interrupted"], 130),
+    ],
+)
+def test_the_most_serious_error_of_all_tables_is_the_exit_code(
+    operations: FakeOperations, capfd: Any, tables: list[str], expected: int
+) -> None:
+    words = [word for table in tables for word in ("--table", table)]
+    code, out, _ = run(capfd, "up", "--json", *words)
+    assert code == expected
+    assert json.loads(out).get("error", {"exit_code": 0})["exit_code"] == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("up", "--bogus"),
+        ("bogus",),
+        ("up", "--to", "x"),
+        ("up", "--to", "-1"),
+        ("down",),
+        ("down", "-t", "a", "--max-errors", "-1"),
+        ("prepare", "--table", "users"),
+        ("prepare", "--tNumber", "1"),
+        ("create", "--table", "users"),
+        ("create", "split_name"),
+        ("status", "--", "--direct_num_workers", "2"),
+        ("up", "users"),
+    ],
+    ids=" ".join,
+)
+def test_misuse_is_2_with_a_hint(operations: FakeOperations, capfd: Any, words: tuple[str, ...]) -> None:
+    code, out, err = run(capfd, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert operations.calls == []
+
+
+def test_without_transforms_every_verb_but_init_is_refused(
+    operations: FakeOperations, project: Path, capfd: Any
+) -> None:
+    (project / "transforms").rmdir()
+    for verb in (["up"], ["status"], ["history"], ["down", "-t", "a"], ["create", "-t", "a", "b"]):
+        code, _, err = run(capfd, *verb)
+        assert code == 2
+        assert "there is no folder transforms/ here" in err
+        assert "dynamodt init" in err
+    assert run(capfd, "init", "--table", "users")[0] == 0
+
+
+def test_a_run_that_failed_without_an_error_is_still_a_failure(
+    operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    from dynamodt.model import RunReport, TableReport
+
+    failed = TableReport("users", "up", (RunReport("users", "up", 2, "x", "01RUN", "failed"),))
+    monkeypatch.setattr(operations, "up", lambda *_: [failed])
+    code, out, _ = run(capfd, "up", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["where"] == "users v2 x"
+
+
+def test_an_unexpected_exception_is_one_line_unless_asked(project: Path) -> None:
+    short = typed(project, "up", "--table", "broken")
+    assert short.returncode == 1
+    assert "error: KeyError: 'nobody expected this'" in short.stderr
+    assert "DYNAMODT_DEBUG=1" in short.stderr
+    assert "Traceback" not in short.stderr
+
+
+def test_debug_shows_the_traceback_of_what_nobody_expected(
+    operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(operations, "status", fails)
+    assert "Traceback" not in run(capfd, "status")[2]
+    monkeypatch.setenv("DYNAMODT_DEBUG", "1")
+    code, _, err = run(capfd, "status")
+    assert (code, "Traceback" in err) == (1, True)
+    assert "Traceback" not in run(capfd, "up", "--stage", "nowhere")[2]
+
+
+# ---------------------------------------------------------------- what reaches the operations
+
+
+def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:
+    words = ["-t", "users", "-t", "orders", "--to", "1", "--dry", "--max-errors", "7", "--runner", "spark"]
+    run(capfd, "up", *words, "--stage", "dev", "--", "--direct_num_workers", "2", "--json")
+    options = RunOptions(True, 7, "spark", ("--direct_num_workers", "2", "--json"))
+    assert operations.calls == [("open_stage", "dev"), ("up", ("users", "orders"), 1, options)]
+
+
+def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any) -> None:
+    run(capfd, "prepare", "--table", "users", "--tNumber", "3", "--dry-run")
+    assert operations.calls[-1] == ("prepare", "users", 3, True)
+
+
+def test_a_command_line_can_be_written_down_and_read_again() -> None:
+    options = RunOptions(True, 7, "spark", ("--x", "a b"))
+    request = Request("up", "dev", ("users", "my table"), 2, options=options)
+    words = command_words(request)
+    ours, beam_args = words[: words.index("--")], tuple(words[words.index("--") + 1 :])
+    parsed = cli.app(ours, standalone_mode=False, obj={"beam_args": beam_args})
+    assert parsed == request
+    assert "'my table'" in command_line(request)
+
+
+def test_local_stop_tells_what_is_so_afterwards(project: Path, capfd: Any) -> None:
+    code, out, _ = run(capfd, "local", "stop", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document == {"running": False, "url": None, "pid": None, "since": None, "folder": document["folder"]}
+    assert document["folder"].startswith(str(project))
+
+
+# ---------------------------------------------------------------- stopping
+
+
+@pytest.mark.parametrize(("table", "code", "name"), [("ctrl_c", 130, "Ctrl-C"), ("sigterm", 143, "SIGTERM")])
+def test_a_signal_ends_with_what_was_done_and_how_to_go_on(project: Path, table: str, code: int, name: str) -> None:
+    done = typed(project, "up", "-t", "users", "-t", table, "--to", "1")
+    assert done.returncode == code
+    assert f"error: stopped by {name}" in done.stderr
+    assert "dynamodt status" in done.stderr
+    assert f"dynamodt up --table users --table {table} --to 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"{table} v1 split_name  up  stopped" in done.stdout
+    assert "400 =" in done.stdout
+
+
+def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "up", "-t", "ctrl_c", "--json")
+    document = json.loads(out)
+    assert (code, document["error"]["exit_code"]) == (130, 130)
+    assert document["tables"][0]["versions"][0]["status"] == "stopped"
+    assert document["tables"][0]["versions"][0]["counts"]["changed"] == 400
+
+
+# ---------------------------------------------------------------- help, and how fast it is
+
+COMMANDS = ("init", "create", "prepare", "up", "down", "history", "status", "local status", "local stop", "local reset")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, "local"])
+def test_every_help_teaches_by_example_and_tells_the_exit_codes(command: str, capfd: Any) -> None:
+    code, out, _ = run(capfd, *command.split(), "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"dynamodt {command}".strip() in out.split("Example", 1)[1]
+    assert "Exit codes:" in out
+    if command and command != "local":
+        assert "--json: {" in out
+
+
+def imported_for(folder: Path, *words: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "dynamodt", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "pipelines")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
+
+
+@pytest.mark.parametrize("words", [("--help",), ("up", "--help"), ("--version",)], ids=" ".join)
+def test_help_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...]) -> None:
+    modules = imported_for(tmp_path, *words)
+    assert "typer" in modules  # the measurement itself works
+    assert not [m for m in modules if m in HEAVY or m.startswith(tuple(f"{name}." for name in HEAVY))]
+
+
+def test_the_command_line_itself_needs_no_beam_and_no_questionary(project: Path) -> None:
+    modules = imported_for(project, "local", "status")
+    assert not {"apache_beam", "pyarrow", "questionary", "boto3"} & modules
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """The bound is 0.3 s; the best of three, since others use this machine too."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        imported_for(tmp_path, "--help")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.6  # -X importtime about doubles it

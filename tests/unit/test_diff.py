@@ -1,0 +1,352 @@
+"""From an image and a result to the one change between them, no larger than it must be."""
+
+from __future__ import annotations
+
+import copy
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.core.codec import MAX_ITEM_BYTES, decode, encode, encode_value, image_bytes, same, same_image
+from dynamodt.core.diff import carries, change, combined, insert, key_of, patched, stamped
+from dynamodt.core.units import write_units
+from dynamodt.errors import ItemError
+from dynamodt.model import Atomic, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
+from tests import strategies
+from tests.strategies import pairs
+
+USERS = TableSpec("users", (KeyAttribute("id", "S"),))
+EVENTS = TableSpec("events", (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")))
+
+
+def diff(spec: TableSpec, before: Item, after: Item) -> Any:
+    """As `Apply` calls it: the author is handed a copy of the decoded image."""
+    image = encode(before)
+    return change(spec, image, decode(image), after)
+
+
+def update(before: Item, after: Item, spec: TableSpec = USERS) -> Update:
+    found = diff(spec, before, after)
+    assert type(found) is Update
+    return found
+
+
+def refused(spec: TableSpec, before: Item, after: Item) -> ItemError:
+    with pytest.raises(ItemError) as caught:
+        diff(spec, before, after)
+    return caught.value
+
+
+# ---------------------------------------------------------------- laws
+
+
+@given(pairs())
+def test_the_change_leads_from_one_to_the_other(pair: tuple[TableSpec, Item, Item]) -> None:
+    spec, before, after = pair
+    found = diff(spec, before, after)
+    if found is None:
+        assert same_image(encode(before), encode(after))
+    else:
+        assert same_image(patched(found), encode(after))
+        assert found.read == encode(before)
+        assert found.key == key_of(spec, encode(before))
+
+
+@given(pairs())
+def test_the_change_is_minimal(pair: tuple[TableSpec, Item, Item]) -> None:
+    spec, before, after = pair
+    found = diff(spec, before, after)
+    if found is not None:
+        read = found.read
+        assert all(name not in read or not same(read[name], value) for name, value in found.sets.items())
+        assert all(name in read and name not in after for name in found.removes)
+        assert len(set(found.removes)) == len(found.removes)
+        assert not {*found.sets, *found.removes} & set(spec.key_names)
+        assert found.sets or found.removes
+
+
+@given(pairs())
+def test_nothing_changes_from_an_item_to_itself(pair: tuple[TableSpec, Item, Item]) -> None:
+    spec, before, _ = pair
+    image = encode(before)
+    item = decode(image)
+    assert change(spec, image, item, item) is None
+    assert change(spec, image, item, dict(item)) is None
+    assert change(spec, image, item, copy.deepcopy(item)) is None
+    assert change(spec, image, item, dict(reversed(item.items()))) is None
+
+
+@given(pairs())
+def test_there_and_back_again(pair: tuple[TableSpec, Item, Item]) -> None:
+    spec, before, after = pair
+    found = diff(spec, before, after)
+    if found is not None:
+        image = patched(found)
+        back = change(spec, image, decode(image), before)
+        assert same_image(patched(back), encode(before))
+
+
+@given(pairs())
+def test_an_image_carries_a_change_once_it_is_made(pair: tuple[TableSpec, Item, Item]) -> None:
+    spec, before, after = pair
+    found = diff(spec, before, after)
+    if found is not None:
+        assert carries(found, patched(found))
+        assert not carries(found, found.read)
+        for name in found.sets:
+            assert not carries(found, {n: value for n, value in patched(found).items() if n != name})
+            assert not carries(found, {**patched(found), name: {"S": "someone else's"}})
+        for name in found.removes:
+            assert not carries(found, {**patched(found), name: found.read[name]})
+
+
+@given(pairs(), st.data())
+def test_carries_does_not_mind_other_attributes(pair: tuple[TableSpec, Item, Item], data: st.DataObject) -> None:
+    spec, before, after = pair
+    found = diff(spec, before, after)
+    if found is not None:
+        others = {f"{name}~other": value for name, value in data.draw(strategies.attributes).items()}
+        assert carries(found, {**patched(found), **encode(others)})
+
+
+# ---------------------------------------------------------------- examples
+
+
+def test_only_what_changed_is_set_and_only_what_is_gone_removed() -> None:
+    before = {"id": "u1", "name": "Ada L", "n": 1, "tags": {"a", "b"}, "old": None}
+    after = {"id": "u1", "name": "Ada", "n": 1, "tags": {"b", "a"}, "new": []}
+    found = update(before, after)
+    assert found.sets == {"name": {"S": "Ada"}, "new": {"L": []}}
+    assert found.removes == ("old",)
+
+
+def alter(item: Item, path: str) -> Item:
+    """A change deep inside, made in place."""
+    exec(f"item{path}")
+    return item
+
+
+@pytest.mark.parametrize(
+    ("path", "touched"),
+    [
+        ('["deep"]["list"].append(1)', "deep"),
+        ('["deep"]["list"][0].update(x=2)', "deep"),
+        ('["tags"].add("new")', "tags"),
+        ('["tags"].discard("a")', "tags"),
+        ('["list"].clear()', "list"),
+        ('["list"].reverse()', "list"),
+    ],
+)
+def test_a_result_altered_in_place_is_a_change(path: str, touched: str) -> None:
+    image = encode({"id": "u1", "deep": {"list": [{"x": 1}]}, "tags": {"a", "b"}, "list": [1, 2]})
+    item = decode(image)
+    found = change(USERS, image, item, alter(dict(item), path))
+    assert type(found) is Update and set(found.sets) == {touched}
+    assert same_image(patched(found), encode(alter(decode(image), path)))
+
+
+@pytest.mark.parametrize("path", ['["n"] += 0', '["list"].sort()', '["tags"].add("a")', '["deep"].update(list=[])'])
+def test_an_alteration_that_alters_nothing_is_none(path: str) -> None:
+    image = encode({"id": "u1", "n": 7, "deep": {"list": []}, "tags": {"a", "b"}, "list": [1, 2]})
+    item = decode(image)
+    assert change(USERS, image, item, alter(dict(item), path)) is None
+
+
+@pytest.mark.parametrize("number", [1, Decimal("1.0"), Decimal("1E0"), Decimal("1.000E+0"), Decimal("0.1E1")])
+@pytest.mark.parametrize("stored", ["1", "1.00", "1E0"])
+def test_a_number_written_otherwise_is_no_change(number: Any, stored: str) -> None:
+    inside = {"n": {"N": stored}, "l": {"L": [{"N": stored}]}, "s": {"NS": [stored]}, "m": {"M": {"n": {"N": stored}}}}
+    image = {"id": {"S": "u1"}, **inside}
+    result = {"id": "u1", "n": number, "l": [number], "s": {number}, "m": {"n": number}}
+    assert change(USERS, image, decode(image), result) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(1, True), (True, 1), (0, False), ("1", 1), (1, "1"), (b"a", "a"), (None, False), ("", None), ([], {}),
+     ({1}, [1]), ({"a"}, {b"a"}), ([1], [True]), ({"a": 1}, {"a": True}), ([1, 2], [2, 1])],
+    ids=repr,
+)  # fmt: skip
+def test_another_type_is_a_change(before: Any, after: Any) -> None:
+    found = update({"id": "u1", "x": before}, {"id": "u1", "x": after})
+    assert found.sets == {"x": encode_value(after, "x")} and found.removes == ()
+
+
+def test_an_attribute_that_cannot_be_stored_is_named() -> None:
+    error = refused(USERS, {"id": "u1"}, {"id": "u1", "lines": [{"price": 1.5}]})
+    assert error.where == "lines[0].price"
+
+
+@pytest.mark.parametrize("name", [1, None, ("a",), ""], ids=repr)
+def test_a_name_that_is_none_is_refused(name: Any) -> None:
+    assert "attribute name must" in refused(USERS, {"id": "u1"}, {"id": "u1", name: "x"}).what
+
+
+def test_an_unchanged_value_is_not_even_looked_at() -> None:
+    """The hot path: only what the author replaced is encoded."""
+    image = encode({"id": "u1", "a": "x"})
+    item = decode(image)
+    image["a"] = {"S": "what only a comparison would notice"}
+    assert change(USERS, image, item, dict(item)) is None
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_a_dropped_key_is_refused() -> None:
+    error = refused(USERS, {"id": "u1", "n": 1}, {"n": 2})
+    assert error.where == "id" and "missing from the result" in error.what
+
+
+@pytest.mark.parametrize("value", [1, b"u1", None, True, ["u1"]], ids=repr)
+def test_a_key_of_another_type_is_refused(value: Any) -> None:
+    error = refused(USERS, {"id": "u1"}, {"id": value})
+    assert error.where == "id" and "must stay of type S" in error.what
+
+
+def test_a_key_that_cannot_be_stored_is_refused() -> None:
+    assert refused(EVENTS, {"pk": "a", "sk": 1}, {"pk": "a", "sk": 1.5}).where == "sk"
+
+
+@pytest.mark.parametrize("sk", [1, Decimal("1.0"), Decimal("1E0")])
+def test_the_same_key_number_is_no_rekey(sk: Any) -> None:
+    assert diff(EVENTS, {"pk": "a", "sk": 1}, {"pk": "a", "sk": sk}) is None
+    assert update({"pk": "a", "sk": 1}, {"pk": "a", "sk": sk, "n": 1}, EVENTS).key["sk"] == {"N": "1"}
+
+
+@pytest.mark.parametrize("key", [{"pk": "b", "sk": 1}, {"pk": "a", "sk": 2}, {"pk": "b", "sk": 2}], ids=str)
+def test_another_key_moves_the_item(key: Item) -> None:
+    before = {"pk": "a", "sk": 1, "n": 1}
+    after = {**key, "n": 2}
+    found = diff(EVENTS, before, after)
+    old = key_of(EVENTS, encode(before))
+    assert found == Atomic(
+        old, encode(before), (Insert("events", encode(key), encode(after)), Remove(old, encode(before)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "where"), [({"pk": "b"}, "sk"), ({"pk": "b", "sk": "1"}, "sk"), ({"pk": "b", "sk": None}, "sk")]
+)
+def test_a_rekey_needs_the_whole_key(after: Item, where: str) -> None:
+    assert refused(EVENTS, {"pk": "a", "sk": 1}, after).where == where
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def test_an_item_of_400_kb_is_taken_and_one_byte_more_is_not() -> None:
+    item = {"id": "u1", "a": "x" * 100_000, "b": ""}
+    room = MAX_ITEM_BYTES - image_bytes(encode(item))
+    found = update(item, {**item, "b": "x" * room})
+    assert image_bytes(patched(found)) == MAX_ITEM_BYTES
+    error = refused(USERS, item, {**item, "b": "x" * (room + 1)})
+    assert "409,601 bytes" in error.what and "409,600" in error.what
+    with pytest.raises(ItemError, match="409,601"):
+        insert(USERS, {**item, "b": "x" * (room + 1)})
+
+
+def test_removing_makes_room() -> None:
+    item = {"id": "u1", "a": "x" * 300_000}
+    assert update(item, {"id": "u1", "b": "y" * 300_000}).removes == ("a",)
+
+
+@pytest.mark.parametrize(("attribute", "most"), [("pk", 2048), ("sk", 1024)])
+def test_a_key_has_its_own_limit(attribute: str, most: int) -> None:
+    spec = TableSpec("events", (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
+    key = {"pk": "a", "sk": "b"}
+    assert insert(spec, {**key, attribute: "é" * (most // 2)}).key[attribute] == {"S": "é" * (most // 2)}
+    for value in ("", "é" * (most // 2) + "x"):
+        with pytest.raises(ItemError) as caught:
+            insert(spec, {**key, attribute: value})
+        assert caught.value.where == attribute and "key attribute" in caught.value.what
+        assert refused(spec, key, {**key, attribute: value}).where == attribute
+
+
+def test_a_key_number_may_be_zero() -> None:
+    assert insert(EVENTS, {"pk": "a", "sk": 0}).key["sk"] == {"N": "0"}
+
+
+# ---------------------------------------------------------------- several results
+
+
+BEFORE = {"id": "u1", "n": 1}
+
+
+def several(*results: Any) -> Any:
+    image = encode(BEFORE)
+    return combined(USERS, image, decode(image), results)
+
+
+def test_one_result_is_no_transaction() -> None:
+    assert several(dict(BEFORE)) is None
+    assert several(dict(BEFORE), Put({"id": "u2"})) == insert(USERS, {"id": "u2"})
+    assert several(Delete()) == Remove(key_of(USERS, encode(BEFORE)), encode(BEFORE))
+
+
+def test_several_results_are_one_transaction() -> None:
+    found = several({**BEFORE, "n": 2}, Put({"id": "u2"}), Put({"id": "u3"}))
+    assert [type(part) for part in found.parts] == [Update, Insert, Insert]
+    assert found.key == {"id": {"S": "u1"}} and found.read == encode(BEFORE)
+
+
+def test_a_rekey_among_several_lies_flat() -> None:
+    found = several({**BEFORE, "id": "u9"}, Put({"id": "u2"}))
+    assert [type(part) for part in found.parts] == [Insert, Remove, Insert]
+
+
+def test_a_transaction_takes_a_hundred_writes() -> None:
+    puts = [Put({"id": f"new{number}"}) for number in range(100)]
+    assert len(several(*puts).parts) == 100
+    assert len(several(Delete(), *puts[1:]).parts) == 100
+    with pytest.raises(ItemError, match="101 writes"):
+        several(Delete(), *puts)
+    with pytest.raises(ItemError, match="101 writes"):
+        several({**BEFORE, "id": "u9"}, *puts[1:])
+
+
+def test_a_put_without_its_key_is_refused() -> None:
+    with pytest.raises(ItemError, match="type S for table users") as caught:
+        several(Put({"name": "x"}))
+    assert caught.value.where == "id"
+
+
+# ---------------------------------------------------------------- the run's mark
+
+
+@given(pairs(), strategies.names.map(lambda name: name + "_mark"))
+def test_a_stamp_adds_its_mark_and_nothing_else(pair: tuple[TableSpec, Item, Item], mark: str) -> None:
+    spec, before, after = pair
+    found = diff(spec, before, after)
+    if type(found) is Update:
+        marked = stamped(found, mark, {"S": "run"})
+        assert marked.sets[mark] == {"S": "run"}
+        assert same_image(patched(marked), {**encode(after), mark: {"S": "run"}})
+
+
+def test_a_stamp_is_never_removed() -> None:
+    found = update({"id": "u1", "mark": "old", "n": 1}, {"id": "u1"})
+    assert found.removes == ("mark", "n")
+    marked = stamped(found, "mark", {"S": "new"})
+    assert marked.removes == ("n",) and marked.sets == {"mark": {"S": "new"}}
+
+
+# ---------------------------------------------------------------- what it costs
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "units"),
+    [(10, 10, 1), (1000, 10, 1), (10, 1100, 2), (1100, 10, 2), (2100, 2100, 3)],
+)
+def test_a_write_costs_the_larger_of_before_and_after(before: int, after: int, units: int) -> None:
+    found = update({"id": "u1", "a": "x" * before}, {"id": "u1", "a": "y" * after})
+    assert write_units(found) == units
+    assert write_units(Remove(found.key, found.read)) == -(-(before + 5) // 1024)
+
+
+def test_a_transaction_costs_double() -> None:
+    assert write_units(several(Put({"id": "u2", "a": "x" * 2000}), Delete())) == 2 * (2 + 1)
+    assert write_units(insert(USERS, {"id": "u2", "a": "x" * 2000})) == 2

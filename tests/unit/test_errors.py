@@ -1,0 +1,42 @@
+"""Errors keep what they say across processes, and end a command with their code."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from dynamodt import errors
+from dynamodt.errors import DynamodtError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DynamodtError)]
+EXIT_CODES = {
+    "DynamodtError": 1, "UsageError": 2, "ScriptError": 2, "Refused": 3, "RunFailed": 1, "ServiceError": 1,
+    "DeadLetters": 1, "ItemError": 1, "Fenced": 1, "Aborted": 1,
+}  # fmt: skip
+
+
+def test_every_kind_has_its_exit_code() -> None:
+    assert {kind.__name__: kind.exit_code for kind in KINDS} == EXIT_CODES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_crosses_a_process_boundary_whole(kind: type[DynamodtError]) -> None:
+    error = kind("what", where="users.name", hint="do this")
+    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(copied) is kind
+        assert (copied.what, copied.where, copied.hint) == ("what", "users.name", "do this")
+        assert str(copied) == str(error) and copied.args == error.args
+
+
+def test_an_error_says_where_first() -> None:
+    assert str(DynamodtError("what")) == "what"
+    assert str(DynamodtError("what", where="here", hint="unsaid")) == "here: what"
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = {line.strip("│├└─ ").split(" ")[0]: line.split() for line in (errors.__doc__ or "").splitlines() if line}
+    for kind in KINDS:
+        if kind is not errors.ItemError:  # no command ends with it
+            assert str(kind.exit_code) in drawn[kind.__name__]

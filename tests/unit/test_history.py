@@ -1,0 +1,105 @@
+"""What is written down of a run, by whoever holds its table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dynamodt.control.history import Chronicle, first_record, next_record
+from dynamodt.control.interrupts import Terminated
+from dynamodt.control.steps import _text
+from dynamodt.errors import Fenced, Refused
+from dynamodt.model import AppliedVersion, Counts, Direction, KeyAttribute, RunRecord, Script, TableSpec, Units
+
+TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
+SCRIPT = Script("users", 2, "split_name", "v2_split_name.py", "", "ab" * 32)
+
+
+class Rows:
+    """The state table as far as a chronicle needs it; only `holder` may write."""
+
+    def __init__(self, holder: int = 1) -> None:
+        self.holder = holder
+        self.runs: list[RunRecord] = []
+        self.applied: AppliedVersion | None = None
+        self.reverted = False
+
+    def record(
+        self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
+    ) -> None:
+        if token != self.holder:
+            raise Fenced("another process has taken the run over")
+        self.runs.append(record)
+        self.applied, self.reverted = applied, reverted
+
+
+def chronicle(rows: Rows, direction: Direction = "up", **more: Any) -> Chronicle:
+    record = first_record(SCRIPT, direction, "01RUN", 4)
+    found = Chronicle(rows, TABLE, record, **{"token": 1, "dry_run": False, **more})  # type: ignore[arg-type]
+    found.begin()
+    return found
+
+
+def test_a_run_up_that_succeeds_is_applied_with_its_counts() -> None:
+    rows = Rows()
+    chronicle(rows).end("succeeded", Counts(3, 2, 1), Units(1.0, 2.0))
+    assert [run.status for run in rows.runs] == ["running", "succeeded"]
+    assert rows.applied is not None
+    assert (rows.applied.version, rows.applied.run, rows.applied.counts) == (2, "01RUN", Counts(3, 2, 1))
+    assert not rows.reverted
+
+
+def test_a_run_down_that_succeeds_takes_the_version_back() -> None:
+    rows = Rows()
+    chronicle(rows, "down").end("succeeded", Counts(3, 3), Units())
+    assert rows.reverted and rows.applied is None
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_a_run_that_does_not_succeed_changes_no_version(direction: Direction, status: str) -> None:
+    rows = Rows()
+    chronicle(rows, direction).end(status, Counts(3, 3), Units(), "why")
+    assert (rows.runs[-1].status, rows.runs[-1].error) == (status, "why")
+    assert rows.runs[-1].ended
+    assert rows.applied is None and not rows.reverted
+
+
+def test_who_no_longer_holds_the_table_records_nothing() -> None:
+    rows = Rows()
+    mine = chronicle(rows)
+    rows.holder = 2
+    with pytest.raises(Fenced):
+        mine.end("succeeded", Counts(3, 3), Units())
+    assert [run.status for run in rows.runs] == ["running"]
+    assert rows.applied is None
+
+
+def test_a_dry_run_leaves_no_trace() -> None:
+    rows = Rows()
+    rehearsal = chronicle(rows, dry_run=True)
+    rehearsal.end("succeeded", Counts(1, 1), Units())
+    assert rows.runs == []
+    assert rehearsal.report().status == "dry-run"
+
+
+def test_a_run_goes_on_under_its_own_id_with_the_script_as_it_is_now() -> None:
+    rows = Rows()
+    chronicle(rows).end("stopped", Counts(3, 3), Units(), "stopped by Ctrl-C")
+    mended = Script("users", 2, "split_names", "v2_split_names.py", "", "cd" * 32)
+    again = next_record(rows.runs[-1], mended)
+    assert (again.run, again.status, again.attempts, again.error) == ("01RUN", "running", 2, "")
+    assert (again.name, again.checksum) == (
+        "split_names",
+        "cd" * 32,
+    )  # else the applied version would be another file's
+    with pytest.raises(Refused):
+        next_record(RunRecord("users", "01RUN", 2, "split_name", "up", "ab", "succeeded", ""), mended)
+
+
+def test_an_interrupt_is_told_by_the_name_of_its_signal() -> None:
+    assert _text(KeyboardInterrupt()) == "stopped by Ctrl-C"
+    assert _text(Terminated()) == "stopped by SIGTERM"
+    assert _text(ValueError("boom")) == "boom"
+    assert _text(None) == ""

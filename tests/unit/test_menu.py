@@ -1,0 +1,102 @@
+"""The menu, driven by key presses through prompt_toolkit's own pipe."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from dynamodt.control.menu import choose
+from dynamodt.control.requests import Request, RunOptions
+
+ENTER, DOWN, SPACE, CTRL_C = "\r", "\x1b[B", " ", "\x03"
+
+
+class Terminal(NamedTuple):
+    keys: PipeInput
+    shown: io.StringIO
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    shown = io.StringIO()
+    output = Vt100_Output(shown, lambda: Size(rows=40, columns=100), enable_cpr=False)
+    with create_pipe_input() as keys, create_app_session(input=keys, output=output):
+        yield Terminal(keys, shown)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for table in ("orders", "users"):
+        (tmp_path / "transforms" / table).mkdir(parents=True)
+        for name in ("v1_first.py", "v2_second.py"):
+            (tmp_path / "transforms" / table / name).write_text("")
+    return tmp_path
+
+
+def test_every_question_in_turn(terminal: Terminal, folder: Path) -> None:
+    (folder / "dynamodt.toml").write_text('[stages.dev]\nregion = "eu-west-1"\nstorage = "s3://bucket/x"\n')
+    up, dev, users = ENTER, DOWN + ENTER, DOWN + SPACE + ENTER
+    version_1, no_dry_run, run_it = DOWN + ENTER, "n", "y"
+    terminal.keys.send_text(up + dev + users + version_1 + no_dry_run + run_it)
+    assert choose(Request("", interactive=True), folder) == Request("up", "dev", ("users",), 1)
+    assert "dynamodt up --table users --to 1 --stage dev" in terminal.shown.getvalue()
+
+
+def test_what_was_given_is_not_asked_again(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text("y" + "y")  # a dry run, run it
+    given = Request("down", tables=("users",), to=0, interactive=True)
+    assert choose(given, folder) == Request("down", tables=("users",), to=0, options=RunOptions(dry_run=True))
+
+
+def test_no_table_chosen_means_all_and_asks_for_no_version(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(ENTER + "n" + "y")
+    assert choose(Request("up", interactive=True), folder) == Request("up")
+
+
+def test_down_defaults_to_the_version_before(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(ENTER + ENTER + "n" + "y")
+    assert choose(Request("down", interactive=True), folder) == Request("down", tables=("orders",))
+
+
+def test_prepare_asks_for_the_version(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(DOWN + ENTER + DOWN + ENTER + "n" + "y")
+    assert choose(Request("prepare", interactive=True), folder) == Request("prepare", tables=("users",), number=2)
+
+
+def test_create_asks_for_the_name(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(DOWN + ENTER + "split name" + ENTER + "n" + "y")
+    assert choose(Request("create", interactive=True), folder) == Request(
+        "create", tables=("users",), name="split name"
+    )
+
+
+def test_init_without_transforms_takes_names(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.keys.send_text("users orders" + ENTER + "n" + "y")
+    assert choose(Request("init", interactive=True), tmp_path) == Request("init", tables=("users", "orders"))
+
+
+def test_no_at_the_end_runs_nothing(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(ENTER + "n")
+    assert choose(Request("status", interactive=True), folder) is None
+    assert "dynamodt status" in terminal.shown.getvalue()
+
+
+def test_ctrl_c_is_an_interrupt(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(CTRL_C)
+    with pytest.raises(KeyboardInterrupt):
+        choose(Request("", interactive=True), folder)
+
+
+def test_away_from_this_machine_a_dry_run_is_the_default(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(ENTER + ENTER)
+    chosen = choose(Request("up", "prod", ("users", "orders"), interactive=True), folder)
+    assert chosen is not None
+    assert chosen.options.dry_run

@@ -1,0 +1,60 @@
+"""A pid that was given to another process, or belongs to a dead one, is never taken for the one we started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from dynamodt.control import process
+from dynamodt.control.process import Process
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        yield started
+        started.kill()
+
+
+def of(child: subprocess.Popen[bytes]) -> Process:
+    found = Process.of(child.pid)
+    assert found is not None
+    return found
+
+
+def test_a_running_process_is_itself(child: subprocess.Popen[bytes]) -> None:
+    assert of(child).alive
+    assert of(child) == of(child)
+
+
+def test_another_process_with_its_pid_is_not_it(child: subprocess.Popen[bytes]) -> None:
+    stranger = replace(of(child), started="at another time")
+    assert not stranger.alive
+    stranger.kill()
+    assert child.poll() is None
+
+
+def test_a_killed_process_is_gone_though_nobody_has_asked_for_its_end(child: subprocess.Popen[bytes]) -> None:
+    ours = of(child)
+    ours.kill()
+    assert ours.wait(5)
+    assert Process.of(child.pid) is None  # a zombie until it is reaped
+
+
+def test_waiting_has_an_end(child: subprocess.Popen[bytes]) -> None:
+    assert not of(child).wait(0.1)
+
+
+def test_no_process_has_this_pid() -> None:
+    assert Process.of(2**22 + 1) is None
+
+
+def test_ps_tells_the_same_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_start_time", process._from_ps)
+    assert Process(os.getpid(), process._from_ps(os.getpid())).alive
+    assert Process.of(2**22 + 1) is None

@@ -1,0 +1,367 @@
+"""What a person sees: the summary, the diff of examples, what to try next, and the progress of a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from dynamodt.control import report
+from dynamodt.control.item_diff import DiffLine, clip, item_diff, key_text, printable, value_text
+from dynamodt.control.next_steps import next_steps
+from dynamodt.control.progress import BarDisplay, LineDisplay, Recorder, Share, display, share
+from dynamodt.control.requests import Request, RunOptions
+from dynamodt.model import (
+    Connection,
+    Counts,
+    PreparedRef,
+    RunRecord,
+    RunReport,
+    TableReport,
+    TableStatus,
+    Units,
+    VersionStatus,
+)
+from tests.fake_operations import AFTER, BEFORE, STAGE
+
+RUN = RunReport(
+    "users",
+    "up",
+    2,
+    "split_name",
+    "01RUN",
+    "succeeded",
+    Counts(1234, 1234),
+    Units(65.0, 1234.0),
+    2.0,
+    samples=((BEFORE, AFTER),),
+    key_names=("id",),
+)
+UP = Request("up", tables=("users",))
+
+
+def shown(draw: Callable[[Console], object], width: int = 80, color: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=color, color_system="standard" if color else None, markup=False
+    )
+    draw(console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return str(text)
+
+
+def summary(*runs: RunReport, request: Request = UP, at: int = 2, latest: int = 4, width: int = 80, **more: Any) -> str:
+    tables = [TableReport("users", "up", runs, at, latest=latest)]
+    return shown(lambda console: report.print_moves(console, request, STAGE, tables), width, **more)
+
+
+# ---------------------------------------------------------------- the summary
+
+
+def test_the_summary_tells_all_that_was_asked_for() -> None:
+    text = summary(RUN)
+    for part in (
+        "users v2 split_name  up  succeeded",
+        "1,234 =   1,234 +         0 +          0 +        0 +    0",
+        "65.0 read units, 1,234.0 write units",
+        "2.00 s, 617 items/s",
+        'id = "u1"',
+        '- name         "Ada Lovelace"',
+        '+ first_name   "Ada"',
+        "table users of stage local, http://127.0.0.1:4566",
+        ".dynamodt/local, of the embedded stage",
+        "table dynamodt-state",
+        "s3://dynamodt",
+        "dynamodt up --table users",
+        "versions 3 to 4",
+        "dynamodt status",
+        "dynamodt down --table users",
+    ):
+        assert part in text
+    assert "36" not in text  # the age did not change
+
+
+def test_a_stage_without_an_endpoint_shows_its_region() -> None:
+    stage = replace(STAGE, connection=Connection("eu-west-1"), embedded=False)
+    tables = [TableReport("users", "up", (RUN,), 2)]
+    assert "region eu-west-1" in shown(lambda console: report.print_moves(console, UP, stage, tables))
+
+
+def test_nothing_to_do() -> None:
+    assert "Nothing to do: users is at version 2\n" in summary(at=2, latest=2)
+    assert "Nothing to do: users is at version 2 of 4\n" in summary(at=2, latest=4)
+
+
+def test_a_dry_run_says_so_and_tells_the_write_units() -> None:
+    request = replace(UP, options=RunOptions(dry_run=True))
+    text = summary(replace(RUN, status="dry-run"), request=request, at=1)
+    assert "dry run: nothing was written" in text
+    assert "it would take 1,234.0 write units" in text
+    assert "dynamodt up --table users  " in text
+    assert "consumed" not in text
+
+
+def test_dead_letters_and_a_broken_balance_are_told() -> None:
+    place = "/a/long/folder" * 8 + "/01RUN.jsonl"
+    text = summary(replace(RUN, status="failed", counts=Counts(10, 4, 0, 1, 1, 3), dead_letters=place))
+    assert f"dead letters: {place}\n" in text  # in one piece, to be copied
+    assert "the balance does not hold: 1 of 10 items are in no count" in text
+    assert "superseded: " in text
+    assert "vanished: " in text
+    assert "does not hold" not in summary(RUN)
+
+
+def test_at_most_three_examples() -> None:
+    many = replace(RUN, samples=tuple(({**BEFORE, "id": f"u{n}"}, AFTER) for n in range(5)))
+    text = summary(many)
+    assert 'id = "u2"' in text
+    assert 'id = "u3"' not in text
+
+
+def test_new_and_deleted_items_are_marked() -> None:
+    text = summary(replace(RUN, samples=((BEFORE, None), ({}, AFTER))))
+    assert 'id = "u1"  deleted' in text
+    assert 'id = "u1"  new' in text
+    assert "- id" not in text
+
+
+def test_colour_marks_before_and_after() -> None:
+    text = summary(RUN, color=True)
+    assert '\x1b[31m    - name         "Ada Lovelace"\x1b[0m' in text
+    assert '\x1b[32m    + first_name   "Ada"\x1b[0m' in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_of_an_example_is_wider_than_the_screen(width: int) -> None:
+    before = {"id": "u1", "long_attribute_name_that_goes_on_and_on_for_quite_some_time": "x" * 500}
+    text = summary(replace(RUN, samples=((before, {"id": "u1", "y": "z" * 500}),)), width=width)
+    examples = text.split('id = "u1"')[1].split("\n\n")[0]
+    assert max(map(len, examples.splitlines())) <= width
+
+
+def test_markup_and_control_characters_in_data_do_nothing() -> None:
+    nasty = {"id": "u1", "[red]x[/red]": "[bold]\x1b[2Jgone\x9b\u202e\r\nnext"}
+    text = summary(replace(RUN, samples=(({"id": "u1"}, nasty),)), width=120)
+    assert "[bold]" in text
+    assert "[red]x[/red]" in text
+    assert not {"\x1b", "\x9b", "\u202e", "\r"} & set(text)
+
+
+# ---------------------------------------------------------------- the diff
+
+
+def test_only_what_differs_nested_maps_by_path() -> None:
+    assert item_diff(BEFORE, AFTER) == [
+        DiffLine("-", "address.city", '"London"'),
+        DiffLine("+", "address.city", '"Paris"'),
+        DiffLine("+", "first_name", '"Ada"'),
+        DiffLine("-", "name", '"Ada Lovelace"'),
+    ]
+
+
+def test_a_map_that_appears_is_one_line() -> None:
+    assert item_diff({"a": Decimal(1)}, {"a": {"b": Decimal(2)}}) == [
+        DiffLine("-", "a", "1"),
+        DiffLine("+", "a", "{b: 2}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(True, Decimal(1)), ([True], [Decimal(1)]), ({"x": False}, {"x": Decimal(0)})]
+)
+def test_a_boolean_is_not_a_number(old: object, new: object) -> None:
+    assert len(item_diff({"a": old}, {"a": new})) == 2
+
+
+def test_long_values_are_cut_where_the_difference_shows() -> None:
+    before, after = item_diff({"a": "x" * 300 + "old"}, {"a": "x" * 300 + "new"}, 40)
+    assert before.value.endswith('old"')
+    assert after.value.endswith('new"')
+    assert max(len(before.value), len(after.value)) <= 40
+
+
+def test_keys_are_shown_in_order() -> None:
+    assert key_text({"b": Decimal(2), "a b": "x"}, ("b", "a b")) == 'b = 2, "a b" = "x"'
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.decimals(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.binary()
+    | st.frozensets(st.text(), min_size=1),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+_ITEMS = st.dictionaries(st.text(max_size=5), _VALUES, max_size=4)
+
+
+@given(_ITEMS)
+def test_an_item_does_not_differ_from_itself(item: dict[str, Any]) -> None:
+    assert item_diff(item, dict(item)) == []
+
+
+@given(_ITEMS, _ITEMS, st.integers(20, 80))
+def test_every_line_is_printable_and_short(before: dict[str, Any], after: dict[str, Any], width: int) -> None:
+    for line in item_diff(before, after, width):
+        assert line.value.isprintable()
+        assert line.path.isprintable()
+        assert len(line.value) <= width
+
+
+@given(st.text())
+def test_printable_keeps_what_is_printable(text: str) -> None:
+    assert all(c.isprintable() or c == "\n" for c in printable(text))
+    assert printable(text) == text or not text.isprintable()
+
+
+def test_values_as_text() -> None:
+    item = {"n": None, "t": True, "l": [Decimal("1.50"), "a"], "s": {"b", "a"}, "b": b"\x00\xff"}
+    assert value_text(item) == '{n: null, t: true, l: [1.50, "a"], s: {"a", "b"}, b: 2 bytes 00ff}'
+    assert clip("abcdef", 4) == "abc…"
+
+
+# ---------------------------------------------------------------- what to try next
+
+
+def test_next_steps_when_all_is_done() -> None:
+    steps = next_steps(UP, TableReport("users", "up", (RUN,), 4, latest=4), {})
+    assert [step.command for step in steps] == ["dynamodt status", "dynamodt down --table users"]
+
+
+def test_next_steps_keep_the_stage() -> None:
+    steps = next_steps(replace(UP, stage="dev", to=2), TableReport("users", "up", (RUN,), 2, latest=3), {})
+    assert [step.command for step in steps] == [
+        "dynamodt up --table users --stage dev",
+        "dynamodt status --stage dev",
+        "dynamodt down --table users --stage dev",
+    ]
+
+
+def test_next_steps_in_the_form_of_make() -> None:
+    request = replace(UP, to=2, stage="dev", options=RunOptions(max_errors=3))
+    steps = next_steps(request, TableReport("users", "up", (RUN,), 2, latest=4), {"DYNAMODT_MAKE": "1"})
+    assert [step.command for step in steps] == [
+        "make run TABLE=users STAGE=dev",
+        ".venv/bin/dynamodt status --stage dev",
+        "make run TABLE=users DIRECTION=down STAGE=dev",
+    ]
+
+
+def test_after_a_failure_a_dry_run_comes_next() -> None:
+    failed = TableReport("users", "up", (replace(RUN, status="failed"),), 1, latest=4)
+    assert next_steps(replace(UP, to=2), failed, {})[0].command == "dynamodt up --table users --to 2 --dry-run"
+    made = next_steps(replace(UP, options=RunOptions(max_errors=3)), failed, {"DYNAMODT_MAKE": "1"})
+    assert made[0].command == "make run TABLE=users DRY=1 ARGS='--max-errors 3'"
+
+
+# ---------------------------------------------------------------- the other verbs
+
+
+def test_history_tells_what_ran() -> None:
+    run = RunRecord(
+        "users", "01RUN", 2, "split_name", "up", "abcdef0123456789", "failed", "2025-06-01T10:00:00Z", by="ada@host"
+    )
+    text = shown(lambda console: report.print_history(console, {"users": [replace(run, error="boom")], "empty": []}))
+    for part in ("v2 split_name  up  failed", "2025-06-01T10:00:00Z", "ada@host", "abcdef012345", "boom", "no run yet"):
+        assert part in text
+
+
+def test_status_counts_what_is_pending() -> None:
+    versions = (VersionStatus(1, "a", "applied"), VersionStatus(2, "b", "pending"), VersionStatus(3, "c", "missing"))
+    text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)]))
+    assert "users at version 1, 1 pending\n  v1   a  applied" in text
+    assert "its file is gone" in text
+
+
+def test_prepared_rows() -> None:
+    prepared = PreparedRef("s3://bucket/x.parquet", 1249, "ab", "cd", "now")
+    request = Request("prepare", tables=("users",), number=3)
+    text = shown(lambda console: report.print_prepared(console, request, prepared))
+    assert "users version 3: 1,249 rows" in text
+    assert "s3://bucket/x.parquet" in text
+    rehearsal = replace(request, options=RunOptions(dry_run=True))
+    assert "dry run: nothing was stored" in shown(lambda c: report.print_prepared(c, rehearsal, prepared))
+
+
+# ---------------------------------------------------------------- progress
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((500, 1000, 1, 16), Share(500, 1000)),
+        ((1001, 1000, 3, 16), Share(3, 16)),
+        ((500, 0, 3, 16), Share(3, 16)),
+        ((500, 0, 0, 0), Share(0, None)),
+    ],
+)
+def test_units_of_work_replace_a_count_that_is_refuted(arguments: tuple[int, ...], expected: Share) -> None:
+    assert share(*arguments) == expected
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def follow(recorder: Recorder, clock: Clock, seconds: int) -> None:
+    recorder.run_started("users", 2, "split_name", "up", 10_000)
+    for second in range(1, seconds + 1):
+        clock.now = float(second)
+        recorder.progressed(Counts(second * 100, second * 100), Units(1.0, second * 100.0), second, 100)
+
+
+def test_off_a_terminal_there_is_a_line_every_five_seconds() -> None:
+    clock, console = Clock(), Console(file=io.StringIO(), width=80)
+    recorder = LineDisplay(console, clock)
+    follow(recorder, clock, 12)
+    recorder.run_ended(RUN)
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "users v2 split_name: started, about 10,000 items",
+        "users v2 split_name: 500 items, 5%, 100 items/s, 500.0 write units",
+        "users v2 split_name: 1,000 items, 10%, 100 items/s, 1,000.0 write units",
+        "users v2 split_name: succeeded, 1,234 items in 2.0 s",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_on_a_terminal_the_bar_fits(width: int) -> None:
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    recorder = BarDisplay(console, clock)
+    follow(recorder, clock, 12)
+    recorder.run_ended(RUN)
+    drawn = console.file.getvalue().split("\x1b[2K")  # type: ignore[attr-defined]
+    last = drawn[-1].splitlines()[0]
+    assert "1,234 items" in last
+    assert "1,234 WCU" in last
+    assert len(last) <= width
+
+
+def test_a_run_that_is_not_over_counts_as_stopped() -> None:
+    clock = Clock()
+    recorder = Recorder(clock)
+    recorder.run_ended(replace(RUN, version=1))
+    follow(recorder, clock, 3)
+    (table,) = recorder.reports()
+    assert [run.status for run in table.versions] == ["succeeded", "stopped"]
+    assert table.versions[1].counts == Counts(300, 300)
+    assert table.versions[1].seconds == 3.0
+
+
+def test_the_display_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(display(Console(file=io.StringIO(), force_terminal=True)), BarDisplay)
+    assert isinstance(display(Console(file=io.StringIO())), LineDisplay)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(display(Console(file=io.StringIO(), force_terminal=True)), LineDisplay)

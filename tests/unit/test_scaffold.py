@@ -1,0 +1,108 @@
+"""The files that `init` and `create` write: they run as they stand, and overwrite nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dynamodt.errors
+from dynamodt.control.scaffold import create, init
+from dynamodt.core.script import Transform, check
+from dynamodt.core.versions import plan, read_versions
+from dynamodt.errors import ScriptError, UsageError
+
+pytestmark = pytest.mark.unit
+
+
+def shown(paths: list[Path], folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_init_makes_a_folder_and_a_first_version_for_each_table(tmp_path: Path) -> None:
+    folder = tmp_path / "transforms"
+    assert shown(init(folder, ["users", "Orders.2", "users"]), folder) == [
+        "users/v1_initial.py",
+        "users/tests/test_users_v1_initial.py",
+        "Orders.2/v1_initial.py",
+        "Orders.2/tests/test_orders_2_v1_initial.py",
+    ]
+    assert init(folder, ["users", "Orders.2"]) == []
+
+
+def test_create_writes_the_next_version(tmp_path: Path) -> None:
+    init(tmp_path, ["users"])
+    assert shown(create(tmp_path, "users", "Split the Name!"), tmp_path) == [
+        "users/v2_split_the_name.py",
+        "users/tests/test_users_v2_split_the_name.py",
+    ]
+    (script,) = read_versions(tmp_path, "users")[1:]
+    assert (script.sequence, script.name, script.title) == (2, "split_the_name", "Split the name.")
+    assert create(tmp_path, "orders", "v7_joinNames")[0].name == "v1_join_names.py"
+
+
+def test_a_template_runs_as_it_stands_up_and_down(tmp_path: Path) -> None:
+    init(tmp_path, ["users"])
+    create(tmp_path, "users", "anything")
+    scripts = read_versions(tmp_path, "users")
+    assert plan(scripts, {}, "up") == scripts
+    for script in scripts:
+        check(script)
+        item = {"id": "1", "n": 2}
+        assert Transform(script, "up").apply(item, {}) == Transform(script, "down").apply(item, {}) == [item]
+
+
+def test_generated_tests_pass_under_plain_pytest(tmp_path: Path) -> None:
+    init(tmp_path / "transforms", ["users", "orders"])
+    create(tmp_path / "transforms", "users", "split name")
+    source_root = str(Path(dynamodt.errors.__file__).parents[1])
+    outcome = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "transforms"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": source_root}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stdout
+    assert "6 passed" in outcome.stdout
+
+
+def test_a_generated_test_can_fail(tmp_path: Path) -> None:
+    script, test = create(tmp_path, "users", "x")
+    script.write_text(script.read_text().replace("    return item\n", "    return {}\n", 1))
+    with pytest.raises(AssertionError):
+        exec(compile(test.read_text() + "\ntest_up()", str(test), "exec"), {"__file__": str(test)})
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    test = tmp_path / "users" / "tests" / "test_users_v1_x.py"
+    test.parent.mkdir(parents=True)
+    test.write_text("# mine\n")
+    assert shown(create(tmp_path, "users", "x"), tmp_path) == ["users/v1_x.py"]
+    assert test.read_text() == "# mine\n"
+    with pytest.raises(UsageError, match="is a file, not a folder"):
+        init(test, ["users"])
+
+
+@pytest.mark.parametrize("table", ["ab", "a b c", "a/b", "../users", "x" * 256, "", "größe"])
+def test_a_name_that_no_table_has_stops_init_before_any_file(tmp_path: Path, table: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        init(tmp_path / "transforms", ["users", table])
+    assert repr(table) in caught.value.what
+    assert "3 to 255 characters" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "!!", "v2_", "x" * 81])
+def test_a_name_that_makes_no_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        create(tmp_path, "users", name)
+    assert "split_name" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_create_does_not_build_on_disorder(tmp_path: Path) -> None:
+    init(tmp_path, ["users"])
+    (tmp_path / "users" / "v3_later.py").touch()
+    with pytest.raises(ScriptError, match="version 2 is missing"):
+        create(tmp_path, "users", "x")

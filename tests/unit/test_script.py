@@ -1,0 +1,546 @@
+"""A version file: read without running it, loaded, and its functions behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+import traceback
+from collections import OrderedDict
+from decimal import Decimal
+from pathlib import Path
+from textwrap import dedent
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dynamodt.core.item import without
+from dynamodt.core.script import Transform, check, item_rows, load, load_script, prepare_rows, read_script
+from dynamodt.errors import ItemError, ScriptError
+from dynamodt.model import Delete, Put, Script
+
+pytestmark = pytest.mark.unit
+
+SHOWN = "transforms/users/v2_split_name.py"
+UP = "sequence = 2\ndef transform_up(item):\n    return item\n"
+
+
+def read(tmp_path: Path, text: str, file_name: str = "v2_split_name.py") -> Script:
+    path = tmp_path / "transforms" / "users" / file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(dedent(text).encode())
+    return read_script(path, tmp_path)
+
+
+def fault(tmp_path: Path, text: str, file_name: str = "v2_split_name.py") -> ScriptError:
+    with pytest.raises(ScriptError) as caught:
+        read(tmp_path, text, file_name)
+    return caught.value
+
+
+def script(body: str) -> Script:
+    """A script that is only text: as it reaches a worker that has no such file."""
+    text = dedent(body)
+    return Script(
+        "users", 2, "split_name", SHOWN, text, "", has_up="ransform_up" in text, has_down="ransform_down" in text,
+        has_prepare="def prepare" in text, has_items="def items" in text,
+    )  # fmt: skip
+
+
+def transform(body: str, direction: Any = "up") -> Transform:
+    return Transform(script(body), direction)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
+    text = '''\
+        """Split the name.
+
+        More words.
+        """
+        from dynamodt import without
+
+        sequence = 2
+        GUARD = "changed"
+        TARGET_TABLE = "people"
+        IDEMPOTENT: bool = True
+        STAMP = "_dynamodt"
+        SOURCE = "export"
+
+        def prepare(context): ...
+        def transform_up(item, prepared): ...
+        class TransformDown: ...
+        '''
+    assert read(tmp_path, text) == Script(
+        table="users",
+        sequence=2,
+        name="split_name",
+        path=SHOWN,
+        text=dedent(text),
+        checksum=hashlib.sha256(dedent(text).encode()).hexdigest(),
+        title="Split the name.",
+        has_up=True,
+        has_down=True,
+        has_prepare=True,
+        has_items=False,
+        guard="changed",
+        target_table="people",
+        idempotent=True,
+        stamp="_dynamodt",
+        source="export",
+    )
+
+
+def test_defaults(tmp_path: Path) -> None:
+    found = read(tmp_path, "sequence = 2\ndef items():\n    yield {}\n")
+    assert (found.has_up, found.has_down, found.has_prepare, found.has_items) == (False, False, False, True)
+    assert (found.title, found.guard, found.target_table, found.idempotent, found.stamp, found.source) == (
+        "", "item", None, False, None, "scan",
+    )  # fmt: skip
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    assert read(tmp_path, f"raise SystemExit\n{UP}").has_up
+
+
+def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
+    plain = read(tmp_path, UP)
+    assert read(tmp_path, UP.replace("\n", "\r\n")) == read(tmp_path, "\ufeff" + UP) == plain
+    assert read(tmp_path, UP + "# edited\n").checksum != plain.checksum
+
+
+def test_a_file_elsewhere_keeps_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "users" / "v2_split_name.py"
+    path.parent.mkdir()
+    path.write_text(UP)
+    assert read_script(path, tmp_path / "other").path == str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what", "hint"),
+    [
+        ("sequence = 2\ndef transform_up(item:\n    pass\n", ":2", "syntax error", "def transform_up(item:"),
+        ("sequence = 2\n  x = 1\n", ":2", "syntax error: unexpected indent", "x = 1"),
+        ("def transform_up(item): ...\n", "", "has no sequence", "sequence = 2"),
+        ("\n" + UP.replace("2", "3", 1), ":2", "sequence is 3, but the file's name says 2", "sequence = 2"),
+        (UP.replace("2", "1 + 1", 1), ":1", "sequence must be a plain whole number", "sequence = 2"),
+        (UP.replace("2", "True", 1), ":1", "sequence must be a plain whole number", "sequence = 2"),
+        (UP.replace("2", "'2'", 1), ":1", "sequence must be a plain whole number", "sequence = 2"),
+        ("sequence = 2\n", "", "neither transform_up nor items", "def transform_up(item)"),
+        ("sequence = 2\ndef transform_down(item): ...\n", "", "neither transform_up nor items", "top level"),
+        (UP + "class TransformUp: ...\n", ":4", "has both transform_up and TransformUp", "Keep"),
+        ("sequence = 2\nasync def transform_up(item): ...\n", ":2", "transform_up is async", "without async"),
+        (UP + "def transfrom_down(item): ...\n", ":4", "transfrom_down is not a name", "transform_down?"),
+        (UP + "class TransformDwon: ...\n", ":4", "TransformDwon is not a name", "TransformDown?"),
+        (UP + "GUARD = 'items'\n", ":4", "GUARD is 'items'", '"item" or "changed"'),
+        (UP + "IDEMPOTENT = 1\n", ":4", "IDEMPOTENT is 1", "True or False"),
+        (UP + "IDEMPOTENT = bool(1)\n", ":4", "IDEMPOTENT is something that must be computed", "True or False"),
+        (UP + "STAMP = ''\n", ":4", "STAMP is ''", "attribute"),
+        (UP + "SOURCE = ['scan']\n", ":4", "SOURCE is ['scan']", '"export"'),
+        (UP + "TARGET_TABLE = 'a b'\n", ":4", "TARGET_TABLE is 'a b'", "name of a table"),
+        (UP + "TARGET_TABLE = 'users'\n", ":4", "the table itself", "Remove"),
+        (UP + "IDEMPOTANT = True\n", ":4", "IDEMPOTANT is not a setting", "IDEMPOTENT?"),
+        (UP + "idempotent = True\n", ":4", "idempotent is not a setting", "IDEMPOTENT?"),
+        (UP + "if 1:\n    IDEMPOTENT = True\n", ":5", "IDEMPOTENT is not assigned once", "not indented"),
+        (UP + "GUARD = 'item'\nGUARD = 'changed'\n", ":4", "GUARD is not assigned once", "one line"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, where: str, what: str, hint: str) -> None:
+    error = fault(tmp_path, text)
+    assert error.where == SHOWN + where
+    assert what in error.what
+    assert hint in error.hint
+    assert error.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["SOURCES = ['a']", "STAMPS = {}", "GUARDS = 3", "def _transform_up(item): ..."])
+def test_a_name_of_the_authors_own_is_left_alone(tmp_path: Path, name: str) -> None:
+    read(tmp_path, f"{UP}{name}\n")
+
+
+def test_a_sequence_that_is_anothers_names_both_files(tmp_path: Path) -> None:
+    read(tmp_path, UP)
+    error = fault(tmp_path, UP, "v3_join.py")
+    assert error.where == "transforms/users/v3_join.py:1"
+    assert "v2_split_name.py" in error.what
+    assert "sequence = 3" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("file_name", "better"),
+    [
+        ("V2-foo.py", "v2_foo.py"),
+        ("v02_x.py", "v2_x.py"),
+        ("2_split-name.py", "v2_split_name.py"),
+        ("v2.py", "v2_<name>.py"),
+        ("v0_x.py", "v<N>_<name>.py"),
+        ("split.py", "v<N>_<name>.py"),
+    ],
+)
+def test_a_wrong_file_name(tmp_path: Path, file_name: str, better: str) -> None:
+    error = fault(tmp_path, UP, file_name)
+    assert error.where == f"transforms/users/{file_name}"
+    assert better in error.hint
+
+
+def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "v1_x.py"
+    with pytest.raises(ScriptError, match="cannot be read: No such file"):
+        read_script(path, tmp_path)
+    path.write_bytes(b"sequence = 1 # \xff")
+    with pytest.raises(ScriptError, match=r"v1_x\.py: is not UTF-8 text"):
+        read_script(path, tmp_path)
+    path.write_bytes(b"sequence = 1\0")
+    with pytest.raises(ScriptError, match=r"v1_x\.py.*syntax error"):
+        read_script(path, tmp_path)
+
+
+# ---------------------------------------------------------------- loading
+
+
+def test_load_runs_the_text_and_not_the_file() -> None:
+    module = load(script("sequence = 2\nhere = __file__, __name__\n"))
+    assert module.sequence == 2
+    assert module.here == (SHOWN, "dynamodt:users/v2_split_name")
+    assert sys.modules[module.__name__] is module
+
+
+def test_a_traceback_shows_the_authors_line() -> None:
+    apply = transform("def transform_up(item):\n    return item['nickname']  # the line\n").apply
+    try:
+        apply({}, {})
+    except KeyError:
+        assert "return item['nickname']  # the line" in traceback.format_exc()
+        assert f'File "{SHOWN}", line 2, in transform_up' in traceback.format_exc()
+
+
+def test_annotations_are_not_made_strings_by_our_own_future_import() -> None:
+    assert load(script("def f(x: int): ...\n")).f.__annotations__ == {"x": int}
+
+
+def test_classes_of_a_script_can_be_pickled() -> None:
+    module = load(script("class Place:\n    pass\n"))
+    assert type(pickle.loads(pickle.dumps(module.Place()))) is module.Place
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what", "hint"),
+    [
+        ("a = 1\nb = a / 0\n", 2, "ZeroDivisionError: division by zero", "nothing was started"),
+        ("\nimport no_such_package\n", 2, "No module named 'no_such_package'", "installed where it runs"),
+        ("def f():\n    raise SystemExit(1)\nf()\n", 2, "SystemExit: 1", "Correct the line"),
+    ],
+)
+def test_an_error_while_loading_names_the_authors_line(text: str, line: int, what: str, hint: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        load(script(text))
+    assert caught.value.where == f"{SHOWN}:{line}"
+    assert what in caught.value.what
+    assert hint in caught.value.hint
+    assert caught.value.__cause__ is not None
+
+
+def test_load_script_for_an_authors_test(tmp_path: Path) -> None:
+    path = tmp_path / "v2_split_name.py"
+    path.write_text(UP)
+    assert load_script(str(path)).transform_up({"id": "1"}) == {"id": "1"}
+
+
+# ---------------------------------------------------------------- results
+
+
+def apply(returned: str) -> list[Any]:
+    body = "from dynamodt.model import Delete, Put\nfrom collections import OrderedDict, deque\n"
+    return transform(f"{body}def transform_up(item):\n    return {returned}\n").apply({"id": "1"}, {})
+
+
+@pytest.mark.parametrize(
+    ("returned", "results"),
+    [
+        ("item", [{"id": "1"}]),
+        ("OrderedDict(item)", [{"id": "1"}]),
+        ("Delete()", [Delete()]),
+        ("Put({'id': '2'})", [Put({"id": "2"})]),
+        ("[item]", [{"id": "1"}]),
+        ("(Put({'id': '2'}), item)", [Put({"id": "2"}), {"id": "1"}]),
+        ("deque([Delete(), Put({'id': '2'})])", [Delete(), Put({"id": "2"})]),
+        ("(Put({'id': n}) for n in '23')", [Put({"id": "2"}), Put({"id": "3"})]),
+    ],
+)
+def test_results(returned: str, results: list[Any]) -> None:
+    found = apply(returned)
+    assert found == results
+    assert OrderedDict not in map(type, found)
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        ("None", "transform_up returned None (forgot to return?)"),
+        ("3", "transform_up returned an int"),
+        ("'item'", "transform_up returned a str"),
+        ("b''", "transform_up returned a bytes"),
+        ("Delete", "transform_up returned the class Delete (forgot the parentheses?)"),
+        ("[item, None]", "transform_up returned a list that holds None"),
+        ("[item, 'x']", "transform_up returned a list that holds a str"),
+        ("[[item]]", "transform_up returned a list that holds a list"),
+        ("item.items()", "transform_up returned a dict_items that holds a tuple"),
+        ("[]", "transform_up gave nothing"),
+        ("iter(())", "transform_up gave nothing"),
+        ("[item, item]", "transform_up gave 2 dicts"),
+        ("[item, Delete()]", "transform_up gave Delete() beside another fate"),
+        ("[Delete(), Delete()]", "transform_up gave Delete() beside another fate"),
+        ("Put(None)", "transform_up returned Put(None)"),
+        ("[Put('x')]", "transform_up returned a list that holds Put(a str)"),
+    ],
+)
+def test_a_result_that_is_no_item_is_never_a_silent_skip(returned: str, what: str) -> None:
+    with pytest.raises(ItemError) as caught:
+        apply(returned)
+    assert what in caught.value.what
+    assert caught.value.hint
+
+
+# ---------------------------------------------------------------- functions
+
+
+def test_a_function_that_takes_prepared_data() -> None:
+    body = "def transform_up(item, prepared):\n    return {**item, 'n': prepared['a']}\n"
+    assert transform(body).apply({"id": 1}, {"a": Decimal(5)}) == [{"id": 1, "n": Decimal(5)}]
+
+
+def test_a_default_a_lambda_and_a_decorated_function_are_functions_too() -> None:
+    assert transform("def transform_up(item, prepared=None):\n    return prepared\n").apply({}, {"a": 1}) == [{"a": 1}]
+    assert transform("transform_up = lambda item: item\n").apply({"a": 1}, {}) == [{"a": 1}]
+    body = """\
+        import functools
+        def same(function):
+            @functools.wraps(function)
+            def call(*args):
+                return function(*args)
+            return call
+        @same
+        def transform_up(item):
+            return item
+        """
+    assert transform(body).apply({"a": 1}, {}) == [{"a": 1}]
+
+
+def test_a_function_has_an_empty_life_cycle() -> None:
+    up = transform(UP)
+    for stage in (up.setup, up.start_bundle, up.finish_bundle, up.teardown):
+        stage()
+
+
+def test_the_authors_exceptions_pass_through_even_from_a_generator() -> None:
+    for body in ("    return item['x']", "    yield item['x']"):
+        with pytest.raises(KeyError, match="x"):
+            transform(f"def transform_up(item):\n{body}\n").apply({}, {})
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "def transform_up(): ...",
+        "def transform_up(item, prepared, more): ...",
+        "def transform_up(*items): ...",
+        "def transform_up(item, **more): ...",
+        "def transform_up(item, *, prepared): ...",
+    ],
+)
+def test_other_parameters_are_refused(definition: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        transform(f"sequence = 2\n{definition}\n")
+    assert caught.value.where == f"{SHOWN}:2"
+    assert "parameters other than (item) or (item, prepared)" in caught.value.what
+    assert "def transform_up(item, prepared)" in caught.value.hint
+
+
+def test_something_that_is_no_function() -> None:
+    with pytest.raises(ScriptError, match=f"{SHOWN}:1: transform_up is no function"):
+        transform("transform_up = 3\n")
+
+
+def test_a_missing_side() -> None:
+    with pytest.raises(ScriptError, match=f"{SHOWN}: has no transform_down"):
+        transform(UP, "down")
+
+
+# ---------------------------------------------------------------- classes
+
+LIFE = """\
+    class TransformUp:
+        def __init__(self):
+            self.calls = ["init"]
+        def setup(self):
+            self.calls.append("setup")
+        def start_bundle(self):
+            self.calls.append("start_bundle")
+        def process(self, item, prepared):
+            self.calls.append("process")
+            yield {**item, "calls": tuple(self.calls), **prepared}
+        def finish_bundle(self):
+            self.calls.append("finish_bundle")
+        def teardown(self):
+            self.calls.append("teardown")
+    """
+
+
+def test_the_whole_life_cycle_is_honoured_on_one_instance() -> None:
+    up = transform(LIFE)
+    up.setup()
+    for _ in range(2):
+        up.start_bundle()
+        (item,) = up.apply({"id": "1"}, {"p": 1})
+        up.finish_bundle()
+    up.teardown()
+    bundle = ("start_bundle", "process", "finish_bundle")
+    assert item == {"id": "1", "p": 1, "calls": ("init", "setup", *bundle, "start_bundle", "process")}
+    assert up._instance.calls[-2:] == ["finish_bundle", "teardown"]
+
+
+def test_process_of_the_item_alone_and_its_results() -> None:
+    body = "class TransformDown:\n    def process(self, item):\n        return %s\n"
+    assert transform(body % "[item]", "down").apply({"a": 1}, {}) == [{"a": 1}]
+    assert transform(body % "item", "down").apply({"a": 1}, {}) == [{"a": 1}]
+    with pytest.raises(ItemError, match=r"TransformDown\.process returned None"):
+        transform(body % "None", "down").apply({"a": 1}, {})
+    with pytest.raises(ItemError, match=r"TransformDown\.process gave nothing"):
+        transform(body % "[]", "down").apply({"a": 1}, {})
+
+
+def test_a_beam_dofn() -> None:
+    pytest.importorskip("apache_beam")
+    body = """\
+        import apache_beam as beam
+        class TransformUp(beam.DoFn):
+            def process(self, item, prepared):
+                yield item
+        """
+    up = transform(body)
+    up.setup()
+    up.start_bundle()
+    assert up.apply({"a": 1}, {}) == [{"a": 1}]
+    up.finish_bundle()
+    up.teardown()
+
+
+@pytest.mark.parametrize("stage", ["setup", "start_bundle", "finish_bundle", "teardown"])
+def test_an_output_belongs_to_an_item(stage: str) -> None:
+    body = f"class TransformUp:\n    def process(self, item): ...\n    def {stage}(self):\n        yield {{}}\n"
+    with pytest.raises(ScriptError, match=f"{SHOWN}:1: TransformUp.{stage} yields an output"):
+        getattr(transform(body), stage)()
+
+
+def test_a_finish_bundle_that_yields_nothing_runs_to_its_end() -> None:
+    body = """\
+        class TransformUp:
+            done = False
+            def process(self, item): ...
+            def finish_bundle(self):
+                self.done = True
+                yield from ()
+        """
+    up = transform(body)
+    up.finish_bundle()
+    assert up._instance.done
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "what"),
+    [
+        ("class TransformUp:\n    pass\n", ":1", "the class TransformUp has no process"),
+        ("class TransformUp:\n    process = 3\n", ":1", "TransformUp.process is no function"),
+        ("class TransformUp:\n    def process(self, a, b, c): ...\n", ":1", "parameters other than (self, item)"),
+        (
+            "class TransformUp:\n    def __init__(self, x): ...\n    def process(self, item): ...\n",
+            ":1",
+            "TransformUp() fails: TypeError",
+        ),
+        (
+            "class TransformUp:\n    def __init__(self):\n        1 / 0\n    def process(self, item): ...\n",
+            ":3",
+            "TransformUp() fails: ZeroDivisionError",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_used(body: str, where: str, what: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        transform(body)
+    assert caught.value.where == SHOWN + where
+    assert what in caught.value.what
+
+
+# ---------------------------------------------------------------- rows
+
+
+def rows(body: str) -> list[Any]:
+    return list(prepare_rows(script(body), SimpleNamespace(folder=Path("here"))))
+
+
+def test_prepared_rows() -> None:
+    assert rows("def prepare(context):\n    yield 'a', context.folder\n    yield ['b', 2]\n") == [
+        ("a", Path("here")),
+        ("b", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("    yield 'a', 1\n    yield 'DE'", "as row 2, str 'DE'"),
+        ("    yield 1, 2, 3", "as row 1, tuple (1, 2, 3)"),
+        ("    yield [], 2", "as row 1, tuple ([], 2)"),
+        ("    pass", "prepare returned NoneType"),
+        ("    return {'a': 1}", "prepare returned dict"),
+    ],
+)
+def test_prepared_rows_that_are_no_pairs(body: str, what: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        rows(f"def prepare(context):\n{body}\n")
+    assert caught.value.where == f"{SHOWN}:1"
+    assert what in caught.value.what
+    assert "(key, value)" in caught.value.hint
+
+
+def test_item_rows_come_one_at_a_time() -> None:
+    found = item_rows(script("def items():\n    yield {'id': '1'}\n    raise OSError('later')\n"))
+    assert next(found) == {"id": "1"}
+    with pytest.raises(OSError, match="later"):
+        next(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("def items():\n    yield {}\n    yield 'id', 1\n", "as row 2, tuple"),
+        ("def items():\n    return\n", "items returned NoneType"),
+        ("def items(context): ...\n", "items has parameters other than ()"),
+        ("items = []\n", "items is no function"),
+        ("sequence = 1\n", "has no items"),
+    ],
+)
+def test_items_that_are_no_items(body: str, what: str) -> None:
+    with pytest.raises(ScriptError, match=SHOWN) as caught:
+        list(item_rows(script(body)))
+    assert what in caught.value.what
+    assert caught.value.hint
+
+
+# ---------------------------------------------------------------- the check before a run
+
+
+def test_check_finds_a_fault_in_any_function() -> None:
+    check(script(f"{UP}def transform_down(item): ...\ndef prepare(context): ...\ndef items(): ...\n"))
+    for bad in ("def transform_down(): ...", "def prepare(): ...", "def items(x): ..."):
+        with pytest.raises(ScriptError, match=f"{SHOWN}:4"):
+            check(script(f"{UP}{bad}\n"))
+
+
+def test_without() -> None:
+    item = {"a": 1, "b": 2, "c": 3}
+    assert without(item, "a", "c", "absent") == {"b": 2}
+    assert item == {"a": 1, "b": 2, "c": 3}

@@ -1,0 +1,379 @@
+"""Settling under random faults: every change ends in one count, and every item in one effect.
+
+The single outcomes, one by one, are in tests/pipeline; here they meet in any order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynamodt.aws.batch import Writes
+from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.wire import Refusal
+from dynamodt.core.codec import decode, encode
+from dynamodt.core.diff import change, insert, key_of
+from dynamodt.core.rate import Backoff
+from dynamodt.core.statements import Statements
+from dynamodt.model import Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec
+from dynamodt.stages.settle import Settled, Settlement
+from tests import strategies
+from tests.fakes import FakeDynamoDB
+
+THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
+PLAIN = TableSpec("things", (KeyAttribute("id", "N"),), plain_partiql=True)  # every odd name goes out alone
+
+many = settings(max_examples=60)
+faults = st.lists(
+    st.sampled_from(["", "throttled", "lost", "reset", "partial", "partial-500"]), max_size=8
+)  # fewer than the tries that a change has
+guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
+Apply = Callable[[Image], Change | None]
+
+
+class Inline(Executor):
+    """Does everything at once, in the caller's thread: an order that hypothesis can repeat."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def settlement(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", **more: Any) -> Settlement:
+    reads = Reads(fake, fake.spec, sleep=lambda seconds: None)
+    writer = Statements(fake.spec, guard)
+    options = {"sleep": lambda seconds: None, "dice": lambda: 0.5, **more}
+    return Settlement(Writes(fake, fake.spec.name), reads, writer, apply, Inline(), **options)
+
+
+def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[Settled, int]:
+    """All items of the table transformed as read, then settled; the second is how many changes that were."""
+    changes = [found for image in list(fake.items.values()) if (found := apply(image)) is not None]
+    settled = settlement(fake, apply, guard).settle(changes)
+    assert sum(settled.counts) == len(changes), "a change was counted twice, or not at all"
+    return settled, len(changes)
+
+
+def double(image: Image) -> Change | None:
+    item = decode(image)
+    return change(THINGS, image, item, {**item, "n": item["n"] * 2})
+
+
+def numbered(count: int, extra: Item | None = None) -> list[Item]:
+    return [{"id": number, "n": number + 1, "note": 0, **(extra or {})} for number in range(count)]
+
+
+def left(fake: FakeDynamoDB) -> dict[int, Item]:
+    return {int(item["id"]): item for item in map(decode, fake.items.values())}
+
+
+# ---------------------------------------------------------------- updates
+
+
+@many
+@given(st.integers(1, 60), faults, guards, st.booleans())
+def test_faults_alone_change_nothing_about_the_result(
+    count: int, queued: list[str], guard: Guard, hands_back: bool
+) -> None:
+    fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued))
+    fake.put(*numbered(count))
+    settled, _ = settle(fake, double, guard)
+    assert settled.counts == Counts(changed=count)
+    assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
+
+
+class Application:
+    """Other writers: before each request, they act on some items, and keep what they did."""
+
+    def __init__(self, acts: Sequence[tuple[int, str]]) -> None:
+        self.acts = deque(acts)
+        self.notes: dict[int, int] = {}
+        self.deleted: set[int] = set()
+
+    def __call__(self, fake: FakeDynamoDB) -> None:
+        for _ in range(min(3, len(self.acts))):
+            number, act = self.acts.popleft()
+            item = left(fake).get(number)
+            if item is None:
+                continue
+            if act == "delete":
+                self.deleted.add(number)
+                fake.delete(item)
+            else:
+                self.notes[number] = self.notes.get(number, 0) + 1
+                fake.put({**item, "note": self.notes[number]})
+
+
+acts = st.lists(st.tuples(st.integers(0, 19), st.sampled_from(["note", "note", "delete"])), max_size=30)
+
+
+@many
+@given(faults, acts, guards, st.booleans())
+def test_live_writes_win_and_each_survivor_is_doubled_once(
+    queued: list[str], done: list[tuple[int, str]], guard: Guard, hands_back: bool
+) -> None:
+    application = Application(done)
+    fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
+    fake.put(*numbered(20))
+    settled, count = settle(fake, double, guard)
+    there = left(fake)
+    assert there.keys() == set(range(20)) - application.deleted
+    assert {key: item["n"] for key, item in there.items()} == {key: 2 * (key + 1) for key in there}
+    assert all(there[key]["note"] == note for key, note in application.notes.items() if key in there)
+    assert settled.counts.vanished <= len(application.deleted)
+    assert settled.counts == Counts(changed=count - settled.counts.vanished, vanished=settled.counts.vanished)
+
+
+@many
+@given(faults, st.lists(st.integers(1, 9), max_size=10), st.booleans())
+def test_a_value_that_the_application_sets_is_transformed_in_its_turn(
+    queued: list[str], values: list[int], hands_back: bool
+) -> None:
+    """It writes odd numbers, which no patch writes: so none of its writes can be taken for one of ours."""
+    written = iter([2 * value + 1001 for value in values])
+    last: list[int] = []
+
+    def application(fake: FakeDynamoDB) -> None:
+        for value in written:
+            last.append(value)
+            fake.put({"id": 0, "n": value})
+            return
+
+    fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
+    fake.put({"id": 0, "n": 1})
+    settled, _ = settle(fake, double)
+    assert sum(settled.counts) == 1
+    ours = left(fake)[0]["n"]
+    # a lost answer, and a write on top of it
+    unclear = bool(queued and last) and ours == last[-1] and settled.counts.dead == 1
+    assert unclear or ours == 2 * (last[-1] if last else 1) or (ours == last[-1] and settled.counts.changed == 1)
+
+
+harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  # nobody is left in doubt
+
+
+@many
+@given(harmless, st.booleans())
+def test_without_a_doubt_nothing_is_taken_for_ours(queued: list[str], hands_back: bool) -> None:
+    """The application writes the very value that the patch would have written, and it is doubled all the same."""
+
+    def application(fake: FakeDynamoDB) -> None:
+        fake.put({"id": 0, "n": 2})
+        fake.before_write = None
+
+    fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
+    fake.put({"id": 0, "n": 1})
+    assert settle(fake, double)[0].counts == Counts(changed=1)
+    assert left(fake)[0]["n"] == 4
+
+
+@given(harmless)
+def test_a_move_that_somebody_else_has_made_is_not_ours(queued: list[str]) -> None:
+    def application(fake: FakeDynamoDB) -> None:
+        fake.items.clear()
+        fake.put({"id": 100, "n": 2})
+
+    fake = FakeDynamoDB(THINGS, faults=deque(queued), before_write=application)
+    fake.put({"id": 0, "n": 1})
+    (found,) = [moved(image) for image in fake.items.values()]
+    assert found is not None
+    assert settlement(fake, moved).settle([found]).counts == Counts(vanished=1)
+
+
+@many
+@given(st.data(), faults)
+def test_items_of_any_shape_are_settled(data: st.DataObject, queued: list[str]) -> None:
+    spec = data.draw(strategies.tables())
+    fake = FakeDynamoDB(spec, faults=deque(queued))
+    fake.put(*data.draw(st.lists(strategies.items(spec), max_size=8)))
+    before = {text: decode(image) for text, image in fake.items.items()}
+    mark = "mark" + "".join(spec.key_names)
+
+    def marked(image: Image) -> Change | None:
+        item = decode(image)
+        return change(spec, image, item, {**item, mark: [item.get(mark), 1]})
+
+    settled, count = settle(fake, marked)
+    assert settled.counts == Counts(changed=count) and count == len(before)
+    after = {text: encode({**item, mark: [item.get(mark), 1]}) for text, item in before.items()}
+    assert fake.items == after
+
+
+@many
+@given(st.integers(1, 12), faults)
+def test_items_that_go_out_alone_are_settled_as_well(count: int, queued: list[str]) -> None:
+    fake = FakeDynamoDB(PLAIN, faults=deque(queued))
+    fake.put(*numbered(count, {"odd name": 1}))
+    settled, _ = settle(fake, double)
+    assert settled.counts == Counts(changed=count)
+    assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
+    assert set(fake.calls) <= {"UpdateItem", "BatchGetItem"}
+
+
+@many
+@given(st.integers(1, 30), st.sets(st.integers(0, 29), max_size=3), st.integers(0, 30))
+def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: int, bad: set[int], some: int) -> None:
+    """The service refuses a whole batch for one statement, after it has carried out some of the others."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(count))
+    original = fake._batchexecutestatement
+
+    def refusing(request: dict[str, Any]) -> dict[str, Any]:
+        sound = [one for one in request["Statements"] if int(one["Parameters"][1]["N"]) not in bad]
+        if len(sound) == len(request["Statements"]):
+            return original(request)
+        original({"Statements": sound[:some]})
+        raise Refusal("ValidationException", "one of them", {})
+
+    fake._batchexecutestatement = refusing  # type: ignore[method-assign]
+    settled, _ = settle(fake, double)
+    lost = {number for number in bad if number < count}
+    assert settled.counts == Counts(changed=count - len(lost), dead=len(lost))
+    assert {int(letter.key["id"]["N"]) for letter in settled.dead} == lost
+    expected = {number: (1 if number in lost else 2) * (number + 1) for number in range(count)}
+    assert {key: item["n"] for key, item in left(fake).items()} == expected
+
+
+# ---------------------------------------------------------------- deletions, insertions, transactions
+
+
+@many
+@given(faults, acts, st.booleans())
+def test_deletions_delete_only_what_was_read(queued: list[str], done: list[tuple[int, str]], hands_back: bool) -> None:
+    """What the application has noted on meanwhile is looked at again, and stays."""
+
+    def remove_unnoted(image: Image) -> Change | None:
+        return Remove(key_of(THINGS, image), image) if image["note"] == {"N": "0"} else None
+
+    application = Application(done)
+    fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
+    fake.put(*numbered(20))
+    settled, _ = settle(fake, remove_unnoted)
+    assert left(fake).keys() == {number for number in application.notes if number not in application.deleted}
+    assert len(application.notes.keys() - application.deleted) <= settled.counts.superseded <= len(application.notes)
+    assert settled.counts.dead == settled.counts.unchanged == 0
+
+
+@many
+@given(faults, st.lists(st.sampled_from(["", "same", "other"]), min_size=1, max_size=30))
+def test_insertions_go_only_where_nothing_is(queued: list[str], there: list[str]) -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(queued))
+    items = numbered(len(there))
+    fake.put(*[{**item, "note": what} for item, what in zip(items, there, strict=True) if what])
+    settled = settlement(fake, lambda image: None).settle([insert(THINGS, {**item, "note": "same"}) for item in items])
+    counts = settled.counts
+    assert counts.superseded == there.count("other")
+    assert counts.changed + counts.unchanged == there.count("") + there.count("same")
+    if not {"lost", "reset", "partial-500"} & set(queued):  # after a doubt, the same item may be the one just written
+        assert counts.unchanged == there.count("same")
+    assert {key: item["note"] for key, item in left(fake).items()} == {n: w or "same" for n, w in enumerate(there)}
+
+
+def moved(image: Image) -> Change | None:
+    item = decode(image)
+    return change(THINGS, image, item, {**item, "id": item["id"] + 100, "n": item["n"] * 2})
+
+
+@many
+@given(st.integers(1, 10), faults, st.booleans())
+def test_items_move_once_and_whole(count: int, queued: list[str], forgets: bool) -> None:
+    """Also where the service has forgotten the transaction's token: then the items tell what has happened."""
+    fake = FakeDynamoDB(THINGS, faults=deque(queued))
+    fake.before_write = (lambda table: table.tokens.clear()) if forgets else None
+    fake.put(*numbered(count))
+    settled, _ = settle(fake, moved)
+    assert settled.counts == Counts(changed=count)
+    assert {key: item["n"] for key, item in left(fake).items()} == {n + 100: 2 * (n + 1) for n in range(count)}
+
+
+@many
+@given(faults, acts)
+def test_items_that_the_application_touches_move_with_its_touch(queued: list[str], done: list[tuple[int, str]]) -> None:
+    application = Application(done)
+    fake = FakeDynamoDB(THINGS, faults=deque(queued), before_write=application)
+    fake.put(*numbered(20))
+    settled, _ = settle(fake, moved)
+    there = left(fake)
+    gone = settled.counts.vanished
+    assert settled.counts == Counts(changed=20 - gone, vanished=gone)
+    assert all(key >= 100 and item["n"] == 2 * (key - 99) for key, item in there.items())
+    assert {key - 100 for key in there} == set(range(20)) - application.deleted
+    assert all(there[key + 100]["note"] == n for key, n in application.notes.items() if key not in application.deleted)
+
+
+# ---------------------------------------------------------------- how it sends
+
+
+def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["throttled"] * 3))
+    fake.put(*numbered(25))
+    sizes: list[int] = []
+    original = fake._batchexecutestatement
+    fake._batchexecutestatement = lambda request: (  # type: ignore[method-assign]
+        sizes.append(len(request["Statements"])) or original(request)  # type: ignore[func-returns-value]
+    )
+    slept: list[float] = []
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    backoff = Backoff(base=1, cap=10)
+    settled = settlement(fake, double, sleep=slept.append, dice=lambda: 1.0, backoff=backoff).settle(changes)
+    assert settled.counts == Counts(changed=25)
+    assert sizes[0] == 25 and sizes[1] == 12 and max(sizes[2:]) <= 12
+    assert slept == sorted(slept) and slept[0] == 1
+
+
+def test_the_tries_of_a_change_are_bounded() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["throttled", "lost"] * 50))
+    fake.put({"id": 1, "n": 1})
+    (found,) = [double(image) for image in fake.items.values()]
+    assert found is not None
+    settled = settlement(fake, double, backoff=Backoff(attempts=4)).settle([found])
+    assert settled.counts == Counts(dead=1) and "gave up after 4 tries" in settled.dead[0].error
+    assert fake.calls["BatchExecuteStatement"] == 4
+
+
+def test_units_are_estimated_where_the_endpoint_does_not_say() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 1, "n": 1, "text": "x" * 3000}, {"id": 2, "n": 1})
+    original = fake._batchexecutestatement
+    fake._batchexecutestatement = lambda request: {"Responses": original(request)["Responses"]}  # type: ignore
+    assert settle(fake, double)[0].wcu == 3 + 1
+
+
+@pytest.mark.parametrize("size", [1, 100, 101, 250])
+def test_items_are_read_back_a_hundred_at_a_time(size: int) -> None:
+    fake = FakeDynamoDB(THINGS)
+    items = numbered(size)
+    fake.put(*items)
+    keys = [encode({"id": item["id"]}) for item in items]
+    found = Reads(fake, THINGS, sleep=lambda seconds: None).items(keys)
+    assert found == {key_text(key): fake.get(decode(key)) for key in keys}
+
+
+# ---------------------------------------------------------------- keys as text
+
+
+@given(st.data())
+def test_a_key_s_text_tells_any_two_keys_apart(data: st.DataObject) -> None:
+    spec = data.draw(strategies.tables())
+    one, other = (encode(data.draw(strategies.keys(spec))) for _ in range(2))
+    assert (key_text(one) == key_text(other)) is (decode(one) == decode(other))
+
+
+def test_no_text_within_a_key_can_imitate_two() -> None:
+    one = {"a": {"S": "x"}, "b": {"S": "y\x00b\x01S\x01z', 'S', '"}}
+    other = {"a": {"S": "x\x00b\x01S\x01y"}, "b": {"S": "z', 'S', '"}}
+    assert key_text(one) != key_text(other)
+
+
+@pytest.mark.parametrize("raw", ["1.0", "1E0", "1.000", "0.1E1"])
+def test_a_number_is_one_key_however_it_is_written(raw: str) -> None:
+    assert key_text({"id": {"N": raw}}) == key_text({"id": {"N": "1"}})
+    assert key_text({"id": {"N": str(Decimal(raw) * 10**38)}}) == key_text({"id": {"N": "1" + "0" * 38}})

@@ -1,0 +1,226 @@
+"""What `--stage NAME` comes to: the file, the environment over it, and every way to get it wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynamodt.control.stage import load_stage
+from dynamodt.errors import UsageError
+from dynamodt.model import KeyAttribute
+
+Write = Callable[[str], Path]
+
+PROD = """
+[stages.prod]
+region = "eu-west-1"
+storage = "s3://bucket/prefix/"
+"""
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "DYNAMODT_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "absent"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(text: str) -> Path:
+        (tmp_path / "dynamodt.toml").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return to_file
+
+
+# ---------------------------------------------------------------- the embedded stage
+
+
+def test_local_needs_no_file(tmp_path: Path) -> None:
+    stage = load_stage("local", tmp_path)
+    assert (stage.name, stage.local, stage.embedded, stage.tables) == ("local", True, True, {})
+    assert stage.connection.region == "us-east-1"
+    assert (stage.connection.endpoint_url, stage.connection.access_key, stage.connection.secret_key) == (
+        None,
+        "local",
+        "local",
+    )
+    assert stage.storage.url == "s3://dynamodt-local/dynamodt"
+    assert stage.state_table == "dynamodt-state"
+
+
+def test_local_is_the_default(tmp_path: Path) -> None:
+    assert load_stage(folder=tmp_path) == load_stage("local", tmp_path)
+
+
+def test_the_shells_region_does_not_hide_the_embedded_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert load_stage("local", tmp_path).connection.region == "us-east-1"
+
+
+def test_tables_keep_the_order_of_their_keys(write: Write) -> None:
+    folder = write('[stages.local.tables]\nusers = { id = "S" }\norders = { zone = "B", at = "N" }\n')
+    assert load_stage("local", folder).tables == {
+        "users": (KeyAttribute("id", "S"),),
+        "orders": (KeyAttribute("zone", "B"), KeyAttribute("at", "N")),
+    }
+
+
+def test_embedded_storage_can_be_a_folder(write: Write) -> None:
+    folder = write('[stages.local]\nstorage = "files"\n')
+    assert load_stage("local", folder).storage.url == str(folder / "files")
+
+
+# ---------------------------------------------------------------- an endpoint in its place
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"])
+def test_an_endpoint_replaces_the_embedded_stage(write: Write, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    folder = write('[stages.local.tables]\nusers = { id = "S" }\n')
+    monkeypatch.setenv(variable, "http://127.0.0.1:8000/")
+    stage = load_stage("local", folder)
+    assert (stage.embedded, stage.local, stage.tables) == (False, True, {})
+    assert stage.connection.endpoint_url == "http://127.0.0.1:8000"
+    assert (stage.connection.region, stage.connection.access_key) == ("us-east-1", "local")
+    assert stage.storage.url == str(folder / ".dynamodt" / "storage")
+
+
+def test_the_endpoint_may_stand_in_the_file(write: Write) -> None:
+    stage = load_stage("local", write('[stages.local]\nendpoint_url = "http://localhost:8000"\n'))
+    assert (stage.embedded, stage.connection.endpoint_url) == (False, "http://localhost:8000")
+
+
+def test_the_environment_goes_before_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write('[stages.local]\nendpoint_url = "http://localhost:1"\nstorage = "s3://file/x"\n')
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:2")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:3")
+    monkeypatch.setenv("DYNAMODT_STORAGE", "s3://environment/x")
+    stage = load_stage("local", folder)
+    assert stage.connection.endpoint_url == "http://localhost:3"
+    assert stage.storage.url == "s3://environment/x"
+
+
+def test_an_endpoint_elsewhere_gets_no_made_up_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://dynamo.example:8000")
+    assert load_stage("local", tmp_path).connection.access_key is None
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"])
+def test_credentials_of_the_environment_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:8000")
+    monkeypatch.setenv(variable, "mine")
+    assert load_stage("local", tmp_path).connection.access_key is None
+
+
+def test_a_credentials_file_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "credentials"
+    file.touch()
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:8000")
+    assert load_stage("local", tmp_path).connection.access_key is None
+
+
+# ---------------------------------------------------------------- stages in AWS
+
+
+def test_a_stage_of_the_file(write: Write) -> None:
+    folder = write(PROD + 'profile = "p"\nrole_arn = "arn:r"\nkms_key = "alias/k"\nstate_table = "mine"\n')
+    stage = load_stage("prod", folder)
+    assert (stage.local, stage.embedded, stage.state_table) == (False, False, "mine")
+    assert (stage.connection.region, stage.connection.profile, stage.connection.role_arn) == ("eu-west-1", "p", "arn:r")
+    assert (stage.connection.access_key, stage.connection.endpoint_url) == (None, None)
+    assert (stage.storage.url, stage.storage.kms_key) == ("s3://bucket/prefix", "alias/k")
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_may_come_from_the_environment(write: Write, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    folder = write('[stages.prod]\nstorage = "s3://b/p"\n')
+    monkeypatch.setenv(variable, "eu-north-1")
+    assert load_stage("prod", folder).connection.region == "eu-north-1"
+
+
+def test_the_stages_own_region_goes_before_the_shells(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert load_stage("prod", write(PROD)).connection.region == "eu-west-1"
+
+
+# ---------------------------------------------------------------- every way to get it wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "stage", "where", "hint"),
+    [
+        ("", "prod", "dynamodt.toml", "[stages.prod]"),
+        (PROD, "prd", "dynamodt.toml", "local, prod"),
+        ("[stages.prod\n", "prod", "dynamodt.toml", "quotes"),
+        ("[stage.prod]\n", "prod", "dynamodt.toml: stage", "did you mean 'stages'"),
+        (PROD + 'regoin = "x"\n', "prod", "dynamodt.toml: stages.prod.regoin", "did you mean 'region'"),
+        (PROD + "[stages.dev]\nzzz = 1\n", "prod", "dynamodt.toml: stages.dev.zzz", "role_arn"),
+        ("[stages.prod]\nregion = 1\n", "prod", "dynamodt.toml: stages.prod.region", "quotes"),
+        ('[stages.prod]\nregion = " "\n', "prod", "dynamodt.toml: stages.prod.region", "quotes"),
+        ("stages = 1\n", "prod", "dynamodt.toml: stages", "table"),
+        ("[stages]\nprod = 1\n", "prod", "dynamodt.toml: stages.prod", "[stages.prod]"),
+        ('[stages.prod]\nstorage = "s3://b"\n', "prod", "dynamodt.toml: stages.prod.region", "AWS_REGION"),
+        ('[stages.prod]\nregion = "r"\n', "prod", "dynamodt.toml: stages.prod.storage", "DYNAMODT_STORAGE"),
+        ('[stages.prod]\nregion = "r"\nstorage = "f"\n', "prod", "dynamodt.toml: stages.prod.storage", "s3://"),
+        ('[stages.local]\nstorage = "s3:///x"\n', "local", "dynamodt.toml: stages.local.storage", "BUCKET"),
+        ('[stages.local]\nstorage = "gs://b"\n', "local", "dynamodt.toml: stages.local.storage", "s3://"),
+        (
+            '[stages.local]\nstorage = "f"\nkms_key = "k"\n',
+            "local",
+            "dynamodt.toml: stages.local.kms_key",
+            "s3://",
+        ),
+        ('[stages.local]\nendpoint_url = "localhost:80"\n', "local", "stages.local.endpoint_url", "http://"),
+        ('[stages.local.tables]\nt = { id = "X" }\n', "local", "dynamodt.toml: stages.local.tables.t.id", '"S"'),
+        ('[stages.local.tables]\nt = { id = ["S"] }\n', "local", "dynamodt.toml: stages.local.tables.t.id", '"S"'),
+        ("[stages.local.tables]\nt = {}\n", "local", "dynamodt.toml: stages.local.tables.t", "partition key"),
+        ('[stages.local.tables]\nt = "S"\n', "local", "dynamodt.toml: stages.local.tables.t", "partition key"),
+        (
+            '[stages.local.tables]\nt = { a = "S", b = "S", c = "S" }\n',
+            "local",
+            "dynamodt.toml: stages.local.tables.t",
+            "sort key",
+        ),
+        (PROD + '[stages.prod.tables]\nt = { id = "S" }\n', "prod", "dynamodt.toml: stages.prod.tables", "embedded"),
+    ],
+)
+def test_an_error_names_the_file_the_key_and_the_next_step(
+    write: Write, text: str, stage: str, where: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_stage(stage, write(text))
+    assert caught.value.where.endswith(where)
+    assert hint in caught.value.hint
+    assert caught.value.what
+
+
+def test_a_folder_of_the_environment_is_named_by_its_variable(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNAMODT_STORAGE", "files")
+    with pytest.raises(UsageError) as caught:
+        load_stage("prod", write(PROD))
+    assert caught.value.where == "DYNAMODT_STORAGE"
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "dynamodt.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        load_stage("local", tmp_path)
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "dynamodt.toml").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_stage("local", tmp_path)
+
+
+def test_the_repositorys_own_file_is_good() -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert load_stage("local", root).tables == {"users": (KeyAttribute("id", "S"),)}

@@ -1,0 +1,161 @@
+"""A folder as storage: private, whole files only, and names as S3 would list them."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.aws.storage import FolderStorage, S3Storage, open_storage
+from dynamodt.errors import ServiceError, UsageError
+from dynamodt.model import Connection, StorageSpec
+
+NAMES = ["prepared/users/v1.json", "prepared/users/v1.parquet", "prepared/users2/v1.json", "runs/a/dead/1", "top"]
+HERE = Connection("us-east-1", "http://127.0.0.1:9", access_key="test", secret_key="test")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FolderStorage:
+    return FolderStorage(tmp_path / "storage")
+
+
+def filled(storage: FolderStorage) -> FolderStorage:
+    for name in NAMES:
+        storage.write(name, name.encode())
+    return storage
+
+
+def mode(path: str | Path) -> int:
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+@given(data=st.binary(max_size=1000))
+def test_what_is_written_is_read(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("storage")
+    storage = FolderStorage(folder / "storage")
+    storage.write("a/b/c", b"older")
+    storage.write("a/b/c", data)
+    assert storage.read("a/b/c") == data
+    assert storage.download("a/b/c", folder / "copy") and (folder / "copy").read_bytes() == data
+    storage.upload("d", folder / "copy")
+    assert storage.read("d") == data
+    assert storage.place("a/b/c") == str(folder / "storage/a/b/c")
+
+
+def test_a_name_that_is_not_there(storage: FolderStorage, tmp_path: Path) -> None:
+    filled(storage)
+    for name in ("nothing", "prepared", "prepared/users/v1"):  # a folder is no object
+        assert storage.read(name) is None
+        assert not storage.download(name, tmp_path / "copy") and not (tmp_path / "copy").exists()
+
+
+def test_files_are_their_owner_s_alone(storage: FolderStorage, tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.write_bytes(b"x")
+    open_to_all.chmod(0o666)
+    storage.upload("a/uploaded", open_to_all)
+    storage.write("a/written", b"x")
+    Path(storage.place("a/written")).chmod(0o644)
+    storage.write("a/written", b"y")
+    assert {mode(storage.place(name)) for name in storage.names("")} == {0o600}
+    assert mode(Path(storage.place("a"))) == 0o700
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "prepared/", "prepared", "prepared/users", "prepared/users/", "prepared/users/v1.p", "runs/", "t", "x"],
+)
+def test_names_are_those_with_the_prefix_in_order(storage: FolderStorage, prefix: str) -> None:
+    assert list(filled(storage).names(prefix)) == [name for name in NAMES if name.startswith(prefix)]
+
+
+def test_an_empty_storage_has_no_names(storage: FolderStorage, tmp_path: Path) -> None:
+    (tmp_path / "beside").write_bytes(b"not ours")
+    assert [*storage.names(""), *storage.names("prepared/"), *storage.names("prepared/users/v")] == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write("a/b", b"older")
+
+    def full(*args: Any) -> None:
+        assert list(storage.names("")) == ["a/b"]  # what is being written has no name yet
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        storage.write("a/b", b"newer")
+    assert storage.read("a/b") == b"older"
+    assert [path.name for path in Path(storage.place("a")).iterdir()] == ["b"]  # and nothing is left behind
+
+
+# ---------------------------------------------------------------- which one
+
+
+def test_a_folder_or_a_bucket(tmp_path: Path) -> None:
+    assert isinstance(open_storage(HERE, StorageSpec(str(tmp_path))), FolderStorage)
+    assert open_storage(HERE, StorageSpec("s3://bucket")).place("a/b") == "s3://bucket/a/b"
+    assert open_storage(HERE, StorageSpec("s3://bucket/pre/fix/")).place("a/b") == "s3://bucket/pre/fix/a/b"
+
+
+def test_a_bucket_without_a_name_is_refused() -> None:
+    with pytest.raises(UsageError, match="names no bucket") as caught:
+        open_storage(HERE, StorageSpec("s3:///prefix"))
+    assert caught.value.where == "s3:///prefix" and "s3://bucket/prefix" in caught.value.hint
+
+
+# ---------------------------------------------------------------- S3, as far as it needs no S3
+
+
+@pytest.fixture
+def s3() -> Any:
+    return boto3.client("s3", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+
+
+@pytest.mark.parametrize(
+    ("key", "encryption"),
+    [
+        (None, {"ServerSideEncryption": "AES256"}),
+        ("alias/ours", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/ours"}),
+    ],
+)
+def test_every_object_is_encrypted(s3: Any, key: str | None, encryption: dict[str, str]) -> None:
+    with Stubber(s3) as stub:
+        stub.add_response("put_object", {}, {"Bucket": "b", "Key": "p/a", "Body": b"x", **encryption})
+        S3Storage(s3, "b", "p", key).write("a", b"x")
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [("NoSuchBucket", "create the bucket"), ("AccessDenied", "grant the action")]
+)
+def test_a_bucket_that_cannot_be_used_says_what_to_do(s3: Any, code: str, hint: str) -> None:
+    storage = S3Storage(s3, "b", "", None)
+    with Stubber(s3) as stub:
+        for operation in ("put_object", "get_object"):
+            stub.add_client_error(operation, code, "no")
+        for attempt in (lambda: storage.write("a", b"x"), lambda: storage.read("a")):
+            with pytest.raises(ServiceError) as caught:
+                attempt()
+            assert hint in caught.value.hint and caught.value.where == "s3://b/a"
+
+
+def test_an_object_that_is_not_there_is_none(s3: Any) -> None:
+    with Stubber(s3) as stub:
+        stub.add_client_error("get_object", "NoSuchKey", "no")
+        assert S3Storage(s3, "b", "", None).read("a") is None
+
+
+def test_names_are_relative_to_the_prefix(s3: Any) -> None:
+    pages = [["p/runs/1", "p/runs/2"], ["p/runs/3"]]
+    with Stubber(s3) as stub:
+        for number, page in enumerate(pages):
+            more = {"IsTruncated": True, "NextContinuationToken": "t"} if number == 0 else {"IsTruncated": False}
+            asked = {"Bucket": "b", "Prefix": "p/runs/", **({"ContinuationToken": "t"} if number else {})}
+            stub.add_response("list_objects_v2", {"Contents": [{"Key": key} for key in page], **more}, asked)
+        assert list(S3Storage(s3, "b", "p", None).names("runs/")) == ["runs/1", "runs/2", "runs/3"]

@@ -1,0 +1,315 @@
+"""Reading a table's folder, and planning: laws that hold for any history, and every refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.core.versions import plan, read_versions, statuses, tables
+from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
+from dynamodt.model import AppliedVersion, Direction, Script, VersionStatus
+
+pytestmark = pytest.mark.unit
+
+UP = "def transform_up(item): return item\n"
+
+
+def write(folder: Path, table: str, *file_names: str) -> Path:
+    for name in file_names:
+        path = folder / "transforms" / table / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number = "".join(filter(str.isdigit, name.partition("_")[0])) or "0"
+        path.write_text(f"sequence = {number}\n{UP}")
+    return folder / "transforms"
+
+
+def fault(folder: Path, *file_names: str) -> DynamodtError:
+    with pytest.raises(ScriptError) as caught:
+        read_versions(write(folder, "users", *file_names), "users")
+    return caught.value
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def test_versions_are_ordered_by_number(tmp_path: Path) -> None:
+    folder = write(tmp_path, "users", *(f"v{n}_x{n}.py" for n in range(1, 12)))
+    found = read_versions(folder, "users")
+    assert [script.sequence for script in found] == list(range(1, 12))
+    assert found[9].path == "transforms/users/v10_x10.py"
+    assert {script.table for script in found} == {"users"}
+
+
+def test_what_is_passed_over(tmp_path: Path) -> None:
+    others = ("_shared.py", "test_v1_a.py", "v1_a_test.py", "conftest.py", ".v1_a.py", "countries.csv", "v9_a.py.orig")
+    folder = write(tmp_path, "users", "v1_a.py", *others, "tests/v7_x.py")
+    (folder / "users" / "v8_folder.py").mkdir()
+    assert [script.name for script in read_versions(folder, "users")] == ["a"]
+
+
+def test_tables(tmp_path: Path) -> None:
+    folder = write(tmp_path, "users", "v1_a.py")
+    write(tmp_path, "Orders-2.x", "v1_a.py")
+    write(tmp_path, "tests", "test_all.py", "conftest.py")
+    write(tmp_path, "_shared", "lookup.py")
+    (folder / "empty").mkdir()
+    assert tables(folder) == ("Orders-2.x", "users")
+    with pytest.raises(UsageError, match="no folder") as caught:
+        tables(tmp_path / "nowhere")
+    assert "dynamodt init" in caught.value.hint
+
+
+def test_a_table_without_a_folder_and_an_impossible_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no folder") as caught:
+        read_versions(tmp_path, "users")
+    assert "dynamodt init --table users" in caught.value.hint
+    with pytest.raises(UsageError, match="not the name of a DynamoDB table"):
+        read_versions(tmp_path, "../users")
+
+
+def test_a_gap_names_both_files(tmp_path: Path) -> None:
+    error = fault(tmp_path, "v1_a.py", "v3_c.py")
+    assert error.what == "version 2 is missing between v1_a.py and v3_c.py"
+    assert "users/v1_a.py" in error.where and "users/v3_c.py" in error.where
+    assert "v2_c.py, with sequence = 2" in error.hint
+
+
+def test_two_files_with_one_number_are_both_named(tmp_path: Path) -> None:
+    error = fault(tmp_path, "v1_a.py", "v2_b.py", "v2_c.py", "v3_d.py")
+    assert error.what == "v2_b.py and v2_c.py are both version 2"
+    assert "users/v2_b.py" in error.where and "users/v2_c.py" in error.where
+    assert "two branches" in error.hint and "v4_c.py, with sequence = 4" in error.hint
+
+
+def test_a_sequence_that_is_anothers_names_both_files(tmp_path: Path) -> None:
+    folder = write(tmp_path, "users", "v1_a.py", "v2_b.py")
+    (folder / "users" / "v2_b.py").write_text(f"sequence = 1\n{UP}")
+    with pytest.raises(ScriptError, match=r"v2_b\.py:1.*v1_a\.py") as caught:
+        read_versions(folder, "users")
+    assert "sequence = 2" in caught.value.hint
+
+
+def test_versions_count_from_one(tmp_path: Path) -> None:
+    error = fault(tmp_path, "v2_b.py", "v3_c.py")
+    assert error.where.endswith("users/v2_b.py")
+    assert "v1_b.py, with sequence = 1" in error.hint
+
+
+@pytest.mark.parametrize("name", ["V2-foo.py", "v02_x.py", "v2.py", "split.py", "v2_x.PY"])
+def test_a_python_file_is_never_passed_over_in_silence(tmp_path: Path, name: str) -> None:
+    error = fault(tmp_path, "v1_a.py", name)
+    assert error.where.endswith(f"users/{name}")
+    assert "Rename it to" in error.hint
+
+
+# ---------------------------------------------------------------- laws of planning
+
+
+def make(number: int, *, down: bool = True, up: bool = True, items: bool = False, name: str = "") -> Script:
+    name = name or f"n{number}"
+    path = f"transforms/users/v{number}_{name}.py"
+    return Script("users", number, name, path, "", f"sum{number}", has_up=up, has_down=down, has_items=items)
+
+
+def record(script: Script) -> AppliedVersion:
+    return AppliedVersion("users", script.sequence, script.name, script.checksum, "run-1", "2026-01-01T00:00:00Z", "me")
+
+
+def history(scripts: list[Script], at: int) -> dict[int, AppliedVersion]:
+    return {script.sequence: record(script) for script in scripts[:at]}
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[list[Script], int, int]:
+    """Some versions, the one that the table is at, and one to go to."""
+    scripts = [make(number) for number in range(1, draw(st.integers(0, 8)) + 1)]
+    places = st.integers(0, len(scripts))
+    return scripts, draw(places), draw(places)
+
+
+def run(applied: dict[int, AppliedVersion], steps: tuple[Script, ...], direction: str) -> dict[int, AppliedVersion]:
+    done = dict(applied)
+    for step in steps:
+        if direction == "up":
+            assert step.sequence == max(done, default=0) + 1  # each step stands on the one below
+            done[step.sequence] = record(step)
+        else:
+            assert step.sequence == max(done)  # only the topmost is ever taken away
+            del done[step.sequence]
+    return done
+
+
+@given(worlds())
+def test_a_plan_leads_to_its_goal_step_by_step(world: tuple[list[Script], int, int]) -> None:
+    scripts, at, to = world
+    direction: Direction = "up" if to >= at else "down"
+    steps = plan(scripts, history(scripts, at), direction, to)
+    assert len(steps) == abs(to - at)
+    assert run(history(scripts, at), steps, direction) == history(scripts, to)
+
+
+@given(worlds())
+def test_up_then_down_is_where_one_began(world: tuple[list[Script], int, int]) -> None:
+    scripts, at, _ = world
+    start = history(scripts, at)
+    steps = plan(scripts, start, "up")
+    top = run(start, steps, "up")
+    assert top == history(scripts, len(scripts))
+    back = plan(scripts, top, "down", at)
+    assert back == steps[::-1]
+    assert run(top, back, "down") == start
+
+
+@given(worlds())
+def test_a_plan_that_ran_leaves_nothing_to_do(world: tuple[list[Script], int, int]) -> None:
+    scripts, at, to = world
+    direction: Direction = "up" if to >= at else "down"
+    start = history(scripts, at)
+    after = run(start, plan(scripts, start, direction, to), direction)
+    assert plan(scripts, after, direction, to) == ()
+
+
+@given(worlds())
+def test_two_short_ways_are_one_long_one(world: tuple[list[Script], int, int]) -> None:
+    scripts, at, to = world
+    low, high = min(at, to), max(at, to)
+    first = plan(scripts, {}, "up", low)
+    second = plan(scripts, history(scripts, low), "up", high)
+    assert first + second == plan(scripts, {}, "up", high)
+
+
+@given(worlds(), st.data())
+def test_one_edited_applied_version_stops_any_way_up(world: tuple[list[Script], int, int], data: st.DataObject) -> None:
+    scripts, at, _ = world
+    applied = history(scripts, at)
+    if applied:
+        number = data.draw(st.sampled_from(sorted(applied)))
+        applied[number] = AppliedVersion("users", number, scripts[number - 1].name, "other", "r", "t", "me")
+        with pytest.raises(Refused, match="was edited") as caught:
+            plan(scripts, applied, "up")
+        assert caught.value.where == scripts[number - 1].path
+        assert statuses(scripts, applied)[number - 1].state == "edited"
+
+
+@given(worlds())
+def test_down_takes_the_latest_alone(world: tuple[list[Script], int, int]) -> None:
+    scripts, at, _ = world
+    assert plan(scripts, history(scripts, at), "down") == tuple(scripts[max(at - 1, 0) : at])
+
+
+# ---------------------------------------------------------------- refusals
+
+THREE = [make(1), make(2), make(3)]
+
+
+def refusal(
+    scripts: list[Script], applied: dict[int, AppliedVersion], direction: str, to: int | None = None
+) -> Refused:
+    with pytest.raises(Refused) as caught:
+        plan(scripts, applied, direction, to)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+def test_up_to_below_the_applied_version() -> None:
+    error = refusal(THREE, history(THREE, 3), "up", 1)
+    assert "users is at version 3 already, above 1" in error.what
+    assert "dynamodt down --table users --to 1" in error.hint and "DIRECTION=down" in error.hint
+
+
+@pytest.mark.parametrize(("direction", "to"), [("up", 4), ("up", -1), ("down", -1)])
+def test_a_version_that_no_file_has(direction: str, to: int) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(THREE, history(THREE, 2), direction, to)  # type: ignore[arg-type]
+    assert str(to) in caught.value.what
+    assert caught.value.hint
+
+
+def test_up_beyond_a_folder_without_versions() -> None:
+    assert plan([], {}, "up") == ()
+    with pytest.raises(UsageError, match="no version 1"):
+        plan([], {}, "up", 1)
+
+
+def test_down_to_above_the_applied_version() -> None:
+    error = refusal(THREE, history(THREE, 1), "down", 2)
+    assert "dynamodt up --table users --to 2" in error.hint
+
+
+def test_down_with_nothing_applied() -> None:
+    assert plan(THREE, {}, "down") == plan(THREE, {}, "down", 0) == plan(THREE, {}, "down", 3) == ()
+
+
+def test_a_late_merge_names_the_file_and_its_next_number() -> None:
+    applied = {1: record(THREE[0]), 3: record(THREE[2])}
+    error = refusal(THREE, applied, "up")
+    assert error.where == "transforms/users/v2_n2.py"
+    assert "merged late" in error.what
+    assert "v4_n2.py, with sequence = 4" in error.hint
+    assert plan(THREE, applied, "down", 0) == (THREE[2], THREE[0])
+
+
+def test_a_missing_file() -> None:
+    for direction in ("up", "down"):
+        error = refusal(THREE[:2], history(THREE, 3), direction)
+        assert error.where == "v3_n3.py"
+        assert "missing" in error.what
+        assert "Bring v3_n3.py back" in error.hint
+
+
+def test_an_edited_script_is_refused_both_ways() -> None:
+    edited = [*THREE[:2], make(3, down=False)]
+    applied = history(THREE, 2) | {3: AppliedVersion("users", 3, "n3", "old", "r", "t", "me")}
+    for direction in ("up", "down"):
+        error = refusal(edited, applied, direction)
+        assert error.where == "transforms/users/v3_n3.py"
+        assert "edited" in error.what
+        assert "Revert" in error.hint and "dynamodt create --table users" in error.hint
+
+
+def test_down_does_not_ask_about_versions_that_stay() -> None:
+    applied = history(THREE, 3) | {1: AppliedVersion("users", 1, "n1", "old", "r", "t", "me")}
+    assert plan(THREE, applied, "down") == (THREE[2],)
+
+
+def test_another_script_under_an_applied_number_names_both_files() -> None:
+    applied = {1: AppliedVersion("users", 1, "first", "old", "r", "t", "me")}
+    error = refusal(THREE, applied, "up")
+    assert "v1_first.py" in error.what and error.where == "transforms/users/v1_n1.py"
+
+
+def test_a_script_that_was_only_renamed_is_the_same() -> None:
+    applied = {1: AppliedVersion("users", 1, "first", "sum1", "r", "t", "me")}
+    assert plan(THREE, applied, "up") == tuple(THREE[1:])
+
+
+def test_an_irreversible_step_is_refused_before_any_is_run() -> None:
+    scripts = [make(1), make(2, down=False), make(3)]
+    error = refusal(scripts, history(scripts, 3), "down", 0)
+    assert error.where == "transforms/users/v2_n2.py"
+    assert "irreversible" in error.what and "transform_down" in error.what
+    assert "Nothing was started" in error.hint
+    assert plan(scripts, history(scripts, 3), "down", 2) == (scripts[2],)
+
+
+def test_items_are_taken_back_without_transform_down() -> None:
+    rows = [make(1, up=False, down=False, items=True)]
+    assert plan(rows, history(rows, 1), "down") == tuple(rows)
+    both = [make(1, down=False, items=True)]
+    refusal(both, history(both, 1), "down")
+
+
+def test_statuses() -> None:
+    applied = history(THREE, 1) | {
+        2: AppliedVersion("users", 2, "n2", "old", "r", "2026-02-02T00:00:00Z", "me"),
+        4: AppliedVersion("users", 4, "gone", "x", "r", "2026-04-04T00:00:00Z", "me"),
+    }
+    assert statuses(THREE, applied) == (
+        VersionStatus(1, "n1", "applied", "transforms/users/v1_n1.py", "2026-01-01T00:00:00Z"),
+        VersionStatus(2, "n2", "edited", "transforms/users/v2_n2.py", "2026-02-02T00:00:00Z"),
+        VersionStatus(3, "n3", "pending", "transforms/users/v3_n3.py"),
+        VersionStatus(4, "gone", "missing", "", "2026-04-04T00:00:00Z"),
+    )

@@ -1,0 +1,114 @@
+"""What an HTTP exchange can come to, each against a server that does just that."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import orjson
+import pytest
+
+from dynamodt.aws.wire import InDoubt, Refusal, Throttled, Wire
+from dynamodt.model import Connection
+
+
+def connection(port: int) -> Connection:
+    return Connection("eu-central-1", f"http://127.0.0.1:{port}", access_key="test", secret_key="test")
+
+
+@contextmanager
+def server(answer: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
+    """Reads one request, says `answer` and hangs up."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, client.makefile("rb") as stream:
+            head = b"".join(iter(stream.readline, b"\r\n"))
+            (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+            heard.append(head + b"\r\n" + stream.read(int(length)))
+            client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        wire = Wire(connection(listener.getsockname()[1]))
+        yield wire, heard
+        wire.close()
+        thread.join(5)
+
+
+def response(status: int, body: bytes, length: int | None = None) -> bytes:
+    return b"HTTP/1.1 %d Some\r\nContent-Length: %d\r\n\r\n%s" % (status, length or len(body), body)
+
+
+def error(status: int, code: str) -> bytes:
+    body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "why", "Item": {"id": {"S": "a"}}}
+    return response(status, orjson.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"", InDoubt),
+        (response(200, b'{"Items": []}', length=500), InDoubt),
+        (response(200, b'{"Items": ['), InDoubt),
+        (error(400, "ThrottlingException"), Throttled),
+        (error(400, "ProvisionedThroughputExceededException"), Throttled),
+        (error(400, "RequestLimitExceeded"), Throttled),
+        (error(400, "ExpiredTokenException"), Throttled),  # the next request is signed with renewed credentials
+        (response(429, b""), Throttled),
+        (error(500, "InternalServerError"), InDoubt),
+        (error(500, "ThrottlingException"), Throttled),
+        (error(400, "InternalFailure"), InDoubt),
+        (response(502, b"<html>bad gateway</html>"), InDoubt),
+        (response(503, b"null"), InDoubt),
+        (response(504, b"[]"), InDoubt),
+        (error(400, "ThrottlingException")[:-20] + b" " * 20, InDoubt),  # a refusal that is not whole
+        (error(400, "ValidationException"), Refusal),
+        (error(400, "ConditionalCheckFailedException"), Refusal),
+        (error(400, "AccessDeniedException"), Refusal),
+        (response(413, b""), Refusal),
+        (response(403, b"<html>who are you?</html>"), Refusal),
+        (response(400, b'"text"'), Refusal),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else value[:90].decode(),
+)
+def test_what_an_exchange_comes_to(answer: bytes, expected: type[Exception]) -> None:
+    with server(answer) as (wire, _), pytest.raises(expected):
+        wire.call("Scan", {})
+
+
+def test_nobody_listening_means_that_nothing_was_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(Throttled, match="no connection"):
+        Wire(connection(port)).call("UpdateItem", {})
+
+
+def test_a_refusal_has_its_code_its_message_and_the_whole_answer() -> None:
+    with server(error(400, "ConditionalCheckFailedException")) as (wire, _), pytest.raises(Refusal) as caught:
+        wire.call("UpdateItem", {})
+    assert (caught.value.code, caught.value.message) == ("ConditionalCheckFailedException", "why")
+    assert caught.value.answer["Item"] == {"id": {"S": "a"}}
+
+
+def test_a_refusal_without_words_has_its_status_as_code() -> None:
+    with server(response(413, b"")) as (wire, _), pytest.raises(Refusal) as caught:
+        wire.call("UpdateItem", {})
+    assert caught.value.code == "HTTP413"
+
+
+@pytest.mark.parametrize("body", [{"TableName": "things"}, b'{"TableName":"things"}'], ids=["dict", "bytes"])
+def test_a_request_is_signed_and_addressed(body: dict[str, str] | bytes) -> None:
+    with server(response(200, b'{"Items":[]}')) as (wire, heard):
+        assert wire.call("Scan", body) == {"Items": []}
+        assert wire.requests == 1
+    head, _, sent = heard[0].partition(b"\r\n\r\n")
+    assert sent == b'{"TableName":"things"}'
+    assert b"X-Amz-Target: DynamoDB_20120810.Scan\r\n" in head
+    assert b"/eu-central-1/dynamodb/aws4_request" in head and b"Signature=" in head
