@@ -100,6 +100,16 @@ class Units(NamedTuple):
         return Units(self.rcu + other.rcu, self.wcu + other.wcu)
 
 
+class Friction(NamedTuple):
+    """What stood in the way: writes that met somebody else's, and requests that were refused for their rate."""
+
+    conflicts: int = 0
+    throttles: int = 0
+
+    def plus(self, other: Friction) -> Friction:
+        return Friction(self.conflicts + other.conflicts, self.throttles + other.throttles)
+
+
 class DeadLetter(NamedTuple):
     """An item that could not be transformed or written, with everything needed to see why and to try again."""
 
@@ -145,6 +155,7 @@ class Claim(NamedTuple):
     done: bool = False
     intent: Intent | None = None
     eras: tuple[Era, ...] = ()
+    friction: Friction = Friction()
 
 
 class Page(NamedTuple):
@@ -162,6 +173,7 @@ class Page(NamedTuple):
     last: bool = False
     recovers: bool = False
     replayed: int = 0  # dead letters that these images stand for: counted as read, and as dead, before
+    throttles: int = 0  # of its reading
 
 
 class AppliedPage(NamedTuple):
@@ -186,6 +198,7 @@ class WrittenPage(NamedTuple):
     dead: list[DeadLetter]
     samples: list[Sample]
     announced: bool = False
+    friction: Friction = Friction()
 
 
 # ---------------------------------------------------------------- tables and places
@@ -442,8 +455,11 @@ class Lease(NamedTuple):
     beat: float = 0.0
     ttl: float = 30.0
     paused: bool = False
+    hold: str = ""  # why it rests without being told by a person: an alarm; empty: it does not
     stop: str = ""  # why all workers should stop: "max-errors", "interrupted", "abort", "error"
     error: dict[str, str] | None = None
+    wcu: float = 0.0  # the budget of all workers together, in units a second; 0: not limited
+    rcu: float = 0.0
 
 
 class Totals(NamedTuple):
@@ -452,3 +468,12 @@ class Totals(NamedTuple):
     counts: Counts = Counts()
     units: Units = Units()
     done: int = 0  # units done
+    friction: Friction = Friction()
+
+    def plus(self, other: Totals) -> Totals:
+        return Totals(
+            self.counts.plus(other.counts),
+            self.units.plus(other.units),
+            self.done + other.done,
+            self.friction.plus(other.friction),
+        )

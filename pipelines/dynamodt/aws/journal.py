@@ -53,6 +53,15 @@ class Journal:
         except (zstandard.ZstdError, ValueError, KeyError) as error:
             raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
 
+    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None:
+        """Store the keys of a page whose changes, although announced, had no effect."""
+        self._storage.write(void_name(self._prefix, unit, page, epoch), orjson.dumps(keys))
+
+    def read_void(self, name: str) -> list[Image]:
+        """The keys that `write_void` has stored; none when there is no such part."""
+        found: list[Image] = orjson.loads(self._storage.read(name) or b"[]")
+        return found
+
     def _change(self, record: dict[str, Any]) -> Update | Insert | Remove:
         old: Image | None = record.get("OldImage")
         new: Image | None = record.get("NewImage")
@@ -72,6 +81,11 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
 def part_name(prefix: str, unit: int, page: int, epoch: int, part: int) -> str:
     """Sorts by unit, page, epoch and part."""
     return f"{prefix}{unit:06d}-{page:08d}-{epoch:04d}-{part:04d}.json.zst"
+
+
+def void_name(prefix: str, unit: int, page: int, epoch: int) -> str:
+    """Sorts after the parts of its page."""
+    return f"{prefix}{unit:06d}-{page:08d}-{epoch:04d}-void.json"
 
 
 def part_of(name: str) -> tuple[int, int, int]:

@@ -23,6 +23,7 @@ class ScanPage(NamedTuple):
     images: list[Image]
     cursor: Image | None
     rcu: float
+    throttles: int = 0  # refusals for its rate before it was given
 
 
 class Reads:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
 from dynamodt.errors import Fenced
-from dynamodt.model import Claim, Counts, Era, Image, Intent, Item, Totals, Units
+from dynamodt.model import Claim, Counts, Era, Friction, Image, Intent, Item, Totals, Units
 
 _OURS = "epoch = :epoch"
 _NOTHING = "null"
@@ -55,16 +55,16 @@ class UnitRows:
         """Announce the page after the checkpoint, before any of it is written."""
         self._update(claim, {"intent": json.dumps(intent)})
 
-    def checkpoint(
-        self, claim: Claim, page: int, cursor: Image | None, counts: Counts, units: Units, done: bool
-    ) -> None:
-        """Record that the unit is through with `page`. The counts and units are the unit's whole, over all attempts."""
+    def checkpoint(self, claim: Claim, page: int, cursor: Image | None, totals: Totals) -> None:
+        """Record that the unit is through with `page`. The totals are the unit's whole, over all attempts; `done` is
+        set when it has ended."""
         row = {
             "page": page,
             "cursor": json.dumps(cursor),
-            "counts": json.dumps(counts),
-            "units": json.dumps(units),
-            "done": done,
+            "counts": json.dumps(totals.counts),
+            "units": json.dumps(totals.units),
+            "friction": json.dumps(totals.friction),
+            "done": bool(totals.done),
             "intent": _NOTHING,
         }
         self._update(claim, row)
@@ -84,7 +84,7 @@ class UnitRows:
         """The sum over all units; one that has not begun counts nothing."""
         totals = Totals()
         for claim in self.all(units):
-            totals = Totals(totals.counts.plus(claim.counts), totals.units.plus(claim.units), totals.done + claim.done)
+            totals = totals.plus(Totals(claim.counts, claim.units, int(claim.done), claim.friction))
         return totals
 
     def _key(self, unit: int) -> RowKey:
@@ -109,6 +109,7 @@ def _claim(unit: int, row: Item) -> Claim:
         units=Units(*(_loaded(row, "units") or ())),
         done=bool(row.get("done", False)),
         intent=_intent(_loaded(row, "intent")),
+        friction=Friction(*(_loaded(row, "friction") or ())),
         eras=tuple(Era(epoch, after, tuple(parts)) for epoch, after, parts in _loaded(row, "eras") or ()),
     )
 

@@ -116,8 +116,8 @@ class _Follower:
     def totals(self) -> Totals:
         """What all passes together have come to."""
         total = Totals()
-        for counts, units, done in self._each.values():
-            total = Totals(total.counts.plus(counts), total.units.plus(units), total.done + done)
+        for each in self._each.values():
+            total = total.plus(each)
         return total
 
     def done(self, job: Job) -> int:

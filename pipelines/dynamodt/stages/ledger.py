@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from dynamodt.model import Change, Claim, Counts, Insert, Intent, Page, Remove, Update
+from dynamodt.model import Change, Claim, Counts, Image, Insert, Intent, Page, Remove, Update
 
 Journaled = Update | Insert | Remove
 
@@ -17,6 +17,8 @@ class JournalParts(Protocol):
     def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str: ...
 
     def read(self, name: str) -> list[Journaled]: ...
+
+    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None: ...
 
 
 class Intents(Protocol):
@@ -55,6 +57,12 @@ class Ledger:
         self._parts = (*self._parts, part)
         self._intents.intend(page.claim, self._intent())
         self.announced = True
+
+    def settled(self, void: Sequence[Image]) -> None:
+        """Note which keys' changes had no effect, before the checkpoint: `undo` must not take them back."""
+        if self._journal is not None and self.announced and void:
+            claim = self._page.claim
+            self._journal.write_void(claim.unit, self._page.number, claim.epoch, void)
 
     def journaled(self) -> list[Journaled]:
         """What the owner before may have written of this page, in the order of its announcements."""

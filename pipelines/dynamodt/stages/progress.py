@@ -12,7 +12,7 @@ import orjson
 
 from dynamodt.aws.resources import Resources
 from dynamodt.core.places import samples_prefix
-from dynamodt.model import Claim, Counts, Image, Job, Page, Units, WrittenPage
+from dynamodt.model import Claim, Image, Job, Page, Totals, WrittenPage
 from dynamodt.stages.deadletters import Objects, store
 from dynamodt.stages.signals import LeaseBoard, reporting, stop
 
@@ -62,17 +62,14 @@ class _RecordProgress(beam.DoFn):
 class Checkpoints(Protocol):
     """What `aws.unit_rows.UnitRows` offers, and a test's fake must."""
 
-    def checkpoint(
-        self, claim: Claim, page: int, cursor: Image | None, counts: Counts, units: Units, done: bool
-    ) -> None: ...
+    def checkpoint(self, claim: Claim, page: int, cursor: Image | None, totals: Totals) -> None: ...
 
 
 @dataclass(slots=True)
 class _Unit:
     """What a unit has come to, over all attempts; `page` is the last one, `flushed` whether its row says so."""
 
-    counts: Counts
-    units: Units
+    totals: Totals
     page: Page | None = None
     flushed: bool = True
 
@@ -95,11 +92,10 @@ class Recorder:
         """Count a page. Asks the run to stop when there are more dead letters than it may have. Raises Fenced."""
         page = written.page
         claim = page.claim
-        unit = self._units.setdefault(claim.unit, _Unit(claim.counts, claim.units))
+        unit = self._units.setdefault(claim.unit, _Unit(Totals(claim.counts, claim.units, 0, claim.friction)))
         self._count_dead(written)
         self._store_samples(written)
-        unit.counts = unit.counts.plus(written.counts)
-        unit.units = unit.units.plus(written.units)
+        unit.totals = unit.totals.plus(Totals(written.counts, written.units, int(page.last), written.friction))
         unit.page, unit.flushed = page, False
         if written.announced or page.last:
             self._checkpoint(unit)
@@ -118,7 +114,7 @@ class Recorder:
     def _checkpoint(self, unit: _Unit) -> None:
         page = unit.page
         if page is not None:
-            self.rows.checkpoint(page.claim, page.number, page.cursor, unit.counts, unit.units, page.last)
+            self.rows.checkpoint(page.claim, page.number, page.cursor, unit.totals)
             unit.flushed = True
 
     def _count_dead(self, written: WrittenPage) -> None:

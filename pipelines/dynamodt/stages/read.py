@@ -185,7 +185,8 @@ def scan_pages(job: Job, claims: Iterator[Claim], reads: Scanner, executor: Thre
 
 
 def _read(claim: Claim, number: int, scanned: ScanPage) -> Page:
-    return Page(claim, number, scanned.images, scanned.rcu, scanned.cursor, last=scanned.cursor is None)
+    last, throttles = scanned.cursor is None, scanned.throttles
+    return Page(claim, number, scanned.images, scanned.rcu, scanned.cursor, last=last, throttles=throttles)
 
 
 def recovered(claim: Claim) -> Page:

@@ -31,7 +31,7 @@ from dynamodt.core.rate import Backoff, smaller
 from dynamodt.core.statements import Call, Statement, Statements
 from dynamodt.core.units import write_units
 from dynamodt.errors import ItemError, ScriptError, ServiceError
-from dynamodt.model import Atomic, Change, Counts, DeadLetter, Image, Insert, Remove, Update
+from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Update
 from dynamodt.stages.deadletters import dead_letter
 
 MAX_CONFLICTS = 12
@@ -48,12 +48,24 @@ Announce = Callable[[Sequence[Change]], None]
 
 @dataclass(slots=True)
 class Settled:
-    """What a page's changes came to."""
+    """What a page's changes came to. `void` are the keys of changes that had no effect, whatever the journal says."""
 
     counts: Counts = Counts()
     wcu: float = 0.0
     dead: list[DeadLetter] = field(default_factory=list)
     written: list[Change] = field(default_factory=list)  # the first few that were
+    friction: Friction = Friction()
+    void: list[Image] = field(default_factory=list)
+
+    def end(self, change: Change, kind: str) -> None:
+        """The change has come to its end: "changed", or in one of the other counts, and then it had no effect."""
+        self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
+        if kind != "changed":
+            self.without_effect(change)
+
+    def without_effect(self, change: Change) -> None:
+        """Nothing of the change was written."""
+        self.void += [part.key for part in getattr(change, "parts", (change,))]
 
 
 @dataclass(slots=True)
@@ -185,9 +197,9 @@ class Settlement:
         our patch is beneath their change cannot be told from the item, so nothing is done to it.
         """
         if any(self._written(doubt, now) for doubt in pending.doubts):
-            settled.counts = _plus(settled.counts, "changed")
+            settled.end(pending.change, "changed")
         elif now is None:
-            settled.counts = _plus(settled.counts, "vanished")
+            settled.end(pending.change, "vanished")
         elif pending.doubts and not self._untouched(pending.doubts[-1], now):
             self._bury(settled, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), now, stage="doubt")
         else:
@@ -205,7 +217,7 @@ class Settlement:
     def _doubt_insertion(self, last: Insert, now: Image | None, settled: Settled) -> _Pending | None:
         if now is None:
             return self._start(last, settled)
-        settled.counts = _plus(settled.counts, "changed" if same_image(now, last.item) else "superseded")
+        settled.end(last, "changed" if same_image(now, last.item) else "superseded")
         return None
 
     # ------------------------------------------------------------ one round of sending
@@ -217,7 +229,7 @@ class Settlement:
             settled.wcu += _metered(batch, answer)
             for pending, verdict in zip(batch, answer.verdicts, strict=True):
                 if verdict.outcome == "done":
-                    settled.counts = _plus(settled.counts, "changed")
+                    settled.end(pending.change, "changed")
                     settled.written += [pending.change] if len(settled.written) < SAMPLES else []
                 elif verdict.outcome == "conflict":
                     refused.append((pending, verdict.image))
@@ -242,6 +254,8 @@ class Settlement:
         if verdict.outcome == "rejected":
             self._bury(settled, pending.change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
             return False
+        if verdict.outcome == "throttled":
+            settled.friction = settled.friction.plus(Friction(throttles=1))
         if verdict.outcome == "doubt":
             pending.doubts.append(pending.change)
         pending.tries += 1
@@ -285,6 +299,7 @@ class Settlement:
     def _resolved(self, pending: _Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
         """Count the pending, or fit it to the current items and return True."""
         pending.conflicts += 1
+        settled.friction = settled.friction.plus(Friction(conflicts=1))
         if isinstance(pending.change, Insert):
             return self._insertion_refused(pending, now, settled)
         if isinstance(pending.change, Atomic):
@@ -300,7 +315,7 @@ class Settlement:
         try:
             change = self._change_of(now)
             if change is None:
-                settled.counts = _plus(settled.counts, "superseded")
+                settled.end(pending.change, "superseded")
                 return False
             pending.change, pending.request, pending.fresh = change, self._statements.write(change), True
         except (ScriptError, ServiceError):
@@ -323,17 +338,17 @@ class Settlement:
             kind = "superseded"
         else:
             kind = "changed" if pending.doubts else "unchanged"
-        settled.counts = _plus(settled.counts, kind)
+        settled.end(pending.change, kind)
         return False
 
     def _transaction_refused(
         self, pending: _Pending, change: Atomic, now: Image | None, current: dict[str, Image], settled: Settled
     ) -> bool:
         if pending.doubts and all(_part_written(part, now, current) for part in change.parts):
-            settled.counts = _plus(settled.counts, "changed")
+            settled.end(pending.change, "changed")
             return False
         if now is None:
-            settled.counts = _plus(settled.counts, "vanished")
+            settled.end(pending.change, "vanished")
             return False
         if not same_image(now, change.read) or pending.conflicts > MAX_CONFLICTS:
             return self._afresh(pending, now, settled)
@@ -357,8 +372,9 @@ class Settlement:
     def _go_on_with(
         self, pending: _Pending, change: Atomic, left: list[Update | Insert | Remove], settled: Settled
     ) -> bool:
+        settled.without_effect(change._replace(parts=tuple(part for part in change.parts if part not in left)))
         if not left:
-            settled.counts = _plus(settled.counts, "superseded")
+            settled.end(pending.change, "superseded")
             return False
         pending.change = left[0] if len(left) == 1 else change._replace(parts=tuple(left))
         pending.fresh = True
@@ -369,8 +385,10 @@ class Settlement:
         self, settled: Settled, change: Change, error: BaseException, now: Image | None = None, stage: str = "write"
     ) -> None:
         image = now or (change.item if isinstance(change, Insert) else change.read)
-        settled.counts = _plus(settled.counts, "dead")
+        settled.counts = settled.counts._replace(dead=settled.counts.dead + 1)
         settled.dead.append(dead_letter(change.key, image, stage, error))
+        if stage != "doubt":
+            settled.without_effect(change)
 
 
 def _batches(waiting: list[_Pending]) -> Iterator[list[_Pending]]:
@@ -414,7 +432,3 @@ def _part_written(part: Update | Insert | Remove, now: Image | None, current: di
 
 def _deletes(change: Change) -> bool:
     return isinstance(change, Remove) or any(isinstance(part, Remove) for part in getattr(change, "parts", ()))
-
-
-def _plus(counts: Counts, kind: str) -> Counts:
-    return counts._replace(**{kind: getattr(counts, kind) + 1})

@@ -21,6 +21,7 @@ from dynamodt.model import (
     Atomic,
     Change,
     Counts,
+    Friction,
     Image,
     Insert,
     Job,
@@ -124,6 +125,7 @@ def settled_page(
         settled = settlement.recover(ledger.journaled(), ledger.announce)
     else:
         settled = settlement.settle(applied.changes, ledger.announce)
+    ledger.settled(settled.void)
     return written(applied, without_write, settled, ledger.announced)
 
 
@@ -148,6 +150,7 @@ def written(applied: AppliedPage, without_write: Counts, settled: Settled, annou
         settled.dead,
         samples(settled.written),
         announced,
+        settled.friction.plus(Friction(throttles=applied.page.throttles)),
     )
 
 
