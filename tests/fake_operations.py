@@ -22,6 +22,7 @@ from dynamodt.model import (
     Direction,
     Item,
     KeyAttribute,
+    Lease,
     PreparedRef,
     RunRecord,
     RunReport,
@@ -115,6 +116,10 @@ class FakeOperations:
     ) -> PreparedRef:
         self.calls.append(("prepare", table, version, dry_run))
         return PREPARED
+
+    def tell(self, stage: Stage, table: str, verb: str, limits: Units = Units()) -> Lease:
+        self.calls.append(("tell", table, verb, limits))
+        return Lease(table, 7, "20260131T000000Z", "somebody", "host", 17, since="2026-01-31T00:00:00Z")
 
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]:
         return [Path("transforms") / table / "v1_first.py" for table in tables]

@@ -21,6 +21,7 @@ from dynamodt.aws.rows import ConditionFailed as RowConditionFailed
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.aws.wire import InDoubt, Refusal, Throttled
+from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.core.codec import encode, same
 from dynamodt.model import Image, Item, Job, Lease, TableSpec
 
@@ -385,10 +386,10 @@ class FakeRows:
     def put(self, key: RowKey, row: Item) -> None:
         self.rows[key] = {"pk": key[0], "sk": key[1], **row}
 
-    def update(self, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
         self.updates += 1
         found = self.rows.get(key, {})
-        if not all(self._holds(found, term, values) for term in condition.split(" AND ")):
+        if condition and not all(self._holds(found, term, values) for term in condition.split(" AND ")):
             raise RowConditionFailed(str(key))
         self.rows[key] = {"pk": key[0], "sk": key[1], **found, **row}
         return self.rows[key]
@@ -398,6 +399,9 @@ class FakeRows:
             return term[21:-1] not in found
         name, _, placeholder = term.partition(" = :")
         return found.get(name) == values[placeholder]
+
+    def query(self, pk: str, prefix: str) -> Iterator[Item]:
+        return iter([row for (row_pk, sk), row in sorted(self.rows.items()) if row_pk == pk and sk.startswith(prefix)])
 
     def get_all(self, keys: list[RowKey]) -> Iterator[Item]:
         return iter([self.rows[key] for key in keys if key in self.rows])
@@ -412,6 +416,9 @@ class FakeState:
 
     def units(self, run: str) -> UnitRows:
         return UnitRows(self.rows, run)  # type: ignore[arg-type]
+
+    def workers(self, run: str, attempt: int) -> WorkerRows:
+        return WorkerRows(self.rows, run, attempt)  # type: ignore[arg-type]
 
     def lease(self, job: Job) -> None:
         """Give the job's lease to the job's attempt, from whoever has it."""

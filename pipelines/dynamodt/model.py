@@ -418,6 +418,7 @@ class Job:
     attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
     read_ahead: int = 4  # segments of a lane that are in flight
     writers: int = 8  # batches of a page that are in flight
+    governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
 
     @property
     def journals(self) -> bool:

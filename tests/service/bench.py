@@ -128,6 +128,7 @@ class Bench:
 
 def make_bench(endpoint: Endpoint, folder: Path) -> Bench:
     """A stage with folder storage and an empty state table of its own."""
-    stage = Stage("test", endpoint.connection, StorageSpec(str(folder / "storage")), f"state_{uuid4().hex[:12]}")
+    storage, state = StorageSpec(str(folder / "storage")), f"state_{uuid4().hex[:12]}"
+    stage = Stage("test", endpoint.connection, storage, state, local=True)  # local: not governed unless asked
     State(stage.connection, stage.state_table).ensure()
     return Bench(folder, stage, Tables(endpoint.client))

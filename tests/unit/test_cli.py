@@ -14,6 +14,7 @@ import pytest
 
 from dynamodt.control import cli, verbs
 from dynamodt.control.requests import Request, RunOptions, command_line, command_words
+from dynamodt.model import Units
 from tests.fake_operations import FakeOperations
 
 ROOT = Path(__file__).parents[2]
@@ -240,8 +241,10 @@ def test_debug_shows_the_traceback_of_what_nobody_expected(
 
 def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:
     words = ["-t", "users", "-t", "orders", "--to", "1", "--dry", "--max-errors", "7", "--runner", "spark"]
-    run(capfd, "up", *words, "--stage", "dev", "--", "--direct_num_workers", "2", "--json")
-    options = RunOptions(True, 7, "spark", ("--direct_num_workers", "2", "--json"))
+    rate = ["--max-wcu", "50", "--max-rcu", "7.5", "--share", "20"]
+    run(capfd, "up", *words, *rate, "--stage", "dev", "--", "--direct_num_workers", "2", "--json")
+    beam_args = ("--direct_num_workers", "2", "--json")
+    options = RunOptions(True, 7, 50.0, 7.5, 20.0, runner="spark", beam_args=beam_args)
     assert operations.calls == [("open_stage", "dev"), ("up", ("users", "orders"), 1, options)]
 
 
@@ -251,13 +254,29 @@ def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any) -> No
 
 
 def test_a_command_line_can_be_written_down_and_read_again() -> None:
-    options = RunOptions(True, 7, "spark", ("--x", "a b"))
+    options = RunOptions(True, 7, 50.0, 7.5, 20.0, runner="spark", beam_args=("--x", "a b"))
     request = Request("up", "dev", ("users", "my table"), 2, options=options)
-    words = command_words(request)
-    ours, beam_args = words[: words.index("--")], tuple(words[words.index("--") + 1 :])
-    parsed = cli.app(ours, standalone_mode=False, obj={"beam_args": beam_args})
-    assert parsed == request
+    assert read_again(request) == request
     assert "'my table'" in command_line(request)
+    throttle = Request("throttle", "dev", ("users",), limits=Units(rcu=7.5, wcu=50.0))
+    assert read_again(throttle) == throttle
+
+
+def test_a_throttle_without_a_rate_is_refused(operations: FakeOperations, capfd: Any) -> None:
+    code, _, err = run(capfd, "throttle", "--table", "users")
+    assert code == 2 and "--wcu" in err
+
+
+def test_a_throttle_says_what_the_run_keeps_to(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "throttle", "--table", "users", "--wcu", "50")
+    assert code == 0 and "keeps to 50 WCU/s" in out
+    assert operations.calls[-1] == ("tell", "users", "throttle", Units(wcu=50.0))
+
+
+def read_again(request: Request) -> object:
+    words = command_words(request)
+    end = words.index("--") if "--" in words else len(words)
+    return cli.app(words[:end], standalone_mode=False, obj={"beam_args": tuple(words[end + 1 :])})
 
 
 def test_local_stop_tells_what_is_so_afterwards(project: Path, capfd: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.rate import Backoff, smaller
+from dynamodt.core.rate import Backoff, Bucket, Ramp, smaller
 
 backoffs = st.builds(
     Backoff,
@@ -61,3 +63,108 @@ def test_batches_get_smaller(throttled: int, size: int) -> None:
 @given(st.integers(1, 1000), st.integers(0, 100))
 def test_a_batch_never_grows_and_never_vanishes(size: int, throttled: int) -> None:
     assert 1 <= smaller(size, throttled + 1) <= smaller(size, throttled) <= size
+
+
+# ---------------------------------------------------------------- the bucket
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+rates = st.floats(0.5, 5_000)
+costs = st.lists(st.tuples(st.floats(0.1, 500), st.floats(0, 3)), min_size=1, max_size=40)  # cost, pause before it
+
+
+@given(rates, costs)
+def test_no_more_passes_up_to_any_moment_than_the_rate_brings(rate: float, costs: list[tuple[float, float]]) -> None:
+    clock = Clock()
+    bucket, passed = Bucket(rate, clock), 0.0
+    for cost, pause in costs:
+        clock.now += pause
+        while wait := bucket.take(cost):
+            clock.now += wait
+        passed += cost
+        assert passed <= rate * (clock.now - 100.0) * (1 + 1e-9) + 1e-6
+
+
+@given(rates, st.floats(0, 500), st.floats(0.1, 500))
+def test_what_was_charged_beyond_a_cost_is_saved_up_before_the_next(rate: float, more: float, cost: float) -> None:
+    clock = Clock()
+    bucket = Bucket(rate, clock)
+    bucket.charge(more)
+    assert bucket.take(cost) == pytest.approx((cost + more) / rate)
+
+
+def test_an_idle_bucket_saves_no_more_than_its_burst() -> None:
+    clock = Clock()
+    bucket = Bucket(100.0, clock, burst=0.25)
+    clock.now += 60
+    assert bucket.take(25.0) == 0.0
+    assert bucket.take(1.0) == pytest.approx(0.01)
+
+
+def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
+    clock = Clock()
+    bucket = Bucket(0.0, clock)
+    clock.now += 60
+    assert bucket.take(1.0) == inf
+    bucket.change(inf)
+    assert bucket.take(1e9) == 0.0
+    bucket.change(10.0)
+    assert bucket.take(5.0) == pytest.approx(0.5)  # what passed before is no saving, and no debt
+
+
+# ---------------------------------------------------------------- the ramp
+
+looks = st.lists(st.tuples(st.floats(0, 1.5), st.booleans(), st.floats(0.1, 3)), max_size=60)
+
+
+@given(st.floats(1, 10_000), st.floats(1, 10_000), looks)
+def test_a_ramp_stays_between_one_unit_and_its_limit(
+    limit: float, start: float, looks: list[tuple[float, bool, float]]
+) -> None:
+    clock = Clock()
+    ramp = Ramp(limit, start, clock)
+    for share, throttled, seconds in looks:
+        clock.now += seconds
+        assert min(1.0, limit) <= ramp.look(share * ramp.rate, throttled) <= limit
+
+
+def test_a_ramp_doubles_in_five_seconds_while_it_is_used() -> None:
+    clock = Clock()
+    ramp = Ramp(inf, 100.0, clock)
+    for _ in range(5):
+        clock.now += 1.0
+        ramp.look(ramp.rate, False)
+    assert ramp.rate == pytest.approx(200.0)
+
+
+def test_a_ramp_that_is_not_used_does_not_grow() -> None:
+    clock = Clock()
+    ramp = Ramp(inf, 100.0, clock)
+    clock.now += 60
+    assert ramp.look(40.0, False) == 100.0
+
+
+def test_a_throttle_cuts_below_what_was_used_and_lets_it_rest() -> None:
+    clock = Clock()
+    ramp = Ramp(inf, 100.0, clock)
+    clock.now += 1
+    assert ramp.look(80.0, True) == pytest.approx(56.0)
+    clock.now += 1
+    assert ramp.look(56.0, True) == pytest.approx(56.0)  # the same event
+    clock.now += 1
+    assert ramp.look(56.0, False) == pytest.approx(56.0)
+    clock.now += 4
+    assert ramp.look(56.0, False) > 56.0
+
+
+def test_a_lower_limit_holds_at_once() -> None:
+    ramp = Ramp(100.0, 100.0, Clock())
+    ramp.limit(20.0)
+    assert ramp.rate == 20.0

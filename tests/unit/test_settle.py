@@ -344,7 +344,7 @@ def test_units_are_estimated_where_the_endpoint_does_not_say() -> None:
     fake.put({"id": 1, "n": 1, "text": "x" * 3000}, {"id": 2, "n": 1})
     original = fake._batchexecutestatement
     fake._batchexecutestatement = lambda request: {"Responses": original(request)["Responses"]}  # type: ignore
-    assert settle(fake, double)[0].wcu == 3 + 1
+    assert settle(fake, double)[0].units.wcu == 3 + 1
 
 
 @pytest.mark.parametrize("size", [1, 100, 101, 250])

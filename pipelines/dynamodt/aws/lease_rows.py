@@ -13,6 +13,7 @@ from dynamodt.errors import Fenced
 from dynamodt.model import Item, Lease
 
 _OURS = "lease_token = :token"
+_FRACTIONS = ("beat", "ttl", "wcu", "rcu")
 
 
 class LeaseRows:
@@ -43,8 +44,9 @@ class LeaseRows:
         self._ours(table, token, {"beat": repr(beat)})
 
     def tell(self, table: str, token: int, **what: Any) -> None:
-        """Leave word for all workers of a run: `paused`, `stop`, `error`. Raises Fenced when it is not the holder's."""
-        told = {name: json.dumps(value) if name == "error" else value for name, value in what.items()}
+        """Leave word for all workers of a run: `paused`, `stop`, `error`, `wcu`, `rcu`. Raises Fenced when the
+        lease is not the holder's."""
+        told = {name: _stored(name, value) for name, value in what.items()}
         self._ours(table, token, told)
 
     def release(self, table: str, token: int) -> None:
@@ -78,12 +80,19 @@ def _row(lease: Lease) -> Item:
     row = lease._asdict()
     del row["table"]
     row["lease_token"] = row.pop("token")
-    return {**row, "beat": repr(lease.beat), "ttl": repr(lease.ttl), "error": json.dumps(lease.error)}
+    return {name: _stored(name, value) for name, value in row.items()}
+
+
+def _stored(name: str, value: Any) -> Any:
+    """Numbers that are not whole go as text: no digit is lost."""
+    if name == "error":
+        return json.dumps(value)
+    return repr(float(value)) if name in _FRACTIONS else value
 
 
 def _lease(table: str, row: Item) -> Lease:
     known = {name: row[name] for name in Lease._fields if name in row}
-    known |= {name: float(row[name]) for name in ("beat", "ttl") if name in row}
+    known |= {name: float(row[name]) for name in _FRACTIONS if name in row}
     known["error"] = json.loads(row.get("error", "null"))
     known["pid"] = int(row.get("pid", 0))
     return Lease(table=table, token=int(row.get("lease_token", 0)), **known)

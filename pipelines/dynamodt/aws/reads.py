@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from dynamodt.aws.batch import MAX_KEYS, Caller
 from dynamodt.aws.failures import service_error
@@ -26,21 +26,65 @@ class ScanPage(NamedTuple):
     throttles: int = 0  # refusals for its rate before it was given
 
 
+class Flow(Protocol):
+    """A budget: waits for a request's turn, and is told what it cost. `stages.governor` has the real one."""
+
+    @property
+    def limited(self) -> bool: ...
+
+    def enter(self, estimate: float) -> float: ...
+
+    def leave(self, taken: float, estimate: float, units: float) -> None: ...
+
+    def throttled(self, times: int = 1) -> None: ...
+
+
+class Free:
+    """No budget: everything passes at once."""
+
+    limited = False
+
+    def enter(self, estimate: float) -> float:
+        return 0.0
+
+    def leave(self, taken: float, estimate: float, units: float) -> None:
+        pass
+
+    def throttled(self, times: int = 1) -> None:
+        pass
+
+
+class Answered(NamedTuple):
+    """A read's answer, and how often it was refused for its rate before."""
+
+    answer: dict[str, Any]
+    throttles: int
+
+
 class Reads:
-    """Reads of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError)."""
+    """Reads of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError).
+
+    `units` says how many read units so many items of the table take, by estimate. `rcu` adds up what the reads by key
+    have cost; a scan page carries its own cost.
+    """
 
     def __init__(
         self,
         wire: Caller,
         table: TableSpec,
         *,
+        flow: Flow = Free(),
+        units: Callable[[int], float] = float,
         backoff: Backoff = Backoff(),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._wire = wire
         self._table = table
+        self._flow = flow
+        self._units = units
         self._backoff = backoff
         self._sleep = sleep
+        self.rcu = 0.0
 
     def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
         """The next page of a segment: at most `limit` items and 1 MB."""
@@ -54,9 +98,11 @@ class Reads:
         }
         if cursor is not None:
             body["ExclusiveStartKey"] = cursor
-        answer = self.call("Scan", body)
+        taken = self._flow.enter(self._units(limit))
+        answer, throttles = self.call("Scan", body)
         rcu = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
-        return ScanPage(answer["Items"], answer.get("LastEvaluatedKey"), rcu)
+        self._flow.leave(taken, self._units(len(answer["Items"])), rcu)
+        return ScanPage(answer["Items"], answer.get("LastEvaluatedKey"), rcu, throttles)
 
     def items(self, keys: Sequence[Image]) -> dict[str, Image]:
         """The current items of these keys, strongly consistent, by `key_text`; an absent item is left out."""
@@ -75,19 +121,29 @@ class Reads:
     def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image]]:
         """What one request gives of these items, and the keys that it leaves."""
         name = self._table.name
-        answer = self.call("BatchGetItem", {"RequestItems": {name: {"Keys": keys, "ConsistentRead": True}}})
+        wanted = {name: {"Keys": keys, "ConsistentRead": True}}
+        estimate = max(1.0, 2.0 * self._units(len(keys)))  # consistent, where scans mostly are not
+        taken = self._flow.enter(estimate)
+        answer, _ = self.call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
+        rcu = sum(consumed.get("CapacityUnits", 0.0) for consumed in answer.get("ConsumedCapacity", ()))
+        self._flow.leave(taken, 0.0, rcu)
+        self.rcu += rcu
         return answer["Responses"].get(name, []), answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
 
-    def call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+    def call(self, operation: str, body: dict[str, Any]) -> Answered:
         """One read, retried. Raises ServiceError when the service refuses it or stays out of reach."""
-        attempt = 1
+        attempt, throttles = 1, 0
         while True:
             try:
-                return self._wire.call(operation, body)
+                return Answered(self._wire.call(operation, body), throttles)
             except Refusal as refusal:
                 where = f"table {self._table.name}"
                 raise service_error(operation, where, refusal.code, refusal.message) from refusal
-            except (Throttled, InDoubt) as error:
+            except Throttled as error:
+                throttles += 1
+                self._flow.throttled()
+                attempt = self._wait(attempt, str(error))
+            except InDoubt as error:
                 attempt = self._wait(attempt, str(error))
 
     def _wait(self, attempt: int, why: str) -> int:

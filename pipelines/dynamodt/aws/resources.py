@@ -12,6 +12,7 @@ from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage, open_storage
 from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.aws.wire import Wire
+from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.model import Stage
 
 
@@ -28,6 +29,8 @@ class StateTable(Protocol):
     def leases(self) -> LeaseRows: ...
 
     def units(self, run: str) -> UnitRows: ...
+
+    def workers(self, run: str, attempt: int) -> WorkerRows: ...
 
 
 class Resources(Protocol):

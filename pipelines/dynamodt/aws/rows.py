@@ -40,20 +40,21 @@ class Rows:
         with explained("PutItem", self.where):
             self.dynamodb.put_item(TableName=self.table, Item={**_key(key), **encode(row)})
 
-    def update(self, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
-        """Set attributes of a row where `condition` holds (its `:name` placeholders are `values`, the names plain);
-        returns the row after it. Raises ConditionFailed."""
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        """Set attributes of a row where `condition` holds (its `:name` placeholders are `values`, the names plain), or
+        in any case; returns the row after it. Raises ConditionFailed."""
         names = {f"#{number}": name for number, name in enumerate(row)}
         sets = ", ".join(f"#{number} = :{number}" for number in range(len(row)))
         bound = {f":{number}": value for number, value in enumerate(row.values())}
         bound |= {f":{name}": value for name, value in values.items()}
+        conditions = {"ConditionExpression": condition} if condition else {}
         with explained("UpdateItem", self.where):
             try:
                 answer = self.dynamodb.update_item(
                     TableName=self.table,
                     Key=_key(key),
                     UpdateExpression=f"SET {sets}",
-                    ConditionExpression=condition,
+                    **conditions,
                     ExpressionAttributeNames=names,
                     ExpressionAttributeValues=encode(bound),
                     ReturnValues="ALL_NEW",

@@ -9,6 +9,7 @@ TABLE#users            VERSION#000002       version 2 stands (removed again by `
 TABLE#users            RUN#20260131...      a run, begun or ended
 TABLE#users            LEASE                who may run now, and what he is told (`lease_rows`)
 RUN#20260131...#17     UNIT                 what unit 17 (a scan segment) has come to (`unit_rows`)
+RUN#20260131...#1#...  WORKER#host-17-3f    a worker of attempt 1, and its part of the budget (`worker_rows`)
 =====================  ===================  ==========================================================
 """
 
@@ -22,6 +23,7 @@ from dynamodt.aws.failures import explained
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.rows import ConditionFailed, Rows
 from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.core.codec import encode
 from dynamodt.errors import Fenced, Refused
 from dynamodt.model import AppliedVersion, Counts, RunRecord, Units
@@ -42,6 +44,10 @@ class State:
     def units(self, run: str) -> UnitRows:
         """The unit rows of a run."""
         return UnitRows(self.rows, run)
+
+    def workers(self, run: str, attempt: int) -> WorkerRows:
+        """The worker rows of one attempt of a run."""
+        return WorkerRows(self.rows, run, attempt)
 
     def ensure(self) -> None:
         """Create the table when it is missing: on the local stage only; elsewhere the deployment makes it."""

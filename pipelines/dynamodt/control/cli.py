@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynamodt.control import manual
-from dynamodt.control.requests import PROGRAM, Request, RunOptions
+from dynamodt.control.requests import DEFAULT_SHARE, PROGRAM, Request, RunOptions
 from dynamodt.errors import UsageError
+from dynamodt.model import Units
 
 if TYPE_CHECKING:
     from dynamodt.control.progress import Recorder
@@ -159,6 +160,13 @@ DownTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="Th
 Stage = Annotated[str, typer.Option("--stage", metavar="NAME", help="local, or a stage of dynamodt.toml.")]
 Runner = Annotated[str, typer.Option("--runner", metavar="NAME", help="The Beam runner.")]
 MaxErrors = Annotated[int, typer.Option("--max-errors", metavar="N", min=0, help="Tolerate so many dead letters.")]
+MaxWcu = Annotated[float, typer.Option("--max-wcu", metavar="N", min=0, help="Write units a second, at most.")]
+MaxRcu = Annotated[float, typer.Option("--max-rcu", metavar="N", min=0, help="Read units a second, at most.")]
+Share = Annotated[
+    float, typer.Option("--share", metavar="PERCENT", min=1, max=100, help="Of what the table has provisioned.")
+]
+Wcu = Annotated[float, typer.Option("--wcu", metavar="N", min=0, help="Write units a second.")]
+Rcu = Annotated[float, typer.Option("--rcu", metavar="N", min=0, help="Read units a second.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "--dry", help="Write nothing; show what would be done.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Menu = Annotated[bool, typer.Option("-i", "--interactive", help="Choose from a menu.")]
@@ -222,6 +230,9 @@ def up(
     stage: Stage = "local",
     runner: Runner = "direct",
     max_errors: MaxErrors = 0,
+    max_wcu: MaxWcu = 0.0,
+    max_rcu: MaxRcu = 0.0,
+    share: Share = DEFAULT_SHARE,
     dry_run: DryRun = False,
     json: AsJson = False,
     interactive: Menu = False,
@@ -237,6 +248,9 @@ def down(
     stage: Stage = "local",
     runner: Runner = "direct",
     max_errors: MaxErrors = 0,
+    max_wcu: MaxWcu = 0.0,
+    max_rcu: MaxRcu = 0.0,
+    share: Share = DEFAULT_SHARE,
     dry_run: DryRun = False,
     json: AsJson = False,
     interactive: Menu = False,
@@ -278,6 +292,19 @@ def _told(verb: str) -> Callable[..., Request]:
 for _verb, _help in manual.TOLD.items():
     app.command(_verb, help=_help, epilog=manual.EPILOG)(_told(_verb))
 
+
+@app.command(help=manual.THROTTLE, epilog=manual.EPILOG)
+def throttle(
+    context: typer.Context,
+    table: Table = "",
+    wcu: Wcu = 0.0,
+    rcu: Rcu = 0.0,
+    stage: Stage = "local",
+    json: AsJson = False,
+) -> Request:
+    return _request("throttle", context)
+
+
 app.add_typer(local, name="local")
 
 
@@ -316,6 +343,7 @@ def _request(verb: str, context: typer.Context) -> Request:
         json=given["json"] or outer["json"],
         interactive=given.get("interactive", False) or outer["interactive"],
         options=_options(given, outer["beam_args"]),
+        limits=Units(rcu=given.get("rcu", 0.0), wcu=given.get("wcu", 0.0)),
     )
 
 
@@ -323,6 +351,9 @@ def _options(given: dict[str, object], beam_args: tuple[str, ...]) -> RunOptions
     return RunOptions(
         dry_run=bool(given.get("dry_run")),
         max_errors=int(str(given.get("max_errors", 0))),
+        max_wcu=float(str(given.get("max_wcu", 0.0))),
+        max_rcu=float(str(given.get("max_rcu", 0.0))),
+        share=float(str(given.get("share", DEFAULT_SHARE))),
         runner=str(given.get("runner", "direct")),
         beam_args=beam_args,
     )

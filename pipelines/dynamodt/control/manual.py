@@ -83,16 +83,22 @@ What follows `--` goes to Beam as it is.
   "dead_letters": the place of their file.
 """
 
+_RATE = """
+Away from the local stage a run keeps to a budget: --max-wcu and --max-rcu units a second, else half of what the table
+has provisioned (--share), else, on demand, what it takes without throttling. It starts low and grows.
+"""
+
 UP = f"""Apply every pending version, in order.
 
 With no --table: to all tables that have a folder, each independent of another's failure.
-
+{_RATE}
 \b
 Examples:
   dynamodt up
   dynamodt up --table users --to 2
   dynamodt up --table users --dry-run        counts, examples, write units
   dynamodt up --stage prod --json            in a deployment
+  dynamodt up --table users --max-wcu 200    leave the rest to the application
   dynamodt up --table users -- --direct_num_workers 2
 {_MOVE_JSON}"""
 
@@ -137,8 +143,18 @@ Examples:
 
 _TOLD_JSON = """
 \b
---json: {"table", "verb", "run", "user", "host", "pid", "since"}
+--json: {"table", "verb", "run", "user", "host", "pid", "since", "max_wcu", "max_rcu"}
 """
+
+THROTTLE = f"""Change the rate of the run on a table, from another terminal.
+
+All its workers together then keep to these units a second; the table's indexes count. What is not named stays.
+
+\b
+Examples:
+  dynamodt throttle --table users --wcu 200
+  dynamodt throttle --table users --wcu 2000 --rcu 500 --stage prod
+{_TOLD_JSON}"""
 
 TOLD = {
     "pause": f"""Let the run on a table rest after its page, from another terminal.

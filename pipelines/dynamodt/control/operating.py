@@ -10,11 +10,12 @@ from dynamodt.aws.state import State
 from dynamodt.control.lease import holder, is_gone
 from dynamodt.control.steps import ABORT
 from dynamodt.errors import Refused
-from dynamodt.model import Lease, Stage
+from dynamodt.model import Lease, Stage, Units
 
 
-def tell(stage: Stage, table: str, verb: str) -> Lease:
-    """Do `pause`, `resume`, `abort` or `unlock` to the run that holds a table; returns its lease as it was.
+def tell(stage: Stage, table: str, verb: str, limits: Units = Units()) -> Lease:
+    """Do `pause`, `resume`, `abort`, `unlock` or `throttle` (to `limits`, in units a second; 0: as it was) to the run
+    that holds a table; returns its lease as it was.
 
     Raises Refused when no run holds the table, Fenced when the run ends or is taken over in this very moment.
     """
@@ -22,8 +23,16 @@ def tell(stage: Stage, table: str, verb: str) -> Lease:
     lease = leases.read(table)
     if not lease.run:
         raise Refused("no run is at work", where=f"table {table}", hint=f"dynamodt history --table {table}")
-    _VERBS[verb](leases, lease)
+    if verb == "throttle":
+        _throttle(leases, lease, limits)
+    else:
+        _VERBS[verb](leases, lease)
     return lease
+
+
+def _throttle(leases: LeaseRows, lease: Lease, limits: Units) -> None:
+    _check_alive(lease)
+    leases.tell(lease.table, lease.token, **{name: value for name, value in limits._asdict().items() if value})
 
 
 def _pause(leases: LeaseRows, lease: Lease) -> None:

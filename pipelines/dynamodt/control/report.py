@@ -87,13 +87,19 @@ def print_status(console: Console, statuses: Sequence[TableStatus]) -> None:
             console.print(line, soft_wrap=True)
 
 
-def print_told(console: Console, verb: str, lease: Lease) -> None:
+def print_told(console: Console, request: Request, lease: Lease) -> None:
     """What a run was told, and whose it is."""
-    outcome = {"pause": "will rest after its page", "resume": "goes on", "abort": "will end after its page"}
-    said = outcome.get(verb, "has lost its lease")
-    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {said}"), soft_wrap=True)
+    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {_heard(request)}"), soft_wrap=True)
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
     console.print(_facts(facts), soft_wrap=True)
+
+
+def _heard(request: Request) -> str:
+    outcome = {"pause": "will rest after its page", "resume": "goes on", "abort": "will end after its page"}
+    if request.verb == "throttle":
+        named = (("WCU/s", request.limits.wcu), ("RCU/s", request.limits.rcu))
+        return "keeps to " + ", ".join(f"{limit:g} {name}" for name, limit in named if limit)
+    return outcome.get(request.verb, "has lost its lease")
 
 
 def print_prepared(console: Console, request: Request, prepared: PreparedRef) -> None:

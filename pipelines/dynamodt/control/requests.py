@@ -24,23 +24,31 @@ from dynamodt.model import (
 
 PROGRAM = "dynamodt"
 MOVES = ("up", "down")
-TOLD = ("pause", "resume", "abort", "unlock")
+TOLD = ("pause", "resume", "abort", "unlock", "throttle")
 _NEEDS_TABLE = ("create", "prepare", "down", *TOLD)
+
+
+DEFAULT_SHARE = 50.0
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run: `max_errors` dead letters are tolerated; `beam_args` go to Beam as they are."""
+    """How to run: `max_errors` dead letters are tolerated; `beam_args` go to Beam as they are. `max_wcu` and `max_rcu`
+    are units a second (0: as the stage has it), `share` is the percentage of what a table has provisioned."""
 
     dry_run: bool = False
     max_errors: int = 0
+    max_wcu: float = 0.0
+    max_rcu: float = 0.0
+    share: float = DEFAULT_SHARE
     runner: str = "direct"
     beam_args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes."""
+    """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes, `limits`
+    are those of `throttle`."""
 
     verb: str
     stage: str = "local"
@@ -51,6 +59,7 @@ class Request:
     json: bool = False
     interactive: bool = False
     options: RunOptions = RunOptions()
+    limits: Units = Units()
 
 
 def command_words(request: Request) -> list[str]:
@@ -60,6 +69,8 @@ def command_words(request: Request) -> list[str]:
         words += ["--table", table]
     for flag, value in (("--tNumber", request.number), ("--to", request.to)):
         words += [] if value is None else [flag, str(value)]
+    for flag, units in (("--wcu", request.limits.wcu), ("--rcu", request.limits.rcu)):
+        words += [flag, f"{units:g}"] if units else []
     words += [] if request.stage == "local" else ["--stage", request.stage]
     words += ["--json"] if request.json else []
     words += _option_words(request.options)
@@ -80,6 +91,8 @@ def check(request: Request) -> None:
         raise UsageError("`prepare` needs --tNumber", hint=f"{PROGRAM} {_EXAMPLES['prepare']}")
     if request.verb == "create" and not request.name:
         raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
+    if request.verb == "throttle" and not any(request.limits):
+        raise UsageError("`throttle` needs --wcu or --rcu", hint=f"{PROGRAM} {_EXAMPLES['throttle']}")
     if request.options.beam_args and request.verb not in MOVES:
         raise UsageError("only `up` and `down` take Beam's options after `--`", where=request.verb)
 
@@ -89,12 +102,16 @@ _EXAMPLES = {
     "prepare": "prepare --table users --tNumber 3",
     "down": "down --table users",
     **{verb: f"{verb} --table users" for verb in TOLD},
+    "throttle": "throttle --table users --wcu 200",
 }
 
 
 def _option_words(options: RunOptions) -> list[str]:
     words = ["--dry-run"] if options.dry_run else []
     words += ["--max-errors", str(options.max_errors)] if options.max_errors else []
+    words += ["--max-wcu", f"{options.max_wcu:g}"] if options.max_wcu else []
+    words += ["--max-rcu", f"{options.max_rcu:g}"] if options.max_rcu else []
+    words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
     return words + ([] if options.runner == "direct" else ["--runner", options.runner])
 
 
@@ -151,7 +168,7 @@ class Operations(Protocol):
 
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]: ...
 
-    def tell(self, stage: Stage, table: str, verb: str) -> Lease: ...
+    def tell(self, stage: Stage, table: str, verb: str, limits: Units = ...) -> Lease: ...
 
     def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]: ...
 

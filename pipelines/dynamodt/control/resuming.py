@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dynamodt.aws.state import State
+from dynamodt.control.budget import budget
 from dynamodt.control.history import first_record, next_record
 from dynamodt.control.lease import held, new_lease
 from dynamodt.control.planner import Step, TablePlan, new_run, segments
@@ -83,9 +84,19 @@ def has_written(state: State, record: RunRecord) -> bool:
 
 def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
     """Run the steps one after the other, the first under the given record. Raises what ends one of them."""
+    _tell_budget(session, planned, record)
     for number, step in enumerate(planned.steps):
         if number:
             record = _fresh(planned, step)
             if not session.options.dry_run:
                 session.state.leases.tell(planned.table.name, session.token, run=record.run, stop="", error=None)
         run_step(session, planned, step, record)
+
+
+def _tell_budget(session: Session, planned: TablePlan, record: RunRecord) -> None:
+    """The limits that the steps begin with; a person may change them while they run."""
+    target = planned.steps[0].target or planned.table
+    limits = budget(session.stage, planned.table, target, session.options)
+    if any(limits):
+        lease = f"dry-run/{record.run}" if session.options.dry_run else planned.table.name
+        session.state.leases.tell(lease, session.token, **limits._asdict())

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.control.requests import RunOptions
-from dynamodt.errors import RunFailed, UsageError
+from dynamodt.errors import RunFailed, ServiceError, UsageError
 from dynamodt.model import Job, Totals
 
 RUNNERS = ("direct",)
 _LOOK_SECONDS = 0.5
 
 OnProgress = Callable[[Totals], None]
+Tick = Callable[[], None]
 
 
-def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress) -> Totals:
-    """Run a job to its end, telling `on_progress` several times a second where it stands; returns where it ended.
+def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ticks: Sequence[Tick] = ()) -> Totals:
+    """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`;
+    returns where it ended.
 
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
     every worker finish its page, then goes on as KeyboardInterrupt.
@@ -27,17 +30,31 @@ def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress) ->
     pipeline = _Background(job, options)
     try:
         while pipeline.is_alive():
+            _tick(ticks)
             pipeline.join(_LOOK_SECONDS)
             on_progress(units.totals(job.units))
     except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
         _stop(state, job)
-        pipeline.join()
+        _wait_for_end(pipeline, ticks)
         on_progress(units.totals(job.units))
         raise
     totals = units.totals(job.units)
     on_progress(totals)
     _raise_failure(state, job, pipeline.error)
     return totals
+
+
+def _tick(ticks: Sequence[Tick]) -> None:
+    for tick in ticks:
+        tick()
+
+
+def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
+    """The pages in flight end by themselves; a worker among them may yet wait for its part of the budget."""
+    while pipeline.is_alive():
+        with suppress(ServiceError):
+            _tick(ticks)
+        pipeline.join(_LOOK_SECONDS)
 
 
 def _stop(state: State, job: Job) -> None:

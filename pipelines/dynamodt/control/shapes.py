@@ -11,7 +11,7 @@ from typing import Any
 
 from dynamodt.control.requests import LocalStatus
 from dynamodt.errors import DynamodtError
-from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus
+from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus, Units
 
 Document = dict[str, Any]
 
@@ -38,10 +38,11 @@ def status_document(statuses: Iterable[TableStatus]) -> Document:
     return {"tables": [_status(status) for status in statuses]}
 
 
-def told_document(verb: str, lease: Lease) -> Document:
-    """What `pause`, `resume`, `abort` and `unlock` print: what was done, and to whose run."""
+def told_document(verb: str, lease: Lease, limits: Units) -> Document:
+    """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: what was done, and to whose run."""
     holder = {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
-    return {"table": lease.table, "verb": verb, "run": lease.run, **holder}
+    budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
+    return {"table": lease.table, "verb": verb, "run": lease.run, **holder, **budget}
 
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from dynamodt.aws.journal import part_of
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
+from dynamodt.control.budget import Allocator
 from dynamodt.control.dead_letters import first_of
 from dynamodt.control.history import Chronicle, verdict
 from dynamodt.control.interrupts import signal_name
 from dynamodt.control.planner import Step, TablePlan, jobs, retry_job
 from dynamodt.control.requests import Observer, RunOptions
-from dynamodt.control.runner import run
+from dynamodt.control.runner import Tick, run
 from dynamodt.core.codec import decode
 from dynamodt.core.lifecycle import after
 from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
@@ -43,7 +44,10 @@ class Session:
 def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord) -> None:
     """Run one version (or go on with it) and keep its report, whichever way it ends; then raise what ended it, if
     anything. Raises Fenced, with nothing recorded, when another process has taken the run over."""
-    main = jobs(session.stage, planned, step, session.options, record, session.token)
+    main = [
+        replace(job, governed=is_governed(session, job))
+        for job in jobs(session.stage, planned, step, session.options, record, session.token)
+    ]
     again = retries(session, main, record) if record.attempts > 1 else []
     record = replace(record, retries=max([record.retries, *(number for number, _ in again)]))
     passes = [*(job for _, job in again), *main]
@@ -53,8 +57,14 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
     follower = _Follower(session.state, passes, session.observer)
-    error = _run_passes(session, passes, follower)
+    error = _run_passes(session, passes, follower, [_allocator(session, passes[0]).tick])
     _finish(session, chronicle, passes, follower.totals, error)
+
+
+def is_governed(session: Session, job: Job) -> bool:
+    """Whether the run keeps to a budget from its first request on: away from this machine always, here if asked."""
+    lease = session.state.leases.read(job.lease)
+    return not session.stage.local or bool(lease.wcu or lease.rcu)
 
 
 def _finish(
@@ -74,12 +84,18 @@ def _finish(
         raise error
 
 
-def _run_passes(session: Session, passes: list[Job], follower: _Follower) -> BaseException | None:
+def _allocator(session: Session, job: Job) -> Allocator:
+    return Allocator(job, session.state.leases, session.state.workers(job.base_run, job.attempt))
+
+
+def _run_passes(
+    session: Session, passes: list[Job], follower: _Follower, ticks: Sequence[Tick]
+) -> BaseException | None:
     """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
     for job in passes:
         try:
             if follower.done(job) < job.units:
-                run(job, session.state, session.options, partial(follower.progressed, job))
+                run(job, session.state, session.options, partial(follower.progressed, job), ticks)
         except Fenced:
             raise
         except (DynamodtError, KeyboardInterrupt, SystemExit) as error:

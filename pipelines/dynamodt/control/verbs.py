@@ -108,9 +108,9 @@ def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
 def _tell(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
     stage = operations.open_stage(request.stage, folder, recorder)
-    lease = operations.tell(stage, request.tables[0], request.verb)
-    document = shapes.told_document(request.verb, lease)
-    return Answer(document, lambda console: report.print_told(console, request.verb, lease))
+    lease = operations.tell(stage, request.tables[0], request.verb, request.limits)
+    document = shapes.told_document(request.verb, lease, request.limits)
+    return Answer(document, lambda console: report.print_told(console, request, lease))
 
 
 def _prepare(request: Request, folder: Path, recorder: Recorder) -> Answer:

@@ -1,9 +1,13 @@
-"""How long to wait before the next try. The clock and the dice are passed in."""
+"""How long to wait before the next try, how much may pass in a second, and how that grows and shrinks.
+
+The clock and the dice are passed in; nothing here sleeps, and nothing is safe to share between threads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +33,92 @@ class Backoff:
 def smaller(size: int, throttled: int) -> int:
     """The next batch's size after `throttled` throttles in a row: halved each time, never below one."""
     return max(1, size >> throttled)
+
+
+_NEARLY = 1.0 - 1e-6  # the last drop may be too small for a clock to move
+
+
+class Bucket:
+    """Lets `rate` units a second pass. Units are saved up before they are taken, so that up to any moment no more
+    than rate x seconds has passed; what `burst` seconds bring may be kept for later. `inf`: everything passes."""
+
+    def __init__(self, rate: float, clock: Callable[[], float], burst: float = 0.25) -> None:
+        self._clock = clock
+        self._burst = burst
+        self._rate = rate
+        self._units = 0.0
+        self._at = clock()
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self._rate
+
+    def change(self, rate: float) -> None:
+        """From now on another rate; what is saved, or owed, stays."""
+        self._save(self._burst * self._rate)
+        self._units = 0.0 if inf in (rate, self._rate) else self._units
+        self._rate = rate
+
+    def take(self, cost: float) -> float:
+        """Take `cost` when it is there, and return 0; else the seconds until it will be, and nothing is taken."""
+        if self._rate == inf:
+            return 0.0
+        self._save(max(cost, self._burst * self._rate))
+        if self._units < cost * _NEARLY:
+            return (cost - self._units) / self._rate if self._rate > 0 else inf
+        self._units -= cost
+        return 0.0
+
+    def charge(self, units: float) -> None:
+        """What something took beyond its cost; negative: what it did not need."""
+        if self._rate != inf:
+            self._units -= units
+
+    def _save(self, most: float) -> None:
+        now = self._clock()
+        saved = 0.0 if self._rate == inf else (now - self._at) * self._rate
+        self._units = max(self._units, min(most, self._units + saved))
+        self._at = now
+
+
+class Ramp:
+    """What all workers together may use: it starts low, doubles every `doubling` seconds while it is used and nothing
+    is throttled, and falls on throttles to below what was used, to rest there for a while.
+
+    DynamoDB splits a partition, or raises an on-demand table, only under a load that grows; a load that jumps is
+    throttled, and the application with it (AWS, "On-demand capacity mode": up to double the previous peak).
+    """
+
+    _REST = 5.0  # seconds without growth after a throttle
+    _CUT = 0.7
+    _LEAST = 1.0
+    _USED = 0.5  # a rate of which less than this share is used has no need to grow
+
+    def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
+        self._limit = limit
+        self._rate = min(limit, start)
+        self._clock = clock
+        self._doubling = doubling
+        self._at = self._grows_from = clock()
+
+    @property
+    def rate(self) -> float:
+        """Units a second, never above the limit."""
+        return self._rate
+
+    def limit(self, limit: float) -> None:
+        """Another limit: a lower one holds at once, towards a higher one the rate grows."""
+        self._limit = limit
+        self._rate = min(limit, self._rate)
+
+    def look(self, used: float, throttled: bool) -> float:
+        """The rate from now on, when `used` units a second were used since the last look."""
+        now = self._clock()
+        if throttled and now >= self._grows_from:  # one cut for what is one event
+            self._rate = max(self._LEAST, self._CUT * min(self._rate, max(used, self._LEAST)))
+            self._grows_from = now + self._REST
+        elif now >= self._grows_from and used >= self._USED * self._rate:
+            self._rate = min(self._limit, self._rate * 2.0 ** ((now - self._at) / self._doubling))
+        self._at = now
+        return self._rate

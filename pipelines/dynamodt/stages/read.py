@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import apache_beam as beam
 
+from dynamodt.aws.batch import Caller
 from dynamodt.aws.reads import Reads, ScanPage
 from dynamodt.aws.resources import Resources
 from dynamodt.core.diff import insert
@@ -19,6 +20,7 @@ from dynamodt.core.script import item_rows
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Claim, DeadLetter, Image, Job, Page
 from dynamodt.stages.deadletters import letters
+from dynamodt.stages.governor import governor_of
 from dynamodt.stages.signals import Signal, reporting
 
 Lane = tuple[int, ...]  # the units that one worker reads, in this order
@@ -100,11 +102,12 @@ class _ScanSegments(_ReadPages):
         job = self._job
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.read_ahead)
-        self._reads = Reads(self._wire, job.table, sleep=self._resources.sleep)
+        self._governor = governor_of(job, self._resources)
+        self._reads = reads_of(self._wire, job, self._resources)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="scan")
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        return scan_pages(self._job, claims, self._reads, self._executor)
+        return scan_pages(self._job, claims, self._reads, self._executor, self._governor.page_items)
 
     def teardown(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -127,7 +130,7 @@ class _ReplayLetters(_ReadPages):
         self._storage = self._resources.storage()
         with reporting(self._leases, self._job):
             self._wire = self._resources.wire(1)
-        self._reads = Reads(self._wire, self._job.table, sleep=self._resources.sleep)
+        self._reads = reads_of(self._wire, self._job, self._resources)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         for claim in claims:
@@ -141,14 +144,23 @@ def replayed_pages(job: Job, claim: Claim, source: Iterator[DeadLetter], reads: 
     """Letters as pages of at most `job.page_items`, from where the claim stands."""
 
     def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
+        before = reads.rcu
         images = [x.image for x in batch] if job.own_items else list(reads.items([x.key for x in batch]).values())
-        return Page(claim, number, images, last=last, replayed=len(batch))
+        return Page(claim, number, images, reads.rcu - before, last=last, replayed=len(batch))
 
     return resumed_pages(job, claim, source, lambda letter: letter, page)
 
 
+def reads_of(wire: Caller, job: Job, resources: Resources) -> Reads:
+    """The reads of a job's table, within its budget."""
+    governor = governor_of(job, resources)
+    return Reads(wire, job.table, flow=governor.reads, units=governor.read_estimate, sleep=resources.sleep)
+
+
 class Lookup(Protocol):
     """What `aws.reads.Reads` offers, and a test's fake must."""
+
+    rcu: float
 
     def items(self, keys: Sequence[Image]) -> dict[str, Image]: ...
 
@@ -161,12 +173,20 @@ class _Reading(NamedTuple):
     answer: Future[ScanPage] | None
 
 
-def scan_pages(job: Job, claims: Iterator[Claim], reads: Scanner, executor: ThreadPoolExecutor) -> Iterator[Page]:
-    """The pages of some segments, taken in turn, `job.read_ahead` of them in flight: as many pages are in memory."""
+def scan_pages(
+    job: Job,
+    claims: Iterator[Claim],
+    reads: Scanner,
+    executor: ThreadPoolExecutor,
+    page_items: Callable[[int], int] = lambda most: most,
+) -> Iterator[Page]:
+    """The pages of some segments, taken in turn, `job.read_ahead` of them in flight: as many pages are in memory.
+    `page_items` says how many of at most so many items the next page may have."""
     flying: deque[_Reading] = deque()
 
     def fetch(claim: Claim, number: int, cursor: Image | None) -> None:
-        answer = executor.submit(reads.scan, claim.unit, job.units, cursor, job.page_items, job.consistent)
+        limit = page_items(job.page_items)
+        answer = executor.submit(reads.scan, claim.unit, job.units, cursor, limit, job.consistent)
         flying.append(_Reading(claim, number, answer))
 
     while True:

@@ -24,14 +24,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from dynamodt.aws.batch import MAX_STATEMENTS, Answer, Verdict, Writes
-from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.reads import Flow, Free, Reads, key_text
 from dynamodt.core.codec import same_image
 from dynamodt.core.diff import as_before, carries
 from dynamodt.core.rate import Backoff, smaller
 from dynamodt.core.statements import Call, Statement, Statements
 from dynamodt.core.units import write_units
 from dynamodt.errors import ItemError, ScriptError, ServiceError
-from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Update
+from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Units, Update
 from dynamodt.stages.deadletters import dead_letter
 
 MAX_CONFLICTS = 12
@@ -51,7 +51,7 @@ class Settled:
     """What a page's changes came to. `void` are the keys of changes that had no effect, whatever the journal says."""
 
     counts: Counts = Counts()
-    wcu: float = 0.0
+    units: Units = Units()
     dead: list[DeadLetter] = field(default_factory=list)
     written: list[Change] = field(default_factory=list)  # the first few that were
     friction: Friction = Friction()
@@ -94,6 +94,7 @@ class Settlement:
         backoff: Backoff = Backoff(),
         stamp: str | None = None,
         assure: Callable[[], None] = lambda: None,
+        flow: Flow = Free(),
         sleep: Callable[[float], None] = time.sleep,
         dice: Callable[[], float] = random.random,
     ) -> None:
@@ -105,6 +106,7 @@ class Settlement:
         self._backoff = backoff
         self._stamp = stamp
         self._assure = assure
+        self._flow = flow
         self._sleep = sleep
         self._dice = dice
 
@@ -115,7 +117,7 @@ class Settlement:
         ServiceError when the table cannot be written at all, ScriptError when the script must not go on, and whatever
         `announce` and `assure` raise.
         """
-        settled = Settled()
+        settled = self._begun()
         waiting = [pending for change in changes if (pending := self._start(change, settled)) is not None]
         waiting = self._looked_at(waiting, settled)
         return self._finish(waiting, settled, announce)
@@ -126,7 +128,7 @@ class Settlement:
         An item that carries one of its patches is done. One that is as it was before the last of them is still to do,
         and is transformed afresh. Anything else is a dead letter, never a guess.
         """
-        settled = Settled()
+        settled = self._begun()
         return self._finish(self._doubtful(journaled, settled), settled, announce)
 
     def _finish(self, waiting: list[_Pending], settled: Settled, announce: Announce) -> Settled:
@@ -136,7 +138,12 @@ class Settlement:
             for pending in waiting:
                 pending.fresh = False
             waiting = self._round(waiting, settled)
+        settled.units = settled.units.plus(Units(rcu=self._reads.rcu))
         return settled
+
+    def _begun(self) -> Settled:
+        """What the reads have cost before is not this page's."""
+        return Settled(units=Units(rcu=-self._reads.rcu))
 
     def _start(self, change: Change, settled: Settled) -> _Pending | None:
         try:
@@ -226,7 +233,7 @@ class Settlement:
         again: list[_Pending] = []
         refused: list[tuple[_Pending, Image | None]] = []
         for batch, answer in self._sent(waiting):
-            settled.wcu += _metered(batch, answer)
+            settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
             for pending, verdict in zip(batch, answer.verdicts, strict=True):
                 if verdict.outcome == "done":
                     settled.end(pending.change, "changed")
@@ -244,7 +251,19 @@ class Settlement:
         return zip(batches, self._executor.map(self._send, batches), strict=True)
 
     def _send(self, batch: list[_Pending]) -> Answer:
+        """Send a batch when the budget lets it pass, and the run is still ours after the wait."""
+        estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
+        taken = self._flow.enter(estimate)
         self._assure()
+        answer = self._answer(batch)
+        answer = answer._replace(wcu=_metered(batch, answer))
+        throttled = [verdict for verdict in answer.verdicts if verdict.outcome == "throttled"]
+        self._flow.throttled(len(throttled))
+        unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
+        self._flow.leave(taken, estimate, max(taken, answer.wcu or 0.0) if unknown else answer.wcu or 0.0)
+        return answer
+
+    def _answer(self, batch: list[_Pending]) -> Answer:
         first = batch[0].request
         if isinstance(first, Call):
             return self._writes.single(first)

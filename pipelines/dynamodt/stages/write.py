@@ -34,6 +34,7 @@ from dynamodt.model import (
     WrittenPage,
 )
 from dynamodt.stages.apply import Version
+from dynamodt.stages.governor import governor_of
 from dynamodt.stages.ledger import Intents, JournalParts, Ledger
 from dynamodt.stages.settle import SAMPLES, Settled, Settlement
 from dynamodt.stages.signals import Signal, reporting
@@ -80,14 +81,16 @@ class _WritePatches(beam.DoFn):
         self._settlement = self._settling(table)
 
     def _settling(self, table: TableSpec) -> Settlement:
+        governor = governor_of(self._job, self._resources)
         return Settlement(
             Writes(self._wire, table.name),
-            Reads(self._wire, table, sleep=self._resources.sleep),
+            Reads(self._wire, table, flow=governor.reads, sleep=self._resources.sleep),
             Statements(table, self._job.script.guard),
             self._change_of,
             self._executor,
             stamp=self._job.script.stamp,
             assure=Signal(self._leases, self._job).assure,
+            flow=governor.writes,
             sleep=self._resources.sleep,
         )
 
@@ -146,7 +149,7 @@ def written(applied: AppliedPage, without_write: Counts, settled: Settled, annou
     return WrittenPage(
         applied.page,
         without_write.plus(settled.counts),
-        Units(applied.page.rcu, settled.wcu),
+        settled.units.plus(Units(rcu=applied.page.rcu)),
         settled.dead,
         samples(settled.written),
         announced,
@@ -158,7 +161,7 @@ def previewed(applied: AppliedPage) -> WrittenPage:
     """What a page would come to if nobody else wrote: its changes counted as changed, its units estimated."""
     counts = Counts(changed=len(applied.changes))
     wcu = float(sum(map(write_units, applied.changes)))
-    settled = Settled(counts, wcu, written=applied.changes[:SAMPLES])
+    settled = Settled(counts, Units(wcu=wcu), written=applied.changes[:SAMPLES])
     return written(applied, _without_write(applied), settled)
 
 

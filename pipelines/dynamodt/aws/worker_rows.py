@@ -1,0 +1,88 @@
+"""A run's workers in the state table: each says that it lives and what it has used, and hears its part of the budget.
+
+A worker is a process. Its row has two writers, of different attributes: the worker, and the one process that follows
+the run and shares the budget out. The rows of many workers are spread over several partition keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+from dynamodt.aws.rows import RowKey, Rows
+from dynamodt.model import Item, Units
+
+
+class Grant(NamedTuple):
+    """What a worker may use, in units a second (`inf`: as much as it likes). `number` grows with every grant."""
+
+    number: int
+    rate: Units
+
+
+class Report(NamedTuple):
+    """What a worker says: `beat` grows each time, `heard` is the number of the grant that it keeps to, the rest are
+    sums since it began."""
+
+    beat: int
+    heard: int
+    used: Units
+    throttles: int
+
+
+class Worker(NamedTuple):
+    """A worker's row; without a grant yet, `grant` is None."""
+
+    name: str
+    report: Report
+    grant: Grant | None
+
+
+class WorkerRows:
+    """The worker rows of one attempt of a run, spread over `spread` partition keys."""
+
+    def __init__(self, rows: Rows, run: str, attempt: int, spread: int = 1) -> None:
+        self._rows = rows
+        self._prefix = f"RUN#{run}#{attempt}"
+        self._spread = spread
+
+    def report(self, name: str, report: Report) -> Grant | None:
+        """Write down what a worker says; returns what it may use by now."""
+        row = {
+            "beat": report.beat,
+            "heard": report.heard,
+            "used": [repr(value) for value in report.used],
+            "throttles": report.throttles,
+        }
+        return _grant(self._rows.update(self._key(name), row))
+
+    def grant(self, name: str, grant: Grant) -> None:
+        """Tell a worker what it may use."""
+        self._rows.update(self._key(name), {"grant": grant.number, "rate": [repr(value) for value in grant.rate]})
+
+    def all(self) -> Iterator[Worker]:
+        """All workers that have ever reported in this attempt."""
+        for shard in range(self._spread):
+            for row in self._rows.query(self._pk(shard), "WORKER#"):
+                if "beat" in row:
+                    yield _worker(row)
+
+    def _key(self, name: str) -> RowKey:
+        return self._pk(crc32(name.encode()) % self._spread), f"WORKER#{name}"
+
+    def _pk(self, shard: int) -> str:
+        return f"{self._prefix}#WORKERS#{shard}"
+
+
+def _worker(row: Item) -> Worker:
+    report = Report(int(row["beat"]), int(row["heard"]), _units(row["used"]), int(row["throttles"]))
+    return Worker(row["sk"].removeprefix("WORKER#"), report, _grant(row))
+
+
+def _grant(row: Item) -> Grant | None:
+    return Grant(int(row["grant"]), _units(row["rate"])) if "grant" in row else None
+
+
+def _units(values: list[str]) -> Units:
+    return Units(*map(float, values))

@@ -1,0 +1,185 @@
+"""A process's part of the run's budget: every request waits until what it will probably cost may be spent, and is
+charged what it did cost by the service's own word (guarantee G7).
+
+Once a second the process reports what it has used, and hears its part: the process that follows the run shares the
+budget out (`control.budget`). There is no thread for this: whoever sends a request does it. A process that sends
+nothing falls silent, and its part goes to the others.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from dynamodt.aws.resources import Resources
+from dynamodt.aws.worker_rows import Grant, Report
+from dynamodt.core.rate import Bucket
+from dynamodt.model import Job, TableSpec, Units
+
+REPORT_SECONDS = 1.0
+_NAP_SECONDS = 0.25
+_READ_SECONDS = 1.0  # a page takes so much of the read budget at most, in seconds of it,
+_WRITE_SECONDS = 4.0  # and so much of the write budget: a new rate, a pause, are obeyed between pages
+_LEARNING = 0.3
+_KILOBYTE = 1024.0
+_ASSUMED_BYTES = 1024.0  # an item's size, where DescribeTable knows none
+
+
+class Board(Protocol):
+    """What `aws.worker_rows.WorkerRows` offers, and a test's fake must."""
+
+    def report(self, name: str, report: Report) -> Grant | None: ...
+
+
+class Flow:
+    """Requests of one kind, reads or writes, of one process; safe to share between threads.
+
+    What a request costs is estimated by its caller; `price` learns how much the service really charges for that.
+    """
+
+    def __init__(self, bucket: Bucket, price: float, tick: Callable[[], None], sleep: Callable[[float], None]) -> None:
+        self._bucket = bucket
+        self._price = price
+        self._tick = tick
+        self._sleep = sleep
+        self._line = threading.Lock()  # who waits, waits in line: a large request is not overtaken for ever
+        self._lock = threading.Lock()
+        self.used = 0.0
+        self.throttles = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether an estimate is wanted at all."""
+        return self._bucket.rate != inf
+
+    def enter(self, estimate: float) -> float:
+        """Wait until a request of this estimate may go out; returns what was taken for it, for `leave`."""
+        if not self.limited:
+            self._tick()
+            return 0.0
+        with self._line:
+            while True:
+                self._tick()
+                cost = estimate * self._price
+                with self._lock:
+                    wait = self._bucket.take(cost)
+                if not wait:
+                    return cost
+                self._sleep(min(wait, _NAP_SECONDS))
+
+    def leave(self, taken: float, estimate: float, units: float) -> None:
+        """The request has cost `units`, by the service's word."""
+        with self._lock:
+            self.used += units
+            if self.limited:
+                self._bucket.charge(units - taken)
+            if units and estimate:
+                self._price += _LEARNING * (units / estimate - self._price)
+
+    def throttled(self, times: int = 1) -> None:
+        """Requests were refused for their rate."""
+        with self._lock:
+            self.throttles += times
+
+    def change(self, rate: float) -> None:
+        """Another rate, in units a second."""
+        with self._lock:
+            self._bucket.change(rate)
+
+    def within(self, seconds: float, estimate: float) -> float:
+        """How many requests of this estimate the rate lets pass in so many seconds."""
+        return self._bucket.rate * seconds / (estimate * self._price)
+
+
+class Governor:
+    """The two flows of a process, and what it reports of them."""
+
+    def __init__(
+        self,
+        job: Job,
+        board: Board,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        rate = 0.0 if job.governed else inf
+        self._consistent = job.consistent
+        self._item_kilobytes = _item_kilobytes(job.table)
+        self._board = board
+        self._name = name
+        self._clock = clock
+        self._sleep = sleep
+        self._reporting = threading.Lock()
+        self._waits = job.governed  # for the first grant
+        self._reported_at = clock() - (_NAP_SECONDS if job.governed else 0.0)
+        self._beat = 0
+        self._heard = 0
+        target = job.target or job.table
+        self.reads = Flow(Bucket(rate, clock), 1.0, self._tick, sleep)
+        self.writes = Flow(Bucket(rate, clock), 1.0 + target.indexes, self._tick, sleep)
+
+    def page_items(self, most: int) -> int:
+        """How many items the next page may have, so that reading it and writing all of it takes a few seconds only."""
+        while self.reads.within(1.0, 1.0) == 0.0 or self.writes.within(1.0, 1.0) == 0.0:  # nothing granted yet
+            self._tick()
+            self._sleep(_NAP_SECONDS)
+        items = min(
+            self.reads.within(_READ_SECONDS, self.read_estimate(1)),
+            self.writes.within(_WRITE_SECONDS, max(1.0, self._item_kilobytes)),
+        )
+        return most if items >= most else max(1, int(items))
+
+    def read_estimate(self, items: int) -> float:
+        """Read units for so many items of the table: one for 4 KB, or for 8 KB where consistency is not asked for."""
+        return items * self._item_kilobytes / (4.0 if self._consistent else 8.0)
+
+    def _tick(self) -> None:
+        period = _NAP_SECONDS if self._waits else REPORT_SECONDS
+        if self._clock() - self._reported_at < period or not self._reporting.acquire(blocking=False):
+            return
+        try:
+            self._report()
+        finally:
+            self._reporting.release()
+
+    def _report(self) -> None:
+        self._beat += 1
+        used = Units(self.reads.used, self.writes.used)
+        report = Report(self._beat, self._heard, used, self.reads.throttles + self.writes.throttles)
+        grant = self._board.report(self._name, report)
+        self._reported_at = self._clock()
+        if grant is not None and grant.number != self._heard:
+            self.reads.change(grant.rate.rcu)
+            self.writes.change(grant.rate.wcu)
+            self._heard = grant.number
+            self._waits = False
+
+
+def _item_kilobytes(table: TableSpec) -> float:
+    known = table.item_count and table.size_bytes
+    return (table.size_bytes / table.item_count if known else _ASSUMED_BYTES) / _KILOBYTE
+
+
+_governors: dict[tuple[str, int], Governor] = {}  # one for all stages of a run in this process
+_making = threading.Lock()
+
+
+def governor_of(job: Job, resources: Resources) -> Governor:
+    """This process's governor of a run's attempt; the stages of a process share it."""
+    key = (job.base_run, job.attempt)
+    with _making:
+        if key not in _governors:
+            _governors.clear()  # of runs that have ended
+            board = resources.state().workers(job.base_run, job.attempt)
+            _governors[key] = Governor(job, board, _name(), sleep=resources.sleep)
+        return _governors[key]
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"

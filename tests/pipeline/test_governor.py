@@ -1,0 +1,213 @@
+"""The budget of a run, from the command's limit to each request: the real allocator and governors on fake rows, with
+a clock that the test moves (guarantee G7)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from math import inf
+from typing import Any
+
+import pytest
+
+from dynamodt.control.budget import Allocator, budget
+from dynamodt.control.requests import RunOptions
+from dynamodt.model import Connection, Job, KeyAttribute, Lease, Script, Stage, StorageSpec, TableSpec, Units
+from dynamodt.stages.governor import Governor
+from tests.fakes import FakeState
+
+SPEC = TableSpec("things", (KeyAttribute("id", "N"),), item_count=1000, size_bytes=1000 * 1024)
+STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/prefix"))
+SCRIPT = Script("things", 1, "change", "v1_change.py", "", "")
+JOB = Job("run", STAGE, SPEC, SCRIPT, "up", units=4, governed=True)
+
+
+class World:
+    """Some workers and the process that follows the run; `passed` are (seconds, write units)."""
+
+    def __init__(self, job: Job = JOB, **limits: float) -> None:
+        self.now = 0.0
+        self.job = job
+        self.state = FakeState()
+        self.state.leases.take(Lease("things", 1, "run", **limits), over=Lease("things", 0))
+        self.rows = self.state.workers("run", 1)
+        self.allocator = Allocator(job, self.state.leases, self.rows, clock=lambda: self.now)
+        self.passed: list[tuple[float, float]] = []
+        self.real_price = 1.0
+
+    def worker(self, name: str) -> Governor:
+        return Governor(self.job, self.rows, name, clock=lambda: self.now, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        raise Asleep
+
+    def write(self, worker: Governor, estimate: float) -> bool:
+        """One request, if it may go out now."""
+        try:
+            taken = worker.writes.enter(estimate)
+        except Asleep:
+            return False
+        units = estimate * self.real_price
+        self.passed.append((self.now, units))
+        worker.writes.leave(taken, estimate, units)
+        return True
+
+    def live(self, seconds: float, workers: list[Governor], dice: random.Random, most: float = 25.0) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 0.05
+            self.allocator.tick()
+            for worker in workers:
+                while self.write(worker, dice.uniform(1.0, most)):
+                    if len(self.passed) > 100_000:
+                        return
+
+    def units(self, start: float = 0.0, end: float = inf) -> float:
+        return sum(units for at, units in self.passed if start <= at < end)
+
+
+class Asleep(Exception):
+    """The worker would wait: in one thread, the others go on instead."""
+
+
+@pytest.mark.parametrize("limit", [50.0, 500.0, 2000.0])
+@pytest.mark.parametrize("workers", [1, 7])
+def test_together_the_workers_keep_to_the_budget_in_every_ten_seconds(limit: float, workers: int) -> None:
+    world, dice = World(wcu=limit, rcu=limit), random.Random(workers)
+    world.live(40.0, [world.worker(f"w{n}") for n in range(workers)], dice)
+    for start in range(30):
+        assert world.units(start, start + 10.0) <= 1.1 * 10.0 * limit
+    assert world.units(20.0, 40.0) >= 0.85 * 20.0 * limit, "the budget is not used"
+
+
+def test_it_starts_low() -> None:
+    world = World(wcu=1000.0)
+    world.live(3.0, [world.worker("w")], random.Random(1))
+    assert 0 < world.units() < 0.5 * 3.0 * 1000.0
+
+
+def test_indexes_count_once_the_service_has_said_so() -> None:
+    world = World(wcu=200.0)
+    world.real_price = 3.0  # two indexes: each write costs three units, and the estimate knows of one
+    world.live(30.0, [world.worker("w")], random.Random(2), most=5.0)
+    assert 0.85 * 2000.0 <= world.units(15.0, 25.0) <= 1.1 * 2000.0
+
+
+def test_a_newcomer_gets_his_part_and_the_sum_stays() -> None:
+    world, dice = World(wcu=400.0), random.Random(3)
+    first = world.worker("a")
+    world.live(20.0, [first], dice)
+    world.live(20.0, [first, world.worker("b")], dice)
+    for start in range(30):
+        assert world.units(start, start + 10.0) <= 1.1 * 4000.0
+    used = {worker.name: worker.report.used.wcu for worker in world.rows.all()}
+    assert used["b"] >= 1500.0, "the newcomer starves"
+
+
+def test_who_falls_silent_leaves_his_part_to_the_others() -> None:
+    world, dice = World(wcu=400.0), random.Random(4)
+    first, second = world.worker("a"), world.worker("b")
+    world.live(20.0, [first, second], dice)
+    world.live(40.0, [first], dice)
+    assert world.units(50.0, 60.0) >= 0.85 * 4000.0
+
+
+def test_a_new_limit_is_heard_within_seconds_in_both_directions() -> None:
+    world, dice = World(wcu=1000.0), random.Random(5)
+    worker = world.worker("w")
+    world.live(20.0, [worker], dice)
+    world.state.leases.tell("things", 1, wcu=100.0)
+    world.live(20.0, [worker], dice)
+    assert world.units(23.0, 33.0) <= 1.1 * 1000.0
+    world.state.leases.tell("things", 1, wcu=2000.0)
+    world.live(40.0, [worker], dice)
+    assert world.units(70.0, 80.0) >= 0.85 * 20_000.0
+
+
+def test_a_run_that_nobody_limits_is_not_slowed_down_until_somebody_does() -> None:
+    world = World(replace(JOB, governed=False))
+    worker = world.worker("w")
+    world.live(2.0, [worker], random.Random(6))
+    assert world.units() > 50_000
+    world.passed.clear()
+    world.state.leases.tell("things", 1, wcu=100.0)
+    for _ in range(60):
+        world.now += 0.05
+        world.allocator.tick()
+        world.write(worker, 1.0)
+    start = world.now
+    world.live(10.0, [worker], random.Random(7))
+    assert world.units(start) <= 1.1 * 1000.0
+
+
+def test_throttles_lower_the_rate_of_an_on_demand_table_and_without_them_it_grows() -> None:
+    world, dice = World(), random.Random(8)
+    worker = world.worker("w")
+    world.live(10.0, [worker], dice)
+    grown = world.units(9.0, 10.0)
+    assert grown > 2000.0  # from 1,000 on
+    worker.writes.throttled()
+    world.live(3.0, [worker], dice)
+    assert world.units(12.0, 13.0) < 0.8 * grown
+
+
+def test_a_page_is_no_larger_than_a_few_seconds_of_the_budget() -> None:
+    world, dice = World(wcu=50.0, rcu=1000.0), random.Random(9)
+    worker = world.worker("w")
+    world.live(30.0, [worker], dice)
+    assert 100 <= worker.page_items(1000) <= 200
+    world.state.leases.tell("things", 1, wcu=100_000.0, rcu=5.0)
+    world.live(60.0, [worker], dice)
+    assert 30 <= worker.page_items(1000) <= 40  # five read units a second, eight items of a kilobyte each
+
+
+def test_pages_without_items_teach_no_price() -> None:
+    world = World(rcu=100.0, wcu=100.0)
+    worker = world.worker("w")
+    world.live(30.0, [worker], random.Random(10))
+    before = worker.reads.within(1.0, 1.0)
+    taken = worker.reads.enter(1.0)
+    worker.reads.leave(taken, worker.read_estimate(0), 0.5)
+    assert worker.reads.within(1.0, 1.0) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "limits"),
+    [
+        (STAGE, RunOptions(), Units(rcu=500.0, wcu=50.0)),
+        (STAGE, RunOptions(share=10.0), Units(rcu=100.0, wcu=10.0)),
+        (STAGE, RunOptions(max_wcu=7.0), Units(rcu=500.0, wcu=7.0)),
+        (replace(STAGE, local=True), RunOptions(), Units()),
+        (replace(STAGE, local=True), RunOptions(max_rcu=3.0), Units(rcu=3.0)),
+    ],
+)
+def test_the_limits_come_from_the_options_then_from_what_is_provisioned(
+    stage: Stage, options: RunOptions, limits: Units
+) -> None:
+    table = replace(SPEC, read_units=1000, write_units=100)
+    assert budget(stage, table, table, options) == limits
+
+
+def test_a_governed_run_of_the_pipeline_waits_for_its_part(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, make_bench: Callable[..., Any]
+) -> None:
+    bench.dynamodb.put(*({"id": n} for n in range(20)))
+    job = bench.job("def transform_up(item):\n    return {**item, 'n': 1}\n", governed=True)
+    rows = bench.state.workers(job.base_run, job.attempt)
+    granted: list[str] = []
+
+    def grant_first(self: Any, name: str, report: Any, original: Any = type(rows).report) -> Any:
+        before = original(self, name, report)
+        if before is None and not granted and report.beat >= 3:
+            assert bench.dynamodb.calls["Scan"] == 0, "it reads before anything is granted"
+            Allocator(job, bench.state.leases, self, clock=count(0.0, 10.0).__next__).tick()
+            granted.append(name)
+        return before
+
+    monkeypatch.setattr(type(rows), "report", grant_first)
+    bench.state.lease(job)
+    bench.state.leases.tell(job.lease, job.attempt, wcu=1e6, rcu=1e6)
+    assert bench.execute(job).changed == 20
+    assert granted
