@@ -19,13 +19,15 @@ from dynamodt.model import (
     Stage,
     TableReport,
     TableStatus,
+    TakeOver,
     Units,
 )
 
 PROGRAM = "dynamodt"
 MOVES = ("up", "down")
 TOLD = ("pause", "resume", "abort", "unlock")
-_NEEDS_TABLE = ("create", "prepare", "down", *TOLD)
+TAKEN_OVER = ("stamp", "adopt")
+_NEEDS_TABLE = ("create", "prepare", "down", *TOLD, *TAKEN_OVER)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def check(request: Request) -> None:
         raise UsageError("`prepare` needs --tNumber", hint=f"{PROGRAM} {_EXAMPLES['prepare']}")
     if request.verb == "create" and not request.name:
         raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
+    if request.verb == "stamp" and request.to is None:
+        raise UsageError("`stamp` needs --to", hint=f"{PROGRAM} {_EXAMPLES['stamp']}")
     if request.options.beam_args and request.verb not in MOVES:
         raise UsageError("only `up` and `down` take Beam's options after `--`", where=request.verb)
 
@@ -88,6 +92,8 @@ _EXAMPLES = {
     "create": "create --table users split_name",
     "prepare": "prepare --table users --tNumber 3",
     "down": "down --table users",
+    "stamp": "stamp --table users --to 3",
+    "adopt": "adopt --table users",
     **{verb: f"{verb} --table users" for verb in TOLD},
 }
 
@@ -152,6 +158,14 @@ class Operations(Protocol):
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]: ...
 
     def tell(self, stage: Stage, table: str, verb: str) -> Lease: ...
+
+    def stamp(
+        self, stage: Stage, folder: Path, table: str, to: int, observer: Observer, /, dry_run: bool = False
+    ) -> TakeOver: ...
+
+    def adopt(
+        self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False
+    ) -> TakeOver: ...
 
     def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]: ...
 

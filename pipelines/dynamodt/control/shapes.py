@@ -11,7 +11,7 @@ from typing import Any
 
 from dynamodt.control.requests import LocalStatus
 from dynamodt.errors import DynamodtError
-from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus
+from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus, TakeOver
 
 Document = dict[str, Any]
 
@@ -42,6 +42,12 @@ def told_document(verb: str, lease: Lease) -> Document:
     """What `pause`, `resume`, `abort` and `unlock` print: what was done, and to whose run."""
     holder = {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
     return {"table": lease.table, "verb": verb, "run": lease.run, **holder}
+
+
+def take_over_document(taken: TakeOver) -> Document:
+    """What `stamp` and `adopt` print: the runs that were recorded, or would be."""
+    runs = [_record(run) for run in taken.records]
+    return {"table": taken.table, "at": taken.at, "recorded": runs, "dry_run": taken.dry_run}
 
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
