@@ -30,6 +30,7 @@ from dynamodt.model import (
     StorageSpec,
     TableReport,
     TableStatus,
+    TakeOver,
     Units,
     VersionStatus,
 )
@@ -127,6 +128,16 @@ class FakeOperations:
     def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]:
         return [Path("transforms") / table / f"v2_{name}.py"]
 
+    def stamp(
+        self, stage: Stage, folder: Path, table: str, to: int, observer: Observer, /, dry_run: bool = False
+    ) -> TakeOver:
+        self.calls.append(("stamp", table, to, dry_run))
+        return TakeOver(table, tuple(_recorded(table, n, "stamped") for n in range(1, to + 1)), to, 4, dry_run)
+
+    def adopt(self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False) -> TakeOver:
+        self.calls.append(("adopt", table, dry_run))
+        return TakeOver(table, (_recorded(table, 1, "adopted"),), 1, 4, dry_run)
+
     def _table(
         self, table: str, direction: Direction, versions: Sequence[int], options: RunOptions, observer: Observer
     ) -> TableReport:
@@ -174,6 +185,11 @@ class FakeOperations:
         )
         observer.run_ended(report)
         return report
+
+
+def _recorded(table: str, version: int, status: str) -> RunRecord:
+    at = "2025-06-01T10:00:00+00:00"
+    return RunRecord(table, f"0{version}RUN", version, "split_name", "up", "ef" * 32, status, at, at, "ada@host")
 
 
 def main() -> int:

@@ -372,6 +372,17 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOver:
+    """What `stamp` or `adopt` has recorded of a table, or would record. `at` is the version that it then stands at."""
+
+    table: str
+    records: tuple[RunRecord, ...]
+    at: int
+    latest: int  # the highest version that has a file
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class VersionStatus:
     """One version in `status`: "applied", "pending", "edited" (its file has changed), "missing" (its file is gone)."""
 

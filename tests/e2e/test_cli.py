@@ -20,6 +20,7 @@ things = { id = "S" }
 interrupted = { id = "S" }
 killed = { id = "S" }
 failing = { id = "S" }
+taken = { id = "S" }
 """
 ROWS = 'def items():\n    for n in range({}):\n        yield {{"id": f"thing-{{n:05}}", "n": n}}\n'
 ADD = """
@@ -89,6 +90,27 @@ def test_history_and_status(things: Project) -> None:
     assert {status["table"] for status in statuses} == {"things", "failing", "interrupted", "killed"}
     (version, *_) = statuses[0]["versions"]
     assert set(version) == {"version", "name", "state", "path", "when"}
+
+
+def test_a_history_is_taken_over(things: Project) -> None:
+    paths = [things.script("taken", 1, "add", ROWS.format(20)), things.script("taken", 2, "more", ADD)]
+    history = {"2023-05-04T08:15:30.123Z": {"M": {"transformationNumber": {"N": "1"}, "executedCommand": {"S": "up"}}}}
+    record = {"executionState": {"L": [{"N": "1"}]}, "TransformationsRunHistory": {"M": history}}
+    client = things.client()
+    for item in ({"id": {"S": "DataTransformations"}, **record}, {"id": {"S": "u1"}}):
+        client.put_item(TableName="taken", Item=item)
+    refused = things.ddt("up", "--table", "taken")
+    assert (refused.returncode, "dynamodt adopt --table taken" in refused.stderr) == (3, True), refused.stderr
+    adopted = things.json("adopt", "--table", "taken")
+    assert (adopted["at"], [run["status"] for run in adopted["recorded"]]) == (1, ["adopted"])
+    assert "Nothing to do: taken is at version 1" in things.ok("adopt", "--table", "taken")
+    (table,) = things.json("up", "--table", "taken")["tables"]
+    assert [(run["version"], run["counts"]["read"]) for run in table["versions"]] == [(2, 1)]
+    assert "v2 more  down  stamped" in things.ok("stamp", "--table", "taken", "--to", "1")
+    (table,) = things.json("history", "--table", "taken")["tables"]
+    assert [run["status"] for run in table["runs"]] == ["adopted", "succeeded", "stamped"]
+    for path in paths:
+        path.unlink()
 
 
 def test_init_and_create(things: Project) -> None:

@@ -86,6 +86,8 @@ def test_up_json_has_exactly_the_documented_shape(operations: FakeOperations, ca
         ("prepare", "-t", "users", "--tNumber", "3"),
         ("init", "-t", "users"),
         ("create", "-t", "users", "split_name"),
+        ("stamp", "-t", "users", "--to", "2"),
+        ("adopt", "-t", "users", "--dry-run"),
         ("up", "--stage", "nowhere"),
         ("up", "--no-such-option"),
         ("no-such-command",),
@@ -178,6 +180,11 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
         ("prepare", "--tNumber", "1"),
         ("create", "--table", "users"),
         ("create", "split_name"),
+        ("stamp", "--table", "users"),
+        ("stamp", "--to", "1"),
+        ("stamp", "--table", "users", "--to", "-1"),
+        ("adopt",),
+        ("adopt", "--table", "users", "--to", "1"),
         ("status", "--", "--direct_num_workers", "2"),
         ("up", "users"),
     ],
@@ -253,6 +260,30 @@ def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any) -> No
     assert operations.calls[-1] == ("prepare", "users", 3, True)
 
 
+def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "stamp", "--table", "users", "--to", "2")
+    assert (code, operations.calls[-1]) == (0, ("stamp", "users", 2, False))
+    assert "recorded, and nothing run: users is at version 2" in out
+    assert "v2 split_name  up  stamped" in out
+    assert "dynamodt status --table users" in out and "dynamodt up --table users --dry-run" in out
+    code, out, _ = run(capfd, "stamp", "--table", "users", "--to", "0", "--stage", "dev")
+    assert (code, operations.calls[-1]) == (0, ("stamp", "users", 0, False))
+    assert "Nothing to do: users is at version 0" in out and "dynamodt up --table users --stage dev --dry-run" in out
+    code, out, _ = run(capfd, "adopt", "--table", "users", "--dry-run")
+    assert (code, operations.calls[-1]) == (0, ("adopt", "users", True))
+    assert "dry run: nothing was recorded: users would be at version 1" in out
+    assert "dynamodt adopt --table users  " in out
+
+
+def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "stamp", "--table", "users", "--to", "1", "--json")
+    document = json.loads(out)
+    (recorded,) = document.pop("recorded")
+    assert (code, document) == (0, {"table": "users", "at": 1, "dry_run": False})
+    assert (recorded["version"], recorded["direction"], recorded["status"]) == (1, "up", "stamped")
+    assert recorded["by"] == "ada@host" and set(recorded["counts"].values()) == {0}
+
+
 def test_a_command_line_can_be_written_down_and_read_again() -> None:
     options = RunOptions(True, 7, 50.0, 7.5, 20.0, runner="spark", beam_args=("--x", "a b"))
     request = Request("up", "dev", ("users", "my table"), 2, options=options)
@@ -312,7 +343,20 @@ def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, cap
 
 # ---------------------------------------------------------------- help, and how fast it is
 
-COMMANDS = ("init", "create", "prepare", "up", "down", "history", "status", "local status", "local stop", "local reset")
+COMMANDS = (
+    "stamp",
+    "adopt",
+    "init",
+    "create",
+    "prepare",
+    "up",
+    "down",
+    "history",
+    "status",
+    "local status",
+    "local stop",
+    "local reset",
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS, "local"])

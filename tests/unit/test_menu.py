@@ -56,6 +56,12 @@ def test_what_was_given_is_not_asked_again(terminal: Terminal, folder: Path) -> 
     assert choose(given, folder) == Request("down", tables=("users",), to=0, options=RunOptions(dry_run=True))
 
 
+def test_stamp_asks_for_the_last_version_that_stands(terminal: Terminal, folder: Path) -> None:
+    users, version_1 = DOWN + ENTER, DOWN + ENTER
+    terminal.keys.send_text(users + version_1 + "n" + "y")
+    assert choose(Request("stamp", interactive=True), folder) == Request("stamp", tables=("users",), to=1)
+
+
 def test_no_table_chosen_means_all_and_asks_for_no_version(terminal: Terminal, folder: Path) -> None:
     terminal.keys.send_text(ENTER + "n" + "y")
     assert choose(Request("up", interactive=True), folder) == Request("up")

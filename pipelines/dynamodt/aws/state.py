@@ -15,9 +15,10 @@ RUN#20260131...#1#...  WORKER#host-17-3f    a worker of attempt 1, and its part 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dynamodt.aws.failures import explained
 from dynamodt.aws.lease_rows import LeaseRows
@@ -25,13 +26,23 @@ from dynamodt.aws.rows import ConditionFailed, Rows
 from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.core.codec import encode
-from dynamodt.errors import Fenced, Refused
+from dynamodt.errors import DynamodtError, Fenced, Refused
 from dynamodt.model import AppliedVersion, Counts, RunRecord, Units
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection
 
+_MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
+
 Row = TypeVar("Row", AppliedVersion, RunRecord)
+
+
+class Entry(NamedTuple):
+    """A run's record, and what goes with it: the version that stands from now on, or that its own no longer does."""
+
+    record: RunRecord
+    applied: AppliedVersion | None = None
+    reverted: bool = False
 
 
 class State:
@@ -91,21 +102,36 @@ class State:
 
         Raises Fenced when the lease is not the holder's any more, Refused when the version is recorded already.
         """
-        actions = [self.leases.condition(record.table, token), {"Put": self._run_put(record)}]
-        if applied is not None:
-            actions.append({"Put": self._version_put(applied)})
-        if reverted:
-            actions.append({"Delete": self._version_delete(record.table, record.version)})
-        try:
-            self.rows.transact(actions)
-        except ConditionFailed as error:
-            if self.leases.read(record.table).token != token:
-                raise Fenced("another process holds the lease by now", where=f"table {record.table}") from error
-            raise Refused(
-                f"version {record.version} was recorded by another run meanwhile",
-                where=f"table {record.table}",
-                hint=f"dynamodt history --table {record.table}",
-            ) from error
+        self.record_all([Entry(record, applied, reverted)], token)
+
+    def record_all(self, entries: Sequence[Entry], token: int) -> None:
+        """Write entries of one table, as `record` does: so many in a transaction as it can hold, in this order."""
+        for start in range(0, len(entries), _MOST_ENTRIES):
+            some = entries[start : start + _MOST_ENTRIES]
+            ours = self.leases.condition(some[0].record.table, token)
+            try:
+                self.rows.transact([ours, *(action for entry in some for action in self._actions(entry))])
+            except ConditionFailed as error:
+                raise self._overtaken(some, token) from error
+
+    def _actions(self, entry: Entry) -> list[dict[str, Any]]:
+        actions = [{"Put": self._run_put(entry.record)}]
+        if entry.applied is not None:
+            actions.append({"Put": self._version_put(entry.applied)})
+        if entry.reverted:
+            actions.append({"Delete": self._version_delete(entry.record.table, entry.record.version)})
+        return actions
+
+    def _overtaken(self, entries: Sequence[Entry], token: int) -> DynamodtError:
+        table = entries[0].record.table
+        if self.leases.read(table).token != token:
+            return Fenced("another process holds the lease by now", where=f"table {table}")
+        versions = ", ".join(str(entry.record.version) for entry in entries)
+        return Refused(
+            f"version {versions} was recorded by another run meanwhile",
+            where=f"table {table}",
+            hint=f"dynamodt history --table {table}",
+        )
 
     def _run_put(self, record: RunRecord) -> dict[str, Any]:
         return {"TableName": self.rows.table, "Item": encode({**_run_key(record), **asdict_flat(record)})}

@@ -1,13 +1,14 @@
-"""DescribeTable to TableSpec, and every error of a table that cannot be used."""
+"""DescribeTable to TableSpec, one item of it by key, and every error of a table that cannot be used."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.aws.clients import client
 from dynamodt.aws.failures import explained
-from dynamodt.model import KeyAttribute, TableSpec
+from dynamodt.model import Image, KeyAttribute, TableSpec
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection
@@ -29,6 +30,21 @@ def describe(connection: Connection, name: str) -> TableSpec:
         write_units=throughput.get("WriteCapacityUnits", 0),
         plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
     )
+
+
+def get_attributes(connection: Connection, name: str, key: Image, attributes: Sequence[str]) -> Image | None:
+    """Some attributes of an item, those of its key among them, strongly consistent; None: there is no such item."""
+    names = {f"#{number}": attribute for number, attribute in enumerate([*key, *attributes])}
+    with explained("GetItem", f"table {name}"):
+        answer = client(connection, "dynamodb").get_item(
+            TableName=name,
+            Key=key,
+            ConsistentRead=True,
+            ProjectionExpression=", ".join(names),
+            ExpressionAttributeNames=names,
+        )
+    image: Image | None = answer.get("Item")
+    return image
 
 
 def list_tables(connection: Connection) -> list[str]:

@@ -157,6 +157,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="W
 Number = Annotated[int | None, typer.Option("--tNumber", metavar="N", min=1, help="The version to prepare for.")]
 UpTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="Stop after this version.")]
 DownTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="The version to end at; 0: none.")]
+StampTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="The last version that stands; 0: none.")]
 Stage = Annotated[str, typer.Option("--stage", metavar="NAME", help="local, or a stage of dynamodt.toml.")]
 Runner = Annotated[str, typer.Option("--runner", metavar="NAME", help="The Beam runner.")]
 MaxErrors = Annotated[int, typer.Option("--max-errors", metavar="N", min=0, help="Tolerate so many dead letters.")]
@@ -280,6 +281,31 @@ def status(
     interactive: Menu = False,
 ) -> Request:
     return _request("status", context)
+
+
+@app.command(help=manual.STAMP, epilog=manual.EPILOG)
+def stamp(
+    context: typer.Context,
+    table: Table = "",
+    to: StampTo = None,
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("stamp", context)
+
+
+@app.command(help=manual.ADOPT, epilog=manual.EPILOG)
+def adopt(
+    context: typer.Context,
+    table: Table = "",
+    stage: Stage = "local",
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("adopt", context)
 
 
 def _told(verb: str) -> Callable[..., Request]:

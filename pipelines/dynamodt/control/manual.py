@@ -141,6 +141,34 @@ Examples:
           [{"version", "name", "state", "path", "when"}]}]}
 """
 
+_TAKE_OVER_JSON = """
+\b
+--json: {"table", "at", "recorded": [a run as `history` shows it, ...], "dry_run"}
+"""
+
+STAMP = f"""Record that versions 1 to N of a table stand, and none above; nothing is run.
+
+For a table whose versions ran elsewhere, or by hand. --to 0: none of them stands. Every version up to N
+must have its file. The table itself is not touched, and `history` shows what was recorded, when and by whom.
+
+\b
+Examples:
+  dynamodt stamp --table users --to 3 --dry-run
+  dynamodt stamp --table users --to 3
+  dynamodt stamp --table users --to 0        `up` will begin with version 1 again
+{_TAKE_OVER_JSON}"""
+
+ADOPT = f"""Take over the history that dynamo-data-transform keeps in the table.
+
+Its record (key "DataTransformations") is read and left where it is: no run counts it or transforms it.
+Every version that has run must have its file here, which is not run; from then on `up` runs what is pending.
+
+\b
+Examples:
+  dynamodt adopt --table users --dry-run
+  dynamodt adopt --table users --stage prod
+{_TAKE_OVER_JSON}"""
+
 _TOLD_JSON = """
 \b
 --json: {"table", "verb", "run", "user", "host", "pid", "since", "max_wcu", "max_rcu"}

@@ -21,10 +21,12 @@ _VERBS = {
     "history": "what ran, when, by whom",
     "prepare": "gather a version's data from outside",
     "create": "write the next version's file",
+    "stamp": "record which versions stand, and run nothing",
+    "adopt": "take a predecessor's history over",
     "init": "a folder and a template v1 for a table",
 }
 _SEVERAL_TABLES = ("up", "status", "history")
-_DRY_RUN = ("up", "down", "prepare", "create", "init")
+_DRY_RUN = ("up", "down", "prepare", "create", "init", "stamp", "adopt")
 
 
 def choose(request: Request, folder: Path) -> Request | None:
@@ -69,11 +71,14 @@ def _tables(request: Request, folder: Path) -> Request:
 
 def _version(request: Request, folder: Path) -> Request:
     given = request.number if request.verb == "prepare" else request.to
-    if request.verb not in (*MOVES, "prepare") or len(request.tables) != 1 or given is not None:
+    if request.verb not in (*MOVES, "prepare", "stamp") or len(request.tables) != 1 or given is not None:
         return request
     numbered = _numbered(folder, request.tables[0])
     if request.verb == "prepare":
         return replace(request, number=_answer(questionary.select("For which version?", numbered)))
+    if request.verb == "stamp":
+        choices = [questionary.Choice("v0  none of them", value=0), *numbered]
+        return replace(request, to=_answer(questionary.select("Which is the last that stands?", choices)))
     return replace(request, to=_target(request.verb, numbered))
 
 

@@ -10,11 +10,11 @@ from shlex import join, quote
 from typing import NamedTuple
 
 from dynamodt.control.requests import PROGRAM, Request, RunOptions, command_line, command_words
-from dynamodt.model import TableReport
+from dynamodt.model import TableReport, TakeOver
 
 _BY_MAKE = "DYNAMODT_MAKE"
 _INSTALLED = ".venv/bin/"
-_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:up|down|prepare|init|create|history|status|local)\b)")
+_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:up|down|prepare|init|create|history|status|local|stamp|adopt)\b)")
 
 
 class NextStep(NamedTuple):
@@ -32,6 +32,17 @@ def after_preparation(request: Request) -> list[NextStep]:
     """What comes after `prepare`: the version that joins the data."""
     up = replace(request, verb="up", number=None, to=request.number, json=False, interactive=False)
     return [NextStep(as_typed(rehearsal(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
+
+
+def after_take_over(request: Request, taken: TakeOver) -> list[NextStep]:
+    """What comes after `stamp` or `adopt`: a look at it, and the versions that are pending."""
+    if taken.dry_run and taken.records:
+        again = replace(request, json=False, interactive=False, options=RunOptions())
+        return [NextStep(as_typed(again), "record it")]
+    plain = Request("status", request.stage, request.tables)
+    steps = [NextStep(as_typed(plain), "what is applied, what is pending")]
+    rehearsed = NextStep(as_typed(rehearsal(plain)), "try what is pending without writing")
+    return [*steps, rehearsed] if taken.at < taken.latest else steps
 
 
 def rehearsal(request: Request) -> Request:

@@ -19,6 +19,8 @@ from dynamodt.control.resuming import holding, run_steps
 from dynamodt.control.runner import checked
 from dynamodt.control.stage import load_stage
 from dynamodt.control.steps import Session
+from dynamodt.control.taking_over import adopt as adopt
+from dynamodt.control.taking_over import stamp as stamp
 from dynamodt.core.script import prepare_rows
 from dynamodt.core.versions import read_versions, statuses, tables
 from dynamodt.errors import DynamodtError, Refused, UsageError

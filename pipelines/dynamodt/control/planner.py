@@ -11,8 +11,10 @@ from pathlib import Path
 
 from dynamodt.aws import prepared, table
 from dynamodt.aws.failures import NO_TABLE
+from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.requests import RunOptions
+from dynamodt.core.predecessor import STATE, TOOL, record_key, says_something_stands
 from dynamodt.core.script import check
 from dynamodt.core.versions import plan, read_versions
 from dynamodt.errors import Refused, ScriptError, ServiceError
@@ -67,8 +69,9 @@ def plan_table(
     """
     files = read_versions(folder / "transforms", name)
     scripts = plan(files, applied, direction, to)
-    spec = _describe(stage, name)
-    _check_active(spec)
+    spec = usable_table(stage, name)
+    if direction == "up" and scripts and not applied:
+        _check_adopted(stage, spec)
     steps = tuple(_step(stage, script, direction) for script in scripts)
     return TablePlan(spec, direction, steps, max(applied, default=0), files, just_written(applied.values()))
 
@@ -84,6 +87,13 @@ def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
     return 0
 
 
+def usable_table(stage: Stage, name: str) -> TableSpec:
+    """The table as it is. Raises ServiceError where there is none, Refused where it is not ready."""
+    spec = _describe(stage, name)
+    _check_active(spec)
+    return spec
+
+
 def _describe(stage: Stage, name: str) -> TableSpec:
     try:
         return table.describe(stage.connection, name)
@@ -97,6 +107,20 @@ def _describe(stage: Stage, name: str) -> TableSpec:
 def _check_active(spec: TableSpec) -> None:
     if spec.status not in ("ACTIVE", "UPDATING"):
         raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
+
+
+def _check_adopted(stage: Stage, spec: TableSpec) -> None:
+    """A table whose versions ran elsewhere must not be taken through them again. Raises Refused."""
+    key = record_key(spec)
+    runs = State(stage.connection, stage.state_table).runs(spec.name)
+    if key is None or any(run.status != "adopted" for run in runs):
+        return
+    if says_something_stands(table.get_attributes(stage.connection, spec.name, key, (STATE,))):
+        raise Refused(
+            f"the table holds a record of {TOOL}, by which some versions have run already",
+            where=f"table {spec.name}",
+            hint=f"take its history over first: dynamodt adopt --table {spec.name}",
+        )
 
 
 def _step(stage: Stage, script: Script, direction: Direction) -> Step:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamodt.control.item_diff import clip, item_diff, key_text, printable
-from dynamodt.control.next_steps import NextStep, after_preparation, as_typed, next_steps, rehearsal
+from dynamodt.control.next_steps import NextStep, after_preparation, after_take_over, as_typed, next_steps, rehearsal
 from dynamodt.control.requests import LocalStatus, Request
 from dynamodt.control.stage import LOCAL, WORK_FOLDER, embedded_file
 from dynamodt.core.item import without
@@ -23,6 +23,7 @@ from dynamodt.model import (
     Stage,
     TableReport,
     TableStatus,
+    TakeOver,
 )
 
 EXAMPLES = 3
@@ -34,6 +35,8 @@ _STYLES = {
     "edited": "yellow",
     "running": "cyan",
     "stopped": "yellow",
+    "stamped": "cyan",
+    "adopted": "cyan",
     "failed": "red",
     "missing": "red",
 }
@@ -100,6 +103,29 @@ def _heard(request: Request) -> str:
         named = (("WCU/s", request.limits.wcu), ("RCU/s", request.limits.rcu))
         return "keeps to " + ", ".join(f"{limit:g} {name}" for name, limit in named if limit)
     return outcome.get(request.verb, "has lost its lease")
+
+
+def print_take_over(console: Console, request: Request, taken: TakeOver) -> None:
+    """What was recorded of a table, or would be, and what comes next."""
+    if taken.records:
+        said = (
+            ("dry run: nothing was recorded", "bold cyan") if taken.dry_run else ("recorded, and nothing run", "bold")
+        )
+        console.print(
+            Text.assemble(said, f": {taken.table} {'would be' if taken.dry_run else 'is'} at version {taken.at}")
+        )
+        for run in taken.records:
+            console.print(_taken_over(run), soft_wrap=True)
+    else:
+        console.print(
+            Text.assemble(("Nothing to do: ", "bold"), f"{taken.table} is at version {taken.at}"), soft_wrap=True
+        )
+    console.print(_steps(after_take_over(request, taken)), soft_wrap=True)
+
+
+def _taken_over(run: RunRecord) -> Text:
+    title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+    return title.append(run.status, _STYLES[run.status]).append(f"  {run.ended}", "dim")
 
 
 def print_prepared(console: Console, request: Request, prepared: PreparedRef) -> None:
@@ -262,7 +288,7 @@ def _record(run: RunRecord) -> Text:
     counted = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
     lines = [
         title,
-        Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12]}"),
+        Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
         Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []

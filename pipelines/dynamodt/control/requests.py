@@ -19,13 +19,15 @@ from dynamodt.model import (
     Stage,
     TableReport,
     TableStatus,
+    TakeOver,
     Units,
 )
 
 PROGRAM = "dynamodt"
 MOVES = ("up", "down")
 TOLD = ("pause", "resume", "abort", "unlock", "throttle")
-_NEEDS_TABLE = ("create", "prepare", "down", *TOLD)
+TAKEN_OVER = ("stamp", "adopt")
+_NEEDS_TABLE = ("create", "prepare", "down", *TOLD, *TAKEN_OVER)
 
 
 DEFAULT_SHARE = 50.0
@@ -93,6 +95,8 @@ def check(request: Request) -> None:
         raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
     if request.verb == "throttle" and not any(request.limits):
         raise UsageError("`throttle` needs --wcu or --rcu", hint=f"{PROGRAM} {_EXAMPLES['throttle']}")
+    if request.verb == "stamp" and request.to is None:
+        raise UsageError("`stamp` needs --to", hint=f"{PROGRAM} {_EXAMPLES['stamp']}")
     if request.options.beam_args and request.verb not in MOVES:
         raise UsageError("only `up` and `down` take Beam's options after `--`", where=request.verb)
 
@@ -101,6 +105,8 @@ _EXAMPLES = {
     "create": "create --table users split_name",
     "prepare": "prepare --table users --tNumber 3",
     "down": "down --table users",
+    "stamp": "stamp --table users --to 3",
+    "adopt": "adopt --table users",
     **{verb: f"{verb} --table users" for verb in TOLD},
     "throttle": "throttle --table users --wcu 200",
 }
@@ -169,6 +175,14 @@ class Operations(Protocol):
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]: ...
 
     def tell(self, stage: Stage, table: str, verb: str, limits: Units = ...) -> Lease: ...
+
+    def stamp(
+        self, stage: Stage, folder: Path, table: str, to: int, observer: Observer, /, dry_run: bool = False
+    ) -> TakeOver: ...
+
+    def adopt(
+        self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False
+    ) -> TakeOver: ...
 
     def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]: ...
 

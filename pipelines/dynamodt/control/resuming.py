@@ -66,6 +66,13 @@ def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) ->
     return found
 
 
+def check_nothing_half_done(state: State, table: str) -> None:
+    """Raises Refused when a run that an earlier process left unfinished has written something."""
+    for record in state.runs(table):
+        if unfinished(record.status) and has_written(state, record):
+            raise _half_done(record)
+
+
 def _half_done(left: RunRecord) -> Refused:
     return Refused(
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from dynamodt.control.requests import LocalStatus
 from dynamodt.errors import DynamodtError
-from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus, Units
+from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus, TakeOver, Units
 
 Document = dict[str, Any]
 
@@ -43,6 +43,12 @@ def told_document(verb: str, lease: Lease, limits: Units) -> Document:
     holder = {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
     return {"table": lease.table, "verb": verb, "run": lease.run, **holder, **budget}
+
+
+def take_over_document(taken: TakeOver) -> Document:
+    """What `stamp` and `adopt` print: the runs that were recorded, or would be."""
+    runs = [_record(run) for run in taken.records]
+    return {"table": taken.table, "at": taken.at, "recorded": runs, "dry_run": taken.dry_run}
 
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:

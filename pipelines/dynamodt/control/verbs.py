@@ -12,7 +12,7 @@ from dynamodt.control import report, shapes
 from dynamodt.control.interrupts import StoppedError
 from dynamodt.control.next_steps import as_typed
 from dynamodt.control.progress import Recorder
-from dynamodt.control.requests import MOVES, TOLD, LocalOperations, Operations, Request, check
+from dynamodt.control.requests import MOVES, TAKEN_OVER, TOLD, LocalOperations, Operations, Request, check
 from dynamodt.errors import DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
 
@@ -113,6 +113,17 @@ def _tell(request: Request, folder: Path, recorder: Recorder) -> Answer:
     return Answer(document, lambda console: report.print_told(console, request, lease))
 
 
+def _take_over(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations, table, dry_run = load_operations(), request.tables[0], request.options.dry_run
+    stage = operations.open_stage(request.stage, folder, recorder)
+    if request.verb == "stamp":
+        taken = operations.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
+    else:
+        taken = operations.adopt(stage, folder, table, recorder, dry_run=dry_run)
+    document = shapes.take_over_document(taken)
+    return Answer(document, lambda console: report.print_take_over(console, request, taken))
+
+
 def _prepare(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations, table, version = load_operations(), request.tables[0], request.number or 0
     stage = operations.open_stage(request.stage, folder, recorder)
@@ -152,6 +163,7 @@ _VERBS: dict[str, Callable[[Request, Path, Recorder], Answer]] = {
     "history": _history,
     "status": _status,
     **dict.fromkeys(TOLD, _tell),
+    **dict.fromkeys(TAKEN_OVER, _take_over),
 }
 
 

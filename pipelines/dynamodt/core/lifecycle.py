@@ -29,10 +29,12 @@ TRANSITIONS: Final = (
     Transition("running", "continue", "running", "Its process died; the next one goes on from the checkpoints."),
     Transition("failed", "continue", "running", "The cause was mended, and the same run goes on."),
     Transition("stopped", "continue", "running", "The same run goes on."),
+    Transition("", "stamp", "stamped", "Nothing ran here: a person said which versions stand."),
+    Transition("", "adopt", "adopted", "It ran elsewhere, by the record of the tool that ran it."),
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
-ENDED: Final = frozenset({"succeeded"})
+ENDED: Final = frozenset({"succeeded", "stamped", "adopted"})
 
 
 def after(status: str, event: str) -> str:

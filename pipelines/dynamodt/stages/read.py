@@ -16,6 +16,7 @@ from dynamodt.aws.batch import Caller
 from dynamodt.aws.reads import Reads, ScanPage
 from dynamodt.aws.resources import Resources
 from dynamodt.core.diff import insert
+from dynamodt.core.predecessor import without_record
 from dynamodt.core.script import item_rows
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Claim, DeadLetter, Image, Job, Page
@@ -142,10 +143,14 @@ class _ReplayLetters(_ReadPages):
 
 def replayed_pages(job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Lookup) -> Iterator[Page]:
     """Letters as pages of at most `job.page_items`, from where the claim stands."""
+    without = without_record(job.table)
+
+    def current(batch: list[DeadLetter]) -> list[Image]:
+        return without(list(reads.items([letter.key for letter in batch]).values()))
 
     def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
         before = reads.rcu
-        images = [x.image for x in batch] if job.own_items else list(reads.items([x.key for x in batch]).values())
+        images = [letter.image for letter in batch] if job.own_items else current(batch)
         return Page(claim, number, images, reads.rcu - before, last=last, replayed=len(batch))
 
     return resumed_pages(job, claim, source, lambda letter: letter, page)
@@ -183,6 +188,7 @@ def scan_pages(
     """The pages of some segments, taken in turn, `job.read_ahead` of them in flight: as many pages are in memory.
     `page_items` says how many of at most so many items the next page may have."""
     flying: deque[_Reading] = deque()
+    without = without_record(job.table)
 
     def fetch(claim: Claim, number: int, cursor: Image | None) -> None:
         limit = page_items(job.page_items)
@@ -198,15 +204,15 @@ def scan_pages(
         if not flying:
             return
         claim, number, answer = flying.popleft()
-        page = recovered(claim) if answer is None else _read(claim, number, answer.result())
+        page = recovered(claim) if answer is None else _read(claim, number, answer.result(), without)
         if not page.last:
             fetch(claim, number + 1, page.cursor)
         yield page
 
 
-def _read(claim: Claim, number: int, scanned: ScanPage) -> Page:
+def _read(claim: Claim, number: int, scanned: ScanPage, without: Callable[[list[Image]], list[Image]]) -> Page:
     last, throttles = scanned.cursor is None, scanned.throttles
-    return Page(claim, number, scanned.images, scanned.rcu, scanned.cursor, last=last, throttles=throttles)
+    return Page(claim, number, without(scanned.images), scanned.rcu, scanned.cursor, last=last, throttles=throttles)
 
 
 def recovered(claim: Claim) -> Page:
