@@ -35,6 +35,8 @@ def test_an_item_of_the_application_with_its_key_is_no_record(make_bench: Callab
 
 
 class Found:
+    rcu = 0.0
+
     def items(self, keys: object) -> dict[str, Image]:
         return {"a": encode(RECORD), "b": encode({"id": "u1"})}
 
