@@ -417,8 +417,8 @@ class FakeState:
     def units(self, run: str) -> UnitRows:
         return UnitRows(self.rows, run)  # type: ignore[arg-type]
 
-    def workers(self, run: str, attempt: int) -> WorkerRows:
-        return WorkerRows(self.rows, run, attempt)  # type: ignore[arg-type]
+    def workers(self, run: str, attempt: int, spread: int = 1) -> WorkerRows:
+        return WorkerRows(self.rows, run, attempt, spread)  # type: ignore[arg-type]
 
     def lease(self, job: Job) -> None:
         """Give the job's lease to the job's attempt, from whoever has it."""

@@ -429,6 +429,7 @@ class Job:
     attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
     read_ahead: int = 4  # segments of a lane that are in flight
     writers: int = 8  # batches of a page that are in flight
+    spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
 
     @property
@@ -472,6 +473,7 @@ class Lease(NamedTuple):
     error: dict[str, str] | None = None
     wcu: float = 0.0  # the budget of all workers together, in units a second; 0: not limited
     rcu: float = 0.0
+    boards: int = 1  # rows that say the same, for as many groups of workers to look at
 
 
 class Totals(NamedTuple):

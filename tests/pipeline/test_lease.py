@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from dynamodt.aws.rows import RowKey
+from dynamodt.aws.worker_rows import Report
 from dynamodt.control.lease import TTL_SECONDS, acquire, new_lease
 from dynamodt.control.process import Process
 from dynamodt.errors import Fenced, Refused, ServiceError
-from dynamodt.model import Connection, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec
+from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
 from dynamodt.stages import signals
 from dynamodt.stages.signals import Signal, reported, reporting, stop
 from tests.fakes import FakeState
@@ -148,7 +152,12 @@ def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     reads: list[str] = []
     original = state.leases.read
-    state.leases.read = lambda table: reads.append(table) or original(table)  # type: ignore[method-assign,func-returns-value]
+
+    def counted(table: str, board: int = 0) -> Lease:
+        reads.append(table)
+        return original(table, board)
+
+    state.leases.read = counted  # type: ignore[method-assign]
     for _ in range(1000):
         clock.now += 0.01  # ten seconds in all
         signal.assure()
@@ -211,3 +220,49 @@ def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:
     with pytest.raises(Exception, match="taken the run over"):
         execute(mine, bench.resources, "direct", ())
     assert all(item["n"] == 1 for item in bench.items())
+
+
+# ---------------------------------------------------------------- many workers
+
+SPREAD = 20
+
+
+class CountingRows:
+    """The state's rows, and how often each partition key is asked for."""
+
+    def __init__(self, state: FakeState) -> None:
+        self.asked: Counter[str] = Counter()
+        rows, get, update = state.rows, state.rows.get, state.rows.update
+
+        def counted_get(key: RowKey) -> Item | None:
+            self.asked[key[0]] += 1
+            return get(key)
+
+        def counted_update(key: RowKey, *args: Any, **values: Any) -> Item:
+            self.asked[key[0]] += 1
+            return update(key, *args, **values)
+
+        rows.get, rows.update = counted_get, counted_update  # type: ignore[method-assign]
+
+
+def test_a_thousand_workers_do_not_meet_on_one_partition_key(
+    state: FakeState, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(state, Lease("things", 1, "mine", boards=SPREAD))
+    counting = CountingRows(state)
+    workers = state.workers("mine", 1, SPREAD)
+    for number in range(1000):
+        monkeypatch.setattr(os, "getpid", lambda pid=number: pid)
+        assert not Signal(state.leases, replace(job(1), spread=SPREAD), clock.time, clock.sleep).stopping()
+        workers.report(f"host-{number}", Report(1, 0, Units(), 0))
+    assert max(counting.asked.values()) <= 1.5 * 1000 / SPREAD, counting.asked
+    assert len(list(workers.all())) == 1000
+
+
+def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
+    hold(state, Lease("things", 1, "mine", boards=3))
+    state.leases.tell("things", 1, paused=True)
+    assert all(state.leases.read("things", board).paused for board in range(3))
+    hold(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
+    assert {state.leases.read("things", board).token for board in range(3)} == {2}
+    assert state.leases.read("things", 2).run == "theirs"

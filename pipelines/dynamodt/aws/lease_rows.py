@@ -1,6 +1,10 @@
 """A table's lease in the state table: one run at a time, and what its workers are told.
 
 The row is never deleted: its token must only grow. Dry runs have such a row of their own, which nobody contends for.
+
+Where a run has many workers, what they are told stands on several boards, each with a partition key of its own: the
+lease's row is the first, the others are copies of it, made anew by every word and every sign of life. Who takes the
+lease has written all of them before he begins.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ class LeaseRows:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    def read(self, table: str) -> Lease:
-        """The lease as it is; one that was never taken has token 0 and no run."""
-        return _lease(table, self._rows.get(_key(table)) or {})
+    def read(self, table: str, board: int = 0) -> Lease:
+        """The lease as it is, or as a board has it; one that was never taken has token 0 and no run."""
+        return _lease(table, self._rows.get(_key(table, board)) or {})
 
     def take(self, lease: Lease, over: Lease) -> bool:
         """Make `lease` the holder where the row is still as `over` was read: same token, same last sign of life."""
@@ -33,10 +37,14 @@ class LeaseRows:
         if over.token:
             condition = f"{_OURS} AND beat = :beat"
             values = {"token": over.token, "beat": repr(over.beat)}
+        lease = lease._replace(boards=max(lease.boards, over.boards))
         try:
-            self._rows.update(_key(lease.table), _row(lease), condition, **values)
+            row = self._rows.update(_key(lease.table), _row(lease), condition, **values)
         except ConditionFailed:
-            return self.read(lease.table) == lease  # ours already, if the answer to a first sending was lost
+            row = self._rows.get(_key(lease.table)) or {}
+            if _lease(lease.table, row) != lease:  # it is ours already, if the answer to a first sending was lost
+                return False
+        self._publish(lease.table, row)
         return True
 
     def beat(self, table: str, token: int, beat: float) -> None:
@@ -55,9 +63,15 @@ class LeaseRows:
 
     def _ours(self, table: str, token: int, row: dict[str, Any]) -> None:
         try:
-            self._rows.update(_key(table), row, _OURS, token=token)
+            said = self._rows.update(_key(table), row, _OURS, token=token)
         except ConditionFailed as error:
             raise Fenced("another process holds the lease by now", where=f"table {table}") from error
+        self._publish(table, said)
+
+    def _publish(self, table: str, row: Item) -> None:
+        said = {name: value for name, value in row.items() if name not in ("pk", "sk")}
+        for board in range(1, int(row.get("boards", 1))):
+            self._rows.put(_key(table, board), said)
 
     def condition(self, table: str, token: int) -> dict[str, Any]:
         """A transaction's action that fails when the lease is not the holder's any more."""
@@ -72,8 +86,8 @@ class LeaseRows:
         }
 
 
-def _key(table: str) -> RowKey:
-    return f"TABLE#{table}", "LEASE"
+def _key(table: str, board: int = 0) -> RowKey:
+    return f"TABLE#{table}" + (f"#BOARD#{board}" if board else ""), "LEASE"
 
 
 def _row(lease: Lease) -> Item:
@@ -95,4 +109,5 @@ def _lease(table: str, row: Item) -> Lease:
     known |= {name: float(row[name]) for name in _FRACTIONS if name in row}
     known["error"] = json.loads(row.get("error", "null"))
     known["pid"] = int(row.get("pid", 0))
+    known["boards"] = int(row.get("boards", 1))
     return Lease(table=table, token=int(row.get("lease_token", 0)), **known)

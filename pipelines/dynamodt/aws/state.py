@@ -8,6 +8,7 @@ pk                     sk                   what
 TABLE#users            VERSION#000002       version 2 stands (removed again by `down`)
 TABLE#users            RUN#20260131...      a run, begun or ended
 TABLE#users            LEASE                who may run now, and what he is told (`lease_rows`)
+TABLE#users#BOARD#1    LEASE                a copy of it, for some of many workers
 RUN#20260131...#17     UNIT                 what unit 17 (a scan segment) has come to (`unit_rows`)
 RUN#20260131...#1#...  WORKER#host-17-3f    a worker of attempt 1, and its part of the budget (`worker_rows`)
 =====================  ===================  ==========================================================
@@ -56,9 +57,9 @@ class State:
         """The unit rows of a run."""
         return UnitRows(self.rows, run)
 
-    def workers(self, run: str, attempt: int) -> WorkerRows:
-        """The worker rows of one attempt of a run."""
-        return WorkerRows(self.rows, run, attempt)
+    def workers(self, run: str, attempt: int, spread: int = 1) -> WorkerRows:
+        """The worker rows of one attempt of a run, over so many partition keys."""
+        return WorkerRows(self.rows, run, attempt, spread)
 
     def ensure(self) -> None:
         """Create the table when it is missing: on the local stage only; elsewhere the deployment makes it."""

@@ -85,7 +85,7 @@ def _finish(
 
 
 def _allocator(session: Session, job: Job) -> Allocator:
-    return Allocator(job, session.state.leases, session.state.workers(job.base_run, job.attempt))
+    return Allocator(job, session.state.leases, session.state.workers(job.base_run, job.attempt, job.spread))
 
 
 def _run_passes(

@@ -176,7 +176,7 @@ def governor_of(job: Job, resources: Resources) -> Governor:
     with _making:
         if key not in _governors:
             _governors.clear()  # of runs that have ended
-            board = resources.state().workers(job.base_run, job.attempt)
+            board = resources.state().workers(job.base_run, job.attempt, job.spread)
             _governors[key] = Governor(job, board, _name(), sleep=resources.sleep)
         return _governors[key]
 

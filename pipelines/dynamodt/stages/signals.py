@@ -1,11 +1,12 @@
 """What a worker is told while it runs, by one row that it looks at: stop, pause, and that the run is no longer its own.
 
-The row is the table's lease. A look costs one small read at most twice a second for a process, however many items it
-moves; a word from this very process needs no look.
+The row is the table's lease, or a copy of it where there are many workers. A look costs one small read at most twice a
+second for a process, however many items it moves; a word from this very process needs no look.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ _stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by
 class LeaseBoard(Protocol):
     """What `aws.lease_rows.LeaseRows` offers, and a test's fake must."""
 
-    def read(self, table: str) -> Lease: ...
+    def read(self, table: str, board: int = 0) -> Lease: ...
 
     def tell(self, table: str, token: int, **what: Any) -> None: ...
 
@@ -47,6 +48,7 @@ class Signal:
     ) -> None:
         self._leases = leases
         self._job = job
+        self._board = os.getpid() % job.spread
         self._clock = clock
         self._sleep = sleep
         self._seen: Lease | None = None
@@ -71,7 +73,7 @@ class Signal:
     def _look(self) -> Lease:
         now = self._clock()  # before the read: what is seen is at least this fresh
         if self._seen is None or now - self._seen_at >= LOOK_SECONDS:
-            self._seen = self._leases.read(self._job.lease)
+            self._seen = self._leases.read(self._job.lease, self._board)
             self._seen_at = now
         if self._seen.token != self._job.attempt:
             raise Fenced("another process has taken the run over", where=f"run {self._job.base_run}")
