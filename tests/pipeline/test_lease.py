@@ -13,7 +13,7 @@ import pytest
 
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.worker_rows import Report
-from dynamodt.control.lease import TTL_SECONDS, acquire, new_lease
+from dynamodt.control.lease import TTL_SECONDS, acquire, held, new_lease
 from dynamodt.control.process import Process
 from dynamodt.errors import Fenced, Refused, ServiceError
 from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
@@ -79,9 +79,29 @@ def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: Fa
 
 
 def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(state: FakeState, clock: Clock) -> None:
-    hold(state, new_lease("things", 1, "theirs", NOW))  # this very process
+    parent = Process.of(os.getppid())
+    assert parent is not None
+    theirs = new_lease("things", 1, "theirs", NOW)
+    hold(state, theirs._replace(pid=parent.pid, started=parent.started))
     with pytest.raises(Refused):
         take(state, clock)
+
+
+def test_this_process_holds_a_lease_until_it_lets_it_go(state: FakeState, clock: Clock) -> None:
+    with held(state.leases, "things", "mine", print), pytest.raises(Refused):
+        take(state, clock)
+    assert take(state, clock).token == 2
+
+
+def test_a_lease_that_could_not_be_let_go_is_in_nobodys_way(state: FakeState, clock: Clock) -> None:
+    def out_of_reach(table: str, token: int) -> None:
+        raise ServiceError("out of reach")
+
+    state.leases.release = out_of_reach  # type: ignore[method-assign]
+    with held(state.leases, "things", "mine", print):
+        pass
+    assert state.leases.read("things").run == "mine"
+    assert take(state, clock).token == 2
 
 
 def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clock: Clock) -> None:

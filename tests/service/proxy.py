@@ -1,12 +1,14 @@
 """An HTTP server before an endpoint that does what a network and a busy service do at their worst, when it is told to.
 
 `proxy.faults["Scan"] += ["500", "", "reset"]`: the first Scan is answered with a 500, the second goes through, the
-third's connection is reset before it has reached the endpoint.
+third's connection is reset before it has reached the endpoint. `proxy.odds` and `proxy.dice` (seeded) have any request
+meet any fault; `injected` counts what was done.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import socket
 import struct
 import threading
@@ -34,6 +36,11 @@ _REFUSALS = {
     "expired": (400, "ExpiredTokenException"),
     "500": (500, "InternalServerError"),
 }
+_ANYWHERE = ("throttled", "exceeded", "500", "503", "reset", "lost", "truncated")
+_ON_THE_WIRE = {  # boto3's calls tell a cut answer by its CRC32, which no emulator sends
+    "Scan": (*_ANYWHERE, "cut"),
+    "BatchExecuteStatement": (*_ANYWHERE, "cut", "partial"),
+}
 _PARTIAL = ("ThrottlingError", "ProvisionedThroughputExceeded", "InternalServerError")
 
 Answer = tuple[int, bytes]
@@ -52,6 +59,9 @@ class Proxy:
     always: dict[str, str] = field(default_factory=dict)  # an operation's fault for good
     calls: Counter[str] = field(default_factory=Counter)
     connections: int = 0
+    odds: float = 0.0
+    dice: random.Random = field(default_factory=random.Random)
+    injected: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
     pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(maxsize=16, retries=False))
 
@@ -64,8 +74,17 @@ class Proxy:
             return ""
         with self.lock:
             self.calls[operation] += 1
-            queued = self.faults[operation]
-            return queued.popleft() if queued else self.always.get(operation, "")
+            fault = self._next(operation)
+            self.injected[fault] += 1
+        return fault
+
+    def _next(self, operation: str) -> str:
+        queued = self.faults[operation]
+        if queued:
+            return queued.popleft()
+        if self.dice.random() < self.odds:
+            return self.dice.choice(_ON_THE_WIRE.get(operation, _ANYWHERE))
+        return self.always.get(operation, "")
 
     def forward(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         response = self.pool.request(method, self.endpoint.url + path, body=body, headers=headers)

@@ -37,6 +37,7 @@ def prepare(context):
 def transform_up(item, prepared):
     return {**item, "n": item["n"] + prepared[7]}
 """
+SOON = 12 if KILLS < 20 else 4  # where it is killed often, each attempt must leave something to do
 COUNTS = {"history": 2, "recorded": 1, "beat": 3, "claim": 2, "claimed": 4}  # moments that come only a few times
 ROOT = Path(__file__).parents[2]
 
@@ -120,7 +121,8 @@ def test_killed_at_any_moment_every_item_is_moved_exactly_once(
             writer.ended.set()
             writer.join()
     assert last.returncode == 0, last.stderr
-    assert killed >= min(KILLS, 3), "it was hardly ever killed: this has shown nothing"
+    print(f"killed {killed} times")
+    assert killed >= min(KILLS, 40) - 1, "it was hardly ever killed: this has shown nothing"
     check(endpoint, table, writers)
 
 
@@ -129,7 +131,7 @@ def kill_on(endpoint: Endpoint, folder: Path, table: str, dice: random.Random, m
     killed = 0
     for number in range(KILLS):
         moment = moments[number % len(moments)]
-        ended = attempt(endpoint, folder, table, "1", moment, COUNTS.get(moment, dice.randint(1, 12)))
+        ended = attempt(endpoint, folder, table, "1", moment, COUNTS.get(moment, dice.randint(1, SOON)))
         if ended.returncode == 0:
             break
         assert ended.returncode == -9, (moment, ended.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -449,6 +451,33 @@ def test_a_run_whose_own_records_have_a_bad_line(bad_line: Bench, proxy: Proxy, 
     assert bad_line.tables.items(table) == doubled(numbered(30))
     assert bad_line.applied(table) == [1] and [run.status for run in bad_line.history(table)] == ["succeeded"]
     assert not any(proxy.faults.values())
+
+
+FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injects many more
+
+
+@pytest.mark.parametrize("seed", [7])
+def test_a_run_over_a_line_where_anything_may_happen(
+    bad_line: Bench, proxy: Proxy, make_table: MakeTable, seed: int
+) -> None:
+    """Every seventh request meets a fault, those to our own table too, until enough of them have been injected."""
+    table = make_table(id="N")
+    items = list(numbered(1000))
+    bad_line.tables.put(table, *items)
+    proxy.spared, proxy.odds, proxy.dice = "", 0.15, random.Random(seed)
+    expected, number = items, 0
+    while sum(proxy.injected.values()) - proxy.injected[""] < FAULTS:
+        number += 1
+        bad_line.script(table, DOUBLE, number, f"double{number}")
+        (report,) = bad_line.up(table)
+        while report.error is not None:  # a call that fails six times in a row ends the run; it goes on
+            assert isinstance(report.error, ServiceError), report.error
+            (report,) = bad_line.up(table)
+        assert bad_line.history(table)[-1].counts == Counts(read=1000, changed=1000)
+        expected = doubled(expected)
+    proxy.odds = 0.0
+    assert bad_line.tables.items(table) == expected
+    print(f"survived {sum(proxy.injected.values()) - proxy.injected['']} faults: {dict(proxy.injected)}")
 
 
 def test_a_line_that_stays_broken_ends_in_dead_letters_and_loses_nothing(

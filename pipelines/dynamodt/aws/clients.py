@@ -65,4 +65,22 @@ def client(connection: Connection, service: str) -> Any:
 
     style = {"addressing_style": "path"} if connection.endpoint_url else {}
     config = Config(retries={"mode": "standard", "max_attempts": 6}, s3=style or None, connect_timeout=10)
-    return session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
+    made = session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
+    if service == "dynamodb":
+        made.meta.events.register("before-parse.dynamodb", _check_whole)
+    return made
+
+
+def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
+    """botocore takes an answer that was cut off for an empty one: "there is no such item". DynamoDB sends a CRC32 with
+    each, for botocore to see that; not every endpoint does."""
+    import orjson
+
+    try:
+        orjson.loads(response_dict["body"] or b"{}")
+    except orjson.JSONDecodeError as error:
+        if response_dict["status_code"] == 200:
+            raise ServiceError(
+                "an answer of DynamoDB arrived in part only",
+                hint="look at the network or at the proxy in between, and run the same command again: it goes on",
+            ) from error

@@ -17,6 +17,7 @@ from dynamodt.model import Lease
 
 BEAT_SECONDS = 5.0
 TTL_SECONDS = 30.0
+_kept: set[tuple[str, int]] = set()  # tables and tokens of the leases that this process holds
 _SILENT_SECONDS = 2.5 * BEAT_SECONDS  # without a sign of life for so long, a holder is probably gone
 
 
@@ -29,10 +30,12 @@ def held(leases: LeaseRows, table: str, run: str, note: Callable[[str], None]) -
     """
     lease = acquire(leases, table, run, note)
     keeper = _Keeper(leases, lease)
+    _kept.add((table, lease.token))
     try:
         yield lease
     finally:
         keeper.stop()
+        _kept.discard((table, lease.token))
         with suppress(Fenced, ServiceError):
             leases.release(table, lease.token)
 
@@ -69,8 +72,14 @@ def _seconds_left(lease: Lease, now: float) -> float:
 
 
 def is_gone(lease: Lease) -> bool:
-    """Whether the holder was a process of this very host that has ended; of another host nobody here can tell."""
-    return lease.host == socket.gethostname() and not Process(lease.pid, lease.started).alive
+    """Whether the holder was a process of this very host that has ended; of another host nobody here can tell. This
+    process itself no longer holds what it could not let go when the state table was out of reach."""
+    process = Process(lease.pid, lease.started)
+    if lease.host != socket.gethostname():
+        return False
+    if process == Process.of(os.getpid()):
+        return (lease.table, lease.token) not in _kept
+    return not process.alive
 
 
 def new_lease(table: str, token: int, run: str, now: float) -> Lease:
