@@ -204,9 +204,12 @@ class WrittenPage(NamedTuple):
 # ---------------------------------------------------------------- tables and places
 
 
+KEY_TYPES = ("S", "N", "B")
+
+
 class KeyAttribute(NamedTuple):
     name: str
-    type: str  # "S", "N" or "B"
+    type: str  # one of KEY_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +263,7 @@ class Stage:
     local: bool = False  # this machine: our state table is created when it is missing
     embedded: bool = False  # the emulator that dynamodt starts by itself
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
+    protected: bool = False  # its tables are written only with point-in-time recovery on
 
 
 # ---------------------------------------------------------------- a version and its run
@@ -285,6 +289,7 @@ class Script:
     idempotent: bool = False
     stamp: str | None = None
     source: str = "scan"
+    key: tuple[KeyAttribute, ...] = ()  # of the table that it was written for; empty: it does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +374,7 @@ class RunRecord:
     units: int = 0  # the scan's segments, as they were planned when it began
     attempts: int = 1
     retries: int = 0  # passes over its dead letters
+    journal: bool = False  # it began with one, and goes on so
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +433,7 @@ class Job:
     max_errors: int = 0
     page_items: int = 1000  # items of a scan page at most; a page is also at most 1 MB
     attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
+    journal: bool = False  # journal what an idempotent script writes too, for an undo
     read_ahead: int = 4  # segments of a lane that are in flight
     writers: int = 8  # batches of a page that are in flight
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
@@ -434,8 +441,8 @@ class Job:
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled and announced before they are written: what a second pass would harm is."""
-        return not self.script.idempotent and not self.dry_run
+        """Whether pages are journaled and announced before they are written: always, if a second pass would harm."""
+        return (self.journal or not self.script.idempotent) and not self.dry_run
 
     @property
     def lease(self) -> str:

@@ -15,6 +15,7 @@ from dynamodt.aws.rows import RowKey
 from dynamodt.aws.worker_rows import Report
 from dynamodt.control.lease import TTL_SECONDS, acquire, held, new_lease
 from dynamodt.control.process import Process
+from dynamodt.core.codec import encode
 from dynamodt.errors import Fenced, Refused, ServiceError
 from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
 from dynamodt.stages import signals
@@ -197,6 +198,39 @@ def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) ->
     clock.meanwhile = someone
     assert not Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
     assert len(rested) == 4
+
+
+@pytest.mark.parametrize("first", ["paused", "hold"])
+def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeState, clock: Clock, first: str) -> None:
+    hold(state, foreign(1))
+    state.leases.tell("things", 1, paused=True, hold="the alarm x is in ALARM")
+    released = {"paused": {"paused": False}, "hold": {"hold": ""}}
+    order = [released.pop(first), *released.values()]
+    rested: list[float] = []
+
+    def someone() -> None:
+        rested.append(clock.now)
+        if len(rested) % 2 == 0:
+            state.leases.tell("things", 1, **order.pop(0))
+
+    clock.meanwhile = someone
+    assert not Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
+    assert len(rested) == 4 and order == []
+
+
+def test_a_held_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    state.leases.tell("things", 1, hold="the alarm x is in ALARM")
+    clock.meanwhile = lambda: state.leases.tell("things", 1, stop="abort")
+    assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
+
+
+def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
+    lease = foreign()._replace(paused=True, hold="why", stop="abort", error={"kind": "x"}, wcu=0.1, rcu=2.5)
+    hold(state, lease)
+    row = state.leases._rows.get(("TABLE#things", "LEASE"))
+    assert row is not None and encode(row)
+    assert state.leases.read("things") == lease
 
 
 def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:

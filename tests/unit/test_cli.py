@@ -255,6 +255,32 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
     assert operations.calls == [("open_stage", "dev"), ("up", ("users", "orders"), 1, options)]
 
 
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ((), RunOptions()),
+        (("--journal",), RunOptions(journal=True)),
+        (("--no-journal", "--no-pitr"), RunOptions(journal=False, no_pitr=True)),
+        (("--pause-on-alarm", "a b", "--pause-on-alarm", "c"), RunOptions(alarms=("a b", "c"))),
+    ],
+    ids=["none", "journal", "without", "alarms"],
+)
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_what_a_run_does_without_and_rests_for(
+    operations: FakeOperations, capfd: Any, verb: str, words: tuple[str, ...], options: RunOptions
+) -> None:
+    run(capfd, verb, "-t", "users", *words)
+    assert operations.calls[-1][-1] == options
+    assert sorted(command_words(Request(verb, options=options))[1:]) == sorted(words)
+
+
+@pytest.mark.parametrize("words", [("status", "--no-pitr"), ("prepare", "--no-journal"), ("up", "--pause-on-alarm")])
+def test_other_verbs_and_a_missing_name_are_misuse(
+    operations: FakeOperations, capfd: Any, words: tuple[str, ...]
+) -> None:
+    assert run(capfd, *words)[0] == 2
+
+
 def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any) -> None:
     run(capfd, "prepare", "--table", "users", "--tNumber", "3", "--dry-run")
     assert operations.calls[-1] == ("prepare", "users", 3, True)
@@ -285,7 +311,9 @@ def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, ca
 
 
 def test_a_command_line_can_be_written_down_and_read_again() -> None:
-    options = RunOptions(True, 7, 50.0, 7.5, 20.0, runner="spark", beam_args=("--x", "a b"))
+    options = RunOptions(
+        True, 7, 50.0, 7.5, 20.0, "spark", ("--x", "a b"), no_pitr=True, journal=False, alarms=("a b", "c")
+    )
     request = Request("up", "dev", ("users", "my table"), 2, options=options)
     assert read_again(request) == request
     assert "'my table'" in command_line(request)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dynamodt.control import report
+from dynamodt.control import report, shapes
 from dynamodt.control.item_diff import DiffLine, clip, item_diff, key_text, printable, value_text
 from dynamodt.control.next_steps import next_steps
 from dynamodt.control.progress import BarDisplay, LineDisplay, Recorder, Share, display, share
@@ -21,6 +21,7 @@ from dynamodt.control.requests import Request, RunOptions
 from dynamodt.model import (
     Connection,
     Counts,
+    Lease,
     PreparedRef,
     RunRecord,
     RunReport,
@@ -365,3 +366,19 @@ def test_the_display_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(display(Console(file=io.StringIO())), LineDisplay)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(display(Console(file=io.StringIO(), force_terminal=True)), LineDisplay)
+
+
+@pytest.mark.parametrize(
+    ("verb", "hold", "said"),
+    [
+        ("resume", "", "run r1 goes on"),
+        ("resume", "the alarm x is in ALARM", "run r1 is held and rests on (the alarm x is in ALARM)"),
+        ("pause", "the alarm x is in ALARM", "run r1 will rest after its page"),
+    ],
+)
+def test_a_resume_that_an_alarm_outlasts_says_so(verb: str, hold: str, said: str) -> None:
+    stream = io.StringIO()
+    lease = Lease("users", 1, "r1", "me", "here", 7, hold=hold)
+    report.print_told(Console(file=stream, width=200), Request(verb, tables=("users",)), lease)
+    assert said in stream.getvalue()
+    assert shapes.told_document(verb, lease, Units())["hold"] == hold

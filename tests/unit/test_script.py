@@ -18,7 +18,7 @@ import pytest
 from dynamodt.core.item import without
 from dynamodt.core.script import Transform, check, item_rows, load, load_script, prepare_rows, read_script
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model import Delete, Put, Script
+from dynamodt.model import Delete, KeyAttribute, Put, Script
 
 pytestmark = pytest.mark.unit
 
@@ -69,6 +69,7 @@ def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
         IDEMPOTENT: bool = True
         STAMP = "_dynamodt"
         SOURCE = "export"
+        KEY = {"pk": "S", "sk": "N"}
 
         def prepare(context): ...
         def transform_up(item, prepared): ...
@@ -91,14 +92,15 @@ def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
         idempotent=True,
         stamp="_dynamodt",
         source="export",
+        key=(KeyAttribute("pk", "S"), KeyAttribute("sk", "N")),
     )
 
 
 def test_defaults(tmp_path: Path) -> None:
     found = read(tmp_path, "sequence = 2\ndef items():\n    yield {}\n")
     assert (found.has_up, found.has_down, found.has_prepare, found.has_items) == (False, False, False, True)
-    assert (found.title, found.guard, found.target_table, found.idempotent, found.stamp, found.source) == (
-        "", "item", None, False, None, "scan",
+    assert (found.title, found.guard, found.target_table, found.idempotent, found.stamp, found.source, found.key) == (
+        "", "item", None, False, None, "scan", (),
     )  # fmt: skip
 
 
@@ -142,6 +144,15 @@ def test_a_file_elsewhere_keeps_its_path(tmp_path: Path) -> None:
         (UP + "SOURCE = ['scan']\n", ":4", "SOURCE is ['scan']", '"export"'),
         (UP + "TARGET_TABLE = 'a b'\n", ":4", "TARGET_TABLE is 'a b'", "name of a table"),
         (UP + "TARGET_TABLE = 'users'\n", ":4", "the table itself", "Remove"),
+        (UP + "KEY = {}\n", ":4", "KEY is {}", '{"id": "S"}'),
+        (UP + "KEY = 'id'\n", ":4", "KEY is 'id'", '{"id": "S"}'),
+        (UP + "KEY = {'id': 'X'}\n", ":4", "KEY is {'id': 'X'}", '"S", "N" or "B"'),
+        (UP + "KEY = {'id': ['S']}\n", ":4", "KEY is {'id': ['S']}", '"S", "N" or "B"'),
+        (UP + "KEY = {'': 'S'}\n", ":4", "KEY is {'': 'S'}", "attributes"),
+        (UP + "KEY = {1: 'S'}\n", ":4", "KEY is {1: 'S'}", "attributes"),
+        (UP + "KEY = {'a': 'S', 'b': 'S', 'c': 'S'}\n", ":4", "KEY is {'a'", "partition key first"),
+        (UP + "KEY = dict(id='S')\n", ":4", "KEY is something that must be computed", '{"id": "S"}'),
+        (UP + "KEYS = {'id': 'S'}\n", ":4", "KEYS is not a setting", "KEY?"),
         (UP + "IDEMPOTANT = True\n", ":4", "IDEMPOTANT is not a setting", "IDEMPOTENT?"),
         (UP + "idempotent = True\n", ":4", "idempotent is not a setting", "IDEMPOTENT?"),
         (UP + "if 1:\n    IDEMPOTENT = True\n", ":5", "IDEMPOTENT is not assigned once", "not indented"),
@@ -156,7 +167,9 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, where: str
     assert error.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["SOURCES = ['a']", "STAMPS = {}", "GUARDS = 3", "def _transform_up(item): ..."])
+@pytest.mark.parametrize(
+    "name", ["SOURCES = ['a']", "STAMPS = {}", "GUARDS = 3", "KEYS = ['id']", "def _transform_up(item): ..."]
+)
 def test_a_name_of_the_authors_own_is_left_alone(tmp_path: Path, name: str) -> None:
     read(tmp_path, f"{UP}{name}\n")
 

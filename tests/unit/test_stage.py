@@ -139,6 +139,11 @@ def test_a_stage_of_the_file(write: Write) -> None:
     assert (stage.storage.url, stage.storage.kms_key) == ("s3://bucket/prefix", "alias/k")
 
 
+@pytest.mark.parametrize(("line", "protected"), [("", False), ("protected = true", True), ("protected = false", False)])
+def test_a_stage_is_protected_where_the_file_says_so(write: Write, line: str, protected: bool) -> None:
+    assert load_stage("prod", write(f"{PROD}{line}\n")).protected is protected
+
+
 @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
 def test_the_region_may_come_from_the_environment(write: Write, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     folder = write('[stages.prod]\nstorage = "s3://b/p"\n')
@@ -165,6 +170,9 @@ def test_the_stages_own_region_goes_before_the_shells(write: Write, monkeypatch:
         (PROD + "[stages.dev]\nzzz = 1\n", "prod", "dynamodt.toml: stages.dev.zzz", "role_arn"),
         ("[stages.prod]\nregion = 1\n", "prod", "dynamodt.toml: stages.prod.region", "quotes"),
         ('[stages.prod]\nregion = " "\n', "prod", "dynamodt.toml: stages.prod.region", "quotes"),
+        (PROD + 'protected = "yes"\n', "prod", "dynamodt.toml: stages.prod.protected", "without quotes"),
+        (PROD + "protected = 1\n", "prod", "dynamodt.toml: stages.prod.protected", "without quotes"),
+        (PROD + "protect = true\n", "prod", "dynamodt.toml: stages.prod.protect", "did you mean 'protected'"),
         ("stages = 1\n", "prod", "dynamodt.toml: stages", "table"),
         ("[stages]\nprod = 1\n", "prod", "dynamodt.toml: stages.prod", "[stages.prod]"),
         ('[stages.prod]\nstorage = "s3://b"\n', "prod", "dynamodt.toml: stages.prod.region", "AWS_REGION"),

@@ -59,12 +59,18 @@ def _assume(base: boto3.Session, role_arn: str) -> boto3.Session:
 
 
 @lru_cache(maxsize=32)
-def client(connection: Connection, service: str) -> Any:
-    """A boto3 client (thread-safe, shared). Retries are botocore's standard mode: bounded, with jitter."""
+def client(connection: Connection, service: str, *, attempts: int = 6, seconds: float = 60) -> Any:
+    """A boto3 client (thread-safe, shared). Retries are botocore's standard mode: bounded, with jitter; `seconds` is
+    how long one attempt waits for an answer."""
     from botocore.config import Config
 
     style = {"addressing_style": "path"} if connection.endpoint_url else {}
-    config = Config(retries={"mode": "standard", "max_attempts": 6}, s3=style or None, connect_timeout=10)
+    config = Config(
+        retries={"mode": "standard", "max_attempts": attempts},
+        s3=style or None,
+        connect_timeout=min(10, seconds),
+        read_timeout=seconds,
+    )
     made = session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
     if service == "dynamodb":
         made.meta.events.register("before-parse.dynamodb", _check_whole)

@@ -52,8 +52,8 @@ class LeaseRows:
         self._ours(table, token, {"beat": repr(beat)})
 
     def tell(self, table: str, token: int, **what: Any) -> None:
-        """Leave word for all workers of a run: `paused`, `stop`, `error`, `wcu`, `rcu`. Raises Fenced when the
-        lease is not the holder's."""
+        """Leave word for all workers of a run: `paused`, `hold`, `stop`, `error`, `wcu`, `rcu`. Raises Fenced when
+        the lease is not the holder's."""
         told = {name: _stored(name, value) for name, value in what.items()}
         self._ours(table, token, told)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -168,6 +168,15 @@ Share = Annotated[
 ]
 Wcu = Annotated[float, typer.Option("--wcu", metavar="N", min=0, help="Write units a second.")]
 Rcu = Annotated[float, typer.Option("--rcu", metavar="N", min=0, help="Read units a second.")]
+NoPitr = Annotated[bool, typer.Option("--no-pitr", help="Write to a protected stage without point-in-time recovery.")]
+Journal = Annotated[
+    bool | None,
+    typer.Option("--journal/--no-journal", show_default=False, help="For undo; the default: unless IDEMPOTENT."),
+]
+Alarms = Annotated[
+    list[str] | None,
+    typer.Option("--pause-on-alarm", metavar="NAME", help="Rest while this CloudWatch alarm is on; may be repeated."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "--dry", help="Write nothing; show what would be done.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Menu = Annotated[bool, typer.Option("-i", "--interactive", help="Choose from a menu.")]
@@ -234,6 +243,9 @@ def up(
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
+    no_pitr: NoPitr = False,
+    journal: Journal = None,
+    pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
     interactive: Menu = False,
@@ -252,6 +264,9 @@ def down(
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
+    no_pitr: NoPitr = False,
+    journal: Journal = None,
+    pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
     interactive: Menu = False,
@@ -373,7 +388,7 @@ def _request(verb: str, context: typer.Context) -> Request:
     )
 
 
-def _options(given: dict[str, object], beam_args: tuple[str, ...]) -> RunOptions:
+def _options(given: dict[str, Any], beam_args: tuple[str, ...]) -> RunOptions:
     return RunOptions(
         dry_run=bool(given.get("dry_run")),
         max_errors=int(str(given.get("max_errors", 0))),
@@ -382,4 +397,7 @@ def _options(given: dict[str, object], beam_args: tuple[str, ...]) -> RunOptions
         share=float(str(given.get("share", DEFAULT_SHARE))),
         runner=str(given.get("runner", "direct")),
         beam_args=beam_args,
+        no_pitr=bool(given.get("no_pitr")),
+        journal=given.get("journal"),
+        alarms=tuple(given.get("pause_on_alarm") or ()),
     )

@@ -29,8 +29,8 @@ def author() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def first_record(script: Script, direction: Direction, run: str, units: int) -> RunRecord:
-    """The record of a run that begins now."""
+def first_record(script: Script, direction: Direction, run: str, units: int, journal: bool = False) -> RunRecord:
+    """The record of a run that begins now; `journal`: with one, even where the script needs none."""
     return RunRecord(
         table=script.table,
         run=run,
@@ -42,6 +42,7 @@ def first_record(script: Script, direction: Direction, run: str, units: int) -> 
         started=now(),
         by=author(),
         units=units,
+        journal=journal or not script.idempotent,
     )
 
 

@@ -71,6 +71,10 @@ Examples:
 """
 
 _MOVE_JSON = """
+On a stage with `protected = true` in dynamodt.toml, a table is written only with point-in-time recovery on, or with
+--no-pitr. --journal keeps a journal for an IDEMPOTENT script too, which `undo` needs; other scripts always have one.
+With --pause-on-alarm the run rests while the alarm is in ALARM or cannot be read, and goes on by itself.
+
 What follows `--` goes to Beam as it is.
 
 \b
@@ -99,6 +103,7 @@ Examples:
   dynamodt up --table users --dry-run        counts, examples, write units
   dynamodt up --stage prod --json            in a deployment
   dynamodt up --table users --max-wcu 200    leave the rest to the application
+  dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
   dynamodt up --table users -- --direct_num_workers 2
 {_MOVE_JSON}"""
 
@@ -171,7 +176,8 @@ Examples:
 
 _TOLD_JSON = """
 \b
---json: {"table", "verb", "run", "user", "host", "pid", "since", "max_wcu", "max_rcu"}
+--json: {"table", "verb", "run", "user", "host", "pid", "since", "hold", "max_wcu", "max_rcu"}
+  hold: why it rests without being told by a person (an alarm); or "".
 """
 
 THROTTLE = f"""Change the rate of the run on a table, from another terminal.
@@ -194,6 +200,8 @@ Example:
   dynamodt pause --table users
 {_TOLD_JSON}""",
     "resume": f"""Let a paused run go on.
+
+A run that an alarm holds (--pause-on-alarm) rests all the same until the alarm is over.
 
 \b
 Example:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from shlex import join, quote
 from typing import NamedTuple
 
-from dynamodt.control.requests import PROGRAM, Request, RunOptions, command_line, command_words
+from dynamodt.control.requests import PROGRAM, Request, RunOptions, caution_words, command_line, command_words
 from dynamodt.model import TableReport, TakeOver
 
 _BY_MAKE = "DYNAMODT_MAKE"
@@ -110,4 +110,5 @@ def _make_form(request: Request) -> str:
 
 def _extra_arguments(options: RunOptions) -> str:
     words = ["--max-errors", str(options.max_errors)] if options.max_errors else []
+    words += caution_words(options)
     return join(words + (["--", *options.beam_args] if options.beam_args else []))

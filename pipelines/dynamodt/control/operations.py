@@ -13,6 +13,7 @@ from dynamodt.control import local, scaffold
 from dynamodt.control.history import now
 from dynamodt.control.operating import tell as tell
 from dynamodt.control.planner import TablePlan, plan_table, unprepared
+from dynamodt.control.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.preparation import PreparationContext, counted
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.resuming import holding, run_steps
@@ -137,7 +138,9 @@ def _move(
         applied = state.applied(name)
         at = max(applied, default=0)
         planned = plan_table(stage, folder, name, direction, to, applied)
+        note_other_key(stage, planned, observer)
         if planned.steps:
+            refuse_unsafe(stage, planned, options)
             with holding(state, planned, options, observer) as (token, record):
                 if state.applied(name) != applied:  # somebody was at work before we had the lease
                     raise Refused(f"{name} was moved meanwhile", hint="run the same command again")

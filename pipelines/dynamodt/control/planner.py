@@ -137,8 +137,15 @@ def _step(stage: Stage, script: Script, direction: Direction) -> Step:
     ref = None
     if script.has_prepare and moves_items(script, direction):
         ref = prepared.find(open_storage(stage.connection, stage.storage), script)
-    target = table.describe(stage.connection, script.target_table) if script.target_table else None
-    return Step(script, ref, target)
+    return Step(script, ref, _target(stage, script))
+
+
+def _target(stage: Stage, script: Script) -> TableSpec | None:
+    if script.target_table is None:
+        return None
+    spec = table.describe(stage.connection, script.target_table)
+    _check_active(spec)
+    return spec
 
 
 def moves_items(script: Script, direction: Direction) -> bool:
@@ -162,6 +169,7 @@ def jobs(stage: Stage, planned: TablePlan, step: Step, options: RunOptions, reco
         dry_run=options.dry_run,
         max_errors=options.max_errors,
         attempt=token,
+        journal=record.journal,
     )
     own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True)
     passes = [scan] if moves_items(step.script, planned.direction) else []

@@ -92,16 +92,18 @@ def print_status(console: Console, statuses: Sequence[TableStatus]) -> None:
 
 def print_told(console: Console, request: Request, lease: Lease) -> None:
     """What a run was told, and whose it is."""
-    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {_heard(request)}"), soft_wrap=True)
+    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {_heard(request, lease)}"), soft_wrap=True)
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
     console.print(_facts(facts), soft_wrap=True)
 
 
-def _heard(request: Request) -> str:
+def _heard(request: Request, lease: Lease) -> str:
     outcome = {"pause": "will rest after its page", "resume": "goes on", "abort": "will end after its page"}
     if request.verb == "throttle":
         named = (("WCU/s", request.limits.wcu), ("RCU/s", request.limits.rcu))
         return "keeps to " + ", ".join(f"{limit:g} {name}" for name, limit in named if limit)
+    if request.verb == "resume" and lease.hold:
+        return f"is held and rests on ({lease.hold}); it goes on by itself when that is over"
     return outcome.get(request.verb, "has lost its lease")
 
 

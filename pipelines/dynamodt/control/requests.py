@@ -36,7 +36,8 @@ DEFAULT_SHARE = 50.0
 @dataclass(frozen=True)
 class RunOptions:
     """How to run: `max_errors` dead letters are tolerated; `beam_args` go to Beam as they are. `max_wcu` and `max_rcu`
-    are units a second (0: as the stage has it), `share` is the percentage of what a table has provisioned."""
+    are units a second (0: as the stage has it), `share` is the percentage of what a table has provisioned. `journal` is
+    the script's to decide where it is None; `alarms` of CloudWatch let the run rest."""
 
     dry_run: bool = False
     max_errors: int = 0
@@ -45,6 +46,9 @@ class RunOptions:
     share: float = DEFAULT_SHARE
     runner: str = "direct"
     beam_args: tuple[str, ...] = ()
+    no_pitr: bool = False
+    journal: bool | None = None
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,15 @@ def _option_words(options: RunOptions) -> list[str]:
     words += ["--max-wcu", f"{options.max_wcu:g}"] if options.max_wcu else []
     words += ["--max-rcu", f"{options.max_rcu:g}"] if options.max_rcu else []
     words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
+    words += caution_words(options)
     return words + ([] if options.runner == "direct" else ["--runner", options.runner])
+
+
+def caution_words(options: RunOptions) -> list[str]:
+    """The words for what a run does without, or rests for."""
+    words = ["--no-pitr"] if options.no_pitr else []
+    words += [] if options.journal is None else ["--journal" if options.journal else "--no-journal"]
+    return words + [word for name in options.alarms for word in ("--pause-on-alarm", name)]
 
 
 class Observer(Protocol):

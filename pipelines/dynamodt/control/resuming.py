@@ -30,27 +30,43 @@ def holding(
     """
     step = planned.steps[0]
     if options.dry_run:
-        record = _fresh(planned, step)
-        mine = new_lease(f"dry-run/{record.run}", 1, record.run, time.time())
-        state.leases.take(mine, over=Lease(mine.table, 0))
-        yield mine.token, record
+        record = _fresh(planned, step, options)
+        yield _take_own(state, record), record
         return
     table = planned.table.name
     left = left_unfinished(state, table, step, planned)
     with held(state.leases, table, left.run if left else new_run(), observer.note) as lease:
         left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
-        yield lease.token, _first(planned, step, left, lease.run, observer)
+        if left is None:
+            yield lease.token, _fresh(planned, step, options, lease.run)
+        else:
+            yield lease.token, _continued(left, step, options, observer)
 
 
-def _first(planned: TablePlan, step: Step, left: RunRecord | None, run: str, observer: Observer) -> RunRecord:
-    if left is None:
-        return _fresh(planned, step, run)
+def _take_own(state: State, record: RunRecord) -> int:
+    """A dry run's own lease, which nobody contends for; returns its token, which is always the first."""
+    mine = new_lease(f"dry-run/{record.run}", 1, record.run, time.time())
+    state.leases.take(mine, over=Lease(mine.table, 0))
+    return mine.token
+
+
+def _continued(left: RunRecord, step: Step, options: RunOptions, observer: Observer) -> RunRecord:
+    """Raises Refused for another word on the journal than the run began with: half a journal undoes half a run."""
+    journal = left.journal or not step.script.idempotent
+    if options.journal not in (None, journal):
+        began = "with" if journal else "without"
+        raise Refused(
+            f"run {left.run} began {began} a journal, and goes on as it began",
+            where=f"table {left.table}",
+            hint=f"leave out --{'no-' if journal else ''}journal",
+        )
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
     return next_record(left, step.script)
 
 
-def _fresh(planned: TablePlan, step: Step, run: str = "") -> RunRecord:
-    return first_record(step.script, planned.direction, run or new_run(), segments(planned.table))
+def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
+    units = segments(planned.table)
+    return first_record(step.script, planned.direction, run or new_run(), units, bool(options.journal))
 
 
 def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) -> RunRecord | None:
@@ -94,8 +110,11 @@ def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
     _tell_budget(session, planned, record)
     for number, step in enumerate(planned.steps):
         if number:
-            record = _fresh(planned, step)
-            if not session.options.dry_run:
+            record = _fresh(planned, step, session.options)
+            if session.options.dry_run:
+                _take_own(session.state, record)
+                _tell_budget(session, planned, record)
+            else:
                 session.state.leases.tell(planned.table.name, session.token, run=record.run, stop="", error=None)
         run_step(session, planned, step, record)
 

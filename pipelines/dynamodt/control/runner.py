@@ -9,7 +9,7 @@ from contextlib import suppress
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.control.requests import RunOptions
-from dynamodt.errors import RunFailed, ServiceError, UsageError
+from dynamodt.errors import Fenced, RunFailed, ServiceError, UsageError
 from dynamodt.model import Job, Totals
 
 RUNNERS = ("direct",)
@@ -20,13 +20,14 @@ Tick = Callable[[], None]
 
 
 def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ticks: Sequence[Tick] = ()) -> Totals:
-    """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`;
-    returns where it ended.
+    """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`,
+    for the first time before anything is read; returns where it ended.
 
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
     every worker finish its page, then goes on as KeyboardInterrupt.
     """
     units = state.units(job.run)
+    _tick(ticks)
     pipeline = _Background(job, options)
     try:
         while pipeline.is_alive():
@@ -52,7 +53,7 @@ def _tick(ticks: Sequence[Tick]) -> None:
 def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
     """The pages in flight end by themselves; a worker among them may yet wait for its part of the budget."""
     while pipeline.is_alive():
-        with suppress(ServiceError):
+        with suppress(Fenced, ServiceError):
             _tick(ticks)
         pipeline.join(_LOOK_SECONDS)
 

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.errors import UsageError
-from dynamodt.model import KeyAttribute
+from dynamodt.model import KEY_TYPES, KeyAttribute
 
 FILE_NAME = "dynamodt.toml"
 
 _TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table")
-_KEY_TYPES = ("S", "N", "B")
+_FLAG_KEYS = ("protected",)
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
 
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
-    """A table `[stages.NAME]` as it is written; None where the key is absent."""
+    """A table `[stages.NAME]` as it is written; None where the key of a text is absent."""
 
     region: str | None = None
     profile: str | None = None
@@ -33,6 +33,7 @@ class StageSettings:
     storage: str | None = None
     kms_key: str | None = None
     state_table: str | None = None
+    protected: bool = False
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
 
 
@@ -66,9 +67,10 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     if "tables" in values and name != "local":
         hint = "only the embedded stage creates tables; elsewhere your own deployment does: remove this key"
         raise UsageError("is not for this stage", where=place(path, "tables"), hint=hint)
-    _check_keys(values, (*_TEXT_KEYS, "tables"), path)
-    texts = {key: _as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
-    return StageSettings(**texts, tables=_tables(values.get("tables", {}), f"{path}.tables"))
+    _check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "tables"), path)
+    texts: dict[str, Any] = {key: _as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
+    flags: dict[str, Any] = {key: _as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
+    return StageSettings(**texts, **flags, tables=_tables(values.get("tables", {}), f"{path}.tables"))
 
 
 def _tables(value: object, path: str) -> dict[str, tuple[KeyAttribute, ...]]:
@@ -80,7 +82,7 @@ def _key(value: object, path: str) -> tuple[KeyAttribute, ...]:
     if len(attributes) not in (1, 2):
         raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=_TABLES_HINT)
     for name, letter in attributes.items():
-        if letter not in _KEY_TYPES:
+        if letter not in KEY_TYPES:
             hint = 'a key attribute is "S" (string), "N" (number) or "B" (binary)'
             raise UsageError(f"{letter!r} is no key type", where=place(path, name), hint=hint)
     return tuple(KeyAttribute(name, letter) for name, letter in attributes.items())
@@ -107,3 +109,9 @@ def _as_text(value: object, path: str) -> str:
         hint = "write a text in quotes, or remove the key"
         raise UsageError(f"must be a text that is not empty, not {value!r}", where=place(path), hint=hint)
     return value.strip()
+
+
+def _as_flag(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"must be true or false, not {value!r}", where=place(path), hint="write it without quotes")
+    return value

@@ -40,7 +40,7 @@ def status_document(statuses: Iterable[TableStatus]) -> Document:
 
 def told_document(verb: str, lease: Lease, limits: Units) -> Document:
     """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: what was done, and to whose run."""
-    holder = {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
+    holder = {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since, "hold": lease.hold}
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
     return {"table": lease.table, "verb": verb, "run": lease.run, **holder, **budget}
 

@@ -75,6 +75,7 @@ def _stage(name: str, settings: StageSettings, folder: Path) -> Stage:
         local=name == LOCAL,
         embedded=embedded,
         tables=settings.tables if embedded else {},
+        protected=settings.protected,
         **named,
     )
 

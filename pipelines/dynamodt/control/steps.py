@@ -10,6 +10,7 @@ from functools import partial
 from dynamodt.aws.journal import part_of
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
+from dynamodt.control.alarms import watching
 from dynamodt.control.budget import Allocator
 from dynamodt.control.dead_letters import first_of
 from dynamodt.control.history import Chronicle, verdict
@@ -57,7 +58,7 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
     follower = _Follower(session.state, passes, session.observer)
-    error = _run_passes(session, passes, follower, [_allocator(session, passes[0]).tick])
+    error = _run_passes(session, passes, follower, _ticks(session, passes[0]))
     _finish(session, chronicle, passes, follower.totals, error)
 
 
@@ -84,8 +85,11 @@ def _finish(
         raise error
 
 
-def _allocator(session: Session, job: Job) -> Allocator:
-    return Allocator(job, session.state.leases, session.state.workers(job.base_run, job.attempt, job.spread))
+def _ticks(session: Session, job: Job) -> list[Tick]:
+    """What goes on beside all passes of a run: dividing its budget, and watching alarms."""
+    workers = session.state.workers(job.base_run, job.attempt, job.spread)
+    allocator = Allocator(job, session.state.leases, workers)
+    return [allocator.tick, *watching(session.options.alarms, job, session.state, session.observer.note)]
 
 
 def _run_passes(

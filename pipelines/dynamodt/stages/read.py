@@ -89,9 +89,11 @@ class _ReadPages(beam.DoFn):
                 yield page
 
     def _claims(self, lane: Lane) -> Iterator[Claim]:
-        """The lane's units that are not done, each claimed when its turn has come."""
+        """The lane's units that are not done, each claimed when its turn has come. What an idempotent script has
+        announced (its journal serves undo only) is read again: nothing need be told from the items' shapes."""
         claims = (self._units.claim(unit, self._job.attempt) for unit in lane)
-        return (claim for claim in claims if not claim.done)
+        again = self._job.script.idempotent
+        return (claim._replace(intent=None) if again else claim for claim in claims if not claim.done)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         raise NotImplementedError

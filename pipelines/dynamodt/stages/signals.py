@@ -55,9 +55,10 @@ class Signal:
         self._seen_at = 0.0
 
     def stopping(self) -> bool:
-        """Whether to stop, asked between two pages; waits here for as long as the run is paused. Raises Fenced."""
+        """Whether to stop, asked between two pages; waits here while the run is paused or held. Raises Fenced."""
         while not self._is_stopped():
-            if not self._look().paused:
+            seen = self._look()
+            if not (seen.paused or seen.hold):
                 return False
             self._sleep(LOOK_SECONDS)
         return True

@@ -44,8 +44,8 @@ class WritePatches(beam.PTransform[Any, Any]):
     """AppliedPages to WrittenPages.
 
     Each change is written guarded by what was read (G1), each item ends in exactly one count (G2), and what a script
-    that is not idempotent writes is journaled and announced before (G3): a bundle that a runner repeats goes on from
-    the unit's row. A dry run only counts.
+    that is not idempotent writes is journaled and announced before (G3; an idempotent one's only for an undo): a bundle
+    that a runner repeats goes on from the unit's row. A dry run only counts.
     """
 
     def __init__(self, job: Job, resources: Resources, prepared: Any) -> None:

@@ -9,11 +9,21 @@ from typing import Any, Final, NamedTuple
 
 from dynamodt.core.names import is_table_name
 from dynamodt.errors import ScriptError
+from dynamodt.model import KEY_TYPES, KeyAttribute
 
 
 class _Setting(NamedTuple):
     expected: str
     valid: Callable[[object], bool]
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, dict) and len(value) in (1, 2) and all(map(_is_key_attribute, value.items()))
+
+
+def _is_key_attribute(entry: tuple[object, object]) -> bool:
+    name, letter = entry
+    return isinstance(name, str) and name != "" and letter in KEY_TYPES
 
 
 _SETTINGS: Final = {
@@ -27,6 +37,7 @@ _SETTINGS: Final = {
         lambda value: value is None or (isinstance(value, str) and value != ""),
     ),
     "SOURCE": _Setting('"scan" or "export"', lambda value: value in ("scan", "export")),
+    "KEY": _Setting('the table\'s key attributes, the partition key first, each "S", "N" or "B": {"id": "S"}', _is_key),
 }
 NOT_LITERAL: Final = object()
 
@@ -64,7 +75,7 @@ def read_settings(tree: ast.Module, bound: dict[str, ast.stmt], table: str, wher
     """
     _check_single(tree, bound, where)
     _check_spelling(bound, where)
-    found = {name: literal(bound[name]) for name in _SETTINGS if name in bound}
+    found: dict[str, Any] = {name: literal(bound[name]) for name in _SETTINGS if name in bound}
     for name, value in found.items():
         line = f"{where}:{bound[name].lineno}"
         if value is NOT_LITERAL or not _SETTINGS[name].valid(value):
@@ -72,6 +83,8 @@ def read_settings(tree: ast.Module, bound: dict[str, ast.stmt], table: str, wher
             raise ScriptError(f"{name} is {given}", where=line, hint=f"{name} must be {_SETTINGS[name].expected}.")
         if name == "TARGET_TABLE" and value == table:
             raise ScriptError(f"TARGET_TABLE is {table}, the table itself", where=line, hint="Remove the line.")
+    if "KEY" in found:
+        found["KEY"] = tuple(KeyAttribute(*entry) for entry in dict(found["KEY"]).items())
     return {name.lower(): value for name, value in found.items()}
 
 

@@ -1,0 +1,83 @@
+"""What is asked before a run starts: whether its tables can be brought back, and whether the script fits the table."""
+
+from __future__ import annotations
+
+import json
+from shlex import join
+
+from dynamodt.aws.backups import has_point_in_time_recovery
+from dynamodt.control.planner import Step, TablePlan
+from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.errors import Refused, ServiceError
+from dynamodt.model import Connection, KeyAttribute, Stage
+
+
+def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
+    """Raises Refused for a script that was written for another key, one that cannot do without the journal, and a
+    table of a protected stage that could not be brought back. Only the last asks the service anything."""
+    for step in planned.steps:
+        _check_key(planned, step)
+        _check_journal(step, options)
+    if stage.protected and not options.dry_run and not options.no_pitr:
+        targets = [step.target.name for step in planned.steps if step.target]
+        for table in dict.fromkeys([planned.table.name, *targets]):
+            _check_recovery(stage.connection, table)
+
+
+def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None:
+    """Tell when dynamodt.toml gives a table of the embedded stage another key than it was created with."""
+    table, wanted = planned.table, stage.tables.get(planned.table.name)
+    if wanted and wanted != table.key:
+        observer.note(
+            f"table {table.name} has the key {shown(table.key)}, while dynamodt.toml says {shown(wanted)}: a table is "
+            "created once and then left as it is (`dynamodt local reset` deletes all of them, with their items)"
+        )
+
+
+def shown(key: tuple[KeyAttribute, ...]) -> str:
+    """A key as a script writes it."""
+    return json.dumps(dict(key), ensure_ascii=False)
+
+
+def _check_key(planned: TablePlan, step: Step) -> None:
+    script, table = step.script, planned.table
+    if script.key and script.key != table.key:
+        raise Refused(
+            f"the script was written for the key {shown(script.key)}, and table {table.name} has {shown(table.key)}",
+            where=script.path,
+            hint="check the stage and the folder's name, which is the table's; or correct KEY in the script",
+        )
+
+
+def _check_journal(step: Step, options: RunOptions) -> None:
+    if options.journal is False and not step.script.idempotent:
+        raise Refused(
+            f"version {step.script.sequence} needs its journal: by it a run that died knows which items are done",
+            where=step.script.path,
+            hint="leave out --no-journal; or set IDEMPOTENT = True, if a second application harms nothing",
+        )
+
+
+def _check_recovery(connection: Connection, table: str) -> None:
+    where = f"table {table}"
+    try:
+        if has_point_in_time_recovery(connection, table):
+            return
+    except ServiceError as error:
+        raise Refused(
+            f"the stage is protected, and whether point-in-time recovery is on cannot be read: {error.what}",
+            where=where,
+            hint="allow dynamodb:DescribeContinuousBackups on the table to who runs dynamodt, or pass --no-pitr",
+        ) from error
+    raise Refused(
+        "the stage is protected, and point-in-time recovery is off",
+        where=where,
+        hint=f"turn it on: {_turn_on(connection, table)} (or pass --no-pitr)",
+    )
+
+
+def _turn_on(connection: Connection, table: str) -> str:
+    words = ["aws", "dynamodb", "update-continuous-backups", "--table-name", table, "--region", connection.region]
+    words += ["--point-in-time-recovery-specification", "PointInTimeRecoveryEnabled=true"]
+    words += ["--profile", connection.profile] if connection.profile else []
+    return join(words + (["--endpoint-url", connection.endpoint_url] if connection.endpoint_url else []))

@@ -1,0 +1,67 @@
+"""An idempotent script with a journal: it is there for an undo, and a run that died is continued without it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dynamodt.aws.journal import Journal
+from dynamodt.core.places import journal_prefix
+from dynamodt.model import Insert, Job, Remove
+from tests.fakes import FakeDynamoDB, numbers
+from tests.pipeline.conftest import Bench
+
+# Each item moves to another key, as one transaction: two changes in the journal, one item in the balance.
+MOVE = """
+IDEMPOTENT = True
+
+def transform_up(item):
+    return item if item["id"] >= 100 else {**item, "id": item["id"] + 100}
+"""
+MARK = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "seen": True}\n'
+
+
+def journaled(bench: Bench, job: Job) -> list[object]:
+    journal = Journal(bench.storage, job.table, journal_prefix(job))
+    names = [name for name in bench.storage.names(journal_prefix(job)) if name.endswith(".zst")]
+    return [change for name in names for change in journal.read(name)]
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_an_idempotent_script_is_journaled_when_it_is_asked_for(bench: Bench, journal: bool) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job(MARK, journal=journal)
+    assert bench.execute(job).changed == 12
+    assert len(journaled(bench, job)) == (12 if journal else 0)
+
+
+def test_a_script_that_is_not_idempotent_is_always_journaled(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job(MARK.replace("IDEMPOTENT = True\n", ""))
+    bench.execute(job)
+    assert len(journaled(bench, job)) == 12
+
+
+@pytest.mark.parametrize("writes", [1, 2, 4, 7])
+def test_a_run_that_died_between_intent_and_checkpoint_keeps_its_balance(bench: Bench, writes: int) -> None:
+    bench.dynamodb.put(*numbers(12))
+    left = iter([True] * writes)
+
+    def dies(dynamodb: FakeDynamoDB) -> None:
+        if not next(left, False):
+            raise RuntimeError("the machine is lost")
+
+    bench.dynamodb.before_write = dies
+    first = bench.job(MOVE, journal=True, writers=1)
+    with pytest.raises(Exception, match="the machine is lost"):
+        bench.execute(first)
+    assert any(claim.intent for claim in bench.state.units(first.run).all(first.units))
+    bench.dynamodb.before_write = None
+    counts = bench.execute(replace(first, attempt=2))  # asserts the balance
+    assert counts.dead == 0 and {item["id"] for item in bench.items()} == set(range(100, 112))
+    changes = journaled(bench, first)
+    assert {str(change.key) for change in changes if isinstance(change, Remove)} == {
+        str({"id": {"N": str(number)}}) for number in range(12)
+    }
+    assert any(isinstance(change, Insert) for change in changes)

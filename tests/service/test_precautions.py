@@ -1,0 +1,247 @@
+"""What keeps a run from starting, and what lets it rest, against an endpoint. DynamoDB Local knows neither
+continuous backups nor alarms: there everything that depends on them is refused, or rests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.alarms import alarm_states
+from dynamodt.aws.clients import client
+from dynamodt.control import alarms
+from dynamodt.control.operating import tell
+from dynamodt.control.progress import Recorder
+from dynamodt.errors import Aborted, Refused, ServiceError
+from dynamodt.model import Item
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+
+TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
+IDEMPOTENT = "IDEMPOTENT = True\n" + TOUCH
+ITEMS: list[Item] = [{"id": "a", "n": 1}, {"id": "b", "n": 2}]
+SEEN: list[Item] = [{**item, "seen": True} for item in ITEMS]
+on_ministack = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
+on_dynamodb_local = pytest.mark.parametrize("endpoint", ["dynamodb-local"], indirect=True)
+
+
+@pytest.fixture
+def table(bench: Bench, make_table: MakeTable) -> str:
+    name = make_table(id="S")
+    bench.tables.put(name, *ITEMS)
+    return name
+
+
+@pytest.fixture
+def protected(bench: Bench) -> Bench:
+    return replace(bench, stage=replace(bench.stage, protected=True))
+
+
+def refused(bench: Bench, table: str, text: str, **options: Any) -> Refused:
+    """Why `up` was refused: nothing is written, not even a run."""
+    error = bench.failed(table, text, **options).error
+    assert isinstance(error, Refused) and error.exit_code == 3, error
+    assert bench.tables.items(table) == ITEMS and bench.history(table) == []
+    return error
+
+
+def turn_on(endpoint: Endpoint, table: str) -> None:
+    endpoint.client.update_continuous_backups(
+        TableName=table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+    )
+
+
+# ---------------------------------------------------------------- point-in-time recovery
+
+
+@on_ministack
+def test_a_protected_table_is_written_with_recovery_only(protected: Bench, endpoint: Endpoint, table: str) -> None:
+    error = refused(protected, table, TOUCH)
+    assert error.where == f"table {table}" and f"update-continuous-backups --table-name {table}" in error.hint
+    assert protected.succeeded_dry(table, TOUCH).counts.changed == 2
+    turn_on(endpoint, table)
+    assert protected.run(table, TOUCH).changed == 2
+
+
+@on_ministack
+def test_so_is_its_target(protected: Bench, endpoint: Endpoint, make_table: MakeTable, table: str) -> None:
+    target = make_table(id="S")
+    turn_on(endpoint, table)
+    text = f'TARGET_TABLE = "{target}"\n{TOUCH}'
+    assert refused(protected, table, text).where == f"table {target}"
+    turn_on(endpoint, target)
+    protected.run(table, text)
+    assert protected.tables.items(target) == SEEN
+
+
+@on_dynamodb_local
+def test_recovery_that_cannot_be_read_is_refused(protected: Bench, table: str) -> None:
+    error = refused(protected, table, TOUCH)
+    assert "cannot be read" in error.what and "dynamodb:DescribeContinuousBackups" in error.hint
+
+
+def test_a_person_may_do_without_recovery(protected: Bench, table: str) -> None:
+    protected.run(table, TOUCH, no_pitr=True)
+    assert protected.tables.items(table) == SEEN
+
+
+def test_down_is_protected_too_and_nothing_to_do_is_no_refusal(protected: Bench, table: str) -> None:
+    protected.run(table, TOUCH + "def transform_down(item):\n    return item\n", no_pitr=True)
+    (nothing,) = protected.up(table)
+    assert nothing.error is None
+    (report,) = protected.down(table)
+    assert isinstance(report.error, Refused) and protected.applied(table) == [1]
+
+
+def test_a_dry_run_of_several_versions_needs_nothing(protected: Bench, table: str) -> None:
+    protected.script(table, TOUCH, 1)
+    protected.script(table, TOUCH, 2)
+    (report,) = protected.up(table, dry_run=True)
+    assert report.error is None and [run.status for run in report.versions] == ["dry-run", "dry-run"]
+
+
+# ---------------------------------------------------------------- the key
+
+
+def test_a_script_for_another_key(bench: Bench, make_table: MakeTable, table: str) -> None:
+    error = refused(bench, table, 'KEY = {"pk": "S", "sk": "N"}\n' + TOUCH)
+    assert '{"pk": "S", "sk": "N"}' in error.what and '{"id": "S"}' in error.what
+    bench.run(table, 'KEY = {"id": "S"}\n' + TOUCH)
+    pair = make_table(pk="S", sk="N")
+    assert bench.run(pair, 'KEY = {"pk": "S", "sk": "N"}\n' + TOUCH).read == 0
+
+
+# ---------------------------------------------------------------- the journal
+
+
+def parts(bench: Bench) -> list[str]:
+    return [str(path) for path in bench.folder.rglob("*.json.zst")]
+
+
+def test_no_journal_for_a_script_that_needs_one(bench: Bench, table: str) -> None:
+    assert "IDEMPOTENT = True" in refused(bench, table, TOUCH, journal=False).hint
+
+
+@pytest.mark.parametrize("journal", [None, False, True])
+def test_an_idempotent_script_has_a_journal_when_it_is_asked_for(
+    bench: Bench, table: str, journal: bool | None
+) -> None:
+    bench.run(table, IDEMPOTENT, journal=journal)
+    assert bool(parts(bench)) is bool(journal)
+    assert [record.journal for record in bench.history(table)] == [bool(journal)]
+
+
+def test_a_run_goes_on_as_it_began(bench: Bench, table: str) -> None:
+    failing = IDEMPOTENT.replace("return", 'assert item["id"] == "a"\n    return')
+    bench.failed(table, failing, journal=True)
+    (report,) = bench.up(table, journal=False)
+    assert isinstance(report.error, Refused) and "began with a journal" in report.error.what
+    assert report.error.hint == "leave out --no-journal"
+    before = len(parts(bench))
+    bench.run(table, IDEMPOTENT)
+    assert bench.tables.items(table) == SEEN and len(parts(bench)) > before
+    assert [record.journal for record in bench.history(table)] == [True]
+
+
+def test_a_run_that_began_without_a_journal_gets_none(bench: Bench, table: str) -> None:
+    failing = IDEMPOTENT.replace("return", 'assert item["id"] == "a"\n    return')
+    bench.failed(table, failing)
+    (report,) = bench.up(table, journal=True)
+    assert isinstance(report.error, Refused) and report.error.hint == "leave out --journal"
+
+
+# ---------------------------------------------------------------- alarms
+
+
+@dataclass
+class Alarm:
+    cloudwatch: Any
+    name: str = "test-alarm"
+
+    def make(self) -> None:
+        self.cloudwatch.put_metric_alarm(
+            AlarmName=self.name, Namespace="test", MetricName="errors", Statistic="Sum", Period=60,
+            EvaluationPeriods=1, Threshold=1, ComparisonOperator="GreaterThanThreshold",
+        )  # fmt: skip
+
+    def make_composite(self) -> None:
+        self.cloudwatch.put_composite_alarm(AlarmName=self.name, AlarmRule="ALARM(another)")
+
+    def set(self, state: str) -> None:
+        self.cloudwatch.set_alarm_state(AlarmName=self.name, StateValue=state, StateReason="a test")
+
+
+@pytest.fixture
+def alarm(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Alarm:
+    monkeypatch.setattr(alarms, "LOOK_SECONDS", 0.1)
+    return Alarm(client(endpoint.connection, "cloudwatch"))
+
+
+class Acting(Recorder):
+    """Does something when the run is said to rest, and remembers all notes."""
+
+    def __init__(self, when_resting: Callable[[], None]) -> None:
+        super().__init__()
+        self.when_resting = when_resting
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        if text.startswith("the run rests"):
+            self.when_resting()
+
+
+@on_ministack
+@pytest.mark.parametrize("composite", [False, True])
+def test_a_run_rests_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str, composite: bool) -> None:
+    alarm = replace(alarm, name=f"test-{composite}")
+    alarm.make_composite() if composite else alarm.make()
+    alarm.set("ALARM")
+    holds: list[str] = []
+
+    def resume_and_end_the_alarm() -> None:
+        assert bench.tables.items(table) == ITEMS
+        tell(bench.stage, table, "resume")
+        holds.append(tell(bench.stage, table, "resume").hold)
+        alarm.set("OK")
+
+    recorder = Acting(resume_and_end_the_alarm)
+    replace(bench, recorder=recorder).run(table, TOUCH, alarms=(alarm.name,))
+    assert holds == [f"the alarm {alarm.name} is in ALARM"]
+    assert [note for note in recorder.notes if note.startswith("the run goes on")]
+    assert bench.tables.items(table) == SEEN
+
+
+@on_ministack
+@pytest.mark.parametrize("state", ["OK", "INSUFFICIENT_DATA"])
+def test_a_quiet_alarm_holds_nothing(bench: Bench, alarm: Alarm, table: str, state: str) -> None:
+    alarm.make()
+    alarm.set(state)
+    recorder = Acting(lambda: pytest.fail("it rests"))
+    assert replace(bench, recorder=recorder).run(table, TOUCH, alarms=(alarm.name,)).changed == 2
+
+
+def test_an_alarm_that_cannot_be_read_holds_the_run(bench: Bench, endpoint: Endpoint, alarm: Alarm, table: str) -> None:
+    """ministack has no such alarm; DynamoDB Local has none at all."""
+    seen: list[list[Item]] = []
+
+    def abort() -> None:
+        seen.append(bench.tables.items(table))
+        tell(bench.stage, table, "abort")
+
+    recorder = Acting(abort)
+    report = replace(bench, recorder=recorder).failed(table, TOUCH, alarms=("nobody-made-it",))
+    assert isinstance(report.error, Aborted)
+    assert seen == [ITEMS] and bench.tables.items(table) == ITEMS
+    said = "there is no alarm nobody-made-it" if endpoint.name == "ministack" else "cannot be read"
+    assert said in recorder.notes[-1]
+
+
+@on_dynamodb_local
+def test_an_endpoint_that_has_no_alarms(endpoint: Endpoint) -> None:
+    with pytest.raises(ServiceError, match="DescribeAlarms"):
+        alarm_states(endpoint.connection, ["x"])

@@ -1,0 +1,137 @@
+"""An alarm lets a run rest, and so does one that cannot be read; only quiet ones let it go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from dynamodt.control.alarms import LOOK_SECONDS, AlarmWatch
+from dynamodt.errors import Fenced, ServiceError
+
+NAMES = ("api-errors", "api-latency")
+
+
+@dataclass
+class Watched:
+    """The alarms' states, the clock, and what the watch does with them."""
+
+    states: dict[str, str] | ServiceError
+    now: float = 100.0
+    looks: int = 0
+    holds: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def read(self) -> dict[str, str]:
+        self.looks += 1
+        if isinstance(self.states, ServiceError):
+            raise self.states
+        return self.states
+
+    def watch(self) -> AlarmWatch:
+        return AlarmWatch(NAMES, self.read, self.holds.append, self.notes.append, lambda: self.now)
+
+    def later(self, watch: AlarmWatch, states: dict[str, str] | ServiceError) -> None:
+        self.states = states
+        self.now += LOOK_SECONDS
+        watch.tick()
+
+
+def states(first: str, second: str = "OK") -> dict[str, str]:
+    return {"api-errors": first, "api-latency": second}
+
+
+def test_quiet_alarms_hold_nothing_and_say_nothing() -> None:
+    watched = Watched(states("OK"))
+    watched.watch().tick()
+    assert (watched.holds, watched.notes) == ([""], [])  # and what a run before has left is gone
+
+
+def test_an_alarm_holds_the_run_until_it_is_over() -> None:
+    watched = Watched(states("ALARM"))
+    watch = watched.watch()
+    watch.tick()
+    assert watched.holds == ["the alarm api-errors is in ALARM"]
+    watched.later(watch, states("ALARM"))
+    assert len(watched.holds) == len(watched.notes) == 1
+    watched.later(watch, states("OK", "ALARM"))
+    assert watched.holds[-1] == "the alarm api-latency is in ALARM"
+    watched.later(watch, states("OK"))
+    assert watched.holds[-1] == ""
+    assert watched.notes == [
+        "the run rests: the alarm api-errors is in ALARM",
+        "the run rests: the alarm api-latency is in ALARM",
+        "the run goes on: no alarm holds it any more",
+    ]
+
+
+def test_all_that_are_on_are_named() -> None:
+    watched = Watched(states("ALARM", "ALARM"))
+    watched.watch().tick()
+    assert all(name in watched.holds[0] for name in NAMES)
+
+
+def test_an_alarm_without_data_lets_the_run_go_on() -> None:
+    watched = Watched(states("INSUFFICIENT_DATA"))
+    watched.watch().tick()
+    assert watched.holds == [""]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({"api-latency": "OK"}, "there is no alarm api-errors"),
+        (states("A_NEW_STATE"), "the alarm api-errors is in A_NEW_STATE"),
+        (ServiceError("DescribeAlarms was refused", where="region r", hint="grant it"), "refused (grant it)"),
+    ],
+    ids=["missing", "unknown state", "not readable"],
+)
+def test_what_cannot_be_told_holds_the_run(seen: dict[str, str] | ServiceError, said: str) -> None:
+    watched = Watched(seen)
+    watch = watched.watch()
+    watch.tick()
+    assert said in watched.holds[0] and said in watched.notes[0]
+    watched.later(watch, states("OK"))
+    assert watched.holds[-1] == ""
+
+
+def test_alarms_that_become_unreadable_hold_a_run_at_work() -> None:
+    watched = Watched(states("OK"))
+    watch = watched.watch()
+    watch.tick()
+    watched.later(watch, ServiceError("the endpoint cannot be reached"))
+    assert "cannot be reached" in watched.holds[-1]
+
+
+def test_the_service_is_asked_every_ten_seconds_at_most() -> None:
+    watched = Watched(states("OK"))
+    watch = watched.watch()
+    for _ in range(600):  # a minute, ten ticks a second
+        watch.tick()
+        watched.now += 0.1
+    assert watched.looks <= 7
+
+
+def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
+    watched = Watched(states("OK"))
+    slow = AlarmWatch(NAMES, watched.read, lambda why: None, watched.notes.append, lambda: watched.now)
+
+    def read_slowly() -> dict[str, str]:
+        watched.looks += 1
+        watched.now += 3 * LOOK_SECONDS
+        return states("OK")
+
+    slow._read = read_slowly
+    slow.tick()
+    slow.tick()
+    assert watched.looks == 1
+
+
+def test_a_run_that_is_anothers_by_now_is_not_held() -> None:
+    def fenced(why: str) -> None:
+        raise Fenced("another process holds the lease by now")
+
+    watched = Watched(states("ALARM"))
+    with pytest.raises(Fenced):
+        AlarmWatch(NAMES, watched.read, fenced, watched.notes.append, lambda: watched.now).tick()
+    assert watched.notes == []

@@ -1,0 +1,155 @@
+"""What is refused before a run starts, and what the service is asked for it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynamodt.aws import table
+from dynamodt.control import planner, precautions
+from dynamodt.control.planner import Step, TablePlan, plan_table
+from dynamodt.control.precautions import note_other_key, refuse_unsafe, shown
+from dynamodt.control.progress import Recorder
+from dynamodt.control.requests import RunOptions
+from dynamodt.errors import Refused, ServiceError
+from dynamodt.model import Connection, KeyAttribute, Script, Stage, StorageSpec, TableSpec
+
+KEY = (KeyAttribute("id", "S"),)
+STAGE = Stage("prod", Connection("eu-west-1", profile="my profile"), StorageSpec("s3://b"), protected=True)
+SCRIPT = Script("users", 2, "split_name", "transforms/users/v2_split_name.py", "", "", has_up=True)
+
+
+def plan(script: Script = SCRIPT, target: str = "") -> TablePlan:
+    step = Step(script, None, TableSpec(target, KEY) if target else None)
+    return TablePlan(TableSpec("users", KEY), "up", (step,), 1, (script, script))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tables that the service was asked for; all but `bare` ones can be brought back."""
+    names: list[str] = []
+
+    def answer(connection: Connection, table: str) -> bool:
+        names.append(table)
+        if table == "unknown":
+            raise ServiceError("DescribeContinuousBackups was refused: AccessDeniedException: no", hint="grant")
+        return "bare" not in table
+
+    monkeypatch.setattr(precautions, "has_point_in_time_recovery", answer)
+    return names
+
+
+def test_an_unprotected_stage_asks_nothing(asked: list[str]) -> None:
+    refuse_unsafe(replace(STAGE, protected=False), plan(target="bare"), RunOptions())
+    assert asked == []
+
+
+@pytest.mark.parametrize("options", [RunOptions(dry_run=True), RunOptions(no_pitr=True)], ids=["dry run", "--no-pitr"])
+def test_neither_a_dry_run_nor_who_does_without_asks(asked: list[str], options: RunOptions) -> None:
+    refuse_unsafe(STAGE, plan(target="bare"), options)
+    assert asked == []
+
+
+def test_every_table_that_is_written_to_is_asked_for(asked: list[str]) -> None:
+    refuse_unsafe(STAGE, plan(target="people"), RunOptions())
+    assert asked == ["users", "people"]
+
+
+def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(asked: list[str]) -> None:
+    with pytest.raises(Refused) as caught:
+        refuse_unsafe(STAGE, plan(target="bare_people"), RunOptions())
+    assert caught.value.where == "table bare_people" and caught.value.exit_code == 3
+    assert (
+        "aws dynamodb update-continuous-backups --table-name bare_people --region eu-west-1 "
+        "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true --profile 'my profile'"
+    ) in caught.value.hint
+    assert "--no-pitr" in caught.value.hint
+
+
+def test_recovery_that_cannot_be_read_is_refused_with_the_permission(asked: list[str]) -> None:
+    with pytest.raises(Refused, match="AccessDenied") as caught:
+        refuse_unsafe(STAGE, plan(target="unknown"), RunOptions())
+    assert "dynamodb:DescribeContinuousBackups" in caught.value.hint and "--no-pitr" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        (KeyAttribute("id", "N"),),
+        (KeyAttribute("pk", "S"),),
+        (KeyAttribute("id", "S"), KeyAttribute("at", "N")),
+    ],
+    ids=["type", "name", "sort key"],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_another_key_is_refused_naming_both(asked: list[str], key: tuple[KeyAttribute, ...], dry_run: bool) -> None:
+    with pytest.raises(Refused) as caught:
+        refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions(dry_run=dry_run))
+    assert shown(key) in caught.value.what and '{"id": "S"}' in caught.value.what
+    assert caught.value.where == SCRIPT.path and asked == []
+
+
+@pytest.mark.parametrize("key", [(), KEY], ids=["not said", "the same"])
+def test_the_tables_own_key_passes(asked: list[str], key: tuple[KeyAttribute, ...]) -> None:
+    refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions())
+
+
+def test_the_order_of_a_key_counts() -> None:
+    pair = (KeyAttribute("pk", "S"), KeyAttribute("sk", "S"))
+    planned = plan(replace(SCRIPT, key=pair[::-1]))
+    with pytest.raises(Refused):
+        refuse_unsafe(STAGE, replace(planned, table=TableSpec("users", pair)), RunOptions(no_pitr=True))
+
+
+@pytest.mark.parametrize(
+    ("idempotent", "journal", "refused"),
+    [(False, False, True), (False, None, False), (False, True, False), (True, False, False), (True, True, False)],
+)
+def test_only_an_idempotent_script_can_do_without_a_journal(
+    asked: list[str], idempotent: bool, journal: bool | None, refused: bool
+) -> None:
+    with pytest.raises(Refused) if refused else nullcontext() as caught:
+        refuse_unsafe(STAGE, plan(replace(SCRIPT, idempotent=idempotent)), RunOptions(journal=journal))
+    if caught is not None:
+        assert "IDEMPOTENT = True" in caught.value.hint and caught.value.where == SCRIPT.path and asked == []
+
+
+class Notes(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_an_embedded_table_of_another_key_than_the_file_says_is_told() -> None:
+    observer = Notes()
+    note_other_key(replace(STAGE, tables={"users": KEY, "orders": (KeyAttribute("x", "B"),)}), plan(), observer)
+    assert observer.notes == []
+    note_other_key(replace(STAGE, tables={"users": (KeyAttribute("id", "N"),)}), plan(), observer)
+    assert '{"id": "S"}' in observer.notes[0] and '{"id": "N"}' in observer.notes[0]
+
+
+@pytest.mark.parametrize("status", ["CREATING", "DELETING", "ARCHIVED", "INACCESSIBLE_ENCRYPTION_CREDENTIALS"])
+@pytest.mark.parametrize("unfit", ["users", "people"])
+def test_a_table_that_is_not_active_is_refused_the_target_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unfit: str, status: str
+) -> None:
+    path = tmp_path / "transforms" / "users" / "v1_copy.py"
+    path.parent.mkdir(parents=True)
+    path.write_text('sequence = 1\nTARGET_TABLE = "people"\ndef transform_up(item):\n    return item\n')
+
+    def describe(connection: Connection, name: str) -> TableSpec:
+        return TableSpec(name, KEY, status=status if name == unfit else "ACTIVE")
+
+    monkeypatch.setattr(table, "describe", describe)
+    monkeypatch.setattr(
+        planner, "_check_adopted", lambda stage, spec: None
+    )  # asks the state table, of which none is here
+    with pytest.raises(Refused, match=status) as caught:
+        plan_table(STAGE, tmp_path, "users", "up", None, {})
+    assert caught.value.where == f"table {unfit}"
