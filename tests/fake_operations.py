@@ -14,23 +14,27 @@ from decimal import Decimal
 from pathlib import Path
 
 from dynamodt.control import cli, verbs
-from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.requests import Observer, RunOptions, Watcher
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
 from dynamodt.model import (
     Connection,
     Counts,
     Direction,
+    Friction,
     Item,
     KeyAttribute,
     Lease,
     PreparedRef,
     RunRecord,
     RunReport,
+    RunState,
     Stage,
+    Standing,
     StorageSpec,
     TableReport,
     TableStatus,
     TakeOver,
+    Totals,
     Units,
     VersionStatus,
 )
@@ -112,6 +116,31 @@ class FakeOperations:
         )
         return [TableStatus(table, 2, versions) for table in tables or ("users",)]
 
+    def runs(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[RunState]:
+        record = RunRecord("users", "01RUN", 2, "split_name", "up", "ef" * 32, "running", "2025-06-01T10:00:00Z")
+        lease = Lease("users", 3, "01RUN", "ada", "laptop", 17, since="2025-06-01T10:00:00Z")
+        return [RunState(record, "running", Counts(1000, 1000), lease)]
+
+    def follow(self, stage: Stage, folder: Path, tables: Sequence[str], watcher: Watcher, /) -> list[RunReport]:
+        """Each of the tables is at work; without one, nothing is."""
+        return [self._followed(table, watcher) for table in tables]
+
+    def _followed(self, table: str, watcher: Watcher) -> RunReport:
+        record = RunRecord(table, "01RUN", 2, "split_name", "up", "ef" * 32, "running", "2025-06-01T10:00:00Z")
+        watcher.run_found(record, 1000, 12.0)
+        for done in range(1, 11):
+            time.sleep(self.pace)
+            watcher.tick()
+            totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done, Friction(done, 1))
+            watcher.progressed(table, Standing(totals, 10, 500.0, rests="paused" if done == 5 else ""))
+            if table == "ctrl_c" and done == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+        status = "failed" if table in ERRORS else "succeeded"
+        report = RunReport(table, "up", 2, "split_name", "01RUN", status, Counts(1000, 1000), Units(65.0, 1000.0), 0.84)
+        watcher.run_ended(report)
+        return report
+
     def prepare(
         self, stage: Stage, folder: Path, table: str, version: int, observer: Observer, /, dry_run: bool = False
     ) -> PreparedRef:
@@ -163,7 +192,8 @@ class FakeOperations:
         print("the author's script prints this")
         for done in range(1, 11):
             time.sleep(self.pace)
-            observer.progressed(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done, 10)
+            totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done)
+            observer.progressed(table, Standing(totals, 10))
             if table == "ctrl_c" and done == 4:
                 raise KeyboardInterrupt
             if table == "sigterm" and done == 4:

@@ -379,6 +379,7 @@ class FakeRows:
     def __init__(self) -> None:
         self.rows: dict[RowKey, Item] = {}
         self.updates = 0
+        self.asked = 0  # rows that get_all was asked for
 
     def get(self, key: RowKey) -> Item | None:
         return self.rows.get(key)
@@ -404,6 +405,7 @@ class FakeRows:
         return iter([row for (row_pk, sk), row in sorted(self.rows.items()) if row_pk == pk and sk.startswith(prefix)])
 
     def get_all(self, keys: list[RowKey]) -> Iterator[Item]:
+        self.asked += len(keys)
         return iter([self.rows[key] for key in keys if key in self.rows])
 
 

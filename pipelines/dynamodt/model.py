@@ -157,6 +157,11 @@ class Claim(NamedTuple):
     eras: tuple[Era, ...] = ()
     friction: Friction = Friction()
 
+    @property
+    def totals(self) -> Totals:
+        """What the unit has come to."""
+        return Totals(self.counts, self.units, int(self.done), self.friction)
+
 
 class Page(NamedTuple):
     """One page of a unit: of a scan segment, or of a version's own items.
@@ -375,6 +380,7 @@ class RunRecord:
     attempts: int = 1
     retries: int = 0  # passes over its dead letters
     journal: bool = False  # it began with one, and goes on so
+    planned: int = 0  # units over all its passes; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,13 +396,15 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version in `status`: "applied", "pending", "edited" (its file has changed), "missing" (its file is gone)."""
+    """One version in `status`: "applied", "pending", "running" (a run of it is at work), "unfinished" (one was left
+    half done), "edited" (its file has changed), "missing" (its file is gone). `run` is that run, and its status now."""
 
     version: int
     name: str
     state: str
     path: str = ""
     when: str = ""
+    run: RunRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,3 +506,30 @@ class Totals(NamedTuple):
             self.done + other.done,
             self.friction.plus(other.friction),
         )
+
+
+class RunState(NamedTuple):
+    """A run as `runs` lists it: its record, what it comes to now ("running", "paused", "gone", "succeeded" ...), the
+    counts so far, and the lease of whoever is at work on it."""
+
+    record: RunRecord
+    status: str
+    counts: Counts
+    holder: Lease | None = None
+
+
+class Standing(NamedTuple):
+    """Where a run stands, for whoever watches it. `planned` are the units over all its passes, `wcu` and `rcu` its
+    budget in units a second (0: not limited); `rests` says why it does no work now ("paused"), if so."""
+
+    totals: Totals
+    planned: int
+    wcu: float = 0.0
+    rcu: float = 0.0
+    rests: str = ""
+
+    @classmethod
+    def under(cls, lease: Lease, totals: Totals, planned: int) -> Standing:
+        """Where the run stands that works under a lease."""
+        rests = "paused" if lease.paused else f"held: {lease.hold}" if lease.hold else ""
+        return cls(totals, planned, lease.wcu, lease.rcu, rests)

@@ -212,7 +212,8 @@ def test_ctrl_c_ends_with_what_was_done(things: Project) -> None:
         0 < version["counts"]["changed"] == _doubled(things, "interrupted") < 2000
     )  # what is said is what was written
     status = things.json("status", "--table", "interrupted")["tables"][0]
-    assert [v["state"] for v in status["versions"]] == ["applied", "pending"]
+    assert [v["state"] for v in status["versions"]] == ["applied", "unfinished"]
+    assert status["versions"][1]["run"]["status"] == "stopped"
     last = things.json("history", "--table", "interrupted")["tables"][0]["runs"][-1]
     assert (last["status"], last["error"]["what"]) == ("stopped", "stopped by Ctrl-C")
     assert "goes on from its checkpoints" in things.ddt("up", "--table", "interrupted").stderr

@@ -83,6 +83,7 @@ def test_up_json_has_exactly_the_documented_shape(operations: FakeOperations, ca
         ("down",),
         ("history",),
         ("status",),
+        ("runs",),
         ("prepare", "-t", "users", "--tNumber", "3"),
         ("init", "-t", "users"),
         ("create", "-t", "users", "split_name"),
@@ -201,8 +202,8 @@ def test_without_transforms_every_verb_but_init_is_refused(
     operations: FakeOperations, project: Path, capfd: Any
 ) -> None:
     (project / "transforms").rmdir()
-    for verb in (["up"], ["status"], ["history"], ["down", "-t", "a"], ["create", "-t", "a", "b"]):
-        code, _, err = run(capfd, *verb)
+    for words in ("up", "status", "status --follow", "runs", "history", "down -t a", "create -t a b"):
+        code, _, err = run(capfd, *words.split())
         assert code == 2
         assert "there is no folder transforms/ here" in err
         assert "dynamodt init" in err
@@ -369,6 +370,74 @@ def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, cap
     assert document["tables"][0]["versions"][0]["counts"]["changed"] == 400
 
 
+# ---------------------------------------------------------------- watching
+
+
+def test_following_prints_a_json_line_a_look_and_the_outcome_last(project: Path) -> None:
+    done = typed(project, "status", "--follow", "--table", "users", "--json")
+    *looks, last = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 0
+    assert [look["percent"] for look in looks] == [*range(10, 101, 10)]
+    assert set(looks[0]) == {
+        "at", "table", "run", "version", "name", "direction", "status", "held_by", "percent", "units", "counts",
+        "friction", "consumed", "per_second", "budget", "seconds", "seconds_left",
+    }  # fmt: skip
+    assert looks[4]["status"] == "paused" and looks[5]["status"] == "running"
+    assert looks[9]["friction"] == {"conflicts": 10, "throttles": 1} and looks[9]["budget"] == {"rcu": 0, "wcu": 500}
+    assert looks[0]["seconds"] >= 12
+    assert [(run["table"], run["status"], run["counts"]["read"]) for run in last["runs"]] == [
+        ("users", "succeeded", 1000)
+    ]
+    assert "starting the local stage" in done.stderr
+
+
+def test_following_a_run_that_fails_is_a_failure(operations: FakeOperations, capfd: Any) -> None:
+    code, out, err = run(capfd, "status", "--follow", "-t", "users", "-t", "dead")
+    assert code == 1
+    assert "dead v2 split_name  up  failed" in out and "users v2 split_name  up  succeeded" in out
+    assert "the run failed" in err
+
+
+def test_with_nothing_at_work_following_says_so(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "status", "--follow")
+    assert (code, out.splitlines()[-1]) == (0, "Nothing is at work.")
+    code, out, _ = run(capfd, "status", "--follow", "--json")
+    assert (code, json.loads(out)) == (0, {"runs": []})
+
+
+def test_ctrl_c_ends_the_following_alone(project: Path) -> None:
+    done = typed(project, "status", "--follow", "--table", "ctrl_c")
+    assert done.returncode == 130
+    assert "whatever runs goes on" in done.stderr
+    assert "dynamodt status --table ctrl_c --follow" in done.stderr
+    assert "stopping when the pages" not in done.stdout + done.stderr
+
+
+def test_a_reader_who_leaves_ends_the_following(project: Path) -> None:
+    words = [sys.executable, "-m", "tests.fake_operations", "status", "--follow", "-t", "users", "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "pipelines"))), "PACE": "0.2"}
+    process = subprocess.Popen(
+        words, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert json.loads(process.stdout.readline())["percent"] == 10
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(30) == 0
+    assert "Error" not in said and "Traceback" not in said
+
+
+def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "runs", "--json")
+    (found,) = json.loads(out)["runs"]
+    assert code == 0
+    assert set(found) == {
+        "table", "run", "version", "name", "direction", "status", "started", "ended", "counts", "dead_letters",
+        "holder",
+    }  # fmt: skip
+    assert found["holder"] == {"user": "ada", "host": "laptop", "pid": 17, "since": "2025-06-01T10:00:00Z"}
+
+
 # ---------------------------------------------------------------- help, and how fast it is
 
 COMMANDS = (
@@ -381,6 +450,7 @@ COMMANDS = (
     "down",
     "history",
     "status",
+    "runs",
     "local status",
     "local stop",
     "local reset",

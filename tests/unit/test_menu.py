@@ -106,3 +106,9 @@ def test_away_from_this_machine_a_dry_run_is_the_default(terminal: Terminal, fol
     chosen = choose(Request("up", "prod", ("users", "orders"), interactive=True), folder)
     assert chosen is not None
     assert chosen.options.dry_run
+
+
+def test_following_is_status_with_a_flag(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text(3 * DOWN + ENTER + ENTER + "y")
+    assert choose(Request("", interactive=True), folder) == Request("status", follow=True)
+    assert "dynamodt status --follow" in terminal.shown.getvalue()

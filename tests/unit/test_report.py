@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -14,19 +15,25 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dynamodt.control import report, shapes
+from dynamodt.control.bars import BarDisplay
 from dynamodt.control.item_diff import DiffLine, clip, item_diff, key_text, printable, value_text
 from dynamodt.control.next_steps import next_steps
-from dynamodt.control.progress import BarDisplay, LineDisplay, Recorder, Share, display, share
+from dynamodt.control.progress import LineDisplay, Recorder, display
 from dynamodt.control.requests import Request, RunOptions
+from dynamodt.control.runs_report import print_runs
 from dynamodt.model import (
     Connection,
     Counts,
+    Friction,
     Lease,
     PreparedRef,
     RunRecord,
     RunReport,
+    RunState,
+    Standing,
     TableReport,
     TableStatus,
+    Totals,
     Units,
     VersionStatus,
 )
@@ -282,6 +289,38 @@ def test_status_counts_what_is_pending() -> None:
     assert "its file is gone" in text
 
 
+def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
+    left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "2025-06-01T10:00:00Z", dead_letters="s3://b/x")
+    versions = (
+        VersionStatus(1, "a", "applied"),
+        VersionStatus(2, "b", "unfinished", run=left),
+        VersionStatus(3, "c", "pending"),
+    )
+    text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)]))
+    assert "users at version 1, 1 unfinished, 1 pending\n" in text
+    assert "run 01RUN failed\n       `up --table users` goes on with it\n       dead letters: s3://b/x\n" in text
+    undone = replace(versions[1], run=replace(left, direction="down", status="gone"))
+    text = shown(lambda console: report.print_status(console, [TableStatus("users", 2, (undone,))]))
+    assert "its process is gone\n       `down --table users --to 1` goes on with it" in text
+
+
+def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
+    started = "2025-06-01T10:00:00+00:00"
+    record = RunRecord("a_table_with_a_long_name", "20260131T101112.123456Z-abc123", 999, "x", "down", "", "", started)
+    lease = Lease("users", 3, "01RUN", "ada", "laptop", 17, since=started)
+    runs = [
+        RunState(record, "succeeded", Counts(123_456_789_012, dead=123_456)),
+        RunState(record, "running", Counts(1), lease),
+    ]
+    head, first, second, holder = shown(lambda console: print_runs(console, runs, 1_748_772_000.0 + 840)).splitlines()
+    assert head.split() == ["run", "table", "version", "status", "started", "read", "dead"]
+    assert first.split() == [record.run, "a_table_wi…", "v999", "down", "succeeded", "14m", "ago", "123G", "123k"]
+    assert holder == f"  held by ada@laptop, process 17, since {started}"
+    assert max(map(len, (head, first, second))) <= 80
+    wide = shown(lambda console: print_runs(console, runs), width=120)
+    assert "a_table_with_a_long_name" in wide and "123,456,789,012" in wide and "2025-06-01 10:00:00" in wide
+
+
 def test_prepared_rows() -> None:
     prepared = PreparedRef("s3://bucket/x.parquet", 1249, "ab", "cd", "now")
     request = Request("prepare", tables=("users",), number=3)
@@ -295,19 +334,6 @@ def test_prepared_rows() -> None:
 # ---------------------------------------------------------------- progress
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ((500, 1000, 1, 16), Share(500, 1000)),
-        ((1001, 1000, 3, 16), Share(3, 16)),
-        ((500, 0, 3, 16), Share(3, 16)),
-        ((500, 0, 0, 0), Share(0, None)),
-    ],
-)
-def test_units_of_work_replace_a_count_that_is_refuted(arguments: tuple[int, ...], expected: Share) -> None:
-    assert share(*arguments) == expected
-
-
 class Clock:
     now = 0.0
 
@@ -319,7 +345,8 @@ def follow(recorder: Recorder, clock: Clock, seconds: int) -> None:
     recorder.run_started("users", 2, "split_name", "up", 10_000)
     for second in range(1, seconds + 1):
         clock.now = float(second)
-        recorder.progressed(Counts(second * 100, second * 100), Units(1.0, second * 100.0), second, 100)
+        totals = Totals(Counts(second * 100, second * 100), Units(1.0, second * 100.0), second)
+        recorder.progressed("users", Standing(totals, 100))
 
 
 def test_off_a_terminal_there_is_a_line_every_five_seconds() -> None:
@@ -329,8 +356,8 @@ def test_off_a_terminal_there_is_a_line_every_five_seconds() -> None:
     recorder.run_ended(RUN)
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "users v2 split_name: started, about 10,000 items",
-        "users v2 split_name: 500 items, 5%, 100 items/s, 500.0 write units",
-        "users v2 split_name: 1,000 items, 10%, 100 items/s, 1,000.0 write units",
+        "users v2 split_name: 5%, 500 items, 100 items/s, 100 WCU/s",
+        "users v2 split_name: 10%, 1,000 items, 100 items/s, 100 WCU/s",
         "users v2 split_name: succeeded, 1,234 items in 2.0 s",
     ]
 
@@ -343,10 +370,36 @@ def test_on_a_terminal_the_bar_fits(width: int) -> None:
     follow(recorder, clock, 12)
     recorder.run_ended(RUN)
     drawn = console.file.getvalue().split("\x1b[2K")  # type: ignore[attr-defined]
-    last = drawn[-1].splitlines()[0]
-    assert "1,234 items" in last
-    assert "1,234 WCU" in last
-    assert len(last) <= width
+    bar, figures = drawn[-1].splitlines()[-2:]
+    assert "100%" in bar and "succeeded" in bar
+    assert "1,234 items" in figures
+    assert "conflict" not in "".join(drawn) and "throttle" not in "".join(drawn) and "dead" not in "".join(drawn)
+    assert all(len(line) <= width for frame in drawn for line in re.sub(r"\x1b\[[?\d]*\w", "", frame).splitlines())
+
+
+def test_two_runs_of_other_processes_have_a_bar_each_and_what_has_ended_stays() -> None:
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    recorder = BarDisplay(console, clock, watching=True)
+    record = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z")
+    recorder.run_found(record, 1000, 65.0)
+    recorder.run_found(replace(record, table="orders"), 1000, 5.0)
+    met = Totals(Counts(400, 399, dead=1), Units(0.0, 400.0), 1, Friction(3, 2))
+    recorder.progressed("users", Standing(met, 4, wcu=500.0, rests="held: write-latency"))
+    clock.now = 1.0
+    recorder.progressed("orders", Standing(Totals(Counts(100, 100)), 4))
+    frame = console.file.getvalue().split("\x1b[2K")[-1]  # type: ignore[attr-defined]
+    users, figures, orders, _ = frame.splitlines()
+    assert "users v2 split_name" in users and "40%" in users and "0:01:06" in users and "held" in users
+    assert "1 dead letter, 3 conflicts, 2 throttles" in figures
+    assert "orders v2 split_name" in orders and "10%" in orders
+    recorder.run_ended(RUN)
+    recorder.close()
+    whole = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "100%" in whole and "succeeded" in whole and "held: write-latency" in whole
+    assert (
+        "orders v2 split_name" in whole.rpartition("\x1b[?25h")[2]
+    )  # the cursor is back, and what was seen last stays
 
 
 def test_a_run_that_is_not_over_counts_as_stopped() -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
 
 Row = TypeVar("Row", AppliedVersion, RunRecord)
+_RUN_NUMBERS = {"units": 0, "attempts": 1, "retries": 0, "planned": 0}  # and what they are where a row lacks them
 
 
 class Entry(NamedTuple):
@@ -95,6 +96,11 @@ class State:
     def runs(self, table: str) -> list[RunRecord]:
         """All runs of a table, the oldest first."""
         return [_row(RunRecord, item) for item in self.rows.query(f"TABLE#{table}", "RUN#")]
+
+    def run(self, table: str, run: str) -> RunRecord | None:
+        """One run of a table; None before its first record."""
+        item = self.rows.get((f"TABLE#{table}", f"RUN#{run}"))
+        return None if item is None else _row(RunRecord, item)
 
     def record(
         self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
@@ -162,9 +168,7 @@ def _row(kind: type[Row], item: dict[str, Any]) -> Row:
     known["consumed"] = Units(**{name: float(value) for name, value in item["consumed"].items()})
     known["seconds"] = float(item["seconds"])
     if kind is RunRecord:
-        known |= {
-            name: int(item.get(name, default)) for name, default in (("units", 0), ("attempts", 1), ("retries", 0))
-        }
+        known |= {name: int(item.get(name, default)) for name, default in _RUN_NUMBERS.items()}
     return kind(**known)
 
 

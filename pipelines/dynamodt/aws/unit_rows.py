@@ -7,7 +7,7 @@ conditional on it. A worker that was thought dead and wakes up finds another epo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
@@ -77,14 +77,18 @@ class UnitRows:
 
     def all(self, units: int) -> Iterator[Claim]:
         """Where the units stand that have begun; nothing is claimed."""
-        for row in self._rows.get_all([self._key(unit) for unit in range(units)]):
+        return self.some(range(units))
+
+    def some(self, units: Iterable[int]) -> Iterator[Claim]:
+        """Where these units stand, as far as they have begun; a row that is not asked for is not paid for."""
+        for row in self._rows.get_all([self._key(unit) for unit in units]):
             yield _claim(int(row["pk"].rpartition("#")[2]), row)
 
     def totals(self, units: int) -> Totals:
         """The sum over all units; one that has not begun counts nothing."""
         totals = Totals()
         for claim in self.all(units):
-            totals = totals.plus(Totals(claim.counts, claim.units, int(claim.done), claim.friction))
+            totals = totals.plus(claim.totals)
         return totals
 
     def _key(self, unit: int) -> RowKey:

@@ -46,15 +46,28 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
 def _run(request: Request) -> int:
     from dynamodt.control import console
     from dynamodt.control.interrupts import signals_raise
-    from dynamodt.control.progress import display
 
     console.lenient_streams()
-    recorder = display(console.message_console())
+    recorder = _recorder(request)
     with signals_raise(recorder.stopping) as signals:
         code = _carried_out(request, recorder)
     if signals.count > 1:
         console.leave(code)
     return code
+
+
+def _recorder(request: Request) -> Recorder:
+    """What shows a run's progress: beside the results, but for `--follow`, which is asked for nothing else."""
+    from dynamodt.control import console
+    from dynamodt.control.progress import display
+
+    if not request.follow:
+        return display(console.message_console())
+    if not request.json:
+        return display(console.output_console(), watching=True)
+    from dynamodt.control.json_lines import JsonLines, print_line
+
+    return JsonLines(print_line, console.message_console().print)
 
 
 def _carried_out(request: Request, recorder: Recorder) -> int:
@@ -87,7 +100,7 @@ def _answer(request: Request, recorder: Recorder) -> Answer:
     from dynamodt.control.console import stdout_kept_clean
     from dynamodt.control.verbs import execute
 
-    with stdout_kept_clean() if request.json else nullcontext():
+    with stdout_kept_clean() if request.json and not request.follow else nullcontext():
         answer = execute(request, Path.cwd(), recorder)
     recorder.close()
     return answer
@@ -179,6 +192,7 @@ Alarms = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "--dry", help="Write nothing; show what would be done.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Watch what is at work, until it ends.")]
 Menu = Annotated[bool, typer.Option("-i", "--interactive", help="Choose from a menu.")]
 Version = Annotated[
     bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
@@ -290,6 +304,7 @@ def history(
 def status(
     context: typer.Context,
     table: Tables = None,
+    follow: Follow = False,
     stage: Stage = "local",
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -321,6 +336,11 @@ def adopt(
     interactive: Menu = False,
 ) -> Request:
     return _request("adopt", context)
+
+
+@app.command(help=manual.RUNS, epilog=manual.EPILOG)
+def runs(context: typer.Context, table: Tables = None, stage: Stage = "local", json: AsJson = False) -> Request:
+    return _request("runs", context)
 
 
 def _told(verb: str) -> Callable[..., Request]:
@@ -385,6 +405,7 @@ def _request(verb: str, context: typer.Context) -> Request:
         interactive=given.get("interactive", False) or outer["interactive"],
         options=_options(given, outer["beam_args"]),
         limits=Units(rcu=given.get("rcu", 0.0), wcu=given.get("wcu", 0.0)),
+        follow=given.get("follow", False),
     )
 
 

@@ -56,7 +56,12 @@ def print_results(document: dict[str, Any] | None, render: Callable[[Console], N
             sys.stdout.write(json.dumps(document) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
+
+
+def drop_output() -> None:
+    """What is written to stdout from now on goes nowhere: its reader has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_quiet_when_broken(render: Callable[[Console], None]) -> None:

@@ -71,6 +71,11 @@ def _seconds_left(lease: Lease, now: float) -> float:
     return lease.beat + lease.ttl - now
 
 
+def is_alive(lease: Lease, now: float) -> bool:
+    """Whether a run is at work under the lease, as far as anybody can tell."""
+    return _seconds_left(lease, now) > 0
+
+
 def is_gone(lease: Lease) -> bool:
     """Whether the holder was a process of this very host that has ended; of another host nobody here can tell. This
     process itself no longer holds what it could not let go when the state table was out of reach."""

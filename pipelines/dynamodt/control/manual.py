@@ -27,6 +27,7 @@ Examples:
   dynamodt up                               every pending version, every table
   dynamodt down --table users               take the latest version back
   dynamodt status                           what is applied, what is pending
+  dynamodt status --follow                  watch what is at work, from anywhere
   dynamodt -i                               choose from a menu
 
 `dynamodt COMMAND --help` tells more about each.
@@ -131,19 +132,53 @@ Examples:
           "seconds", "dead_letters", "error"}]}]}
 """
 
-STATUS = """Show what is applied, pending, edited or missing.
+STATUS = """Show what is applied, pending, running, unfinished, edited or missing.
 
-"edited": the file changed after it was applied; "missing": applied, but the file is gone.
+"running": a run of it is at work; "unfinished": one was left half done, and the same command
+goes on with it; "edited": the file changed after it was applied; "missing": applied, but the file is gone.
 It only reads, with or without --dry-run. With no --table: of all tables that have a folder.
+
+--follow watches the runs that are at work, whoever has started them, until they end: bars on a terminal,
+a line every few seconds elsewhere. Its exit code is 0 when all of them succeeded, and when there is none; 1 when one
+did not. Ctrl-C ends the watching, not the runs.
 
 \b
 Examples:
   dynamodt status
   dynamodt status --table users --stage prod
+  dynamodt status --follow
+  dynamodt status --follow --table users --json
 
 \b
 --json: {"tables": [{"table", "at", "versions":
-          [{"version", "name", "state", "path", "when"}]}]}
+          [{"version", "name", "state", "path", "when",
+            "run": {"id", "direction", "status", "started", "dead_letters"}}]}]}
+  "run" is there for a version that is running or unfinished.
+--follow --json is JSON lines: one object a line, for each look at each run (about one a second)
+  {"at", "table", "run", "version", "name", "direction", "status", "held_by", "percent",
+   "units": {"done", "planned"}, "counts", "friction": {"conflicts", "throttles"},
+   "consumed": {"rcu", "wcu"}, "per_second": {"items", "rcu", "wcu"},
+   "budget": {"rcu", "wcu"}, "seconds", "seconds_left"}
+  and at the end one with the outcomes
+  {"runs": [{"table", "direction", "version", "name", "run", "status", "counts", ...}]}
+  status: running, paused or held; at the end succeeded, failed, stopped or gone.
+  percent and seconds_left are null where they are not known, a budget of 0 is no limit.
+"""
+
+RUNS = """List the runs of the tables, the newest first.
+
+A run is running, paused, held (by an alarm), stopping, gone (its process died, or was silent for too long), failed,
+stopped or succeeded. For one that is at work it tells who holds it. `history` tells more of each.
+
+\b
+Examples:
+  dynamodt runs
+  dynamodt runs --table users --stage prod --json
+
+\b
+--json: {"runs": [{"table", "run", "version", "name", "direction", "status", "started", "ended",
+          "counts", "dead_letters", "holder": {"user", "host", "pid", "since"}}]}
+  holder is null when nobody is at work on it.
 """
 
 _TAKE_OVER_JSON = """

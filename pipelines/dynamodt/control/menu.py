@@ -18,6 +18,8 @@ _VERBS = {
     "up": "apply pending versions",
     "down": "take versions back",
     "status": "what is applied, what is pending",
+    "follow": "watch what is at work",
+    "runs": "the runs, the newest first",
     "history": "what ran, when, by whom",
     "prepare": "gather a version's data from outside",
     "create": "write the next version's file",
@@ -25,7 +27,8 @@ _VERBS = {
     "adopt": "take a predecessor's history over",
     "init": "a folder and a template v1 for a table",
 }
-_SEVERAL_TABLES = ("up", "status", "history")
+_SEVERAL_TABLES = ("up", "status", "runs", "history")
+_FOLLOW = "follow"  # `status --follow`
 _DRY_RUN = ("up", "down", "prepare", "create", "init", "stamp", "adopt")
 
 
@@ -45,7 +48,8 @@ def _verb(request: Request, folder: Path) -> Request:
     if request.verb:
         return request
     choices = [questionary.Choice(f"{verb:<8}  {about}", value=verb) for verb, about in _VERBS.items()]
-    return replace(request, verb=_answer(questionary.select("What is to be done?", choices)))
+    verb = _answer(questionary.select("What is to be done?", choices))
+    return replace(request, verb="status", follow=True) if verb == _FOLLOW else replace(request, verb=verb)
 
 
 def _stage(request: Request, folder: Path) -> Request:

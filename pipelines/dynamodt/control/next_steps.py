@@ -14,7 +14,8 @@ from dynamodt.model import TableReport, TakeOver
 
 _BY_MAKE = "DYNAMODT_MAKE"
 _INSTALLED = ".venv/bin/"
-_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:up|down|prepare|init|create|history|status|local|stamp|adopt)\b)")
+_VERBS = "up|down|prepare|init|create|history|status|runs|local|stamp|adopt"
+_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_VERBS})\b)")
 
 
 class NextStep(NamedTuple):

@@ -9,14 +9,15 @@ from dynamodt.aws import prepared as prepared_data
 from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
-from dynamodt.control import local, scaffold
+from dynamodt.control import following, local, scaffold
 from dynamodt.control.history import now
 from dynamodt.control.operating import tell as tell
 from dynamodt.control.planner import TablePlan, plan_table, unprepared
 from dynamodt.control.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.preparation import PreparationContext, counted
-from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.requests import Observer, RunOptions, Watcher
 from dynamodt.control.resuming import holding, run_steps
+from dynamodt.control.run_states import run_states, version_states
 from dynamodt.control.runner import checked
 from dynamodt.control.stage import load_stage
 from dynamodt.control.steps import Session
@@ -25,7 +26,16 @@ from dynamodt.control.taking_over import stamp as stamp
 from dynamodt.core.script import prepare_rows
 from dynamodt.core.versions import read_versions, statuses, tables
 from dynamodt.errors import DynamodtError, Refused, UsageError
-from dynamodt.model import Direction, PreparedRef, RunRecord, RunReport, Stage, TableReport, TableStatus
+from dynamodt.model import (
+    Direction,
+    PreparedRef,
+    RunRecord,
+    RunReport,
+    RunState,
+    Stage,
+    TableReport,
+    TableStatus,
+)
 
 
 def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
@@ -74,9 +84,26 @@ def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
-    """Which versions of the tables are applied, pending, edited or missing."""
+    """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
     return [_status(state, folder, name) for name in names or _all_tables(folder)]
+
+
+def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
+    """The runs of the tables as they stand now, the newest first."""
+    state = State(stage.connection, stage.state_table)
+    found = [run for name in names or _all_tables(folder) for run in run_states(state, name)]
+    return sorted(found, key=lambda one: one.record.run, reverse=True)
+
+
+def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -> list[RunReport]:
+    """Watch the runs that are at work on the tables until they end; see `following.follow`."""
+    state = State(stage.connection, stage.state_table)
+
+    def count_items(name: str) -> int:
+        return tables_of_stage.describe(stage.connection, name).item_count
+
+    return following.follow(state, names or _all_tables(folder), count_items, watcher)
 
 
 def prepare(
@@ -117,7 +144,8 @@ def _all_tables(folder: Path) -> tuple[str, ...]:
 
 def _status(state: State, folder: Path, name: str) -> TableStatus:
     applied = state.applied(name)
-    return TableStatus(name, max(applied, default=0), statuses(read_versions(folder / "transforms", name), applied))
+    versions = statuses(read_versions(folder / "transforms", name), applied)
+    return TableStatus(name, max(applied, default=0), version_states(state, name, versions))
 
 
 def _move(

@@ -14,6 +14,7 @@ from dynamodt.aws.failures import NO_TABLE
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.requests import RunOptions
+from dynamodt.core.passes import retry_run
 from dynamodt.core.predecessor import STATE, TOOL, record_key, says_something_stands
 from dynamodt.core.script import check
 from dynamodt.core.versions import plan, read_versions
@@ -180,8 +181,7 @@ def jobs(stage: Stage, planned: TablePlan, step: Step, options: RunOptions, reco
 
 def retry_job(like: Job, number: int, letters: tuple[str, ...]) -> Job:
     """A pass over dead letters of another pass. It goes to its end, however many of them die again."""
-    run = f"{like.run}/retry{number}"
-    return replace(like, run=run, units=1, letters=letters, max_errors=sys.maxsize)
+    return replace(like, run=retry_run(like.run, number), units=1, letters=letters, max_errors=sys.maxsize)
 
 
 def segments(spec: TableSpec) -> int:

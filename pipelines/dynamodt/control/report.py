@@ -24,15 +24,18 @@ from dynamodt.model import (
     TableReport,
     TableStatus,
     TakeOver,
+    VersionStatus,
 )
 
 EXAMPLES = 3
+_TO_BE_DONE = ("running", "unfinished", "pending")
 _STYLES = {
     "succeeded": "green",
     "applied": "green",
     "dry-run": "cyan",
     "pending": "yellow",
     "edited": "yellow",
+    "unfinished": "yellow",
     "running": "cyan",
     "stopped": "yellow",
     "stamped": "cyan",
@@ -44,6 +47,7 @@ _STATES = {
     "edited": "its file changed after it was applied",
     "missing": "applied, but its file is gone",
 }
+_LEFT = {"failed": "failed", "stopped": "was stopped", "gone": "is nobody's: its process is gone"}
 _REHEARSED_APART = "Each version was tried on the items as they are now, without what an earlier one would write."
 _UNENDED = "no end is recorded: it runs now, or its command was killed, and the same command goes on with it"
 _MEANINGS = {
@@ -83,11 +87,19 @@ def print_history(console: Console, history: Mapping[str, Sequence[RunRecord]]) 
 def print_status(console: Console, statuses: Sequence[TableStatus]) -> None:
     """Each table's versions and their states."""
     for status in statuses:
-        pending = sum(version.state == "pending" for version in status.versions)
-        summary = f" at version {status.at}" + (f", {pending} pending" if pending else ", nothing pending")
-        console.print(Text.assemble((status.table, "bold"), summary))
+        counted = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
+        told = [f"{number} {state}" for state, number in counted.items() if number] or ["nothing pending"]
+        console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(told)}"))
         for line in _version_lines(status):
             console.print(line, soft_wrap=True)
+
+
+def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) -> None:
+    """What has become of the runs that were followed."""
+    if not runs:
+        console.print("Nothing is at work.")
+    for run in runs:
+        _print_run(console, run, stage)
 
 
 def print_told(console: Console, request: Request, lease: Lease) -> None:
@@ -300,13 +312,28 @@ def _record(run: RunRecord) -> Text:
 
 
 def _version_lines(status: TableStatus) -> list[Text]:
-    width = max((len(version.name) for version in status.versions), default=0)
-    return [
-        Text.assemble(
-            f"  v{version.version:<3} ",
-            (f"{version.name:<{width}}  ", "bold"),
-            (f"{version.state:<8}", _STYLES.get(version.state, "")),
-            (f"  {_STATES.get(version.state, version.when)}", "dim"),
-        )
-        for version in status.versions
-    ]
+    names = max((len(version.name) for version in status.versions), default=0)
+    states = max((len(version.state) for version in status.versions), default=0)
+    return [line for version in status.versions for line in _version_line(version, names, max(8, states))]
+
+
+def _version_line(version: VersionStatus, names: int, states: int) -> list[Text]:
+    line = Text.assemble(
+        f"  v{version.version:<3} ",
+        (f"{version.name:<{names}}  ", "bold"),
+        (f"{version.state:<{states}}", _STYLES.get(version.state, "")),
+        (f"  {_STATES.get(version.state, version.when)}", "dim"),
+    )
+    if version.run is None:
+        return [line]
+    if version.state == "running":
+        return [line.append(f"{version.run.direction}, run {version.run.run}", "dim")]
+    return [line, *_left_lines(version.run)]
+
+
+def _left_lines(run: RunRecord) -> list[Text]:
+    """A run that was left half done, and what to do about it."""
+    goal = "" if run.direction == "up" else f" --to {run.version - 1}"
+    onward = f"`{run.direction} --table {run.table}{goal}` goes on with it"
+    lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
+    return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

@@ -10,13 +10,14 @@ from typing import Protocol
 
 from dynamodt.errors import UsageError
 from dynamodt.model import (
-    Counts,
     Direction,
     Lease,
     PreparedRef,
     RunRecord,
     RunReport,
+    RunState,
     Stage,
+    Standing,
     TableReport,
     TableStatus,
     TakeOver,
@@ -66,6 +67,7 @@ class Request:
     interactive: bool = False
     options: RunOptions = RunOptions()
     limits: Units = Units()
+    follow: bool = False
 
 
 def command_words(request: Request) -> list[str]:
@@ -78,6 +80,7 @@ def command_words(request: Request) -> list[str]:
     for flag, units in (("--wcu", request.limits.wcu), ("--rcu", request.limits.rcu)):
         words += [flag, f"{units:g}"] if units else []
     words += [] if request.stage == "local" else ["--stage", request.stage]
+    words += ["--follow"] if request.follow else []
     words += ["--json"] if request.json else []
     words += _option_words(request.options)
     words += [request.name] if request.name else []
@@ -139,14 +142,24 @@ class Observer(Protocol):
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         """`expected_items` is DynamoDB's own count: up to six hours old, 0 where it is not known."""
 
-    def progressed(self, counts: Counts, units: Units, units_done: int, units_total: int) -> None:
-        """What the run came to so far; `units_done` of `units_total` units of work (segments) are through."""
+    def progressed(self, table: str, standing: Standing) -> None:
+        """Where the table's run stands."""
 
     def run_ended(self, report: RunReport) -> None:
         """The run that was started last has ended, whichever way."""
 
     def note(self, text: str) -> None:
         """Something worth a line: "starting the local stage", "created table users"."""
+
+
+class Watcher(Observer, Protocol):
+    """Follows runs that are at work elsewhere."""
+
+    def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
+        """One is at work, and has been for so many seconds."""
+
+    def tick(self) -> None:
+        """Time has passed, and nothing else is known to have happened."""
 
 
 class Operations(Protocol):
@@ -179,6 +192,10 @@ class Operations(Protocol):
     def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]: ...
 
     def status(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[TableStatus]: ...
+
+    def runs(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[RunState]: ...
+
+    def follow(self, stage: Stage, folder: Path, tables: Sequence[str], watcher: Watcher, /) -> list[RunReport]: ...
 
     def prepare(
         self, stage: Stage, folder: Path, table: str, version: int, observer: Observer, /, dry_run: bool = False

@@ -14,10 +14,9 @@ from dynamodt.control.planner import Step, TablePlan, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.steps import Session, run_step
 from dynamodt.core.lifecycle import unfinished
+from dynamodt.core.passes import passes
 from dynamodt.errors import Refused
-from dynamodt.model import OWN_ITEMS, Lease, RunRecord
-
-_OWN_UNITS = 1
+from dynamodt.model import Lease, RunRecord
 
 
 @contextmanager
@@ -100,8 +99,7 @@ def _half_done(left: RunRecord) -> Refused:
 
 def has_written(state: State, record: RunRecord) -> bool:
     """Whether a run may have changed an item: a run that failed before is as if it had never been."""
-    passes = ((record.run, record.units), (record.run + OWN_ITEMS, _OWN_UNITS))
-    claims = (claim for run, units in passes for claim in state.units(run).all(units))
+    claims = (claim for each in passes(record) for claim in state.units(each.run).all(each.units))
     return any(claim.counts.changed or claim.intent is not None for claim in claims)
 
 

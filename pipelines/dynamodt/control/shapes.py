@@ -9,9 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dynamodt.control.pace import Speed
+from dynamodt.control.progress import Current
 from dynamodt.control.requests import LocalStatus
 from dynamodt.errors import DynamodtError
-from dynamodt.model import Lease, PreparedRef, RunRecord, RunReport, TableReport, TableStatus, TakeOver, Units
+from dynamodt.model import (
+    Lease,
+    PreparedRef,
+    RunRecord,
+    RunReport,
+    RunState,
+    TableReport,
+    TableStatus,
+    TakeOver,
+    Units,
+    VersionStatus,
+)
 
 Document = dict[str, Any]
 
@@ -38,11 +51,41 @@ def status_document(statuses: Iterable[TableStatus]) -> Document:
     return {"tables": [_status(status) for status in statuses]}
 
 
+def runs_document(runs: Iterable[RunState]) -> Document:
+    """What `runs` prints."""
+    return {"runs": [_run_state(run) for run in runs]}
+
+
+def look_document(run: Current, at: str, seconds: float) -> Document:
+    """What `status --follow` prints of a run for each look at it; `at` is the moment, `seconds` how long it runs."""
+    standing, speed = run.standing, run.pace.speed() or Speed()
+    left = run.pace.seconds_left()
+    return {
+        "at": at,
+        **_version_of(run),
+        "status": standing.rests.partition(":")[0] or "running",
+        "held_by": standing.rests.partition(": ")[2],
+        "percent": run.share.percent,
+        "units": {"done": standing.totals.done, "planned": standing.planned},
+        "counts": standing.totals.counts._asdict(),
+        "friction": standing.totals.friction._asdict(),
+        "consumed": _rounded(rcu=standing.totals.units.rcu, wcu=standing.totals.units.wcu),
+        "per_second": _rounded(items=speed.items, rcu=speed.rcu, wcu=speed.wcu),
+        "budget": {"rcu": standing.rcu, "wcu": standing.wcu},
+        "seconds": round(seconds, 3),
+        "seconds_left": None if left is None else round(left, 1),
+    }
+
+
+def followed_document(reports: Iterable[RunReport]) -> Document:
+    """What `status --follow` prints at its end: the outcome of each run."""
+    return {"runs": [{"table": run.table, "direction": run.direction, **_run(run)} for run in reports]}
+
+
 def told_document(verb: str, lease: Lease, limits: Units) -> Document:
     """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: what was done, and to whose run."""
-    holder = {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since, "hold": lease.hold}
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
-    return {"table": lease.table, "verb": verb, "run": lease.run, **holder, **budget}
+    return {"table": lease.table, "verb": verb, "run": lease.run, **_holder(lease), "hold": lease.hold, **budget}
 
 
 def take_over_document(taken: TakeOver) -> Document:
@@ -100,7 +143,7 @@ def _run(run: RunReport) -> Document:
 def _amounts(run: RunReport | RunRecord) -> Document:
     return {
         "counts": run.counts._asdict(),
-        "consumed": {"rcu": round(run.consumed.rcu, 3), "wcu": round(run.consumed.wcu, 3)},
+        "consumed": _rounded(rcu=run.consumed.rcu, wcu=run.consumed.wcu),
         "seconds": round(run.seconds, 3),
     }
 
@@ -122,9 +165,39 @@ def _record(run: RunRecord) -> Document:
     }
 
 
+def _version_of(run: Current | RunRecord) -> Document:
+    return {"table": run.table, "run": run.run, "version": run.version, "name": run.name, "direction": run.direction}
+
+
+def _run_state(state: RunState) -> Document:
+    record, holder = state.record, state.holder
+    return {
+        **_version_of(record),
+        "status": state.status,
+        "started": record.started,
+        "ended": record.ended,
+        "counts": state.counts._asdict(),
+        "dead_letters": record.dead_letters,
+        "holder": _holder(holder) if holder else None,
+    }
+
+
+def _holder(lease: Lease) -> Document:
+    return {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
+
+
+def _rounded(**amounts: float) -> Document:
+    return {name: round(amount, 3) for name, amount in amounts.items()}
+
+
 def _status(status: TableStatus) -> Document:
-    versions = [
-        {"version": v.version, "name": v.name, "state": v.state, "path": v.path, "when": v.when}
-        for v in status.versions
-    ]
-    return {"table": status.table, "at": status.at, "versions": versions}
+    return {"table": status.table, "at": status.at, "versions": [_version_status(v) for v in status.versions]}
+
+
+def _version_status(version: VersionStatus) -> Document:
+    run = version.run
+    document = {name: getattr(version, name) for name in ("version", "name", "state", "path", "when")}
+    if run is not None:
+        kept = ("run", "direction", "status", "started", "dead_letters")
+        document["run"] = {"id" if name == "run" else name: getattr(run, name) for name in kept}
+    return document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,10 +23,11 @@ from dynamodt.core.codec import decode
 from dynamodt.core.lifecycle import after
 from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
 from dynamodt.errors import Aborted, DynamodtError, Fenced
-from dynamodt.model import Claim, Item, Job, RunRecord, RunReport, Stage, Totals
+from dynamodt.model import Claim, Item, Job, Lease, RunRecord, RunReport, Stage, Standing, Totals
 
 ABORT = "abort"
 _SAMPLES = 3
+_LEASE_SECONDS = 1.0
 _AFTER_ABORT = "the same command goes on from its checkpoints"
 
 
@@ -50,8 +52,9 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         for job in jobs(session.stage, planned, step, session.options, record, session.token)
     ]
     again = retries(session, main, record) if record.attempts > 1 else []
-    record = replace(record, retries=max([record.retries, *(number for number, _ in again)]))
     passes = [*(job for _, job in again), *main]
+    retried = max([record.retries, *(number for number, _ in again)])
+    record = replace(record, retries=retried, planned=sum(job.units for job in passes))
     chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
     chronicle.begin()
     session.observer.run_started(
@@ -125,10 +128,16 @@ def _text(error: BaseException | None) -> str:
 
 
 class _Follower:
-    """Adds the passes of a version up to one progress, over all attempts."""
+    """Adds the passes of a version up to one progress, over all attempts, and tells it with what the lease says."""
 
-    def __init__(self, state: State, passes: list[Job], observer: Observer) -> None:
+    def __init__(
+        self, state: State, passes: list[Job], observer: Observer, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._observer = observer
+        self._leases = state.leases
+        self._lease = Lease(passes[0].lease, 0)
+        self._lease_read = float("-inf")
+        self._clock = clock
         self._all_units = sum(job.units for job in passes)
         self._each = {job.run: state.units(job.run).totals(job.units) for job in passes}
 
@@ -146,8 +155,13 @@ class _Follower:
 
     def progressed(self, job: Job, totals: Totals) -> None:
         self._each[job.run] = totals
-        total = self.totals
-        self._observer.progressed(total.counts, total.units, total.done, self._all_units)
+        self._observer.progressed(job.table.name, Standing.under(self._lease_now(job), self.totals, self._all_units))
+
+    def _lease_now(self, job: Job) -> Lease:
+        """The lease, at most a second old."""
+        if self._clock() - self._lease_read >= _LEASE_SECONDS:
+            self._lease, self._lease_read = self._leases.read(job.lease), self._clock()
+        return self._lease
 
 
 # ---------------------------------------------------------------- what a run leaves in storage

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynamodt.control import report, shapes
+from dynamodt.control import report, runs_report, shapes
+from dynamodt.control.console import drop_output
 from dynamodt.control.interrupts import StoppedError
 from dynamodt.control.next_steps import as_typed
 from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import MOVES, TAKEN_OVER, TOLD, LocalOperations, Operations, Request, check
+from dynamodt.core.lifecycle import ENDED
 from dynamodt.errors import DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
 
@@ -100,9 +102,34 @@ def _history(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 
 def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    if request.follow:
+        return _follow(request, folder, recorder)
     operations = load_operations()
     found = operations.status(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
     return Answer(shapes.status_document(found), lambda console: report.print_status(console, found))
+
+
+def _runs(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    found = operations.runs(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
+    return Answer(shapes.runs_document(found), lambda console: runs_report.print_runs(console, found))
+
+
+def _follow(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    """Watch until what is at work has ended, or until nobody reads any more."""
+    operations = load_operations()
+    stage = operations.open_stage(request.stage, folder, recorder)
+    try:
+        found = operations.follow(stage, folder, request.tables, recorder)
+    except BrokenPipeError:
+        drop_output()
+        found = recorder.ended
+    recorder.close()
+    errors = tuple(_unsuccessful(run) for run in found if run.status not in ENDED)
+    document = shapes.followed_document(found)
+    if errors:
+        document["error"] = shapes.error_document(errors[0])
+    return Answer(document, lambda console: report.print_followed(console, stage, found), errors)
 
 
 def _tell(request: Request, folder: Path, recorder: Recorder) -> Answer:
@@ -162,6 +189,7 @@ _VERBS: dict[str, Callable[[Request, Path, Recorder], Answer]] = {
     "down": _move,
     "history": _history,
     "status": _status,
+    "runs": _runs,
     **dict.fromkeys(TOLD, _tell),
     **dict.fromkeys(TAKEN_OVER, _take_over),
 }
@@ -187,12 +215,16 @@ def _with_told_error(request: Request, table: TableReport) -> TableReport:
 
 
 def _unsuccessful(run: RunReport) -> DynamodtError:
-    return RunFailed(run.error or f"the run {run.status}", where=f"{run.table} v{run.version} {run.name}")
+    hint = f"dynamodt {run.direction} --table {run.table} goes on with it" if run.status == "gone" else ""
+    what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
+    return RunFailed(what, where=f"{run.table} v{run.version} {run.name}", hint=hint)
 
 
 def _told(request: Request, error: BaseException) -> BaseException:
     if not isinstance(error, KeyboardInterrupt):
         return error
+    if request.follow:
+        return StoppedError.by(error, f"whatever runs goes on; to watch it again: {as_typed(request)}")
     if request.verb not in MOVES:
         return StoppedError.by(error, f"to go on, run the same command again: {as_typed(request)}")
     return StoppedError.by(

@@ -1,0 +1,178 @@
+"""Runs seen from elsewhere: processes that share nothing with the run but the state table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.emulators import Endpoint
+from tests.service.bench import Tables
+from tests.service.test_kills import ROOT
+
+ITEMS = 600
+SLOW = """
+import time
+
+def transform_up(item):
+    time.sleep(0.008)
+    return {**item, "n": item["n"] + 1}
+"""
+QUICK = 'def transform_up(item):\n    return {**item, "more": True}\n'
+FAILING = SLOW.replace("time.sleep(0.008)", "time.sleep(0.008)\n    1 / (item['id'] - 7)")
+
+
+@dataclass
+class Elsewhere:
+    """A folder on this machine, and the commands typed in it, each a process of its own."""
+
+    folder: Path
+    endpoint: Endpoint
+    table: str
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def script(self, number: int, text: str) -> None:
+        path = self.folder / "transforms" / self.table / f"v{number}_change.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"sequence = {number}\n{text}", encoding="utf-8")
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "pipelines"),
+            "AWS_ENDPOINT_URL": self.endpoint.url,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dynamodt", *words],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def said(self, *words: str) -> str:
+        out, err = self.start(*words).communicate(timeout=60)
+        assert self.started[-1].returncode == 0, err
+        return out
+
+    def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.said("runs", "--json"))["runs"]
+        return found
+
+    def wait_for(self, status: str) -> dict[str, Any]:
+        """The newest run, as soon as it has this status."""
+        deadline = time.monotonic() + 60
+        while True:
+            newest = next(iter(self.runs()), {"status": "none"})
+            if newest["status"] == status:
+                return newest
+            assert time.monotonic() < deadline, f"no run is {status}: {newest}"
+
+
+@pytest.fixture
+def elsewhere(endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path) -> Iterator[Elsewhere]:
+    table, state_table = make_table(id="N"), f"state_{uuid4().hex[:12]}"
+    (tmp_path / "dynamodt.toml").write_text(f'[stages.local]\nstate_table = "{state_table}"\n')
+    Tables(endpoint.client).put(table, *({"id": n, "n": 0} for n in range(ITEMS)))
+    found = Elsewhere(tmp_path, endpoint, table)
+    yield found
+    for process in found.started:
+        process.kill()
+        process.communicate()
+    endpoint.client.delete_table(TableName=state_table)
+
+
+def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewhere) -> None:
+    elsewhere.script(1, SLOW)
+    elsewhere.script(2, QUICK)
+    up = elsewhere.start("up")
+    at_work = elsewhere.wait_for("running")
+    assert at_work["holder"]["pid"] == up.pid and at_work["version"] == 1
+    lines, looks = elsewhere.start("status", "--follow"), elsewhere.start("status", "--follow", "--json")
+    (table,) = json.loads(elsewhere.said("status", "--json"))["tables"]
+    assert [version["state"] for version in table["versions"]] == ["running", "pending"]
+
+    *seen, outcome = map(json.loads, looks.communicate(timeout=90)[0].splitlines())
+    assert looks.returncode == 0
+    first = [look for look in seen if look["run"] == at_work["run"]]
+    percents = [look["percent"] for look in first]
+    assert percents == sorted(percents) and percents[0] < 100 and len(set(percents)) > 2
+    assert first[-1]["counts"]["read"] > first[0]["counts"]["read"]
+    assert all(look["friction"] == {"conflicts": 0, "throttles": 0} for look in seen)
+    assert [(run["version"], run["status"], run["counts"]["changed"]) for run in outcome["runs"]] == [
+        (1, "succeeded", ITEMS),
+        (2, "succeeded", ITEMS),
+    ]
+
+    out, err = lines.communicate(timeout=90)
+    assert (lines.returncode, err) == (0, "")
+    assert f"{elsewhere.table} v1 change: at work" in out
+    assert f"{elsewhere.table} v2 change: succeeded, 600 items" in out
+    assert f"{elsewhere.table} v2 change  up  succeeded" in out
+    assert up.wait(60) == 0
+    assert [(run["version"], run["status"], run["holder"]) for run in elsewhere.runs()] == [
+        (2, "succeeded", None),
+        (1, "succeeded", None),
+    ]
+    assert elsewhere.said("status", "--follow").endswith("Nothing is at work.\n")
+
+
+def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhere: Elsewhere) -> None:
+    elsewhere.script(1, FAILING)
+    up = elsewhere.start("up")
+    run = elsewhere.wait_for("running")["run"]
+    looks = elsewhere.start("status", "--follow", "--json")
+    outcome = json.loads(looks.communicate(timeout=90)[0].splitlines()[-1])
+    assert looks.returncode == outcome["error"]["exit_code"] == 1
+    assert [(one["run"], one["status"], one["counts"]["dead"]) for one in outcome["runs"]] == [(run, "failed", 1)]
+    assert up.wait(60) == 1
+    (failed,) = elsewhere.runs()
+    assert (failed["status"], failed["counts"]["dead"]) == ("failed", 1)
+    (version,) = json.loads(elsewhere.said("status", "--json"))["tables"][0]["versions"]
+    assert version["state"] == "unfinished"
+    assert (version["run"]["id"], version["run"]["dead_letters"]) == (run, failed["dead_letters"])
+    assert failed["dead_letters"] in elsewhere.said("status")
+
+
+def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
+    elsewhere.script(1, SLOW)
+    up = elsewhere.start("up")
+    elsewhere.wait_for("running")
+    looks = elsewhere.start("status", "--follow", "--json")
+    assert looks.stdout is not None
+    assert json.loads(looks.stdout.readline())["status"] == "running"
+    up.send_signal(signal.SIGKILL)
+    up.wait(10)
+    outcome = json.loads(looks.communicate(timeout=60)[0].splitlines()[-1])
+    assert (looks.returncode, outcome["runs"][0]["status"]) == (1, "gone")
+    assert f"up --table {elsewhere.table} goes on with it" in outcome["error"]["hint"]
+    (gone,) = elsewhere.runs()
+    assert (gone["status"], gone["holder"]) == ("gone", None)
+    assert "its process is gone" in elsewhere.said("status")
+    assert "which is gone" in elsewhere.said("status", "--follow")
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
+    elsewhere.script(1, SLOW)
+    up = elsewhere.start("up")
+    elsewhere.wait_for("running")
+    looks = elsewhere.start("status", "--follow", "--json")
+    assert looks.stdout is not None
+    looks.stdout.readline()
+    looks.send_signal(signal.SIGINT)
+    _, err = looks.communicate(timeout=30)
+    assert looks.returncode == 130 and "whatever runs goes on" in err
+    assert up.wait(60) == 0

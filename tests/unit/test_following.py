@@ -1,0 +1,212 @@
+"""Following runs by the state table alone: what begins, moves on and ends, and what a look costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dynamodt.aws.lease_rows import LeaseRows
+from dynamodt.aws.state import State, asdict_flat
+from dynamodt.control.following import LOOK_SECONDS, RunTotals, follow
+from dynamodt.control.progress import Recorder
+from dynamodt.control.run_states import run_states, version_states
+from dynamodt.model import Claim, Counts, Lease, RunRecord, Totals, Units, VersionStatus
+from tests.fakes import FakeRows
+
+RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "running", "2025-06-01T10:00:00Z", units=4, planned=4)
+
+
+class Stage:
+    """A state table in memory, and runs that somebody else moves on in it; `steps` happen while others sleep."""
+
+    def __init__(self) -> None:
+        self.rows = FakeRows()
+        self.state = State.__new__(State)
+        self.state.rows = self.rows  # type: ignore[assignment]
+        self.state.leases = LeaseRows(self.rows)  # type: ignore[arg-type]
+        self.steps: list[Callable[[], None]] = []
+        self.now = 0.0
+
+    def hold(self, record: RunRecord, beat: float = 1e12, table: str = "users") -> None:
+        before = self.state.leases.read(table)
+        lease = Lease(table, before.token + 1, record.run, "ada", "elsewhere", 17, beat=beat)
+        assert self.state.leases.take(lease, over=before)
+
+    def next_run(self, record: RunRecord) -> None:
+        lease = self.state.leases.read(record.table)
+        self.state.leases.tell(record.table, lease.token, run=record.run)
+
+    def release(self, table: str = "users") -> None:
+        self.state.leases.release(table, self.state.leases.read(table).token)
+
+    def write(self, record: RunRecord) -> None:
+        self.rows.put((f"TABLE#{record.table}", f"RUN#{record.run}"), asdict_flat(record))
+
+    def unit(self, run: str, number: int, read: int, done: bool = True) -> None:
+        units = self.state.units(run)
+        claim: Claim = units.claim(number, 1)
+        units.checkpoint(claim, 1, None, Totals(Counts(read, read), Units(1.0, float(read)), int(done)))
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """A step a look."""
+        self.now += seconds
+        if self.now % LOOK_SECONDS == 0 and self.steps:
+            self.steps.pop(0)()
+
+    def follow(self, recorder: Recorder, *tables: str) -> list[tuple[str, int, str]]:
+        found = follow(self.state, tables, lambda table: 400, recorder, self.clock, self.sleep)
+        return [(report.run, report.version, report.status) for report in found]
+
+
+class Seen(Recorder):
+    """Remembers what a person would see."""
+
+    def __init__(self) -> None:
+        super().__init__(watching=True)
+        self.percents: list[tuple[str, int | None]] = []
+        self.notes: list[str] = []
+
+    def progressed(self, table, standing) -> None:  # type: ignore[no-untyped-def]
+        super().progressed(table, standing)
+        self.percents.append((self.running[table].run, self.running[table].share.percent))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None:
+    stage, seen = Stage(), Seen()
+    second, short, third = (replace(RECORD, run=f"0{n}RUN", version=n, status="succeeded") for n in (2, 3, 4))
+    stage.write(replace(RECORD, run="00RUN", version=1, status="succeeded"))  # before: none of our business
+    stage.write(replace(second, status="running"))
+    stage.hold(second)
+
+    def next_version() -> None:
+        stage.write(second)
+        stage.write(short)  # it was over before anybody looked
+        stage.write(replace(third, status="running"))
+        stage.next_run(third)
+
+    def end() -> None:
+        stage.write(replace(third, status="failed", counts=Counts(7, 7)))
+        stage.release()
+
+    stage.steps = [lambda: stage.unit("02RUN", 0, 100), lambda: stage.unit("02RUN", 1, 100), next_version, end]
+    assert stage.follow(seen, "users") == [("02RUN", 2, "succeeded"), ("03RUN", 3, "succeeded"), ("04RUN", 4, "failed")]
+    assert seen.percents == [("02RUN", 0), ("02RUN", 25), ("02RUN", 50), ("04RUN", 0)]
+    assert [report.run for report in seen.ended] == ["02RUN", "03RUN", "04RUN"]
+    assert seen.ended[-1].counts == Counts(7, 7)
+    assert seen.running == {}
+
+
+def test_a_process_that_dies_leaves_a_run_that_is_gone() -> None:
+    stage, seen = Stage(), Seen()
+    stage.write(RECORD)
+    stage.hold(RECORD)
+    stage.unit("01RUN", 2, 30)
+
+    def dies() -> None:
+        stage.hold(RECORD, beat=0.0)
+
+    stage.steps = [dies]
+    assert stage.follow(seen, "users") == [("01RUN", 2, "gone")]
+    assert seen.ended[0].counts.read == 30  # from its units: it has recorded none
+    assert stage.follow(seen, "users") == []  # nothing is at work any more
+    assert "elsewhere" in seen.notes[-1] and "gone" in seen.notes[-1]
+
+
+def test_with_nothing_at_work_it_ends_at_once() -> None:
+    stage = Stage()
+    assert stage.follow(Seen(), "users", "orders") == []
+    assert stage.now == 0.0
+
+
+def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
+    stage, seen = Stage(), Seen()
+    stage.write(RECORD)
+    stage.hold(RECORD)
+
+    def tell(**what: object) -> Callable[[], None]:
+        return lambda: stage.state.leases.tell("users", 1, **what)
+
+    stage.steps = [tell(paused=True), tell(paused=False), tell(hold="latency"), tell(hold=""), stage.release]
+    stage.follow(seen, "users")
+    assert [note.partition(": ")[2] for note in seen.notes] == ["paused", "goes on", "held: latency", "goes on"]
+
+
+def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
+    stage = Stage()
+    orders = replace(RECORD, table="orders", run="02RUN")
+    stage.write(RECORD)
+    stage.hold(RECORD)
+
+    def users_end() -> None:
+        stage.write(replace(RECORD, status="succeeded"))
+        stage.release()
+
+    def orders_begin() -> None:
+        stage.write(orders)
+        stage.hold(orders, table="orders")
+
+    def orders_end() -> None:
+        stage.write(replace(orders, status="succeeded"))
+        stage.release("orders")
+
+    stage.steps = [users_end, lambda: None, orders_begin, orders_end]
+    assert stage.follow(Seen(), "orders", "users") == [("02RUN", 2, "succeeded"), ("01RUN", 2, "succeeded")]
+
+
+def test_units_that_are_done_are_not_read_again() -> None:
+    stage = Stage()
+    for unit in range(3):
+        stage.unit("01RUN", unit, 10)
+    stage.unit("01RUN/retry1", 0, 0)
+    totals, record = RunTotals(stage.state), replace(RECORD, retries=1)
+    assert totals.look(record).counts.read == 30
+    assert stage.rows.asked == 4 + 1 + 2
+    stage.unit("01RUN", 3, 5, done=False)
+    assert totals.look(record) == Totals(Counts(35, 35), Units(5.0, 35.0), 4)
+    assert stage.rows.asked == 7 + 1 + 1 + 1  # the fourth unit, the version's own rows, their retry
+
+
+def test_a_large_run_is_looked_at_less_often() -> None:
+    stage = Stage()
+    large = replace(RECORD, units=5000)
+    stage.write(large)
+    stage.hold(large)
+
+    def end() -> None:
+        stage.write(replace(large, status="succeeded"))
+        stage.release()
+
+    stage.steps = [end]
+    stage.follow(Seen(), "users")
+    assert stage.now >= 10.0
+
+
+def test_the_runs_of_a_table_are_listed_with_what_they_come_to() -> None:
+    stage = Stage()
+    stage.write(replace(RECORD, run="00RUN", status="failed", counts=Counts(9, 8, dead=1)))
+    stage.write(RECORD)
+    stage.unit("01RUN", 0, 30)
+    stage.hold(RECORD)
+    now, before = run_states(stage.state, "users")
+    assert (now.record.run, now.status, now.counts.read) == ("01RUN", "running", 30)
+    assert now.holder is not None and now.holder.user == "ada"
+    assert (before.record.run, before.status, before.counts.dead, before.holder) == ("00RUN", "failed", 1, None)
+    stage.release()
+    assert [(run.status, run.holder) for run in run_states(stage.state, "users")] == [("gone", None), ("failed", None)]
+
+
+def test_a_version_that_is_at_work_is_running() -> None:
+    stage = Stage()
+    pending = (VersionStatus(2, "b", "pending"),)
+    assert version_states(stage.state, "users", pending) == pending
+    stage.write(RECORD)
+    stage.hold(RECORD)
+    assert version_states(stage.state, "users", pending)[0].state == "running"
+    stage.release()
+    assert version_states(stage.state, "users", pending)[0].state == "unfinished"

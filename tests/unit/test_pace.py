@@ -1,0 +1,142 @@
+"""How far, how fast, how long: the figures of a run."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.control.pace import Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
+from dynamodt.model import Counts, Friction, Standing, Totals, Units
+
+
+def at(read: int, planned: int = 0, **more: object) -> Standing:
+    return Standing(Totals(Counts(read, read), Units(read / 10, float(read))), planned, **more)  # type: ignore[arg-type]
+
+
+def seen(pace: Pace, expected: int, *looks: tuple[float, int]) -> Pace:
+    for now, read in looks:
+        pace.saw(now, at(read), share_of(at(read), expected))
+    return pace
+
+
+# ---------------------------------------------------------------- how far
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((500, 1000, 1, 16), Share(500, 1000)),
+        ((1001, 1000, 3, 16), Share(3, 16)),
+        ((500, 0, 3, 16), Share(3, 16)),
+        ((500, 0, 0, 0), Share(0, None)),
+        ((1000, 1000, 13, 16), Share(1000, 1003)),
+        ((500, 1000, 16, 16), Share(16, 16)),
+    ],
+)
+def test_units_of_work_replace_a_count_that_is_refuted(arguments: tuple[int, ...], expected: Share) -> None:
+    assert share(*arguments) == expected
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10_000), st.integers(1, 10_000))
+def test_all_is_done_when_all_units_are_done_and_never_before(
+    read: int, expected: int, done: int, planned: int
+) -> None:
+    percent = share(read, expected, min(done, planned), planned).percent
+    assert percent is not None and 0 <= percent <= 100
+    assert (percent == 100) is (done >= planned)
+
+
+# ---------------------------------------------------------------- how fast
+
+
+def test_what_was_done_before_anybody_looked_is_no_speed() -> None:
+    pace = seen(Pace(), 0, (0.0, 1_000_000))
+    assert pace.speed() is None
+    assert seen(pace, 0, (2.0, 1_000_300)).speed() == Speed(150.0, 150.0, pytest.approx(15.0))
+
+
+def test_the_speed_is_that_of_the_last_seconds() -> None:
+    slow = [(float(second), second) for second in range(60)]
+    fast = [(60.0 + second, 60 + 100 * second) for second in range(1, 20)]
+    speed = seen(Pace(), 0, *slow, *fast).speed()
+    assert speed is not None and speed.items == pytest.approx(100.0)
+
+
+def test_looks_in_quick_succession_lose_nothing_and_are_not_all_kept() -> None:
+    pace = seen(Pace(), 1000, *((tick / 10, tick) for tick in range(1001)))
+    speed = pace.speed()
+    assert speed is not None and speed.items == pytest.approx(10.0)
+    assert len(pace._samples) < 300
+
+
+def test_a_rest_is_no_part_of_the_pace() -> None:
+    pace = seen(Pace(), 0, (0.0, 0), (10.0, 1000))
+    for second in range(11, 60):
+        pace.saw(float(second), at(1000, rests="paused"), Share(0, None))
+    assert pace.speed() is None
+    speed = seen(pace, 0, (61.0, 1200)).speed()
+    assert speed is not None and speed.items == pytest.approx(100.0)
+
+
+# ---------------------------------------------------------------- how long
+
+
+def test_a_steady_run_has_a_forecast() -> None:
+    looks = [(float(second), 100 * second) for second in range(21)]
+    assert seen(Pace(), 10_000, *looks).seconds_left() == pytest.approx(80.0)
+    assert seen(Pace(), 10_000, *looks[:9]).seconds_left() is None  # too early
+    assert seen(Pace(), 0, *looks).seconds_left() is None  # of what?
+
+
+def test_a_run_that_goes_by_jerks_has_none() -> None:
+    stands = [(float(second), 100) for second in range(15)]
+    assert seen(Pace(), 10_000, *stands).seconds_left() is None
+    assert seen(Pace(), 10_000, *stands, (15.0, 900), (16.0, 1800)).seconds_left() is None
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=200), st.integers(0, 50_000))
+def test_a_forecast_is_never_negative(steps: list[int], expected: int) -> None:
+    pace, read = Pace(), 0
+    for second, step in enumerate(steps):
+        read += step
+        pace.saw(float(second), at(read, 4), share_of(at(read, 4), expected))
+    left = pace.seconds_left()
+    assert left is None or left >= 0
+
+
+# ---------------------------------------------------------------- in words
+
+
+def test_what_there_is_none_of_is_not_told() -> None:
+    assert figures(at(1234), Speed(100.0, 100.0, 0.0)) == ["1,234 items", "100 items/s", "100 WCU/s"]
+    budgeted = at(1234, wcu=500.0, rcu=50.0)
+    assert figures(budgeted, Speed(1.0, 0.0, 0.0))[2:] == ["0 of 500 WCU/s", "0 of 50 RCU/s"]
+    met = Totals(Counts(10, 8, dead=2), friction=Friction(1, 1200))
+    assert figures(Standing(met, 0), None) == ["10 items", "2 dead letters", "1 conflict", "1,200 throttles"]
+
+
+@given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1), st.integers(30, 120))
+def test_parts_are_left_out_whole(parts: list[str], width: int) -> None:
+    text = fitting(parts, width)
+    assert len(text) <= width
+    assert any(text == ", ".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "5 s left"),
+        (47, "45 s left"),
+        (89, "90 s left"),
+        (90, "2 min left"),
+        (5400, "1.5 h left"),
+        (1e6, "277.8 h left"),
+    ],
+)
+def test_a_forecast_is_rough(seconds: float, text: str) -> None:
+    assert remaining(seconds) == text
+
+
+def test_time_that_has_passed() -> None:
+    assert [elapsed(seconds) for seconds in (-1, 65.9, 3600 * 12)] == ["0:00:00", "0:01:05", "12:00:00"]

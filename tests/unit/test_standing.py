@@ -1,0 +1,74 @@
+"""What a run's record comes to, seen with the lease; and the passes that it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from dynamodt.control.planner import Step, TablePlan, jobs, retry_job
+from dynamodt.control.requests import RunOptions
+from dynamodt.core.passes import passes
+from dynamodt.core.standing import standing, with_runs
+from dynamodt.model import Counts, Direction, KeyAttribute, Lease, RunRecord, Script, TableSpec, VersionStatus
+from tests.fake_operations import STAGE
+
+RECORD = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z", units=4)
+LEASE = Lease("users", 1, "01RUN")
+
+
+@pytest.mark.parametrize(
+    ("record", "lease", "alive", "expected"),
+    [
+        (RECORD, LEASE, True, "running"),
+        (RECORD, LEASE._replace(paused=True, hold="latency"), True, "paused"),
+        (RECORD, LEASE._replace(hold="latency"), True, "held"),
+        (RECORD, LEASE._replace(paused=True, stop="abort"), True, "stopping"),
+        (RECORD, LEASE, False, "gone"),
+        (RECORD, LEASE._replace(run="02RUN"), True, "gone"),
+        (RECORD, LEASE._replace(run=""), False, "gone"),
+        (replace(RECORD, status="failed"), LEASE, True, "failed"),
+        (replace(RECORD, status="succeeded"), LEASE._replace(run="02RUN"), True, "succeeded"),
+        (replace(RECORD, status="undoing"), LEASE, True, "undoing"),
+    ],
+)
+def test_a_run_s_status_in_a_word(record: RunRecord, lease: Lease, alive: bool, expected: str) -> None:
+    assert standing(record, lease, alive) == expected
+
+
+def states(*records: RunRecord, alive: bool = False) -> list[str]:
+    versions = [VersionStatus(1, "a", "applied"), VersionStatus(2, "split_name", "pending")]
+    return [version.state for version in with_runs(versions, records, LEASE, alive)]
+
+
+def test_a_version_shows_its_open_run() -> None:
+    assert states() == ["applied", "pending"]
+    assert states(RECORD, alive=True) == ["applied", "running"]
+    assert states(RECORD) == ["applied", "unfinished"]
+    assert states(replace(RECORD, status="failed")) == ["applied", "unfinished"]
+    assert states(replace(RECORD, status="succeeded")) == ["applied", "pending"]
+
+
+def test_a_way_down_that_changed_nothing_is_as_if_it_had_never_been() -> None:
+    down = replace(RECORD, version=1, direction="down", status="failed")
+    assert states(down) == ["applied", "pending"]
+    assert states(replace(down, counts=Counts(5, 5))) == ["unfinished", "pending"]
+
+
+def test_an_edited_file_stays_edited() -> None:
+    (version,) = with_runs([VersionStatus(2, "x", "edited")], [replace(RECORD, status="failed")], LEASE, False)
+    assert version.state == "edited" and version.run is not None
+
+
+@pytest.mark.parametrize(("direction", "has_items", "moves"), [*product(("up", "down"), (True, False), (True, False))])
+def test_the_passes_of_a_record_are_all_that_a_run_can_have(direction: Direction, has_items: bool, moves: bool) -> None:
+    table = TableSpec("users", (KeyAttribute("id", "S"),))
+    script = Script("users", 2, "x", "v2_x.py", "", "", has_up=moves, has_down=moves, has_items=has_items)
+    step = Step(script, None, None)
+    record = replace(RECORD, direction=direction, retries=2)
+    main = jobs(STAGE, TablePlan(table, direction, (step,), 1, (script,)), step, RunOptions(), record, 1)
+    all_jobs = [*main, *(retry_job(job, number, ()) for job in main for number in (1, 2))]
+    known = passes(record)
+    assert {(job.run, job.units) for job in all_jobs} <= set(known)
+    assert len(known) == len(set(known)) == 6
