@@ -110,6 +110,23 @@ class Friction(NamedTuple):
         return Friction(self.conflicts + other.conflicts, self.throttles + other.throttles)
 
 
+class Totals(NamedTuple):
+    """Where a unit, or a run as the sum over its units, stands."""
+
+    counts: Counts = Counts()
+    units: Units = Units()
+    done: int = 0  # units done; of a single unit, 1 when it is
+    friction: Friction = Friction()
+
+    def plus(self, other: Totals) -> Totals:
+        return Totals(
+            self.counts.plus(other.counts),
+            self.units.plus(other.units),
+            self.done + other.done,
+            self.friction.plus(other.friction),
+        )
+
+
 class DeadLetter(NamedTuple):
     """An item that could not be transformed or written, with everything needed to see why and to try again."""
 
@@ -121,10 +138,11 @@ class DeadLetter(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """What a unit is about to write: the page between its last checkpoint and the next.
+    """What a unit is about to write: the page that its next checkpoint is for.
 
     `parts` name the page's journal; the rest is what the checkpoint will need and the journal does not hold: where
-    the next page starts, and the counts of the items that need no write.
+    the next page starts, the counts of the items that need no write, and what the unit had come to `before` the page.
+    The last checkpoint may be further back: pages that need no write are recorded now and then only.
     """
 
     parts: tuple[str, ...]
@@ -132,6 +150,8 @@ class Intent(NamedTuple):
     last: bool
     counts: Counts
     rcu: float
+    page: int
+    before: Totals = Totals()
 
 
 class Era(NamedTuple):
@@ -489,23 +509,6 @@ class Lease(NamedTuple):
     wcu: float = 0.0  # the budget of all workers together, in units a second; 0: not limited
     rcu: float = 0.0
     boards: int = 1  # rows that say the same, for as many groups of workers to look at
-
-
-class Totals(NamedTuple):
-    """Where a run stands: the sum over its units."""
-
-    counts: Counts = Counts()
-    units: Units = Units()
-    done: int = 0  # units done
-    friction: Friction = Friction()
-
-    def plus(self, other: Totals) -> Totals:
-        return Totals(
-            self.counts.plus(other.counts),
-            self.units.plus(other.units),
-            self.done + other.done,
-            self.friction.plus(other.friction),
-        )
 
 
 class RunState(NamedTuple):

@@ -26,16 +26,17 @@ class UnitRows:
         self._rows = rows
         self._run = run
 
-    def claim(self, unit: int, attempt: int) -> Claim:
-        """Take a unit over, for an attempt that is not older than its owner's; returns where it stands."""
+    def claim(self, unit: int, attempt: int, *, recovers: bool = True) -> Claim:
+        """Take a unit over, for an attempt that is not older than its owner's; returns where it stands. Who does not
+        recover what the owner before has announced reads again from the last checkpoint on."""
         for _ in range(_CLAIM_TRIES):
             row = self._rows.get(self._key(unit)) or {}
             if int(row.get("attempt", 0)) > attempt:
                 break
             before = _claim(unit, row)
-            claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before))
+            claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before, recovers))
             if self._take(claimed, attempt, row):
-                return claimed
+                return claimed if recovers else claimed._replace(intent=None)
         raise self._fenced(unit)
 
     def _take(self, claimed: Claim, attempt: int, row: Item) -> bool:
@@ -98,9 +99,13 @@ class UnitRows:
         return Fenced(f"another process has taken unit {unit} over", where=f"run {self._run}")
 
 
-def _with_era(before: Claim) -> tuple[Era, ...]:
-    parts = before.intent.parts if before.intent is not None else ()
-    return (*before.eras, Era(before.epoch + 1, before.page, parts))
+def _with_era(before: Claim, recovers: bool) -> tuple[Era, ...]:
+    """The new owner begins with the page that is announced; those before it stay as they were, recorded or not."""
+    intent = before.intent
+    if intent is None:
+        return (*before.eras, Era(before.epoch + 1, before.page))
+    after = intent.page - 1 if recovers else before.page
+    return (*before.eras, Era(before.epoch + 1, after, intent.parts))
 
 
 def _claim(unit: int, row: Item) -> Claim:
@@ -125,5 +130,10 @@ def _loaded(row: Item, name: str) -> Any:
 def _intent(value: list[Any] | None) -> Intent | None:
     if value is None:
         return None
-    parts, cursor, last, counts, rcu = value
-    return Intent(tuple(parts), cursor, last, Counts(*counts), rcu)
+    parts, cursor, last, counts, rcu, page, before = value
+    return Intent(tuple(parts), cursor, last, Counts(*counts), rcu, page, _totals(before))
+
+
+def _totals(value: list[Any]) -> Totals:
+    counts, units, done, friction = value
+    return Totals(Counts(*counts), Units(*units), done, Friction(*friction))

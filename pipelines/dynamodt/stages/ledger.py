@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from dynamodt.model import Change, Claim, Counts, Image, Insert, Intent, Page, Remove, Update
+from dynamodt.model import Change, Claim, Counts, Image, Insert, Intent, Page, Remove, Totals, Update, WrittenPage
 
 Journaled = Update | Insert | Remove
 
@@ -33,19 +33,21 @@ class Ledger:
     def __init__(
         self,
         page: Page,
+        before: Totals,
         without_write: Counts,
         journal: JournalParts | None,
         intents: Intents,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._page = page
+        self._before = before
         self._without_write = without_write
         self._journal = journal
         self._intents = intents
         self._clock = clock
-        before = page.claim.intent if page.recovers else None
-        self._parts = before.parts if before is not None else ()
-        self.announced = before is not None
+        announced = page.claim.intent if page.recovers else None
+        self._parts = announced.parts if announced is not None else ()
+        self.announced = announced is not None
 
     def announce(self, changes: Sequence[Change]) -> None:
         """Journal the changes and make them known, in this order, before any of them is written. Raises Fenced."""
@@ -72,4 +74,31 @@ class Ledger:
 
     def _intent(self) -> Intent:
         page = self._page
-        return Intent(self._parts, page.cursor, page.last, self._without_write, page.rcu)
+        return Intent(self._parts, page.cursor, page.last, self._without_write, page.rcu, page.number, self._before)
+
+
+class Running:
+    """What units have come to, page by page, ahead of their checkpoints; a unit that has ended is forgotten."""
+
+    def __init__(self) -> None:
+        self._totals: dict[tuple[int, int], Totals] = {}
+
+    def before(self, page: Page) -> Totals:
+        """What the page's unit had come to before it."""
+        return self._totals.get((page.claim.unit, page.claim.epoch)) or _beginning(page)
+
+    def add(self, written: WrittenPage) -> Totals:
+        """Count a page; returns what its unit has come to."""
+        page = written.page
+        totals = self.before(page).plus(Totals(written.counts, written.units, int(page.last), written.friction))
+        key = (page.claim.unit, page.claim.epoch)
+        if page.last:
+            self._totals.pop(key, None)
+        else:
+            self._totals[key] = totals
+        return totals
+
+
+def _beginning(page: Page) -> Totals:
+    intent = page.claim.intent
+    return intent.before if page.recovers and intent is not None else page.claim.totals

@@ -14,6 +14,7 @@ from dynamodt.aws.resources import Resources
 from dynamodt.core.places import samples_prefix
 from dynamodt.model import Claim, Image, Job, Page, Totals, WrittenPage
 from dynamodt.stages.deadletters import Objects, store
+from dynamodt.stages.ledger import Running
 from dynamodt.stages.signals import LeaseBoard, reporting, stop
 
 _FLUSH_SECONDS = 1.0
@@ -67,11 +68,11 @@ class Checkpoints(Protocol):
 
 @dataclass(slots=True)
 class _Unit:
-    """What a unit has come to, over all attempts; `page` is the last one, `flushed` whether its row says so."""
+    """What a unit has come to, over all attempts; `page` is its last one, `flushed` whether its row says so."""
 
     totals: Totals
-    page: Page | None = None
-    flushed: bool = True
+    page: Page
+    flushed: bool = False
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class Recorder:
     leases: LeaseBoard
     objects: Objects
     clock: Callable[[], float] = time.monotonic
+    _running: Running = field(default_factory=Running)
     _units: dict[int, _Unit] = field(default_factory=dict)
     _dead: int = 0
     _sampled: int = 0
@@ -91,12 +93,9 @@ class Recorder:
     def add(self, written: WrittenPage) -> None:
         """Count a page. Asks the run to stop when there are more dead letters than it may have. Raises Fenced."""
         page = written.page
-        claim = page.claim
-        unit = self._units.setdefault(claim.unit, _Unit(Totals(claim.counts, claim.units, 0, claim.friction)))
         self._count_dead(written)
         self._store_samples(written)
-        unit.totals = unit.totals.plus(Totals(written.counts, written.units, int(page.last), written.friction))
-        unit.page, unit.flushed = page, False
+        unit = self._units[page.claim.unit] = _Unit(self._running.add(written), page)
         if written.announced or page.last:
             self._checkpoint(unit)
         if self.clock() - self._flushed_at >= _FLUSH_SECONDS:
@@ -107,15 +106,14 @@ class Recorder:
         for number, unit in list(self._units.items()):
             if not unit.flushed:
                 self._checkpoint(unit)
-            if unit.page is not None and unit.page.last:
+            if unit.page.last:
                 del self._units[number]
         self._flushed_at = self.clock()
 
     def _checkpoint(self, unit: _Unit) -> None:
         page = unit.page
-        if page is not None:
-            self.rows.checkpoint(page.claim, page.number, page.cursor, unit.totals)
-            unit.flushed = True
+        self.rows.checkpoint(page.claim, page.number, page.cursor, unit.totals)
+        unit.flushed = True
 
     def _count_dead(self, written: WrittenPage) -> None:
         for stage in ("write", "doubt"):  # apart: a doubt is not to be retried without a person's look at it

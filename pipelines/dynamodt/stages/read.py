@@ -91,9 +91,9 @@ class _ReadPages(beam.DoFn):
     def _claims(self, lane: Lane) -> Iterator[Claim]:
         """The lane's units that are not done, each claimed when its turn has come. What an idempotent script has
         announced (its journal serves undo only) is read again: nothing need be told from the items' shapes."""
-        claims = (self._units.claim(unit, self._job.attempt) for unit in lane)
-        again = self._job.script.idempotent
-        return (claim._replace(intent=None) if again else claim for claim in claims if not claim.done)
+        job = self._job
+        claims = (self._units.claim(unit, job.attempt, recovers=not job.script.idempotent) for unit in lane)
+        return (claim for claim in claims if not claim.done)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         raise NotImplementedError
@@ -200,7 +200,7 @@ def scan_pages(
     while True:
         for claim in islice(claims, job.read_ahead - len(flying)):
             if claim.intent is not None:
-                flying.append(_Reading(claim, claim.page + 1, None))
+                flying.append(_Reading(claim, claim.intent.page, None))
             else:
                 fetch(claim, claim.page + 1, claim.cursor)
         if not flying:
@@ -221,7 +221,7 @@ def recovered(claim: Claim) -> Page:
     """Stands for the page that the unit's owner before has announced and not checkpointed."""
     intent = claim.intent
     assert intent is not None
-    return Page(claim, claim.page + 1, [], intent.rcu, intent.cursor, intent.last, recovers=True)
+    return Page(claim, intent.page, [], intent.rcu, intent.cursor, intent.last, recovers=True)
 
 
 def own_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterator[Page]:
@@ -249,7 +249,7 @@ def resumed_pages(
         yield page
         if page.last:
             return
-        begin += 1
+        begin = page.number
     source = map(taken, islice(rows, begin * job.page_items, None))
     batch = list(islice(source, job.page_items))
     for number in count(begin + 1):

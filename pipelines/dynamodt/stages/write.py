@@ -29,13 +29,14 @@ from dynamodt.model import (
     Remove,
     Sample,
     TableSpec,
+    Totals,
     Units,
     Update,
     WrittenPage,
 )
 from dynamodt.stages.apply import Version
 from dynamodt.stages.governor import governor_of
-from dynamodt.stages.ledger import Intents, JournalParts, Ledger
+from dynamodt.stages.ledger import Intents, JournalParts, Ledger, Running
 from dynamodt.stages.settle import SAMPLES, Settled, Settlement
 from dynamodt.stages.signals import Signal, reporting
 
@@ -68,6 +69,7 @@ class _WritePatches(beam.DoFn):
         self._resources = resources
         self._version = Version(job, resources, lazy=True)
         self._prepared: PreparedRef | None = None
+        self._running = Running()
 
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
@@ -106,7 +108,10 @@ class _WritePatches(beam.DoFn):
     def process(self, page: AppliedPage, prepared: PreparedRef | None) -> Iterator[WrittenPage]:
         self._prepared = prepared
         with reporting(self._leases, self._job):
-            yield settled_page(page, self._settlement, self._journal, self._units)
+            before = self._running.before(page.page)
+            written = settled_page(page, before, self._settlement, self._journal, self._units)
+            self._running.add(written)
+            yield written
 
     def finish_bundle(self) -> None:
         self._version.finish_bundle()
@@ -118,12 +123,13 @@ class _WritePatches(beam.DoFn):
 
 
 def settled_page(
-    applied: AppliedPage, settlement: Settlement, journal: JournalParts | None, intents: Intents
+    applied: AppliedPage, before: Totals, settlement: Settlement, journal: JournalParts | None, intents: Intents
 ) -> WrittenPage:
-    """Write a page, or finish the one that an owner before has left. Raises Fenced when the unit is no longer ours."""
+    """Write a page, or finish the one that an owner before has left; `before` is what its unit had come to. Raises
+    Fenced when the unit is no longer ours."""
     page = applied.page
     without_write = _without_write(applied)
-    ledger = Ledger(page, without_write, journal, intents)
+    ledger = Ledger(page, before, without_write, journal, intents)
     if page.recovers:
         settled = settlement.recover(ledger.journaled(), ledger.announce)
     else:
