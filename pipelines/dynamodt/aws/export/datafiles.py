@@ -1,0 +1,160 @@
+"""One data file as chunks of records: streamed from S3, and checked.
+
+What is checked when. Before the first record: the object's ETag. It must be the manifest's, or the MD5 that the
+manifest names (an export may have been copied); an ETag that is no MD5 (KMS, a copy in parts) says nothing. While
+reading: gzip's own checksum. At the end, before the last chunk is handed out: gzip's end, the MD5 and the number of
+lines. So a damaged file stops its reader with an error at the latest before its last chunk, and is never taken for
+read; chunks that were handed out before that are of lines that were parsed, and whoever writes them does it guarded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from dynamodt.aws.export.gunzip import Damaged, lines, unzipped
+from dynamodt.aws.export.manifest import REPLACE, DataFile
+from dynamodt.aws.export.objects import Head, Objects, hashed
+from dynamodt.aws.export.records import BadLine, ChangedItem, change_of, item_of, key_fault
+from dynamodt.errors import RunFailed
+from dynamodt.model import Image, TableSpec
+
+CHUNK_BYTES = 1 << 20  # of lines: like a scan's page, whatever the items' size
+
+Record = TypeVar("Record", Image, ChangedItem)
+
+
+class Chunk(NamedTuple, Generic[Record]):
+    """Some lines of a file in order: their records, and those that are none. `cursor` is where the next chunk starts,
+    a number of lines; `last` says that there is none. Exactly one chunk of a file is the last; it may be empty."""
+
+    records: list[Record]
+    bad: list[BadLine]
+    cursor: int
+    last: bool
+
+
+class DataReader:
+    """Reads data files of one table's exports. Holds about 30 MB, whatever the file's size."""
+
+    def __init__(self, objects: Objects, table: TableSpec, *, size: int = 1000) -> None:
+        """`size`: lines of a chunk at most; a chunk is also at most 1 MB of lines, or one line."""
+        self._objects = objects
+        self._table = table
+        self._size = size
+
+    def items(self, file: DataFile, cursor: int = 0) -> Iterator[Chunk[Image]]:
+        """The items of a file of a full export, from a chunk's `cursor` on.
+
+        The lines before it are decompressed and counted, not parsed. Raises RunFailed, naming the file, when it is
+        gone, damaged, not as the manifest says, or holds an item that has not the table's key.
+        """
+        return self._chunks(file, cursor, item_of, lambda item: item)
+
+    def changes(self, file: DataFile, cursor: int = 0) -> Iterator[Chunk[ChangedItem]]:
+        """The changes of a file of an incremental export; otherwise like `items`."""
+        return self._chunks(file, cursor, change_of, lambda change: change.key)
+
+    def _chunks(
+        self,
+        file: DataFile,
+        cursor: int,
+        parse: Callable[[bytes], Record],
+        key: Callable[[Record], Image],
+    ) -> Iterator[Chunk[Record]]:
+        place = self._objects.place(file.key)
+        for batch, last in _batches(_CheckedFile(self._objects, file).lines(cursor), self._size):
+            chunk: Chunk[Record] = Chunk([], [], cursor + len(batch), last)
+            for number, line in enumerate(batch, cursor + 1):
+                try:
+                    record = parse(line)
+                except ValueError as error:
+                    chunk.bad.append(BadLine(place, number, str(error)))
+                else:
+                    self._check_key(key(record), place, number)
+                    chunk.records.append(record)
+            yield chunk
+            cursor = chunk.cursor
+
+    def _check_key(self, image: Image, place: str, line: int) -> None:
+        """No item of a table is without its key: the file is of another one."""
+        fault = key_fault(self._table, image)
+        if fault:
+            hint = "was the table made anew since? name an export of the table as it is now"
+            raise RunFailed(f"line {line} is no item of this table: {fault}", where=place, hint=hint)
+
+
+def _batches(found: Iterator[bytes], size: int) -> Iterator[tuple[list[bytes], bool]]:
+    """Lines by the chunk. The last batch comes once there are no more lines: after all checks of the file."""
+    batch: list[bytes] = []
+    room = CHUNK_BYTES
+    for line in found:
+        room -= len(line)
+        if batch and (len(batch) == size or room < 0):
+            yield batch, False
+            batch, room = [], CHUNK_BYTES - len(line)
+        batch.append(line)
+    yield batch, True
+
+
+class _CheckedFile:
+    """The lines of one file, and all that the manifest lets us check about them."""
+
+    def __init__(self, objects: Objects, file: DataFile) -> None:
+        self._objects = objects
+        self._file = file
+        self._place = objects.place(file.key)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._lines = 0
+        self._open_line = False  # the last line has no newline
+
+    def lines(self, skip: int) -> Iterator[bytes]:
+        """Raises RunFailed as soon as a fault is known, and ends only when there is none."""
+        head = self._head()
+        try:
+            pieces = hashed(self._objects.pieces(self._file.key, head), self._md5)
+            yield from lines(self._counted(unzipped(pieces)), skip)
+        except Damaged as error:
+            raise self._fault(str(error)) from error
+        self._check_whole(skip)
+
+    def _head(self) -> Head:
+        head = self._objects.head(self._file.key)
+        if head is None:
+            raise self._fault("a data file that the manifest lists is missing")
+        if not _may_match(head, self._file):
+            raise self._fault(f"its ETag {head.etag} is not the manifest's, {self._file.etag}: it was replaced")
+        return head
+
+    def _counted(self, texts: Iterator[bytes]) -> Iterator[bytes]:
+        for text in texts:
+            self._lines += text.count(b"\n")
+            if text:
+                self._open_line = not text.endswith(b"\n")
+            yield text
+
+    def _check_whole(self, skip: int) -> None:
+        count = self._lines + self._open_line
+        if self._md5.digest() != self._file.md5:
+            raise self._fault("its MD5 is not the manifest's: it was replaced or damaged")
+        if count != self._file.items:
+            raise self._fault(f"has {count:,} lines; the manifest says {self._file.items:,} items")
+        if skip > count:
+            raise self._fault(f"has {count:,} lines, and was read up to line {skip:,} before: it was replaced")
+
+    def _fault(self, what: str) -> RunFailed:
+        return RunFailed(what, where=self._place, hint=REPLACE)
+
+
+def _may_match(head: Head, file: DataFile) -> bool:
+    """False when the ETag proves that this is not the file that was exported."""
+    if head.etag in (file.etag, file.md5.hex(), _of_one_part(file.md5)):
+        return True
+    tells = head.plain and (len(head.etag) == 32 or head.etag.endswith("-1"))
+    return not tells
+
+
+def _of_one_part(md5: bytes) -> str:
+    """The ETag of an upload in one part."""
+    return hashlib.md5(md5, usedforsecurity=False).hexdigest() + "-1"

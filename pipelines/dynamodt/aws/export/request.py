@@ -1,0 +1,190 @@
+"""Requesting an export, and awaiting it. `Exports` has two implementations: AWS's API here, and the stand-in.
+
+From the API's reference (ExportTableToPointInTime, IncrementalExportSpecification, ListExports): the table needs
+point-in-time recovery; a client token makes the request idempotent for 8 hours after the first one has completed, and
+with other parameters it is an ExportConflictException; an incremental export spans 15 minutes to 24 hours, its start
+included, its end excluded; moments are whole seconds; DynamoDB lists exports for 90 days.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.export.description import COMPLETED, FAILED, Export, export_of, table_of
+from dynamodt.aws.export.layout import split_url
+from dynamodt.aws.failures import explained
+from dynamodt.errors import Refused, RunFailed, UsageError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+    from dynamodt.model import Connection, StorageSpec, TableSpec
+
+SHORTEST = timedelta(minutes=15)
+LONGEST = timedelta(hours=24)
+
+_ARN = re.compile(r"arn:[a-z-]+:dynamodb:([a-z0-9-]+):[0-9]*:table/[A-Za-z0-9_.-]+/export/[0-9a-z-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """A table to export.
+
+    Without `since`: the whole table, as it was `at` a moment (None: now). With it: what changed from `since` to
+    `until` (None: now). The same `token` stands for the same export, however often it is requested.
+    """
+
+    table: TableSpec
+    token: str
+    at: datetime | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Exports(Protocol):
+    """Exports of the tables of one account and region, to one prefix of a bucket."""
+
+    def request(self, request: ExportRequest) -> Export:
+        """Request an export, or find the one of this token. Raises Refused where the table or the moment forbids it,
+        UsageError for a wrong place or span, ServiceError otherwise."""
+
+    def describe(self, arn: str) -> Export:
+        """How far an export is. Raises UsageError when there is none of this ARN, or no more."""
+
+
+def aws_exports(connection: Connection, storage: StorageSpec) -> Exports:
+    """Exports by DynamoDB itself. Raises UsageError when the storage is not in S3."""
+    return AwsExports(client(connection, "dynamodb"), connection.region, storage)
+
+
+class AwsExports:
+    """Exports by DynamoDB itself, encrypted with the storage's KMS key, or with S3's own where it names none."""
+
+    def __init__(self, dynamodb: Any, region: str, storage: StorageSpec) -> None:
+        self._dynamodb = dynamodb
+        self._region = region
+        self._place = _place(storage)
+
+    def request(self, request: ExportRequest) -> Export:
+        from botocore.exceptions import ClientError
+
+        _check_span(request)
+        name = request.table.name
+        arn = identity(self._dynamodb, name).arn
+        body = {"TableArn": arn, "ClientToken": request.token, **self._place, **_time(request)}
+        with explained("ExportTableToPointInTime", f"table {name}"):
+            try:
+                return export_of(self._dynamodb.export_table_to_point_in_time(**body)["ExportDescription"])
+            except ClientError as error:
+                self._raise_if_refused(error, name)
+                raise
+
+    def describe(self, arn: str) -> Export:
+        check_arn(arn, self._region)
+        with explained("DescribeExport", arn):
+            try:
+                return export_of(self._dynamodb.describe_export(ExportArn=arn)["ExportDescription"])
+            except self._dynamodb.exceptions.ExportNotFoundException as error:
+                raise not_found(arn) from error
+
+    def _raise_if_refused(self, error: ClientError, table: str) -> None:
+        """For what a person can put right, and `explained` does not know."""
+        detail = error.response["Error"]
+        hint = self._hint(detail["Code"], table)
+        if hint is not None:
+            raise Refused(detail["Message"] or detail["Code"], where=f"table {table}", hint=hint) from error
+
+    def _hint(self, code: str, table: str) -> str | None:
+        return {
+            "PointInTimeRecoveryUnavailableException": (
+                "turn it on: aws dynamodb update-continuous-backups "
+                f"--table-name {table} --region {self._region} "
+                "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
+            ),
+            "InvalidExportTimeException": "choose a moment within the table's point-in-time recovery: aws dynamodb "
+            f"describe-continuous-backups --table-name {table} --region {self._region}",
+            "ExportConflictException": "this token stands for another export, or another one writes there: wait for "
+            "it, or request with another token",
+            "LimitExceededException": "too many exports at once: wait until some have completed",
+        }.get(code)
+
+
+class TableIdentity(NamedTuple):
+    """What tells a table from one of the same name elsewhere (ARN), or at another time (id)."""
+
+    arn: str
+    id: str
+
+
+def identity(dynamodb: Any, table: str) -> TableIdentity:
+    """Raises ServiceError when there is no such table."""
+    with explained("DescribeTable", f"table {table}"):
+        found = dynamodb.describe_table(TableName=table)["Table"]
+    return TableIdentity(found["TableArn"], found.get("TableId", ""))
+
+
+def awaited(exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0) -> Iterator[Export]:
+    """The states of an export until it is completed; the last one is. Asks every so many seconds, without an end.
+
+    Raises RunFailed with AWS's reason when the export has failed, and what `describe` raises.
+    """
+    while True:
+        export = exports.describe(arn)
+        if export.status == FAILED:
+            raise failure(export)
+        yield export
+        if export.status == COMPLETED:
+            return
+        sleep(every)
+
+
+def failure(export: Export) -> RunFailed:
+    why = ": ".join(filter(None, (export.failure_code, export.failure_message))) or "DynamoDB gives no reason"
+    hint = "remove the cause, then request a new export with another token"
+    return RunFailed(f"the export has failed: {why}", where=export.arn, hint=hint)
+
+
+def not_found(arn: str) -> UsageError:
+    what = f"the table {table_of(arn)} has no such export; DynamoDB forgets one after 90 days"
+    return UsageError(what, where=arn, hint="check the ARN; an old export's files are named as s3://bucket/prefix")
+
+
+def check_arn(arn: str, region: str) -> None:
+    """Raises UsageError unless this is an export's ARN in the region."""
+    match = _ARN.fullmatch(arn)
+    if match is None:
+        hint = "an export's ARN is arn:aws:dynamodb:REGION:ACCOUNT:table/TABLE/export/ID"
+        raise UsageError("is no export's ARN", where=arn, hint=hint)
+    if match[1] != region:
+        hint = "choose the stage of that region, or name the export's place, s3://bucket/prefix"
+        raise UsageError(f"the export is of {match[1]}; the stage is of {region}", where=arn, hint=hint)
+
+
+def _check_span(request: ExportRequest) -> None:
+    if request.since is None:
+        return
+    span = (request.until or datetime.now(UTC)) - request.since
+    if not SHORTEST <= span <= LONGEST:
+        hint = "choose 15 minutes to 24 hours; for more, several incremental exports or a full one"
+        raise UsageError(f"an incremental export cannot span {span}", where=f"table {request.table.name}", hint=hint)
+
+
+def _place(storage: StorageSpec) -> dict[str, Any]:
+    bucket, prefix = split_url(storage.url)
+    key = storage.kms_key
+    encryption = {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": key} if key else {"S3SseAlgorithm": "AES256"}
+    below = {"S3Prefix": prefix} if prefix else {}
+    return {"S3Bucket": bucket, **below, **encryption, "ExportFormat": "DYNAMODB_JSON"}
+
+
+def _time(request: ExportRequest) -> dict[str, Any]:
+    if request.since is None:
+        return {"ExportType": "FULL_EXPORT", **({"ExportTime": request.at} if request.at else {})}
+    span = {"ExportFromTime": request.since, "ExportToTime": request.until, "ExportViewType": "NEW_AND_OLD_IMAGES"}
+    known = {name: value for name, value in span.items() if value is not None}
+    return {"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": known}

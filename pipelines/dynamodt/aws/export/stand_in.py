@@ -1,0 +1,216 @@
+"""Exports for an emulator, which records ExportTableToPointInTime and writes no file: the same layout, written by us.
+
+The limits, since an emulator has no true point in time: a full export is a strongly consistent scan that takes as long
+as it takes, so writes meanwhile are seen or not; it shows the table now, not at an earlier moment. An incremental one
+compares the table now with the newest full export, of the same place, that is not younger than `since`; it tells the
+span that it really covers (any length), and gives its end as the time of every write. Nothing is billed. `request`
+returns when all is written; one that was killed meanwhile is written anew by the same token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.export.datafiles import DataReader
+from dynamodt.aws.export.description import COMPLETED, IN_PROGRESS, Export
+from dynamodt.aws.export.layout import ROOT, STARTED, SUMMARY, ExportFolder, export_id, folders, split_url, written
+from dynamodt.aws.export.manifest import Manifest, data_files, read_manifest
+from dynamodt.aws.export.objects import Objects, S3Objects
+from dynamodt.aws.export.request import ExportRequest, Exports, TableIdentity, identity, not_found
+from dynamodt.aws.export.writer import ExportWriter, Line, Summary
+from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.wire import Wire
+from dynamodt.core.codec import same_image
+from dynamodt.core.diff import key_of
+from dynamodt.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from dynamodt.aws.batch import Caller
+    from dynamodt.model import Connection, Image, StorageSpec, TableSpec
+
+_PAGE = 1000
+
+
+def stand_in_exports(connection: Connection, storage: StorageSpec) -> Exports:
+    """Exports of an emulator's tables. Raises UsageError when the storage is not in (its) S3."""
+    bucket, prefix = split_url(storage.url)
+    objects = S3Objects(client(connection, "s3"), bucket, storage.kms_key)
+    return StandInExports(client(connection, "dynamodb"), Wire(connection, 1), objects, bucket, prefix)
+
+
+class StandInExports:
+    """`Exports` without DynamoDB's: what there is to know of an export stands in the bucket."""
+
+    def __init__(
+        self,
+        dynamodb: Any,
+        wire: Caller,
+        objects: Objects,
+        bucket: str,
+        prefix: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._dynamodb = dynamodb
+        self._wire = wire
+        self._objects = objects
+        self._bucket = bucket
+        self._prefix = prefix
+        self._clock = clock
+
+    def request(self, request: ExportRequest) -> Export:
+        """Raises Refused for a moment other than now, and for an incremental export without a full one before it."""
+        table = identity(self._dynamodb, request.table.name)
+        _check_now(request)
+        folder = self._of_token(request.token)
+        if self._objects.head(folder.file(f"{SUMMARY}.json")) is None:
+            self._write(folder, request, table)
+        return self._checked(self.describe(f"{table.arn}/export/{folder.id}"), request)
+
+    def describe(self, arn: str) -> Export:
+        table_arn, _, name = arn.partition("/export/")
+        folder = ExportFolder(f"{self._prefix}/{ROOT}/{name}".lstrip("/"))
+        if self._objects.head(folder.file(f"{SUMMARY}.json")) is not None:
+            return _completed(read_manifest(self._objects, folder, table_arn), self._bucket)
+        if self._objects.head(folder.file(STARTED)) is None:
+            raise not_found(arn)
+        return Export(arn, IN_PROGRESS, table_arn, "full", self._bucket, folder.file(f"{SUMMARY}.json"))
+
+    def _of_token(self, token: str) -> ExportFolder:
+        """The folder that this token has, or would have: its name ends with the token's hash."""
+        suffix = hashlib.sha256(token.encode()).hexdigest()[:8]
+        for folder in folders(self._objects, self._prefix):
+            if folder.id.endswith(suffix):
+                return folder
+        name = export_id(int(self._clock() * 1000), suffix)
+        return ExportFolder(f"{self._prefix}/{ROOT}/{name}".lstrip("/"))
+
+    def _checked(self, export: Export, request: ExportRequest) -> Export:
+        """As DynamoDB: a token stands for one export."""
+        if export.kind != ("incremental" if request.since else "full"):
+            hint = "request with another token"
+            raise Refused(f"this token stands for the {export.kind} export", where=export.arn, hint=hint)
+        return export
+
+    def _write(self, folder: ExportFolder, request: ExportRequest, table: TableIdentity) -> None:
+        writer = ExportWriter(self._objects, folder)
+        now = self._now()
+        base = self._base(request, table)
+        writer.start()
+        if base is None:
+            writer.write_data(self._items(request.table))
+        else:
+            writer.write_data(self._changes(request.table, base, now), shared=True)
+        span = _incremental(base, now) if base else {"exportTime": written(now)}
+        writer.write_summary(self._summary(folder, table, now) | span)
+
+    def _now(self) -> datetime:
+        """In milliseconds, as manifests have it."""
+        return datetime.fromtimestamp(int(self._clock() * 1000) / 1000, UTC)
+
+    def _summary(self, folder: ExportFolder, table: TableIdentity, now: datetime) -> Summary:
+        return {
+            "version": "2020-06-30",
+            "exportArn": f"{table.arn}/export/{folder.id}",
+            "startTime": written(now),
+            "endTime": written(self._now()),
+            "tableArn": table.arn,
+            "tableId": table.id,
+            "s3Bucket": self._bucket,
+            "s3Prefix": self._prefix or None,
+            "s3SseAlgorithm": "AES256",
+            "s3SseKmsKeyId": None,
+        }
+
+    def _base(self, request: ExportRequest, table: TableIdentity) -> Manifest | None:
+        """What an incremental export compares with."""
+        if request.since is None:
+            return None
+        for folder in reversed(folders(self._objects, self._prefix)):
+            manifest = self._full(folder, table)
+            if manifest is not None and manifest.at is not None and manifest.at <= request.since:
+                return manifest
+        what = "an emulator's incremental export needs a full one of this table from before it, and there is none"
+        where = self._objects.place(self._prefix)
+        raise Refused(what, where=where, hint="request a full export first; `since` is its time, or later")
+
+    def _full(self, folder: ExportFolder, table: TableIdentity) -> Manifest | None:
+        try:
+            manifest = read_manifest(self._objects, folder, table.arn)
+        except (Refused, UsageError):  # unfinished, or of another table
+            return None
+        return manifest if manifest.kind == "full" and manifest.table_id == table.id else None
+
+    def _items(self, table: TableSpec) -> Iterator[Line]:
+        return ((_partition(table, image), {"Item": image}) for image in self._scan(table))
+
+    def _changes(self, table: TableSpec, base: Manifest, now: datetime) -> Iterator[Line]:
+        """Holds all items of the base."""
+        metadata = {"Metadata": {"WriteTimestampMicros": {"N": str(int(now.timestamp() * 1_000_000))}}}
+        before = self._before(table, base)
+        for new in self._scan(table):
+            key = key_of(table, new)
+            old = before.pop(key_text(key), None)
+            if old is None:
+                yield _partition(table, key), {**metadata, "Keys": key, "NewImage": new}
+            elif not same_image(old, new):
+                yield _partition(table, key), {**metadata, "Keys": key, "OldImage": old, "NewImage": new}
+        for old in before.values():
+            key = key_of(table, old)
+            yield _partition(table, key), {**metadata, "Keys": key, "OldImage": old}
+
+    def _before(self, table: TableSpec, base: Manifest) -> dict[str, Image]:
+        reader = DataReader(self._objects, table)
+        chunks = (chunk for file in data_files(self._objects, base) for chunk in reader.items(file))
+        return {key_text(key_of(table, image)): image for chunk in chunks for image in chunk.records}
+
+    def _scan(self, table: TableSpec) -> Iterator[Image]:
+        reads = Reads(self._wire, table)
+        cursor: Image | None = None
+        while True:
+            page = reads.scan(0, 1, cursor, _PAGE, consistent=True)
+            yield from page.images
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+
+def _check_now(request: ExportRequest) -> None:
+    if request.at is not None or request.until is not None:
+        what = "an emulator has no past: an export of it shows the table now"
+        raise Refused(what, where=f"table {request.table.name}", hint="leave the time out")
+
+
+def _partition(table: TableSpec, image: Image) -> Image:
+    name = table.key[0].name
+    return {name: image[name]}
+
+
+def _incremental(base: Manifest, now: datetime) -> Summary:
+    assert base.at is not None
+    return {
+        "version": "2023-08-01",
+        "exportFromTime": written(base.at),
+        "exportToTime": written(now),
+        "outputView": "NEW_AND_OLD_IMAGES",
+        "exportType": "INCREMENTAL_EXPORT",
+    }
+
+
+def _completed(manifest: Manifest, bucket: str) -> Export:
+    return Export(
+        arn=manifest.arn,
+        status=COMPLETED,
+        table_arn=manifest.table_arn,
+        kind=manifest.kind,
+        bucket=bucket,
+        manifest=manifest.folder.file(f"{SUMMARY}.json"),
+        at=manifest.at,
+        since=manifest.since,
+        until=manifest.until,
+        items=manifest.items,
+    )

@@ -1,0 +1,83 @@
+"""A bucket whose answers break off, and what is asked of it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from botocore.response import StreamingBody
+from botocore.stub import Stubber
+
+from dynamodt.aws.export.objects import PIECE, Head, S3Objects
+from dynamodt.errors import ServiceError
+
+
+class Flaky:
+    """An S3 client whose bodies break off before their end, so many times; notes what it was asked for."""
+
+    def __init__(self, broken: int) -> None:
+        self.broken = broken
+        self.asked: list[dict[str, str]] = []
+
+    def get_object(self, **asked: str) -> dict[str, Any]:
+        self.asked.append(asked)
+        self.broken -= 1
+        return {"Body": StreamingBody(BytesIO(b"who" if self.broken >= 0 else b"whole"), 5)}  # 5 bytes were promised
+
+
+def test_a_piece_that_broke_off_is_read_again() -> None:
+    s3 = Flaky(broken=2)
+    assert list(S3Objects(s3, "b").pieces("k", Head(5, "e"))) == [b"whole"]
+    range_ = f"bytes=0-{PIECE - 1}"
+    assert s3.asked == [{"Bucket": "b", "Key": "k", "Range": range_, "IfMatch": "e"}] * 3
+
+
+def test_a_piece_that_always_breaks_off_is_an_error_with_its_place() -> None:
+    with pytest.raises(ServiceError, match="GetObject failed") as caught:
+        list(S3Objects(Flaky(broken=9), "b").pieces("k", Head(5, "e")))
+    assert caught.value.where == "s3://b/k"
+
+
+def test_a_time_out_is_tried_again_too() -> None:
+    class Slow(Flaky):
+        def get_object(self, **asked: str) -> dict[str, Any]:
+            if self.broken > 0:
+                self.broken -= 1
+                raise ReadTimeoutError(endpoint_url="https://s3")
+            return super().get_object(**asked)
+
+    assert list(S3Objects(Slow(broken=1), "b").pieces("k", Head(5, "e"))) == [b"whole"]
+
+
+@pytest.mark.parametrize(
+    ("told", "plain"),
+    [
+        ({}, True),
+        ({"ServerSideEncryption": "AES256"}, True),
+        ({"ServerSideEncryption": "aws:kms"}, False),
+        ({"ServerSideEncryption": "aws:kms:dsse"}, False),
+        ({"SSECustomerAlgorithm": "AES256"}, False),
+    ],
+)
+def test_an_etag_says_something_only_without_a_key(told: dict[str, str], plain: bool) -> None:
+    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
+    with Stubber(s3) as stub:
+        stub.add_response("head_object", {"ContentLength": 5, "ETag": '"e"', **told}, {"Bucket": "b", "Key": "k"})
+        assert S3Objects(s3, "b").head("k") == Head(5, "e", plain)
+
+
+@pytest.mark.parametrize(
+    ("key", "encryption"),
+    [
+        (None, {"ServerSideEncryption": "AES256"}),
+        ("alias/ours", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/ours"}),
+    ],
+)
+def test_what_is_written_is_encrypted(key: str | None, encryption: dict[str, str]) -> None:
+    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
+    with Stubber(s3) as stub:
+        stub.add_response("put_object", {"ETag": '"e"'}, {"Bucket": "b", "Key": "k", "Body": b"x", **encryption})
+        assert S3Objects(s3, "b", key).write("k", b"x") == "e"

@@ -1,0 +1,182 @@
+"""The stand-in writes what the reader reads: every item, every change, in AWS's layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.aws.export.datafiles import DataReader
+from dynamodt.aws.export.description import COMPLETED, IN_PROGRESS, Export
+from dynamodt.aws.export.layout import find, folder_of
+from dynamodt.aws.export.manifest import data_files, read_manifest
+from dynamodt.aws.export.records import ChangedItem
+from dynamodt.aws.export.request import ExportRequest
+from dynamodt.aws.export.stand_in import StandInExports
+from dynamodt.aws.reads import key_text
+from dynamodt.core.codec import decode
+from dynamodt.core.diff import key_of
+from dynamodt.errors import Refused, UsageError
+from dynamodt.model import Image, Item, KeyAttribute, TableSpec
+from tests.fake_objects import FakeObjects
+from tests.fakes import FakeDynamoDB
+from tests.strategies import items, tables
+
+THINGS = TableSpec("things", (KeyAttribute("id", "S"),))
+
+
+class Stage:
+    """A table, a bucket and a clock, with the stand-in between them."""
+
+    def __init__(self, spec: TableSpec = THINGS) -> None:
+        self.table = FakeDynamoDB(spec)
+        self.objects = FakeObjects()
+        self.now = 1_700_000_000.0
+        self.table_id = "i-1"
+        self.exports = StandInExports(self, self.table, self.objects, "bucket", "p/q", self._clock)
+
+    def _clock(self) -> float:
+        self.now += 1
+        return self.now
+
+    def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
+        return {"Table": {"TableArn": f"arn:aws:dynamodb:local:0:table/{TableName}", "TableId": self.table_id}}
+
+    def request(self, token: str, **more: Any) -> Export:
+        return self.exports.request(ExportRequest(self.table.spec, token, **more))
+
+    def items(self, export: Export) -> dict[str, Image]:
+        manifest = read_manifest(self.objects, folder_of(export), export.table_arn)
+        reader = DataReader(self.objects, self.table.spec, size=3)
+        files = data_files(self.objects, manifest)
+        found = [image for file in files for chunk in reader.items(file) for image in chunk.records]
+        assert len(found) == export.items == manifest.items
+        return {key_text(key_of(self.table.spec, image)): image for image in found}
+
+    def changes(self, export: Export) -> dict[str, ChangedItem]:
+        manifest = read_manifest(self.objects, folder_of(export), export.table_arn)
+        reader = DataReader(self.objects, self.table.spec)
+        files = data_files(self.objects, manifest)
+        found = [change for file in files for chunk in reader.changes(file) for change in chunk.records]
+        assert len(found) == export.items
+        return {key_text(change.key): change for change in found}
+
+
+@st.composite
+def populations(draw: st.DrawFn) -> tuple[TableSpec, list[Item], list[Item]]:
+    """A table with its items at two moments, some of them the same."""
+    spec = draw(tables())
+    before = draw(st.lists(items(spec), max_size=6))
+    kept = [item for item in before if draw(st.booleans())]
+    return spec, before, kept + draw(st.lists(items(spec), max_size=4))
+
+
+@given(population=populations())
+def test_what_is_written_is_read(population: tuple[TableSpec, list[Item], list[Item]]) -> None:
+    spec, before, after = population
+    stage = Stage(spec)
+    stage.table.put(*before)
+    full = stage.request("one")
+    old = stage.items(full)
+    assert sorted(map(repr, map(decode, old.values()))) == sorted(map(repr, map(decode, stage.table.items.values())))
+    stage.table.items.clear()
+    stage.table.put(*after)
+    changes = stage.changes(stage.request("two", since=full.at))
+    new = stage.items(stage.request("three"))
+    for text in old.keys() | new.keys():
+        if text in changes:
+            assert (changes[text].old, changes[text].new) == (old.get(text), new.get(text))
+            assert text not in old or text not in new or decode(old[text]) != decode(new[text])
+        else:
+            assert decode(old[text]) == decode(new[text])
+
+
+def test_the_layout_is_aws_s() -> None:
+    stage = Stage()
+    stage.table.put({"id": "a"}, {"id": "b"})
+    export = stage.request("one")
+    root = f"p/q/AWSDynamoDB/{export.id}"
+    names = ["_started", *(f"manifest-{name}.{kind}" for name in ("files", "summary") for kind in ("json", "md5"))]
+    found = {key for key in stage.objects.content if "/data/" not in key}
+    assert found == {f"{root}/{name}" for name in names}
+    data = [key for key in stage.objects.content if key.startswith(f"{root}/data/")]
+    assert len(data) == 4 and all(key.endswith(".json.gz") for key in data)  # some of them empty
+    assert find(stage.objects, "p/q") == folder_of(export)
+    assert (export.status, export.kind, export.items, export.bucket) == (COMPLETED, "full", 2, "bucket")
+    assert export.at == datetime.fromtimestamp(1_700_000_002, UTC)
+
+
+def test_incremental_exports_share_their_data_folder() -> None:
+    stage = Stage()
+    full = stage.request("one")
+    stage.table.put({"id": "a"})
+    export = stage.request("two", since=full.at)
+    assert (export.kind, export.since, export.items) == ("incremental", full.at, 1)
+    assert sum(key.startswith("p/q/AWSDynamoDB/data/") for key in stage.objects.content) == 4
+
+
+def test_an_empty_table() -> None:
+    stage = Stage()
+    export = stage.request("one")
+    assert export.items == 0 and stage.items(export) == {}
+    assert stage.changes(stage.request("two", since=export.at)) == {}
+
+
+def test_a_token_stands_for_one_export() -> None:
+    stage = Stage()
+    stage.table.put({"id": "a"})
+    first = stage.request("one")
+    stage.table.put({"id": "b"})
+    assert stage.request("one") == first == stage.exports.describe(first.arn)
+    assert stage.request("two").items == 2
+    with pytest.raises(Refused, match="token") as caught:
+        stage.request("one", since=first.at)
+    assert caught.value.where == first.arn
+
+
+def test_one_that_was_killed_is_written_anew_by_its_token() -> None:
+    stage = Stage()
+    stage.table.put({"id": "a"})
+    first = stage.request("one")
+    del stage.objects.content[first.manifest]  # it is written last
+    assert stage.exports.describe(first.arn).status == IN_PROGRESS
+    stage.table.put({"id": "b"})
+    again = stage.request("one")
+    assert (again.arn, again.status, again.items) == (first.arn, COMPLETED, 2)
+    assert len(stage.items(again)) == 2
+
+
+def test_an_incremental_one_needs_a_full_one_of_the_same_table() -> None:
+    stage = Stage()
+    full = stage.request("one")
+    assert full.at is not None
+    too_early = full.at.replace(year=2000)
+    with pytest.raises(Refused, match="needs a full one") as caught:
+        stage.request("two", since=too_early)
+    assert caught.value.where == "s3://bucket/p/q" and "full export first" in caught.value.hint
+    stage.table_id = "i-2"  # deleted, and created anew
+    with pytest.raises(Refused, match="needs a full one"):
+        stage.request("three", since=full.at)
+
+
+def test_an_emulator_has_no_past() -> None:
+    stage = Stage()
+    for moment in ({"at": datetime.now(UTC)}, {"until": datetime.now(UTC)}):
+        with pytest.raises(Refused, match="no past"):
+            stage.request("one", **moment)
+    assert not stage.objects.content
+
+
+def test_an_arn_that_the_bucket_does_not_know() -> None:
+    stage = Stage()
+    export = stage.request("one")
+    with pytest.raises(UsageError, match="no such export"):
+        stage.exports.describe(export.arn + "0")
+    other = replace(export, arn=export.arn.replace("things", "others"))
+    with pytest.raises(UsageError, match="another table") as caught:
+        stage.exports.describe(other.arn)
+    assert caught.value.where == f"s3://bucket/{export.manifest}"
