@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 AttributeValue: TypeAlias = dict[str, Any]
 Image: TypeAlias = dict[str, AttributeValue]
 Item: TypeAlias = dict[str, Any]
+Cursor: TypeAlias = Image | int  # a key of a scan; a line of an export's file
 Direction: TypeAlias = Literal["up", "down"]
 Guard: TypeAlias = Literal["item", "changed"]
 
@@ -132,7 +133,7 @@ class DeadLetter(NamedTuple):
 
     key: Image
     image: Image
-    stage: str  # "transform" or "write"
+    stage: str  # "read", "transform", "write" or "doubt"
     error: str
     traceback: str = ""
 
@@ -146,7 +147,7 @@ class Intent(NamedTuple):
     """
 
     parts: tuple[str, ...]
-    cursor: Image | None
+    cursor: Cursor | None
     last: bool
     counts: Counts
     rcu: float
@@ -169,7 +170,7 @@ class Claim(NamedTuple):
     unit: int
     epoch: int
     page: int = 0  # the last page that was checkpointed; the first is 1
-    cursor: Image | None = None  # where the next page starts; None at the unit's beginning
+    cursor: Cursor | None = None  # where the next page starts; None at the unit's beginning
     counts: Counts = Counts()
     units: Units = Units()
     done: bool = False
@@ -184,7 +185,7 @@ class Claim(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a unit: of a scan segment, or of a version's own items.
+    """One page of a unit: of a scan segment, of a file of an export, or of a version's own items.
 
     `cursor` is where the page after it starts, `last` says that there is none. A page that `recovers` has no images:
     it stands for the page that an owner before left between intent and checkpoint.
@@ -194,11 +195,12 @@ class Page(NamedTuple):
     number: int
     images: list[Image]
     rcu: float = 0.0
-    cursor: Image | None = None
+    cursor: Cursor | None = None
     last: bool = False
     recovers: bool = False
     replayed: int = 0  # dead letters that these images stand for: counted as read, and as dead, before
     throttles: int = 0  # of its reading
+    unreadable: tuple[DeadLetter, ...] = ()  # lines that are no items: read, and dead
 
 
 class AppliedPage(NamedTuple):
@@ -438,11 +440,25 @@ class TableStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportSource:
+    """A finished export to read instead of the table: its folder in a bucket, and what it must be an export of.
+
+    `created_only`: of an incremental one, only the items that came into being in its window, and not by this run.
+    """
+
+    bucket: str
+    folder: str
+    table_arn: str
+    incremental: bool = False
+    created_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
 
-    `units` are the scan's segments, or one unit of the version's own rows when `own_items` is set. `consistent` asks
-    for strongly consistent reads.
+    `units` are the scan's segments, the files of an `export`, or one unit of the version's own rows when `own_items`
+    is set. `consistent` asks for strongly consistent reads.
     """
 
     run: str
@@ -453,6 +469,7 @@ class Job:
     units: int
     lanes: int = 1
     own_items: bool = False
+    export: ExportSource | None = None
     letters: tuple[str, ...] = ()  # parts of dead letters to replay, instead of reading the table
     target: TableSpec | None = None
     prepared: PreparedRef | None = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dynamodt.aws.batch import Caller
+from dynamodt.aws.clients import client
+from dynamodt.aws.export.objects import Objects, S3Objects
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage, open_storage
@@ -42,6 +44,8 @@ class Resources(Protocol):
 
     def storage(self) -> Storage: ...
 
+    def objects(self, bucket: str) -> Objects: ...
+
     def sleep(self, seconds: float) -> None: ...
 
 
@@ -62,6 +66,10 @@ class AwsResources:
     def storage(self) -> Storage:
         """Prepared data, dead letters, samples."""
         return open_storage(self.stage.connection, self.stage.storage)
+
+    def objects(self, bucket: str) -> Objects:
+        """A bucket that holds an export."""
+        return S3Objects(client(self.stage.connection, "s3"), bucket, self.stage.storage.kms_key)
 
     def sleep(self, seconds: float) -> None:
         """Wait, before a retry."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
 from dynamodt.errors import Fenced
-from dynamodt.model import Claim, Counts, Era, Friction, Image, Intent, Item, Totals, Units
+from dynamodt.model import Claim, Counts, Cursor, Era, Friction, Intent, Item, Totals, Units
 
 _OURS = "epoch = :epoch"
 _NOTHING = "null"
@@ -56,7 +56,7 @@ class UnitRows:
         """Announce the page after the checkpoint, before any of it is written."""
         self._update(claim, {"intent": json.dumps(intent)})
 
-    def checkpoint(self, claim: Claim, page: int, cursor: Image | None, totals: Totals) -> None:
+    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals) -> None:
         """Record that the unit is through with `page`. The totals are the unit's whole, over all attempts; `done` is
         set when it has ended."""
         row = {

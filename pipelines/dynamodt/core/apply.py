@@ -21,7 +21,8 @@ class Transforming(Protocol):
 
 
 class Apply:
-    """Binds a loaded script to its table, its prepared data and its run.
+    """Binds a loaded script to its table, its prepared data and its run. `snapshot`: what is read is not the table
+    itself, and cannot hold what the script puts there.
 
     `change_of` raises ItemError (or whatever the author's code raises) for an item that ends as a dead letter, and
     ScriptError for what no item may do and the whole run must stop at.
@@ -36,6 +37,7 @@ class Apply:
         run: str,
         prepared: Mapping[Any, Any],
         target: TableSpec | None = None,
+        snapshot: bool = False,
     ) -> None:
         self._script = script
         self._apply = transform.apply
@@ -43,7 +45,7 @@ class Apply:
         self._target = target
         self._prepared = prepared
         self._stamp = {"S": run} if script.stamp else None
-        self._snapshot = script.idempotent or script.source != "scan"
+        self._snapshot = script.idempotent or snapshot
 
     def change_of(self, image: Image) -> Change | None:
         """The change that the version makes to an item, or None when the item stays as it is."""

@@ -13,7 +13,7 @@ from dynamodt.core.diff import key_of
 from dynamodt.core.script import Transform
 from dynamodt.errors import ScriptError
 from dynamodt.model import AppliedPage, Change, DeadLetter, Image, Insert, Job, Page, PreparedRef, Remove
-from dynamodt.stages.deadletters import dead_letter, store
+from dynamodt.stages.deadletters import UNREADABLE, dead_letter, store
 from dynamodt.stages.prepared import PreparedCache
 from dynamodt.stages.signals import reporting
 
@@ -54,6 +54,7 @@ class _ApplyVersion(beam.DoFn):
         with reporting(self._leases, self._job):
             applied, dead = apply_page(self._job, page, self._version.change_of(prepared))
             store(self._storage, self._job, page, "transform", dead)
+            store(self._storage, self._job, page, UNREADABLE, page.unreadable)
             yield applied
 
     def finish_bundle(self) -> None:
@@ -81,7 +82,7 @@ def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, 
             unchanged += 1
         else:
             changes.append(change)
-    return AppliedPage(page, changes, unchanged, len(dead)), dead
+    return AppliedPage(page, changes, unchanged, len(dead) + len(page.unreadable)), dead
 
 
 class Version:
@@ -134,7 +135,15 @@ class Version:
             transform.start_bundle()
         job = self._job
         rows = self._cache.rows(prepared)
-        return Apply(job.script, transform, job.table, run=job.run, prepared=rows, target=job.target).change_of
+        return Apply(
+            job.script,
+            transform,
+            job.table,
+            run=job.base_run,
+            prepared=rows,
+            target=job.target,
+            snapshot=job.export is not None,
+        ).change_of
 
     def _own_item(self, image: Image) -> Change | None:
         """A row of `items()`: written where absent on the way up, deleted where unchanged on the way down."""

@@ -13,6 +13,8 @@ from dynamodt.core.places import dead_prefix
 from dynamodt.errors import DynamodtError
 from dynamodt.model import DeadLetter, Image, Job, Page
 
+UNREADABLE = "unreadable"  # lines of an export that are no items: nothing can take them up again
+
 
 class Objects(Protocol):
     """What `aws.storage.Storage` offers, and a test's fake must."""

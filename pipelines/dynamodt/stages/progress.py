@@ -12,7 +12,7 @@ import orjson
 
 from dynamodt.aws.resources import Resources
 from dynamodt.core.places import samples_prefix
-from dynamodt.model import Claim, Image, Job, Page, Totals, WrittenPage
+from dynamodt.model import Claim, Cursor, Job, Page, Totals, WrittenPage
 from dynamodt.stages.deadletters import Objects, store
 from dynamodt.stages.ledger import Running
 from dynamodt.stages.signals import LeaseBoard, reporting, stop
@@ -63,7 +63,7 @@ class _RecordProgress(beam.DoFn):
 class Checkpoints(Protocol):
     """What `aws.unit_rows.UnitRows` offers, and a test's fake must."""
 
-    def checkpoint(self, claim: Claim, page: int, cursor: Image | None, totals: Totals) -> None: ...
+    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals) -> None: ...
 
 
 @dataclass(slots=True)

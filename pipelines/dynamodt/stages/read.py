@@ -1,14 +1,12 @@
-"""ReadItems: lanes of segments to pages of items."""
+"""ReadItems: lanes of units to pages of items."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from itertools import count, islice
 from random import Random
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol
 
 import apache_beam as beam
 
@@ -19,15 +17,12 @@ from dynamodt.core.diff import insert
 from dynamodt.core.predecessor import without_record
 from dynamodt.core.script import item_rows
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model import Claim, DeadLetter, Image, Job, Page
+from dynamodt.model import Claim, Cursor, DeadLetter, Image, Job, Page
 from dynamodt.stages.deadletters import letters
 from dynamodt.stages.governor import governor_of
-from dynamodt.stages.signals import Signal, reporting
-
-Lane = tuple[int, ...]  # the units that one worker reads, in this order
-
-Row = TypeVar("Row")
-Taken = TypeVar("Taken")
+from dynamodt.stages.pages import Coming, Lane, ReadPages, pages_in_turn, resumed_pages
+from dynamodt.stages.read_export import ReadExport
+from dynamodt.stages.signals import reporting
 
 
 class Scanner(Protocol):
@@ -62,44 +57,15 @@ class ReadItems(beam.PTransform[Any, Any]):
         return lanes | "Read pages" >> beam.ParDo(read).with_output_types(Page)
 
 
-def _reader(job: Job) -> type[_ReadPages]:
+def _reader(job: Job) -> type[ReadPages]:
     if job.letters:
         return _ReplayLetters
-    return _ReadOwnItems if job.own_items else _ScanSegments
+    if job.own_items:
+        return _ReadOwnItems
+    return ReadExport if job.export else _ScanSegments
 
 
-class _ReadPages(beam.DoFn):
-    """Reads a lane's units from where their rows say they stand, until the run is stopped."""
-
-    def __init__(self, job: Job, resources: Resources) -> None:
-        self._job = job
-        self._resources = resources
-
-    def setup(self) -> None:
-        state = self._resources.state()
-        self._leases = state.leases
-        self._units = state.units(self._job.run)
-
-    def process(self, lane: Lane) -> Iterator[Page]:
-        signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
-        with reporting(self._leases, self._job):
-            for page in self._pages(self._claims(lane)):
-                if signal.stopping():
-                    return
-                yield page
-
-    def _claims(self, lane: Lane) -> Iterator[Claim]:
-        """The lane's units that are not done, each claimed when its turn has come. What an idempotent script has
-        announced (its journal serves undo only) is read again: nothing need be told from the items' shapes."""
-        job = self._job
-        claims = (self._units.claim(unit, job.attempt, recovers=not job.script.idempotent) for unit in lane)
-        return (claim for claim in claims if not claim.done)
-
-    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        raise NotImplementedError
-
-
-class _ScanSegments(_ReadPages):
+class _ScanSegments(ReadPages):
     def setup(self) -> None:
         super().setup()
         job = self._job
@@ -117,7 +83,7 @@ class _ScanSegments(_ReadPages):
         self._wire.close()
 
 
-class _ReadOwnItems(_ReadPages):
+class _ReadOwnItems(ReadPages):
     """The rows of the script's `items()`, as pages."""
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
@@ -125,7 +91,7 @@ class _ReadOwnItems(_ReadPages):
             yield from own_pages(self._job, claim, item_rows(self._job.script))
 
 
-class _ReplayLetters(_ReadPages):
+class _ReplayLetters(ReadPages):
     """The items of dead letters, as they are now: what has been deleted meanwhile stays so."""
 
     def setup(self) -> None:
@@ -172,56 +138,26 @@ class Lookup(Protocol):
     def items(self, keys: Sequence[Image]) -> dict[str, Image]: ...
 
 
-class _Reading(NamedTuple):
-    """A segment's next page, on its way; `answer` is None for a page that is recovered, not read."""
-
-    claim: Claim
-    number: int
-    answer: Future[ScanPage] | None
-
-
 def scan_pages(
     job: Job,
     claims: Iterator[Claim],
     reads: Scanner,
-    executor: ThreadPoolExecutor,
+    executor: Executor,
     page_items: Callable[[int], int] = lambda most: most,
 ) -> Iterator[Page]:
-    """The pages of some segments, taken in turn, `job.read_ahead` of them in flight: as many pages are in memory.
-    `page_items` says how many of at most so many items the next page may have."""
-    flying: deque[_Reading] = deque()
+    """The pages of some segments, in turn. `page_items`: how many of at most so many items the next one may have."""
     without = without_record(job.table)
 
-    def fetch(claim: Claim, number: int, cursor: Image | None) -> None:
-        limit = page_items(job.page_items)
-        answer = executor.submit(reads.scan, claim.unit, job.units, cursor, limit, job.consistent)
-        flying.append(_Reading(claim, number, answer))
+    def read(claim: Claim, number: int, cursor: Cursor | None, limit: int) -> Page:
+        assert not isinstance(cursor, int)
+        scanned = reads.scan(claim.unit, job.units, cursor, limit, job.consistent)
+        images, last = without(scanned.images), scanned.cursor is None
+        return Page(claim, number, images, scanned.rcu, scanned.cursor, last=last, throttles=scanned.throttles)
 
-    while True:
-        for claim in islice(claims, job.read_ahead - len(flying)):
-            if claim.intent is not None:
-                flying.append(_Reading(claim, claim.intent.page, None))
-            else:
-                fetch(claim, claim.page + 1, claim.cursor)
-        if not flying:
-            return
-        claim, number, answer = flying.popleft()
-        page = recovered(claim) if answer is None else _read(claim, number, answer.result(), without)
-        if not page.last:
-            fetch(claim, number + 1, page.cursor)
-        yield page
+    def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
+        return executor.submit(read, claim, number, cursor, page_items(job.page_items))
 
-
-def _read(claim: Claim, number: int, scanned: ScanPage, without: Callable[[list[Image]], list[Image]]) -> Page:
-    last, throttles = scanned.cursor is None, scanned.throttles
-    return Page(claim, number, without(scanned.images), scanned.rcu, scanned.cursor, last=last, throttles=throttles)
-
-
-def recovered(claim: Claim) -> Page:
-    """Stands for the page that the unit's owner before has announced and not checkpointed."""
-    intent = claim.intent
-    assert intent is not None
-    return Page(claim, intent.page, [], intent.rcu, intent.cursor, intent.last, recovers=True)
+    return pages_in_turn(claims, fetch, job.read_ahead)
 
 
 def own_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterator[Page]:
@@ -232,32 +168,6 @@ def own_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterato
         return Page(claim, number, images, last=last)
 
     return resumed_pages(job, claim, rows, partial(_own_image, job), page)
-
-
-def resumed_pages(
-    job: Job,
-    claim: Claim,
-    rows: Iterable[Row],
-    taken: Callable[[Row], Taken],
-    page_of: Callable[[int, list[Taken], bool], Page],
-) -> Iterator[Page]:
-    """Rows as pages, from where the claim stands: first the page that an owner before left, then `taken` rows, by
-    `page_of` their number, themselves, and whether they are the last. One page is read ahead, to know the last one."""
-    begin = claim.page
-    if claim.intent is not None:
-        page = recovered(claim)
-        yield page
-        if page.last:
-            return
-        begin = page.number
-    source = map(taken, islice(rows, begin * job.page_items, None))
-    batch = list(islice(source, job.page_items))
-    for number in count(begin + 1):
-        following = list(islice(source, job.page_items))
-        yield page_of(number, batch, not following)
-        if not following:
-            return
-        batch = following
 
 
 def _own_image(job: Job, row: dict[str, Any]) -> Image:

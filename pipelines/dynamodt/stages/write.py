@@ -147,7 +147,7 @@ def _without_write(applied: AppliedPage) -> Counts:
     if replayed:  # they were read, and died, in an earlier pass: now each ends in another count
         gone = replayed - images
         return Counts(unchanged=applied.unchanged, vanished=gone, dead=applied.dead - replayed)
-    return Counts(read=images, unchanged=applied.unchanged, dead=applied.dead)
+    return Counts(read=images + len(applied.page.unreadable), unchanged=applied.unchanged, dead=applied.dead)
 
 
 def written(applied: AppliedPage, without_write: Counts, settled: Settled, announced: bool = False) -> WrittenPage:

@@ -1,0 +1,109 @@
+"""From a lane's units to pages: each unit claimed when its turn has come, and gone on with where it stands."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import count, islice
+from typing import Protocol, TypeVar
+
+import apache_beam as beam
+
+from dynamodt.aws.resources import Resources
+from dynamodt.model import Claim, Cursor, Job, Page
+from dynamodt.stages.signals import Signal, reporting
+
+Lane = tuple[int, ...]  # the units that one worker reads, in this order
+
+Row = TypeVar("Row")
+Taken = TypeVar("Taken")
+
+
+class Coming(Protocol):
+    """A page on its way, such as a Future."""
+
+    def result(self) -> Page: ...
+
+
+Fetch = Callable[[Claim, int, Cursor | None], Coming]  # of a unit the page of a number, which starts at a cursor
+
+
+class ReadPages(beam.DoFn):
+    """Reads a lane's units from where their rows say they stand, until the run is stopped."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+
+    def setup(self) -> None:
+        state = self._resources.state()
+        self._leases = state.leases
+        self._units = state.units(self._job.run)
+
+    def process(self, lane: Lane) -> Iterator[Page]:
+        signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
+        with reporting(self._leases, self._job):
+            for page in self._pages(self._claims(lane)):
+                if signal.stopping():
+                    return
+                yield page
+
+    def _claims(self, lane: Lane) -> Iterator[Claim]:
+        """The lane's units that are not done, each claimed when its turn has come. What an idempotent script has
+        announced (its journal serves undo only) is read again: nothing need be told from the items' shapes."""
+        job = self._job
+        claims = (self._units.claim(unit, job.attempt, recovers=not job.script.idempotent) for unit in lane)
+        return (claim for claim in claims if not claim.done)
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        raise NotImplementedError
+
+
+def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int) -> Iterator[Page]:
+    """The pages of some units, taken in turn, `ahead` of them in flight: as many pages are in memory. Of each unit
+    first the page that an owner before has left, if he did."""
+    flying: deque[Callable[[], Page]] = deque()
+    while True:
+        for claim in islice(claims, ahead - len(flying)):
+            left = claim.intent is not None
+            flying.append(partial(recovered, claim) if left else fetch(claim, claim.page + 1, claim.cursor).result)
+        if not flying:
+            return
+        page = flying.popleft()()
+        if not page.last:
+            flying.append(fetch(page.claim, page.number + 1, page.cursor).result)
+        yield page
+
+
+def recovered(claim: Claim) -> Page:
+    """Stands for the page that the unit's owner before has announced and not checkpointed."""
+    intent = claim.intent
+    assert intent is not None
+    return Page(claim, intent.page, [], intent.rcu, intent.cursor, intent.last, recovers=True)
+
+
+def resumed_pages(
+    job: Job,
+    claim: Claim,
+    rows: Iterable[Row],
+    taken: Callable[[Row], Taken],
+    page_of: Callable[[int, list[Taken], bool], Page],
+) -> Iterator[Page]:
+    """Rows as pages, from where the claim stands: first the page that an owner before left, then `taken` rows, by
+    `page_of` their number, themselves, and whether they are the last. One page is read ahead, to know the last one."""
+    begin = claim.page
+    if claim.intent is not None:
+        page = recovered(claim)
+        yield page
+        if page.last:
+            return
+        begin = page.number
+    source = map(taken, islice(rows, begin * job.page_items, None))
+    batch = list(islice(source, job.page_items))
+    for number in count(begin + 1):
+        following = list(islice(source, job.page_items))
+        yield page_of(number, batch, not following)
+        if not following:
+            return
+        batch = following
