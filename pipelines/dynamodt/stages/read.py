@@ -62,14 +62,14 @@ class ReadItems(beam.PTransform[Any, Any]):
         return lanes | "Read pages" >> beam.ParDo(read).with_output_types(Page)
 
 
-def _reader(job: Job) -> type[_ReadPages]:
+def _reader(job: Job) -> type[ReadPages]:
     if job.letters:
         return _ReplayLetters
     return _ReadOwnItems if job.own_items else _ScanSegments
 
 
-class _ReadPages(beam.DoFn):
-    """Reads a lane's units from where their rows say they stand, until the run is stopped."""
+class ReadPages(beam.DoFn):
+    """Reads a lane's units from where their rows say they stand, until the run is stopped. `_pages` says how."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -80,7 +80,7 @@ class _ReadPages(beam.DoFn):
         self._leases = state.leases
         self._units = state.units(self._job.run)
 
-    def process(self, lane: Lane) -> Iterator[Page]:
+    def process(self, lane: Lane) -> Iterator[Any]:
         signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
         with reporting(self._leases, self._job):
             for page in self._pages(self._claims(lane)):
@@ -95,11 +95,11 @@ class _ReadPages(beam.DoFn):
         claims = (self._units.claim(unit, job.attempt, recovers=not job.script.idempotent) for unit in lane)
         return (claim for claim in claims if not claim.done)
 
-    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Any]:
         raise NotImplementedError
 
 
-class _ScanSegments(_ReadPages):
+class _ScanSegments(ReadPages):
     def setup(self) -> None:
         super().setup()
         job = self._job
@@ -117,7 +117,7 @@ class _ScanSegments(_ReadPages):
         self._wire.close()
 
 
-class _ReadOwnItems(_ReadPages):
+class _ReadOwnItems(ReadPages):
     """The rows of the script's `items()`, as pages."""
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
@@ -125,7 +125,7 @@ class _ReadOwnItems(_ReadPages):
             yield from own_pages(self._job, claim, item_rows(self._job.script))
 
 
-class _ReplayLetters(_ReadPages):
+class _ReplayLetters(ReadPages):
     """The items of dead letters, as they are now: what has been deleted meanwhile stays so."""
 
     def setup(self) -> None:
