@@ -24,6 +24,7 @@ from dynamodt.model import (
     Item,
     KeyAttribute,
     Lease,
+    LeftItem,
     PreparedRef,
     RunRecord,
     RunReport,
@@ -35,6 +36,7 @@ from dynamodt.model import (
     TableStatus,
     TakeOver,
     Totals,
+    UndoReport,
     Units,
     VersionStatus,
 )
@@ -103,6 +105,25 @@ class FakeOperations:
         self.calls.append(("down", tuple(tables), to, options))
         versions = range(self.applied, self.applied - 1 if to is None else to, -1)
         return [self._table(table, "down", versions, options, observer) for table in tables]
+
+    def undo(
+        self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /
+    ) -> UndoReport:
+        self.calls.append(("undo", tuple(tables), run, options))
+        if run in ERRORS:
+            raise ERRORS[run]
+        status = "dry-run" if options.dry_run else "undone"
+        found = RunReport(
+            "users", "up", 2, "split_name", "01RUN", status, Counts(1000, 990, 2, 5, 3), Units(0, 990), 0.5
+        )
+        first = (LeftItem({"id": {"S": "u1"}}, ("name", "age"), "changed since the run"),)
+        return UndoReport(found, 1, 9, "s3://dynamodt/undo-left.jsonl", first)
+
+    def retry(
+        self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /
+    ) -> list[TableReport]:
+        self.calls.append(("retry", tuple(tables), run, options))
+        return [self._table(run, "up", [2], options, observer)]
 
     def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]:
         run = RunRecord("users", "01RUN", 2, "split_name", "up", "ef" * 32, "succeeded", "2025-06-01T10:00:00Z")

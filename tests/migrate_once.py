@@ -1,7 +1,8 @@
 """A migration as a process of its own, which kills itself at a given moment: `python -m tests.migrate_once`.
 
-Arguments: endpoint, folder, table, version, moment, count. At the `count`-th time that the moment comes, the process
-sends itself SIGKILL: nothing is cleaned up, as when a machine is lost. Moment `never` runs to the end.
+Arguments: endpoint, folder, table, version (or `undo`: of the table's last run), moment, count. At the `count`-th
+time that the moment comes, the process sends itself SIGKILL: nothing is cleaned up, as when a machine is lost. Moment
+`never` runs to the end.
 """
 
 from __future__ import annotations
@@ -118,11 +119,18 @@ def main() -> int:
     if moment == "prepared" or version == "prepare":
         operations.prepare(stage, Path(folder), table, 1, Silent())
         return 0
+    if version == "undo":
+        run = State(stage.connection, stage.state_table).runs(table)[-1].run
+        return _code(operations.undo(stage, Path(folder), [table], run, RunOptions(), Silent()).error)
     (report,) = operations.up(stage, Path(folder), [table], int(version), RunOptions(), Silent())
-    if report.error is not None:
-        print(repr(report.error), report.error, file=sys.stderr)
-        return getattr(report.error, "exit_code", 1)
-    return 0
+    return _code(report.error)
+
+
+def _code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    print(repr(error), error, file=sys.stderr)
+    return getattr(error, "exit_code", 1)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Atomic(NamedTuple):
 
 
 Change: TypeAlias = Update | Insert | Remove | Atomic
+Journaled: TypeAlias = Update | Insert | Remove  # a record of the journal: a transaction is there in its parts
 
 
 # ---------------------------------------------------------------- what travels along the pipeline
@@ -204,12 +205,22 @@ class Page(NamedTuple):
 
 
 class AppliedPage(NamedTuple):
-    """A page after the author's function: the changes to write, and how many items stay or failed."""
+    """A page after the author's function: the changes to write, and how many items stay or failed. `confirmed` are
+    those of doubtful writes that a person has found written."""
 
     page: Page
     changes: list[Change]
     unchanged: int
     dead: int
+    confirmed: int = 0
+
+
+class JournalPage(NamedTuple):
+    """A page of a run that is taken back: the parts of its journal that count, and the notes of keys without effect."""
+
+    page: Page
+    parts: tuple[str, ...]
+    voids: tuple[str, ...]
 
 
 Sample: TypeAlias = tuple[Image, Image | None]  # before, after
@@ -363,6 +374,27 @@ class TableReport:
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
 
 
+class LeftItem(NamedTuple):
+    """An item that an undo leaves as it is, at least in part: which attributes (none: all of it), and why."""
+
+    key: Image
+    attributes: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport:
+    """What taking a run back came to. `run` says it in counts: changed are restored, unchanged are as they were before
+    the run already, superseded and vanished were changed or deleted since, dead could not be written."""
+
+    run: RunReport  # its status: "undone", "undoing" (not at its end yet) or "dry-run"
+    at: int  # the version that the table stands at now
+    left: int = 0  # items that stay as they are, at least in part
+    left_at: str = ""  # where the file is that names them
+    first_left: tuple[LeftItem, ...] = ()
+    error: BaseException | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class AppliedVersion:
     """A line of a table's history: this version stands."""
@@ -403,6 +435,8 @@ class RunRecord:
     retries: int = 0  # passes over its dead letters
     journal: bool = False  # it began with one, and goes on so
     planned: int = 0  # units over all its passes; 0: not known
+    target: str = ""  # the table that it writes to, where that is another
+    undone: str = ""  # when, and by whom
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +505,8 @@ class Job:
     own_items: bool = False
     export: ExportSource | None = None
     letters: tuple[str, ...] = ()  # parts of dead letters to replay, instead of reading the table
+    confirmed: bool = False  # a person has found the letters' items written: they are counted, nothing is written
+    undoes: str = ""  # the run (or pass of one) to take back by its journal, instead of migrating
     target: TableSpec | None = None
     prepared: PreparedRef | None = None
     consistent: bool = False

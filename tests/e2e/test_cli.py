@@ -82,7 +82,7 @@ def test_history_and_status(things: Project) -> None:
     run = table["runs"][0]
     assert set(run) == {
         "run", "version", "name", "direction", "checksum", "status", "started", "ended", "by", "counts", "consumed",
-        "seconds", "dead_letters", "error",
+        "seconds", "dead_letters", "error", "undone",
     }  # fmt: skip
     assert (run["version"], run["direction"], run["status"], run["error"]) == (1, "up", "succeeded", None)
     assert set(run["counts"]) == COUNTS
@@ -134,6 +134,37 @@ def test_prepare(things: Project) -> None:
         "table", "version", "url", "rows", "sha256", "script_checksum", "created", "dry_run",
     }  # fmt: skip
     assert (prepared["rows"], prepared["dry_run"], len(prepared["sha256"])) == (2, False, 64)
+    path.unlink()
+
+
+def test_retry_and_undo(things: Project) -> None:
+    """A run with a dead letter, mended, retried, and taken back without a transform_down."""
+    before = _items(things, "things")
+    frail = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "m": 1 / (item["n"] - {})}\n'
+    frail = frail.replace("1 /", "100 //")
+    path = things.script("things", 2, "frail", frail.replace("{}", "7"))
+    assert things.ddt("up", "--table", "things", "--max-errors", "1").returncode == 1
+    run = things.json("history", "--table", "things")["tables"][0]["runs"][-1]["run"]
+    path = things.script("things", 2, "frail", frail.replace("{}", "1000"))
+    (table,) = things.json("retry", run)["tables"]
+    assert [(v["run"], v["status"], v["counts"]["changed"]) for v in table["versions"]] == [(run, "succeeded", 200)]
+    refused = things.json("retry", run)["error"]
+    assert refused["exit_code"] == 3 and "has ended (succeeded)" in refused["what"]
+
+    live = {"id": {"S": "thing-00003"}, "n": {"N": "6"}, "m": {"S": "mine"}}
+    things.client().put_item(TableName="things", Item=live)
+    foreseen = things.json("undo", run[:22], "--dry-run")
+    assert (foreseen["status"], foreseen["left"]["items"], foreseen["at"]) == ("dry-run", 1, 2)
+    said = things.ok("undo", run[:22])
+    assert "200 restored" in said and "1 item stays" in said and 'id = "thing-00003": changed since the run (m)' in said
+    after = {item["id"]["S"]: item for item in _items(things, "things")}
+    assert after.pop("thing-00003") == {**live, "n": {"N": "3"}}
+    assert list(after.values()) == [item for item in before if item["id"] != live["id"]]
+    assert things.json("status", "--table", "things")["tables"][0]["at"] == 1
+    assert things.json("undo", run)["error"]["exit_code"] == 3
+    assert things.json("undo", "nothing")["error"]["exit_code"] == 2
+    assert "undone 20" in things.ok("history", "--table", "things")
+    things.client().put_item(TableName="things", Item=next(item for item in before if item["id"] == live["id"]))
     path.unlink()
 
 

@@ -48,6 +48,10 @@ class Tables:
             while left:
                 left = self.client.batch_write_item(RequestItems=left).get("UnprocessedItems")
 
+    def delete(self, table: str, *keys: Item) -> None:
+        for key in keys:
+            self.client.delete_item(TableName=table, Key=image(key))
+
     def items(self, table: str) -> list[Item]:
         """Every item, strongly consistent, in the order of its key attributes' text."""
         pages = self.client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)

@@ -93,6 +93,11 @@ def test_up_json_has_exactly_the_documented_shape(operations: FakeOperations, ca
         ("up", "--no-such-option"),
         ("no-such-command",),
         ("up", "-i"),
+        ("undo", "01RUN"),
+        ("undo", "refused"),
+        ("undo", "interrupted"),
+        ("retry", "users"),
+        ("retry", "dead"),
     ],
     ids=" ".join,
 )
@@ -112,6 +117,46 @@ def test_results_go_to_stdout_and_notes_to_stderr(project: Path) -> None:
     assert "starting the local stage" in done.stderr
     assert "starting the local stage" not in done.stdout
     assert "\x1b" not in done.stdout + done.stderr  # no colour where nobody looks
+
+
+def test_undo_json_has_exactly_the_documented_shape(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "undo", "01RUN", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "table": "users",
+        "run": "01RUN",
+        "version": 2,
+        "name": "split_name",
+        "direction": "up",
+        "status": "undone",
+        "counts": {"read": 1000, "changed": 990, "unchanged": 2, "superseded": 5, "vanished": 3, "dead": 0},
+        "consumed": {"rcu": 0.0, "wcu": 990.0},
+        "seconds": 0.5,
+        "left": {
+            "items": 9,
+            "file": "s3://dynamodt/undo-left.jsonl",
+            "first": [{"key": {"id": {"S": "u1"}}, "attributes": ["name", "age"], "why": "changed since the run"}],
+        },
+        "at": 1,
+    }
+
+
+def test_undo_says_what_was_restored_and_what_stays(operations: FakeOperations, capfd: Any) -> None:
+    _, out, _ = run(capfd, "undo", "01RUN")
+    assert "users v2 split_name  undo of run 01RUN  undone" in out
+    assert "990 restored" in out and "5 left: changed since the run" in out and "3 left: deleted since the run" in out
+    assert "could not be written" not in out
+    assert "9 items stay as they are, at least in part: s3://dynamodt/undo-left.jsonl" in out
+    assert 'id = "u1": changed since the run (name, age)' in out
+    assert "dynamodt status --table users  users is at version 1" in out
+    _, out, _ = run(capfd, "undo", "01R", "--dry")
+    assert "990 would be restored" in out and "dynamodt undo 01R" in out
+
+
+def test_after_a_retry_come_the_steps_of_its_direction(operations: FakeOperations, capfd: Any) -> None:
+    code, out, err = run(capfd, "retry", "dead", "--doubtful", "again")
+    assert code == 1 and "dynamodt up --table dead --dry-run" in out and "retry" not in out.split("next")[1]
+    assert "error: 3 items could not be transformed" in err
 
 
 def test_a_child_process_cannot_write_into_the_json(
@@ -188,6 +233,11 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
         ("adopt", "--table", "users", "--to", "1"),
         ("status", "--", "--direct_num_workers", "2"),
         ("up", "users"),
+        ("undo",),
+        ("retry",),
+        ("retry", "01RUN", "--doubtful", "perhaps"),
+        ("retry", "01RUN", "--dry-run"),
+        ("undo", "01RUN", "--table"),
     ],
     ids=" ".join,
 )
@@ -309,6 +359,26 @@ def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, ca
     assert (code, document) == (0, {"table": "users", "at": 1, "dry_run": False})
     assert (recorded["version"], recorded["direction"], recorded["status"]) == (1, "up", "stamped")
     assert recorded["by"] == "ada@host" and set(recorded["counts"].values()) == {0}
+
+
+def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:
+    run(capfd, "undo", "01RUN", "--dry", "-t", "users", "--max-errors", "2")
+    run(capfd, "retry", "01RUN", "--doubtful", "done")
+    assert operations.calls[1] == ("undo", ("users",), "01RUN", RunOptions(dry_run=True, max_errors=2))
+    assert operations.calls[3] == ("retry", (), "01RUN", RunOptions(doubtful="done"))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("undo", run="01RUN", tables=("users",), options=RunOptions(dry_run=True)),
+        Request("retry", "dev", run="01RUN", options=RunOptions(doubtful="again")),
+    ],
+    ids=["undo", "retry"],
+)
+def test_a_command_about_a_run_can_be_read_again(request_: Request) -> None:
+    outer = {"beam_args": (), "json": False, "interactive": False}
+    assert cli.app(command_words(request_), standalone_mode=False, obj=outer) == request_
 
 
 def test_a_command_line_can_be_written_down_and_read_again() -> None:
@@ -448,6 +518,8 @@ COMMANDS = (
     "prepare",
     "up",
     "down",
+    "undo",
+    "retry",
     "history",
     "status",
     "runs",

@@ -112,3 +112,10 @@ def test_following_is_status_with_a_flag(terminal: Terminal, folder: Path) -> No
     terminal.keys.send_text(3 * DOWN + ENTER + ENTER + "y")
     assert choose(Request("", interactive=True), folder) == Request("status", follow=True)
     assert "dynamodt status --follow" in terminal.shown.getvalue()
+
+
+def test_an_undo_asks_for_the_run_and_for_no_table(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text("2026013" + ENTER + "y" + "y")  # the run, a dry run, run it
+    expected = Request("undo", run="2026013", options=RunOptions(dry_run=True))
+    assert choose(Request("undo", interactive=True), folder) == expected
+    assert "dynamodt undo --dry-run 2026013" in terminal.shown.getvalue()

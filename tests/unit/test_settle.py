@@ -309,6 +309,60 @@ def test_items_that_the_application_touches_move_with_its_touch(queued: list[str
     assert all(there[key + 100]["note"] == n for key, n in application.notes.items() if key not in application.deleted)
 
 
+# ---------------------------------------------------------------- what had no effect
+
+
+@many
+@given(harmless, acts, st.booleans())
+def test_the_keys_without_effect_are_those_that_do_not_show_it(
+    queued: list[str], done: list[tuple[int, str]], hands_back: bool
+) -> None:
+    """A deleted item is void, an item that was written is not, whatever happened to it on the way."""
+    application = Application(done)
+    fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
+    fake.put(*numbered(20))
+    settled, _ = settle(fake, double)
+    void = {int(key["id"]["N"]) for key in settled.void}
+    assert len(settled.void) == len(void) == settled.counts.vanished
+    assert void <= application.deleted and void.isdisjoint(left(fake))
+
+
+def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda image: None) -> list[int]:
+    return sorted(int(key["id"]["N"]) for key in settlement(fake, apply).settle(changes).void)
+
+
+def test_an_insertion_onto_an_item_has_no_effect() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 1, "n": 1}, {"id": 2, "n": 0})
+    assert void_of(fake, [insert(THINGS, {"id": number, "n": 1}) for number in (1, 2, 3)]) == [1, 2]
+
+
+def test_of_two_insertions_for_one_key_one_has_an_effect() -> None:
+    fake = FakeDynamoDB(THINGS)
+    assert void_of(fake, [insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)]) == []
+    assert left(fake) == {1: {"id": 1, "n": 1}}
+
+
+def test_a_transaction_that_fails_has_no_effect_on_any_of_its_keys() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 0, "n": 1}, {"id": 100, "n": "another"})
+    assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == [0, 100]
+
+
+def test_the_part_of_a_transaction_that_was_there_already_has_no_effect() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 0, "n": 1}, {"id": 100, "n": 2})  # as it would be moved
+    assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == [100]
+    assert left(fake).keys() == {100}
+
+
+@pytest.mark.parametrize(("fault", "void"), [("throttled", [1]), ("lost", [])])
+def test_a_write_that_was_given_up_is_void_unless_it_is_in_doubt(fault: str, void: list[int]) -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque([fault] * 100))
+    fake.put({"id": 1, "n": 1})
+    assert void_of(fake, [found for image in fake.items.values() if (found := double(image))], double) == void
+
+
 # ---------------------------------------------------------------- how it sends
 
 

@@ -56,6 +56,13 @@ def test_a_way_down_that_changed_nothing_is_as_if_it_had_never_been() -> None:
     assert states(replace(down, counts=Counts(5, 5))) == ["unfinished", "pending"]
 
 
+def test_a_half_undone_run_is_told_from_one_that_its_own_command_goes_on_with() -> None:
+    undoing = replace(RECORD, status="undoing")
+    (version,) = with_runs([VersionStatus(2, "x", "applied")], [undoing], LEASE, alive=False)
+    assert (version.state, version.run) == ("unfinished", undoing)
+    assert states(undoing, alive=True) == ["applied", "running"]
+
+
 def test_an_edited_file_stays_edited() -> None:
     (version,) = with_runs([VersionStatus(2, "x", "edited")], [replace(RECORD, status="failed")], LEASE, False)
     assert version.state == "edited" and version.run is not None

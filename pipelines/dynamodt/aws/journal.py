@@ -15,8 +15,9 @@ import zstandard
 from dynamodt.aws.storage import Storage
 from dynamodt.core.codec import same
 from dynamodt.core.diff import key_of, patched
+from dynamodt.core.places import part_name, void_name
 from dynamodt.errors import RunFailed
-from dynamodt.model import Atomic, Change, Image, Insert, Remove, TableSpec, Update
+from dynamodt.model import Atomic, Change, Image, Insert, Journaled, Remove, TableSpec, Update
 
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
 
@@ -39,7 +40,7 @@ class Journal:
         self._storage.write(name, zstandard.ZstdCompressor(_LEVEL).compress(lines))
         return name
 
-    def read(self, name: str) -> list[Update | Insert | Remove]:
+    def read(self, name: str) -> list[Journaled]:
         """The changes of a part, in order. Raises RunFailed when it is gone or damaged."""
         data = self._storage.read(name)
         where = self._storage.place(name)
@@ -62,7 +63,7 @@ class Journal:
         found: list[Image] = orjson.loads(self._storage.read(name) or b"[]")
         return found
 
-    def _change(self, record: dict[str, Any]) -> Update | Insert | Remove:
+    def _change(self, record: dict[str, Any]) -> Journaled:
         old: Image | None = record.get("OldImage")
         new: Image | None = record.get("NewImage")
         if old is None:
@@ -76,22 +77,6 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
     """The update that turns one image into the other."""
     sets = {name: value for name, value in new.items() if name not in old or not same(old[name], value)}
     return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
-
-
-def part_name(prefix: str, unit: int, page: int, epoch: int, part: int) -> str:
-    """Sorts by unit, page, epoch and part."""
-    return f"{prefix}{unit:06d}-{page:08d}-{epoch:04d}-{part:04d}.json.zst"
-
-
-def void_name(prefix: str, unit: int, page: int, epoch: int) -> str:
-    """Sorts after the parts of its page."""
-    return f"{prefix}{unit:06d}-{page:08d}-{epoch:04d}-void.json"
-
-
-def part_of(name: str) -> tuple[int, int, int]:
-    """Unit, page and epoch of a name that `part_name` (or the dead letters) made."""
-    unit, page, epoch = name.rpartition("/")[2].split(".")[0].split("-")[:3]
-    return int(unit), int(page), int(epoch)
 
 
 def _records(change: Change) -> Iterator[dict[str, Any]]:

@@ -76,6 +76,11 @@ class UnitRows:
         except ConditionFailed as error:
             raise self._fenced(claim.unit) from error
 
+    def read(self, unit: int) -> Claim | None:
+        """Where a unit stands, or None when it has not begun; nothing is claimed."""
+        row = self._rows.get(self._key(unit))
+        return _claim(unit, row) if row else None
+
     def all(self, units: int) -> Iterator[Claim]:
         """Where the units stand that have begun; nothing is claimed."""
         return self.some(range(units))

@@ -167,6 +167,10 @@ Tables = Annotated[
 ]
 Table = Annotated[str, typer.Option("--table", "-t", metavar="T", show_default=False, help="The table.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="What the version does, in_words.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help="A run's id, or how it begins.")]
+Doubtful = Annotated[
+    str, typer.Option("--doubtful", metavar="WHAT", show_default=False, help="again, or done: of doubtful writes.")
+]
 Number = Annotated[int | None, typer.Option("--tNumber", metavar="N", min=1, help="The version to prepare for.")]
 UpTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="Stop after this version.")]
 DownTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="The version to end at; 0: none.")]
@@ -343,6 +347,46 @@ def runs(context: typer.Context, table: Tables = None, stage: Stage = "local", j
     return _request("runs", context)
 
 
+@app.command(help=manual.UNDO, epilog=manual.EPILOG, options_metavar="[OPTIONS] [-- BEAM OPTIONS]")
+def undo(
+    context: typer.Context,
+    run: Run = "",
+    table: Table = "",
+    stage: Stage = "local",
+    runner: Runner = "direct",
+    max_errors: MaxErrors = 0,
+    max_wcu: MaxWcu = 0.0,
+    max_rcu: MaxRcu = 0.0,
+    share: Share = DEFAULT_SHARE,
+    no_pitr: NoPitr = False,
+    pause_on_alarm: Alarms = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("undo", context)
+
+
+@app.command(help=manual.RETRY, epilog=manual.EPILOG, options_metavar="[OPTIONS] [-- BEAM OPTIONS]")
+def retry(
+    context: typer.Context,
+    run: Run = "",
+    table: Table = "",
+    doubtful: Doubtful = "",
+    stage: Stage = "local",
+    runner: Runner = "direct",
+    max_errors: MaxErrors = 0,
+    max_wcu: MaxWcu = 0.0,
+    max_rcu: MaxRcu = 0.0,
+    share: Share = DEFAULT_SHARE,
+    no_pitr: NoPitr = False,
+    pause_on_alarm: Alarms = None,
+    json: AsJson = False,
+    interactive: Menu = False,
+) -> Request:
+    return _request("retry", context)
+
+
 def _told(verb: str) -> Callable[..., Request]:
     def command(context: typer.Context, table: Table = "", stage: Stage = "local", json: AsJson = False) -> Request:
         return _request(verb, context)
@@ -401,6 +445,7 @@ def _request(verb: str, context: typer.Context) -> Request:
         to=given.get("to"),
         number=given.get("number"),
         name=given.get("name", ""),
+        run=given.get("run", ""),
         json=given["json"] or outer["json"],
         interactive=given.get("interactive", False) or outer["interactive"],
         options=_options(given, outer["beam_args"]),
@@ -421,4 +466,5 @@ def _options(given: dict[str, Any], beam_args: tuple[str, ...]) -> RunOptions:
         no_pitr=bool(given.get("no_pitr")),
         journal=given.get("journal"),
         alarms=tuple(given.get("pause_on_alarm") or ()),
+        doubtful=str(given.get("doubtful", "")),
     )

@@ -43,6 +43,7 @@ def first_record(script: Script, direction: Direction, run: str, units: int, jou
         by=author(),
         units=units,
         journal=journal or not script.idempotent,
+        target=script.target_table or "",
     )
 
 
@@ -57,6 +58,23 @@ def next_record(before: RunRecord, script: Script) -> RunRecord:
         by=author(),
         attempts=before.attempts + 1,
         error="",
+        target=script.target_table or "",
+    )
+
+
+def applied_by(record: RunRecord) -> AppliedVersion:
+    """The version that stands by a run which has succeeded."""
+    return AppliedVersion(
+        table=record.table,
+        version=record.version,
+        name=record.name,
+        checksum=record.checksum,
+        run=record.run,
+        when=record.ended,
+        by=record.by,
+        counts=record.counts,
+        consumed=record.consumed,
+        seconds=record.seconds,
     )
 
 
@@ -93,24 +111,9 @@ class Chronicle:
         if self._dry_run:
             return
         succeeded = self.record.status == "succeeded"
-        applied = self._applied() if succeeded and self.record.direction == "up" else None
+        applied = applied_by(self.record) if succeeded and self.record.direction == "up" else None
         reverted = succeeded and self.record.direction == "down"
         self._state.record(self.record, self._token, applied=applied, reverted=reverted)
-
-    def _applied(self) -> AppliedVersion:
-        record = self.record
-        return AppliedVersion(
-            table=record.table,
-            version=record.version,
-            name=record.name,
-            checksum=record.checksum,
-            run=record.run,
-            when=record.ended,
-            by=record.by,
-            counts=record.counts,
-            consumed=record.consumed,
-            seconds=record.seconds,
-        )
 
     def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
         """The run as a person or a program is told of it."""
@@ -132,17 +135,33 @@ class Chronicle:
         )
 
 
-def verdict(totals: Totals, units: int, where: str, dead_letters: str) -> DynamodtError | None:
-    """Why a run that has ended cannot count as a success, or None."""
+_MEND = (
+    "each line names the key and the error; mend the script or the data, then run the same command again: "
+    "it goes on from there, and takes them up first"
+)
+
+
+def doubts_hint(doubtful: int, run: str) -> str:
+    """What a person can do about dead letters whose writes were never answered."""
+    writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
+    return (
+        f'{writes} never answered (stage "doubt"), and only a person can tell whether it took effect: '
+        f"look at the item, then dynamodt retry {run} --doubtful again (transform it afresh) "
+        "or --doubtful done (it is written)"
+    )
+
+
+def verdict(
+    totals: Totals, units: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN"
+) -> DynamodtError | None:
+    """Why a run that has ended cannot count as a success, or None. So many of its dead letters are `doubtful`."""
     counts = totals.counts
     if counts.dead:
         items = "1 item" if counts.dead == 1 else f"{counts.dead:,} items"
-        return DeadLetters(
-            f"{items} could not be transformed or written",
-            where=dead_letters,
-            hint="each line names the key and the error; mend the script or the data, then run the same command again: "
-            "it goes on from there, and takes them up first",
-        )
+        hint = _MEND if doubtful < counts.dead else ""
+        if doubtful:
+            hint = f"{hint}; {doubts_hint(doubtful, run)}" if hint else doubts_hint(doubtful, run)
+        return DeadLetters(f"{items} could not be transformed or written", where=dead_letters, hint=hint)
     if totals.done < units:
         return RunFailed(f"only {totals.done} of {units} segments were read", where=where, hint="run it again")
     if not counts.balanced:

@@ -26,6 +26,7 @@ Examples:
   dynamodt up --table users --dry-run       rehearse it
   dynamodt up                               every pending version, every table
   dynamodt down --table users               take the latest version back
+  dynamodt undo RUN                         take a run back by its journal
   dynamodt status                           what is applied, what is pending
   dynamodt status --follow                  watch what is at work, from anywhere
   dynamodt -i                               choose from a menu
@@ -117,6 +118,44 @@ Examples:
   dynamodt down --table users --dry-run      counts, examples, write units
 {_MOVE_JSON}"""
 
+UNDO = """Take a run back by its journal: no transform_down is needed.
+
+RUN is an id that `dynamodt history` shows, or the beginning of one; it must be the last run that changed its table,
+and may have failed or been stopped half-way. Only attributes that still equal what the run wrote are restored: what
+the application has written since stays, and is reported. Items that the run inserted are deleted where they are
+unchanged, and those that it deleted come back where their key is free. Stopped or killed, the same command goes on.
+It looks in all tables that have a folder, or in --table.
+
+\b
+Examples:
+  dynamodt undo 20260131T101500.123456Z-1a2b3c
+  dynamodt undo 20260131T1015 --dry-run      how many it would restore, and leave
+  dynamodt undo 20260131T1015 --table users --stage prod
+
+\b
+--json: {"table", "run", "version", "name", "direction", "status",
+         "counts": {"read", "changed", "unchanged", "superseded", "vanished", "dead"},
+         "consumed": {"rcu", "wcu"}, "seconds",
+         "left": {"items", "file", "first": [{"key", "attributes", "why"}]}, "at"}
+  status: undone, undoing (it has not come to its end) or dry-run.
+  changed: restored; unchanged: as before the run already; superseded, vanished:
+  left, since it was changed or deleted; dead: could not be written. "at" is the
+  version that the table stands at.
+"""
+
+RETRY = f"""Replay a run's dead letters, and go on with that run.
+
+Mend the script or the data first. When nothing is left, the version is recorded, as by `up` or `down`. Letters of
+writes that were never answered (stage "doubt") are not taken up by themselves: only a person can tell whether such a
+write took effect. Look at their items, then say --doubtful again (transform them afresh) or --doubtful done (they are
+written: count them, and write nothing).
+
+\b
+Examples:
+  dynamodt retry 20260131T101500.123456Z-1a2b3c
+  dynamodt retry 20260131T1015 --table users --doubtful done
+{_MOVE_JSON}"""
+
 HISTORY = """Show what ran: when, by whom, which script, with what counts.
 
 It only reads, with or without --dry-run. With no --table: of all tables that have a folder.
@@ -129,7 +168,7 @@ Examples:
 \b
 --json: {"tables": [{"table", "runs": [{"run", "version", "name", "direction",
           "checksum", "status", "started", "ended", "by", "counts", "consumed",
-          "seconds", "dead_letters", "error"}]}]}
+          "seconds", "dead_letters", "error", "undone"}]}]}
 """
 
 STATUS = """Show what is applied, pending, running, unfinished, edited or missing.

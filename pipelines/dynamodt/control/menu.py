@@ -9,7 +9,7 @@ from typing import Any
 
 import questionary
 
-from dynamodt.control.requests import MOVES, Request, command_line
+from dynamodt.control.requests import MOVES, OF_A_RUN, Request, command_line
 from dynamodt.control.settings import FILE_NAME, read_settings
 from dynamodt.core import versions
 from dynamodt.core.names import parse_version_file
@@ -26,10 +26,12 @@ _VERBS = {
     "stamp": "record which versions stand, and run nothing",
     "adopt": "take a predecessor's history over",
     "init": "a folder and a template v1 for a table",
+    "undo": "take a run back by its journal",
+    "retry": "replay a run's dead letters",
 }
 _SEVERAL_TABLES = ("up", "status", "runs", "history")
 _FOLLOW = "follow"  # `status --follow`
-_DRY_RUN = ("up", "down", "prepare", "create", "init", "stamp", "adopt")
+_DRY_RUN = ("up", "down", "undo", "prepare", "create", "init", "stamp", "adopt")
 
 
 def choose(request: Request, folder: Path) -> Request | None:
@@ -38,7 +40,7 @@ def choose(request: Request, folder: Path) -> Request | None:
     Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
     """
     asked = replace(request, interactive=False)
-    for question in (_verb, _stage, _tables, _version, _name, _dry_run):
+    for question in (_verb, _stage, _tables, _version, _name, _run, _dry_run):
         asked = question(asked, folder)
     questionary.print(f"\n  {command_line(asked)}\n", style="bold")
     return asked if _answer(questionary.confirm("Run it?")) else None
@@ -62,7 +64,7 @@ def _stage(request: Request, folder: Path) -> Request:
 def _tables(request: Request, folder: Path) -> Request:
     transforms = folder / "transforms"
     known = versions.tables(transforms) if transforms.is_dir() else ()
-    if request.tables:
+    if request.tables or request.verb in OF_A_RUN:
         return request
     if request.verb == "init" or not known:
         text = _answer(questionary.text("Which tables? (names, with spaces between them; none: all)"))
@@ -100,6 +102,13 @@ def _name(request: Request, folder: Path) -> Request:
     if request.verb != "create" or request.name:
         return request
     return replace(request, name=_answer(questionary.text("What does the version do? (as in split_name)")).strip())
+
+
+def _run(request: Request, folder: Path) -> Request:
+    if request.verb not in OF_A_RUN or request.run:
+        return request
+    asked = questionary.text("Which run? (its id, or how it begins: `dynamodt history` shows them)")
+    return replace(request, run=_answer(asked).strip())
 
 
 def _dry_run(request: Request, folder: Path) -> Request:

@@ -10,11 +10,11 @@ from shlex import join, quote
 from typing import NamedTuple
 
 from dynamodt.control.requests import PROGRAM, Request, RunOptions, caution_words, command_line, command_words
-from dynamodt.model import TableReport, TakeOver
+from dynamodt.model import TableReport, TakeOver, UndoReport
 
 _BY_MAKE = "DYNAMODT_MAKE"
 _INSTALLED = ".venv/bin/"
-_VERBS = "up|down|prepare|init|create|history|status|runs|local|stamp|adopt"
+_VERBS = "up|down|undo|retry|prepare|init|create|history|status|runs|local|stamp|adopt"
 _COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_VERBS})\b)")
 
 
@@ -25,7 +25,7 @@ class NextStep(NamedTuple):
 
 def next_steps(request: Request, report: TableReport, environment: Mapping[str, str] = os.environ) -> list[NextStep]:
     """Two or three commands that make sense after this table's `up` or `down`."""
-    steps = _after(replace(request, tables=(report.table,), json=False, interactive=False), report)
+    steps = _after(replace(_as_move(request, report), tables=(report.table,), json=False, interactive=False), report)
     return [NextStep(as_typed(asked, environment), why) for asked, why in steps]
 
 
@@ -46,6 +46,16 @@ def after_take_over(request: Request, taken: TakeOver) -> list[NextStep]:
     return [*steps, rehearsed] if taken.at < taken.latest else steps
 
 
+def after_undo(request: Request, undo: UndoReport) -> list[NextStep]:
+    """What comes after `undo`: in earnest, or to where the table stands now."""
+    plain = replace(request, json=False, interactive=False)
+    if undo.run.status == "dry-run":
+        options = replace(request.options, dry_run=False)
+        return [NextStep(as_typed(replace(plain, options=options)), "take it back")]
+    status = replace(plain, verb="status", tables=(undo.run.table,), run="", options=RunOptions())
+    return [NextStep(as_typed(status), f"{undo.run.table} is at version {undo.at}")]
+
+
 def rehearsal(request: Request) -> Request:
     """The dry run of `up` for the request's tables."""
     options = replace(request.options, dry_run=True)
@@ -60,6 +70,13 @@ def as_typed(request: Request, environment: Mapping[str, str] = os.environ) -> s
 def with_typed_commands(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A hint whose commands can be copied: with make, the program is not on the PATH but in .venv."""
     return _COMMAND.sub(_INSTALLED + r"\g<0>", text) if environment.get(_BY_MAKE) else text
+
+
+def _as_move(request: Request, report: TableReport) -> Request:
+    """`retry` goes on as `up` or `down` would."""
+    if request.verb != "retry":
+        return request
+    return replace(request, verb=report.direction, run="", options=replace(request.options, doubtful=""))
 
 
 def _after(request: Request, report: TableReport) -> list[tuple[Request, str]]:

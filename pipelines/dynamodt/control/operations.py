@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dynamodt.aws import prepared as prepared_data
 from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
-from dynamodt.control import following, local, scaffold
+from dynamodt.control import following, local, scaffold, undoing
+from dynamodt.control.finding import find_run
 from dynamodt.control.history import now
 from dynamodt.control.operating import tell as tell
 from dynamodt.control.planner import TablePlan, plan_table, unprepared
 from dynamodt.control.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.preparation import PreparationContext, counted
 from dynamodt.control.requests import Observer, RunOptions, Watcher
-from dynamodt.control.resuming import holding, run_steps
+from dynamodt.control.resuming import check_not_undoing, goal, holding, not_unfinished, run_steps
+from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
 from dynamodt.control.runner import checked
 from dynamodt.control.stage import load_stage
@@ -35,6 +38,7 @@ from dynamodt.model import (
     Stage,
     TableReport,
     TableStatus,
+    UndoReport,
 )
 
 
@@ -75,6 +79,30 @@ def down(
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
     return [_move(stage, folder, name, "down", to, options, observer) for name in names]
+
+
+def undo(
+    stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
+) -> UndoReport:
+    """Take a run of these tables (default: all that have a folder) back by its journal; see `undoing.undo`."""
+    return undoing.undo(stage, names or _all_tables(folder), run, options, observer)
+
+
+def retry(
+    stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
+) -> list[TableReport]:
+    """Go on with an unfinished run of these tables (default: all that have a folder), its dead letters first.
+
+    Raises UsageError for a run that does not exist, Refused for one that has nothing to retry.
+    """
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, names or _all_tables(folder), run)
+    check_retriable(state, record)
+    options = replace(options, only=record.run)
+    report = _move(stage, folder, record.table, record.direction, goal(record), options, observer)
+    if report.error is None and not report.versions:
+        raise not_unfinished(record.run)
+    return [report]
 
 
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
@@ -165,6 +193,7 @@ def _move(
         state = State(stage.connection, stage.state_table)
         applied = state.applied(name)
         at = max(applied, default=0)
+        check_not_undoing(state.runs(name))
         planned = plan_table(stage, folder, name, direction, to, applied)
         note_other_key(stage, planned, observer)
         if planned.steps:

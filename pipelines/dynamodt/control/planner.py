@@ -127,9 +127,10 @@ def _check_adopted(stage: Stage, spec: TableSpec) -> None:
 def _step(stage: Stage, script: Script, direction: Direction) -> Step:
     if script.target_table and direction == "down":
         raise Refused(
-            f"version {script.sequence} wrote to {script.target_table}; dynamodt cannot take that back",
+            f"version {script.sequence} wrote to {script.target_table}: `down` cannot take that back",
             where=script.path,
-            hint="delete the target table when nothing reads it any more",
+            hint="delete the target table when nothing reads it any more; "
+            "or dynamodt undo RUN deletes what its run (see dynamodt history) has inserted, where that is unchanged",
         )
     if script.source == "export":
         hint = "remove the line: the table is scanned; a script that adds items to it needs IDEMPOTENT = True then"
@@ -179,9 +180,11 @@ def jobs(stage: Stage, planned: TablePlan, step: Step, options: RunOptions, reco
     return passes
 
 
-def retry_job(like: Job, number: int, letters: tuple[str, ...]) -> Job:
-    """A pass over dead letters of another pass. It goes to its end, however many of them die again."""
-    return replace(like, run=retry_run(like.run, number), units=1, letters=letters, max_errors=sys.maxsize)
+def retry_job(like: Job, number: int, letters: tuple[str, ...], confirmed: bool = False) -> Job:
+    """A pass over dead letters of another pass. It goes to its end, however many of them die again. `confirmed`: a
+    person has found their items written."""
+    run = retry_run(like.run, number)
+    return replace(like, run=run, units=1, letters=letters, confirmed=confirmed, max_errors=sys.maxsize)
 
 
 def segments(spec: TableSpec) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from shlex import join
 
 from dynamodt.aws.backups import has_point_in_time_recovery
@@ -18,9 +19,14 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
     for step in planned.steps:
         _check_key(planned, step)
         _check_journal(step, options)
+    targets = [step.target.name for step in planned.steps if step.target]
+    check_recovery(stage, [planned.table.name, *targets], options)
+
+
+def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
+    """Raises Refused for a table of a protected stage that could not be brought back."""
     if stage.protected and not options.dry_run and not options.no_pitr:
-        targets = [step.target.name for step in planned.steps if step.target]
-        for table in dict.fromkeys([planned.table.name, *targets]):
+        for table in dict.fromkeys(tables):
             _check_recovery(stage.connection, table)
 
 

@@ -9,9 +9,18 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamodt.control.item_diff import clip, item_diff, key_text, printable
-from dynamodt.control.next_steps import NextStep, after_preparation, after_take_over, as_typed, next_steps, rehearsal
+from dynamodt.control.next_steps import (
+    NextStep,
+    after_preparation,
+    after_take_over,
+    after_undo,
+    as_typed,
+    next_steps,
+    rehearsal,
+)
 from dynamodt.control.requests import LocalStatus, Request
 from dynamodt.control.stage import LOCAL, WORK_FOLDER, embedded_file
+from dynamodt.core.codec import decode
 from dynamodt.core.item import without
 from dynamodt.model import (
     Counts,
@@ -24,6 +33,7 @@ from dynamodt.model import (
     TableReport,
     TableStatus,
     TakeOver,
+    UndoReport,
     VersionStatus,
 )
 
@@ -40,6 +50,8 @@ _STYLES = {
     "stopped": "yellow",
     "stamped": "cyan",
     "adopted": "cyan",
+    "undoing": "yellow",
+    "undone": "dim",
     "failed": "red",
     "missing": "red",
 }
@@ -47,7 +59,12 @@ _STATES = {
     "edited": "its file changed after it was applied",
     "missing": "applied, but its file is gone",
 }
-_LEFT = {"failed": "failed", "stopped": "was stopped", "gone": "is nobody's: its process is gone"}
+_LEFT = {
+    "failed": "failed",
+    "stopped": "was stopped",
+    "gone": "is nobody's: its process is gone",
+    "undoing": "is half undone",
+}
 _REHEARSED_APART = "Each version was tried on the items as they are now, without what an earlier one would write."
 _UNENDED = "no end is recorded: it runs now, or its command was killed, and the same command goes on with it"
 _MEANINGS = {
@@ -74,6 +91,23 @@ def print_moves(console: Console, request: Request, stage: Stage | None, reports
             console.print(_steps(next_steps(request, report)), soft_wrap=True)
         if any(report.error is not None for report in reports):
             console.print()
+
+
+def print_undo(console: Console, request: Request, stage: Stage, undo: UndoReport) -> None:
+    """What an undo has restored, and what it has left as it is."""
+    run = undo.run
+    status = "dry run: nothing was written" if run.status == "dry-run" else run.status
+    title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  undo of run {run.run}  ")
+    console.print(title.append(status, f"bold {_STYLES.get(run.status, '')}"), soft_wrap=True)
+    for line in [*_restored(run.counts, run.status), *_left(undo, stage), _cost(run)]:
+        console.print(Text("  ").append(line), soft_wrap=True)
+    for example in _examples(run, _key_names(run, stage), console.width):
+        console.print(example, soft_wrap=True)
+    console.print()
+    console.print(_places(stage, [run.table]), soft_wrap=True)
+    console.print()
+    if undo.error is None:
+        console.print(_steps(after_undo(request, undo)), soft_wrap=True)
 
 
 def print_history(console: Console, history: Mapping[str, Sequence[RunRecord]]) -> None:
@@ -266,6 +300,37 @@ def _key_names(run: RunReport, stage: Stage | None) -> tuple[str, ...]:
     return run.key_names or tuple(attribute.name for attribute in known)
 
 
+_RESTORED = {
+    "changed": "restored",
+    "unchanged": "as before the run already",
+    "superseded": "left: changed since the run",
+    "vanished": "left: deleted since the run",
+    "dead": "could not be written",
+}
+
+
+def _restored(counts: Counts, status: str) -> list[Text]:
+    """A line for each kind of items that there are."""
+    told = {**_RESTORED, "changed": "would be restored" if status == "dry-run" else "restored"}
+    lines = [(getattr(counts, kind), words) for kind, words in told.items()]
+    width = max(len(f"{number:,}") for number, _ in lines)
+    return [Text.assemble((f"{n:>{width},}", "bold"), f" {w}") for n, w in lines if n or w == told["changed"]]
+
+
+def _left(undo: UndoReport, stage: Stage) -> list[Text]:
+    if not undo.left:
+        return []
+    items = "1 item stays" if undo.left == 1 else f"{undo.left:,} items stay"
+    lines = [Text.assemble((f"{items} as they are, at least in part: ", "yellow"), printable(undo.left_at))]
+    if stage.embedded and undo.left_at.startswith("s3://"):
+        lines.append(Text(f"  the file: {printable(embedded_file(undo.left_at))}"))
+    for item in undo.first_left:
+        key = key_text(decode(item.key), tuple(item.key))
+        names = f" ({', '.join(item.attributes)})" if item.attributes else ""
+        lines.append(Text(f"  {key}: {printable(item.why + names)}"))
+    return lines
+
+
 # ---------------------------------------------------------------- around the runs
 
 
@@ -306,6 +371,8 @@ def _record(run: RunRecord) -> Text:
         Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
+    lines += [Text(f"    half undone; to finish it: dynamodt undo {run.run}", "yellow")] * (run.status == "undoing")
+    lines += [Text(f"    undone {run.undone}", "dim")] if run.undone else []
     lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
     lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
     return Text("\n").join(lines)
@@ -334,6 +401,7 @@ def _version_line(version: VersionStatus, names: int, states: int) -> list[Text]
 def _left_lines(run: RunRecord) -> list[Text]:
     """A run that was left half done, and what to do about it."""
     goal = "" if run.direction == "up" else f" --to {run.version - 1}"
-    onward = f"`{run.direction} --table {run.table}{goal}` goes on with it"
+    command = f"undo {run.run}" if run.status == "undoing" else f"{run.direction} --table {run.table}{goal}"
+    onward = f"`{command}` goes on with it"
     lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

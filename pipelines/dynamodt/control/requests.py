@@ -21,6 +21,7 @@ from dynamodt.model import (
     TableReport,
     TableStatus,
     TakeOver,
+    UndoReport,
     Units,
 )
 
@@ -28,6 +29,8 @@ PROGRAM = "dynamodt"
 MOVES = ("up", "down")
 TOLD = ("pause", "resume", "abort", "unlock", "throttle")
 TAKEN_OVER = ("stamp", "adopt")
+OF_A_RUN = ("undo", "retry")
+DOUBTFUL = ("again", "done")
 _NEEDS_TABLE = ("create", "prepare", "down", *TOLD, *TAKEN_OVER)
 
 
@@ -38,7 +41,9 @@ DEFAULT_SHARE = 50.0
 class RunOptions:
     """How to run: `max_errors` dead letters are tolerated; `beam_args` go to Beam as they are. `max_wcu` and `max_rcu`
     are units a second (0: as the stage has it), `share` is the percentage of what a table has provisioned. `journal` is
-    the script's to decide where it is None; `alarms` of CloudWatch let the run rest."""
+    the script's to decide where it is None; `alarms` of CloudWatch let the run rest. With `only`, a run's id, that
+    unfinished run goes on or none; `doubtful` says what a person has decided about its letters of doubtful writes:
+    "again" (transform them afresh), "done" (they are written), or nothing yet."""
 
     dry_run: bool = False
     max_errors: int = 0
@@ -50,12 +55,14 @@ class RunOptions:
     no_pitr: bool = False
     journal: bool | None = None
     alarms: tuple[str, ...] = ()
+    doubtful: str = ""
+    only: str = ""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes, `limits`
-    are those of `throttle`."""
+    """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes, `run` the
+    run (or the beginning of its id) that `undo` and `retry` are about, `limits` are those of `throttle`."""
 
     verb: str
     stage: str = "local"
@@ -65,6 +72,7 @@ class Request:
     name: str = ""
     json: bool = False
     interactive: bool = False
+    run: str = ""
     options: RunOptions = RunOptions()
     limits: Units = Units()
     follow: bool = False
@@ -83,7 +91,7 @@ def command_words(request: Request) -> list[str]:
     words += ["--follow"] if request.follow else []
     words += ["--json"] if request.json else []
     words += _option_words(request.options)
-    words += [request.name] if request.name else []
+    words += [word for word in (request.name, request.run) if word]
     return words + (["--", *request.options.beam_args] if request.options.beam_args else [])
 
 
@@ -104,8 +112,18 @@ def check(request: Request) -> None:
         raise UsageError("`throttle` needs --wcu or --rcu", hint=f"{PROGRAM} {_EXAMPLES['throttle']}")
     if request.verb == "stamp" and request.to is None:
         raise UsageError("`stamp` needs --to", hint=f"{PROGRAM} {_EXAMPLES['stamp']}")
-    if request.options.beam_args and request.verb not in MOVES:
-        raise UsageError("only `up` and `down` take Beam's options after `--`", where=request.verb)
+    if request.verb in OF_A_RUN:
+        _check_run(request)
+    if request.options.beam_args and request.verb not in (*MOVES, *OF_A_RUN):
+        raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.verb)
+
+
+def _check_run(request: Request) -> None:
+    if not request.run:
+        raise UsageError(f"`{request.verb}` needs the id of a run", hint=f"{PROGRAM} history shows them")
+    if request.options.doubtful not in ("", *DOUBTFUL):
+        hint = f"use one of: {', '.join(DOUBTFUL)}; {PROGRAM} retry --help says what they do"
+        raise UsageError(f"--doubtful cannot be {request.options.doubtful!r}", hint=hint)
 
 
 _EXAMPLES = {
@@ -126,6 +144,7 @@ def _option_words(options: RunOptions) -> list[str]:
     words += ["--max-rcu", f"{options.max_rcu:g}"] if options.max_rcu else []
     words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
     words += caution_words(options)
+    words += ["--doubtful", options.doubtful] if options.doubtful else []
     return words + ([] if options.runner == "direct" else ["--runner", options.runner])
 
 
@@ -187,6 +206,14 @@ class Operations(Protocol):
         options: RunOptions,
         observer: Observer,
         /,
+    ) -> list[TableReport]: ...
+
+    def undo(
+        self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /
+    ) -> UndoReport: ...
+
+    def retry(
+        self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /
     ) -> list[TableReport]: ...
 
     def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dynamodt.aws.state import State
@@ -16,7 +16,7 @@ from dynamodt.control.steps import Session, run_step
 from dynamodt.core.lifecycle import unfinished
 from dynamodt.core.passes import passes
 from dynamodt.errors import Refused
-from dynamodt.model import Lease, RunRecord
+from dynamodt.model import Lease, RunRecord, TableSpec
 
 
 @contextmanager
@@ -30,21 +30,22 @@ def holding(
     step = planned.steps[0]
     if options.dry_run:
         record = _fresh(planned, step, options)
-        yield _take_own(state, record), record
+        yield rehearsing(state, record.run), record
         return
     table = planned.table.name
     left = left_unfinished(state, table, step, planned)
     with held(state.leases, table, left.run if left else new_run(), observer.note) as lease:
         left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
+        _check_only(options.only, left)
         if left is None:
             yield lease.token, _fresh(planned, step, options, lease.run)
         else:
             yield lease.token, _continued(left, step, options, observer)
 
 
-def _take_own(state: State, record: RunRecord) -> int:
+def rehearsing(state: State, run: str) -> int:
     """A dry run's own lease, which nobody contends for; returns its token, which is always the first."""
-    mine = new_lease(f"dry-run/{record.run}", 1, record.run, time.time())
+    mine = new_lease(f"dry-run/{run}", 1, run, time.time())
     state.leases.take(mine, over=Lease(mine.table, 0))
     return mine.token
 
@@ -73,7 +74,9 @@ def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) ->
     version, or of the other direction, has written something and was left half done."""
     wanted = (step.script.sequence, planned.direction)
     found = None
-    for record in (record for record in state.runs(table) if unfinished(record.status)):
+    records = state.runs(table)
+    check_not_undoing(records)
+    for record in (record for record in records if unfinished(record.status)):
         if (record.version, record.direction) == wanted:
             found = record
         elif has_written(state, record):
@@ -83,18 +86,46 @@ def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) ->
 
 def check_nothing_half_done(state: State, table: str) -> None:
     """Raises Refused when a run that an earlier process left unfinished has written something."""
-    for record in state.runs(table):
+    records = state.runs(table)
+    check_not_undoing(records)
+    for record in records:
         if unfinished(record.status) and has_written(state, record):
             raise _half_done(record)
+
+
+def check_not_undoing(records: Sequence[RunRecord]) -> None:
+    """Raises Refused while a run of the table is half undone: neither its version nor the one before is true then."""
+    for record in records:
+        if record.status == "undoing":
+            raise Refused(
+                f"run {record.run} ({record.direction} of version {record.version}, {record.name}) is half undone",
+                where=f"table {record.table}",
+                hint=f"finish it first: dynamodt undo {record.run}",
+            )
+
+
+def _check_only(run: str, left: RunRecord | None) -> None:
+    if run and (left is None or left.run != run):
+        raise not_unfinished(run)
+
+
+def not_unfinished(run: str) -> Refused:
+    """The refusal to go on with a run that is over, or that another one has come after."""
+    return Refused(f"run {run} is not the unfinished one of its table", hint="dynamodt history shows which is")
 
 
 def _half_done(left: RunRecord) -> Refused:
     return Refused(
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
         where=f"table {left.table}",
-        hint=f"finish it first: dynamodt {left.direction} --table {left.table} --to "
-        f"{left.version if left.direction == 'up' else left.version - 1}",
+        hint=f"finish it first: dynamodt {left.direction} --table {left.table} --to {goal(left)} "
+        f"(or take back what it has done: dynamodt undo {left.run})",
     )
+
+
+def goal(record: RunRecord) -> int:
+    """The version that the table is at when the run has succeeded."""
+    return record.version if record.direction == "up" else record.version - 1
 
 
 def has_written(state: State, record: RunRecord) -> bool:
@@ -105,22 +136,21 @@ def has_written(state: State, record: RunRecord) -> bool:
 
 def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
     """Run the steps one after the other, the first under the given record. Raises what ends one of them."""
-    _tell_budget(session, planned, record)
+    tell_budget(session, record.run, planned.table, planned.steps[0].target)
     for number, step in enumerate(planned.steps):
         if number:
             record = _fresh(planned, step, session.options)
             if session.options.dry_run:
-                _take_own(session.state, record)
-                _tell_budget(session, planned, record)
+                rehearsing(session.state, record.run)
+                tell_budget(session, record.run, planned.table, planned.steps[0].target)
             else:
                 session.state.leases.tell(planned.table.name, session.token, run=record.run, stop="", error=None)
         run_step(session, planned, step, record)
 
 
-def _tell_budget(session: Session, planned: TablePlan, record: RunRecord) -> None:
-    """The limits that the steps begin with; a person may change them while they run."""
-    target = planned.steps[0].target or planned.table
-    limits = budget(session.stage, planned.table, target, session.options)
+def tell_budget(session: Session, run: str, table: TableSpec, target: TableSpec | None) -> None:
+    """The limits that a command begins with; a person may change them while it runs."""
+    limits = budget(session.stage, table, target or table, session.options)
     if any(limits):
-        lease = f"dry-run/{record.run}" if session.options.dry_run else planned.table.name
+        lease = f"dry-run/{run}" if session.options.dry_run else table.name
         session.state.leases.tell(lease, session.token, **limits._asdict())

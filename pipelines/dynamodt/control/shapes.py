@@ -22,6 +22,7 @@ from dynamodt.model import (
     TableReport,
     TableStatus,
     TakeOver,
+    UndoReport,
     Units,
     VersionStatus,
 )
@@ -39,6 +40,24 @@ def error_document(error: BaseException) -> Document:
 def tables_document(reports: Iterable[TableReport]) -> Document:
     """What `up` and `down` print."""
     return {"tables": [_table(report) for report in reports]}
+
+
+def undo_document(report: UndoReport) -> Document:
+    """What `undo` prints. `first` are a few of the items that stay as they are: their keys, never their values."""
+    run = report.run
+    first = [item._asdict() for item in report.first_left]
+    document = {
+        "table": run.table,
+        "run": run.run,
+        "version": run.version,
+        "name": run.name,
+        "direction": run.direction,
+        "status": run.status,
+        **_amounts(run),
+        "left": {"items": report.left, "file": report.left_at, "first": first},
+        "at": report.at,
+    }
+    return document if report.error is None else {**document, "error": error_document(report.error)}
 
 
 def history_document(history: Mapping[str, Sequence[RunRecord]]) -> Document:
@@ -162,6 +181,7 @@ def _record(run: RunRecord) -> Document:
         **_amounts(run),
         "dead_letters": run.dead_letters,
         "error": error_document(DynamodtError(run.error)) if run.error else None,
+        "undone": run.undone,
     }
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dynamodt.aws.journal import part_of
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
 from dynamodt.control.alarms import watching
 from dynamodt.control.budget import Allocator
 from dynamodt.control.dead_letters import first_of
-from dynamodt.control.history import Chronicle, verdict
+from dynamodt.control.history import Chronicle, doubts_hint, verdict
 from dynamodt.control.interrupts import signal_name
 from dynamodt.control.planner import Step, TablePlan, jobs, retry_job
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.runner import Tick, run
 from dynamodt.core.codec import decode
+from dynamodt.core.counted import counted_notes
 from dynamodt.core.lifecycle import after
 from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
-from dynamodt.errors import Aborted, DynamodtError, Fenced
-from dynamodt.model import Claim, Item, Job, Lease, RunRecord, RunReport, Stage, Standing, Totals
+from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused
+from dynamodt.model import Item, Job, Lease, RunRecord, RunReport, Stage, Standing, Totals
 
 ABORT = "abort"
 _SAMPLES = 3
@@ -51,7 +51,9 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         replace(job, governed=is_governed(session, job))
         for job in jobs(session.stage, planned, step, session.options, record, session.token)
     ]
-    again = retries(session, main, record) if record.attempts > 1 else []
+    again = retries(session, main) if record.attempts > 1 else []
+    if session.options.only:
+        _check_left(session, main, [job for _, job in again])
     passes = [*(job for _, job in again), *main]
     retried = max([record.retries, *(number for number, _ in again)])
     record = replace(record, retries=retried, planned=sum(job.units for job in passes))
@@ -60,8 +62,8 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
     session.observer.run_started(
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
-    follower = _Follower(session.state, passes, session.observer)
-    error = _run_passes(session, passes, follower, _ticks(session, passes[0]))
+    follower = Follower(session.state, passes, session.observer)
+    error = run_passes(session, passes, follower)
     _finish(session, chronicle, passes, follower.totals, error)
 
 
@@ -75,9 +77,11 @@ def _finish(
     session: Session, chronicle: Chronicle, passes: list[Job], totals: Totals, error: BaseException | None
 ) -> None:
     where = session.storage.place(dead_letters_name(passes[0]))
-    if error is None:
-        error = verdict(totals, sum(job.units for job in passes), f"run {passes[0].base_run}", where)
+    run = passes[0].base_run
     letters = gather_dead_letters(session, passes) if totals.counts.dead else b""
+    if error is None:
+        units = sum(job.units for job in passes)
+        error = verdict(totals, units, f"run {run}", where, count_doubtful(letters), run)
     dead_letters = where if totals.counts.dead else ""
     chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters)
     report = chronicle.report(read_samples(session.storage, passes))
@@ -95,11 +99,12 @@ def _ticks(session: Session, job: Job) -> list[Tick]:
     return [allocator.tick, *watching(session.options.alarms, job, session.state, session.observer.note)]
 
 
-def _run_passes(
-    session: Session, passes: list[Job], follower: _Follower, ticks: Sequence[Tick]
-) -> BaseException | None:
+def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseException | None:
     """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
+    ticks = _ticks(session, passes[0]) if passes else []
     for job in passes:
+        if not job.letters and follower.totals.counts.dead > session.options.max_errors:
+            return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
         try:
             if follower.done(job) < job.units:
                 run(job, session.state, session.options, partial(follower.progressed, job), ticks)
@@ -109,8 +114,8 @@ def _run_passes(
             return error
         if session.state.leases.read(job.lease).stop == ABORT:
             return Aborted("the run was aborted", where=f"run {job.base_run}", hint=_AFTER_ABORT)
-        if follower.done(job) < job.units or follower.totals.counts.dead > session.options.max_errors:
-            return None  # dead letters have stopped it: the verdict says so
+        if follower.done(job) < job.units:
+            return None  # dead letters have stopped it, too
     return None
 
 
@@ -127,7 +132,7 @@ def _text(error: BaseException | None) -> str:
     return "" if error is None else str(error) or type(error).__name__
 
 
-class _Follower:
+class Follower:
     """Adds the passes of a version up to one progress, over all attempts, and tells it with what the lease says."""
 
     def __init__(
@@ -135,7 +140,7 @@ class _Follower:
     ) -> None:
         self._observer = observer
         self._leases = state.leases
-        self._lease = Lease(passes[0].lease, 0)
+        self._lease = Lease(passes[0].lease if passes else "", 0)
         self._lease_read = float("-inf")
         self._clock = clock
         self._all_units = sum(job.units for job in passes)
@@ -175,32 +180,56 @@ def gather_dead_letters(session: Session, passes: list[Job]) -> bytes:
     return lines
 
 
-def retries(session: Session, main: list[Job], record: RunRecord, doubtful: bool = False) -> list[tuple[int, Job]]:
+def retries(session: Session, main: list[Job]) -> list[tuple[int, Job]]:
     """The passes over dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
-    Letters of doubtful writes are taken up only when a person has asked for it.
+    Letters of doubtful writes are taken up only when a person has said what is to become of them.
     """
     found: list[tuple[int, Job]] = []
     for job in main:
-        done = [
-            (number, retry_job(job, number, _listed(session.storage, retry_name(job, number))))
-            for number in range(1, record.retries + 1)
-            if session.storage.read(retry_name(job, number)) is not None
-        ]
+        done = [(_number(name), _retry(session, job, name)) for name in session.storage.names(retries_prefix(job))]
         left = [part for source in (job, *(j for _, j in done)) for part in outstanding_of(session, job, source)]
-        parts = tuple(part for part in left if doubtful or not part.endswith("-doubt.jsonl"))
         found += done
-        if parts:
-            number = record.retries + 1
-            session.storage.write(retry_name(job, number), json.dumps(parts).encode())
-            found.append((number, retry_job(job, number, parts)))
+        for confirmed, parts in _taken_up(left, session.options.doubtful):
+            number = max((number for number, _ in done), default=0) + 1
+            name = retry_name(job, number)
+            session.storage.write(name, json.dumps({"letters": parts, "confirmed": confirmed}).encode())
+            done.append((number, _retry(session, job, name)))
+            found.append(done[-1])
     return found
+
+
+def _taken_up(left: list[str], doubtful: str) -> list[tuple[bool, list[str]]]:
+    """The parts that are to be replayed, and apart from them those whose items a person has found written."""
+    doubts = [part for part in left if _is_doubtful(part)]
+    sound = [part for part in left if doubtful == "again" or not _is_doubtful(part)]
+    groups = [(False, sound), (True, doubts if doubtful == "done" else [])]
+    return [(confirmed, parts) for confirmed, parts in groups if parts]
+
+
+def _is_doubtful(part: str) -> bool:
+    return part.endswith("-doubt.jsonl")
+
+
+def count_doubtful(letters: bytes) -> int:
+    """How many of the letters are of doubtful writes."""
+    return sum(json.loads(line)["stage"] == "doubt" for line in letters.splitlines())
+
+
+def _check_left(session: Session, main: list[Job], again: list[Job]) -> None:
+    """Raises Refused when there is nothing that a retry could go on with."""
+    for job in (*main, *again):
+        if session.state.units(job.run).totals(job.units).done < job.units:
+            return
+    letters = gather_dead_letters(session, [*again, *main])
+    hint = doubts_hint(count_doubtful(letters), main[0].base_run) if letters else "dynamodt history"
+    raise Refused("no dead letter is left that could be replayed", where=f"run {main[0].base_run}", hint=hint)
 
 
 def outstanding_of(session: Session, main: Job, source: Job) -> list[str]:
     """The parts of one pass (`main` itself, or a retry of it) that no retry of `main` has taken up."""
     taken = {part for name in session.storage.names(retries_prefix(main)) for part in _listed(session.storage, name)}
-    parts = standing_parts(session.storage, session.state, source, dead_prefix(source))
+    parts = counted_parts(session.storage, session.state, source, dead_prefix(source))
     return [part for part in parts if part not in taken]
 
 
@@ -210,23 +239,22 @@ def main_of(job: Job) -> Job:
 
 
 def _listed(storage: Storage, name: str) -> tuple[str, ...]:
-    return tuple(json.loads(storage.read(name) or b"[]"))
+    return tuple(json.loads(storage.read(name) or b"{}").get("letters", ()))
 
 
-def standing_parts(storage: Storage, state: State, job: Job, prefix: str) -> list[str]:
-    """The parts of a journal (or of dead letters) that count, in order. A worker that was fenced may have left others,
-    for pages that its successor has done again."""
+def _number(name: str) -> int:
+    return int(name.rpartition("/")[2].partition(".")[0])
+
+
+def _retry(session: Session, job: Job, name: str) -> Job:
+    listed = json.loads(session.storage.read(name) or b"{}")
+    return retry_job(job, _number(name), tuple(listed["letters"]), listed["confirmed"])
+
+
+def counted_parts(storage: Storage, state: State, job: Job, prefix: str) -> list[str]:
+    """The dead letters (or what an undo leaves) of one pass that count, by the parts that they are kept in."""
     claims = {claim.unit: claim for claim in state.units(job.run).all(job.units)}
-    return [name for name in storage.names(prefix) if _stands(name, claims)]
-
-
-def _stands(name: str, claims: dict[int, Claim]) -> bool:
-    unit, page, epoch = part_of(name)
-    eras = claims[unit].eras if unit in claims else ()
-    if any(name in era.parts for era in eras):
-        return True
-    owners = [era.epoch for era in eras if era.after < page]
-    return bool(owners) and owners[-1] == epoch
+    return counted_notes(storage.names(prefix), claims)
 
 
 def read_samples(storage: Storage, passes: list[Job]) -> tuple[tuple[Item, Item | None], ...]:

@@ -54,7 +54,7 @@ def execute(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def ended_early(request: Request, recorder: Recorder | None, error: BaseException) -> Answer:
     """The answer of a command that an error or an interrupt cut short: what was done so far, and the error."""
-    reports = recorder.reports() if recorder is not None and request.verb in MOVES else []
+    reports = recorder.reports() if recorder is not None and request.verb in (*MOVES, "retry") else []
     told = _told(request, error)
     document: shapes.Document = shapes.tables_document(reports) if reports else {}
     document["error"] = shapes.error_document(told)
@@ -86,13 +86,33 @@ def _move(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
     stage = operations.open_stage(request.stage, folder, recorder)
     move = operations.up if request.verb == "up" else operations.down
-    found = move(stage, folder, request.tables, request.to, request.options, recorder)
+    return _moved(request, stage, move(stage, folder, request.tables, request.to, request.options, recorder))
+
+
+def _moved(request: Request, stage: Stage, found: Sequence[TableReport]) -> Answer:
     tables = [_with_told_error(request, table) for table in found]
     errors = tuple(table.error for table in tables if table.error is not None)
     document = shapes.tables_document(tables)
     if errors:
         document["error"] = min(map(shapes.error_document, errors), key=_seriousness)
     return Answer(document, partial(_render_moves, request, stage, tables), errors)
+
+
+def _undo(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    stage = operations.open_stage(request.stage, folder, recorder)
+    found = operations.undo(stage, folder, request.tables, request.run, request.options, recorder)
+    document = shapes.undo_document(found)
+    errors = () if found.error is None else (found.error,)
+    return Answer(document, lambda console: report.print_undo(console, request, stage, found), errors)
+
+
+def _retry(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    operations = load_operations()
+    stage = operations.open_stage(request.stage, folder, recorder)
+    return _moved(
+        request, stage, operations.retry(stage, folder, request.tables, request.run, request.options, recorder)
+    )
 
 
 def _history(request: Request, folder: Path, recorder: Recorder) -> Answer:
@@ -187,6 +207,8 @@ _VERBS: dict[str, Callable[[Request, Path, Recorder], Answer]] = {
     "prepare": _prepare,
     "up": _move,
     "down": _move,
+    "undo": _undo,
+    "retry": _retry,
     "history": _history,
     "status": _status,
     "runs": _runs,

@@ -31,10 +31,16 @@ TRANSITIONS: Final = (
     Transition("stopped", "continue", "running", "The same run goes on."),
     Transition("", "stamp", "stamped", "Nothing ran here: a person said which versions stand."),
     Transition("", "adopt", "adopted", "It ran elsewhere, by the record of the tool that ran it."),
+    Transition("succeeded", "undo", "undoing", "It is taken back by its journal; its version stands until that ends."),
+    Transition("failed", "undo", "undoing", "What it has done is taken back, in place of going on."),
+    Transition("stopped", "undo", "undoing", "What it has done is taken back, in place of going on."),
+    Transition("running", "undo", "undoing", "Its process died; what it has done is taken back."),
+    Transition("undoing", "undo", "undoing", "The undo was stopped, or died: it goes on from its checkpoints."),
+    Transition("undoing", "undone", "undone", "All that is still as the run wrote it is as it was before the run."),
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
-ENDED: Final = frozenset({"succeeded", "stamped", "adopted"})
+ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone"})
 
 
 def after(status: str, event: str) -> str:

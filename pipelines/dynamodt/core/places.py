@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dynamodt.model import Job
 
 
@@ -11,13 +13,23 @@ def run_prefix(job: Job) -> str:
 
 
 def journal_prefix(job: Job) -> str:
-    """The parts of the journal."""
-    return f"{run_prefix(job)}journal/"
+    """The parts of the journal: for an undo, of the run that it takes back."""
+    return f"runs/{job.table.name}/{job.undoes or job.run}/journal/"
 
 
 def dead_prefix(job: Job) -> str:
     """The parts of the dead letters."""
     return f"{run_prefix(job)}dead/"
+
+
+def left_prefix(job: Job) -> str:
+    """What a page of an undo leaves as it is."""
+    return f"{run_prefix(job)}left/"
+
+
+def left_name(job: Job) -> str:
+    """The one file that holds all that an undo leaves as it is."""
+    return f"runs/{job.table.name}/{job.base_run}/undo-left.jsonl"
 
 
 def samples_prefix(job: Job) -> str:
@@ -38,3 +50,45 @@ def retries_prefix(job: Job) -> str:
 def retry_name(job: Job, number: int) -> str:
     """The list of one retry."""
     return f"{retries_prefix(job)}{number:04d}.json"
+
+
+# ---------------------------------------------------------------- by unit, page and epoch
+
+
+class Part(NamedTuple):
+    """What an object's name says of it."""
+
+    unit: int
+    page: int
+    epoch: int
+
+
+def part_name(prefix: str, unit: int, page: int, epoch: int, part: int) -> str:
+    """A part of the journal; sorts by unit, page, epoch and part."""
+    return f"{page_prefix(prefix, unit, page, epoch)}{part:04d}.json.zst"
+
+
+def void_name(prefix: str, unit: int, page: int, epoch: int) -> str:
+    """The keys of a page whose changes had no effect; sorts after the parts of its page."""
+    return f"{page_prefix(prefix, unit, page, epoch)}void.json"
+
+
+def is_void(name: str) -> bool:
+    """Whether `void_name` has made a name, not `part_name`."""
+    return name.endswith("-void.json")
+
+
+def unit_prefix(prefix: str, unit: int) -> str:
+    """All objects of a unit."""
+    return f"{prefix}{unit:06d}-"
+
+
+def page_prefix(prefix: str, unit: int, page: int, epoch: int) -> str:
+    """All objects that one owner of a unit has stored for a page."""
+    return f"{unit_prefix(prefix, unit)}{page:08d}-{epoch:04d}-"
+
+
+def part_of(name: str) -> Part:
+    """Unit, page and epoch of a name that begins with `page_prefix`."""
+    unit, page, epoch = name.rpartition("/")[2].split(".")[0].split("-")[:3]
+    return Part(int(unit), int(page), int(epoch))

@@ -44,5 +44,5 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
     status = standing(run, lease, alive)
     if status not in LEFT:
         return replace(version, state="running", run=run)
-    left = replace(run, status=status)
+    left = run if run.status == "undoing" else replace(run, status=status)  # only `undo` goes on with such a one
     return replace(version, state="unfinished" if version.state in ("pending", "applied") else version.state, run=left)

@@ -214,7 +214,8 @@ def _check_reversible(script: Script) -> None:
         raise Refused(
             f"version {script.sequence} of {script.table} is irreversible: it has no transform_down",
             where=script.path,
-            hint="Nothing was started. A new version that repairs the data forwards is the way on.",
+            hint="Nothing was started. A new version that repairs the data forwards is the way on; or, while its run "
+            "(see dynamodt history) is the last one, dynamodt undo RUN.",
         )
 
 

@@ -67,6 +67,8 @@ class _ApplyVersion(beam.DoFn):
 
 def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, list[DeadLetter]]:
     """A page's changes, and its dead letters. Raises ScriptError for what the whole run must stop at."""
+    if job.confirmed:
+        return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
     changes: list[Change] = []
     dead: list[DeadLetter] = []
     unchanged = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from apache_beam import coders
 
-from dynamodt.model import AppliedPage, Page, WrittenPage
+from dynamodt.model import AppliedPage, JournalPage, Page, WrittenPage
 
 _ITEM_BYTES = 500
 
@@ -31,5 +31,5 @@ class PageCoder(coders.Coder):
         return False
 
 
-for _kind in (Page, AppliedPage, WrittenPage):
+for _kind in (Page, AppliedPage, WrittenPage, JournalPage):
     coders.registry.register_coder(_kind, PageCoder)

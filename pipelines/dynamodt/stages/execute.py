@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dynamodt.aws.resources import Resources
 from dynamodt.model import Job
 from dynamodt.stages.migrate import migrate
+from dynamodt.stages.undo import undo
 
 
 def execute(job: Job, resources: Resources, runner: str, beam_args: Sequence[str] = ()) -> None:
@@ -19,7 +20,7 @@ def execute(job: Job, resources: Resources, runner: str, beam_args: Sequence[str
     Raises what the runner raises: a worker's own error is in the run's control row.
     """
     with beam.Pipeline(runner=_RUNNERS[runner](), options=PipelineOptions(list(beam_args))) as pipeline:
-        migrate(pipeline, job, resources)
+        (undo if job.undoes else migrate)(pipeline, job, resources)
 
 
 def _in_process() -> Any:

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from dynamodt.model import Change, Claim, Counts, Image, Insert, Intent, Page, Remove, Totals, Update, WrittenPage
-
-Journaled = Update | Insert | Remove
+from dynamodt.model import Change, Claim, Counts, Image, Intent, Journaled, Page, Totals, WrittenPage
 
 
 class JournalParts(Protocol):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, islice
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apache_beam as beam
 
@@ -30,7 +30,7 @@ Fetch = Callable[[Claim, int, Cursor | None], Coming]  # of a unit the page of a
 
 
 class ReadPages(beam.DoFn):
-    """Reads a lane's units from where their rows say they stand, until the run is stopped."""
+    """Reads a lane's units from where their rows say they stand, until the run is stopped. `_pages` says how."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -41,7 +41,7 @@ class ReadPages(beam.DoFn):
         self._leases = state.leases
         self._units = state.units(self._job.run)
 
-    def process(self, lane: Lane) -> Iterator[Page]:
+    def process(self, lane: Lane) -> Iterator[Any]:
         signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
         with reporting(self._leases, self._job):
             for page in self._pages(self._claims(lane)):
@@ -56,7 +56,7 @@ class ReadPages(beam.DoFn):
         claims = (self._units.claim(unit, job.attempt, recovers=not job.script.idempotent) for unit in lane)
         return (claim for claim in claims if not claim.done)
 
-    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Any]:
         raise NotImplementedError
 
 

@@ -56,12 +56,15 @@ class Settled:
     written: list[Change] = field(default_factory=list)  # the first few that were
     friction: Friction = Friction()
     void: list[Image] = field(default_factory=list)
+    inserted: set[str] = field(default_factory=set)  # keys, as text: another insertion of the page may have lost one
 
     def end(self, change: Change, kind: str) -> None:
         """The change has come to its end: "changed", or in one of the other counts, and then it had no effect."""
         self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
         if kind != "changed":
             self.without_effect(change)
+        elif isinstance(change, Insert):
+            self.inserted.add(key_text(change.key))
 
     def without_effect(self, change: Change) -> None:
         """Nothing of the change was written."""
@@ -139,6 +142,7 @@ class Settlement:
                 pending.fresh = False
             waiting = self._round(waiting, settled)
         settled.units = settled.units.plus(Units(rcu=self._reads.rcu))
+        settled.void = [key for key in settled.void if key_text(key) not in settled.inserted]
         return settled
 
     def _begun(self) -> Settled:

@@ -146,7 +146,7 @@ def _without_write(applied: AppliedPage) -> Counts:
     images, replayed = len(applied.page.images), applied.page.replayed
     if replayed:  # they were read, and died, in an earlier pass: now each ends in another count
         gone = replayed - images
-        return Counts(unchanged=applied.unchanged, vanished=gone, dead=applied.dead - replayed)
+        return Counts(0, applied.confirmed, applied.unchanged, 0, gone, applied.dead - replayed)
     return Counts(read=images + len(applied.page.unreadable), unchanged=applied.unchanged, dead=applied.dead)
 
 

@@ -1,0 +1,52 @@
+"""Which of a run's objects count. A worker that was fenced may have left some for pages that its successor has done
+again, and one that died some for a page that nobody has come to the end of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dynamodt.core.places import part_of
+from dynamodt.model import Claim
+
+Claims = dict[int, Claim]  # by unit
+
+
+def counted_parts(names: Iterable[str], claims: Claims) -> list[str]:
+    """The parts of a journal whose changes may have been written: those of each page's last owner, those that he has
+    found announced by the owners before, and of a page without a checkpoint those that its intent names."""
+    return [name for name in names if (claim := _claim(name, claims)) and _part_counts(name, claim)]
+
+
+def counted_notes(names: Iterable[str], claims: Claims) -> list[str]:
+    """The dead letters (or whatever else is stored by page before the checkpoint counts it) that were counted."""
+    return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim)]
+
+
+def _claim(name: str, claims: Claims) -> Claim | None:
+    return claims.get(part_of(name).unit)
+
+
+def _part_counts(name: str, claim: Claim) -> bool:
+    intent = claim.intent
+    if any(name in era.parts for era in claim.eras) or (intent is not None and name in intent.parts):
+        return True
+    reached = claim.page if intent is None else max(claim.page, intent.page - 1)
+    return part_of(name).page <= reached and _by_last_owner(name, claim)
+
+
+def _note_counts(name: str, claim: Claim) -> bool:
+    return part_of(name).page <= claim.page and (_by_last_owner(name, claim) or _of_announcer(name, claim))
+
+
+def _by_last_owner(name: str, claim: Claim) -> bool:
+    part = part_of(name)
+    owners = [era.epoch for era in claim.eras if era.after < part.page]
+    return bool(owners) and owners[-1] == part.epoch
+
+
+def _of_announcer(name: str, claim: Claim) -> bool:
+    """Items that could not be transformed are counted by the intent: whoever takes such a page over stores them no
+    more, and those of the owner who announced it first stand."""
+    part = part_of(name)
+    announced = [era.parts[0] for era in claim.eras if era.parts and era.after == part.page - 1]
+    return name.endswith("-transform.jsonl") and any(part_of(first).epoch == part.epoch for first in announced)

@@ -1,0 +1,118 @@
+"""What takes a run's change of one item back, judged by the item as it is now.
+
+A key may stand in the journal several times: each time that somebody else's write made the first change void, a fresh
+one was announced. At most one of them has taken effect. It is the last one, or one before it whose outcome was still
+open when the next was made; then the two were made from the same values, so that what to restore is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dynamodt.core.codec import same, same_image
+from dynamodt.core.diff import as_before, patched
+from dynamodt.model import AttributeValue, Image, Insert, Journaled, Remove, TableSpec, Update
+
+CHANGED = "changed since the run"
+DELETED = "the item was deleted since the run"
+TAKEN = "another item has the key of the one that the run deleted"
+
+
+class Restoration(NamedTuple):
+    """The change that restores an item (None: there is nothing to restore), and what stays as it is: its attributes'
+    names, and why; an empty `why`: nothing."""
+
+    change: Update | Insert | Remove | None
+    left: tuple[str, ...] = ()
+    why: str = ""
+
+
+NOTHING = Restoration(None)
+
+
+def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | None) -> Restoration:
+    """How to restore an item of `table`: `records` are the journal's, of one key, in order; `now` is the item.
+
+    Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and
+    all others are left. An insertion is taken back while its item is exactly what was written, a deletion while its
+    key is absent. Restored twice is restored once.
+    """
+    likely = _may_have_effect(records)
+    if now is None:
+        return _of_absent(table, likely)
+    updates = [record for record in likely if isinstance(record, Update)]
+    if updates:
+        return _of_updated(updates, now)
+    inserts = [record for record in likely if isinstance(record, Insert)]
+    return _of_inserted(inserts, now) if inserts else _of_deleted(likely[0], now)
+
+
+def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
+    """The last record, and those before it that the next one's maker could not tell from unwritten; the last first."""
+    likely = [records[-1]]
+    for record in reversed(records[:-1]):
+        if not _was_open(record, likely[-1]):
+            break
+        likely.append(record)
+    return likely
+
+
+def _was_open(record: Journaled, following: Journaled) -> bool:
+    """Whether a record may have been written after the following one was made: that saw its item as it was before."""
+    if isinstance(record, Insert) or isinstance(following, Insert):
+        return isinstance(record, Insert) and isinstance(following, Insert)
+    if isinstance(record, Remove):
+        return same_image(record.read, following.read)
+    return as_before(record, following.read)
+
+
+def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
+    for record in likely:
+        if isinstance(record, Remove):
+            return Restoration(Insert(table.name, record.key, record.read))
+    return NOTHING if isinstance(likely[0], Insert) else Restoration(None, (), DELETED)
+
+
+def _of_inserted(inserts: Sequence[Insert], now: Image) -> Restoration:
+    """Several items of the source may have been for one key: one of them has got it."""
+    if any(same_image(now, record.item) for record in inserts):
+        return Restoration(Remove(inserts[0].key, now))
+    return Restoration(None, _differing(inserts[0].item, now), CHANGED)
+
+
+def _of_deleted(record: Journaled, now: Image) -> Restoration:
+    assert isinstance(record, Remove)
+    if same_image(now, record.read):
+        return NOTHING
+    return Restoration(None, _differing(record.read, now), TAKEN)
+
+
+def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
+    before: dict[str, AttributeValue | None] = {}
+    left: list[str] = []
+    for name in dict.fromkeys(name for update in updates for name in (*update.sets, *update.removes)):
+        writers = [update for update in updates if name in update.sets or name in update.removes]
+        current = now.get(name)
+        if any(_equal(current, patched(update).get(name)) for update in writers):
+            before[name] = writers[0].read.get(name)
+        elif not _equal(current, writers[0].read.get(name)):
+            left.append(name)
+    return Restoration(_update(updates[0].key, now, before), tuple(left), CHANGED if left else "")
+
+
+def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:
+    if not before:
+        return None
+    sets = {name: value for name, value in before.items() if value is not None}
+    return Update(key, now, sets, tuple(name for name, value in before.items() if value is None))
+
+
+def _equal(one: AttributeValue | None, other: AttributeValue | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return same(one, other)
+
+
+def _differing(one: Image, other: Image) -> tuple[str, ...]:
+    return tuple(name for name in {**one, **other} if not _equal(one.get(name), other.get(name)))

@@ -1,0 +1,251 @@
+"""The flow of an undo (guarantee G5), for one pass of the run that is taken back.
+
+::
+
+    lanes ── Reshuffle ── ReadJournal ── RestoreItems ── RecordProgress
+                          JournalPage     WrittenPage
+
+Its units are those of the pass, its pages those that the pass has journaled. It reads each page's items as they are
+now, and what it finds restored already needs nothing: so it journals nothing itself, and a page that was cut short is
+simply done again. Its writes are guarded as all are: a live write wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import apache_beam as beam
+
+from dynamodt.aws.batch import Writes
+from dynamodt.aws.journal import Journal
+from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.resources import Resources
+from dynamodt.core.counted import counted_parts
+from dynamodt.core.diff import key_of
+from dynamodt.core.places import is_void, journal_prefix, part_of, unit_prefix
+from dynamodt.core.restore import CHANGED, DELETED, Restoration, restoration
+from dynamodt.core.statements import Statements
+from dynamodt.core.units import write_units
+from dynamodt.model import (
+    Change,
+    Claim,
+    Counts,
+    Image,
+    Job,
+    Journaled,
+    JournalPage,
+    LeftItem,
+    Page,
+    TableSpec,
+    Units,
+    WrittenPage,
+)
+from dynamodt.stages import coders  # noqa: F401  (registers the coder of pages)
+from dynamodt.stages.governor import governor_of
+from dynamodt.stages.left import store_left
+from dynamodt.stages.pages import Lane, ReadPages
+from dynamodt.stages.progress import RecordProgress
+from dynamodt.stages.read import Lookup, lanes
+from dynamodt.stages.settle import SAMPLES, Settled, Settlement
+from dynamodt.stages.signals import Signal, reporting
+from dynamodt.stages.write import samples
+
+
+def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
+    """Add the undo of one pass of a run to a pipeline."""
+    (
+        pipeline
+        | "Lanes" >> beam.Create(lanes(job))
+        | "Spread lanes" >> beam.Reshuffle()
+        | "Read journal" >> ReadJournal(job, resources)
+        | "Restore items" >> RestoreItems(job, resources)
+        | "Record progress" >> RecordProgress(job, resources)
+    )
+
+
+# ---------------------------------------------------------------- the journal's pages
+
+
+class ReadJournal(beam.PTransform[Any, Any]):
+    """Lanes to JournalPages: every page whose changes may have been written, once it is known to be so."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, lanes: beam.PCollection[Lane]) -> beam.PCollection[JournalPage]:
+        return lanes | "Read" >> beam.ParDo(_ReadJournal(self._job, self._resources)).with_output_types(JournalPage)
+
+
+class _ReadJournal(ReadPages):
+    def setup(self) -> None:
+        super().setup()
+        self._storage = self._resources.storage()
+        self._undone = self._resources.state().units(self._job.undoes)
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[JournalPage]:
+        for claim in claims:
+            names = self._storage.names(unit_prefix(journal_prefix(self._job), claim.unit))
+            yield from journal_pages(claim, self._undone.read(claim.unit), names)
+
+
+def journal_pages(claim: Claim, undone: Claim | None, names: Iterable[str]) -> Iterator[JournalPage]:
+    """The pages of a unit, from where the undo's own claim stands, under their numbers in the run that is undone:
+    `undone` is its claim (None: it has not begun), `names` are the unit's objects in its journal."""
+    kept = list(names)
+    parts = counted_parts((name for name in kept if not is_void(name)), {claim.unit: undone} if undone else {})
+    numbers = sorted({part_of(name).page for name in parts if part_of(name).page > claim.page})
+    for number in numbers:
+        voids = tuple(name for name in kept if is_void(name) and part_of(name).page == number)
+        page = Page(claim, number, [], last=number == numbers[-1])
+        yield JournalPage(page, tuple(name for name in parts if part_of(name).page == number), voids)
+    if not numbers:
+        yield JournalPage(Page(claim, claim.page + 1, [], last=True), (), ())
+
+
+class JournalReader(Protocol):
+    """What `aws.journal.Journal` offers, and a test's fake must."""
+
+    def read(self, name: str) -> list[Journaled]: ...
+
+    def read_void(self, name: str) -> list[Image]: ...
+
+
+Records = dict[str, list[Journaled]]  # by `key_text`
+
+
+def records_of(page: JournalPage, journal: JournalReader) -> Records:
+    """The records of a page that may have had an effect. A note of void keys speaks of all that was announced until
+    it was written: by its own owner and by those before."""
+    found: Records = {}
+    voids = [(part_of(name).epoch, set(map(key_text, journal.read_void(name)))) for name in page.voids]
+    for name in page.parts:
+        void = set().union(*(keys for epoch, keys in voids if epoch >= part_of(name).epoch))
+        for record in journal.read(name):
+            text = key_text(record.key)
+            if text not in void:
+                found.setdefault(text, []).append(record)
+    return found
+
+
+# ---------------------------------------------------------------- their items
+
+
+class RestoreItems(beam.PTransform[Any, Any]):
+    """JournalPages to WrittenPages.
+
+    Each item ends in one count: changed (restored, at least in part), unchanged (as it was before the run already),
+    superseded (left: changed since), vanished (left: deleted since), dead (could not be written). What is left is
+    stored before it is counted. A dry run only counts.
+    """
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, pages: beam.PCollection[JournalPage]) -> beam.PCollection[WrittenPage]:
+        return pages | "Restore" >> beam.ParDo(_RestoreItems(self._job, self._resources)).with_output_types(WrittenPage)
+
+
+class _RestoreItems(beam.DoFn):
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+
+    def setup(self) -> None:
+        job, resources = self._job, self._resources
+        self._table = job.target or job.table
+        self._leases = resources.state().leases
+        self._storage = resources.storage()
+        self._journal = Journal(self._storage, self._table, journal_prefix(job))
+        with reporting(self._leases, job):
+            self._wire = resources.wire(job.writers)
+        self._governor = governor_of(job, resources)
+        flow, units = self._governor.reads, self._governor.read_estimate
+        self._reads = Reads(self._wire, self._table, flow=flow, units=units, sleep=resources.sleep)
+        self._executor = ThreadPoolExecutor(job.writers, thread_name_prefix="restore")
+
+    def process(self, page: JournalPage) -> Iterator[WrittenPage]:
+        with reporting(self._leases, self._job):
+            begun = self._reads.rcu
+            items = PageItems(self._table, records_of(page, self._journal), self._reads)
+            settled = foreseen(items.changes) if self._job.dry_run else self._settlement(items).settle(items.changes)
+            store_left(self._storage, self._job, page.page, items.left(settled))
+            yield WrittenPage(
+                page.page,
+                items.counts.plus(settled.counts),
+                Units(self._reads.rcu - begun, settled.units.wcu),
+                settled.dead,
+                samples(settled.written),
+                friction=settled.friction,
+            )
+
+    def _settlement(self, items: PageItems) -> Settlement:
+        """Guarded by the attributes that are restored: what others have done to the rest of the item is theirs."""
+        return Settlement(
+            Writes(self._wire, self._table.name),
+            self._reads,
+            Statements(self._table, "changed"),
+            items.change_of,
+            self._executor,
+            assure=Signal(self._leases, self._job).assure,
+            flow=self._governor.writes,
+            sleep=self._resources.sleep,
+        )
+
+    def teardown(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._wire.close()
+
+
+class PageItems:
+    """The items of one page, read when it is made: `changes` restore them, `counts` are all items, and by kind those
+    that need no write."""
+
+    def __init__(self, table: TableSpec, records: Records, reads: Lookup) -> None:
+        self._table = table
+        self._records = records
+        self._reads = reads
+        self._found = self._judged(list(records))
+        self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
+        self.counts = Counts(read=len(records))
+        for found in self._found.values():
+            if found.change is None:
+                kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
+                self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
+
+    def change_of(self, image: Image) -> Change | None:
+        """What to do about an item that somebody has written meanwhile."""
+        text = key_text(key_of(self._table, image))
+        self._found[text] = restoration(self._table, self._records[text], image)
+        return self._found[text].change
+
+    def left(self, settled: Settled) -> list[LeftItem]:
+        """What stays as it is, now that all is written. An item that was not is read again, to say why."""
+        dead = {key_text(letter.key): LeftItem(letter.key, (), letter.error) for letter in settled.dead}
+        again = self._judged([text for text in map(key_text, settled.void) if text not in dead])
+        found = {**self._found, **{text: _not_written(one) for text, one in again.items()}}
+        judged = {text: self._left(text, one) for text, one in found.items() if one.why}
+        return list({**judged, **dead}.values())
+
+    def _judged(self, texts: Sequence[str]) -> dict[str, Restoration]:
+        current = self._reads.items([self._records[text][-1].key for text in texts]) if texts else {}
+        return {text: restoration(self._table, self._records[text], current.get(text)) for text in texts}
+
+    def _left(self, text: str, found: Restoration) -> LeftItem:
+        return LeftItem(self._records[text][-1].key, found.left, found.why)
+
+
+def _not_written(found: Restoration) -> Restoration:
+    """Others have changed an item while it was to be written, and back again."""
+    return found._replace(why=CHANGED) if found.change is not None else found
+
+
+def foreseen(changes: Sequence[Change]) -> Settled:
+    """What the changes would come to if nobody else wrote, their units estimated."""
+    units = Units(wcu=float(sum(map(write_units, changes))))
+    return Settled(Counts(changed=len(changes)), units, written=list(changes[:SAMPLES]))

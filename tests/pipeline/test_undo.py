@@ -1,0 +1,361 @@
+"""The composition of `stages.undo`, on a fake DynamoDB: what a run wrote is taken back, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from dynamodt.aws.journal import Journal
+from dynamodt.core.apply import Apply
+from dynamodt.core.codec import decode
+from dynamodt.core.places import is_void, journal_prefix, left_prefix, part_name, void_name
+from dynamodt.model import (
+    Claim,
+    Counts,
+    Image,
+    Item,
+    Job,
+    Journaled,
+    JournalPage,
+    LeftItem,
+    Page,
+    Totals,
+    Update,
+)
+from dynamodt.stages.ledger import Ledger
+from dynamodt.stages.undo import records_of, undo
+from tests.fakes import FakeDynamoDB, numbers
+from tests.pipeline.conftest import Bench
+
+DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
+UPPER = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
+
+
+def undone(bench: Bench, job: Job, **changes: object) -> Counts:
+    """The counts of undoing a job; it can be done again, as after a death."""
+    back = replace(job, run=f"{job.run}/undo1", undoes=job.run, attempt=job.attempt + 1)
+    back = replace(back, **changes)  # type: ignore[arg-type]
+    bench.state.lease(back)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        undo(pipeline, back, bench.resources)
+    totals = bench.state.units(back.run).totals(back.units)
+    assert totals.done == back.units and totals.counts.balanced, totals
+    return totals.counts
+
+
+def left(bench: Bench, job: Job) -> dict[int, LeftItem]:
+    names = bench.storage.names(left_prefix(replace(job, run=f"{job.run}/undo1")))
+    lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
+    return {
+        int(line["key"]["id"]["N"]): LeftItem(line["key"], tuple(line["attributes"]), line["why"]) for line in lines
+    }
+
+
+def voids(bench: Bench, job: Job) -> set[int]:
+    """The keys that the journal's notes say have seen no effect."""
+    journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
+    names = filter(is_void, bench.storage.names(journal_prefix(job)))
+    return {int(key["id"]["N"]) for name in names for key in journal.read_void(name)}
+
+
+def once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
+    """The application, before the first write and never again."""
+
+    def application(table: FakeDynamoDB) -> None:
+        table.before_write = None
+        act(table)
+
+    return application
+
+
+# ---------------------------------------------------------------- what is restored, and what is left
+
+
+def test_a_run_is_taken_back_whole(bench: Bench) -> None:
+    before = list(numbers(23))
+    bench.dynamodb.put(*before)
+    job = bench.job(DOUBLE)
+    bench.execute(job)
+    assert bench.items() != before
+    assert undone(bench, job) == Counts(read=23, changed=23)
+    assert bench.items() == before and left(bench, job) == {}
+
+
+def test_only_what_is_still_as_written_is_restored(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(10))
+    job = bench.job(DOUBLE)
+    bench.execute(job)
+    bench.dynamodb.put(
+        {"id": 3, "n": 6, "twice": False, "note": "item 3"},  # one of the two is changed
+        {"id": 4, "n": 50, "twice": False, "note": "item 4"},  # both are
+        {"id": 5, "n": 10, "twice": True, "note": "live", "more": 1},  # none is
+        {"id": 6, "n": 6, "note": "item 6"},  # taken back by hand
+    )
+    bench.dynamodb.delete({"id": 7})
+    assert undone(bench, job) == Counts(read=10, changed=7, unchanged=1, superseded=1, vanished=1)
+    items = {int(item["id"]): item for item in bench.items()}
+    assert items[3] == {"id": 3, "n": 3, "twice": False, "note": "item 3"}
+    assert items[4] == {"id": 4, "n": 50, "twice": False, "note": "item 4"}
+    assert items[5] == {"id": 5, "n": 5, "note": "live", "more": 1}
+    assert items[6] == {"id": 6, "n": 6, "note": "item 6"} and 7 not in items
+    assert {key: (item.attributes, item.why) for key, item in left(bench, job).items()} == {
+        3: (("twice",), "changed since the run"),
+        4: (("n", "twice"), "changed since the run"),
+        7: ((), "the item was deleted since the run"),
+    }
+
+
+def test_a_second_time_there_is_nothing_to_restore(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job(DOUBLE)
+    bench.execute(job)
+    undone(bench, job)
+    before = bench.items()
+    assert undone(bench, job, run=f"{job.run}/undo2") == Counts(read=12, unchanged=12)
+    assert bench.items() == before
+
+
+def test_a_dry_run_counts_the_same_and_writes_nothing(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job(DOUBLE)
+    bench.execute(job)
+    bench.dynamodb.put({"id": 3, "n": 50, "twice": False})
+    after = bench.items()
+    bench.dynamodb.calls.clear()
+    assert undone(bench, job, run="rehearsal/undo1", dry_run=True) == Counts(read=12, changed=11, superseded=1)
+    assert bench.items() == after and set(bench.dynamodb.calls) == {"BatchGetItem"}
+
+
+@pytest.mark.parametrize("fault", ["throttled", "lost", "reset", "partial", "partial-500"])
+def test_faults_lose_nothing(bench: Bench, fault: str) -> None:
+    before = list(numbers(40))
+    bench.dynamodb.put(*before)
+    job = bench.job(DOUBLE)
+    bench.execute(job)
+    bench.dynamodb.faults = deque([fault, "", fault, fault, "", fault])
+    assert undone(bench, job) == Counts(read=40, changed=40)
+    assert bench.items() == before and not bench.dynamodb.faults
+
+
+def test_a_live_write_during_the_undo_wins(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(5))
+    job = bench.job(DOUBLE, units=1)
+    bench.execute(job)
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "n": 2, "twice": "mine"}, {"id": 2, "n": 77, "twice": "mine"})
+        table.delete({"id": 3})
+
+    bench.dynamodb.before_write = once(application)
+    assert undone(bench, job) == Counts(read=5, changed=3, superseded=1, vanished=1)
+    assert [item["n"] for item in bench.items()] == [0, 1, 77, 4]
+    assert {key: item.attributes for key, item in left(bench, job).items()} == {1: ("twice",), 2: ("n", "twice"), 3: ()}
+
+
+def test_a_stamp_goes_with_what_it_marks(bench: Bench) -> None:
+    before = list(numbers(4))
+    bench.dynamodb.put(*before)
+    job = bench.job('STAMP = "_dynamodt"\n' + DOUBLE)
+    bench.execute(job)
+    undone(bench, job)
+    assert bench.items() == before
+
+
+def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None:
+    script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
+    there: list[Item] = [{"id": 1, "n": 1}, {"id": 2, "n": "mine"}]
+    bench.dynamodb.put(*there)
+    job = bench.job(script, own_items=True, units=1)
+    bench.execute(job)
+    bench.dynamodb.put({"id": 5, "n": "used"})
+    assert undone(bench, job) == Counts(read=5, changed=4, superseded=1)  # the two that were there are not ours
+    assert bench.items() == [*there, {"id": 5, "n": "used"}]
+    assert left(bench, job)[5].attributes == ("n",)
+
+
+def test_deleted_items_come_back_where_their_key_is_free(bench: Bench) -> None:
+    script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["id"] > 1 else item'
+    before = list(numbers(6))
+    bench.dynamodb.put(*before)
+    job = bench.job(script)
+    bench.execute(job)
+    bench.dynamodb.put({"id": 3, "n": "another"})
+    assert undone(bench, job) == Counts(read=4, changed=3, superseded=1)
+    assert bench.items() == [*before[:3], {"id": 3, "n": "another"}, *before[4:]]
+    assert left(bench, job)[3].why == "another item has the key of the one that the run deleted"
+
+
+# ---------------------------------------------------------------- what had no effect
+
+
+def test_an_announced_write_that_lost_is_noted_and_never_touched(bench: Bench) -> None:
+    """The application writes the very values that the patch would have written: they are its own."""
+    bench.dynamodb.put({"id": 0, "name": "ada"}, {"id": 1, "name": "bob"}, {"id": 2, "name": "cyd"})
+    job = bench.job(UPPER, units=1)
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "name": "bob", "upper": "BOB"})
+        table.delete({"id": 2})
+
+    bench.dynamodb.before_write = once(application)
+    assert bench.execute(job) == Counts(read=3, changed=1, superseded=1, vanished=1)
+    assert voids(bench, job) == {1, 2}
+    assert undone(bench, job) == Counts(read=1, changed=1)
+    assert bench.items() == [{"id": 0, "name": "ada"}, {"id": 1, "name": "bob", "upper": "BOB"}]
+
+
+def test_a_dead_letter_had_no_effect_unless_it_is_a_doubt(bench: Bench) -> None:
+    for fault, expected in (("throttled", {1}), ("lost", set[int]())):
+        bench.dynamodb.put({"id": 1, "n": 1})
+        bench.dynamodb.faults = deque([fault] * 1000)
+        job = bench.job(DOUBLE, units=1, max_errors=9)
+        assert bench.execute(job).dead == 1
+        assert voids(bench, job) == expected
+
+
+def test_a_doubtful_write_is_taken_back_if_the_item_carries_it(bench: Bench) -> None:
+    """The first answer was lost, then the application changed one of the two attributes: nobody could tell."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults = deque(["reset"])
+    acts = iter([lambda table: None, lambda table: table.put({"id": 1, "n": 2, "twice": "mine"})])
+    bench.dynamodb.before_write = lambda table: next(acts, lambda table: None)(table)
+    job = bench.job(DOUBLE, units=1, max_errors=9)
+    assert bench.execute(job).dead == 1
+    assert undone(bench, job) == Counts(read=1, changed=1)
+    assert bench.items() == [{"id": 1, "n": 1, "twice": "mine"}]
+
+
+def test_a_page_without_losers_has_no_note(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job(DOUBLE)
+    bench.execute(job)
+    assert list(bench.storage.names(journal_prefix(job))) and voids(bench, job) == set()
+
+
+def test_a_note_is_kept_only_of_what_was_announced() -> None:
+    class Noted:
+        def __init__(self) -> None:
+            self.voids: list[object] = []
+
+        def write(self, *args: object) -> str:
+            return "part"
+
+        def write_void(self, unit: int, page: int, epoch: int, keys: object) -> None:
+            self.voids.append((unit, page, epoch, keys))
+
+        def intend(self, *args: object) -> None: ...
+
+    journal = Noted()
+    page = Page(Claim(unit=3, epoch=2), 7, [])
+    ledger = Ledger(page, Totals(), Counts(), journal, journal)  # type: ignore[arg-type]
+    key = {"id": {"N": "1"}}
+    ledger.settled([key])
+    assert journal.voids == []
+    ledger.announce([Update(key, key, {})])
+    ledger.settled([])
+    assert journal.voids == []
+    ledger.settled([key])
+    assert journal.voids == [(3, 7, 2, [key])]
+
+
+# ---------------------------------------------------------------- deaths
+
+
+def test_a_page_that_was_cut_short_is_done_again(bench: Bench) -> None:
+    """Every item is restored, but no checkpoint was written: as when the process dies right before."""
+    before = list(numbers(15))
+    bench.dynamodb.put(*before)
+    job = bench.job(DOUBLE, units=1)
+    bench.execute(job)
+    rows = bench.state.rows.rows
+    begun = dict(rows)
+    undone(bench, job)
+    rows.clear()
+    rows.update(begun)
+    bench.dynamodb.put({"id": 2, "n": 2, "note": "live"})
+    assert undone(bench, job, attempt=job.attempt + 5) == Counts(read=15, unchanged=15)
+    assert [decode(image) for image in bench.dynamodb.items.values()][2]["note"] == "live"
+
+
+def test_it_goes_on_from_its_checkpoints(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(15))
+    job = bench.job(DOUBLE, units=1)
+    bench.execute(job)
+    units = bench.state.units(f"{job.run}/undo1")
+    units.checkpoint(units.claim(0, 1), 2, None, Totals(Counts(read=10, unchanged=10)))
+    assert undone(bench, job) == Counts(read=15, changed=5, unchanged=10)
+    assert sum("twice" in item for item in bench.items()) == 10
+
+
+def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None:
+    """The worker died between the journal and the intent; the application wrote the very same by itself."""
+    bench.dynamodb.put({"id": 1, "name": "ada", "upper": "ADA"})
+    job = bench.job(UPPER, units=1)
+    bench.state.lease(job)
+    claim = bench.state.units(job.run).claim(0, job.attempt)
+    journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
+    read = {"id": {"N": "1"}, "name": {"S": "ada"}}
+    journal.write(0, 1, claim.epoch, 0, [Update({"id": {"N": "1"}}, read, {"upper": {"S": "ADA"}})], 0)
+    assert undone(bench, job) == Counts()
+    assert bench.items() == [{"id": 1, "name": "ada", "upper": "ADA"}]
+
+
+# ---------------------------------------------------------------- transactions, and take-overs
+
+
+def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that is not idempotent may only do this from a snapshot; here it leaves what it has moved alone."""
+    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found: None)
+    script = """
+    from dynamodt import Put
+    def transform_up(item):
+        if item["id"] >= 100:
+            return item
+        return [{**item, "id": item["id"] + 100, "n": item["n"] * 2}, Put({"id": item["id"] + 1000})]
+    """
+    before = list(numbered(4))
+    bench.dynamodb.put(*before)
+    job = bench.job(script, units=1)
+    assert bench.execute(job).changed == 4
+    assert {int(item["id"]) // 100 for item in bench.items()} == {1, 10}
+    bench.dynamodb.put({"id": 102, "n": "used"})
+    assert undone(bench, job) == Counts(read=12, changed=11, superseded=1)
+    assert bench.items() == [*before, {"id": 102, "n": "used"}]
+
+
+def numbered(count: int) -> list[Item]:
+    return [{"id": number, "n": number + 1} for number in range(count)]
+
+
+class Parts:
+    """A journal of one key: each part has one record, which adds 10 to what it read."""
+
+    def __init__(self, reads: dict[str, int], voids: tuple[str, ...]) -> None:
+        self.reads = reads
+        self.voids = voids
+
+    def page(self) -> JournalPage:
+        return JournalPage(Page(Claim(0, 9), 1, []), tuple(self.reads), self.voids)
+
+    def read(self, name: str) -> list[Journaled]:
+        read = self.reads[name]
+        key: Image = {"id": {"N": "1"}}
+        return [Update(key, {**key, "n": {"N": str(read)}}, {"n": {"N": str(read + 10)}})]
+
+    def read_void(self, name: str) -> list[Image]:
+        return [{"id": {"N": "1.0"}}]
+
+
+@pytest.mark.parametrize(("epochs", "kept"), [((), 2), ((1,), 1), ((2,), 0), ((1, 2), 0)])
+def test_a_note_speaks_of_what_was_announced_until_it_was_written(epochs: tuple[int, ...], kept: int) -> None:
+    """The first owner's change lost, as it has noted; the second, which took the page over, has announced another."""
+    reads = {part_name("j/", 0, 1, epoch, epoch - 1): epoch for epoch in (1, 2)}
+    parts = Parts(reads, tuple(void_name("j/", 0, 1, epoch) for epoch in epochs))
+    found = records_of(parts.page(), parts)
+    assert [len(records) for records in found.values()] == ([kept] if kept else [])

@@ -1,0 +1,427 @@
+"""`undo` and `retry` (guarantees G5 and G2): what the table, the history and the reports say after."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.batch import Answer, Verdict, Writes
+from dynamodt.control import operations
+from dynamodt.control.requests import RunOptions
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
+from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+ROOT = Path(__file__).parents[2]
+DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
+HALVE = """
+from dynamodt import without
+
+def transform_up(item):
+    return {**item, "n": item["n"] * 2}
+
+def transform_down(item):
+    return {**item, "n": item["n"] / 2}
+"""
+FRAIL = """
+def transform_up(item):
+    if item["id"] in {bad}:
+        raise ValueError("a bad one")
+    return {{**item, "n": item["n"] * 2}}
+"""
+
+
+def numbered(count: int) -> list[Item]:
+    return [{"id": number, "n": number + 1} for number in range(count)]
+
+
+def undo(bench: Bench, run: str, *tables: str, **options: Any) -> UndoReport:
+    return operations.undo(bench.stage, bench.folder, tables, run, RunOptions(**options), bench.recorder)
+
+
+def retry(bench: Bench, run: str, **options: Any) -> TableReport:
+    (report,) = operations.retry(bench.stage, bench.folder, (), run, RunOptions(**options), bench.recorder)
+    return report
+
+
+def last(bench: Bench, table: str) -> RunRecord:
+    return bench.history(table)[-1]
+
+
+def refusal(bench: Bench, run: str, kind: type[DynamodtError] = Refused) -> DynamodtError:
+    with pytest.raises(kind) as caught:
+        undo(bench, run)
+    return caught.value
+
+
+# ---------------------------------------------------------------- undo
+
+
+def test_a_run_without_a_way_down_is_taken_back(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(60))
+    bench.run(table, DOUBLE)
+    run = last(bench, table).run
+    rehearsal = undo(bench, run[:20], dry_run=True)
+    assert (rehearsal.run.status, rehearsal.run.counts) == ("dry-run", Counts(read=60, changed=60))
+    assert rehearsal.run.consumed.wcu == 60 and bench.applied(table) == [1] and last(bench, table).status == "succeeded"
+
+    report = undo(bench, run[:20])
+    assert (report.error, report.left, report.at) == (None, 0, 0)
+    assert (report.run.status, report.run.counts) == ("undone", Counts(read=60, changed=60))
+    assert bench.tables.items(table) == numbered(60) and bench.applied(table) == []
+    record = last(bench, table)
+    assert (record.run, record.status, record.counts) == (run, "undone", Counts(read=60, changed=60))
+    assert record.undone
+
+    assert "undone already" in refusal(bench, run).what
+    (again,) = bench.up(table)
+    assert again.error is None and again.at == 1 and last(bench, table).run != run
+
+
+def test_what_was_written_since_stays_and_is_reported(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(30))
+    bench.run(table, DOUBLE)
+    bench.tables.put(
+        table,
+        {"id": 3, "n": 1000, "twice": True},
+        {"id": 4, "n": 10, "twice": True, "note": "live"},
+        {"id": 5, "n": 12, "twice": False},
+    )
+    bench.tables.delete(table, {"id": 6})
+    report = undo(bench, last(bench, table).run)
+    assert report.error is None and report.run.counts == Counts(read=30, changed=29, vanished=1)
+    items = {int(item["id"]): item for item in bench.tables.items(table)}
+    assert items.pop(3) == {"id": 3, "n": 1000}
+    assert items.pop(4) == {"id": 4, "n": 5, "note": "live"}
+    assert items.pop(5) == {"id": 5, "n": 6, "twice": False}
+    assert 6 not in items and list(items.values()) == [i for i in numbered(30) if i["id"] not in (3, 4, 5, 6)]
+    lines = [json.loads(line) for line in Path(report.left_at).read_text().splitlines()]
+    assert {int(x["key"]["id"]["N"]): x["attributes"] for x in lines} == {3: ["n"], 5: ["twice"], 6: []}
+    assert report.left == 3 and len(report.first_left) == 3
+    assert "1000" not in Path(report.left_at).read_text()
+
+
+LOSES = """
+import boto3
+
+TABLE = boto3.resource(
+    "dynamodb", endpoint_url={url!r}, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+).Table({table!r})
+
+def transform_up(item):
+    if "done" in item:
+        return item
+    if item["id"] in (3, 4):  # the application comes in between
+        TABLE.put_item(Item={{**item, "done": True}})
+    if item["id"] == 4:
+        TABLE.delete_item(Key={{"id": 4}})
+    return {{**item, "done": True}}
+"""
+
+
+def test_what_lost_to_a_live_write_is_not_taken_for_the_run_s(
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable
+) -> None:
+    """Item 3 shows just what the run would have written, by the application's own hand."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(6))
+    counts = bench.run(table, LOSES.format(url=endpoint.url, table=table))
+    assert counts == Counts(read=6, changed=4, superseded=1, vanished=1)
+    assert undo(bench, last(bench, table).run).run.counts == Counts(read=4, changed=4)
+    expected = [{**item, "done": True} if item["id"] == 3 else item for item in numbered(6) if item["id"] != 4]
+    assert bench.tables.items(table) == expected
+
+
+def test_a_half_done_run_is_taken_back(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(50))
+    report = bench.failed(table, FRAIL.format(bad="(7,)"))
+    assert 0 < report.versions[0].counts.changed < 50
+    record = last(bench, table)
+    bench.script(table, HALVE, 1, "another")  # another script, of another name
+    (bench.folder / "transforms" / table / "v1_change.py").unlink()
+    found = undo(bench, record.run)
+    assert found.error is None and found.run.counts.changed == record.counts.changed
+    assert bench.tables.items(table) == numbered(50) and last(bench, table).status == "undone"
+    (again,) = bench.up(table)
+    assert again.error is None and again.at == 1 and last(bench, table).run != record.run
+
+
+def test_a_run_down_is_taken_back_and_its_version_stands_again(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(10))
+    bench.run(table, HALVE)
+    up = last(bench, table)
+    after = bench.tables.items(table)
+    bench.down(table)
+    assert bench.tables.items(table) == numbered(10) and bench.applied(table) == []
+    assert "stands upon it" in refusal(bench, up.run).what
+
+    assert undo(bench, last(bench, table).run).at == 1
+    assert bench.tables.items(table) == after
+    (report,) = bench.up(table)
+    assert (report.error, report.versions) == (None, ())  # nothing to do: the very version stands
+    (report,) = bench.down(table)
+    assert report.error is None and bench.tables.items(table) == numbered(10)
+
+
+def test_retries_and_own_items_are_taken_back_too(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(40))
+    own = 'def items():\n    for n in range(100, 110):\n        yield {"id": n, "n": n}\n'
+    bench.failed(table, FRAIL.format(bad="(3, 30)") + own, max_errors=2)
+    bench.script(table, FRAIL.format(bad="()") + own)
+    (report,) = bench.up(table)
+    assert report.error is None and last(bench, table).retries == 1
+    bench.tables.put(table, {"id": 105, "n": "used"})
+    found = undo(bench, last(bench, table).run)
+    assert found.error is None and found.run.counts == Counts(read=50, changed=49, superseded=1)
+    assert bench.tables.items(table) == [*numbered(40), {"id": 105, "n": "used"}]
+
+
+def test_a_run_that_changed_nothing_is_taken_back(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(5))
+    bench.run(table, "def transform_up(item):\n    return item\n")
+    report = undo(bench, last(bench, table).run)
+    assert (report.error, report.run.counts, report.at) == (None, Counts(), 0)
+
+
+def test_deletions_come_back(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(20))
+    script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["n"] % 2 else item\n'
+    assert bench.run(table, script).changed == 10
+    assert undo(bench, last(bench, table).run).run.counts == Counts(read=10, changed=10)
+    assert bench.tables.items(table) == numbered(20)
+
+
+def test_what_was_inserted_into_a_target_table_is_deleted(bench: Bench, make_table: MakeTable) -> None:
+    table, target = make_table(id="N"), make_table(name="S")
+    bench.tables.put(table, *numbered(12))
+    bench.tables.put(target, {"name": "n3", "mine": True})
+    script = f'TARGET_TABLE = "{target}"\ndef transform_up(item):\n    return {{"name": f"n{{item[\'id\']}}"}}\n'
+    assert bench.run(table, script) == Counts(read=12, changed=11, superseded=1)
+    bench.tables.put(target, {"name": "n5", "used": True})
+    report = undo(bench, last(bench, table).run)
+    assert report.run.counts == Counts(read=11, changed=10, superseded=1)
+    assert sorted(item["name"] for item in bench.tables.items(target)) == ["n3", "n5"]
+    assert bench.tables.items(table) == numbered(12)
+
+
+def test_a_move_to_other_keys_is_taken_back_if_it_was_journaled(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(8))
+    script = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "id": item["id"] % 100 + 100, "m": 1}\n'
+    bench.run(table, script, journal=True)
+    assert [item["id"] for item in bench.tables.items(table)] == list(range(100, 108))
+    bench.tables.put(table, {"id": 103, "n": 0}, {"id": 5, "n": 0})
+    report = undo(bench, last(bench, table).run)
+    assert report.error is None and report.left == 2 and report.run.counts.superseded == 2
+    expected = [item for item in numbered(8) if item["id"] != 5]
+    assert bench.tables.items(table) == sorted(
+        [*expected, {"id": 5, "n": 0}, {"id": 103, "n": 0}], key=lambda i: i["id"]
+    )
+
+
+def test_attributes_of_every_kind_come_back(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(pk="S", sk="N")
+    before: list[Item] = [
+        {"pk": "a", "sk": 1, "l[0]": [1, {"x": None}], "#n": {1, 2}, 'say "hi"': b"\x00", "n": Decimal("1E+2")},
+        {"pk": "a", "sk": 2, "deep": {"er": {"n": Decimal("0.10")}}, "ss": {"x", "y"}, "on": True},
+    ]
+    bench.tables.put(table, *before)
+    script = (
+        'def transform_up(item):\n    return {"pk": item["pk"], "sk": item["sk"], "n": 7, "ss": {"z"}, "new": {"a"}}\n'
+    )
+    assert bench.run(table, script).changed == 2
+    assert undo(bench, last(bench, table).run).run.counts == Counts(read=2, changed=2)
+    assert bench.tables.items(table) == before
+
+
+# ---------------------------------------------------------------- refused
+
+
+def test_what_cannot_be_undone(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(5))
+    bench.run(table, HALVE)
+    bench.script(table, 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "m": 1}\n', 2)
+    bench.up(table)
+    first, second = bench.history(table)
+    after = bench.tables.items(table)
+
+    assert refusal(bench, "19990101", UsageError).hint == "dynamodt history"
+    several = first.run[:8]  # the day
+    assert first.run in refusal(bench, several, UsageError).what
+    idempotent = refusal(bench, second.run)
+    assert "no journal" in idempotent.what and idempotent.hint == f"dynamodt down --table {table} --to 1"
+    below = refusal(bench, first.run)
+    assert second.run in below.what and below.hint == f"take that one back first: dynamodt undo {second.run}"
+    assert bench.tables.items(table) == after and bench.applied(table) == [1, 2]
+
+
+def test_a_half_undone_run_holds_its_table(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some items cannot be written: the run stays half undone until it is tried again."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(10))
+    bench.run(table, HALVE)
+    run = last(bench, table).run
+    original = Writes.batch
+
+    def refusing(self: Writes, statements: Any) -> Answer:
+        answer = original(self, statements[1:]) if statements[1:] else Answer([], 0.0)
+        return Answer([Verdict("rejected", None, "no"), *answer.verdicts], answer.wcu)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writes, "batch", refusing)
+        report = undo(bench, run)
+    assert isinstance(report.error, DeadLetters) and report.run.status == "undoing" and report.at == 1
+    assert report.left == report.run.counts.dead > 0 and "no" in report.first_left[0].why
+    for moved in (bench.up(table), bench.down(table), bench.up(table, dry_run=True)):
+        assert isinstance(moved[0].error, Refused) and moved[0].error.hint == f"finish it first: dynamodt undo {run}"
+    with pytest.raises(Refused, match="half undone"):
+        retry(bench, run)
+
+    found = undo(bench, run)
+    assert (found.error, found.run.status, found.left) == (None, "undone", 0)
+    before = report.run.counts.changed  # by the first try, which was stopped
+    assert found.run.counts == Counts(read=10, changed=10 - before, unchanged=before)
+    assert bench.tables.items(table) == numbered(10) and bench.applied(table) == []
+
+
+# ---------------------------------------------------------------- killed
+
+
+def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str, count: int) -> Any:
+    words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, what, moment, str(count)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def doubled(bench: Bench, table: str) -> int:
+    return sum(item["n"] != item["id"] + 1 for item in bench.tables.items(table))
+
+
+def test_killed_and_run_again_it_ends_the_same(endpoint: Endpoint, bench: Bench, make_table: MakeTable) -> None:
+    """A run that was killed half-way is undone; the undo is killed, too, at three moments, and goes on each time."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(400))
+    bench.script(table, HALVE)
+    state = f"state-{table}"
+    try:
+        assert attempt(endpoint, bench.folder, table, "1", "sent", 7).returncode == -9
+        assert 0 < doubled(bench, table) < 400
+        for moment, count in (("sent", 2), ("batch", 3), ("recorded", 1)):
+            ended = attempt(endpoint, bench.folder, table, "undo", moment, count)
+            assert ended.returncode == -9, ended.stderr
+        assert doubled(bench, table) > 0, "it was undone at once: this has shown nothing"
+        elsewhere = replace(bench, stage=replace(bench.stage, state_table=state))
+        (record,) = elsewhere.history(table)
+        assert record.status == "undoing"
+        ended = attempt(endpoint, bench.folder, table, "undo", "never", 0)
+        assert ended.returncode == 0, ended.stderr
+        assert bench.tables.items(table) == numbered(400)
+        assert elsewhere.history(table)[0].status == "undone" and elsewhere.applied(table) == []
+    finally:
+        endpoint.client.delete_table(TableName=state)
+
+
+# ---------------------------------------------------------------- retry
+
+
+def test_retry_replays_the_dead_letters_and_records_the_version(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(30))
+    bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=2)
+    run = last(bench, table).run
+    assert isinstance(retry(bench, run).error, DeadLetters)  # nothing was mended
+    bench.script(table, FRAIL.format(bad="()"))
+    report = retry(bench, run[:22])
+    assert (report.error, report.at) == (None, 1)
+    assert report.versions[0].run == run and report.versions[0].counts == Counts(read=30, changed=30)
+    assert [item["n"] for item in bench.tables.items(table)] == [2 * (n + 1) for n in range(30)]
+    with pytest.raises(Refused, match="nothing of it is left"):
+        retry(bench, run)
+
+
+def test_a_run_without_dead_letters_is_not_retried(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(5))
+    bench.script(table, 'def transform_up(item):\n    return {**item, "id": 0}\n')  # the Halloween problem
+    assert bench.up(table)[0].error is not None
+    with pytest.raises(Refused, match="has no dead letters") as caught:
+        retry(bench, last(bench, table).run)
+    assert caught.value.hint == f"to go on with it: dynamodt up --table {table} --to 1"
+    with pytest.raises(UsageError):
+        retry(bench, "1999")
+
+
+@pytest.fixture
+def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """A table, and its run, of whose items 1 and 2 nobody can tell whether they were written: 1 was, and 2 was not."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(6))
+    original, live = Writes.batch, {1: 5, 2: 7}
+
+    def unanswered(self: Writes, statements: Any) -> Answer:
+        ids = [int(one.parameters[1]["N"]) for one in statements]
+        sent = [one for one, number in zip(statements, ids, strict=True) if number != 2]
+        answers = iter(original(self, sent).verdicts if sent else [])
+        verdicts = [Verdict("doubt") if number == 2 else next(answers) for number in ids]
+        for index, number in enumerate(ids):
+            if number == 1:
+                verdicts[index] = Verdict("doubt")
+            if number in live:
+                bench.tables.put(table, {"id": number, "n": live[number]})
+        return Answer(verdicts, None)
+
+    bench.script(table, FRAIL.format(bad="()"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Writes, "batch", unanswered)
+        (report,) = bench.up(table, max_errors=9)
+    assert isinstance(report.error, DeadLetters) and report.versions[0].counts.dead == 2
+    run = last(bench, table).run
+    assert "2 are of writes that were never answered" in report.error.hint
+    assert f"dynamodt retry {run} --doubtful again" in report.error.hint
+    return table, run
+
+
+def test_doubtful_letters_wait_for_a_person(bench: Bench, doubtful: tuple[str, str]) -> None:
+    table, run = doubtful
+    before = bench.tables.items(table)
+    report = retry(bench, run)
+    assert isinstance(report.error, Refused) and "--doubtful done" in report.error.hint
+    (report,) = bench.up(table)
+    assert isinstance(report.error, DeadLetters) and "--doubtful done" in report.error.hint
+    assert bench.tables.items(table) == before and bench.applied(table) == []
+
+
+def test_doubtful_letters_are_transformed_afresh(bench: Bench, doubtful: tuple[str, str]) -> None:
+    table, run = doubtful
+    report = retry(bench, run, doubtful="again")
+    assert report.error is None and report.versions[0].counts == Counts(read=6, changed=6)
+    assert [item["n"] for item in bench.tables.items(table)] == [2, 10, 14, 8, 10, 12]
+
+
+def test_doubtful_letters_are_counted_as_written(bench: Bench, doubtful: tuple[str, str]) -> None:
+    table, run = doubtful
+    bench.tables.delete(table, {"id": 2})
+    report = retry(bench, run, doubtful="done")
+    assert report.error is None and report.versions[0].counts == Counts(read=6, changed=5, vanished=1)
+    assert [item["n"] for item in bench.tables.items(table)] == [2, 5, 8, 10, 12] and bench.applied(table) == [1]

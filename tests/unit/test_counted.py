@@ -1,0 +1,79 @@
+"""Which objects of a run count, after deaths and take-overs."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamodt.core.counted import counted_notes, counted_parts
+from dynamodt.core.places import page_prefix, part_name, part_of, void_name
+from dynamodt.model import Claim, Counts, Era, Intent
+
+
+def part(page: int, epoch: int, number: int = 0) -> str:
+    return part_name("journal/", 0, page, epoch, number)
+
+
+def letter(page: int, epoch: int, stage: str = "transform") -> str:
+    return f"{page_prefix('dead/', 0, page, epoch)}{stage}.jsonl"
+
+
+def intent(*parts: str) -> Intent:
+    return Intent(parts, None, False, Counts(), 0.0, part_of(parts[0]).page)
+
+
+# The first owner got to page 2, and left page 3 announced; the second found that, and got to page 5.
+TAKEN_OVER = Claim(0, 2, page=5, eras=(Era(1, 0), Era(2, 2, (part(3, 1),))))
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        (part(2, 1), True),
+        (part(3, 1), True),  # found announced
+        (part(3, 1, 1), False),  # stored, and never announced
+        (part(3, 2), True),
+        (part(4, 1), False),  # by the first one, after it was fenced
+        (part(4, 2), True),
+        (part(6, 2), False),  # of a page without a checkpoint, not announced
+        (part(2, 2), False),
+    ],
+)
+def test_a_journal_s_parts(name: str, counts: bool) -> None:
+    assert counted_parts([name], {0: TAKEN_OVER}) == [name] * counts
+
+
+def test_of_a_page_without_a_checkpoint_only_what_its_intent_names() -> None:
+    claim = TAKEN_OVER._replace(intent=intent(part(6, 2), part(6, 2, 1)))
+    names = [part(6, 2), part(6, 2, 1), part(6, 2, 2), part(7, 2)]
+    assert counted_parts(names, {0: claim}) == names[:2]
+
+
+def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> None:
+    """An idempotent script recovers nothing: its next owner goes on from the checkpoint, and dies before that page."""
+    claim = Claim(0, 2, page=2, eras=(Era(1, 0), Era(2, 2, (part(3, 1),))), intent=intent(part(3, 2)))
+    assert counted_parts([part(3, 1), part(3, 2), part(4, 2)], {0: claim}) == [part(3, 1), part(3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        (letter(2, 1), True),
+        (letter(3, 1), True),  # counted by the intent that the second one took over, and stored by nobody else
+        (letter(3, 1, "write"), False),  # the second one has settled the page
+        (letter(3, 2, "write"), True),
+        (letter(4, 1), False),
+        (letter(5, 2, "doubt"), True),
+        (letter(6, 2), False),  # not counted yet: the page will be read again
+    ],
+)
+def test_dead_letters(name: str, counts: bool) -> None:
+    assert counted_notes([name], {0: TAKEN_OVER}) == [name] * counts
+
+
+def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
+    assert counted_parts([part(1, 1)], {}) == counted_notes([letter(1, 1)], {}) == []
+
+
+def test_names_tell_their_unit_page_and_epoch() -> None:
+    for name in (part_name("a/b-1/", 17, 5, 3, 2), void_name("a/", 17, 5, 3)):
+        assert part_of(name) == (17, 5, 3)

@@ -1,0 +1,32 @@
+"""The table of a run's statuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamodt.core.lifecycle import ENDED, TRANSITIONS, after, unfinished
+from dynamodt.errors import Refused
+
+
+def test_each_status_and_event_lead_to_one_status() -> None:
+    pairs = [(one.status, one.event) for one in TRANSITIONS]
+    assert len(pairs) == len(set(pairs))
+    assert all(one.meaning.endswith(".") for one in TRANSITIONS)
+
+
+def test_every_run_of_ours_can_be_undone_once() -> None:
+    statuses = {one.to for one in TRANSITIONS} - {"undone", "stamped", "adopted"}
+    assert {after(status, "undo") for status in statuses} == {"undoing"}
+    assert not [one for one in TRANSITIONS if one.status == "undone"]
+    with pytest.raises(Refused):
+        after("undone", "undo")
+
+
+def test_a_half_undone_run_holds_its_table_and_can_only_be_undone() -> None:
+    assert unfinished("undoing") and {one.event for one in TRANSITIONS if one.status == "undoing"} == {"undo", "undone"}
+    assert {"succeeded", "stamped", "adopted", "undone"} == ENDED
+
+
+def test_what_has_succeeded_does_not_go_on() -> None:
+    with pytest.raises(Refused):
+        after("succeeded", "continue")
