@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -26,11 +28,13 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __init__(self, job: Job, options: RunOptions) -> None:
             seen.append("pipeline")
 
-        def is_alive(self) -> bool:
-            return seen.count("turn") < 2
+            self.ended = self
 
-        def join(self, timeout: float | None = None) -> None:
+        def wait(self, timeout: float) -> bool:
+            if seen.count("turn") == 2:
+                return True
             seen.append("turn")
+            return False
 
     monkeypatch.setattr(runner, "_Background", Pipeline)
     return seen
@@ -44,7 +48,7 @@ def run(bench: Bench, tick: Callable[[], None]) -> None:
 
 def test_ticks_come_before_the_pipeline_and_at_each_turn(bench: Bench, events: list[str]) -> None:
     run(bench, lambda: events.append("tick"))
-    assert events == ["tick", "pipeline", "tick", "turn", "tick", "turn"]
+    assert events == ["tick", "pipeline", "turn", "tick", "turn", "tick"]
 
 
 def test_a_tick_that_fails_at_once_starts_nothing(bench: Bench, events: list[str]) -> None:
@@ -54,3 +58,19 @@ def test_a_tick_that_fails_at_once_starts_nothing(bench: Bench, events: list[str
     with pytest.raises(Fenced):
         run(bench, fenced)
     assert events == []
+
+
+def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thread.join tells of a thread that was interrupted while one waited for it that it has ended (CPython 3.11)."""
+    monkeypatch.setattr(
+        runner._Background, "run", lambda self: (time.sleep(0.5), done.append("page"), self.ended.set())
+    )
+    done: list[str] = []
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(bench, lambda: None)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert done == ["page"]

@@ -30,9 +30,8 @@ def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ti
     _tick(ticks)
     pipeline = _Background(job, options)
     try:
-        while pipeline.is_alive():
+        while not pipeline.ended.wait(_LOOK_SECONDS):
             _tick(ticks)
-            pipeline.join(_LOOK_SECONDS)
             on_progress(units.totals(job.units))
     except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
         _stop(state, job)
@@ -52,10 +51,9 @@ def _tick(ticks: Sequence[Tick]) -> None:
 
 def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
     """The pages in flight end by themselves; a worker among them may yet wait for its part of the budget."""
-    while pipeline.is_alive():
+    while not pipeline.ended.wait(_LOOK_SECONDS):
         with suppress(Fenced, ServiceError):
             _tick(ticks)
-        pipeline.join(_LOOK_SECONDS)
 
 
 def _stop(state: State, job: Job) -> None:
@@ -79,7 +77,10 @@ def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
 
 
 class _Background(threading.Thread):
-    """The pipeline, in a thread of its own: Beam's in-process runner does not return before the end."""
+    """The pipeline, in a thread of its own: Beam's in-process runner does not return before the end.
+
+    `ended` says that it has; a thread whose `join` was interrupted claims it too early (CPython 3.11, `threading`).
+    """
 
     def __init__(self, job: Job, options: RunOptions) -> None:
         super().__init__(name=f"run-{job.run}", daemon=True)
@@ -87,6 +88,7 @@ class _Background(threading.Thread):
         self._runner = checked(options.runner)
         self._beam_args = options.beam_args
         self.error: BaseException | None = None
+        self.ended = threading.Event()
         self.start()
 
     def run(self) -> None:
@@ -99,6 +101,8 @@ class _Background(threading.Thread):
                 execute(self._job, AwsResources(self._job.stage), self._runner, self._beam_args)
         except BaseException as error:
             self.error = error
+        finally:
+            self.ended.set()
 
 
 def checked(runner: str) -> str:
