@@ -59,6 +59,7 @@ def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> Non
     [
         (letter(2, 1), True),
         (letter(3, 1), True),  # counted by the intent that the second one took over, and stored by nobody else
+        (letter(3, 1, "unreadable"), True),
         (letter(3, 1, "write"), False),  # the second one has settled the page
         (letter(3, 2, "write"), True),
         (letter(4, 1), False),

@@ -9,6 +9,7 @@ from dynamodt.core.places import part_of
 from dynamodt.model import Claim
 
 Claims = dict[int, Claim]  # by unit
+_BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl")
 
 
 def counted_parts(names: Iterable[str], claims: Claims) -> list[str]:
@@ -45,8 +46,8 @@ def _by_last_owner(name: str, claim: Claim) -> bool:
 
 
 def _of_announcer(name: str, claim: Claim) -> bool:
-    """Items that could not be transformed are counted by the intent: whoever takes such a page over stores them no
-    more, and those of the owner who announced it first stand."""
+    """Items that could not be read or transformed are counted by the intent: whoever takes such a page over stores
+    them no more, and those of the owner who announced it first stand."""
     part = part_of(name)
     announced = [era.parts[0] for era in claim.eras if era.parts and era.after == part.page - 1]
-    return name.endswith("-transform.jsonl") and any(part_of(first).epoch == part.epoch for first in announced)
+    return name.endswith(_BEFORE_THE_INTENT) and any(part_of(first).epoch == part.epoch for first in announced)

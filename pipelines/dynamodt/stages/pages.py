@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, islice
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import apache_beam as beam
 
 from dynamodt.aws.resources import Resources
-from dynamodt.model import Claim, Cursor, Job, Page
+from dynamodt.model import Claim, Cursor, Job, JournalPage, Page
 from dynamodt.stages.signals import Signal, reporting
 
 Lane = tuple[int, ...]  # the units that one worker reads, in this order
@@ -41,7 +41,7 @@ class ReadPages(beam.DoFn):
         self._leases = state.leases
         self._units = state.units(self._job.run)
 
-    def process(self, lane: Lane) -> Iterator[Any]:
+    def process(self, lane: Lane) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
         with reporting(self._leases, self._job):
             for page in self._pages(self._claims(lane)):
@@ -56,7 +56,7 @@ class ReadPages(beam.DoFn):
         claims = (self._units.claim(unit, job.attempt, recovers=not job.script.idempotent) for unit in lane)
         return (claim for claim in claims if not claim.done)
 
-    def _pages(self, claims: Iterator[Claim]) -> Iterator[Any]:
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page] | Iterator[JournalPage]:
         raise NotImplementedError
 
 
