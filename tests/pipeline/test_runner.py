@@ -62,10 +62,14 @@ def test_a_tick_that_fails_at_once_starts_nothing(bench: Bench, events: list[str
 
 def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thread.join tells of a thread that was interrupted while one waited for it that it has ended (CPython 3.11)."""
-    monkeypatch.setattr(
-        runner._Background, "run", lambda self: (time.sleep(0.5), done.append("page"), self.ended.set())
-    )
     done: list[str] = []
+
+    def a_page(pipeline: runner._Background) -> None:
+        time.sleep(0.5)
+        done.append("page")
+        pipeline.ended.set()
+
+    monkeypatch.setattr(runner._Background, "run", a_page)
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
