@@ -359,6 +359,7 @@ class RunReport:
     first_dead_letter: str = ""  # in a sentence; it is shown, never logged
     samples: tuple[tuple[Item, Item | None], ...] = ()
     key_names: tuple[str, ...] = ()  # what tells the samples apart
+    uncovered: str = ""  # the moment (ISO 8601) after which nothing that was written is covered
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +436,11 @@ class RunRecord:
     retries: int = 0  # passes over its dead letters
     journal: bool = False  # it began with one, and goes on so
     planned: int = 0  # units over all its passes; 0: not known
+    source: str = "scan"  # or "export"
+    exports: tuple[str, ...] = ()  # ARNs, or s3://… as a person gave it: the table's, then the windows'
+    windows: tuple[int, ...] = ()  # units of each window that the run catches up with
+    failed_exports: int = 0  # which would not do: another one was asked for
+    rest: int = 0  # segments of the last scan, where it catches up by one
     target: str = ""  # the table that it writes to, where that is another
     undone: str = ""  # when, and by whom
 
@@ -485,6 +491,7 @@ class ExportSource:
     table_arn: str
     incremental: bool = False
     created_only: bool = False
+    windows: bool = False  # the run catches up with windows, which show what it has put there itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,6 +544,8 @@ class Job:
 
 
 OWN_ITEMS = "/items"
+WINDOW = "/window"
+REST = "/rest"
 
 
 class Lease(NamedTuple):

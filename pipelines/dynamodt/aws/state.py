@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
 
 Row = TypeVar("Row", AppliedVersion, RunRecord)
-_RUN_NUMBERS = {"units": 0, "attempts": 1, "retries": 0, "planned": 0}  # and what they are where a row lacks them
+_RUN_NUMBERS = {
+    "units": 0,
+    "attempts": 1,
+    "retries": 0,
+    "planned": 0,
+    "rest": 0,
+    "failed_exports": 0,
+}  # and what they are where a row lacks them
 
 
 class Entry(NamedTuple):
@@ -169,6 +176,8 @@ def _row(kind: type[Row], item: dict[str, Any]) -> Row:
     known["seconds"] = float(item["seconds"])
     if kind is RunRecord:
         known |= {name: int(item.get(name, default)) for name, default in _RUN_NUMBERS.items()}
+        known["exports"] = tuple(item.get("exports", ()))
+        known["windows"] = tuple(map(int, item.get("windows", ())))
     return kind(**known)
 
 

@@ -185,6 +185,15 @@ Share = Annotated[
 ]
 Wcu = Annotated[float, typer.Option("--wcu", metavar="N", min=0, help="Write units a second.")]
 Rcu = Annotated[float, typer.Option("--rcu", metavar="N", min=0, help="Read units a second.")]
+Source = Annotated[
+    str, typer.Option("--source", metavar="WHAT", show_default=False, help="scan, or export; as the script says.")
+]
+Export = Annotated[
+    str, typer.Option("--export", metavar="WHICH", show_default=False, help="new, an export's ARN, or s3://...")
+]
+CatchUp = Annotated[
+    str, typer.Option("--catch-up", metavar="HOW", show_default=False, help="After it: windows, scan, or none.")
+]
 NoPitr = Annotated[bool, typer.Option("--no-pitr", help="Write to a protected stage without point-in-time recovery.")]
 Journal = Annotated[
     bool | None,
@@ -263,6 +272,9 @@ def up(
     share: Share = DEFAULT_SHARE,
     no_pitr: NoPitr = False,
     journal: Journal = None,
+    source: Source = "",
+    export: Export = "",
+    catch_up: CatchUp = "",
     pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -284,6 +296,9 @@ def down(
     share: Share = DEFAULT_SHARE,
     no_pitr: NoPitr = False,
     journal: Journal = None,
+    source: Source = "",
+    export: Export = "",
+    catch_up: CatchUp = "",
     pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -467,4 +482,7 @@ def _options(given: dict[str, Any], beam_args: tuple[str, ...]) -> RunOptions:
         journal=given.get("journal"),
         alarms=tuple(given.get("pause_on_alarm") or ()),
         doubtful=str(given.get("doubtful", "")),
+        source=str(given.get("source", "")) or ("export" if given.get("export") or given.get("catch_up") else ""),
+        export=str(given.get("export", "")),
+        catch_up=str(given.get("catch_up", "")),
     )

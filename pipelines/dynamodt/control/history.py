@@ -8,6 +8,7 @@ import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from dynamodt.aws.state import State
 from dynamodt.core.lifecycle import after
@@ -29,8 +30,11 @@ def author() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def first_record(script: Script, direction: Direction, run: str, units: int, journal: bool = False) -> RunRecord:
-    """The record of a run that begins now; `journal`: with one, even where the script needs none."""
+def first_record(
+    script: Script, direction: Direction, run: str, units: int, journal: bool = False, source: str = ""
+) -> RunRecord:
+    """The record of a run that begins now; `journal`: with one, even where the script needs none; `source`: another
+    than the script's."""
     return RunRecord(
         table=script.table,
         run=run,
@@ -43,6 +47,7 @@ def first_record(script: Script, direction: Direction, run: str, units: int, jou
         by=author(),
         units=units,
         journal=journal or not script.idempotent,
+        source=source or script.source,
         target=script.target_table or "",
     )
 
@@ -94,6 +99,11 @@ class Chronicle:
         """Record that the run begins, or goes on."""
         if not self._dry_run:
             self._state.record(self.record, self._token)
+
+    def keep(self, **changes: Any) -> None:
+        """Change the record of a run that goes on. Raises Fenced."""
+        self.record = replace(self.record, **changes)
+        self.begin()
 
     def end(self, status: str, counts: Counts, consumed: Units, error: str = "", dead_letters: str = "") -> None:
         """Record how it ended; on success the version stands from now on (or no longer, on the way down). Raises Fenced

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.state import State
 from dynamodt.control.lease import holder, is_gone
-from dynamodt.control.steps import ABORT
+from dynamodt.control.session import ABORT
 from dynamodt.errors import Refused
 from dynamodt.model import Lease, Stage, Units
 

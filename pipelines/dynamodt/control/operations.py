@@ -22,8 +22,8 @@ from dynamodt.control.resuming import check_not_undoing, goal, holding, not_unfi
 from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
 from dynamodt.control.runner import checked
+from dynamodt.control.session import Session
 from dynamodt.control.stage import load_stage
-from dynamodt.control.steps import Session
 from dynamodt.control.taking_over import adopt as adopt
 from dynamodt.control.taking_over import stamp as stamp
 from dynamodt.core.script import prepare_rows

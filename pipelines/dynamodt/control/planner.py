@@ -18,11 +18,12 @@ from dynamodt.core.passes import retry_run
 from dynamodt.core.predecessor import STATE, TOOL, record_key, says_something_stands
 from dynamodt.core.script import check
 from dynamodt.core.versions import plan, read_versions
-from dynamodt.errors import Refused, ScriptError, ServiceError
+from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import (
     OWN_ITEMS,
     AppliedVersion,
     Direction,
+    ExportSource,
     Job,
     PreparedRef,
     RunRecord,
@@ -132,9 +133,6 @@ def _step(stage: Stage, script: Script, direction: Direction) -> Step:
             hint="delete the target table when nothing reads it any more; "
             "or dynamodt undo RUN deletes what its run (see dynamodt history) has inserted, where that is unchanged",
         )
-    if script.source == "export":
-        hint = "remove the line: the table is scanned; a script that adds items to it needs IDEMPOTENT = True then"
-        raise ScriptError('SOURCE = "export" cannot be used yet', where=script.path, hint=hint)
     check(script)  # executes the file once: its faults show before the first page is read
     ref = None
     if script.has_prepare and moves_items(script, direction):
@@ -155,7 +153,15 @@ def moves_items(script: Script, direction: Direction) -> bool:
     return script.has_up if direction == "up" else script.has_down
 
 
-def jobs(stage: Stage, planned: TablePlan, step: Step, options: RunOptions, record: RunRecord, token: int) -> list[Job]:
+def jobs(
+    stage: Stage,
+    planned: TablePlan,
+    step: Step,
+    options: RunOptions,
+    record: RunRecord,
+    token: int,
+    export: ExportSource | None = None,
+) -> list[Job]:
     """The one or two passes of a version. Going up, the items that are there come first and the version's own rows
     last; going down, the other way round: so a version never transforms its own rows."""
     scan = Job(
@@ -174,6 +180,7 @@ def jobs(stage: Stage, planned: TablePlan, step: Step, options: RunOptions, reco
         journal=record.journal,
     )
     own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True)
+    scan = replace(scan, export=export)
     passes = [scan] if moves_items(step.script, planned.direction) else []
     if step.script.has_items:
         passes = [*passes, own] if planned.direction == "up" else [own, *passes]

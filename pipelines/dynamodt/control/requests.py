@@ -35,6 +35,8 @@ _NEEDS_TABLE = ("create", "prepare", "down", *TOLD, *TAKEN_OVER)
 
 
 DEFAULT_SHARE = 50.0
+SOURCES = ("scan", "export")
+CATCH_UPS = ("windows", "scan", "none")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class RunOptions:
     are units a second (0: as the stage has it), `share` is the percentage of what a table has provisioned. `journal` is
     the script's to decide where it is None; `alarms` of CloudWatch let the run rest. With `only`, a run's id, that
     unfinished run goes on or none; `doubtful` says what a person has decided about its letters of doubtful writes:
-    "again" (transform them afresh), "done" (they are written), or nothing yet."""
+    "again" (transform them afresh), "done" (they are written), or nothing yet. `source` is "scan" or "export" (empty:
+    as the script says); `export` is "new", an export's ARN, or its place in S3; `catch_up` is "windows", "scan" or
+    "none"."""
 
     dry_run: bool = False
     max_errors: int = 0
@@ -57,6 +61,9 @@ class RunOptions:
     alarms: tuple[str, ...] = ()
     doubtful: str = ""
     only: str = ""
+    source: str = ""
+    export: str = ""
+    catch_up: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ def check(request: Request) -> None:
         raise UsageError("`stamp` needs --to", hint=f"{PROGRAM} {_EXAMPLES['stamp']}")
     if request.verb in OF_A_RUN:
         _check_run(request)
+    _check_source(request.options)
     if request.options.beam_args and request.verb not in (*MOVES, *OF_A_RUN):
         raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.verb)
 
@@ -124,6 +132,17 @@ def _check_run(request: Request) -> None:
     if request.options.doubtful not in ("", *DOUBTFUL):
         hint = f"use one of: {', '.join(DOUBTFUL)}; {PROGRAM} retry --help says what they do"
         raise UsageError(f"--doubtful cannot be {request.options.doubtful!r}", hint=hint)
+
+
+def _check_source(options: RunOptions) -> None:
+    for flag, value, known in (
+        ("--source", options.source, SOURCES),
+        ("--catch-up", options.catch_up, CATCH_UPS),
+    ):
+        if value and value not in known:
+            raise UsageError(f"{flag} cannot be {value!r}", hint=f"use one of: {', '.join(known)}")
+    if options.source == SOURCES[0] and (options.export or options.catch_up):
+        raise UsageError("--export and --catch-up are for --source export", hint="leave them out, or --source scan")
 
 
 _EXAMPLES = {
@@ -145,6 +164,9 @@ def _option_words(options: RunOptions) -> list[str]:
     words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
     words += caution_words(options)
     words += ["--doubtful", options.doubtful] if options.doubtful else []
+    words += ["--source", options.source] if options.source else []
+    words += ["--export", options.export] if options.export else []
+    words += ["--catch-up", options.catch_up] if options.catch_up else []
     return words + ([] if options.runner == "direct" else ["--runner", options.runner])
 
 

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 from dynamodt.aws.state import State
 from dynamodt.control.budget import budget
+from dynamodt.control.exporting import SCAN, check_source
 from dynamodt.control.history import first_record, next_record
 from dynamodt.control.lease import held, new_lease
 from dynamodt.control.planner import Step, TablePlan, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
-from dynamodt.control.steps import Session, run_step
+from dynamodt.control.session import Session
+from dynamodt.control.steps import run_step
 from dynamodt.core.lifecycle import unfinished
 from dynamodt.core.passes import passes
 from dynamodt.errors import Refused
@@ -60,13 +62,15 @@ def _continued(left: RunRecord, step: Step, options: RunOptions, observer: Obser
             where=f"table {left.table}",
             hint=f"leave out --{'no-' if journal else ''}journal",
         )
+    check_source(left, options.source, options.export)
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
     return next_record(left, step.script)
 
 
 def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
-    units = segments(planned.table)
-    return first_record(step.script, planned.direction, run or new_run(), units, bool(options.journal))
+    source = options.source or step.script.source
+    units = segments(planned.table) if source == SCAN else 0  # of an export, when it is there
+    return first_record(step.script, planned.direction, run or new_run(), units, bool(options.journal), source)
 
 
 def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) -> RunRecord | None:

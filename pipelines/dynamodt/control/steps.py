@@ -3,78 +3,89 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
-from dynamodt.control.alarms import watching
-from dynamodt.control.budget import Allocator
+from dynamodt.control.catching_up import NONE, CatchingUp, check_catch_up
 from dynamodt.control.dead_letters import first_of
+from dynamodt.control.exporting import EXPORT, Found, sourced
 from dynamodt.control.history import Chronicle, doubts_hint, verdict
 from dynamodt.control.interrupts import signal_name
-from dynamodt.control.planner import Step, TablePlan, jobs, retry_job
-from dynamodt.control.requests import Observer, RunOptions
-from dynamodt.control.runner import Tick, run
+from dynamodt.control.planner import Step, TablePlan, jobs, moves_items, retry_job
+from dynamodt.control.session import Follower, Session, is_governed, run_passes
 from dynamodt.core.codec import decode
 from dynamodt.core.counted import counted_notes
 from dynamodt.core.lifecycle import after
 from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused
-from dynamodt.model import Item, Job, Lease, RunRecord, RunReport, Stage, Standing, Totals
+from dynamodt.model import Counts, Item, Job, RunRecord, Totals, Units
 
-ABORT = "abort"
 _SAMPLES = 3
-_LEASE_SECONDS = 1.0
-_AFTER_ABORT = "the same command goes on from its checkpoints"
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What the steps of one table have in common: the stage, the lease's token, and who watches."""
-
-    stage: Stage
-    state: State
-    storage: Storage
-    options: RunOptions
-    observer: Observer
-    token: int
-    keep: Callable[[RunReport], None]
 
 
 def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord) -> None:
     """Run one version (or go on with it) and keep its report, whichever way it ends; then raise what ended it, if
     anything. Raises Fenced, with nothing recorded, when another process has taken the run over."""
+    chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
+    found = _sourced(session, planned, step, chronicle)
+    source = found.source if found else None
     main = [
         replace(job, governed=is_governed(session, job))
-        for job in jobs(session.stage, planned, step, session.options, record, session.token)
+        for job in jobs(session.stage, planned, step, session.options, chronicle.record, session.token, source)
     ]
     again = retries(session, main) if record.attempts > 1 else []
     if session.options.only:
         _check_left(session, main, [job for _, job in again])
     passes = [*(job for _, job in again), *main]
     retried = max([record.retries, *(number for number, _ in again)])
-    record = replace(record, retries=retried, planned=sum(job.units for job in passes))
-    chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
+    later = sum(chronicle.record.windows) + chronicle.record.rest
+    planned_units = sum(job.units for job in passes) + later
+    chronicle.record = replace(chronicle.record, retries=retried, planned=planned_units)
     chronicle.begin()
     session.observer.run_started(
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
     follower = Follower(session.state, passes, session.observer)
     error = run_passes(session, passes, follower)
-    _finish(session, chronicle, passes, follower.totals, error)
+    if error is None and found is not None and all(map(follower.complete, passes)):
+        error = CatchingUp(session, chronicle, found, _export_pass(main), passes, follower).run()
+    _finish(session, chronicle, passes, follower.totals, error, _uncovered(session, found))
 
 
-def is_governed(session: Session, job: Job) -> bool:
-    """Whether the run keeps to a budget from its first request on: away from this machine always, here if asked."""
-    lease = session.state.leases.read(job.lease)
-    return not session.stage.local or bool(lease.wcu or lease.rcu)
+def _sourced(session: Session, planned: TablePlan, step: Step, chronicle: Chronicle) -> Found | None:
+    """The export that the step reads, if it does. What stands in the way is recorded, and raised."""
+    if chronicle.record.source != EXPORT or not moves_items(step.script, planned.direction):
+        return None
+    check_catch_up(step.script, session.options.catch_up)
+    chronicle.begin()
+    try:
+        return sourced(session, planned.table, chronicle)
+    except Fenced:
+        raise
+    except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
+        chronicle.end(_status(error), Counts(), Units(), _text(error))
+        session.keep(chronicle.report())
+        raise
+
+
+def _export_pass(main: list[Job]) -> Job:
+    return next(job for job in main if job.export is not None)
+
+
+def _uncovered(session: Session, found: Found | None) -> str:
+    if found is None or found.until is None or session.options.catch_up != NONE:
+        return ""
+    return found.until.isoformat(timespec="seconds")
 
 
 def _finish(
-    session: Session, chronicle: Chronicle, passes: list[Job], totals: Totals, error: BaseException | None
+    session: Session,
+    chronicle: Chronicle,
+    passes: list[Job],
+    totals: Totals,
+    error: BaseException | None,
+    uncovered: str = "",
 ) -> None:
     where = session.storage.place(dead_letters_name(passes[0]))
     run = passes[0].base_run
@@ -85,38 +96,11 @@ def _finish(
     dead_letters = where if totals.counts.dead else ""
     chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters)
     report = chronicle.report(read_samples(session.storage, passes))
-    report = replace(report, first_dead_letter=first_of(letters, passes[0].script.path))
+    report = replace(report, first_dead_letter=first_of(letters, passes[0].script.path), uncovered=uncovered)
     session.observer.run_ended(report)
     session.keep(report)
     if error is not None:
         raise error
-
-
-def _ticks(session: Session, job: Job) -> list[Tick]:
-    """What goes on beside all passes of a run: dividing its budget, and watching alarms."""
-    workers = session.state.workers(job.base_run, job.attempt, job.spread)
-    allocator = Allocator(job, session.state.leases, workers)
-    return [allocator.tick, *watching(session.options.alarms, job, session.state, session.observer.note)]
-
-
-def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseException | None:
-    """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
-    ticks = _ticks(session, passes[0]) if passes else []
-    for job in passes:
-        if not job.letters and follower.totals.counts.dead > session.options.max_errors:
-            return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
-        try:
-            if follower.done(job) < job.units:
-                run(job, session.state, session.options, partial(follower.progressed, job), ticks)
-        except Fenced:
-            raise
-        except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-            return error
-        if session.state.leases.read(job.lease).stop == ABORT:
-            return Aborted("the run was aborted", where=f"run {job.base_run}", hint=_AFTER_ABORT)
-        if follower.done(job) < job.units:
-            return None  # dead letters have stopped it, too
-    return None
 
 
 def _status(error: BaseException | None) -> str:
@@ -130,43 +114,6 @@ def _text(error: BaseException | None) -> str:
     if isinstance(error, KeyboardInterrupt):
         return f"stopped by {signal_name(error)}"
     return "" if error is None else str(error) or type(error).__name__
-
-
-class Follower:
-    """Adds the passes of a version up to one progress, over all attempts, and tells it with what the lease says."""
-
-    def __init__(
-        self, state: State, passes: list[Job], observer: Observer, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._observer = observer
-        self._leases = state.leases
-        self._lease = Lease(passes[0].lease if passes else "", 0)
-        self._lease_read = float("-inf")
-        self._clock = clock
-        self._all_units = sum(job.units for job in passes)
-        self._each = {job.run: state.units(job.run).totals(job.units) for job in passes}
-
-    @property
-    def totals(self) -> Totals:
-        """What all passes together have come to."""
-        total = Totals()
-        for each in self._each.values():
-            total = total.plus(each)
-        return total
-
-    def done(self, job: Job) -> int:
-        """The units of a pass that are done."""
-        return self._each[job.run].done
-
-    def progressed(self, job: Job, totals: Totals) -> None:
-        self._each[job.run] = totals
-        self._observer.progressed(job.table.name, Standing.under(self._lease_now(job), self.totals, self._all_units))
-
-    def _lease_now(self, job: Job) -> Lease:
-        """The lease, at most a second old."""
-        if self._clock() - self._lease_read >= _LEASE_SECONDS:
-            self._lease, self._lease_read = self._leases.read(job.lease), self._clock()
-        return self._lease
 
 
 # ---------------------------------------------------------------- what a run leaves in storage

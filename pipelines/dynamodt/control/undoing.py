@@ -20,7 +20,8 @@ from dynamodt.control.precautions import check_recovery
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.resuming import goal, has_written, rehearsing, tell_budget
 from dynamodt.control.runner import checked
-from dynamodt.control.steps import Follower, Session, counted_parts, is_governed, read_samples, run_passes
+from dynamodt.control.session import Follower, Session, is_governed, run_passes
+from dynamodt.control.steps import counted_parts, read_samples
 from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes
 from dynamodt.core.places import left_name, left_prefix

@@ -1,0 +1,112 @@
+"""After an export: what was written since its moment, window by window, until one brings no change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest
+from dynamodt.control.exporting import Found, ready, request, rest_until, token_of
+from dynamodt.control.history import Chronicle
+from dynamodt.control.planner import segments
+from dynamodt.control.session import Follower, Session, run_passes
+from dynamodt.core.passes import window_run
+from dynamodt.errors import DynamodtError, Refused, RunFailed
+from dynamodt.model import REST, Job, Script
+
+WINDOWS, SCAN, NONE = "windows", "scan", "none"
+_MOST_WINDOWS = 100
+
+
+def check_catch_up(script: Script, catch_up: str) -> None:
+    """Raises Refused for a last scan that could not tell what is done already."""
+    if catch_up == SCAN and not (script.idempotent or script.stamp):
+        raise Refused(
+            "a last scan would transform items twice: the script is not IDEMPOTENT, and marks nothing",
+            where=script.path,
+            hint="catch up by windows (--catch-up windows), or set STAMP or IDEMPOTENT in the script",
+        )
+
+
+class CatchingUp:
+    """The passes of a run after its export's. `main` is the export's pass, `passes` are all that are known so far."""
+
+    def __init__(
+        self, session: Session, chronicle: Chronicle, found: Found, main: Job, passes: list[Job], follower: Follower
+    ) -> None:
+        self._session = session
+        self._chronicle = chronicle
+        self._found = found
+        self._main = main
+        self._passes = passes
+        self._follower = follower
+
+    def run(self) -> BaseException | None:
+        """Catch up as the run was asked to; returns what ended it early."""
+        asked = self._session.options.catch_up or WINDOWS
+        if asked == NONE or self._session.options.dry_run:
+            return None
+        try:
+            return self._last_scan() if asked == SCAN else self._windows()
+        except (DynamodtError, KeyboardInterrupt) as error:
+            return error
+
+    def _last_scan(self) -> BaseException | None:
+        record = self._chronicle.record
+        if not record.rest:
+            units = segments(self._main.table)
+            self._chronicle.keep(rest=units, planned=record.planned + units)
+        job = replace(self._main, run=record.run + REST, export=None, units=self._chronicle.record.rest)
+        return self._pass(job)
+
+    def _windows(self) -> BaseException | None:
+        """Ends with the first window that brings no change."""
+        since = self._found.until
+        for number in range(1, _MOST_WINDOWS + 1):
+            assert since is not None
+            window = self._window(number, since)
+            job = window_job(self._main, number, window)
+            error = self._pass(job)
+            if error is not None or not self._follower.complete(job):
+                return error
+            if self._follower.changed(job) == 0:
+                return None
+            since = window.until
+        return RunFailed(
+            f"after {_MOST_WINDOWS} windows there are still changes to make",
+            where=f"table {self._main.table.name}",
+            hint="does the application write the new shape by now? It must, before the data is transformed",
+        )
+
+    def _window(self, number: int, since: datetime) -> Found:
+        """A window that the run has asked for before, or the next one."""
+        chronicle = self._chronicle
+        if number >= len(chronicle.record.exports):
+            chronicle.keep(exports=(*chronicle.record.exports, self._request(number, since)))
+        record = chronicle.record
+        found = ready(self._session, self._main.table, record, record.exports[number])
+        if number > len(record.windows):
+            chronicle.keep(windows=(*record.windows, found.files), planned=record.planned + found.files)
+        return found
+
+    def _request(self, number: int, since: datetime) -> str:
+        session, record = self._session, self._chronicle.record
+        until = None
+        if not session.stage.local:  # DynamoDB's rule; the stand-in knows none
+            rest_until(session, record, since + SHORTEST)
+            until = since + LONGEST if datetime.now(UTC) - since > LONGEST else None
+        wanted = ExportRequest(self._main.table, token_of(record, number), since=since, until=until)
+        return request(session, wanted)
+
+    def _pass(self, job: Job) -> BaseException | None:
+        if all(job.run != known.run for known in self._passes):
+            self._passes.append(job)
+            self._follower.add(job)
+        return run_passes(self._session, [job], self._follower)
+
+
+def window_job(main: Job, number: int, window: Found) -> Job:
+    """The pass over a window: all items that it shows, or, where a second transformation would harm, only those that
+    came into being in it: the others were there when the export was made, and are done."""
+    source = replace(window.source, created_only=not main.script.idempotent)
+    return replace(main, run=window_run(main.base_run, number), units=window.files, export=source)
