@@ -4,6 +4,7 @@ TABLE ?=
 VERSION ?=
 RUNNER ?= direct
 DIRECTION ?= up
+SOURCE ?=
 STAGE ?= local
 DRY ?=
 ARGS ?=
@@ -15,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -m "not chaos"
 
 on = $(filter-out 0 no false,$(1))
 DYNAMODT_RUN = $(BIN)/dynamodt $(DIRECTION) --stage $(STAGE) $(if $(TABLE),--table $(TABLE)) \
-	$(if $(VERSION),--to $(VERSION)) --runner $(RUNNER) $(if $(call on,$(DRY)),--dry-run) $(ARGS)
+	$(if $(VERSION),--to $(VERSION)) --runner $(RUNNER) $(if $(SOURCE),--source $(SOURCE)) $(if $(call on,$(DRY)),--dry-run) $(ARGS)
 DYNAMODT_PREPARE = $(BIN)/dynamodt prepare --stage $(STAGE) --table $(TABLE) --tNumber $(VERSION) \
 	$(if $(call on,$(DRY)),--dry-run) $(ARGS)
 # Shows the command on stderr, as one would type it without make; stdout belongs to the command (ARGS=--json).
@@ -38,7 +39,7 @@ install: $(INSTALLED) ## .venv with the locked dependencies (the other targets d
 
 run: $(INSTALLED) ## bring a table to a version: make run TABLE=users VERSION=2 RUNNER=direct
 ## TABLE (default: all that have a folder), VERSION (the latest), RUNNER (direct),
-## DIRECTION (up, or down), STAGE (local), DRY=1 (writes nothing), ARGS (further options)
+## DIRECTION (up, or down), SOURCE (scan, or export), STAGE (local), DRY=1 (writes nothing), ARGS (further options)
 	@case '$(DIRECTION)' in up|down) ;; *) echo 'DIRECTION is up or down' >&2; exit 2 ;; esac
 	$(call show_and_run,$(DYNAMODT_RUN))
 

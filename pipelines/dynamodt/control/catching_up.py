@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest
-from dynamodt.control.exporting import Found, ready, request, rest_until, token_of
+from dynamodt.control.exporting import WINDOWS, Found, ready, request, rest_until, token_of
 from dynamodt.control.history import Chronicle
 from dynamodt.control.planner import segments
 from dynamodt.control.session import Follower, Session, run_passes
@@ -14,7 +14,7 @@ from dynamodt.core.passes import window_run
 from dynamodt.errors import DynamodtError, Refused, RunFailed
 from dynamodt.model import REST, Job, Script
 
-WINDOWS, SCAN, NONE = "windows", "scan", "none"
+SCAN, NONE = "scan", "none"
 _MOST_WINDOWS = 100
 
 
@@ -108,5 +108,5 @@ class CatchingUp:
 def window_job(main: Job, number: int, window: Found) -> Job:
     """The pass over a window: all items that it shows, or, where a second transformation would harm, only those that
     came into being in it: the others were there when the export was made, and are done."""
-    source = replace(window.source, created_only=not main.script.idempotent)
+    source = replace(window.source, created_only=not main.script.idempotent, windows=True)
     return replace(main, run=window_run(main.base_run, number), units=window.files, export=source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from dynamodt.aws.clients import client
@@ -20,6 +20,7 @@ from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, ServiceErro
 from dynamodt.model import ExportSource, RunRecord, Stage, TableSpec
 
 SCAN, EXPORT = "scan", "export"
+WINDOWS = "windows"
 NEW = "new"
 _ASK_SECONDS = 20.0
 _TELL_SECONDS = 60.0
@@ -57,7 +58,8 @@ def sourced(session: Session, table: TableSpec, chronicle: Chronicle) -> Found:
             chronicle.keep(exports=(), failed_exports=chronicle.record.failed_exports + 1)
         raise
     chronicle.keep(units=found.files)
-    return found
+    windows = session.options.catch_up in ("", WINDOWS) and not session.options.dry_run
+    return replace(found, source=replace(found.source, windows=windows))
 
 
 def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:

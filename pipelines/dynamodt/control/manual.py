@@ -86,7 +86,8 @@ What follows `--` goes to Beam as it is.
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
   status: succeeded, failed, stopped or dry-run (wcu is then an estimate).
   A table or version that failed has an "error", a version with dead letters
-  "dead_letters": the place of their file.
+  "dead_letters": the place of their file. With --catch-up none,
+  "uncovered_since" is the moment of the export.
 """
 
 _RATE = """
@@ -94,10 +95,17 @@ Away from the local stage a run keeps to a budget: --max-wcu and --max-rcu units
 has provisioned (--share), else, on demand, what it takes without throttling. It starts low and grows.
 """
 
+_SOURCE = """
+--source export reads the table's point-in-time export in S3 instead of the table: no read units are spent, and only
+items that change are written. --export new (the default) requests one; an ARN or s3://bucket/prefix names one that
+there is. What was written since its moment is covered by incremental exports, window after window, until one brings no
+change (--catch-up windows), or by a last scan (--catch-up scan), or left out (--catch-up none).
+"""
+
 UP = f"""Apply every pending version, in order.
 
 With no --table: to all tables that have a folder, each independent of another's failure.
-{_RATE}
+{_RATE}{_SOURCE}
 \b
 Examples:
   dynamodt up
@@ -105,6 +113,7 @@ Examples:
   dynamodt up --table users --dry-run        counts, examples, write units
   dynamodt up --stage prod --json            in a deployment
   dynamodt up --table users --max-wcu 200    leave the rest to the application
+  dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
   dynamodt up --table users -- --direct_num_workers 2
 {_MOVE_JSON}"""

@@ -244,7 +244,9 @@ def _balance(counts: Counts) -> Text:
 
 def _remarks(run: RunReport) -> list[Text]:
     counts = run.counts
-    remarks = [Text(text, "dim") for name, text in _MEANINGS.items() if getattr(counts, name)]
+    covered = [Text(f"not covered: what was written after the export's moment, {run.uncovered}", "yellow")]
+    remarks = covered if run.uncovered else []
+    remarks += [Text(text, "dim") for name, text in _MEANINGS.items() if getattr(counts, name)]
     if not counts.balanced and run.status != "stopped":
         gone = counts.read - sum(counts[1:])
         remarks.append(

@@ -153,6 +153,8 @@ def _run(run: RunReport) -> Document:
     document = {"version": run.version, "name": run.name, "run": run.run, "status": run.status, **_amounts(run)}
     if run.dead_letters:
         document["dead_letters"] = run.dead_letters
+    if run.uncovered:
+        document["uncovered_since"] = run.uncovered
     if run.error:
         where = f"{run.table} v{run.version} {run.name}"
         document["error"] = error_document(DynamodtError(run.error, where=where))

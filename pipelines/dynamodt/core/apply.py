@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from dynamodt.core.codec import decode
 from dynamodt.core.diff import change, combined, insert, stamped
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model import Change, Delete, Image, Insert, Item, Put, Script, TableSpec, Update
+from dynamodt.model import Atomic, Change, Delete, Image, Insert, Item, Put, Remove, Script, TableSpec, Update
 
 _DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's own 28 would round the author's sums without a word
 
@@ -20,9 +20,12 @@ class Transforming(Protocol):
     def apply(self, item: Item, prepared: Mapping[Any, Any]) -> list[Item | Put | Delete]: ...
 
 
+Part = Update | Insert | Remove
+
+
 class Apply:
     """Binds a loaded script to its table, its prepared data and its run. `snapshot`: what is read is not the table
-    itself, and cannot hold what the script puts there.
+    itself, and cannot hold what the script puts there; `windows`: what is read after it can.
 
     `change_of` raises ItemError (or whatever the author's code raises) for an item that ends as a dead letter, and
     ScriptError for what no item may do and the whole run must stop at.
@@ -38,6 +41,7 @@ class Apply:
         prepared: Mapping[Any, Any],
         target: TableSpec | None = None,
         snapshot: bool = False,
+        windows: bool = False,
     ) -> None:
         self._script = script
         self._apply = transform.apply
@@ -45,7 +49,7 @@ class Apply:
         self._target = target
         self._prepared = prepared
         self._stamp = {"S": run} if script.stamp else None
-        self._snapshot = script.idempotent or snapshot
+        self._met_again = _where_met(script, snapshot, windows)
 
     def change_of(self, image: Image) -> Change | None:
         """The change that the version makes to an item, or None when the item stays as it is."""
@@ -63,20 +67,30 @@ class Apply:
         return self._stamped(found)
 
     def _stamped(self, found: Change | None) -> Change | None:
-        if self._stamp is None or self._script.stamp is None or type(found) is not Update:
+        attribute = self._script.stamp
+        if self._stamp is None or attribute is None or found is None:
             return found
-        update = stamped(found, self._script.stamp, self._stamp)
-        bare = update.sets.keys() == {self._script.stamp} and not update.removes
-        return None if bare else update
+        if isinstance(found, Update):
+            update = stamped(found, attribute, self._stamp)
+            return None if update.sets.keys() == {attribute} and not update.removes else update
+        if isinstance(found, Atomic):
+            return found._replace(parts=tuple(self._marked(part, attribute) for part in found.parts))
+        return self._marked(found, attribute) if isinstance(found, Insert) else found
+
+    def _marked(self, part: Part, attribute: str) -> Part:
+        """An item that is put gets the mark, too: a window of an export tells the run's own items by it."""
+        if isinstance(part, Insert) and self._stamp is not None:
+            return part._replace(item={**part.item, attribute: self._stamp})
+        return part
 
     def _check_halloween(self, found: Change) -> None:
         parts = getattr(found, "parts", (found,))
-        if not self._snapshot and any(isinstance(part, Insert) for part in parts):
+        if self._met_again and any(isinstance(part, Insert) for part in parts):
+            what, hint = self._met_again
             raise ScriptError(
-                f"writes an item under another key into {self._table.name}, the table that is being scanned: "
-                "the scan would meet its own output",
+                f"writes an item under another key into {self._table.name}, {what}",
                 where=self._script.path,
-                hint="set IDEMPOTENT = True if a second pass changes nothing, or write to a TARGET_TABLE",
+                hint=f"set IDEMPOTENT = True if a second pass changes nothing, or {hint}",
             )
 
     def _into_target(self, results: list[Item | Put | Delete], target: TableSpec) -> Change | None:
@@ -89,3 +103,15 @@ class Apply:
         if isinstance(result, Delete):
             raise ItemError("Delete() has no meaning with TARGET_TABLE: the source table is never written")
         return result.item if isinstance(result, Put) else result
+
+
+def _where_met(script: Script, snapshot: bool, windows: bool) -> tuple[str, str] | None:
+    """Where the run would meet what the script puts under other keys, and what helps; None: nowhere that harms."""
+    if script.idempotent or (snapshot and (script.stamp or not windows)):
+        return None
+    if snapshot:
+        return "and the windows after the export would meet it", "set STAMP, or leave them out: --catch-up none"
+    return (
+        "the table that is being scanned: the scan would meet its own output",
+        'read an export (SOURCE = "export"), or write to a TARGET_TABLE',
+    )

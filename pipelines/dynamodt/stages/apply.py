@@ -145,6 +145,7 @@ class Version:
             prepared=rows,
             target=job.target,
             snapshot=job.export is not None,
+            windows=job.export is not None and job.export.windows,
         ).change_of
 
     def _own_item(self, image: Image) -> Change | None:
