@@ -60,8 +60,10 @@ test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs no
 test-service: $(INSTALLED) dynamodb-local ## on ministack (is installed) and DynamoDB Local (Java 17; Maven, once)
 	$(PYTEST) -rs tests/service $(ARGS)
 
-test-chaos: $(INSTALLED) dynamodb-local ## the protocol and the kill matrix in full, 20 minutes (as test-service)
-	DYNAMODT_KILLS=$(or $(KILLS),48) $(BIN)/python -m pytest -rs tests/pipeline/test_protocol.py tests/service/test_kills.py $(ARGS)
+test-chaos: $(INSTALLED) dynamodb-local ## the protocol, kills and faults in full, 30 minutes (as test-service)
+	DYNAMODT_KILLS=$(or $(KILLS),48) DYNAMODT_FAULTS=$(or $(FAULTS),500) $(BIN)/python -m pytest -rs -s \
+		tests/pipeline/test_protocol.py tests/service/test_kills.py \
+		tests/service/test_wire.py::test_a_run_over_a_line_where_anything_may_happen $(ARGS)
 
 test-e2e: $(INSTALLED) ## the commands as typed, on the embedded local stage (ministack; loopback only)
 	$(PYTEST) -rs tests/e2e $(ARGS)
