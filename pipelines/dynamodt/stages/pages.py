@@ -12,6 +12,7 @@ import apache_beam as beam
 
 from dynamodt.aws.resources import Resources
 from dynamodt.model import Claim, Cursor, Job, JournalPage, Page
+from dynamodt.stages.collector import collect_less
 from dynamodt.stages.signals import Signal, reporting
 
 Lane = tuple[int, ...]  # the units that one worker reads, in this order
@@ -37,6 +38,7 @@ class ReadPages(beam.DoFn):
         self._resources = resources
 
     def setup(self) -> None:
+        collect_less()
         state = self._resources.state()
         self._leases = state.leases
         self._units = state.units(self._job.run)
