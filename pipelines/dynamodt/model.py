@@ -341,6 +341,23 @@ class PreparedRef:
     created: str
 
 
+class Cost(NamedTuple):
+    """What a run would come to, as far as a dry run can tell (`core.cost` says what is not in it).
+
+    Write units of the table alone, and at most, with its indexes. `usd` is the least and the most, at the prices of
+    the day `as_of`; None where there is no price.
+    """
+
+    wcu: float
+    wcu_most: float
+    rcu: float
+    puts: int = 0  # requests to S3
+    gets: int = 0
+    export_bytes: int = 0
+    usd: tuple[float, float] | None = None
+    as_of: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """What one version's run came to. `samples` are (before, after) items; they are shown, never logged."""
@@ -360,6 +377,7 @@ class RunReport:
     samples: tuple[tuple[Item, Item | None], ...] = ()
     key_names: tuple[str, ...] = ()  # what tells the samples apart
     uncovered: str = ""  # the moment (ISO 8601) after which nothing that was written is covered
+    cost: Cost | None = None  # of the run that a dry run has rehearsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,9 @@ def test_up_and_down_and_a_rehearsal(things: Project) -> None:
     before = _items(things, "things")
     (table,) = things.json("up", "--table", "things", "--dry")["tables"]
     assert [(v["status"], v["counts"]["changed"]) for v in table["versions"]] == [("dry-run", 200)]
+    cost = table["versions"][0]["cost"]
+    assert set(cost) == {"wcu", "wcu_most", "rcu", "s3_requests", "export_bytes", "usd"}
+    assert (cost["wcu"], cost["usd"]) == (200, None) and cost["s3_requests"]["put"] > 0
     assert _items(things, "things") == before
     for verb in ("up", "down"):
         (table,) = things.json(verb, "--table", "things")["tables"]

@@ -45,6 +45,26 @@ def make_table(endpoint: Endpoint) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
+def indexed_table(endpoint: Endpoint) -> Iterator[str]:
+    """A table with a numeric key, and an index whose key is the text `g`."""
+    name = f"test_{uuid4().hex[:12]}"
+    index = {
+        "IndexName": "index",
+        "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
+        "Projection": {"ProjectionType": "ALL"},
+    }
+    endpoint.client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": n, "AttributeType": t} for n, t in (("id", "N"), ("g", "S"))],
+        GlobalSecondaryIndexes=[index],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    yield name
+    endpoint.client.delete_table(TableName=name)
+
+
+@pytest.fixture
 def bench(endpoint: Endpoint, tmp_path: Path) -> Iterator[Bench]:
     """A project's folder and stage on the endpoint; its state table is deleted after the test."""
     made = make_bench(endpoint, tmp_path)

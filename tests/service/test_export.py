@@ -102,6 +102,10 @@ def test_a_table_is_exported_and_read_back(
     assert found["1"].old == ODD[0] and found["1"].new == {"id": {"N": "1"}, "a": {"S": "new"}}
     assert found["2"].new is None and by_id([found["2"].old or {}]) == by_id(ODD[1:2])
 
+    put(endpoint, table.name, {"id": {"N": "5"}})
+    last = exports.request(ExportRequest(table, "three", since=changed.until))
+    assert last.since == changed.until and last.items == 1  # not what the window before has shown
+
 
 def test_the_api_of_an_emulator_records_an_export_and_writes_nothing(
     ministack: Endpoint, objects: S3Objects, bucket: str

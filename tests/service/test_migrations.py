@@ -357,9 +357,11 @@ def test_a_dry_run_writes_nothing_and_predicts_the_counts(bench: Bench, make_tab
     assert bench.tables.items(table) == numbered(25)
     assert bench.history(table) == [] and bench.applied(table) == []
     assert foreseen.status == "dry-run" and foreseen.consumed.wcu > 0 and foreseen.samples
+    assert foreseen.cost is not None and foreseen.cost.usd is None  # nobody pays for an emulator
 
     report = bench.succeeded(table, script)
-    assert report.counts.changed == foreseen.counts.changed > 0
+    assert report.counts.changed == foreseen.counts.changed > 0 and report.cost is None
+    assert foreseen.cost.wcu == foreseen.consumed.wcu <= report.consumed.wcu <= foreseen.cost.wcu_most
     assert bench.tables.items(table) != numbered(25)
 
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import reduce
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import urllib3
@@ -142,26 +141,6 @@ def requests(spec: TableSpec, items: list[Item]) -> list[Any]:
     """The doubling of each item, as it is sent."""
     statements = Statements(spec)
     return [statements.write(doubling(spec, item)) for item in items]
-
-
-@pytest.fixture
-def indexed_table(endpoint: Endpoint) -> Iterator[str]:
-    """A table with a numeric key, and an index whose key is the text `g`."""
-    name = f"test_{uuid4().hex[:12]}"
-    index = {
-        "IndexName": "index",
-        "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
-        "Projection": {"ProjectionType": "ALL"},
-    }
-    endpoint.client.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": n, "AttributeType": t} for n, t in (("id", "N"), ("g", "S"))],
-        GlobalSecondaryIndexes=[index],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    yield name
-    endpoint.client.delete_table(TableName=name)
 
 
 BROKEN: dict[str, Image] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dynamodt.aws.export.datafiles import DataReader
 from dynamodt.aws.export.description import COMPLETED, IN_PROGRESS, Export
-from dynamodt.aws.export.layout import find, folder_of
+from dynamodt.aws.export.layout import find, folder_of, folders
 from dynamodt.aws.export.manifest import data_files, read_manifest
 from dynamodt.aws.export.records import ChangedItem
 from dynamodt.aws.export.request import ExportRequest
@@ -32,9 +32,9 @@ THINGS = TableSpec("things", (KeyAttribute("id", "S"),))
 class Stage:
     """A table, a bucket and a clock, with the stand-in between them."""
 
-    def __init__(self, spec: TableSpec = THINGS) -> None:
+    def __init__(self, spec: TableSpec = THINGS, objects: FakeObjects | None = None) -> None:
         self.table = FakeDynamoDB(spec)
-        self.objects = FakeObjects()
+        self.objects = objects or FakeObjects()
         self.now = 1_700_000_000.0
         self.table_id = "i-1"
         self.exports = StandInExports(self, self.table, self.objects, "bucket", "p/q", self._clock)
@@ -93,6 +93,121 @@ def test_what_is_written_is_read(population: tuple[TableSpec, list[Item], list[I
             assert text not in old or text not in new or decode(old[text]) != decode(new[text])
         else:
             assert decode(old[text]) == decode(new[text])
+
+
+KEYS = st.sampled_from("abcde")
+BATCHES = st.lists(st.dictionaries(KEYS, st.none() | st.integers(0, 2), max_size=4), max_size=5)  # None: delete it
+
+
+def changed_in(stage: Stage, batch: dict[str, int | None]) -> set[str]:
+    """Apply a batch; returns the keys of the items that are others now, gone or new."""
+    before = {key: dict(image) for key, image in stage.table.items.items()}
+    for key, value in batch.items():
+        stage.table.items.pop(text_of(key), None)
+        if value is not None:
+            stage.table.put({"id": key, "value": value})
+    after = stage.table.items
+    return {text for text in before.keys() | after.keys() if before.get(text) != after.get(text)}
+
+
+def text_of(key: str) -> str:
+    return key_text({"id": {"S": key}})
+
+
+def replay(items: dict[str, Image], window: dict[str, ChangedItem]) -> None:
+    for text, change in window.items():
+        assert items.pop(text, None) == change.old
+        if change.new is not None:
+            items[text] = change.new
+
+
+@given(first=st.dictionaries(KEYS, st.integers(0, 2)), batches=BATCHES, another=st.integers(0, 5))
+def test_windows_chain(first: dict[str, int | None], batches: list[dict[str, int | None]], another: int) -> None:
+    """Each shows just what changed since the one before, and all of them lead from the full export to the table;
+    `another` full export in between changes nothing of that."""
+    stage = Stage()
+    changed_in(stage, first)
+    full = stage.request("full")
+    items, end = stage.items(full), full.at
+    for number, batch in enumerate(batches):
+        changed = changed_in(stage, batch)
+        window = stage.request(f"window {number}", since=end)
+        shown = stage.changes(window)
+        assert shown.keys() == changed
+        assert window.since == end
+        replay(items, shown)
+        assert items == stage.table.items
+        end = window.until
+        if number == another:
+            stage.request("another")
+
+
+def test_a_window_may_begin_anywhere_after_a_known_end() -> None:
+    stage = Stage()
+    full = stage.request("full")
+    stage.table.put({"id": "a"})
+    first = stage.request("first", since=full.at)
+    assert full.at is not None and first.until is not None
+    stage.table.put({"id": "b"})
+    early = stage.request("early", since=full.at + (first.until - full.at) / 2)
+    assert early.since == full.at and early.until is not None
+    assert stage.changes(early).keys() == {text_of("a"), text_of("b")}
+    stage.table.put({"id": "c"})
+    late = stage.request("late", since=early.until + timedelta(days=1))
+    assert late.since == early.until
+    assert stage.changes(late).keys() == {text_of("c")}
+    again = stage.request("again", since=first.until)  # by another, from a base that was used before
+    assert again.since == first.until
+    assert stage.changes(again).keys() == {text_of("b"), text_of("c")}
+
+
+def test_a_window_that_was_killed_leaves_a_base_and_no_export() -> None:
+    stage = Stage()
+    full = stage.request("full")
+    stage.table.put({"id": "a"})
+    window = stage.request("window", since=full.at)
+    del stage.objects.content[window.manifest]  # it is written last
+    stage.table.put({"id": "b"})
+    again = stage.request("window", since=full.at)
+    assert stage.changes(again).keys() == {text_of("a"), text_of("b")}
+    assert again.until is not None and window.until is not None and again.until > window.until
+    stage.table.put({"id": "c"})
+    assert stage.changes(stage.request("next", since=again.until)).keys() == {text_of("c")}
+
+
+class WritesMeanwhile(FakeObjects):
+    """Somebody writes an item of its own to the table with every object that is stored here."""
+
+    stage: Stage
+
+    def write(self, key: str, data: bytes) -> str:
+        self.stage.table.put({"id": f"m{len(self.content)}"})
+        return super().write(key, data)
+
+
+def test_what_is_written_meanwhile_is_in_one_window() -> None:
+    stage = Stage(objects=WritesMeanwhile())
+    stage.objects.stage = stage
+    full = stage.request("full")
+    items, end = stage.items(full), full.at
+    for number in range(3):
+        window = stage.request(f"window {number}", since=end)
+        replay(items, stage.changes(window))  # asserts that none comes twice
+        end = window.until
+    last = len(stage.table.items) - len(items)
+    stage.objects = stage.exports._objects = FakeObjects(stage.objects.content)
+    replay(items, stage.changes(stage.request("quiet", since=end)))
+    assert last and items == stage.table.items
+
+
+def test_bases_are_no_exports() -> None:
+    stage = Stage()
+    full = stage.request("full")
+    window = stage.request("window", since=full.at)
+    assert [folder.id for folder in folders(stage.objects, "p/q")] == [full.id, window.id]
+    stage.table_id = "i-2"  # deleted, and created anew: the window's base is of the table before
+    with pytest.raises(Refused, match="needs a full one"):
+        stage.request("next", since=window.until)
 
 
 def test_the_layout_is_aws_s() -> None:

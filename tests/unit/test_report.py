@@ -23,6 +23,7 @@ from dynamodt.control.requests import Request, RunOptions
 from dynamodt.control.runs_report import print_runs
 from dynamodt.model import (
     Connection,
+    Cost,
     Counts,
     Friction,
     Lease,
@@ -113,6 +114,48 @@ def test_a_dry_run_says_so_and_tells_the_write_units() -> None:
     assert "it would take 1,234.0 write units" in text
     assert "dynamodt up --table users  " in text
     assert "consumed" not in text
+
+
+def rehearsed(cost: Cost, width: int = 80) -> str:
+    return summary(replace(RUN, status="dry-run", cost=cost), width=width)
+
+
+def test_a_dry_run_tells_what_the_run_would_cost() -> None:
+    text = rehearsed(Cost(1234, 3702, 65, 12, 1, 3 << 29, (0.774, 2.316), "2026-09-11"), width=120)
+    lines = text[text.index("it would take") :].splitlines()
+    assert lines[0].startswith("it would take 1,234.0 write units; this rehearsal took 65.0 read units")
+    besides = "65.0 read units, 12 PUT requests to S3, 1 GET request to S3, an export of 1.50 GB"
+    assert lines[1].strip() == f"with the indexes at most 3,702.0 write units, and {besides}"
+    assert lines[2].strip() == "about $0.77 to $2.32, on demand at AWS's prices of 2026-09-11"
+
+
+def test_where_there_is_no_price_the_units_are_told_alone() -> None:
+    text = rehearsed(Cost(1234, 1234, 65))
+    assert "and 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
+    assert "an export of less than 0.01 GB" in rehearsed(Cost(1, 1, 1, export_bytes=1))
+    assert "$" not in summary(RUN) and "cost" not in str(shapes.tables_document([TableReport("users", "up", (RUN,))]))
+
+
+@pytest.mark.parametrize(
+    ("usd", "told"),
+    [((0.0, 0.0), "less than $0.01"), ((0.001, 0.009), "less than $0.01"), ((0.001, 0.02), "at most $0.02,"),
+     ((1.0, 1.001), "about $1.00,"), ((1234.5, 2000.0), "about $1,234.50 to $2,000.00")],
+)  # fmt: skip
+def test_money(usd: tuple[float, float], told: str) -> None:
+    assert f" {told}" in rehearsed(Cost(1, 1, 1, usd=usd, as_of="2026-09-11"))
+
+
+def test_the_cost_as_json() -> None:
+    cost = Cost(1234, 3702, 65, 12, 1, 5, (0.77412345678, 2.3), "2026-09-11")
+    document = shapes.tables_document([TableReport("users", "up", (replace(RUN, status="dry-run", cost=cost),))])
+    assert document["tables"][0]["versions"][0]["cost"] == {
+        "wcu": 1234,
+        "wcu_most": 3702,
+        "rcu": 65,
+        "s3_requests": {"put": 12, "get": 1},
+        "export_bytes": 5,
+        "usd": {"low": 0.774123, "high": 2.3, "as_of": "2026-09-11"},
+    }
 
 
 def test_dead_letters_and_a_broken_balance_are_told() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from dynamodt.control.cost_lines import cost_lines
 from dynamodt.control.item_diff import clip, item_diff, key_text, printable
 from dynamodt.control.next_steps import (
     NextStep,
@@ -218,7 +219,7 @@ def print_local(console: Console, status: LocalStatus) -> None:
 def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
     console.print(_title(run), soft_wrap=True)
     console.print(_balance(run.counts), soft_wrap=True)
-    for line in [*_remarks(run), *_dead_letters(run, stage), _cost(run)]:
+    for line in [*_remarks(run), *_dead_letters(run, stage), _cost(run), *_foreseen(run)]:
         console.print(Text("  ").append(line), soft_wrap=True)
     for example in _examples(run, _key_names(run, stage), console.width):
         console.print(example, soft_wrap=True)
@@ -274,6 +275,10 @@ def _cost(run: RunReport) -> Text:
     if run.status == "dry-run":
         return Text(f"{verb} {wcu}; this rehearsal took {rcu}, {run.seconds:,.2f} s{speed}")
     return Text(f"{verb} {rcu}, {wcu}; took {run.seconds:,.2f} s{speed}")
+
+
+def _foreseen(run: RunReport) -> list[Text]:
+    return [Text(f"  {line}") for line in cost_lines(run.cost)] if run.cost else []
 
 
 def _examples(run: RunReport, key_names: Sequence[str], width: int) -> list[Text]:

@@ -14,6 +14,7 @@ from dynamodt.control.progress import Current
 from dynamodt.control.requests import LocalStatus
 from dynamodt.errors import DynamodtError
 from dynamodt.model import (
+    Cost,
     Lease,
     PreparedRef,
     RunRecord,
@@ -151,6 +152,8 @@ def _table(report: TableReport) -> Document:
 
 def _run(run: RunReport) -> Document:
     document = {"version": run.version, "name": run.name, "run": run.run, "status": run.status, **_amounts(run)}
+    if run.cost:
+        document["cost"] = _cost(run.cost)
     if run.dead_letters:
         document["dead_letters"] = run.dead_letters
     if run.uncovered:
@@ -159,6 +162,19 @@ def _run(run: RunReport) -> Document:
         where = f"{run.table} v{run.version} {run.name}"
         document["error"] = error_document(DynamodtError(run.error, where=where))
     return document
+
+
+def _cost(cost: Cost) -> Document:
+    usd = None
+    if cost.usd is not None:
+        low, high = (round(amount, 6) for amount in cost.usd)
+        usd = {"low": low, "high": high, "as_of": cost.as_of}
+    return {
+        **_rounded(wcu=cost.wcu, wcu_most=cost.wcu_most, rcu=cost.rcu),
+        "s3_requests": {"put": cost.puts, "get": cost.gets},
+        "export_bytes": cost.export_bytes,
+        "usd": usd,
+    }
 
 
 def _amounts(run: RunReport | RunRecord) -> Document:

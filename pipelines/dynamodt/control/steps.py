@@ -8,8 +8,9 @@ from dataclasses import replace
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
 from dynamodt.control.catching_up import NONE, CatchingUp, check_catch_up
+from dynamodt.control.costs import foreseen
 from dynamodt.control.dead_letters import first_of
-from dynamodt.control.exporting import EXPORT, Found, sourced
+from dynamodt.control.exporting import EXPORT, NEW, Found, sourced
 from dynamodt.control.history import Chronicle, doubts_hint, verdict
 from dynamodt.control.interrupts import signal_name
 from dynamodt.control.planner import Step, TablePlan, jobs, moves_items, retry_job
@@ -97,6 +98,7 @@ def _finish(
     chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters)
     report = chronicle.report(read_samples(session.storage, passes))
     report = replace(report, first_dead_letter=first_of(letters, passes[0].script.path), uncovered=uncovered)
+    report = foreseen(report, session.state, passes, totals, session.options.export in ("", NEW))
     session.observer.run_ended(report)
     session.keep(report)
     if error is not None:

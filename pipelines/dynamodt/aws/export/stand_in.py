@@ -1,10 +1,14 @@
 """Exports for an emulator, which records ExportTableToPointInTime and writes no file: the same layout, written by us.
 
 The limits, since an emulator has no true point in time: a full export is a strongly consistent scan that takes as long
-as it takes, so writes meanwhile are seen or not; it shows the table now, not at an earlier moment. An incremental one
-compares the table now with the newest full export, of the same place, that is not younger than `since`; it tells the
-span that it really covers (any length), and gives its end as the time of every write. Nothing is billed. `request`
-returns when all is written; one that was killed meanwhile is written anew by the same token.
+as it takes, so writes meanwhile are seen or not; it shows the table now, not at an earlier moment. Nothing is billed.
+`request` returns when all is written; one that was killed meanwhile is written anew by the same token.
+
+An incremental export compares two scans: one of now, and its base, the newest that is not younger than `since`. A base
+is a full export of the same place, or the scan that an earlier incremental one has ended with: each keeps its own,
+whole and for good, in the layout of a full export below PREFIX/stand-in/. So windows can be chained, each from the end
+of the one before, and nothing falls between them or comes twice. It tells the span that it really covers (any length:
+from the base's moment), and gives its end as the time of every write.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from dynamodt.model import Connection, Image, StorageSpec, TableSpec
 
 _PAGE = 1000
+_KEPT = "stand-in"  # the prefix, below the exports' own, of the scans that incremental exports have ended with
 
 
 def stand_in_exports(connection: Connection, storage: StorageSpec) -> Exports:
@@ -60,6 +65,7 @@ class StandInExports:
         self._objects = objects
         self._bucket = bucket
         self._prefix = prefix
+        self._kept = f"{prefix}/{_KEPT}".lstrip("/")
         self._clock = clock
 
     def request(self, request: ExportRequest) -> Export:
@@ -97,16 +103,32 @@ class StandInExports:
         return export
 
     def _write(self, folder: ExportFolder, request: ExportRequest, table: TableIdentity) -> None:
-        writer = ExportWriter(self._objects, folder)
-        now = self._now()
-        base = self._base(request, table)
-        writer.start()
-        if base is None:
-            writer.write_data(self._items(request.table))
+        if request.since is None:
+            self._write_full(folder, request.table, table)
         else:
-            writer.write_data(self._changes(request.table, base, now), shared=True)
-        span = _incremental(base, now) if base else {"exportTime": written(now)}
-        writer.write_summary(self._summary(folder, table, now) | span)
+            self._write_incremental(folder, request.table, table, self._base(table, request.since))
+
+    def _write_full(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity) -> None:
+        now = self._now()
+        writer = ExportWriter(self._objects, folder)
+        writer.start()
+        writer.write_data(self._items(spec))
+        writer.write_summary(self._summary(folder, table, now) | {"exportTime": written(now)})
+
+    def _write_incremental(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity, base: Manifest) -> None:
+        writer = ExportWriter(self._objects, folder)
+        writer.start()
+        end = self._scanned(folder, spec, table)
+        writer.write_data(self._changes(spec, base, end), shared=True)
+        writer.write_summary(self._summary(folder, table, _at(end)) | _span(_at(base), _at(end)))
+
+    def _scanned(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity) -> Manifest:
+        """The table now, kept for good: this export's end, and the next one's base. Its name is new each time, for
+        nobody's base is to be written over."""
+        name = export_id(int(self._clock() * 1000), folder.id.rpartition("-")[2])
+        kept = ExportFolder(f"{self._kept}/{ROOT}/{name}")
+        self._write_full(kept, spec, table)
+        return read_manifest(self._objects, kept, table.arn)
 
     def _now(self) -> datetime:
         """In milliseconds, as manifests have it."""
@@ -126,14 +148,13 @@ class StandInExports:
             "s3SseKmsKeyId": None,
         }
 
-    def _base(self, request: ExportRequest, table: TableIdentity) -> Manifest | None:
+    def _base(self, table: TableIdentity, since: datetime) -> Manifest:
         """What an incremental export compares with."""
-        if request.since is None:
-            return None
-        for folder in reversed(folders(self._objects, self._prefix)):
-            manifest = self._full(folder, table)
-            if manifest is not None and manifest.at is not None and manifest.at <= request.since:
-                return manifest
+        found = (*folders(self._objects, self._prefix), *folders(self._objects, self._kept))
+        scans = (self._full(folder, table) for folder in found)
+        bases = [scan for scan in scans if scan is not None and _at(scan) <= since]
+        if bases:
+            return max(bases, key=_at)
         what = "an emulator's incremental export needs a full one of this table from before it, and there is none"
         where = self._objects.place(self._prefix)
         raise Refused(what, where=where, hint="request a full export first; `since` is its time, or later")
@@ -143,16 +164,17 @@ class StandInExports:
             manifest = read_manifest(self._objects, folder, table.arn)
         except (Refused, UsageError):  # unfinished, or of another table
             return None
-        return manifest if manifest.kind == "full" and manifest.table_id == table.id else None
+        is_base = manifest.kind == "full" and manifest.at is not None and manifest.table_id == table.id
+        return manifest if is_base else None
 
     def _items(self, table: TableSpec) -> Iterator[Line]:
         return ((_partition(table, image), {"Item": image}) for image in self._scan(table))
 
-    def _changes(self, table: TableSpec, base: Manifest, now: datetime) -> Iterator[Line]:
+    def _changes(self, table: TableSpec, base: Manifest, end: Manifest) -> Iterator[Line]:
         """Holds all items of the base."""
-        metadata = {"Metadata": {"WriteTimestampMicros": {"N": str(int(now.timestamp() * 1_000_000))}}}
-        before = self._before(table, base)
-        for new in self._scan(table):
+        metadata = {"Metadata": {"WriteTimestampMicros": {"N": str(int(_at(end).timestamp() * 1_000_000))}}}
+        before = {key_text(key_of(table, image)): image for image in self._read(table, base)}
+        for new in self._read(table, end):
             key = key_of(table, new)
             old = before.pop(key_text(key), None)
             if old is None:
@@ -163,10 +185,11 @@ class StandInExports:
             key = key_of(table, old)
             yield _partition(table, key), {**metadata, "Keys": key, "OldImage": old}
 
-    def _before(self, table: TableSpec, base: Manifest) -> dict[str, Image]:
+    def _read(self, table: TableSpec, scan: Manifest) -> Iterator[Image]:
         reader = DataReader(self._objects, table)
-        chunks = (chunk for file in data_files(self._objects, base) for chunk in reader.items(file))
-        return {key_text(key_of(table, image)): image for chunk in chunks for image in chunk.records}
+        for file in data_files(self._objects, scan):
+            for chunk in reader.items(file):
+                yield from chunk.records
 
     def _scan(self, table: TableSpec) -> Iterator[Image]:
         reads = Reads(self._wire, table)
@@ -190,12 +213,16 @@ def _partition(table: TableSpec, image: Image) -> Image:
     return {name: image[name]}
 
 
-def _incremental(base: Manifest, now: datetime) -> Summary:
-    assert base.at is not None
+def _at(scan: Manifest) -> datetime:
+    assert scan.at is not None
+    return scan.at
+
+
+def _span(since: datetime, until: datetime) -> Summary:
     return {
         "version": "2023-08-01",
-        "exportFromTime": written(base.at),
-        "exportToTime": written(now),
+        "exportFromTime": written(since),
+        "exportToTime": written(until),
         "outputView": "NEW_AND_OLD_IMAGES",
         "exportType": "INCREMENTAL_EXPORT",
     }

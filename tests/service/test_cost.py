@@ -1,0 +1,46 @@
+"""The rule that `core.cost` has for indexes, against what the service charges for a write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dynamodt.core.cost import Work, cost_of
+from dynamodt.core.units import write_units
+from dynamodt.model import Image, Remove, Update
+from tests.emulators import Endpoint
+
+KEY: Image = {"id": {"N": "1"}}
+READ: Image = {**KEY, "g": {"S": "a"}, "n": {"N": "1"}, "text": {"S": "x" * 1500}}  # two units
+
+
+@pytest.mark.parametrize(
+    ("change", "writes"),
+    [
+        (Update(KEY, READ, {"g": {"S": "b"}}), 3),  # the index's key: one in the table, two in the index
+        (Update(KEY, READ, {"n": {"N": "2"}}), 2),
+        (Update(KEY, READ, {"text": {"S": "x" * 5000}}), 2),
+        (Update(KEY, READ, {}, ("g",)), 2),  # it leaves the index
+        (Remove(KEY, READ), 2),
+    ],
+    ids=["key", "other", "grows", "leaves", "delete"],
+)
+def test_an_index_takes_no_more_than_was_foreseen(
+    endpoint: Endpoint, indexed_table: str, change: Update | Remove, writes: int
+) -> None:
+    endpoint.client.put_item(TableName=indexed_table, Item=READ)
+    charged = apply(endpoint, indexed_table, change)
+    cost = cost_of(Work(wcu=write_units(change), indexes=1), "", on_demand=True)
+    assert charged["CapacityUnits"] <= cost.wcu_most
+    if endpoint.name == "dynamodb-local":  # ministack counts neither sizes nor what becomes of an index
+        assert charged["CapacityUnits"] == cost.wcu * writes
+
+
+def apply(endpoint: Endpoint, table: str, change: Update | Remove) -> Any:
+    asked = {"TableName": table, "Key": KEY, "ReturnConsumedCapacity": "INDEXES"}
+    if isinstance(change, Remove):
+        return endpoint.client.delete_item(**asked)["ConsumedCapacity"]
+    updates = {name: {"Action": "PUT", "Value": value} for name, value in change.sets.items()}
+    updates |= {name: {"Action": "DELETE"} for name in change.removes}
+    return endpoint.client.update_item(**asked, AttributeUpdates=updates)["ConsumedCapacity"]
