@@ -20,7 +20,7 @@ DYNAMODT_RUN = $(BIN)/dynamodt $(DIRECTION) --stage $(STAGE) $(if $(TABLE),--tab
 DYNAMODT_PREPARE = $(BIN)/dynamodt prepare --stage $(STAGE) --table $(TABLE) --tNumber $(VERSION) \
 	$(if $(call on,$(DRY)),--dry-run) $(ARGS)
 # Shows the command on stderr, as one would type it without make; stdout belongs to the command (ARGS=--json).
-show_and_run = @echo '$$ $(strip $(1))' >&2; $(1)
+show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 
 export DYNAMODT_MAKE := 1
 

@@ -103,7 +103,8 @@ _SOURCE = """
 --source export reads the table's point-in-time export in S3 instead of the table: no read units are spent, and only
 items that change are written. --export new (the default) requests one; an ARN or s3://bucket/prefix names one that
 there is. What was written since its moment is covered by incremental exports, window after window, until one brings no
-change (--catch-up windows), or by a last scan (--catch-up scan), or left out (--catch-up none).
+change (--catch-up windows), or by a last scan (--catch-up scan), or left out (--catch-up none). A dry run that requests
+a new export pays for that export, too.
 """
 
 UP = f"""Apply every pending version, in order.
