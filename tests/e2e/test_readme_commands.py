@@ -104,9 +104,9 @@ def _cpu_seconds(project: Project, line: str) -> Measured:
 
 
 def test_every_variable_reaches_the_command(project: Project) -> None:
-    given = "TABLE=users VERSION=1 DIRECTION=down STAGE=dev RUNNER=spark SOURCE=export DRY=1 ARGS='--json --max-errors 2'"
+    given = "TABLE=users VERSION=1 DIRECTION=down STAGE=dev RUNNER=spark SOURCE=export DRY=1 ARGS='--json -t x'"
     planned = project.sh(f"make --dry-run run {given}").stdout
-    words = "dynamodt down --stage dev --table users --to 1 --runner spark --source export --dry-run --json --max-errors 2"
+    words = "dynamodt down --stage dev --table users --to 1 --runner spark --source export --dry-run --json -t x"
     assert planned.count(words) == 2  # shown, and run
     assert "--dry-run" not in project.sh("make --dry-run run DRY=0").stdout
 
