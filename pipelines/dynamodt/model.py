@@ -119,6 +119,7 @@ class Totals(NamedTuple):
     units: Units = Units()
     done: int = 0  # units done; of a single unit, 1 when it is
     friction: Friction = Friction()
+    bytes: int = 0  # read from an export
 
     def plus(self, other: Totals) -> Totals:
         return Totals(
@@ -126,6 +127,7 @@ class Totals(NamedTuple):
             self.units.plus(other.units),
             self.done + other.done,
             self.friction.plus(other.friction),
+            self.bytes + other.bytes,
         )
 
 
@@ -178,11 +180,12 @@ class Claim(NamedTuple):
     intent: Intent | None = None
     eras: tuple[Era, ...] = ()
     friction: Friction = Friction()
+    bytes: int = 0
 
     @property
     def totals(self) -> Totals:
         """What the unit has come to."""
-        return Totals(self.counts, self.units, int(self.done), self.friction)
+        return Totals(self.counts, self.units, int(self.done), self.friction, self.bytes)
 
 
 class Page(NamedTuple):
@@ -202,6 +205,7 @@ class Page(NamedTuple):
     replayed: int = 0  # dead letters that these images stand for: counted as read, and as dead, before
     throttles: int = 0  # of its reading
     unreadable: tuple[DeadLetter, ...] = ()  # lines that are no items: read, and dead
+    bytes: int = 0  # of an export's lines
 
 
 class AppliedPage(NamedTuple):

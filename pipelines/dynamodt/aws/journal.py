@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import zstandard
 
+from dynamodt.aws.export.records import ChangedItem, change_of
 from dynamodt.aws.storage import Storage
 from dynamodt.core.codec import same
 from dynamodt.core.diff import key_of, patched
@@ -50,8 +51,8 @@ class Journal:
             )
         try:
             lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
-            return [self._change(orjson.loads(line)) for line in lines]
-        except (zstandard.ZstdError, ValueError, KeyError) as error:
+            return [self._change(change_of(line)) for line in lines]
+        except (zstandard.ZstdError, ValueError) as error:
             raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
 
     def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None:
@@ -63,14 +64,12 @@ class Journal:
         found: list[Image] = orjson.loads(self._storage.read(name) or b"[]")
         return found
 
-    def _change(self, record: dict[str, Any]) -> Journaled:
-        old: Image | None = record.get("OldImage")
-        new: Image | None = record.get("NewImage")
-        if old is None:
-            return Insert(self._table.name, record["Keys"], record["NewImage"])
-        if new is None:
-            return Remove(record["Keys"], old)
-        return update_between(self._table, old, new)
+    def _change(self, record: ChangedItem) -> Journaled:
+        if record.old is None:
+            return Insert(self._table.name, record.key, record.new or {})
+        if record.new is None:
+            return Remove(record.key, record.old)
+        return update_between(self._table, record.old, record.new)
 
 
 def update_between(table: TableSpec, old: Image, new: Image) -> Update:

@@ -65,6 +65,7 @@ class UnitRows:
             "counts": json.dumps(totals.counts),
             "units": json.dumps(totals.units),
             "friction": json.dumps(totals.friction),
+            "bytes": totals.bytes,
             "done": bool(totals.done),
             "intent": _NOTHING,
         }
@@ -124,6 +125,7 @@ def _claim(unit: int, row: Item) -> Claim:
         done=bool(row.get("done", False)),
         intent=_intent(_loaded(row, "intent")),
         friction=Friction(*(_loaded(row, "friction") or ())),
+        bytes=int(row.get("bytes", 0)),
         eras=tuple(Era(epoch, after, tuple(parts)) for epoch, after, parts in _loaded(row, "eras") or ()),
     )
 
@@ -140,5 +142,5 @@ def _intent(value: list[Any] | None) -> Intent | None:
 
 
 def _totals(value: list[Any]) -> Totals:
-    counts, units, done, friction = value
-    return Totals(Counts(*counts), Units(*units), done, Friction(*friction))
+    counts, units, done, friction, read = value
+    return Totals(Counts(*counts), Units(*units), done, Friction(*friction), read)

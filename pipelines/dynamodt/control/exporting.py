@@ -73,7 +73,8 @@ def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:
 
 def request(session: Session, wanted: ExportRequest) -> str:
     """Request an export, or find the one that this run has requested before; returns its ARN."""
-    session.observer.note(f"requesting an export of {wanted.table.name}")
+    what = "what has changed" if wanted.since else "an export"
+    session.observer.note(f"requesting {what} of {wanted.table.name}; DynamoDB takes some minutes for it")
     return exports_of(session.stage).request(wanted).arn
 
 

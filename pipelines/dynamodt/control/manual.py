@@ -210,7 +210,7 @@ Examples:
 --follow --json is JSON lines: one object a line, for each look at each run (about one a second)
   {"at", "table", "run", "version", "name", "direction", "status", "held_by", "percent",
    "units": {"done", "planned"}, "counts", "friction": {"conflicts", "throttles"},
-   "consumed": {"rcu", "wcu"}, "per_second": {"items", "rcu", "wcu"},
+   "consumed": {"rcu", "wcu"}, "per_second": {"items", "rcu", "wcu", "bytes"},
    "budget": {"rcu", "wcu"}, "seconds", "seconds_left"}
   and at the end one with the outcomes
   {"runs": [{"table", "direction", "version", "name", "run", "status", "counts", ...}]}

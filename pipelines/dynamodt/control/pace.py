@@ -49,6 +49,7 @@ class Speed(NamedTuple):
     items: float = 0.0
     wcu: float = 0.0
     rcu: float = 0.0
+    bytes: float = 0.0
 
 
 class _Sample(NamedTuple):
@@ -56,6 +57,7 @@ class _Sample(NamedTuple):
     items: int
     wcu: float
     rcu: float
+    bytes: int
     part: float  # of the whole
 
 
@@ -69,7 +71,7 @@ class Pace:
         """Remember where the run stands; `now` is in seconds, of any clock that does not go back."""
         units = standing.totals.units
         part = share.done / share.total if share.total else 0.0
-        sample = _Sample(now, standing.totals.counts.read, units.wcu, units.rcu, part)
+        sample = _Sample(now, standing.totals.counts.read, units.wcu, units.rcu, standing.totals.bytes, part)
         if standing.rests:
             self._samples.clear()
         elif len(self._samples) > 1 and now - self._samples[-2].at < _SAMPLE_SECONDS:
@@ -85,7 +87,7 @@ class Pace:
             return None
         first, last = latest[-1], latest[0]
         seconds = last.at - first.at
-        amounts = (last.items - first.items, last.wcu - first.wcu, last.rcu - first.rcu)
+        amounts = [after - before for after, before in zip(last[1:-1], first[1:-1], strict=True)]
         return Speed(*(max(0.0, amount / seconds) for amount in amounts)) if seconds > 0 else None
 
     def seconds_left(self) -> float | None:
@@ -118,6 +120,7 @@ def figures(standing: Standing, speed: Speed | None) -> list[str]:
     parts = [f"{counts.read:,} items"]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
     parts += [f"{speed.items:,.0f} items/s"] if speed else []
+    parts += [f"{speed.bytes / 1e6:,.1f} MB/s"] if speed and speed.bytes else []
     parts += _capacity(speed, standing) if speed else []
     parts += [counted(friction.conflicts, "conflict")] if friction.conflicts else []
     return parts + ([counted(friction.throttles, "throttle")] if friction.throttles else [])

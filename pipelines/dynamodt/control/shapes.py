@@ -90,7 +90,7 @@ def look_document(run: Current, at: str, seconds: float) -> Document:
         "counts": standing.totals.counts._asdict(),
         "friction": standing.totals.friction._asdict(),
         "consumed": _rounded(rcu=standing.totals.units.rcu, wcu=standing.totals.units.wcu),
-        "per_second": _rounded(items=speed.items, rcu=speed.rcu, wcu=speed.wcu),
+        "per_second": _rounded(items=speed.items, rcu=speed.rcu, wcu=speed.wcu, bytes=speed.bytes),
         "budget": {"rcu": standing.rcu, "wcu": standing.wcu},
         "seconds": round(seconds, 3),
         "seconds_left": None if left is None else round(left, 1),

@@ -88,13 +88,19 @@ class Running:
     def add(self, written: WrittenPage) -> Totals:
         """Count a page; returns what its unit has come to."""
         page = written.page
-        totals = self.before(page).plus(Totals(written.counts, written.units, int(page.last), written.friction))
+        totals = self.before(page).plus(totals_of(written))
         key = (page.claim.unit, page.claim.epoch)
         if page.last:
             self._totals.pop(key, None)
         else:
             self._totals[key] = totals
         return totals
+
+
+def totals_of(written: WrittenPage) -> Totals:
+    """What one page has come to."""
+    page = written.page
+    return Totals(written.counts, written.units, int(page.last), written.friction, page.bytes)
 
 
 def _beginning(page: Page) -> Totals:

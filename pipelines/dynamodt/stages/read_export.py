@@ -58,7 +58,13 @@ def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int) -> Imag
         return reader.items(file, cursor)
     wanted = _created(job) if source.created_only else _there
     return (
-        Chunk([r.new for r in chunk.records if r.new is not None and wanted(r)], chunk.bad, chunk.cursor, chunk.last)
+        Chunk(
+            [r.new for r in chunk.records if r.new is not None and wanted(r)],
+            chunk.bad,
+            chunk.cursor,
+            chunk.last,
+            chunk.bytes,
+        )
         for chunk in reader.changes(file, cursor)
     )
 
@@ -93,7 +99,8 @@ def export_pages(
         if chunk.last:
             del opened[claim.unit]
         bad = tuple(map(_unreadable, chunk.bad))
-        return Page(claim, number, without(chunk.records), 0.0, chunk.cursor, last=chunk.last, unreadable=bad)
+        found = without(chunk.records)
+        return Page(claim, number, found, 0.0, chunk.cursor, last=chunk.last, unreadable=bad, bytes=chunk.bytes)
 
     def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
         return executor.submit(read, claim, number, cursor)

@@ -33,6 +33,7 @@ class Chunk(NamedTuple, Generic[Record]):
     bad: list[BadLine]
     cursor: int
     last: bool
+    bytes: int = 0  # of the lines, as text
 
 
 class DataReader:
@@ -65,7 +66,7 @@ class DataReader:
     ) -> Iterator[Chunk[Record]]:
         place = self._objects.place(file.key)
         for batch, last in _batches(_CheckedFile(self._objects, file).lines(cursor), self._size):
-            chunk: Chunk[Record] = Chunk([], [], cursor + len(batch), last)
+            chunk: Chunk[Record] = Chunk([], [], cursor + len(batch), last, sum(map(len, batch)))
             for number, line in enumerate(batch, cursor + 1):
                 try:
                     record = parse(line)
