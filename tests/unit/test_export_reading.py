@@ -360,7 +360,7 @@ def test_an_empty_file_has_one_empty_chunk() -> None:
     for data in (b"", gzip.compress(b"")):  # S3 has both
         objects = FakeObjects({"a": data})
         file = DataFile("a", 0, hashlib.md5(data).digest(), "")
-        assert list(DataReader(objects, PRODUCTS).items(file)) == [([], [], 0, True)]
+        assert list(DataReader(objects, PRODUCTS).items(file)) == [([], [], 0, True, 0)]
 
 
 @given(

@@ -74,7 +74,8 @@ def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:
 def request(session: Session, wanted: ExportRequest) -> str:
     """Request an export, or find the one that this run has requested before; returns its ARN."""
     what = "what has changed" if wanted.since else "an export"
-    session.observer.note(f"requesting {what} of {wanted.table.name}; DynamoDB takes some minutes for it")
+    wait = "" if session.stage.local else "; DynamoDB takes some minutes for it"
+    session.observer.note(f"requesting {what} of {wanted.table.name}{wait}")
     return exports_of(session.stage).request(wanted).arn
 
 

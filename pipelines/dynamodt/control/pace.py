@@ -120,10 +120,14 @@ def figures(standing: Standing, speed: Speed | None) -> list[str]:
     parts = [f"{counts.read:,} items"]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
     parts += [f"{speed.items:,.0f} items/s"] if speed else []
-    parts += [f"{speed.bytes / 1e6:,.1f} MB/s"] if speed and speed.bytes else []
+    parts += [_bytes(speed.bytes)] if speed and speed.bytes else []
     parts += _capacity(speed, standing) if speed else []
     parts += [counted(friction.conflicts, "conflict")] if friction.conflicts else []
     return parts + ([counted(friction.throttles, "throttle")] if friction.throttles else [])
+
+
+def _bytes(rate: float) -> str:
+    return f"{rate / 1e6:,.1f} MB/s" if rate >= 1e6 else f"{rate / 1e3:,.0f} kB/s"
 
 
 def _capacity(speed: Speed, standing: Standing) -> list[str]:
