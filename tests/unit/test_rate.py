@@ -168,3 +168,20 @@ def test_a_lower_limit_holds_at_once() -> None:
     ramp = Ramp(100.0, 100.0, Clock())
     ramp.limit(20.0)
     assert ramp.rate == 20.0
+
+
+def test_a_slow_rate_that_is_used_in_lumps_grows_too() -> None:
+    clock = Clock()
+    ramp = Ramp(50.0, 0.5, clock)
+    for second in range(40):
+        clock.now += 1.0
+        ramp.look(2.0 if second % 4 == 3 else 0.0, False)  # all that it may use, once in four seconds
+    assert ramp.rate > 2.0
+
+
+def test_towards_a_higher_limit_it_goes_on_from_where_that_would_begin() -> None:
+    ramp = Ramp(2.0, 0.5, Clock())
+    ramp.limit(1000.0)
+    assert ramp.rate == 250.0
+    ramp.limit(inf)
+    assert ramp.rate == 250.0

@@ -17,7 +17,6 @@ from dynamodt.model import Job, Lease, Stage, TableSpec, Units
 LOOK_SECONDS = 1.0
 _WAITING_SECONDS = 0.1  # until the first grant: nothing is read before
 _SILENT_SECONDS = 15.0  # a worker that has said nothing for so long uses nothing, and its part goes to the others
-_BEGINNING = 0.25  # of a limit
 _ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 WCU/s, and the application is there too
 
 
@@ -142,7 +141,7 @@ class Allocator:
 
 
 def _start(limit: float, low: float) -> float:
-    return low if limit == inf else limit * _BEGINNING
+    return low if limit == inf else limit * Ramp.BEGINNING
 
 
 def _everything(rate: float) -> Units:

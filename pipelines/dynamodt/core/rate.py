@@ -94,6 +94,8 @@ class Ramp:
     _CUT = 0.7
     _LEAST = 1.0
     _USED = 0.5  # a rate of which less than this share is used has no need to grow
+    _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in lumps
+    BEGINNING = 0.25  # of a limit
 
     def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
         self._limit = limit
@@ -101,6 +103,7 @@ class Ramp:
         self._clock = clock
         self._doubling = doubling
         self._at = self._grows_from = clock()
+        self._units = self._seconds = 0.0  # used since it grew
 
     @property
     def rate(self) -> float:
@@ -108,7 +111,9 @@ class Ramp:
         return self._rate
 
     def limit(self, limit: float) -> None:
-        """Another limit: a lower one holds at once, towards a higher one the rate grows."""
+        """Another limit: a lower one holds at once, towards a higher one the rate grows from where it would begin."""
+        if self._limit < limit < inf:
+            self._rate = max(self._rate, self.BEGINNING * limit)
         self._limit = limit
         self._rate = min(limit, self._rate)
 
@@ -118,7 +123,17 @@ class Ramp:
         if throttled and now >= self._grows_from:  # one cut for what is one event
             self._rate = max(self._LEAST, self._CUT * min(self._rate, max(used, self._LEAST)))
             self._grows_from = now + self._REST
-        elif now >= self._grows_from and used >= self._USED * self._rate:
-            self._rate = min(self._limit, self._rate * 2.0 ** ((now - self._at) / self._doubling))
+            self._units = self._seconds = 0.0
+        elif now >= self._grows_from:
+            self._grow(used, now - self._at)
         self._at = now
         return self._rate
+
+    def _grow(self, used: float, seconds: float) -> None:
+        self._units += used * seconds
+        self._seconds += seconds
+        if self._units >= self._USED * self._rate * self._seconds:
+            self._rate = min(self._limit, self._rate * 2.0 ** (self._seconds / self._doubling))
+        elif self._seconds < self._PATIENCE:
+            return
+        self._units = self._seconds = 0.0

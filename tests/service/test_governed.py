@@ -1,0 +1,60 @@
+"""A run under a budget, on real endpoints: it is told another rate while it works, and ends as any other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.state import State
+from dynamodt.control.operating import tell
+from dynamodt.model import Counts, TableReport, Units
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
+
+
+def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable) -> None:
+    """At two units a second the 200 items would take longer than anybody waits for them here."""
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number} for number in range(200)))
+    bench.script(table, TOUCH)
+    reports: list[TableReport] = []
+    run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=2.0)))
+    run.start()
+    state = State(bench.stage.connection, bench.stage.state_table)
+    lease = wait_until(lambda: state.leases.read(table), lambda found: found.wcu == 2.0)
+    wait_until(lambda: list(state.workers(lease.run, lease.token).all()), lambda found: bool(found and found[0].grant))
+    tell(bench.stage, table, "throttle", Units(wcu=10_000.0))
+    run.join(60)
+    assert not run.is_alive(), "it has not heard of the new rate"
+    (report,) = reports
+    assert report.error is None and report.versions[0].counts == Counts(read=200, changed=200)
+    (worker,) = state.workers(lease.run, lease.token).all()
+    assert worker.grant is not None and 2.0 < worker.grant.rate.wcu <= 10_000.0
+    assert worker.report.heard == worker.grant.number or worker.grant.number > 1
+
+
+@pytest.mark.parametrize("items", [0, 300])
+def test_a_stage_elsewhere_is_governed_by_itself(bench: Bench, make_table: MakeTable, items: int) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number} for number in range(items)))
+    away = replace(bench, stage=replace(bench.stage, local=False))
+    assert away.run(table, TOUCH) == Counts(read=items, changed=items)
+    (run,) = away.history(table)
+    state = State(bench.stage.connection, bench.stage.state_table)
+    (worker,) = state.workers(run.run, 1).all()
+    assert worker.grant is not None and 0.0 < worker.grant.rate.wcu < float("inf")
+
+
+def wait_until(look: Callable[[], Any], true: Callable[[Any], bool]) -> Any:
+    deadline = time.monotonic() + 60
+    while not true(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
