@@ -138,7 +138,7 @@ def test_a_failing_version_leaves_an_honest_history(bench: Bench, make_table: Ma
     assert report.at == 1 and bench.applied(table) == [1]
     assert [run.status for run in report.versions] == ["succeeded", "failed"]
     assert [record.status for record in bench.history(table)] == ["succeeded", "failed"]
-    assert states(bench, table) == ["applied", "pending", "pending"]
+    assert states(bench, table) == ["applied", "unfinished", "pending"]
     failed = bench.history(table)[1]
     assert failed.counts == report.versions[1].counts and failed.counts.balanced and failed.counts.dead == 1
     assert failed.dead_letters == report.versions[1].dead_letters == report.error.where

@@ -247,8 +247,10 @@ def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Be
 
 
 def test_a_batch_that_is_too_large_goes_in_parts(
-    endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable
+    endpoint: Endpoint, proxy: Proxy, bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(wire_module, "_TIMEOUT", urllib3.Timeout(30.0))  # 7.5 MB take their time on a busy machine
+    wire = Wire(proxy.connection, 2)
     table = make_table(id="N")
     items = [{**item, "large": "x" * 300_000} for item in numbered(25)]
     for item in items:
