@@ -107,7 +107,7 @@ def _check_last(state: State, record: RunRecord) -> None:
 def _other_way(record: RunRecord) -> str:
     other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
     first = f"finish it (dynamodt {record.direction} --table {record.table} --to {goal(record)}), then: "
-    command = f"dynamodt {other} --table {record.table} --to {to}"
+    command = f"dynamodt {other} --table {record.table} --to {to}, where its script has a transform_{other}"
     return (first if unfinished(record.status) else "") + command
 
 
@@ -234,6 +234,7 @@ class _Undo:
             error=str(error) if error else "",
             samples=read_samples(session.storage, self.jobs),
             key_names=self.table.key_names,
+            rehearsal=session.options.dry_run,
         )
         at = max(session.state.applied(record.table), default=0)
         left_at = session.storage.place(self._left_name()) if left else ""
