@@ -276,7 +276,7 @@ _TOLD_JSON = """
 THROTTLE = f"""Change the rate of the run on a table, from another terminal.
 
 All its workers together then keep to these units a second; the table's indexes count. What is not named stays.
-Towards a higher rate a run grows step by step. To lift a limit, name one beyond what the table takes.
+To lift a limit, name one beyond what the table takes.
 
 \b
 Examples:
