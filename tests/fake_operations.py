@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -116,6 +117,7 @@ class FakeOperations:
         found = RunReport(
             "users", "up", 2, "split_name", "01RUN", status, Counts(1000, 990, 2, 5, 3), Units(0, 990), 0.5
         )
+        found = replace(found, rehearsal=options.dry_run)
         first = (LeftItem({"id": {"S": "u1"}}, ("name", "age"), "changed since the run"),)
         return UndoReport(found, 1, 9, "s3://dynamodt/undo-left.jsonl", first)
 
@@ -233,6 +235,7 @@ class FakeOperations:
             dead_letters=".dynamodt/dead/01RUN.jsonl" if isinstance(error, DynamodtError) else "",
             samples=((BEFORE, AFTER), ({**BEFORE, "id": "u2"}, None), ({}, {**AFTER, "id": "u3"})),
             key_names=("id",),
+            rehearsal=options.dry_run,
         )
         observer.run_ended(report)
         return report

@@ -11,6 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import eq, le
 from typing import Any, ClassVar
 
 import orjson
@@ -390,7 +391,8 @@ class FakeRows:
     def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
         self.updates += 1
         found = self.rows.get(key, {})
-        if condition and not all(self._holds(found, term, values) for term in condition.split(" AND ")):
+        ways = [way.split(" AND ") for way in condition.split(" OR ")] if condition else [[]]
+        if not any(all(self._holds(found, term, values) for term in way) for way in ways):
             raise RowConditionFailed(str(key))
         self.rows[key] = {"pk": key[0], "sk": key[1], **found, **row}
         return self.rows[key]
@@ -398,8 +400,9 @@ class FakeRows:
     def _holds(self, found: Item, term: str, values: Item) -> bool:
         if term.startswith("attribute_not_exists("):
             return term[21:-1] not in found
-        name, _, placeholder = term.partition(" = :")
-        return found.get(name) == values[placeholder]
+        name, sign, placeholder = term.split()
+        compared = {"=": eq, "<=": le}[sign]
+        return bool(name in found and compared(found[name], values[placeholder.removeprefix(":")]))
 
     def query(self, pk: str, prefix: str) -> Iterator[Item]:
         return iter([row for (row_pk, sk), row in sorted(self.rows.items()) if row_pk == pk and sk.startswith(prefix)])

@@ -29,6 +29,12 @@ class DynamodtError(Exception):
         self.where = where
         self.hint = hint
 
+    def hinted(self, hint: str) -> DynamodtError:
+        """The same error with another hint."""
+        told = type(self).__new__(type(self), *self.args)
+        told.__dict__.update(self.__dict__, hint=hint)
+        return told.with_traceback(self.__traceback__)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keep `where` and `hint` when the error crosses a process boundary."""
         return (_rebuild, (type(self), self.what, self.where, self.hint))

@@ -380,6 +380,8 @@ class RunReport:
     first_dead_letter: str = ""  # in a sentence; it is shown, never logged
     samples: tuple[tuple[Item, Item | None], ...] = ()
     key_names: tuple[str, ...] = ()  # what tells the samples apart
+    journal: bool = False  # whether `undo` can take it back
+    rehearsal: bool = False  # a dry run, whichever way it ended
     uncovered: str = ""  # the moment (ISO 8601) after which nothing that was written is covered
     cost: Cost | None = None  # of the run that a dry run has rehearsed
 
@@ -395,6 +397,7 @@ class TableReport:
     error: BaseException | None = None
     latest: int = 0  # the highest version that has a file; 0: not known
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
+    reversible: bool = True  # whether the version that it stands at has a way down
 
 
 class LeftItem(NamedTuple):

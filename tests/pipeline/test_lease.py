@@ -320,3 +320,20 @@ def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
     hold(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
     assert {state.leases.read("things", board).token for board in range(3)} == {2}
     assert state.leases.read("things", 2).run == "theirs"
+
+
+def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
+    state: FakeState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(state, Lease("things", 1, "mine", boards=3))
+    update = state.rows.update
+
+    def then_taken_over(key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        monkeypatch.setattr(state.rows, "update", update)
+        said = update(key, row, condition, **values)
+        hold(state, Lease("things", 2, "theirs", boards=3))
+        return said
+
+    monkeypatch.setattr(state.rows, "update", then_taken_over)
+    state.leases.tell("things", 1, paused=True)
+    assert {state.leases.read("things", board).token for board in range(3)} == {2}

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from dynamodt.aws.batch import Answer, Verdict, Writes
+from dynamodt.aws.state import State
 from dynamodt.control import operations
+from dynamodt.control.lease import held
 from dynamodt.control.requests import RunOptions
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
@@ -158,6 +160,22 @@ def test_a_half_done_run_is_taken_back(bench: Bench, make_table: MakeTable) -> N
     assert bench.tables.items(table) == numbered(50) and last(bench, table).status == "undone"
     (again,) = bench.up(table)
     assert again.error is None and again.at == 1 and last(bench, table).run != record.run
+
+
+def test_there_is_something_to_do_while_a_run_is_half_done(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(50))
+    bench.failed(table, FRAIL.format(bad="(7,)"))
+    record = last(bench, table)
+    for report in (*bench.down(table), *bench.up(table, to=0)):
+        assert isinstance(report.error, Refused) and "was left half done" in report.error.what
+        assert f"dynamodt undo {record.run}" in report.error.hint
+    state = State(bench.stage.connection, bench.stage.state_table)
+    with held(state.leases, table, record.run, bench.recorder.note):
+        (report,) = bench.down(table)
+        assert isinstance(report.error, Refused) and "another run is at work" in report.error.what
+    undo(bench, record.run)
+    assert [report.error for report in bench.down(table)] == [None]
 
 
 def test_a_run_down_is_taken_back_and_its_version_stands_again(bench: Bench, make_table: MakeTable) -> None:

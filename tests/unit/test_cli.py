@@ -153,9 +153,30 @@ def test_undo_says_what_was_restored_and_what_stays(operations: FakeOperations, 
     assert "990 would be restored" in out and "dynamodt undo 01R" in out
 
 
+def test_the_dead_letters_of_a_dry_run_are_mended_and_rehearsed_again(operations: FakeOperations, capfd: Any) -> None:
+    _, out, err = run(capfd, "up", "--table", "dead", "--dry-run", "--stage", "dev")
+    assert "dry run, failed: nothing was written" in out
+    assert "hint: each line names the key and the error; mend the script or the data, then: " in err
+    assert "dynamodt up --table dead --stage dev --dry-run\n" in err
+
+
+def test_an_interrupted_dry_run_does_not_go_on(operations: FakeOperations, capfd: Any) -> None:
+    _, _, err = run(capfd, "up", "--table", "interrupted", "--dry-run")
+    assert "nothing was written; to begin again: dynamodt up --table interrupted --dry-run\n" in err
+
+
+@pytest.mark.parametrize("words", [("up", "--table", "refused"), ("undo", "refused")])
+def test_a_refusal_names_the_stage_in_what_to_do(
+    words: tuple[str, ...], operations: FakeOperations, capfd: Any
+) -> None:
+    told = "dynamodt prepare --stage dev --table refused"
+    assert f"hint: {told}\n" in run(capfd, *words, "--stage", "dev")[2]
+    assert json.loads(run(capfd, *words, "--stage", "dev", "--json")[1])["error"]["hint"] == told
+
+
 def test_after_a_retry_come_the_steps_of_its_direction(operations: FakeOperations, capfd: Any) -> None:
     code, out, err = run(capfd, "retry", "dead", "--doubtful", "again")
-    assert code == 1 and "dynamodt up --table dead --dry-run" in out and "retry" not in out.split("next")[1]
+    assert code == 1 and "dynamodt up --table dead --dry-run" in out and "--doubtful" not in out.split("next")[1]
     assert "error: 3 items could not be transformed" in err
 
 

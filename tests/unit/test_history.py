@@ -81,7 +81,7 @@ def test_a_dry_run_leaves_no_trace() -> None:
     rehearsal = chronicle(rows, dry_run=True)
     rehearsal.end("succeeded", Counts(1, 1), Units())
     assert rows.runs == []
-    assert rehearsal.report().status == "dry-run"
+    assert (rehearsal.report().status, rehearsal.report().rehearsal) == ("dry-run", True)
 
 
 def test_a_run_goes_on_under_its_own_id_with_the_script_as_it_is_now() -> None:

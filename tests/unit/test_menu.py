@@ -14,9 +14,10 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from dynamodt.control.menu import choose
-from dynamodt.control.requests import Request, RunOptions
+from dynamodt.control.requests import TOLD, Request, RunOptions
+from dynamodt.model import Units
 
-ENTER, DOWN, SPACE, CTRL_C = "\r", "\x1b[B", " ", "\x03"
+ENTER, UP, DOWN, SPACE, CTRL_C, ERASE = "\r", "\x1b[A", "\x1b[B", " ", "\x03", "\x7f"
 
 
 class Terminal(NamedTuple):
@@ -60,6 +61,15 @@ def test_stamp_asks_for_the_last_version_that_stands(terminal: Terminal, folder:
     users, version_1 = DOWN + ENTER, DOWN + ENTER
     terminal.keys.send_text(users + version_1 + "n" + "y")
     assert choose(Request("stamp", interactive=True), folder) == Request("stamp", tables=("users",), to=1)
+
+
+@pytest.mark.parametrize("number", range(len(TOLD)))
+def test_what_a_run_can_be_told_stands_at_the_end(terminal: Terminal, folder: Path, number: int) -> None:
+    verb = ("unlock", "abort", "throttle", "resume", "pause")[number]
+    users, limits = DOWN + ENTER, "nan" + ERASE * 3 + "200" + ENTER + ENTER if verb == "throttle" else ""
+    terminal.keys.send_text(UP * (number + 1) + ENTER + users + limits + "y")
+    expected = Request(verb, tables=("users",), limits=Units(wcu=200.0) if limits else Units())
+    assert choose(Request("", interactive=True), folder) == expected
 
 
 def test_no_table_chosen_means_all_and_asks_for_no_version(terminal: Terminal, folder: Path) -> None:

@@ -17,10 +17,11 @@ from rich.console import Console
 from dynamodt.control import report, shapes
 from dynamodt.control.bars import BarDisplay
 from dynamodt.control.item_diff import DiffLine, clip, item_diff, key_text, printable, value_text
-from dynamodt.control.next_steps import next_steps
+from dynamodt.control.next_steps import next_steps, with_stage, with_typed_commands
 from dynamodt.control.progress import LineDisplay, Recorder, display
 from dynamodt.control.requests import Request, RunOptions
 from dynamodt.control.runs_report import print_runs
+from dynamodt.errors import DynamodtError
 from dynamodt.model import (
     Connection,
     Cost,
@@ -109,7 +110,7 @@ def test_nothing_to_do() -> None:
 
 def test_a_dry_run_says_so_and_tells_the_write_units() -> None:
     request = replace(UP, options=RunOptions(dry_run=True))
-    text = summary(replace(RUN, status="dry-run"), request=request, at=1)
+    text = summary(replace(RUN, status="dry-run", rehearsal=True), request=request, at=1)
     assert "dry run: nothing was written" in text
     assert "it would take 1,234.0 write units" in text
     assert "dynamodt up --table users  " in text
@@ -117,7 +118,7 @@ def test_a_dry_run_says_so_and_tells_the_write_units() -> None:
 
 
 def rehearsed(cost: Cost, width: int = 80) -> str:
-    return summary(replace(RUN, status="dry-run", cost=cost), width=width)
+    return summary(replace(RUN, status="dry-run", rehearsal=True, cost=cost), width=width)
 
 
 def test_a_dry_run_tells_what_the_run_would_cost() -> None:
@@ -156,6 +157,11 @@ def test_the_cost_as_json() -> None:
         "export_bytes": 5,
         "usd": {"low": 0.774123, "high": 2.3, "as_of": "2026-09-11"},
     }
+
+
+def test_a_dry_run_that_failed_has_written_nothing_either() -> None:
+    text = summary(replace(RUN, status="failed", rehearsal=True), request=replace(UP, options=RunOptions(dry_run=True)))
+    assert "dry run, failed: nothing was written" in text and "consumed" not in text
 
 
 def test_dead_letters_and_a_broken_balance_are_told() -> None:
@@ -306,6 +312,60 @@ def test_next_steps_in_the_form_of_make() -> None:
     ]
 
 
+def test_a_run_that_was_stopped_goes_on_or_is_taken_back() -> None:
+    stopped = replace(RUN, status="stopped", run="01RUN", journal=True)
+    report = TableReport("users", "up", (stopped,), 1, DynamodtError("aborted"), 4)
+    steps = next_steps(replace(UP, to=2, options=RunOptions(journal=True)), report, {})
+    assert [step.command for step in steps[:2]] == [
+        "dynamodt up --table users --to 2 --journal",
+        "dynamodt undo --table users 01RUN",
+    ]
+
+
+def test_dead_letters_are_replayed() -> None:
+    failed = replace(RUN, status="failed", run="01RUN", dead_letters="s3://b/x")
+    report = TableReport("users", "up", (failed,), 1, DynamodtError("dead"), 4)
+    steps = next_steps(replace(UP, options=RunOptions(max_wcu=5.0)), report, {})
+    assert steps[0].command == "dynamodt retry --table users --max-wcu 5 01RUN"
+    rehearsed = next_steps(replace(UP, options=RunOptions(dry_run=True)), report, {})
+    assert [step.command for step in rehearsed] == ["dynamodt up --table users --dry-run", "dynamodt status"]
+
+
+@pytest.mark.parametrize(
+    ("journal", "expected"),
+    [(True, ["dynamodt status", "dynamodt undo --table users 01RUN"]), (False, ["dynamodt status"])],
+)
+def test_a_version_without_a_way_down_is_taken_back_by_its_journal(journal: bool, expected: list[str]) -> None:
+    run = replace(RUN, run="01RUN", journal=journal)
+    steps = next_steps(UP, TableReport("users", "up", (run,), 4, latest=4, reversible=False), {})
+    assert [step.command for step in steps] == expected
+
+
+def test_make_is_told_all_that_was_asked_for() -> None:
+    options = RunOptions(dry_run=True, max_wcu=50.0, share=25.0, alarms=("api",), source="export")
+    steps = next_steps(replace(UP, options=options), TableReport("users", "up", (RUN,)), {"DYNAMODT_MAKE": "1"})
+    assert steps[0].command == (
+        "make run TABLE=users ARGS='--max-wcu 50 --share 25 --pause-on-alarm api --source export'"
+    )
+
+
+@pytest.mark.parametrize("verb", ["abort --table users", "unlock --table users", "undo 2026", "stamp --table users"])
+def test_a_hint_is_typed_with_make_as_with_the_program(verb: str) -> None:
+    hint = f"stop it (dynamodt {verb}), or wait"
+    assert with_typed_commands(hint, {"DYNAMODT_MAKE": "1"}) == f"stop it (.venv/bin/dynamodt {verb}), or wait"
+    assert with_typed_commands(hint, {}) == hint
+
+
+def test_a_hint_names_the_stage_of_the_command() -> None:
+    hint = "stop it (dynamodt abort --table users), or dynamodt unlock --table users; see dynamodt retry --help"
+    assert with_stage(hint, "local") == hint
+    assert with_stage(hint, "prod") == (
+        "stop it (dynamodt abort --stage prod --table users), or dynamodt unlock --stage prod --table users; "
+        "see dynamodt retry --help"
+    )
+    assert with_stage("dynamodt up --table users --stage prod", "prod") == "dynamodt up --table users --stage prod"
+
+
 def test_after_a_failure_a_dry_run_comes_next() -> None:
     failed = TableReport("users", "up", (replace(RUN, status="failed"),), 1, latest=4)
     assert next_steps(replace(UP, to=2), failed, {})[0].command == "dynamodt up --table users --to 2 --dry-run"
@@ -341,10 +401,13 @@ def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
     )
     text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)]))
     assert "users at version 1, 1 unfinished, 1 pending\n" in text
-    assert "run 01RUN failed\n       `up --table users` goes on with it\n       dead letters: s3://b/x\n" in text
+    onward = "run 01RUN failed\n       `dynamodt up{} --table users` goes on with it\n       dead letters: s3://b/x\n"
+    assert onward.format("") in text
+    text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)], "prod"))
+    assert onward.format(" --stage prod") in text
     undone = replace(versions[1], run=replace(left, direction="down", status="gone"))
     text = shown(lambda console: report.print_status(console, [TableStatus("users", 2, (undone,))]))
-    assert "its process is gone\n       `down --table users --to 1` goes on with it" in text
+    assert "its process is gone\n       `dynamodt down --table users --to 1` goes on with it" in text
 
 
 def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:

@@ -10,6 +10,7 @@ lease has written all of them before he begins.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
@@ -17,6 +18,7 @@ from dynamodt.errors import Fenced
 from dynamodt.model import Item, Lease
 
 _OURS = "lease_token = :token"
+_NO_LATER_ONE = "attribute_not_exists(pk) OR lease_token <= :token"
 _FRACTIONS = ("beat", "ttl", "wcu", "rcu")
 
 
@@ -69,9 +71,11 @@ class LeaseRows:
         self._publish(table, said)
 
     def _publish(self, table: str, row: Item) -> None:
+        """Copy the row to the other boards, but over no later owner's: a copy that was held up may arrive after his."""
         said = {name: value for name, value in row.items() if name not in ("pk", "sk")}
         for board in range(1, int(row.get("boards", 1))):
-            self._rows.put(_key(table, board), said)
+            with suppress(ConditionFailed):
+                self._rows.update(_key(table, board), said, _NO_LATER_ONE, token=row["lease_token"])
 
     def condition(self, table: str, token: int) -> dict[str, Any]:
         """A transaction's action that fails when the lease is not the holder's any more."""

@@ -178,13 +178,17 @@ StampTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="T
 Stage = Annotated[str, typer.Option("--stage", metavar="NAME", help="local, or a stage of dynamodt.toml.")]
 Runner = Annotated[str, typer.Option("--runner", metavar="NAME", help="The Beam runner.")]
 MaxErrors = Annotated[int, typer.Option("--max-errors", metavar="N", min=0, help="Tolerate so many dead letters.")]
-MaxWcu = Annotated[float, typer.Option("--max-wcu", metavar="N", min=0, help="Write units a second, at most.")]
-MaxRcu = Annotated[float, typer.Option("--max-rcu", metavar="N", min=0, help="Read units a second, at most.")]
+MaxWcu = Annotated[
+    float, typer.Option("--max-wcu", metavar="N", min=0, show_default=False, help="Write units a second, at most.")
+]
+MaxRcu = Annotated[
+    float, typer.Option("--max-rcu", metavar="N", min=0, show_default=False, help="Read units a second, at most.")
+]
 Share = Annotated[
     float, typer.Option("--share", metavar="PERCENT", min=1, max=100, help="Of what the table has provisioned.")
 ]
-Wcu = Annotated[float, typer.Option("--wcu", metavar="N", min=0, help="Write units a second.")]
-Rcu = Annotated[float, typer.Option("--rcu", metavar="N", min=0, help="Read units a second.")]
+Wcu = Annotated[float, typer.Option("--wcu", metavar="N", min=0, show_default=False, help="Write units a second.")]
+Rcu = Annotated[float, typer.Option("--rcu", metavar="N", min=0, show_default=False, help="Read units a second.")]
 Source = Annotated[
     str, typer.Option("--source", metavar="WHAT", show_default=False, help="scan, or export; as the script says.")
 ]

@@ -142,6 +142,8 @@ class Chronicle:
             dead_letters=record.dead_letters,
             samples=samples,
             key_names=self._key_names,
+            journal=record.journal,
+            rehearsal=self._dry_run,
         )
 
 

@@ -58,7 +58,7 @@ def acquire(
                 _tell_take_over(seen, note)
                 return mine
         elif left > TTL_SECONDS - _SILENT_SECONDS:
-            raise _refusal(seen)
+            raise at_work(seen)
         else:
             note(f"{holder(seen)} gives no sign of life; its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
@@ -116,7 +116,8 @@ def holder(lease: Lease) -> str:
     return f"{lease.user}@{lease.host} (process {lease.pid}, run {lease.run}, since {lease.since})"
 
 
-def _refusal(seen: Lease) -> Refused:
+def at_work(seen: Lease) -> Refused:
+    """The refusal to touch a table that another run holds."""
     return Refused(
         f"another run is at work: {holder(seen)}",
         where=f"table {seen.table}",

@@ -72,9 +72,13 @@ Examples:
          "created", "dry_run"}
 """
 
+_JOURNAL = """
+--journal keeps a journal for an IDEMPOTENT script too, which `undo` needs; other scripts always have one.
+"""
+
 _MOVE_JSON = """
 On a stage with `protected = true` in dynamodt.toml, a table is written only with point-in-time recovery on, or with
---no-pitr. --journal keeps a journal for an IDEMPOTENT script too, which `undo` needs; other scripts always have one.
+--no-pitr.
 With --pause-on-alarm the run rests while the alarm is in ALARM or cannot be read, and goes on by itself.
 
 What follows `--` goes to Beam as it is.
@@ -121,7 +125,7 @@ Examples:
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
   dynamodt up --table users -- --direct_num_workers 2
-{_MOVE_JSON}"""
+{_JOURNAL}{_MOVE_JSON}"""
 
 DOWN = f"""Take the latest version back, or all down to --to.
 
@@ -130,7 +134,7 @@ Examples:
   dynamodt down --table users
   dynamodt down --table users --to 0         all versions
   dynamodt down --table users --dry-run      counts, examples, write units
-{_MOVE_JSON}"""
+{_JOURNAL}{_MOVE_JSON}"""
 
 UNDO = """Take a run back by its journal: no transform_down is needed.
 
@@ -221,7 +225,8 @@ Examples:
 RUNS = """List the runs of the tables, the newest first.
 
 A run is running, paused, held (by an alarm), stopping, gone (its process died, or was silent for too long), failed,
-stopped or succeeded. For one that is at work it tells who holds it. `history` tells more of each.
+stopped or succeeded; undoing or undone; stamped or adopted, where it ran elsewhere. For one that is at work it tells
+who holds it. `history` tells more of each.
 
 \b
 Examples:
@@ -271,6 +276,7 @@ _TOLD_JSON = """
 THROTTLE = f"""Change the rate of the run on a table, from another terminal.
 
 All its workers together then keep to these units a second; the table's indexes count. What is not named stays.
+To lift a limit, name one beyond what the table takes.
 
 \b
 Examples:
@@ -305,7 +311,8 @@ Example:
 {_TOLD_JSON}""",
     "unlock": f"""Break the lease of a run that is surely dead, on a machine that is out of reach.
 
-It shows who held it. If the holder lives after all, it can write no more: the next run takes its place.
+It asks nothing, and shows who held it (`dynamodt runs` shows it before). If the holder lives after all, it ends with
+an error within a page, and its run is left for the same command to go on with; `abort` is the gentler way.
 A dead run of this machine needs no unlock, and any other is taken over half a minute after its last sign of life.
 
 \b

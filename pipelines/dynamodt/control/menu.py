@@ -13,6 +13,7 @@ from dynamodt.control.requests import MOVES, OF_A_RUN, Request, command_line
 from dynamodt.control.settings import FILE_NAME, read_settings
 from dynamodt.core import versions
 from dynamodt.core.names import parse_version_file
+from dynamodt.model import Units
 
 _VERBS = {
     "up": "apply pending versions",
@@ -28,6 +29,11 @@ _VERBS = {
     "init": "a folder and a template v1 for a table",
     "undo": "take a run back by its journal",
     "retry": "replay a run's dead letters",
+    "pause": "let the run on a table rest",
+    "resume": "let it go on",
+    "throttle": "change its rate",
+    "abort": "end it after its page",
+    "unlock": "break the lease of a run that is surely dead",
 }
 _SEVERAL_TABLES = ("up", "status", "runs", "history")
 _FOLLOW = "follow"  # `status --follow`
@@ -40,7 +46,7 @@ def choose(request: Request, folder: Path) -> Request | None:
     Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
     """
     asked = replace(request, interactive=False)
-    for question in (_verb, _stage, _tables, _version, _name, _run, _dry_run):
+    for question in (_verb, _stage, _tables, _version, _name, _run, _limits, _dry_run):
         asked = question(asked, folder)
     questionary.print(f"\n  {command_line(asked)}\n", style="bold")
     return asked if _answer(questionary.confirm("Run it?")) else None
@@ -109,6 +115,18 @@ def _run(request: Request, folder: Path) -> Request:
         return request
     asked = questionary.text("Which run? (its id, or how it begins: `dynamodt history` shows them)")
     return replace(request, run=_answer(asked).strip())
+
+
+def _limits(request: Request, folder: Path) -> Request:
+    if request.verb != "throttle" or any(request.limits):
+        return request
+    wcu = _answer(questionary.text("Write units a second? (none: as it is)", validate=_is_rate))
+    rcu = _answer(questionary.text("Read units a second? (none: as it is)", validate=_is_rate))
+    return replace(request, limits=Units(rcu=float(rcu or 0), wcu=float(wcu or 0)))
+
+
+def _is_rate(text: str) -> bool | str:
+    return not text or text.replace(".", "", 1).isdecimal() or "a number, such as 200"
 
 
 def _dry_run(request: Request, folder: Path) -> Request:

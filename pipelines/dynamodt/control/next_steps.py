@@ -9,13 +9,16 @@ from dataclasses import replace
 from shlex import join, quote
 from typing import NamedTuple
 
-from dynamodt.control.requests import PROGRAM, Request, RunOptions, caution_words, command_line, command_words
-from dynamodt.model import TableReport, TakeOver, UndoReport
+from dynamodt.control.requests import PROGRAM, TOLD, Request, RunOptions, command_line, command_words, option_words
+from dynamodt.model import RunReport, TableReport, TakeOver, UndoReport
 
 _BY_MAKE = "DYNAMODT_MAKE"
 _INSTALLED = ".venv/bin/"
-_VERBS = "up|down|undo|retry|prepare|init|create|history|status|runs|local|stamp|adopt"
-_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_VERBS})\b)")
+_OF_A_STAGE = "|".join(
+    ("up", "down", "undo", "retry", "prepare", "init", "create", "history", "status", "runs", "stamp", "adopt", *TOLD)
+)
+_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_OF_A_STAGE}|local)\b)")
+_UNSTAGED = re.compile(rf"(?<![\w./-])({PROGRAM} (?:{_OF_A_STAGE}))\b(?![^;()`\n]* --(?:stage|help)\b)")
 
 
 class NextStep(NamedTuple):
@@ -72,6 +75,11 @@ def with_typed_commands(text: str, environment: Mapping[str, str] = os.environ) 
     return _COMMAND.sub(_INSTALLED + r"\g<0>", text) if environment.get(_BY_MAKE) else text
 
 
+def with_stage(text: str, stage: str) -> str:
+    """A text whose commands are for the stage: what refuses, or tells, knows of no other than the default one."""
+    return text if stage == "local" else _UNSTAGED.sub(rf"\g<1> --stage {quote(stage)}", text)
+
+
 def _as_move(request: Request, report: TableReport) -> Request:
     """`retry` goes on as `up` or `down` would."""
     if request.verb != "retry":
@@ -85,13 +93,41 @@ def _after(request: Request, report: TableReport) -> list[tuple[Request, str]]:
     status = replace(plain, verb="status", tables=(), options=RunOptions()), "what is applied, what is pending"
     if report.error is not None or any(run.status == "failed" for run in report.versions):
         rehearsal = replace(request, options=replace(options, dry_run=True))
-        return [(rehearsal, "try it without writing"), status]
+        return [*_onward(request, report), (rehearsal, "try it without writing"), status]
     if request.options.dry_run:
         return [(replace(request, options=options), "write it"), status] if report.versions else [status]
     steps = [_preparation(plain, report)] if report.unprepared else []
     steps += [(replace(plain, verb="up"), _pending(report))] if report.at < report.latest else []
     steps.append(status)
-    return steps + ([(replace(plain, verb="down"), f"take version {report.at} back")] if report.at else [])
+    return [*steps, *_way_back(plain, report)]
+
+
+def _onward(request: Request, report: TableReport) -> list[tuple[Request, str]]:
+    """What becomes of the run that was left half done, if one was."""
+    left = next((run for run in report.versions if run.status in ("failed", "stopped")), None)
+    if left is None or request.options.dry_run:
+        return []
+    steps = [(request, "go on with it")] if left.status == "stopped" else []
+    steps += [(_of_run(request, "retry", left), "mended? replay its dead letters")] if left.dead_letters else []
+    return steps + ([(_of_run(request, "undo", left), "take back what it has done")] if left.journal else [])
+
+
+def _way_back(plain: Request, report: TableReport) -> list[tuple[Request, str]]:
+    what = f"take version {report.at} back"
+    if report.at and report.reversible:
+        return [(replace(plain, verb="down", options=_without_choices(plain.options)), what)]
+    last = report.versions[-1] if report.versions else None
+    return [(_of_run(plain, "undo", last), what)] if report.at and last is not None and last.journal else []
+
+
+def _of_run(request: Request, verb: str, run: RunReport) -> Request:
+    options = replace(_without_choices(request.options), max_errors=0)
+    return replace(request, verb=verb, run=run.run, to=None, options=options)
+
+
+def _without_choices(options: RunOptions) -> RunOptions:
+    """Without what was chosen for one version's run alone."""
+    return replace(options, journal=None, source="", export="", catch_up="")
 
 
 def _preparation(plain: Request, report: TableReport) -> tuple[Request, str]:
@@ -127,6 +163,4 @@ def _make_form(request: Request) -> str:
 
 
 def _extra_arguments(options: RunOptions) -> str:
-    words = ["--max-errors", str(options.max_errors)] if options.max_errors else []
-    words += caution_words(options)
-    return join(words + (["--", *options.beam_args] if options.beam_args else []))
+    return join(option_words(options) + (["--", *options.beam_args] if options.beam_args else []))

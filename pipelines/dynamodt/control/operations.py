@@ -18,7 +18,14 @@ from dynamodt.control.planner import TablePlan, plan_table, unprepared
 from dynamodt.control.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.preparation import PreparationContext, counted
 from dynamodt.control.requests import Observer, RunOptions, Watcher
-from dynamodt.control.resuming import check_not_undoing, goal, holding, not_unfinished, run_steps
+from dynamodt.control.resuming import (
+    check_not_undoing,
+    check_nothing_half_done,
+    goal,
+    holding,
+    not_unfinished,
+    run_steps,
+)
 from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
 from dynamodt.control.runner import checked
@@ -27,7 +34,7 @@ from dynamodt.control.stage import load_stage
 from dynamodt.control.taking_over import adopt as adopt
 from dynamodt.control.taking_over import stamp as stamp
 from dynamodt.core.script import prepare_rows
-from dynamodt.core.versions import read_versions, statuses, tables
+from dynamodt.core.versions import is_reversible, read_versions, statuses, tables
 from dynamodt.errors import DynamodtError, Refused, UsageError
 from dynamodt.model import (
     Direction,
@@ -204,6 +211,8 @@ def _move(
                 storage = open_storage(stage.connection, stage.storage)
                 session = Session(stage, state, storage, options, observer, token, reports.append)
                 run_steps(session, planned, record)
+        else:
+            check_nothing_half_done(state, name)
     except DynamodtError as error:
         return _table_report(name, direction, at, planned, reports, error)
     return _table_report(name, direction, at, planned, reports, None, stage)
@@ -224,4 +233,5 @@ def _table_report(
         if report.status == "succeeded":
             at = report.version if direction == "up" else report.version - 1
     missing = unprepared(stage, planned.scripts, at) if stage else 0
-    return TableReport(name, direction, tuple(reports), at, error, planned.latest, missing)
+    reversible = all(is_reversible(script) for script in planned.scripts if script.sequence == at)
+    return TableReport(name, direction, tuple(reports), at, error, planned.latest, missing, reversible)

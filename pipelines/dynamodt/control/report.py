@@ -18,8 +18,10 @@ from dynamodt.control.next_steps import (
     as_typed,
     next_steps,
     rehearsal,
+    with_stage,
+    with_typed_commands,
 )
-from dynamodt.control.requests import LocalStatus, Request
+from dynamodt.control.requests import PROGRAM, LocalStatus, Request
 from dynamodt.control.stage import LOCAL, WORK_FOLDER, embedded_file
 from dynamodt.core.codec import decode
 from dynamodt.core.item import without
@@ -81,7 +83,7 @@ def print_moves(console: Console, request: Request, stage: Stage | None, reports
             console.print(_nothing_to_do(report), soft_wrap=True)
         for run in report.versions:
             _print_run(console, run, stage)
-        if sum(run.status == "dry-run" for run in report.versions) > 1:
+        if sum(run.rehearsal for run in report.versions) > 1:
             console.print(Text(_REHEARSED_APART, "dim"), soft_wrap=True)
             console.print()
     around = [report for report in reports if report.versions or report.error is None]  # others started nothing
@@ -97,10 +99,10 @@ def print_moves(console: Console, request: Request, stage: Stage | None, reports
 def print_undo(console: Console, request: Request, stage: Stage, undo: UndoReport) -> None:
     """What an undo has restored, and what it has left as it is."""
     run = undo.run
-    status = "dry run: nothing was written" if run.status == "dry-run" else run.status
+    status = _outcome(run)
     title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  undo of run {run.run}  ")
     console.print(title.append(status, f"bold {_STYLES.get(run.status, '')}"), soft_wrap=True)
-    for line in [*_restored(run.counts, run.status), *_left(undo, stage), _cost(run)]:
+    for line in [*_restored(run), *_left(undo, stage), _cost(run)]:
         console.print(Text("  ").append(line), soft_wrap=True)
     for example in _examples(run, _key_names(run, stage), console.width):
         console.print(example, soft_wrap=True)
@@ -111,21 +113,21 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
         console.print(_steps(after_undo(request, undo)), soft_wrap=True)
 
 
-def print_history(console: Console, history: Mapping[str, Sequence[RunRecord]]) -> None:
+def print_history(console: Console, history: Mapping[str, Sequence[RunRecord]], stage: str = LOCAL) -> None:
     """Every run, three lines each: narrow enough for 80 columns."""
     for table, runs in history.items():
         console.print(Text.assemble((table, "bold"), ("" if runs else "  no run yet", "dim")))
         for run in runs:
-            console.print(_record(run), soft_wrap=True)
+            console.print(_record(run, stage), soft_wrap=True)
 
 
-def print_status(console: Console, statuses: Sequence[TableStatus]) -> None:
+def print_status(console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL) -> None:
     """Each table's versions and their states."""
     for status in statuses:
         counted = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
         told = [f"{number} {state}" for state, number in counted.items() if number] or ["nothing pending"]
         console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(told)}"))
-        for line in _version_lines(status):
+        for line in _version_lines(status, stage):
             console.print(line, soft_wrap=True)
 
 
@@ -226,9 +228,15 @@ def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
     console.print()
 
 
+def _outcome(run: RunReport) -> str:
+    """The status in words; that nothing was written stands there of every dry run."""
+    how = "" if run.status == "dry-run" else f", {run.status}"
+    return f"dry run{how}: nothing was written" if run.rehearsal else run.status
+
+
 def _title(run: RunReport) -> Text:
     title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
-    status = "dry run: nothing was written" if run.status == "dry-run" else run.status
+    status = _outcome(run)
     return title.append(status, f"bold {_STYLES.get(run.status, '')}")
 
 
@@ -269,10 +277,10 @@ def _dead_letters(run: RunReport, stage: Stage | None) -> list[Text]:
 
 def _cost(run: RunReport) -> Text:
     speed = f", {run.counts.read / run.seconds:,.0f} items/s" if run.seconds > 0 else ""
-    verb = "it would take" if run.status == "dry-run" else "consumed"
+    verb = "it would take" if run.rehearsal else "consumed"
     wcu = f"{run.consumed.wcu:,.1f} write units"
     rcu = f"{run.consumed.rcu:,.1f} read units"
-    if run.status == "dry-run":
+    if run.rehearsal:
         return Text(f"{verb} {wcu}; this rehearsal took {rcu}, {run.seconds:,.2f} s{speed}")
     return Text(f"{verb} {rcu}, {wcu}; took {run.seconds:,.2f} s{speed}")
 
@@ -316,10 +324,10 @@ _RESTORED = {
 }
 
 
-def _restored(counts: Counts, status: str) -> list[Text]:
+def _restored(run: RunReport) -> list[Text]:
     """A line for each kind of items that there are."""
-    told = {**_RESTORED, "changed": "would be restored" if status == "dry-run" else "restored"}
-    lines = [(getattr(counts, kind), words) for kind, words in told.items()]
+    told = {**_RESTORED, "changed": "would be restored" if run.rehearsal else "restored"}
+    lines = [(getattr(run.counts, kind), words) for kind, words in told.items()]
     width = max(len(f"{number:,}") for number, _ in lines)
     return [Text.assemble((f"{n:>{width},}", "bold"), f" {w}") for n, w in lines if n or w == told["changed"]]
 
@@ -368,7 +376,7 @@ def _facts(facts: Mapping[str, str]) -> Group:
     )
 
 
-def _record(run: RunRecord) -> Text:
+def _record(run: RunRecord, stage: str) -> Text:
     title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
     title.append(run.status, _STYLES.get(run.status, ""))
     counted = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
@@ -378,20 +386,26 @@ def _record(run: RunRecord) -> Text:
         Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
-    lines += [Text(f"    half undone; to finish it: dynamodt undo {run.run}", "yellow")] * (run.status == "undoing")
+    if run.status == "undoing":
+        lines.append(Text(f"    half undone; to finish it: {_command(f'undo {run.run}', stage)}", "yellow"))
     lines += [Text(f"    undone {run.undone}", "dim")] if run.undone else []
     lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
     lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
     return Text("\n").join(lines)
 
 
-def _version_lines(status: TableStatus) -> list[Text]:
+def _command(words: str, stage: str) -> str:
+    """A command for a stage, as a person would type it."""
+    return with_typed_commands(with_stage(f"{PROGRAM} {words}", stage))
+
+
+def _version_lines(status: TableStatus, stage: str) -> list[Text]:
     names = max((len(version.name) for version in status.versions), default=0)
     states = max((len(version.state) for version in status.versions), default=0)
-    return [line for version in status.versions for line in _version_line(version, names, max(8, states))]
+    return [line for version in status.versions for line in _version_line(version, names, max(8, states), stage)]
 
 
-def _version_line(version: VersionStatus, names: int, states: int) -> list[Text]:
+def _version_line(version: VersionStatus, names: int, states: int, stage: str) -> list[Text]:
     line = Text.assemble(
         f"  v{version.version:<3} ",
         (f"{version.name:<{names}}  ", "bold"),
@@ -402,13 +416,13 @@ def _version_line(version: VersionStatus, names: int, states: int) -> list[Text]
         return [line]
     if version.state == "running":
         return [line.append(f"{version.run.direction}, run {version.run.run}", "dim")]
-    return [line, *_left_lines(version.run)]
+    return [line, *_left_lines(version.run, stage)]
 
 
-def _left_lines(run: RunRecord) -> list[Text]:
+def _left_lines(run: RunRecord, stage: str) -> list[Text]:
     """A run that was left half done, and what to do about it."""
     goal = "" if run.direction == "up" else f" --to {run.version - 1}"
-    command = f"undo {run.run}" if run.status == "undoing" else f"{run.direction} --table {run.table}{goal}"
-    onward = f"`{command}` goes on with it"
+    words = f"undo {run.run}" if run.status == "undoing" else f"{run.direction} --table {run.table}{goal}"
+    onward = f"`{_command(words, stage)}` goes on with it"
     lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

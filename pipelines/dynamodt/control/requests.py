@@ -97,7 +97,9 @@ def command_words(request: Request) -> list[str]:
     words += [] if request.stage == "local" else ["--stage", request.stage]
     words += ["--follow"] if request.follow else []
     words += ["--json"] if request.json else []
-    words += _option_words(request.options)
+    words += ["--dry-run"] if request.options.dry_run else []
+    words += option_words(request.options)
+    words += [] if request.options.runner == "direct" else ["--runner", request.options.runner]
     words += [word for word in (request.name, request.run) if word]
     return words + (["--", *request.options.beam_args] if request.options.beam_args else [])
 
@@ -116,7 +118,7 @@ def check(request: Request) -> None:
     if request.verb == "create" and not request.name:
         raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
     if request.verb == "throttle" and not any(request.limits):
-        raise UsageError("`throttle` needs --wcu or --rcu", hint=f"{PROGRAM} {_EXAMPLES['throttle']}")
+        raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=f"{PROGRAM} {_EXAMPLES['throttle']}")
     if request.verb == "stamp" and request.to is None:
         raise UsageError("`stamp` needs --to", hint=f"{PROGRAM} {_EXAMPLES['stamp']}")
     if request.verb in OF_A_RUN:
@@ -156,21 +158,20 @@ _EXAMPLES = {
 }
 
 
-def _option_words(options: RunOptions) -> list[str]:
-    words = ["--dry-run"] if options.dry_run else []
-    words += ["--max-errors", str(options.max_errors)] if options.max_errors else []
+def option_words(options: RunOptions) -> list[str]:
+    """The words for how to run, but for a dry run and the runner: `make run` has names of its own for these two."""
+    words = ["--max-errors", str(options.max_errors)] if options.max_errors else []
     words += ["--max-wcu", f"{options.max_wcu:g}"] if options.max_wcu else []
     words += ["--max-rcu", f"{options.max_rcu:g}"] if options.max_rcu else []
     words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
-    words += caution_words(options)
+    words += _caution_words(options)
     words += ["--doubtful", options.doubtful] if options.doubtful else []
     words += ["--source", options.source] if options.source else []
     words += ["--export", options.export] if options.export else []
-    words += ["--catch-up", options.catch_up] if options.catch_up else []
-    return words + ([] if options.runner == "direct" else ["--runner", options.runner])
+    return words + (["--catch-up", options.catch_up] if options.catch_up else [])
 
 
-def caution_words(options: RunOptions) -> list[str]:
+def _caution_words(options: RunOptions) -> list[str]:
     """The words for what a run does without, or rests for."""
     words = ["--no-pitr"] if options.no_pitr else []
     words += [] if options.journal is None else ["--journal" if options.journal else "--no-journal"]

@@ -10,7 +10,7 @@ from dynamodt.aws.state import State
 from dynamodt.control.budget import budget
 from dynamodt.control.exporting import SCAN, check_source
 from dynamodt.control.history import first_record, next_record
-from dynamodt.control.lease import held, new_lease
+from dynamodt.control.lease import at_work, held, is_alive, new_lease
 from dynamodt.control.planner import Step, TablePlan, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.session import Session
@@ -31,6 +31,7 @@ def holding(
     """
     step = planned.steps[0]
     if options.dry_run:
+        _note_half_done(state, planned.table.name, observer)
         record = _fresh(planned, step, options)
         yield rehearsing(state, record.run), record
         return
@@ -84,17 +85,23 @@ def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) ->
         if (record.version, record.direction) == wanted:
             found = record
         elif has_written(state, record):
-            raise _half_done(record)
+            raise _half_done(state, record)
     return found
 
 
+def _note_half_done(state: State, table: str, observer: Observer) -> None:
+    for record in state.runs(table):
+        if unfinished(record.status) and has_written(state, record):
+            observer.note(f"run {record.run} is half done: the rehearsal tries its items anew, as they are now")
+
+
 def check_nothing_half_done(state: State, table: str) -> None:
-    """Raises Refused when a run that an earlier process left unfinished has written something."""
+    """Raises Refused when a run has written something and is unfinished: left so, or still at work."""
     records = state.runs(table)
     check_not_undoing(records)
     for record in records:
         if unfinished(record.status) and has_written(state, record):
-            raise _half_done(record)
+            raise _half_done(state, record)
 
 
 def check_not_undoing(records: Sequence[RunRecord]) -> None:
@@ -118,7 +125,10 @@ def not_unfinished(run: str) -> Refused:
     return Refused(f"run {run} is not the unfinished one of its table", hint="dynamodt history shows which is")
 
 
-def _half_done(left: RunRecord) -> Refused:
+def _half_done(state: State, left: RunRecord) -> Refused:
+    lease = state.leases.read(left.table)
+    if lease.run == left.run and is_alive(lease, time.time()):
+        return at_work(lease)
     return Refused(
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
         where=f"table {left.table}",

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
+from itertools import islice
 
 import orjson
 
@@ -107,7 +109,7 @@ def _check_last(state: State, record: RunRecord) -> None:
 def _other_way(record: RunRecord) -> str:
     other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
     first = f"finish it (dynamodt {record.direction} --table {record.table} --to {goal(record)}), then: "
-    command = f"dynamodt {other} --table {record.table} --to {to}"
+    command = f"dynamodt {other} --table {record.table} --to {to}, where its script has a transform_{other}"
     return (first if unfinished(record.status) else "") + command
 
 
@@ -218,7 +220,7 @@ class _Undo:
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
         session, record = self.session, self.record
-        left = gather_left(session, self.jobs, self._left_name())
+        left, first = gather_left(session, self.jobs, self._left_name())
         if error is None:
             self._end()
         status = self.record.status if not session.options.dry_run else "stopped" if error else "dry-run"
@@ -234,10 +236,11 @@ class _Undo:
             error=str(error) if error else "",
             samples=read_samples(session.storage, self.jobs),
             key_names=self.table.key_names,
+            rehearsal=session.options.dry_run,
         )
         at = max(session.state.applied(record.table), default=0)
         left_at = session.storage.place(self._left_name()) if left else ""
-        return UndoReport(run, at, len(left), left_at, tuple(left[:_SHOWN]), error)
+        return UndoReport(run, at, left, left_at, first, error)
 
     def _left_name(self) -> str:
         return left_name(self.jobs[0]) if self.jobs else ""
@@ -261,11 +264,11 @@ class _Undo:
         return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
 
 
-def gather_left(session: Session, jobs: list[Job], name: str) -> list[LeftItem]:
-    """Join what the passes leave as it is into one JSON-lines file; returns the items."""
+def gather_left(session: Session, jobs: list[Job], name: str) -> tuple[int, tuple[LeftItem, ...]]:
+    """Join what the passes leave as it is into one JSON-lines file; returns how many items, and the first few."""
     parts = [part for job in jobs for part in counted_parts(session.storage, session.state, job, left_prefix(job))]
     lines = b"".join(session.storage.read(part) or b"" for part in parts)
     if lines:
         session.storage.write(name, lines)
-    found = map(orjson.loads, lines.splitlines())
-    return [LeftItem(line["key"], tuple(line["attributes"]), line["why"]) for line in found]
+    first = map(orjson.loads, islice(BytesIO(lines), _SHOWN))
+    return lines.count(b"\n"), tuple(LeftItem(one["key"], tuple(one["attributes"]), one["why"]) for one in first)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from dynamodt.control import report, runs_report, shapes
 from dynamodt.control.console import drop_output
 from dynamodt.control.interrupts import StoppedError
-from dynamodt.control.next_steps import as_typed
+from dynamodt.control.next_steps import as_typed, with_stage
 from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import MOVES, TAKEN_OVER, TOLD, LocalOperations, Operations, Request, check
 from dynamodt.core.lifecycle import ENDED
-from dynamodt.errors import DynamodtError, RunFailed, UsageError
+from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def _undo(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
     stage = operations.open_stage(request.stage, folder, recorder)
     found = operations.undo(stage, folder, request.tables, request.run, request.options, recorder)
+    errors = () if found.error is None else (_told(request, found.error),)
     document = shapes.undo_document(found)
-    errors = () if found.error is None else (found.error,)
     return Answer(document, lambda console: report.print_undo(console, request, stage, found), errors)
 
 
@@ -118,7 +118,7 @@ def _retry(request: Request, folder: Path, recorder: Recorder) -> Answer:
 def _history(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
     found = operations.history(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
-    return Answer(shapes.history_document(found), lambda console: report.print_history(console, found))
+    return Answer(shapes.history_document(found), lambda console: report.print_history(console, found, request.stage))
 
 
 def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
@@ -126,7 +126,7 @@ def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
         return _follow(request, folder, recorder)
     operations = load_operations()
     found = operations.status(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
-    return Answer(shapes.status_document(found), lambda console: report.print_status(console, found))
+    return Answer(shapes.status_document(found), lambda console: report.print_status(console, found, request.stage))
 
 
 def _runs(request: Request, folder: Path, recorder: Recorder) -> Answer:
@@ -145,7 +145,7 @@ def _follow(request: Request, folder: Path, recorder: Recorder) -> Answer:
         drop_output()
         found = recorder.ended
     recorder.close()
-    errors = tuple(_unsuccessful(run) for run in found if run.status not in ENDED)
+    errors = tuple(_told(request, _unsuccessful(run)) for run in found if run.status not in ENDED)
     document = shapes.followed_document(found)
     if errors:
         document["error"] = shapes.error_document(errors[0])
@@ -243,10 +243,22 @@ def _unsuccessful(run: RunReport) -> DynamodtError:
 
 
 def _told(request: Request, error: BaseException) -> BaseException:
-    if not isinstance(error, KeyboardInterrupt):
+    """The error as it is told: whoever made its hint knew neither the stage nor the command."""
+    if isinstance(error, KeyboardInterrupt):
+        error = _stopped(request, error)
+    if not isinstance(error, DynamodtError):
         return error
+    hint = error.hint
+    if isinstance(error, DeadLetters) and request.options.dry_run:
+        hint = f"each line names the key and the error; mend the script or the data, then: {as_typed(request)}"
+    return error.hinted(with_stage(hint, request.stage))
+
+
+def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
     if request.follow:
         return StoppedError.by(error, f"whatever runs goes on; to watch it again: {as_typed(request)}")
+    if request.options.dry_run:
+        return StoppedError.by(error, f"nothing was written; to begin again: {as_typed(request)}")
     if request.verb not in MOVES:
         return StoppedError.by(error, f"to go on, run the same command again: {as_typed(request)}")
     return StoppedError.by(

@@ -215,7 +215,7 @@ def _check_reversible(script: Script) -> None:
             f"version {script.sequence} of {script.table} is irreversible: it has no transform_down",
             where=script.path,
             hint="Nothing was started. A new version that repairs the data forwards is the way on; or, while its run "
-            "(see dynamodt history) is the last one, dynamodt undo RUN.",
+            f"(see dynamodt history) is the last one{' and kept a journal' * script.idempotent}, dynamodt undo RUN.",
         )
 
 

@@ -77,7 +77,7 @@ class Signal:
             self._seen = self._leases.read(self._job.lease, self._board)
             self._seen_at = now
         if self._seen.token != self._job.attempt:
-            raise Fenced("another process has taken the run over", where=f"run {self._job.base_run}")
+            raise _fenced(self._job)
         return self._seen
 
 
@@ -96,10 +96,18 @@ def reporting(leases: LeaseBoard, job: Job) -> Iterator[None]:
         raise
 
 
+def _fenced(job: Job) -> Fenced:
+    return Fenced(
+        "another process has taken the run over, or its lease was broken",
+        where=f"run {job.base_run}",
+        hint=f"this process has ended its part; who holds the table now: dynamodt runs --table {job.table.name}",
+    )
+
+
 def reported(lease: Lease, job: Job) -> DynamodtError | None:
     """The error that `reporting` has left, or None."""
     if lease.token != job.attempt:
-        return Fenced("another process has taken the run over", where=f"run {job.base_run}")
+        return _fenced(job)
     if lease.error is None:
         return None
     kind = getattr(errors, lease.error["kind"], RunFailed)
