@@ -517,6 +517,7 @@ class ExportSource:
     incremental: bool = False
     created_only: bool = False
     windows: bool = False  # the run catches up with windows, which show what it has put there itself
+    rest: bool = False  # or by a last scan, which meets it in the table
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dynamodt.control.planner import segments
 from dynamodt.control.session import Follower, Session, run_passes
 from dynamodt.core.passes import window_run
 from dynamodt.errors import DynamodtError, Refused, RunFailed
-from dynamodt.model import REST, Job, Script
+from dynamodt.model import REST, Job, RunRecord, Script
 
 SCAN, NONE = "scan", "none"
 _MOST_WINDOWS = 100
@@ -56,8 +56,7 @@ class CatchingUp:
         if not record.rest:
             units = segments(self._main.table)
             self._chronicle.keep(rest=units, planned=record.planned + units)
-        job = replace(self._main, run=record.run + REST, export=None, units=self._chronicle.record.rest)
-        return self._pass(job)
+        return self._pass(_rest_job(self._main, self._chronicle.record))
 
     def _windows(self) -> BaseException | None:
         """Ends with the first window that brings no change."""
@@ -103,6 +102,21 @@ class CatchingUp:
             self._passes.append(job)
             self._follower.add(job)
         return run_passes(self._session, [job], self._follower)
+
+
+def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:
+    """The passes after the export's that an earlier attempt has begun, for the dead letters that they have left."""
+    like = next((job for job in main if job.export is not None), None)
+    if like is None:
+        return []
+    windows = [
+        replace(like, run=window_run(record.run, number), units=units) for number, units in enumerate(record.windows, 1)
+    ]
+    return [*windows, *([_rest_job(like, record)] if record.rest else [])]
+
+
+def _rest_job(main: Job, record: RunRecord) -> Job:
+    return replace(main, run=record.run + REST, export=None, units=record.rest)
 
 
 def window_job(main: Job, number: int, window: Found) -> Job:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from dynamodt.aws.clients import client
+from dynamodt.aws.export.datafiles import check_there
 from dynamodt.aws.export.description import COMPLETED
 from dynamodt.aws.export.layout import ExportFolder, find, folder_of, split_url
 from dynamodt.aws.export.manifest import Manifest, data_files, read_manifest
@@ -58,8 +59,8 @@ def sourced(session: Session, table: TableSpec, chronicle: Chronicle) -> Found:
             chronicle.keep(exports=(), failed_exports=chronicle.record.failed_exports + 1)
         raise
     chronicle.keep(units=found.files)
-    windows = session.options.catch_up in ("", WINDOWS) and not session.options.dry_run
-    return replace(found, source=replace(found.source, windows=windows))
+    later = "" if session.options.dry_run else session.options.catch_up or WINDOWS
+    return replace(found, source=replace(found.source, windows=later == WINDOWS, rest=later == SCAN))
 
 
 def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:
@@ -132,6 +133,7 @@ def _found(stage: Stage, table_arn: str, bucket: str, folder: ExportFolder) -> F
     objects = _objects(stage, bucket)
     manifest = read_manifest(objects, folder, table_arn)
     files = data_files(objects, manifest)
+    check_there(objects, files)
     source = ExportSource(bucket, folder.key, table_arn, incremental=manifest.kind == "incremental")
     return Found(source, len(files), manifest.items, _moment(manifest))
 
@@ -153,5 +155,5 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
         raise Refused(
             f"run {record.run} began with {said}, and goes on with it",
             where=f"table {record.table}",
-            hint="leave out --source and --export",
+            hint=f"leave out --source and --export (or take back what it has done: dynamodt undo {record.run})",
         )

@@ -163,16 +163,33 @@ def doubts_hint(doubtful: int, run: str) -> str:
     )
 
 
+def unreadable_hint(unreadable: int, run: str) -> str:
+    """What a person can do about lines of an export that nothing can take up again."""
+    lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
+    return (
+        f'{lines} of the export\'s files (stage "read") that no run with this export can read: take back what this one '
+        f"has done, dynamodt undo {run}, and run the version with another export, or with --source scan"
+    )
+
+
+def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
+    hints = (
+        _MEND if dead > doubtful + unreadable else "",
+        doubts_hint(doubtful, run) if doubtful else "",
+        unreadable_hint(unreadable, run) if unreadable else "",
+    )
+    return "; ".join(filter(None, hints))
+
+
 def verdict(
-    totals: Totals, units: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN"
+    totals: Totals, units: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN", unreadable: int = 0
 ) -> DynamodtError | None:
-    """Why a run that has ended cannot count as a success, or None. So many of its dead letters are `doubtful`."""
+    """Why a run that has ended cannot count as a success, or None. So many of its dead letters are `doubtful`, and so
+    many `unreadable` lines."""
     counts = totals.counts
     if counts.dead:
         items = "1 item" if counts.dead == 1 else f"{counts.dead:,} items"
-        hint = _MEND if doubtful < counts.dead else ""
-        if doubtful:
-            hint = f"{hint}; {doubts_hint(doubtful, run)}" if hint else doubts_hint(doubtful, run)
+        hint = _hint(counts.dead, doubtful, unreadable, run)
         return DeadLetters(f"{items} could not be transformed or written", where=dead_letters, hint=hint)
     if totals.done < units:
         return RunFailed(f"only {totals.done} of {units} segments were read", where=where, hint="run it again")

@@ -36,9 +36,10 @@ def holding(
         yield rehearsing(state, record.run), record
         return
     table = planned.table.name
-    left = left_unfinished(state, table, step, planned)
+    left = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
     with held(state.leases, table, left.run if left else new_run(), observer.note) as lease:
         left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
+        left = _gone_on_with(state, left, options)
         _check_only(options.only, left)
         if left is None:
             yield lease.token, _fresh(planned, step, options, lease.run)
@@ -66,6 +67,14 @@ def _continued(left: RunRecord, step: Step, options: RunOptions, observer: Obser
     check_source(left, options.source, options.export)
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
     return next_record(left, step.script)
+
+
+def _gone_on_with(state: State, left: RunRecord | None, options: RunOptions) -> RunRecord | None:
+    """The run that was left, unless another export is asked for, and it has failed on its own without a write."""
+    if left is None or left.status != "failed" or not (left.units and left.exports):
+        return left
+    other = options.export not in ("", left.exports[0])
+    return None if other and not has_written(state, left) else left
 
 
 def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:

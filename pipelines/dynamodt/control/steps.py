@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
-from dynamodt.control.catching_up import NONE, CatchingUp, check_catch_up
+from dynamodt.control.catching_up import NONE, CatchingUp, begun_later, check_catch_up
 from dynamodt.control.costs import foreseen
 from dynamodt.control.dead_letters import first_of
 from dynamodt.control.exporting import EXPORT, NEW, Found, sourced
@@ -35,7 +35,7 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         replace(job, governed=is_governed(session, job))
         for job in jobs(session.stage, planned, step, session.options, chronicle.record, session.token, source)
     ]
-    again = retries(session, main) if record.attempts > 1 else []
+    again = retries(session, [*main, *begun_later(chronicle.record, main)]) if record.attempts > 1 else []
     if session.options.only:
         _check_left(session, main, [job for _, job in again])
     passes = [*(job for _, job in again), *main]
@@ -93,7 +93,7 @@ def _finish(
     letters = gather_dead_letters(session, passes) if totals.counts.dead else b""
     if error is None:
         units = sum(job.units for job in passes)
-        error = verdict(totals, units, f"run {run}", where, count_doubtful(letters), run)
+        error = verdict(totals, units, f"run {run}", where, count_doubtful(letters), run, count_unreadable(letters))
     dead_letters = where if totals.counts.dead else ""
     chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters)
     report = chronicle.report(read_samples(session.storage, passes))
@@ -132,7 +132,8 @@ def gather_dead_letters(session: Session, passes: list[Job]) -> bytes:
 def retries(session: Session, main: list[Job]) -> list[tuple[int, Job]]:
     """The passes over dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
-    Letters of doubtful writes are taken up only when a person has said what is to become of them.
+    Letters of doubtful writes are taken up only when a person has said what is to become of them; lines of an export
+    that are no items never are.
     """
     found: list[tuple[int, Job]] = []
     for job in main:
@@ -150,6 +151,7 @@ def retries(session: Session, main: list[Job]) -> list[tuple[int, Job]]:
 
 def _taken_up(left: list[str], doubtful: str) -> list[tuple[bool, list[str]]]:
     """The parts that are to be replayed, and apart from them those whose items a person has found written."""
+    left = [part for part in left if not part.endswith("-unreadable.jsonl")]
     doubts = [part for part in left if _is_doubtful(part)]
     sound = [part for part in left if doubtful == "again" or not _is_doubtful(part)]
     groups = [(False, sound), (True, doubts if doubtful == "done" else [])]
@@ -163,6 +165,11 @@ def _is_doubtful(part: str) -> bool:
 def count_doubtful(letters: bytes) -> int:
     """How many of the letters are of doubtful writes."""
     return sum(json.loads(line)["stage"] == "doubt" for line in letters.splitlines())
+
+
+def count_unreadable(letters: bytes) -> int:
+    """How many of the letters are of lines of an export that are no items."""
+    return sum(json.loads(line)["stage"] == "read" for line in letters.splitlines())
 
 
 def _check_left(session: Session, main: list[Job], again: list[Job]) -> None:

@@ -25,7 +25,8 @@ Part = Update | Insert | Remove
 
 class Apply:
     """Binds a loaded script to its table, its prepared data and its run. `snapshot`: what is read is not the table
-    itself, and cannot hold what the script puts there; `windows`: what is read after it can.
+    itself, and cannot hold what the script puts there; `windows`: what is read after it can, and so can the table,
+    which is scanned at last where `rest` is set.
 
     `change_of` raises ItemError (or whatever the author's code raises) for an item that ends as a dead letter, and
     ScriptError for what no item may do and the whole run must stop at.
@@ -42,6 +43,7 @@ class Apply:
         target: TableSpec | None = None,
         snapshot: bool = False,
         windows: bool = False,
+        rest: bool = False,
     ) -> None:
         self._script = script
         self._apply = transform.apply
@@ -49,10 +51,13 @@ class Apply:
         self._target = target
         self._prepared = prepared
         self._stamp = {"S": run} if script.stamp else None
-        self._met_again = _where_met(script, snapshot, windows)
+        self._met_again = _where_met(script, snapshot, windows, rest)
 
     def change_of(self, image: Image) -> Change | None:
-        """The change that the version makes to an item, or None when the item stays as it is."""
+        """The change that the version makes to an item, or None when the item stays as it is: one that bears the run's
+        mark has been changed already."""
+        if self._is_done(image):
+            return None
         item = decode(image)
         with localcontext(_DIGITS):
             results = self._apply(dict(item), self._prepared)
@@ -65,6 +70,10 @@ class Apply:
         if found is not None and type(found) is not Update:
             self._check_halloween(found)
         return self._stamped(found)
+
+    def _is_done(self, image: Image) -> bool:
+        attribute = self._script.stamp
+        return self._stamp is not None and attribute is not None and image.get(attribute) == self._stamp
 
     def _stamped(self, found: Change | None) -> Change | None:
         attribute = self._script.stamp
@@ -79,9 +88,10 @@ class Apply:
 
     def _marked(self, part: Part, attribute: str) -> Part:
         """An item that is put gets the mark, too: a window of an export tells the run's own items by it."""
-        if isinstance(part, Insert) and self._stamp is not None:
-            return part._replace(item={**part.item, attribute: self._stamp})
-        return part
+        assert self._stamp is not None
+        if isinstance(part, Update):
+            return stamped(part, attribute, self._stamp)
+        return part._replace(item={**part.item, attribute: self._stamp}) if isinstance(part, Insert) else part
 
     def _check_halloween(self, found: Change) -> None:
         parts = getattr(found, "parts", (found,))
@@ -105,10 +115,12 @@ class Apply:
         return result.item if isinstance(result, Put) else result
 
 
-def _where_met(script: Script, snapshot: bool, windows: bool) -> tuple[str, str] | None:
+def _where_met(script: Script, snapshot: bool, windows: bool, rest: bool) -> tuple[str, str] | None:
     """Where the run would meet what the script puts under other keys, and what helps; None: nowhere that harms."""
-    if script.idempotent or (snapshot and (script.stamp or not windows)):
+    if script.idempotent or (snapshot and not rest and (script.stamp or not windows)):
         return None
+    if rest:
+        return "and the last scan would meet it", "catch up by windows, with STAMP, or not at all: --catch-up none"
     if snapshot:
         return "and the windows after the export would meet it", "set STAMP, or leave them out: --catch-up none"
     return (

@@ -146,6 +146,7 @@ class Version:
             target=job.target,
             snapshot=job.export is not None,
             windows=job.export is not None and job.export.windows,
+            rest=job.export is not None and job.export.rest,
         ).change_of
 
     def _own_item(self, image: Image) -> Change | None:

@@ -10,7 +10,8 @@ read; chunks that were handed out before that are of lines that were parsed, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
 
 from dynamodt.aws.export.gunzip import Damaged, lines, unzipped
@@ -20,6 +21,8 @@ from dynamodt.aws.export.records import BadLine, ChangedItem, change_of, item_of
 from dynamodt.errors import RunFailed
 from dynamodt.model import Image, TableSpec
 
+_HEADS = 10  # at a time: a client's connections
+_HEADS_AHEAD = 1000
 CHUNK_BYTES = 1 << 20  # of lines: like a scan's page, whatever the items' size
 
 Record = TypeVar("Record", Image, ChangedItem)
@@ -34,6 +37,15 @@ class Chunk(NamedTuple, Generic[Record]):
     cursor: int
     last: bool
     bytes: int = 0  # of the lines, as text
+
+
+def check_there(objects: Objects, files: Sequence[DataFile]) -> None:
+    """Raises RunFailed for a file that is gone, or that its ETag proves to be another one: before any is read, and
+    anything of the others is written. One HEAD for each file."""
+    with ThreadPoolExecutor(_HEADS, thread_name_prefix="head") as pool:
+        for start in range(0, len(files), _HEADS_AHEAD):
+            for _ in pool.map(lambda file: _CheckedFile(objects, file).head(), files[start : start + _HEADS_AHEAD]):
+                pass
 
 
 class DataReader:
@@ -112,7 +124,7 @@ class _CheckedFile:
 
     def lines(self, skip: int) -> Iterator[bytes]:
         """Raises RunFailed as soon as a fault is known, and ends only when there is none."""
-        head = self._head()
+        head = self.head()
         try:
             pieces = hashed(self._objects.pieces(self._file.key, head), self._md5)
             yield from lines(self._counted(unzipped(pieces)), skip)
@@ -120,7 +132,8 @@ class _CheckedFile:
             raise self._fault(str(error)) from error
         self._check_whole(skip)
 
-    def _head(self) -> Head:
+    def head(self) -> Head:
+        """Raises RunFailed when the object is gone, or is not the one that was exported."""
         head = self._objects.head(self._file.key)
         if head is None:
             raise self._fault("a data file that the manifest lists is missing")
