@@ -436,7 +436,7 @@ class FakeResources:
     """Finds its fakes by name, in the process that made them: the value itself is pickled with the pipeline."""
 
     name: str
-    made: ClassVar[dict[str, tuple[Any, Any, Any]]] = {}
+    made: ClassVar[dict[str, tuple[Any, Any, Any, Any]]] = {}
 
     def wire(self, connections: int) -> Any:
         return self.made[self.name][0]
@@ -447,12 +447,15 @@ class FakeResources:
     def storage(self) -> Any:
         return self.made[self.name][2]
 
+    def objects(self, bucket: str) -> Any:
+        return self.made[self.name][3]
+
     def sleep(self, seconds: float) -> None:
         """Back-off is tested for its lengths elsewhere; here nobody has to wait for it."""
 
 
-def named_resources(name: str, dynamodb: Any, state: Any, storage: Any) -> FakeResources:
-    FakeResources.made[name] = (dynamodb, state, storage)
+def named_resources(name: str, dynamodb: Any, state: Any, storage: Any, objects: Any = None) -> FakeResources:
+    FakeResources.made[name] = (dynamodb, state, storage, objects)
     return FakeResources(name)
 
 

@@ -1,8 +1,8 @@
 """A migration as a process of its own, which kills itself at a given moment: `python -m tests.migrate_once`.
 
-Arguments: endpoint, folder, table, version (or `undo`: of the table's last run), moment, count. At the `count`-th
-time that the moment comes, the process sends itself SIGKILL: nothing is cleaned up, as when a machine is lost. Moment
-`never` runs to the end.
+Arguments: endpoint, folder, table, version (or `undo`: of the table's last run), moment, count, and, where the version
+is to read an export, the storage that is to hold it (`s3://...`). At the `count`-th time that the moment comes, the
+process sends itself SIGKILL: nothing is cleaned up, as when a machine is lost. Moment `never` runs to the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dynamodt.aws.journal import Journal
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.state import State
 from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control import lease, operations, planner
+from dynamodt.control import catching_up, exporting, lease, operations, planner
+from dynamodt.control.history import Chronicle
 from dynamodt.control.requests import RunOptions
 from dynamodt.model import Connection, Job, Stage, StorageSpec
 
@@ -33,6 +34,12 @@ BEFORE = {
     "history": (State, "record"),
     "beat": (LeaseRows, "beat"),
     "prepared": (prepared, "_row"),
+}
+BEFORE_EXPORT = {
+    "requested": (exporting, "request"),
+    "window": (catching_up, "request"),
+    "found": (exporting, "ready"),
+    "kept": (Chronicle, "keep"),
 }
 AFTER = {
     "claimed": (UnitRows, "claim"),
@@ -59,8 +66,8 @@ class Countdown:
 def arm(moment: str, count: int) -> None:
     """Make the moment deadly."""
     countdown = Countdown(count)
-    if moment in BEFORE:
-        _wrap(*BEFORE[moment], before=countdown.tick)
+    if moment in BEFORE | BEFORE_EXPORT:
+        _wrap(*(BEFORE | BEFORE_EXPORT)[moment], before=countdown.tick)
     elif moment in AFTER:
         _wrap(*AFTER[moment], after=countdown.tick)
 
@@ -110,9 +117,10 @@ class Silent:
 
 
 def main() -> int:
-    url, folder, table, version, moment, count = sys.argv[1:]
+    url, folder, table, version, moment, count, *bucket = sys.argv[1:]
     connection = Connection("us-east-1", url, access_key="test", secret_key="test")
-    stage = Stage("local", connection, StorageSpec(str(Path(folder) / "storage")), f"state-{table}", local=True)
+    storage = StorageSpec(*bucket or [str(Path(folder) / "storage")])
+    stage = Stage("local", connection, storage, f"state-{table}", local=True)
     State(stage.connection, stage.state_table).ensure()
     arm(moment, int(count))
     small_pages()
@@ -122,7 +130,8 @@ def main() -> int:
     if version == "undo":
         run = State(stage.connection, stage.state_table).runs(table)[-1].run
         return _code(operations.undo(stage, Path(folder), [table], run, RunOptions(), Silent()).error)
-    (report,) = operations.up(stage, Path(folder), [table], int(version), RunOptions(), Silent())
+    options = RunOptions(source="export" if bucket else "")
+    (report,) = operations.up(stage, Path(folder), [table], int(version), options, Silent())
     return _code(report.error)
 
 

@@ -19,6 +19,7 @@ from dynamodt.core.codec import decode
 from dynamodt.core.script import read_script
 from dynamodt.model import Connection, Counts, Item, Job, KeyAttribute, Script, Stage, StorageSpec, TableSpec
 from dynamodt.stages.migrate import migrate
+from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB, FakeResources, FakeState, named_resources
 
 NUMBERED = TableSpec("things", (KeyAttribute("id", "N"),))
@@ -33,6 +34,7 @@ class Bench:
     state: FakeState
     storage: FolderStorage
     resources: FakeResources
+    objects: FakeObjects  # the one bucket that there is
 
     def script(self, text: str, sequence: int = 1) -> Script:
         path = self.folder / "transforms" / "things" / f"v{sequence}_change.py"
@@ -73,7 +75,9 @@ class Bench:
 def make_bench(tmp_path: Path) -> Callable[..., Bench]:
     def make(spec: TableSpec = NUMBERED, **faults: Any) -> Bench:
         dynamodb, state, storage = FakeDynamoDB(spec, **faults), FakeState(), FolderStorage(tmp_path / "storage")
-        return Bench(tmp_path, dynamodb, state, storage, named_resources(uuid4().hex, dynamodb, state, storage))
+        objects = FakeObjects()
+        resources = named_resources(uuid4().hex, dynamodb, state, storage, objects)
+        return Bench(tmp_path, dynamodb, state, storage, resources, objects)
 
     return make
 

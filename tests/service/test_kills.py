@@ -76,8 +76,9 @@ class Writer(threading.Thread):
         self.notes[key] = note
 
 
-def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str, count: int) -> Any:
+def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str, count: int, storage: str = "") -> Any:
     words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, what, moment, str(count)]
+    words += [storage] if storage else []
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
     return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 

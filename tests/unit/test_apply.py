@@ -76,6 +76,40 @@ def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item
     assert type(change_of(function, snapshot=True)) in (Atomic, Insert)
 
 
+@pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
+def test_what_comes_after_an_export_would_meet_it(function: Callable[[Item], Any]) -> None:
+    with pytest.raises(ScriptError, match="windows after the export would meet it") as caught:
+        change_of(function, snapshot=True, windows=True)
+    assert caught.value.where == SCRIPT.path and "set STAMP" in caught.value.hint
+    with pytest.raises(ScriptError, match="the last scan would meet it"):
+        change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, rest=True)
+    for later in ({"windows": True}, {"rest": True}):
+        assert type(change_of(function, replace(SCRIPT, idempotent=True), snapshot=True, **later)) in (Atomic, Insert)
+
+
+@pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
+def test_a_window_tells_what_was_put_by_its_mark(function: Callable[[Item], Any]) -> None:
+    found = change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, windows=True)
+    inserts = [part for part in getattr(found, "parts", (found,)) if isinstance(part, Insert)]
+    assert [part.item["_mark"] for part in inserts] == [{"S": "run1"}]
+
+
+def test_the_source_of_a_fan_out_is_marked_with_what_is_put() -> None:
+    marked = replace(SCRIPT, stamp="_mark")
+    found = change_of(lambda item: [{**item, "n": 2}, Put({"id": "u2"})], marked, snapshot=True)
+    (update,) = [part for part in found.parts if isinstance(part, Update)]
+    assert update.sets == {"n": {"N": "2"}, "_mark": {"S": "run1"}}
+
+
+def test_an_item_with_this_run_s_mark_is_done() -> None:
+    marked = replace(SCRIPT, stamp="_mark")
+    for mark, done in (("run1", True), ("run0", False)):
+        apply = Apply(marked, Returning(lambda item: {**item, "n": 2}), USERS, run="run1", prepared={})
+        assert (apply.change_of(encode({**ITEM, "_mark": mark})) is None) is done
+    unmarked = Apply(SCRIPT, Returning(lambda item: {**item, "n": 2}), USERS, run="run1", prepared={})
+    assert unmarked.change_of(encode({**ITEM, "_mark": "run1"})) is not None
+
+
 def test_another_table_is_never_met() -> None:
     found = change_of(lambda item: {"number": 7, "was": item["id"]}, target=PEOPLE)
     assert found == insert(PEOPLE, {"number": 7, "was": "u1"})

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.aws.export import gunzip
-from dynamodt.aws.export.datafiles import CHUNK_BYTES, DataReader
+from dynamodt.aws.export.datafiles import CHUNK_BYTES, DataReader, check_there
 from dynamodt.aws.export.gunzip import Damaged, lines, unzipped
 from dynamodt.aws.export.layout import ExportFolder, find, split_url
 from dynamodt.aws.export.manifest import DataFile, Manifest, data_files, read_manifest
@@ -408,3 +408,17 @@ def test_the_journal_s_lines_are_changes(tmp_path: Path) -> None:
 def test_an_item_keeps_every_digit() -> None:
     line = b'{"Item":{"Id":{"N":"9.9999999999999999999999999999999999999E+125"}}}'
     assert item_of(line) == {"Id": {"N": "9.9999999999999999999999999999999999999E+125"}}
+
+
+def test_a_file_that_is_gone_or_replaced_is_found_before_any_is_read(full: FakeObjects) -> None:
+    objects, files = full, data_files(full, manifest_of(full))
+    check_there(objects, files)
+    assert objects.reads == [read for read in objects.reads if read.endswith("manifest-files.json")]
+    objects.write(files[1].key, b"other")
+    with pytest.raises(RunFailed, match="it was replaced") as caught:
+        check_there(objects, files)
+    assert caught.value.where == objects.place(files[1].key)
+    del objects.content[files[0].key]
+    with pytest.raises(RunFailed, match="is missing") as caught:
+        check_there(objects, files)
+    assert caught.value.where == objects.place(files[0].key)

@@ -1,0 +1,52 @@
+"""An export takes no more memory the larger it is: pages are read, handed on, and forgotten."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dynamodt.aws.export.layout import ExportFolder
+from dynamodt.aws.export.writer import ExportWriter, Line
+from dynamodt.model import Image
+from tests.read_once import ARN, EXPORT, FolderObjects
+
+ROOT = Path(__file__).parents[2]
+SMALL, LARGE = 20_000, 200_000
+ITEM_BYTES = 450
+
+
+def written(root: Path, items: int) -> None:
+    writer = ExportWriter(FolderObjects(root), ExportFolder(EXPORT))
+    writer.start()
+    writer.write_data(lines(items))
+    summary = {"exportArn": f"{ARN}/export/{EXPORT}", "tableArn": ARN, "exportTime": "2023-11-14T22:13:20.000Z"}
+    writer.write_summary({**summary, "manifestFilesS3Key": f"{EXPORT}/manifest-files.json"})
+
+
+def lines(items: int) -> Iterator[Line]:
+    dice = random.Random(1)
+    for number in range(items):
+        image: Image = {"id": {"N": str(number)}, "text": {"S": dice.randbytes(ITEM_BYTES // 2).hex()}}
+        yield {"id": image["id"]}, {"Item": image}
+
+
+def peak(folder: Path, items: int) -> int:
+    """Of a process that reads an export of so many items."""
+    written(folder, items)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
+    words = [sys.executable, "-m", "tests.read_once", str(folder)]
+    ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    read, bytes_ = map(int, ended.stdout.split())
+    assert read == items
+    return bytes_
+
+
+def test_ten_times_the_items_take_the_same_memory(tmp_path: Path) -> None:
+    small, large = peak(tmp_path / "small", SMALL), peak(tmp_path / "large", LARGE)
+    print(f"peak memory: {small / 1e6:.0f} MB for {SMALL:,} items, {large / 1e6:.0f} MB for {LARGE:,}")
+    # A file of the large one is more than one piece (8 MB), of the small one less, and four are open: 30 to 50 MB.
+    assert large - small < LARGE * ITEM_BYTES, "it grows with the table"

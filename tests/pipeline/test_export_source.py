@@ -1,0 +1,287 @@
+"""A version that reads an export while its table has moved on: `stages.read_export` in the real composition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.export.description import Export
+from dynamodt.aws.export.layout import ExportFolder, folder_of
+from dynamodt.aws.export.request import ExportRequest
+from dynamodt.aws.export.stand_in import StandInExports
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.model import Counts, ExportSource, Job
+from dynamodt.stages import signals
+from tests.fakes import FakeDynamoDB, numbers
+from tests.pipeline.conftest import Bench
+from tests.spoilt_exports import largest, listed, rewrite
+
+FILES = 4  # what the stand-in writes
+ARN = "arn:aws:dynamodb:local:0:table/things"
+DOUBLE = """
+def transform_up(item):
+    return {**item, "n": item["n"] * 2}
+"""
+SPLIT = """
+from dynamodt import Put
+
+def transform_up(item):
+    return [item, Put({"id": item["id"] + 1000, "n": item["n"]})]
+"""
+MOVE = """
+def transform_up(item):
+    return {**item, "id": item["id"] + 1000}
+"""
+
+
+@dataclass
+class Exporter:
+    """The table's exports, and the jobs that read them."""
+
+    bench: Bench
+    now: float = 1_700_000_000.0
+    number: int = 0
+
+    def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
+        return {"Table": {"TableArn": ARN, "TableId": "i-1"}}
+
+    def export(self, since: Export | None = None) -> Export:
+        """A full export, or the changes since one."""
+        self.number += 1
+        exports = StandInExports(self, self.bench.dynamodb, self.bench.objects, "bucket", "p", self._clock)
+        moment = since and (since.at or since.until)
+        made = exports.request(ExportRequest(self.bench.dynamodb.spec, f"token {self.number}", since=moment))
+        self.bench.dynamodb.calls.clear()
+        return made
+
+    def _clock(self) -> float:
+        self.now += 1
+        return self.now
+
+    def job(self, export: Export, text: str, **source: Any) -> Job:
+        """Reads a full export."""
+        return self.bench.job(text, units=FILES, export=ExportSource("bucket", folder_of(export).key, ARN, **source))
+
+    def window(self, job: Job, number: int, export: Export, **source: Any) -> Job:
+        """The pass of the same run over a window."""
+        assert job.export is not None
+        folder = folder_of(export).key
+        source = {"created_only": not job.script.idempotent, **source}
+        return replace(
+            job,
+            run=f"{job.base_run}/window{number}",
+            export=ExportSource("bucket", folder, ARN, incremental=True, windows=True, **source),
+        )
+
+
+@pytest.fixture
+def exporter(bench: Bench) -> Exporter:
+    return Exporter(bench)
+
+
+def by_id(bench: Bench) -> dict[int, Any]:
+    return {int(item["id"]): item["n"] for item in bench.items()}
+
+
+# ---------------------------------------------------------------- the table has moved on
+
+
+def test_a_stale_image_is_transformed_afresh_and_exactly_once(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*numbers(23))
+    export = exporter.export()
+    bench.dynamodb.put({"id": 3, "n": 100, "note": "live"}, {"id": 50, "n": 7})
+    bench.dynamodb.delete({"id": 4})
+    job = exporter.job(export, DOUBLE)
+    assert bench.execute(job) == Counts(read=23, changed=21, unchanged=1, vanished=1)
+    expected = {n: 2 * n for n in range(23)} | {3: 200, 50: 7}  # 50 is for a window
+    del expected[4]
+    assert by_id(bench) == expected
+    assert bench.dynamodb.calls["Scan"] == 0 and bench.dynamodb.calls["BatchGetItem"] == 1  # is 4 really gone?
+
+
+def test_a_write_that_leaves_nothing_to_do_supersedes(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put({"id": 1, "name": "old"})
+    export = exporter.export()
+    bench.dynamodb.put({"id": 1, "name": "new", "upper": "NEW"})
+    script = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
+    assert bench.execute(exporter.job(export, script)) == Counts(read=1, superseded=1)
+
+
+def test_an_export_of_an_empty_table(bench: Bench, exporter: Exporter) -> None:
+    export = exporter.export()
+    bench.dynamodb.put({"id": 1, "n": 1})
+    assert bench.execute(exporter.job(export, DOUBLE)) == Counts()
+    assert by_id(bench) == {1: 1}
+
+
+def test_a_dry_run_asks_nothing_of_the_table(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*numbers(23))
+    export = exporter.export()
+    assert bench.execute(replace(exporter.job(export, DOUBLE), dry_run=True)).changed == 22
+    assert by_id(bench) == {n: n for n in range(23)} and not bench.dynamodb.calls
+
+
+# ---------------------------------------------------------------- lines that are no items
+
+
+def test_unreadable_lines_are_read_and_dead_and_stored_apart(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*numbers(23), {"id": 99})
+    export = exporter.export()
+    folder = folder_of(export)
+    key = largest(bench.objects, folder)
+    rewrite(bench.objects, folder, key, lambda lines: [b'{"Item": 1}', *lines[:2], b"{", *lines[2:]])
+    counts = bench.execute(replace(exporter.job(export, DOUBLE), max_errors=3))
+    assert counts == Counts(read=26, changed=22, unchanged=1, dead=3)
+    names = [name for name in bench.storage.names("runs/") if "/dead/" in name]
+    apart = [name for name in names if name.endswith("-unreadable.jsonl")]
+    letters = [json.loads(line) for name in apart for line in (bench.storage.read(name) or b"").splitlines()]
+    assert [(one["key"], one["stage"]) for one in letters] == [({}, "read")] * 2
+    for line, letter in zip((1, 4), letters, strict=True):
+        assert letter["error"].startswith(f"s3://bucket/{key}, line {line}: ")
+    (other,) = set(names) - set(apart)
+    assert other.endswith("-transform.jsonl") and len((bench.storage.read(other) or b"").splitlines()) == 1
+
+
+# ---------------------------------------------------------------- in the middle of a file
+
+
+class Killed(Exception):
+    pass
+
+
+def before_a_write(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    left = iter(range(count))
+
+    def die(table: FakeDynamoDB) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    bench.dynamodb.before_write = die
+
+
+def before_a_checkpoint(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    left, original = iter(range(count)), UnitRows.checkpoint
+
+    def die(self: UnitRows, *args: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+        original(self, *args)
+
+    monkeypatch.setattr(UnitRows, "checkpoint", die)
+
+
+@pytest.mark.parametrize("count", [1, 5, 8])
+@pytest.mark.parametrize("kill", [before_a_write, before_a_checkpoint])
+def test_a_run_that_died_goes_on_in_the_middle_of_a_file(
+    bench: Bench, exporter: Exporter, monkeypatch: pytest.MonkeyPatch, kill: Callable[..., None], count: int
+) -> None:
+    bench.dynamodb.put(*({"id": n, "n": n + 1} for n in range(200)))
+    export = exporter.export()
+    folder = folder_of(export)
+    rewrite(bench.objects, folder, largest(bench.objects, folder), lambda lines: [b"no item", *lines])
+    job = exporter.job(export, DOUBLE)
+    with monkeypatch.context() as patch:
+        kill(bench, patch, count)
+        with pytest.raises(Exception, match="Killed"):
+            bench.execute(replace(job, max_errors=1))
+    bench.dynamodb.before_write = None
+    in_the_middle(bench, folder, job)
+    counts = bench.execute(replace(job, attempt=2, max_errors=1))
+    assert counts == Counts(read=201, changed=200, dead=1)
+    assert by_id(bench) == {n: 2 * (n + 1) for n in range(200)}
+
+
+def in_the_middle(bench: Bench, folder: ExportFolder, job: Job) -> None:
+    """Some page was announced and not checkpointed, and its cursor is a line within its file."""
+    items = [int(entry["itemCount"]) for entry in listed(bench.objects, folder)]
+    claims = bench.state.units(job.run).all(FILES)
+    announced = [(claim.unit, claim.intent.cursor) for claim in claims if claim.intent is not None]
+    assert announced and all(isinstance(cursor, int) and 0 < cursor < items[unit] for unit, cursor in announced)
+
+
+# ---------------------------------------------------------------- windows
+
+
+def test_a_window_brings_only_what_came_into_being_to_a_script_that_must_not_run_twice(
+    bench: Bench, exporter: Exporter
+) -> None:
+    bench.dynamodb.put(*({"id": n, "n": 1} for n in range(20)))
+    full = exporter.export()
+    bench.dynamodb.put({"id": 2, "n": 10}, {"id": 30, "n": 10}, {"id": 31, "n": 10})
+    bench.dynamodb.delete({"id": 3})
+    job = exporter.job(full, DOUBLE, windows=True)
+    assert bench.execute(job) == Counts(read=20, changed=19, vanished=1)
+    window = exporter.export(full)  # holds this run's own writes, too
+    bench.dynamodb.delete({"id": 31})
+    bench.dynamodb.put({"id": 30, "n": 11})
+    assert bench.execute(exporter.window(job, 1, window)) == Counts(read=2, changed=1, vanished=1)
+    expected = dict.fromkeys(range(20), 2) | {2: 20, 30: 22}
+    del expected[3]
+    assert by_id(bench) == expected  # what was deleted is not back
+    last = exporter.export(window)
+    assert bench.execute(exporter.window(job, 2, last)) == Counts()
+    assert by_id(bench) == expected
+
+
+def test_a_window_brings_every_item_that_is_there_to_an_idempotent_script(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*({"id": n, "n": n} for n in range(5)))
+    full = exporter.export()
+    job = exporter.job(full, 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "twice": item["n"] * 2}')
+    assert bench.execute(job).changed == 5
+    bench.dynamodb.put({"id": 0, "n": 50, "twice": 0}, {"id": 9, "n": 9})
+    bench.dynamodb.delete({"id": 1})
+    window = exporter.export(full)
+    bench.dynamodb.delete({"id": 2})
+    counts = bench.execute(exporter.window(job, 1, window))
+    assert counts == Counts(read=5, changed=2, unchanged=3)  # 2 needs no write, and is not looked at
+    assert {int(item["id"]): item["twice"] for item in bench.items()} == {0: 100, 3: 6, 4: 8, 9: 18}
+
+
+def test_a_window_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*({"id": n, "n": n} for n in range(4)))
+    full = exporter.export()
+    job = exporter.job(full, 'STAMP = "_mark"' + SPLIT, windows=True)
+    assert bench.execute(job).changed == 4
+    bench.dynamodb.put({"id": 500, "n": 5, "_mark": "another run"})
+    window = exporter.export(full)
+    assert bench.execute(exporter.window(job, 1, window)) == Counts(read=1, changed=1)
+    assert sorted(by_id(bench)) == [0, 1, 2, 3, 500, 1000, 1001, 1002, 1003, 1500]
+    last = exporter.export(window)
+    assert bench.execute(exporter.window(job, 2, last)) == Counts()
+
+
+def test_a_last_scan_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*({"id": n, "n": n + 1} for n in range(4)))
+    full = exporter.export()
+    job = exporter.job(full, 'STAMP = "_mark"' + DOUBLE, rest=True)
+    assert bench.execute(job).changed == 4
+    bench.dynamodb.put({"id": 7, "n": 7})
+    rest = replace(job, run=f"{job.run}/rest", export=None)
+    assert bench.execute(rest) == Counts(read=5, changed=1, unchanged=4)
+    assert by_id(bench) == {0: 2, 1: 4, 2: 6, 3: 8, 7: 14}
+
+
+# ---------------------------------------------------------------- under other keys
+
+
+@pytest.mark.parametrize(("text", "left"), [(SPLIT, 24), (MOVE, 12)], ids=["put", "re-key"])
+def test_a_snapshot_cannot_hold_what_the_script_puts(bench: Bench, exporter: Exporter, text: str, left: int) -> None:
+    bench.dynamodb.put(*numbers(12))
+    counts = bench.execute(exporter.job(exporter.export(), text))
+    assert counts == Counts(read=12, changed=12) and len(bench.items()) == left
+
+
+@pytest.mark.parametrize("later", ["windows", "rest"])
+@pytest.mark.parametrize("text", [SPLIT, MOVE], ids=["put", "re-key"])
+def test_what_comes_after_the_export_would_meet_it(bench: Bench, exporter: Exporter, text: str, later: str) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = exporter.job(exporter.export(), text, **{later: True})
+    with pytest.raises(Exception, match="would meet it"):
+        bench.execute(job)
+    error = signals.reported(bench.state.leases.read(job.lease), job)
+    assert error is not None and error.exit_code == 2 and "--catch-up none" in error.hint
+    assert by_id(bench) == {n: n for n in range(12)}

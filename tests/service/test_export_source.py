@@ -1,0 +1,509 @@
+"""A version that reads an export, through `up`: exports in S3, windows, a last scan, bad files, kills.
+
+On ministack only, which has S3 and DynamoDB together: DynamoDB Local has no S3, and a run's table and its exports are
+of one stage. The exports are the stand-in's; the layout is AWS's.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.export.description import Export
+from dynamodt.aws.export.layout import FILES, STARTED, SUMMARY, ExportFolder, folder_of
+from dynamodt.aws.export.objects import S3Objects
+from dynamodt.aws.export.request import ExportRequest
+from dynamodt.aws.export.stand_in import stand_in_exports
+from dynamodt.aws.state import State
+from dynamodt.aws.table import describe
+from dynamodt.control.catching_up import CatchingUp
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
+from dynamodt.model import Counts, Item, RunReport, StorageSpec
+from tests.emulators import Endpoint
+from tests.migrate_once import MOMENTS
+from tests.service.bench import Bench
+from tests.service.test_kills import COUNTS, KILLS, SEED, attempt
+from tests.service.test_live_writers import DOUBLE as LOGGED_DOUBLE
+from tests.service.test_live_writers import check_item, entries, first, writing
+from tests.service.writer import ITEMS
+from tests.spoilt_exports import largest, rewrite, write_manifest
+
+pytestmark = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
+
+MakeTable = Callable[..., str]
+
+DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n'
+TWICE = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "twice": item["n"] * 2}\n'
+BACK = '\ndef transform_down(item):\n    return {**item, "n": item["n"] / 2}\n'
+
+
+@dataclass
+class Bucket:
+    """The stage's bucket, and exports that somebody else has made there."""
+
+    bench: Bench
+    objects: S3Objects
+    name: str
+
+    def export(self, table: str, prefix: str = "others") -> Export:
+        storage = StorageSpec(f"s3://{self.name}/{prefix}")
+        connection = self.bench.stage.connection
+        return stand_in_exports(connection, storage).request(ExportRequest(describe(connection, table), uuid4().hex))
+
+    def url(self, export: Export) -> str:
+        return f"s3://{self.name}/{folder_of(export).key}"
+
+
+@pytest.fixture
+def bench(bench: Bench, endpoint: Endpoint) -> Bench:
+    """The bench with its storage in a bucket."""
+    name = f"stage-{uuid4().hex[:12]}"
+    client(endpoint.connection, "s3").create_bucket(Bucket=name)
+    return replace(bench, stage=replace(bench.stage, storage=StorageSpec(f"s3://{name}/some")))
+
+
+@pytest.fixture
+def bucket(bench: Bench, endpoint: Endpoint) -> Bucket:
+    name = bench.stage.storage.url.split("/")[2]
+    return Bucket(bench, S3Objects(client(endpoint.connection, "s3"), name), name)
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What the application does right before each window is asked for, in turn."""
+    acts: list[Callable[[], None]] = []
+    original = CatchingUp._request
+
+    def request(self: CatchingUp, number: int, since: datetime) -> str:
+        if acts:
+            acts.pop(0)()
+        return original(self, number, since)
+
+    monkeypatch.setattr(CatchingUp, "_request", request)
+    return acts
+
+
+def numbered(*numbers: int) -> list[Item]:
+    return [{"id": number, "n": number} for number in numbers]
+
+
+def by_id(bench: Bench, table: str) -> dict[int, int]:
+    return {int(item["id"]): int(item["n"]) for item in bench.tables.items(table)}
+
+
+def exported(bench: Bench, table: str, text: str, **options: Any) -> RunReport:
+    """Apply the text from an export; it must succeed."""
+    return bench.succeeded(table, text, source="export", **options)
+
+
+# ---------------------------------------------------------------- the whole way
+
+
+class Inserter(threading.Thread):
+    """The application: puts items, touches every third of them and deletes every fifth, until it is told to end."""
+
+    def __init__(self, bench: Bench, table: str) -> None:
+        super().__init__(daemon=True)
+        self._tables = bench.tables
+        self._table = table
+        self.told = threading.Event()
+        self.put: dict[int, int] = {}  # by id, how often it was touched
+
+    def run(self) -> None:
+        number = ITEMS
+        while not self.told.wait(0.002):
+            number += 1
+            self._tables.put(self._table, {"id": number, "n": 1, "archived": 0})
+            self.put[number] = 0
+            if number % 3 == 0:
+                self._touch(number - 60)
+            if number % 5 == 0 and self.put.pop(number - 40, None) is not None:
+                self._tables.delete(self._table, {"id": number - 40})
+
+    def _touch(self, number: int) -> None:
+        if number in self.put:
+            self._tables.client.update_item(
+                TableName=self._table,
+                Key={"id": {"N": str(number)}},
+                UpdateExpression="ADD touched :one",
+                ExpressionAttributeValues={":one": {"N": "1"}},
+            )
+            self.put[number] += 1
+
+    def end(self) -> None:
+        self.told.set()
+        self.join()
+
+
+@pytest.mark.slow
+def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *map(first, range(ITEMS)))
+    looks, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
+    inserter = Inserter(bench, table)
+    between += [lambda: None, lambda: None, inserter.end]  # or there would always be one more window
+    with ExitStack() as writers:
+        for number, log in enumerate(logs):
+            writers.enter_context(writing(endpoint, table, number, log))
+        inserter.start()
+        writers.callback(inserter.end)
+        report = exported(bench, table, LOGGED_DOUBLE.format(log=str(looks)))
+
+    done = entries(*logs)
+    found = {int(item["id"]): item for item in bench.tables.items(table)}
+    deleted = {number for number, verbs in done.items() if any(verb == "delete" for verb, *_ in verbs)}
+    assert found.keys() == (set(range(ITEMS)) - deleted) | inserter.put.keys()  # none is back, none is lost
+    for number in range(ITEMS):
+        if number in found:
+            check_item(found[number], done[number])
+    for number, touches in inserter.put.items():
+        assert (found[number]["n"], found[number].get("touched", 0)) == (2, touches), found[number]
+    counts = report.counts
+    conflicts = len(looks.read_text().splitlines()) - counts.read
+    assert counts.dead == 0 and conflicts > 20 and counts.vanished > 0 and counts.superseded > 0, (counts, conflicts)
+    (record,) = bench.history(table)
+    assert len(record.windows) == 4 and len(inserter.put) > 100 and not between
+
+
+def test_windows_bring_what_came_into_being_until_one_brings_no_change(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    """After a full export and three windows with changes the table equals a model: all that was ever put is doubled
+    once, what the application wrote over a doubled item stands, what it deleted is gone."""
+    table = make_table(id="N")
+    dice = random.Random(7)
+    bench.tables.put(table, *({"id": number, "n": number + 1} for number in range(200)))
+    model = {number: 2 * (number + 1) for number in range(200)}  # as the export's pass leaves it
+
+    def act(window: int) -> None:
+        for number in dice.sample(sorted(model), 30):
+            bench.tables.delete(table, {"id": number})
+            del model[number]
+        for number in dice.sample(sorted(model), 30):
+            model[number] += 7
+            bench.tables.put(table, {"id": number, "n": model[number]})
+        born = {1000 * window + number: number for number in range(1, 21)}
+        bench.tables.put(table, *({"id": number, "n": n} for number, n in born.items()))
+        model.update({number: 2 * n for number, n in born.items()})
+
+    between += [partial(act, window) for window in (1, 2, 3)]
+    counts = exported(bench, table, DOUBLE).counts
+    assert by_id(bench, table) == model
+    assert counts == Counts(read=260, changed=260)
+    (record,) = bench.history(table)
+    assert len(record.windows) == 4 and not between  # the last one brought nothing
+
+
+def test_windows_bring_updates_to_an_idempotent_script(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(*range(20)))
+    between += [
+        lambda: bench.tables.put(table, {"id": 1, "n": 100}, {"id": 21, "n": 21}),
+        lambda: bench.tables.delete(table, {"id": 2}, {"id": 21}) or bench.tables.put(table, {"id": 3, "n": 300}),
+        lambda: bench.tables.put(table, {"id": 2, "n": 200}),
+    ]
+    report = exported(bench, table, TWICE)
+    assert report.uncovered == "" and not between
+    found = {int(item["id"]): int(item["twice"]) for item in bench.tables.items(table)}
+    assert found == {number: 2 * number for number in range(20)} | {1: 200, 2: 400, 3: 600}
+
+
+def test_down_reads_an_export_too(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(*range(1, 9)))
+    exported(bench, table, DOUBLE + BACK)
+    (report,) = bench.down(table, source="export")
+    assert report.error is None and by_id(bench, table) == {number: number for number in range(1, 9)}
+    assert [record.source for record in bench.history(table)] == ["export", "export"]
+
+
+def test_an_empty_table(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    assert exported(bench, table, DOUBLE).counts == Counts()
+    assert bench.applied(table) == [1]
+
+
+FAILING = 'def transform_up(item):\n    return {**item, "n": item["n"] * (2 if item["id"] != 30 else item["none"])}\n'
+
+
+def test_dead_letters_of_a_window_are_taken_up(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    between += [lambda: bench.tables.put(table, *numbered(30, 31))]
+    error = bench.failed(table, FAILING, source="export", max_errors=1).error
+    assert isinstance(error, DeadLetters)
+    report = exported(bench, table, DOUBLE)
+    assert report.counts == Counts(read=4, changed=4)
+    assert by_id(bench, table) == {1: 2, 2: 4, 30: 60, 31: 62}
+
+
+# ---------------------------------------------------------------- other ways to catch up
+
+
+def test_without_catching_up_it_says_what_is_not_covered(
+    bench: Bench, bucket: Bucket, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    made = bucket.export(table)
+    bench.tables.put(table, *numbered(3))
+    report = exported(bench, table, DOUBLE, export=bucket.url(made), catch_up="none")
+    assert made.at is not None and report.uncovered == made.at.isoformat(timespec="seconds")
+    assert by_id(bench, table) == {1: 2, 2: 4, 3: 3}
+
+
+@pytest.mark.parametrize("promise", ["IDEMPOTENT = True\n", 'STAMP = "_mark"\n'], ids=["idempotent", "stamp"])
+def test_a_last_scan_finds_what_came_after_the_export(
+    bench: Bench, bucket: Bucket, make_table: MakeTable, promise: str
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(*range(1, 9)))
+    made = bucket.export(table)
+    bench.tables.put(table, *numbered(20, 21))
+    bench.tables.delete(table, {"id": 1})
+    body = TWICE.partition("\n")[2] if "IDEMPOTENT" in promise else DOUBLE
+    report = exported(bench, table, promise + body, export=bucket.url(made), catch_up="scan")
+    assert report.counts == Counts(read=17, changed=9, unchanged=7, vanished=1)
+    name = "twice" if "IDEMPOTENT" in promise else "n"
+    found = {int(item["id"]): int(item[name]) for item in bench.tables.items(table)}
+    assert found == {number: 2 * number for number in (*range(2, 9), 20, 21)}
+
+
+def test_a_last_scan_is_refused_where_it_would_transform_twice(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1))
+    error = bench.failed(table, DOUBLE, source="export", catch_up="scan").error
+    assert isinstance(error, Refused) and "STAMP" in error.hint and error.where.endswith("v1_change.py")
+    assert by_id(bench, table) == {1: 1}
+
+
+PUTS = 'from dynamodt import Put\ndef transform_up(item):\n    return [item, Put({"id": item["id"] + 1000, "n": 0})]\n'
+
+
+def test_puts_from_an_export(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    error = bench.failed(table, PUTS, source="export").error
+    assert isinstance(error, ScriptError) and "windows" in error.what and len(by_id(bench, table)) == 2
+    exported(bench, table, 'STAMP = "_mark"\n' + PUTS)
+    assert sorted(by_id(bench, table)) == [1, 2, 1001, 1002]
+
+
+# ---------------------------------------------------------------- exports that exist
+
+
+@pytest.mark.parametrize("how", ["folder", "prefix", "manifest", "arn"])
+def test_an_export_that_exists(bench: Bench, bucket: Bucket, make_table: MakeTable, how: str) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    made = bucket.export(table, "some" if how == "arn" else "others")
+    words = {
+        "folder": bucket.url(made),
+        "prefix": f"s3://{bucket.name}/others/",
+        "manifest": f"s3://{bucket.name}/{made.manifest}",
+        "arn": made.arn,
+    }
+    assert exported(bench, table, DOUBLE, export=words[how], catch_up="none").counts.changed == 2
+    (record,) = bench.history(table)
+    assert record.exports == (words[how],)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+Spoil = Callable[[Bucket, ExportFolder], str]  # returns what the error must name
+
+
+def truncated(bucket: Bucket, folder: ExportFolder) -> str:
+    key = largest(bucket.objects, folder)
+    bucket.objects.write(key, (bucket.objects.read(key) or b"")[:-9])
+    return key
+
+
+def replaced(bucket: Bucket, folder: ExportFolder) -> str:
+    key = largest(bucket.objects, folder)
+    bucket.objects.write(key, bytes(reversed(bucket.objects.read(key) or b"")))
+    return key
+
+
+def gone(bucket: Bucket, folder: ExportFolder) -> str:
+    key = largest(bucket.objects, folder)
+    client(bucket.bench.stage.connection, "s3").delete_object(Bucket=bucket.name, Key=key)
+    return key
+
+
+def miscounted(bucket: Bucket, folder: ExportFolder) -> str:
+    name = folder.file(f"{SUMMARY}.json")
+    data = (bucket.objects.read(name) or b"").replace(b'"itemCount":40', b'"itemCount":41')
+    write_manifest(bucket.objects, folder, SUMMARY, data)
+    return folder.file(f"{FILES}.json")
+
+
+def wrong_checksum(bucket: Bucket, folder: ExportFolder) -> str:
+    bucket.objects.write(folder.file(f"{FILES}.md5"), b"A" * 22 + b"==")
+    return folder.file(f"{FILES}.json")
+
+
+def no_list(bucket: Bucket, folder: ExportFolder) -> str:
+    key = folder.file(f"{FILES}.json")
+    client(bucket.bench.stage.connection, "s3").delete_object(Bucket=bucket.name, Key=key)
+    return key
+
+
+def unfinished(bucket: Bucket, folder: ExportFolder) -> str:
+    key = folder.file(f"{SUMMARY}.json")
+    client(bucket.bench.stage.connection, "s3").delete_object(Bucket=bucket.name, Key=key)
+    return folder.key
+
+
+def nothing_there(bucket: Bucket, folder: ExportFolder) -> str:
+    for name in (f"{SUMMARY}.json", STARTED):
+        client(bucket.bench.stage.connection, "s3").delete_object(Bucket=bucket.name, Key=folder.file(name))
+    return folder.key
+
+
+SPOILT: list[tuple[Spoil, type[DynamodtError], int]] = [
+    (truncated, RunFailed, 1),
+    (replaced, RunFailed, 1),
+    (gone, RunFailed, 1),
+    (miscounted, RunFailed, 1),
+    (wrong_checksum, RunFailed, 1),
+    (no_list, RunFailed, 1),
+    (unfinished, Refused, 3),
+    (nothing_there, UsageError, 2),
+]
+
+
+@pytest.mark.parametrize(("spoil", "kind", "code"), SPOILT, ids=[one[0].__name__ for one in SPOILT])
+def test_an_export_that_will_not_do_writes_nothing_and_makes_room_for_another(
+    bench: Bench, bucket: Bucket, make_table: MakeTable, spoil: Spoil, kind: type[DynamodtError], code: int
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(*range(1, 41)))
+    bad = bucket.export(table)
+    named = spoil(bucket, folder_of(bad))
+    error = bench.failed(table, DOUBLE, source="export", export=bucket.url(bad)).error
+    assert isinstance(error, kind) and error.exit_code == code, error
+    assert error.where.startswith(f"s3://{bucket.name}/{named}") and error.hint
+    assert by_id(bench, table) == {number: number for number in range(1, 41)}
+    good = bucket.export(table, "some")  # where the windows come from, too
+    assert exported(bench, table, DOUBLE, export=bucket.url(good)).counts.changed == 40
+    assert by_id(bench, table) == {number: 2 * number for number in range(1, 41)}
+
+
+def test_several_exports_under_a_prefix_are_listed(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1))
+    made = [bucket.export(table), bucket.export(table)]
+    error = bench.failed(table, DOUBLE, source="export", export=f"s3://{bucket.name}/others").error
+    assert isinstance(error, UsageError) and all(one.id in error.what for one in made) and "name one" in error.hint
+    exported(bench, table, DOUBLE, export=bucket.url(made[1]), catch_up="none")
+
+
+def test_another_table_s_export(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+    table, other = make_table(id="N"), make_table(id="N")
+    bench.tables.put(table, *numbered(1))
+    made = bucket.export(other)
+    error = bench.failed(table, DOUBLE, source="export", export=bucket.url(made)).error
+    assert isinstance(error, UsageError) and "another table" in error.what and made.manifest in error.where
+    exported(bench, table, DOUBLE)
+
+
+def test_an_export_of_the_table_with_another_key(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1))
+    made = bucket.export(table)
+    folder = folder_of(made)
+    key = largest(bucket.objects, folder)
+    rewrite(bucket.objects, folder, key, lambda lines: [b'{"Item": {"pk": {"S": "1"}}}'])
+    error = bench.failed(table, DOUBLE, source="export", export=bucket.url(made)).error
+    assert isinstance(error, RunFailed) and error.where.endswith(key) and "no item of this table" in error.what
+    assert by_id(bench, table) == {1: 1}
+    assert exported(bench, table, DOUBLE, export="new").counts.changed == 1  # nothing was written: a run of its own
+    assert [record.status for record in bench.history(table)] == ["failed", "succeeded"]
+
+
+def test_a_line_that_is_no_item_is_a_dead_letter_that_no_retry_takes_up(
+    bench: Bench, bucket: Bucket, make_table: MakeTable
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2, 3))
+    made = bucket.export(table)
+    folder = folder_of(made)
+    rewrite(bucket.objects, folder, largest(bucket.objects, folder), lambda lines: [*lines, b"{"])
+    options = {"source": "export", "export": bucket.url(made), "max_errors": 1, "catch_up": "none"}
+    for _ in range(2):
+        report = bench.failed(table, DOUBLE, **options)
+        assert isinstance(report.error, DeadLetters)
+        assert "another export" in report.error.hint and "undo" in report.error.hint
+        assert report.versions[-1].counts == Counts(read=4, changed=3, dead=1)
+    (record,) = bench.history(table)
+    assert record.retries == 0 and by_id(bench, table) == {1: 2, 2: 4, 3: 6}
+
+
+# ---------------------------------------------------------------- killed
+
+
+@pytest.fixture
+def state_table(endpoint: Endpoint) -> Iterator[list[str]]:
+    """The tables whose state tables are to be deleted."""
+    made: list[str] = []
+    yield made
+    for table in made:
+        endpoint.client.delete_table(TableName=f"state-{table}")
+
+
+def deaths() -> list[tuple[str, int]]:
+    """Moments to be killed at: before the export is asked for, at any, and before a window is."""
+    dice = random.Random(SEED)
+    moments = [moment for moment in MOMENTS if moment not in ("prepared", "history", "recorded")]
+    dice.shuffle(moments)
+    some = [moments[number % len(moments)] for number in range(KILLS - 3)]
+    known = [(moment, COUNTS.get(moment, dice.randint(1, 4))) for moment in some]
+    return [("requested", 1), ("kept", 2), *known, ("window", 1)]
+
+
+def test_killed_at_any_moment_every_item_is_moved_exactly_once(
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
+) -> None:
+    """As on a scan, and killed while it asks for exports. Items are put and deleted between the attempts."""
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number, "n": 1} for number in range(1000)))
+    bench.script(table, DOUBLE)
+    state_table.append(table)
+    killed, deleted, born = 0, set(), set()
+    for number, (moment, count) in enumerate(deaths()):
+        ended = attempt(endpoint, bench.folder, table, "1", moment, count, bench.stage.storage.url)
+        assert ended.returncode in (0, -9), (moment, ended.stderr)
+        if ended.returncode == 0:
+            break
+        killed += 1
+        gone, new = 3 * number, 1000 + number
+        bench.tables.delete(table, {"id": gone})
+        bench.tables.put(table, {"id": new, "n": 1})
+        deleted.add(gone)
+        born.add(new)
+    else:
+        ended = attempt(endpoint, bench.folder, table, "1", "never", 0, bench.stage.storage.url)
+    assert ended.returncode == 0, ended.stderr
+    print(f"killed {killed} times")
+    assert killed >= min(KILLS, 20) - 1, "it was hardly ever killed: this has shown nothing"
+    assert by_id(bench, table) == dict.fromkeys((set(range(1000)) | born) - deleted, 2)
+    (run,) = State(endpoint.connection, f"state-{table}").runs(table)
+    assert run.status == "succeeded" and run.counts.balanced and run.counts.dead == 0

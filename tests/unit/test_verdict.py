@@ -1,0 +1,33 @@
+"""Why a run that has ended cannot count as a success, and what a person can do about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamodt.control.history import verdict
+from dynamodt.model import Counts, Totals
+
+
+@pytest.mark.parametrize(
+    ("dead", "doubtful", "unreadable", "hints"),
+    [
+        (1, 0, 0, ["mend the script"]),
+        (1, 1, 0, ["--doubtful"]),
+        (2, 0, 2, ["2 are lines of the export's files", "dynamodt undo run1"]),
+        (3, 1, 1, ["mend the script", "--doubtful", "1 is a line", "another export"]),
+    ],
+    ids=["item", "doubt", "lines", "all"],
+)
+def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreadable: int, hints: list[str]) -> None:
+    totals = Totals(Counts(read=dead, dead=dead), done=1)
+    error = verdict(totals, 1, "run run1", "dead.jsonl", doubtful, "run1", unreadable)
+    assert error is not None and error.where == "dead.jsonl"
+    every = ["mend the script", "--doubtful", "of the export's files", "another export"]
+    assert all(hint in error.hint for hint in hints)
+    assert sum(word in error.hint for word in every[:3]) == (dead > doubtful + unreadable) + bool(doubtful) + bool(
+        unreadable
+    )
+
+
+def test_a_run_that_read_everything_and_lost_nothing_stands() -> None:
+    assert verdict(Totals(Counts(read=1, changed=1), done=1), 1, "run run1", "") is None
