@@ -286,7 +286,7 @@ def test_what_cannot_be_undone(bench: Bench, make_table: MakeTable) -> None:
     several = first.run[:8]  # the day
     assert first.run in refusal(bench, several, UsageError).what
     idempotent = refusal(bench, second.run)
-    assert "no journal" in idempotent.what and idempotent.hint == f"dynamodt down --table {table} --to 1"
+    assert "no journal" in idempotent.what and idempotent.hint.startswith(f"dynamodt down --table {table} --to 1")
     below = refusal(bench, first.run)
     assert second.run in below.what and below.hint == f"take that one back first: dynamodt undo {second.run}"
     assert bench.tables.items(table) == after and bench.applied(table) == [1, 2]
