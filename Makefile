@@ -100,6 +100,6 @@ $(INSTALLED): requirements.lock setup.py
 		|| { echo 'Python 3.11 is needed: install it, so that python3.11 is on the PATH' >&2; exit 1; }; \
 	echo 'Installing the locked dependencies into $(VENV) (once; a minute or two) ...' >&2; \
 	"$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
