@@ -12,6 +12,12 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SPARK := $(VENV)/.spark
+SECURITY := $(VENV)/security/.installed
+PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement
+PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
+	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 PYTEST := $(BIN)/python -m pytest -m "not chaos"
 
 on = $(filter-out 0 no false,$(1))
@@ -82,11 +88,11 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## requirements.lock anew from setup.py, every version the newest that fits
+lock: ## requirements/*.lock anew from setup.py and requirements/*.in, every version the newest that fits
 	@$(MAKE) --no-print-directory $(INSTALLED)
-	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
-		--upgrade --extra dev --extra local --generate-hashes --allow-unsafe --strip-extras --no-annotate \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock setup.py
+	$(PIP_COMPILE) --extra dev --extra local --output-file requirements/base.lock setup.py
+	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
+	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in
 
 clean: ## stop the local stage and delete .venv, caches and builds (the local stage keeps its data)
 	@if test -x $(BIN)/dynamodt; then $(BIN)/dynamodt local stop >/dev/null 2>&1 || true; fi
@@ -94,12 +100,23 @@ clean: ## stop the local stage and delete .venv, caches and builds (the local st
 	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find pipelines tests transforms glue_jobs infra -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-$(INSTALLED): requirements.lock setup.py
+$(INSTALLED): requirements/base.lock setup.py
 	@python=$$(command -v python3.11 || command -v python3 || command -v python); \
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 		|| { echo 'Python 3.11 is needed: install it, so that python3.11 is on the PATH' >&2; exit 1; }; \
 	echo 'Installing the locked dependencies into $(VENV) (once; a minute or two) ...' >&2; \
 	"$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
+	@$(BIN)/python $(PIP_LOCKED) requirements/base.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SPARK): requirements/spark.lock $(INSTALLED)
+	@echo 'Installing a local Spark into $(VENV) (once; a minute or two) ...' >&2
+	@$(BIN)/python $(PIP_LOCKED) requirements/spark.lock
+	@touch $@
+
+$(SECURITY): requirements/security.lock $(INSTALLED)
+	@echo 'Installing what infra/ is checked with into $(VENV)/security (once; a minute or two) ...' >&2
+	@$(BIN)/python -m venv $(VENV)/security
+	@$(VENV)/security/bin/python $(PIP_LOCKED) requirements/security.lock
 	@touch $@

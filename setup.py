@@ -1,4 +1,4 @@
-"""Packaging of dynamodt. The exact versions that are tested together stand in requirements.lock."""
+"""Packaging of dynamodt. The exact versions that are tested together stand in requirements/base.lock."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ RUNTIME = [
 # The embedded local stage. A worker in AWS has no use for it. From 1.5 on ministack asks for one exact botocore, which
 # would decide over the boto3 of whoever installs this extra.
 LOCAL = ["ministack>=1.4.21,<1.5"]
+
+# A Spark on this machine, of the version of Glue 5.1; in Glue there is one already.
+SPARK = ["pyspark==3.5.6"]
 
 DEV = [
     "build>=1.2",
@@ -66,7 +69,7 @@ setup(
     package_data={"dynamodt": ["py.typed"]},
     python_requires=">=3.11,<3.13",
     install_requires=RUNTIME,
-    extras_require={"local": LOCAL, "dev": LOCAL + DEV},
+    extras_require={"local": LOCAL, "spark": SPARK, "dev": LOCAL + DEV},
     entry_points={
         "console_scripts": [
             "dynamodt = dynamodt.control.cli:main",
