@@ -1,0 +1,59 @@
+"""Assets lie under their content's hash, and are sent once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from dynamodt.aws.assets import Assets
+from dynamodt.aws.storage import FolderStorage
+from dynamodt.model import Connection, Stage, StorageSpec
+
+
+class Counting(FolderStorage):
+    """A folder that counts what is sent to it."""
+
+    sent = 0
+
+    def write(self, name: str, data: bytes) -> None:
+        self.sent += 1
+        super().write(name, data)
+
+    def upload(self, name: str, path: Path) -> None:
+        self.sent += 1
+        super().upload(name, path)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Counting:
+    return Counting(tmp_path / "storage")
+
+
+@pytest.fixture
+def assets(tmp_path: Path, storage: Counting) -> Assets:
+    return Assets(Stage("dev", Connection("r"), StorageSpec(str(tmp_path / "storage"))), storage)
+
+
+def test_the_hash_is_in_the_place(assets: Assets, storage: Counting) -> None:
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert assets.put("project.zip", b"content") == storage.place(f"assets/{digest}/project.zip")
+    assert storage.read(f"assets/{digest}/project.zip") == b"content"
+
+
+def test_it_is_sent_once(assets: Assets, storage: Counting, tmp_path: Path) -> None:
+    file = tmp_path / "a.jar"
+    file.write_bytes(b"content")
+    assert assets.put("a.jar", b"content") == assets.put("a.jar", b"content") == assets.put_file(file)
+    assert storage.sent == 1
+    assert assets.put("a.jar", b"other") != assets.put("b.jar", b"other")
+    file.write_bytes(b"third")
+    assets.put_file(file)
+    assert storage.sent == 4
+
+
+def test_half_a_name_is_not_it(assets: Assets, storage: Counting) -> None:
+    assets.put("project.zip", b"x")
+    assets.put("project", b"x")
+    assert storage.sent == 2

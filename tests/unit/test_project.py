@@ -1,0 +1,85 @@
+"""The zip that a job unpacks: the same for the same content, and a stage that means what it meant here."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.control.project import project_zip, stage_file
+from dynamodt.control.stage import load_stage
+from dynamodt.errors import UsageError
+from dynamodt.model import Connection, Stage, StorageSpec
+
+STAGE = Stage(
+    "prod",
+    Connection("eu-west-1", endpoint_url="http://127.0.0.1:1", profile="mine", role_arn="arn:r"),
+    StorageSpec("s3://bucket/prefix", "alias/key"),
+    state_table="state",
+    protected=True,
+)
+
+
+def project(folder: Path) -> Path:
+    for name in ("users/v1_a.py", "users/countries.csv", "users/tests/test_v1_a.py", "orders/v1_b.py"):
+        path = folder / "transforms" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (folder / "transforms/users/.hidden").touch()
+    (folder / "transforms/users/__pycache__").mkdir()
+    (folder / "transforms/users/__pycache__/v1_a.pyc").touch()
+    (folder / "secret.env").touch()
+    return folder
+
+
+def test_what_goes_along_and_what_does_not(tmp_path: Path) -> None:
+    with ZipFile(io.BytesIO(project_zip(project(tmp_path), STAGE))) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [
+            "dynamodt.toml",
+            "transforms/orders/v1_b.py",
+            "transforms/users/countries.csv",
+            "transforms/users/v1_a.py",
+        ]
+        assert archive.read("transforms/users/countries.csv") == b"users/countries.csv"
+
+
+def test_the_same_content_is_the_same_zip(tmp_path: Path) -> None:
+    one, two = project(tmp_path / "one"), project(tmp_path / "two")
+    for path in two.rglob("*.py"):
+        os.utime(path, (1, 1))
+        path.chmod(0o600)
+    assert project_zip(one, STAGE) == project_zip(two, STAGE)
+    (two / "transforms/users/v1_a.py").write_text("other")
+    assert project_zip(one, STAGE) != project_zip(two, STAGE)
+    assert project_zip(one, STAGE) != project_zip(one, replace(STAGE, state_table="another"))
+
+
+def test_the_stage_is_the_same_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    there = tmp_path_factory.mktemp("there")
+    with ZipFile(io.BytesIO(project_zip(project(tmp_path), STAGE))) as archive:
+        archive.extractall(there)
+    stage = load_stage("prod", there)
+    assert stage == replace(STAGE, connection=Connection("eu-west-1"))
+
+
+@given(text=st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
+def test_any_text_survives(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    stage = Stage(f"x{text}", Connection("r"), StorageSpec("s3://b", f"k{text}k"), f"t{text}t")
+    (folder / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8", newline="")
+    assert load_stage(stage.name, folder) == stage
+
+
+def test_no_scripts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no table"):
+        project_zip(tmp_path, STAGE)
