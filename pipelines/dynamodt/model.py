@@ -306,6 +306,12 @@ class Stage:
     embedded: bool = False  # the emulator that dynamodt starts by itself
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
     protected: bool = False  # its tables are written only with point-in-time recovery on
+    glue_job: str = ""  # the name of its Glue job, where it is not `job_name`'s own
+
+    @property
+    def job_name(self) -> str:
+        """The Glue job that moves tables; the one that gathers prepared data has `-prepare` behind it."""
+        return self.glue_job or f"dynamodt-{self.name}"
 
 
 # ---------------------------------------------------------------- a version and its run

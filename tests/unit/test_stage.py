@@ -134,9 +134,14 @@ def test_a_stage_of_the_file(write: Write) -> None:
     folder = write(PROD + 'profile = "p"\nrole_arn = "arn:r"\nkms_key = "alias/k"\nstate_table = "mine"\n')
     stage = load_stage("prod", folder)
     assert (stage.local, stage.embedded, stage.state_table) == (False, False, "mine")
+    assert stage.job_name == "dynamodt-prod"
     assert (stage.connection.region, stage.connection.profile, stage.connection.role_arn) == ("eu-west-1", "p", "arn:r")
     assert (stage.connection.access_key, stage.connection.endpoint_url) == (None, None)
     assert (stage.storage.url, stage.storage.kms_key) == ("s3://bucket/prefix", "alias/k")
+
+
+def test_a_stage_may_name_its_glue_job(write: Write) -> None:
+    assert load_stage("prod", write(PROD + 'glue_job = "mine"\n')).job_name == "mine"
 
 
 @pytest.mark.parametrize(("line", "protected"), [("", False), ("protected = true", True), ("protected = false", False)])

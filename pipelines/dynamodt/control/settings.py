@@ -17,7 +17,7 @@ from dynamodt.model import KEY_TYPES, KeyAttribute
 
 FILE_NAME = "dynamodt.toml"
 
-_TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table")
+_TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
 _FLAG_KEYS = ("protected",)
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
 
@@ -33,6 +33,7 @@ class StageSettings:
     storage: str | None = None
     kms_key: str | None = None
     state_table: str | None = None
+    glue_job: str | None = None
     protected: bool = False
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
 

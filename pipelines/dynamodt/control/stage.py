@@ -67,7 +67,8 @@ def _unknown_stage(name: str, known: dict[str, StageSettings]) -> UsageError:
 def _stage(name: str, settings: StageSettings, folder: Path) -> Stage:
     endpoint = _first_variable(_ENDPOINT_VARIABLES) or settings.endpoint_url
     embedded = name == LOCAL and endpoint is None
-    named: dict[str, Any] = {"state_table": settings.state_table} if settings.state_table else {}
+    given = {"state_table": settings.state_table, "glue_job": settings.glue_job}
+    named: dict[str, Any] = {key: value for key, value in given.items() if value}
     return Stage(
         name=name,
         connection=_embedded_connection(settings) if embedded else _connection(name, settings, endpoint),
