@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from dynamodt.aws.clients import client
-from dynamodt.control import emulator, local
+from dynamodt.control import emulator, local, operations
 from dynamodt.control.process import Process
+from dynamodt.control.progress import Recorder
 from dynamodt.control.stage import load_stage
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model import Connection, Stage
+from tests.emulators import Endpoint
 
 STARTER = """
 import sys, time
@@ -275,3 +277,15 @@ def test_a_stage_with_an_endpoint_is_returned_as_it_is(folder: Path, monkeypatch
     stage = load_stage("local", folder)
     assert local.open_stage(stage, folder) == stage
     assert not (folder / ".dynamodt").exists()
+
+
+def test_what_an_endpoint_s_runs_keep_in_a_folder_stays_out_of_the_repository(
+    folder: Path, ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.url)
+    operations.open_stage("local", folder, Recorder())
+    assert (folder / ".dynamodt" / ".gitignore").read_text() == "*\n"
+    monkeypatch.setenv("DYNAMODT_STORAGE", str(tmp_path / "elsewhere"))
+    (tmp_path / "other").mkdir()
+    operations.open_stage("local", tmp_path / "other", Recorder())
+    assert not (tmp_path / "other" / ".dynamodt").exists()

@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 import pytest
@@ -544,6 +544,11 @@ COMMANDS = (
     "history",
     "status",
     "runs",
+    "pause",
+    "resume",
+    "throttle",
+    "abort",
+    "unlock",
     "local status",
     "local stop",
     "local reset",
@@ -587,10 +592,13 @@ def test_the_command_line_itself_needs_no_beam_and_no_questionary(project: Path)
 
 
 def test_help_is_quick(tmp_path: Path) -> None:
-    """The bound is 0.3 s; the best of three, since others use this machine too."""
+    """The bound is 0.3 s, here of processor time: others use this machine too."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
-        imported_for(tmp_path, "--help")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.6  # -X importtime about doubles it
+        before = getrusage(RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "dynamodt", "--help"], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True
+        )
+        after = getrusage(RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.3

@@ -16,7 +16,8 @@ TRACEBACK = f"""Traceback (most recent call last):
 
 
 def letter(**more: object) -> bytes:
-    record = {"key": {"id": {"S": "u1"}, "at": {"N": "7"}}, "error": "KeyError: 'price'", "traceback": ""}
+    key = {"id": {"S": "u1"}, "at": {"N": "7"}}
+    record = {"key": key, "stage": "transform", "error": "KeyError: 'price'", "traceback": ""}
     return json.dumps({**record, **more}).encode() + b"\n"
 
 
@@ -25,8 +26,12 @@ def test_the_first_letter_with_its_key_its_error_and_the_authors_own_line() -> N
     assert told == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH}:4)"
 
 
-def test_an_error_outside_of_the_script_has_no_line() -> None:
-    assert first_of(letter(), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
+def test_a_result_that_cannot_be_stored_names_the_script_alone() -> None:
+    assert first_of(letter(), PATH) == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH})"
+
+
+def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
+    assert first_of(letter(stage="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
 
 
 def test_no_letter_is_no_sentence() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from dynamodt.core.item import without
 from dynamodt.core.script import Transform, check, item_rows, load, load_script, prepare_rows, read_script
-from dynamodt.errors import ItemError, ScriptError
+from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model import Delete, KeyAttribute, Put, Script
 
 pytestmark = pytest.mark.unit
@@ -448,6 +448,16 @@ def test_an_output_belongs_to_an_item(stage: str) -> None:
         getattr(transform(body), stage)()
 
 
+@pytest.mark.parametrize("stage", ["setup", "start_bundle", "finish_bundle", "teardown"])
+def test_what_goes_wrong_in_a_life_cycle_names_the_authors_line(stage: str) -> None:
+    body = (
+        "class TransformUp:\n    def process(self, item): ...\n    def %s(self):\n        raise OSError('no model')\n"
+    )
+    with pytest.raises(ScriptError, match=f"{SHOWN}:4: TransformUp.{stage} fails: OSError: no model") as caught:
+        getattr(transform(body % stage), stage)()
+    assert caught.value.hint
+
+
 def test_a_finish_bundle_that_yields_nothing_runs_to_its_end() -> None:
     body = """\
         class TransformUp:
@@ -522,8 +532,17 @@ def test_prepared_rows_that_are_no_pairs(body: str, what: str) -> None:
 def test_item_rows_come_one_at_a_time() -> None:
     found = item_rows(script("def items():\n    yield {'id': '1'}\n    raise OSError('later')\n"))
     assert next(found) == {"id": "1"}
-    with pytest.raises(OSError, match="later"):
+    with pytest.raises(ScriptError, match=f"{SHOWN}:3: items fails after row 1: OSError: later") as caught:
         next(found)
+    assert isinstance(caught.value.__cause__, OSError) and "same command again" in caught.value.hint
+
+
+def test_what_goes_wrong_in_prepare_names_the_authors_line() -> None:
+    body = "def prepare(context):\n    return [ask() for _ in range(2)]\ndef ask():\n    raise OSError('no answer')\n"
+    with pytest.raises(ScriptError, match=f"{SHOWN}:4: prepare fails: OSError: no answer"):
+        rows(body)
+    with pytest.raises(Refused, match="of our own"):  # what names itself well already stays as it is
+        rows("from dynamodt.errors import Refused\ndef prepare(context):\n    raise Refused('of our own')\n")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import stat
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from boto3.exceptions import RetriesExceededError
+from botocore.exceptions import FlexibleChecksumError
+from botocore.httpchecksum import Crc32Checksum, StreamingChecksumBody
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +147,24 @@ def test_a_bucket_that_cannot_be_used_says_what_to_do(s3: Any, code: str, hint: 
             with pytest.raises(ServiceError) as caught:
                 attempt()
             assert hint in caught.value.hint and caught.value.where == "s3://b/a"
+
+
+def test_an_object_that_cannot_be_read_whole_names_it_and_says_what_to_do(s3: Any, tmp_path: Path) -> None:
+    storage = S3Storage(s3, "b", "", None)
+
+    def fail(*_: Any) -> None:
+        raise RetriesExceededError(FlexibleChecksumError(error_msg="another checksum"))
+
+    s3.download_file = fail
+    with pytest.raises(ServiceError, match=r"s3://b/a: .*another checksum") as caught:
+        storage.download("a", tmp_path / "a")
+    assert "make it anew" in caught.value.hint
+    with Stubber(s3) as stub:
+        wrong = {"Body": StreamingChecksumBody(BytesIO(b"x"), 1, Crc32Checksum(), "AAAAAA==")}
+        stub.add_response("get_object", wrong)
+        with pytest.raises(ServiceError, match="s3://b/a: GetObject brought another content") as caught:
+            storage.read("a")
+    assert "make it anew" in caught.value.hint
 
 
 def test_an_object_that_is_not_there_is_none(s3: Any) -> None:

@@ -230,8 +230,15 @@ def test_a_version_that_no_file_has(direction: str, to: int) -> None:
 
 def test_up_beyond_a_folder_without_versions() -> None:
     assert plan([], {}, "up") == ()
-    with pytest.raises(UsageError, match="no version 1"):
+    with pytest.raises(UsageError, match="no version 1") as caught:
         plan([], {}, "up", 1)
+    assert caught.value.hint == "Write it first: dynamodt create --help"
+
+
+def test_the_hint_to_write_a_version_names_the_table() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(THREE, {}, "up", 9)
+    assert caught.value.hint == "Choose one up to 3, or write it: dynamodt create --table users NAME"
 
 
 def test_down_to_above_the_applied_version() -> None:

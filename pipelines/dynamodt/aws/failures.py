@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from boto3.exceptions import RetriesExceededError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     EndpointConnectionError,
+    FlexibleChecksumError,
     NoCredentialsError,
     PartialCredentialsError,
 )
@@ -33,6 +35,8 @@ _WHAT = {
 }
 _CREDENTIALS_HINT = "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a `profile` in dynamodt.toml"
 
+_DAMAGED = "run the same command again; if that ends the same, the object is damaged: make it anew"
+
 
 @contextmanager
 def explained(operation: str, where: str) -> Iterator[None]:
@@ -47,6 +51,13 @@ def explained(operation: str, where: str) -> Iterator[None]:
     except EndpointConnectionError as error:
         hint = "check the network, the region, and AWS_ENDPOINT_URL if it is set"
         raise ServiceError(f"the endpoint cannot be reached: {error}", where=where, hint=hint) from error
+    except FlexibleChecksumError as error:
+        raise ServiceError(
+            f"{operation} brought another content than was stored: {error}", where=where, hint=_DAMAGED
+        ) from error
+    except RetriesExceededError as error:
+        what = f"{operation} gave up after several tries: {error.last_exception}"
+        raise ServiceError(what, where=where, hint=_DAMAGED) from error
     except BotoCoreError as error:
         raise ServiceError(f"{operation} failed: {error}", where=where) from error
 

@@ -85,6 +85,14 @@ def ensure_started(folder: Path) -> str:
     return emulator.url(record.port)
 
 
+def keep_out_of_git(stage: Stage, folder: Path) -> None:
+    """Make `.dynamodt`, which git ignores, where the stage's storage is a folder within it: prepared data and journals
+    have no place in the author's repository. Raises UsageError when it cannot be made."""
+    work = folder.resolve() / WORK_FOLDER
+    if Path(stage.storage.url).is_relative_to(work):
+        _make_work_folder(work)
+
+
 def status(folder: Path) -> LocalStatus:
     """Whether the emulator of this folder runs, and where. Starts nothing."""
     data = _data_folder(folder)

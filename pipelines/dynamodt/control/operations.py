@@ -59,6 +59,7 @@ def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
         observer.note("starting the local stage")
     stage = local.open_stage(stage, folder)
     if stage.local:
+        local.keep_out_of_git(stage, folder)
         State(stage.connection, stage.state_table).ensure()
     return stage
 
@@ -161,7 +162,9 @@ def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False
     """A folder and a template for each table: all tables of the stage but our own, when none is named."""
     found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n != stage.state_table]
     if not found:
-        raise UsageError("the stage has no table yet", where=f"stage {stage.name}", hint="dynamodt init --table TABLE")
+        raise UsageError(
+            "the stage has no table yet", where=f"stage {stage.name}", hint="name one: dynamodt init --table users"
+        )
     return scaffold.init(folder / "transforms", found, dry_run=dry_run)
 
 
@@ -173,7 +176,7 @@ def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[P
 def _all_tables(folder: Path) -> tuple[str, ...]:
     found = tables(folder / "transforms")
     if not found:
-        raise UsageError("transforms/ holds no table", hint="dynamodt init --table TABLE")
+        raise UsageError("transforms/ holds no table", hint="begin with one: dynamodt init --table users")
     return found
 
 

@@ -117,7 +117,7 @@ def _progress(first: _Sample, last: _Sample) -> float:
 def figures(standing: Standing, speed: Speed | None) -> list[str]:
     """What a run has come to, the most telling first; what there is none of is left out."""
     counts, friction = standing.totals.counts, standing.totals.friction
-    parts = [f"{counts.read:,} items"]
+    parts = [counted(counts.read, "item")]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
     parts += [f"{speed.items:,.0f} items/s"] if speed else []
     parts += [_bytes(speed.bytes)] if speed and speed.bytes else []

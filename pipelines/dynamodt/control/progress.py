@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dynamodt.control.pace import Pace, Share, figures, remaining, share_of
+from dynamodt.control.pace import Pace, Share, counted, figures, remaining, share_of
 from dynamodt.model import Direction, RunRecord, RunReport, Standing, TableReport, Totals
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class LineDisplay(Recorder):
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         super().run_started(table, version, name, direction, expected_items)
         self._shown[table] = float("-inf") if self.watching else self.clock()
-        about = f", about {expected_items:,} items" if expected_items else ""
+        about = f", about {counted(expected_items, 'item')}" if expected_items else ""
         self.note(f"{self.running[table].title}: {'at work' if self.watching else 'started'}{about}")
 
     def progressed(self, table: str, standing: Standing) -> None:
@@ -137,7 +137,7 @@ class LineDisplay(Recorder):
 
     def run_ended(self, report: RunReport) -> None:
         super().run_ended(report)
-        items = f"{report.counts.read:,} items in {report.seconds:,.1f} s"
+        items = f"{counted(report.counts.read, 'item')} in {report.seconds:,.1f} s"
         self.note(f"{report.table} v{report.version} {report.name}: {report.status}, {items}")
 
     def note(self, text: str) -> None:

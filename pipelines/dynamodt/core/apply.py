@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Context, localcontext
 from typing import Any, Protocol
 
 from dynamodt.core.codec import decode
-from dynamodt.core.diff import change, combined, insert, stamped
+from dynamodt.core.diff import change, combined, insert, key_of, stamped
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Atomic, Change, Delete, Image, Insert, Item, Put, Remove, Script, TableSpec, Update
 
@@ -68,7 +69,7 @@ class Apply:
         else:
             found = combined(self._table, image, item, results)
         if found is not None and type(found) is not Update:
-            self._check_halloween(found)
+            self._check_halloween(found, image)
         return self._stamped(found)
 
     def _is_done(self, image: Image) -> bool:
@@ -93,13 +94,13 @@ class Apply:
             return stamped(part, attribute, self._stamp)
         return part._replace(item={**part.item, attribute: self._stamp}) if isinstance(part, Insert) else part
 
-    def _check_halloween(self, found: Change) -> None:
+    def _check_halloween(self, found: Change, image: Image) -> None:
         parts = getattr(found, "parts", (found,))
         if self._met_again and any(isinstance(part, Insert) for part in parts):
             what, hint = self._met_again
             raise ScriptError(
                 f"writes an item under another key into {self._table.name}, {what}",
-                where=self._script.path,
+                where=f"{self._script.path}: item {json.dumps(key_of(self._table, image), ensure_ascii=False)}",
                 hint=f"set IDEMPOTENT = True if a second pass changes nothing, or {hint}",
             )
 

@@ -28,7 +28,7 @@ def tables(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise UsageError(
             f"there is no folder {folder}",
-            hint="Go to the folder that holds it, or make it: dynamodt init --table TABLE",
+            hint="Go to the folder that holds it, or make it: dynamodt init --table users",
         )
     found = (path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "_.")
     return tuple(sorted(path.name for path in found if any(map(_is_candidate, path.iterdir()))))
@@ -126,11 +126,17 @@ def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tup
         raise UsageError(
             f"there is no version {goal}; the last one is {last}",
             where=scripts[-1].path if scripts else "",
-            hint=f"Choose one up to {last}, or write it: dynamodt create --table TABLE NAME",
+            hint=_write_it(scripts, last),
         )
     if goal < at:
         raise _way_back(scripts[0].table, at, goal)
     return tuple(script for script in scripts if at < script.sequence <= goal)
+
+
+def _write_it(scripts: Sequence[Script], last: int) -> str:
+    if not scripts:
+        return "Write it first: dynamodt create --help"
+    return f"Choose one up to {last}, or write it: dynamodt create --table {scripts[0].table} NAME"
 
 
 def _way_back(table: str, at: int, goal: int) -> Refused:

@@ -41,11 +41,11 @@ def _show_lines(script: Script) -> None:
     linecache.cache[script.path] = (len(script.text), None, lines, script.path)
 
 
-def script_failure(script: Script, what: str, error: BaseException) -> ScriptError:
+def script_failure(script: Script, what: str, error: BaseException, hint: str = "") -> ScriptError:
     """A ScriptError at the author's line that the error came through last."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == script.path]
     where = f"{script.path}:{lines[-1]}" if lines else script.path
-    return ScriptError(f"{what}: {type(error).__name__}: {error}", where=where, hint=_hint(error))
+    return ScriptError(f"{what}: {type(error).__name__}: {error}", where=where, hint=hint or _hint(error))
 
 
 def _hint(error: BaseException) -> str:

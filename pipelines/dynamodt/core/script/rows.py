@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
 
-from dynamodt.core.script.loading import load
+from dynamodt.core.script.loading import load, script_failure
 from dynamodt.core.script.signature import line_of, parameters
-from dynamodt.errors import ScriptError
+from dynamodt.errors import DynamodtError, ScriptError
 from dynamodt.model import Item, Script
 
 _CONTEXT: Final = {1: "(context)"}
@@ -37,19 +37,21 @@ class PrepareContext(Protocol):
 def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hashable, Any]]:
     """The (key, value) rows of the script's `prepare`, one at a time.
 
-    Raises ScriptError, with the row's number, for a row that is no such pair; the author's exceptions pass through.
+    Raises ScriptError, with the row's number, for a row that is no such pair, and with the author's line for whatever
+    his code raises.
     """
     prepare = _function(script, load(script), "prepare", _CONTEXT)
-    for number, row in enumerate(_iterable(script, "prepare", prepare(context), "(key, value) pairs"), 1):
+    for number, row in enumerate(_rows(script, "prepare", lambda: prepare(context), "(key, value) pairs"), 1):
         if not (isinstance(row, tuple | list) and len(row) == 2 and _hashable(row[0])):
             raise _bad_row(script, "prepare", number, row, "a (key, value) pair: yield code, name")
         yield row[0], row[1]
 
 
 def item_rows(script: Script) -> Iterator[Item]:
-    """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is no dict."""
+    """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is no dict,
+    and with the author's line for whatever his code raises."""
     items = _function(script, load(script), "items", _NOTHING)
-    for number, row in enumerate(_iterable(script, "items", items(), "dicts"), 1):
+    for number, row in enumerate(_rows(script, "items", items, "dicts"), 1):
         if not isinstance(row, dict):
             raise _bad_row(script, "items", number, row, "an item: a dict with the table's key")
         yield row
@@ -69,6 +71,20 @@ def _function(script: Script, module: ModuleType, name: str, forms: Mapping[int,
     function = getattr(module, name)
     parameters(script, name, function, forms)
     return function
+
+
+def _rows(script: Script, name: str, function: Callable[[], object], expected: str) -> Iterator[object]:
+    number = 0
+    try:
+        for row in _iterable(script, name, function(), expected):
+            yield row
+            number += 1
+    except DynamodtError:
+        raise
+    except Exception as error:
+        after = f" after row {number:,}" if number else ""
+        hint = "Mend the line named above, or what it reads from, and run the same command again."
+        raise script_failure(script, f"{name} fails{after}", error, hint) from error
 
 
 def _iterable(script: Script, name: str, rows: object, expected: str) -> Iterable[object]:

@@ -10,13 +10,14 @@ from dynamodt.core.script.loading import load, script_failure
 from dynamodt.core.script.results import Result, results_of
 from dynamodt.core.script.rows import check_rows
 from dynamodt.core.script.signature import line_of, parameters
-from dynamodt.errors import ScriptError
+from dynamodt.errors import DynamodtError, ScriptError
 from dynamodt.model import Direction, Item, Script
 
 Apply = Callable[[Item, Mapping[Any, Any]], list[Result]]
 
 _NAMES: Final = {"up": ("transform_up", "TransformUp"), "down": ("transform_down", "TransformDown")}
 _FORMS: Final = {1: "(item)", 2: "(item, prepared)"}
+_MEND: Final = "Mend the line named above, or what it relies on; the same command goes on from there."
 _METHOD_FORMS: Final = {1: "(self, item)", 2: "(self, item, prepared)"}
 
 
@@ -37,7 +38,8 @@ class Transform:
 
     `apply(item, prepared)` returns the results of one item: at least one of dict (the item's new shape, at most one),
     Put, Delete. It raises ItemError for any other result; the author's own exceptions pass through unchanged.
-    `setup`, `start_bundle`, `finish_bundle` and `teardown` call the class's methods of that name, where it has them.
+    `setup`, `start_bundle`, `finish_bundle` and `teardown` call the class's methods of that name, where it has them,
+    and raise ScriptError, with the author's line, for whatever those raise.
     Not picklable: make it where it is used. Raises ScriptError when the side is missing or cannot be called.
     """
 
@@ -70,10 +72,14 @@ class Transform:
 
     def _call(self, stage: str) -> None:
         hook = getattr(self._instance, stage, None)
-        outputs = None if hook is None else hook()
-        if not isinstance(outputs, Iterable):
-            return
-        for _ in outputs:  # also runs the body of a generator
+        try:
+            outputs = None if hook is None else hook()
+            has_output = isinstance(outputs, Iterable) and any(True for _ in outputs)  # also runs a generator's body
+        except DynamodtError:
+            raise
+        except Exception as error:
+            raise script_failure(self._script, f"{self._name}.{stage} fails", error, _MEND) from error
+        if has_output:
             raise ScriptError(
                 f"{self._name}.{stage} yields an output",
                 where=line_of(self._script, self._name),
