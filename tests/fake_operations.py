@@ -165,9 +165,17 @@ class FakeOperations:
         return report
 
     def prepare(
-        self, stage: Stage, folder: Path, table: str, version: int, observer: Observer, /, dry_run: bool = False
+        self,
+        stage: Stage,
+        folder: Path,
+        table: str,
+        version: int,
+        observer: Observer,
+        /,
+        dry_run: bool = False,
+        runner: str = "direct",
     ) -> PreparedRef:
-        self.calls.append(("prepare", table, version, dry_run))
+        self.calls.append(("prepare", table, version, dry_run, *([] if runner == "direct" else [runner])))
         return PREPARED
 
     def tell(self, stage: Stage, table: str, verb: str, limits: Units = Units()) -> Lease:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -27,13 +28,27 @@ class BarDisplay(Recorder):
         self._console = console
         self._live: Live | None = None
         self._drawn = 0.0
+        self._waits_since = 0.0
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         super().run_started(table, version, name, direction, expected_items)
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._draw()
+        self._show()
+
+    def waiting(self, text: str) -> None:
+        if not self.awaited:
+            self._waits_since = self.clock()
+        super().waiting(text)
+        if not self.running:
+            self._show()
+
+    def asked(self, question: str, choices: Mapping[str, str]) -> str:
+        if not self.asks:
+            return super().asked(question, choices)
+        import questionary
+
+        self.close()
+        titled = [questionary.Choice(f"{choice}: {meaning}", value=choice) for choice, meaning in choices.items()]
+        return questionary.select(question, titled).ask() or super().asked(question, choices)
 
     def progressed(self, table: str, standing: Standing) -> None:
         super().progressed(table, standing)
@@ -66,11 +81,19 @@ class BarDisplay(Recorder):
         for run in self.running.values():  # as it was seen last
             self._console.print(run_lines(run, self.clock(), self._console.width))
 
+    def _show(self) -> None:
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._draw()
+
     def _draw(self) -> None:
         if self._live is None:
             return
         self._drawn = self.clock()
         lines = [run_lines(run, self._drawn, self._console.width) for run in self.running.values()]
+        if self.awaited and not lines:
+            lines.append(Text(f"{self.awaited}  {elapsed(self._drawn - self._waits_since)}", "dim"))
         self._live.update(Group(*lines), refresh=True)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynamodt.control import manual
-from dynamodt.control.requests import DEFAULT_SHARE, PROGRAM, Request, RunOptions
+from dynamodt.control.requests import DEFAULT_SHARE, GLUE, PROGRAM, Request, RunOptions
 from dynamodt.errors import UsageError
 from dynamodt.model import Units
 
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from dynamodt.control.verbs import Answer
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; `arguments` are `sys.argv[1:]` by default."""
+Hear = Callable[["Answer"], None]
+
+
+def main(arguments: Sequence[str] | None = None, hear: Hear | None = None) -> int:
+    """Runs one command and returns its exit code; `arguments` are `sys.argv[1:]` by default. `hear` is handed the
+    answer before it is shown."""
     words, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
     try:
         request = app(words, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
-        return _misused("--json" in words, error)
+        return _misused("--json" in words, error, hear)
     if isinstance(request, Request):
-        return _run(request)
+        return _run(request, hear)
     return request if isinstance(request, int) else 0  # --help and --version end the parser with a code
 
 
@@ -43,14 +47,14 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
 # ---------------------------------------------------------------- running a request
 
 
-def _run(request: Request) -> int:
+def _run(request: Request, hear: Hear | None) -> int:
     from dynamodt.control import console
     from dynamodt.control.interrupts import signals_raise
 
     console.lenient_streams()
     recorder = _recorder(request)
     with signals_raise(recorder.stopping) as signals:
-        code = _carried_out(request, recorder)
+        code = _carried_out(request, recorder, hear)
     if signals.count > 1:
         console.leave(code)
     return code
@@ -62,7 +66,9 @@ def _recorder(request: Request) -> Recorder:
     from dynamodt.control.progress import display
 
     if not request.follow:
-        return display(console.message_console())
+        recorder = display(console.message_console(), watching=request.options.runner == GLUE)
+        recorder.asks = not request.json and sys.stdin.isatty() and sys.stdout.isatty()
+        return recorder
     if not request.json:
         return display(console.output_console(), watching=True)
     from dynamodt.control.json_lines import JsonLines, print_line
@@ -70,15 +76,15 @@ def _recorder(request: Request) -> Recorder:
     return JsonLines(print_line, console.message_console().print)
 
 
-def _carried_out(request: Request, recorder: Recorder) -> int:
+def _carried_out(request: Request, recorder: Recorder, hear: Hear | None) -> int:
     try:
         chosen = _chosen(request)
-        return _show(chosen, _answer(chosen, recorder)) if chosen else 0
+        return _show(chosen, _answer(chosen, recorder), hear) if chosen else 0
     except (Exception, KeyboardInterrupt) as error:
         from dynamodt.control.verbs import ended_early
 
         recorder.close()
-        return _show(request, ended_early(request, recorder, error))
+        return _show(request, ended_early(request, recorder, error), hear)
 
 
 def _chosen(request: Request) -> Request | None:
@@ -106,10 +112,12 @@ def _answer(request: Request, recorder: Recorder) -> Answer:
     return answer
 
 
-def _show(request: Request, answer: Answer) -> int:
+def _show(request: Request, answer: Answer, hear: Hear | None) -> int:
     """Results to stdout, errors to stderr; a reader who has left (`| head`) changes no exit code."""
     from dynamodt.control import console
 
+    if hear is not None:
+        hear(answer)
     console.print_results(answer.document if request.json else None, answer.render)
     messages = console.message_console()
     for error in answer.errors:
@@ -117,7 +125,7 @@ def _show(request: Request, answer: Answer) -> int:
     return answer.exit_code
 
 
-def _misused(json: bool, error: Exception) -> int:
+def _misused(json: bool, error: Exception, hear: Hear | None) -> int:
     """The parser's own complaint, in the form of ours."""
     from dynamodt.control.verbs import ended_early
 
@@ -126,7 +134,7 @@ def _misused(json: bool, error: Exception) -> int:
     command = context.command_path if context else PROGRAM
     told = UsageError(text.rstrip("."), hint=f"{command} --help")
     request = Request("", json=json)
-    return _show(request, ended_early(request, None, told))
+    return _show(request, ended_early(request, None, told), hear)
 
 
 # ---------------------------------------------------------------- the words
@@ -256,6 +264,7 @@ def prepare(
     table: Table = "",
     number: Number = None,
     stage: Stage = "local",
+    runner: Runner = "direct",
     dry_run: DryRun = False,
     json: AsJson = False,
     interactive: Menu = False,

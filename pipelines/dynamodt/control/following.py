@@ -4,7 +4,7 @@ of the units that are not done yet."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -52,10 +52,20 @@ class RunTotals:
 
 
 class TableWatch:
-    """One table, looked at again and again: tells its watcher which runs begin, move on and end."""
+    """One table, looked at again and again: tells its watcher which runs begin, move on and end.
+
+    `before` are the runs that are none of its business, with their attempts: a later attempt is. Without it, those
+    are that are over when somebody is at work for the first time.
+    """
 
     def __init__(
-        self, state: State, table: str, count_items: CountItems, watcher: Watcher, clock: Clock = time.time
+        self,
+        state: State,
+        table: str,
+        count_items: CountItems,
+        watcher: Watcher,
+        clock: Clock = time.time,
+        before: Mapping[str, int] | None = None,
     ) -> None:
         self._state = state
         self._table = table
@@ -65,9 +75,14 @@ class TableWatch:
         self._held = ""  # the run that held the lease at the last look
         self._gone = ""  # a run that nobody was at work on when it was looked at first
         self._shown: RunRecord | None = None
-        self._before: set[str] | None = None  # runs that were over when the following began
+        self._before = before
         self._totals = RunTotals(state)
         self.ended: dict[str, RunReport] = {}
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run was at work at the last look."""
+        return bool(self._held)
 
     @property
     def rows(self) -> int:
@@ -83,8 +98,7 @@ class TableWatch:
             self._note_gone(lease.run, holder(lease))
             return False
         if held != self._held:
-            self._settle(held)
-            self._held = held
+            self.settle(held)
         if held:
             self._show(lease)
         return alive
@@ -95,14 +109,15 @@ class TableWatch:
             self._gone = run
             self._watcher.note(f"{self._table}: left by {who}, which is gone; the same command goes on with it")
 
-    def _settle(self, held: str) -> None:
+    def settle(self, held: str = "") -> None:
         """Report the runs that have ended since the lease was another's: also those too short to have been seen."""
+        self._held = held
         records = [record for record in self._state.runs(self._table) if record.run != held]
         if self._before is None:
-            self._before = {record.run for record in records}
+            self._before = {record.run: record.attempts for record in records}
         for record in records:
             shown = self._shown is not None and record.run == self._shown.run
-            if shown or record.run not in self._before | self.ended.keys():
+            if shown or (record.attempts > self._before.get(record.run, 0) and record.run not in self.ended):
                 self._end(record)
 
     def _show(self, lease: Lease) -> None:

@@ -19,6 +19,7 @@ BEAT_SECONDS = 5.0
 TTL_SECONDS = 30.0
 _kept: set[tuple[str, int]] = set()  # tables and tokens of the leases that this process holds
 _SILENT_SECONDS = 2.5 * BEAT_SECONDS  # without a sign of life for so long, a holder is probably gone
+_FRESH_SECONDS = TTL_SECONDS - _SILENT_SECONDS  # a lease that holds longer than that has a holder who is alive
 
 
 @contextmanager
@@ -57,11 +58,18 @@ def acquire(
             if leases.take(mine, over=seen):
                 _tell_take_over(seen, note)
                 return mine
-        elif left > TTL_SECONDS - _SILENT_SECONDS:
+        elif left > _FRESH_SECONDS:
             raise at_work(seen)
         else:
             note(f"{holder(seen)} gives no sign of life; its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
+
+
+def check_free(leases: LeaseRows, table: str) -> None:
+    """Raises Refused when somebody holds the table and is alive: whoever is going to take it would be refused."""
+    seen = leases.read(table)
+    if _seconds_left(seen, time.time()) > _FRESH_SECONDS:
+        raise at_work(seen)
 
 
 def _seconds_left(lease: Lease, now: float) -> float:

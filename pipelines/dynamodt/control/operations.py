@@ -10,22 +10,15 @@ from dynamodt.aws import prepared as prepared_data
 from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
-from dynamodt.control import following, local, scaffold, undoing
+from dynamodt.control import following, local, on_glue, scaffold, undoing
 from dynamodt.control.finding import find_run
 from dynamodt.control.history import now
+from dynamodt.control.moves import Move, plan_move, table_report
 from dynamodt.control.operating import tell as tell
-from dynamodt.control.planner import TablePlan, plan_table, unprepared
-from dynamodt.control.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.preparation import PreparationContext, counted
-from dynamodt.control.requests import Observer, RunOptions, Watcher
-from dynamodt.control.resuming import (
-    check_not_undoing,
-    check_nothing_half_done,
-    goal,
-    holding,
-    not_unfinished,
-    run_steps,
-)
+from dynamodt.control.progress import as_watcher
+from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
+from dynamodt.control.resuming import goal, holding, not_unfinished, run_steps
 from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
 from dynamodt.control.runner import checked
@@ -34,7 +27,7 @@ from dynamodt.control.stage import load_stage
 from dynamodt.control.taking_over import adopt as adopt
 from dynamodt.control.taking_over import stamp as stamp
 from dynamodt.core.script import prepare_rows
-from dynamodt.core.versions import is_reversible, read_versions, statuses, tables
+from dynamodt.core.versions import read_versions, statuses, tables
 from dynamodt.errors import DynamodtError, Refused, UsageError
 from dynamodt.model import (
     Direction,
@@ -74,6 +67,8 @@ def up(
 ) -> list[TableReport]:
     """Bring tables to version `to` (default: the latest). Each is independent of another's failure."""
     chosen = names or _all_tables(folder)
+    if options.runner == GLUE:
+        return on_glue.move(stage, folder, "up", chosen, names, to, options, as_watcher(observer))
     return [_move(stage, folder, name, "up", to, options, observer) for name in chosen]
 
 
@@ -86,6 +81,8 @@ def down(
     observer: Observer,
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
+    if options.runner == GLUE:
+        return on_glue.move(stage, folder, "down", names, names, to, options, as_watcher(observer))
     return [_move(stage, folder, name, "down", to, options, observer) for name in names]
 
 
@@ -93,6 +90,9 @@ def undo(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> UndoReport:
     """Take a run of these tables (default: all that have a folder) back by its journal; see `undoing.undo`."""
+    if options.runner == GLUE:
+        record = undoing.undoable(stage, names or _all_tables(folder), run, options)
+        return on_glue.undo(stage, folder, record, options, as_watcher(observer))
     return undoing.undo(stage, names or _all_tables(folder), run, options, observer)
 
 
@@ -107,6 +107,8 @@ def retry(
     record = find_run(state, names or _all_tables(folder), run)
     check_retriable(state, record)
     options = replace(options, only=record.run)
+    if options.runner == GLUE:
+        return on_glue.retry(stage, folder, record, goal(record), options, as_watcher(observer))
     report = _move(stage, folder, record.table, record.direction, goal(record), options, observer)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
@@ -143,14 +145,22 @@ def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -
 
 
 def prepare(
-    stage: Stage, folder: Path, name: str, version: int, observer: Observer, dry_run: bool = False
+    stage: Stage,
+    folder: Path,
+    name: str,
+    version: int,
+    observer: Observer,
+    dry_run: bool = False,
+    runner: str = "direct",
 ) -> PreparedRef:
-    """Run a version's `prepare` and store its rows. A dry run only counts them."""
+    """Run a version's `prepare` and store its rows, here or in the deployed job. A dry run only counts them."""
     script = next((s for s in read_versions(folder / "transforms", name) if s.sequence == version), None)
     if script is None:
         raise UsageError(f"there is no version {version} of {name}", hint=f"dynamodt status --table {name}")
     if not script.has_prepare:
         raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
+    if runner == GLUE:
+        return on_glue.prepare(stage, folder, script, dry_run, as_watcher(observer))
     context = PreparationContext(stage, folder / "transforms" / name, script)
     rows = counted(prepare_rows(script, context), observer)
     if dry_run:
@@ -197,44 +207,23 @@ def _move(
 ) -> TableReport:
     """One table's way, to its end or to the first error: the error is in the report, and other tables go on."""
     reports: list[RunReport] = []
-    planned, at = None, 0
+    move = Move(name, direction)
     try:
         checked(options.runner)
-        state = State(stage.connection, stage.state_table)
-        applied = state.applied(name)
-        at = max(applied, default=0)
-        check_not_undoing(state.runs(name))
-        planned = plan_table(stage, folder, name, direction, to, applied)
-        note_other_key(stage, planned, observer)
-        if planned.steps:
-            refuse_unsafe(stage, planned, options)
-            with holding(state, planned, options, observer) as (token, record):
-                if state.applied(name) != applied:  # somebody was at work before we had the lease
-                    raise Refused(f"{name} was moved meanwhile", hint="run the same command again")
-                storage = open_storage(stage.connection, stage.storage)
-                session = Session(stage, state, storage, options, observer, token, reports.append)
-                run_steps(session, planned, record)
-        else:
-            check_nothing_half_done(state, name)
+        move = plan_move(stage, folder, name, direction, to, options, observer)
+        if move.has_steps:
+            _run(stage, move, options, observer, reports)
     except DynamodtError as error:
-        return _table_report(name, direction, at, planned, reports, error)
-    return _table_report(name, direction, at, planned, reports, None, stage)
+        move.error = error
+    return table_report(stage, move, reports)
 
 
-def _table_report(
-    name: str,
-    direction: Direction,
-    at: int,
-    planned: TablePlan | None,
-    reports: list[RunReport],
-    error: DynamodtError | None,
-    stage: Stage | None = None,
-) -> TableReport:
-    if planned is None:
-        return TableReport(name, direction, tuple(reports), at, error)
-    for report in reports:
-        if report.status == "succeeded":
-            at = report.version if direction == "up" else report.version - 1
-    missing = unprepared(stage, planned.scripts, at) if stage else 0
-    reversible = all(is_reversible(script) for script in planned.scripts if script.sequence == at)
-    return TableReport(name, direction, tuple(reports), at, error, planned.latest, missing, reversible)
+def _run(stage: Stage, move: Move, options: RunOptions, observer: Observer, reports: list[RunReport]) -> None:
+    assert move.planned is not None
+    state = State(stage.connection, stage.state_table)
+    with holding(state, move.planned, options, observer) as (token, record):
+        if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease
+            raise Refused(f"{move.table} was moved meanwhile", hint="run the same command again")
+        storage = open_storage(stage.connection, stage.storage)
+        session = Session(stage, state, storage, options, observer, token, reports.append)
+        run_steps(session, move.planned, record)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dynamodt.control.pace import Pace, Share, counted, figures, remaining, share_of
+from dynamodt.control.requests import JobWatcher, Observer
 from dynamodt.model import Direction, RunRecord, RunReport, Standing, TableReport, Totals
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Recorder:
         self.watching = watching
         self.ended: list[RunReport] = []
         self.running: dict[str, Current] = {}  # by table
+        self.awaited = ""  # what is waited for while no run is at work
+        self.asks = False  # whether there is a person to be asked
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         self.running[table] = Current(table, version, name, direction, expected_items, self.clock())
@@ -86,6 +89,14 @@ class Recorder:
     def tick(self) -> None:
         """Nothing has happened."""
 
+    def waiting(self, text: str) -> None:
+        """While no run is at work, this is waited for."""
+        self.awaited = text
+
+    def asked(self, question: str, choices: Mapping[str, str]) -> str:
+        """The first of the choices: there is nobody to be asked."""
+        return next(iter(choices))
+
     def stopping(self) -> None:
         """A signal has arrived: says why the command does not end at once."""
         if self.running and not self.watching:
@@ -95,16 +106,17 @@ class Recorder:
         """Gives the terminal back. May be called twice."""
 
     def reports(self) -> list[TableReport]:
-        """What was done so far, by table; a run that is not over counts as stopped."""
+        """What was done so far, by table; a run that is not over counts as stopped, where it was ours."""
         by_table: dict[str, list[RunReport]] = {}
-        for run in [*self.ended, *map(self._stopped, self.running.values())]:
+        for run in [*self.ended, *map(self._left, self.running.values())]:
             by_table.setdefault(run.table, []).append(run)
         return [TableReport(table, runs[0].direction, tuple(runs)) for table, runs in by_table.items()]
 
-    def _stopped(self, run: Current) -> RunReport:
+    def _left(self, run: Current) -> RunReport:
         seconds, totals = self.clock() - run.since, run.standing.totals
+        status = "running" if self.watching else "stopped"
         return RunReport(
-            run.table, run.direction, run.version, run.name, "", "stopped", totals.counts, totals.units, seconds
+            run.table, run.direction, run.version, run.name, run.run, status, totals.counts, totals.units, seconds
         )
 
 
@@ -140,8 +152,39 @@ class LineDisplay(Recorder):
         items = f"{counted(report.counts.read, 'item')} in {report.seconds:,.1f} s"
         self.note(f"{report.table} v{report.version} {report.name}: {report.status}, {items}")
 
+    def waiting(self, text: str) -> None:
+        if text != self.awaited:
+            self.note(text)
+        super().waiting(text)
+
     def note(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
+
+
+class _Handing(Recorder):
+    """Hands all that there is to be told of a job on to an observer who knows of no jobs."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(watching=True)
+        self._observer = observer
+        self.note = observer.note  # type: ignore[method-assign]
+
+    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
+        super().run_started(table, version, name, direction, expected_items)
+        self._observer.run_started(table, version, name, direction, expected_items)
+
+    def progressed(self, table: str, standing: Standing) -> None:
+        super().progressed(table, standing)
+        self._observer.progressed(table, standing)
+
+    def run_ended(self, report: RunReport) -> None:
+        super().run_ended(report)
+        self._observer.run_ended(report)
+
+
+def as_watcher(observer: Observer) -> JobWatcher:
+    """An observer who can be told of a job."""
+    return observer if isinstance(observer, Recorder) else _Handing(observer)
 
 
 def display(console: Console, watching: bool = False) -> Recorder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ from dynamodt.model import (
 )
 
 PROGRAM = "dynamodt"
+GLUE = "glue"  # the runner that is a deployed job
 MOVES = ("up", "down")
 TOLD = ("pause", "resume", "abort", "unlock", "throttle")
 TAKEN_OVER = ("stamp", "adopt")
@@ -113,8 +114,8 @@ def check(request: Request) -> None:
     """Raises UsageError for words that cannot be together, or are missing."""
     if request.verb in _NEEDS_TABLE and len(request.tables) != 1:
         raise UsageError(f"`{request.verb}` needs one --table", hint=f"{PROGRAM} {_EXAMPLES[request.verb]}")
-    if request.verb == "prepare" and request.number is None:
-        raise UsageError("`prepare` needs --tNumber", hint=f"{PROGRAM} {_EXAMPLES['prepare']}")
+    if request.verb == "prepare":
+        _check_prepare(request)
     if request.verb == "create" and not request.name:
         raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
     if request.verb == "throttle" and not any(request.limits):
@@ -126,6 +127,17 @@ def check(request: Request) -> None:
     _check_source(request.options)
     if request.options.beam_args and request.verb not in (*MOVES, *OF_A_RUN):
         raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.verb)
+
+
+def _check_prepare(request: Request) -> None:
+    if request.number is None:
+        raise UsageError("`prepare` needs --tNumber", hint=f"{PROGRAM} {_EXAMPLES['prepare']}")
+    if request.options.runner not in ("direct", GLUE):
+        raise UsageError(
+            f"`prepare` has no runner {request.options.runner!r}: nothing of it is divided among workers",
+            where="--runner",
+            hint=f"leave it out, or gather the data in the deployed job: --runner {GLUE}",
+        )
 
 
 def _check_run(request: Request) -> None:
@@ -204,6 +216,16 @@ class Watcher(Observer, Protocol):
         """Time has passed, and nothing else is known to have happened."""
 
 
+class JobWatcher(Watcher, Protocol):
+    """Follows a job that is at work elsewhere for whoever has started it."""
+
+    def waiting(self, text: str) -> None:
+        """As long as no run is at work this is what is awaited: "dynamodt-prod: starting"."""
+
+    def asked(self, question: str, choices: Mapping[str, str]) -> str:
+        """What a person chooses of `choices` (words, and what they mean); the first, where nobody can be asked."""
+
+
 class Operations(Protocol):
     """The module behind the verbs. An empty `tables` means every table that has a folder."""
 
@@ -248,7 +270,15 @@ class Operations(Protocol):
     def follow(self, stage: Stage, folder: Path, tables: Sequence[str], watcher: Watcher, /) -> list[RunReport]: ...
 
     def prepare(
-        self, stage: Stage, folder: Path, table: str, version: int, observer: Observer, /, dry_run: bool = False
+        self,
+        stage: Stage,
+        folder: Path,
+        table: str,
+        version: int,
+        observer: Observer,
+        /,
+        dry_run: bool = False,
+        runner: str = "direct",
     ) -> PreparedRef: ...
 
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]: ...

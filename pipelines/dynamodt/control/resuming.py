@@ -11,6 +11,7 @@ from dynamodt.control.budget import budget
 from dynamodt.control.exporting import SCAN, check_source
 from dynamodt.control.history import first_record, next_record
 from dynamodt.control.lease import at_work, held, is_alive, new_lease
+from dynamodt.control.lease import check_free as check_not_held
 from dynamodt.control.planner import Step, TablePlan, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.session import Session
@@ -47,6 +48,19 @@ def holding(
             yield lease.token, _continued(left, step, options, observer)
 
 
+def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
+    """Raises what `holding` would refuse, as far as it can be told without holding the table: for a run that is going
+    to hold it elsewhere, a while from now. A dry run is refused nothing."""
+    if options.dry_run:
+        return
+    table, step = planned.table.name, planned.steps[0]
+    check_not_held(state.leases, table)
+    left = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
+    _check_only(options.only, left)
+    if left is not None:
+        _check_continued(left, step, options)
+
+
 def rehearsing(state: State, run: str) -> int:
     """A dry run's own lease, which nobody contends for; returns its token, which is always the first."""
     mine = new_lease(f"dry-run/{run}", 1, run, time.time())
@@ -55,6 +69,12 @@ def rehearsing(state: State, run: str) -> int:
 
 
 def _continued(left: RunRecord, step: Step, options: RunOptions, observer: Observer) -> RunRecord:
+    _check_continued(left, step, options)
+    observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
+    return next_record(left, step.script)
+
+
+def _check_continued(left: RunRecord, step: Step, options: RunOptions) -> None:
     """Raises Refused for another word on the journal than the run began with: half a journal undoes half a run."""
     journal = left.journal or not step.script.idempotent
     if options.journal not in (None, journal):
@@ -65,8 +85,6 @@ def _continued(left: RunRecord, step: Step, options: RunOptions, observer: Obser
             hint=f"leave out --{'no-' if journal else ''}journal",
         )
     check_source(left, options.source, options.export)
-    observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
-    return next_record(left, step.script)
 
 
 def _gone_on_with(state: State, left: RunRecord | None, options: RunOptions) -> RunRecord | None:

@@ -54,6 +54,12 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     return _stage(name, known.get(name, StageSettings()), folder)
 
 
+def surroundings() -> Connection:
+    """How a process that AWS has started reaches what it was given: by its own role, in the region that it is in."""
+    region = _first_variable(_REGION_VARIABLES) or LOCAL_REGION  # S3 tells where else a bucket is
+    return Connection(region, _first_variable(_ENDPOINT_VARIABLES[1:]))
+
+
 def embedded_file(url: str) -> str:
     """Where the emulator keeps an object of its S3, as a path from the project's folder: it can be read as it is."""
     return f"{WORK_FOLDER}/{LOCAL}/s3/{_EMULATED_ACCOUNT}/{url.removeprefix('s3://')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 
 from dynamodt.aws.state import State
@@ -215,9 +216,14 @@ def counted_parts(storage: Storage, state: State, job: Job, prefix: str) -> list
 
 def read_samples(storage: Storage, passes: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
     """The first few items that the run changed, before and after."""
+    return samples_under(storage, map(samples_prefix, passes))
+
+
+def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:
+    """The same, by where the passes keep them."""
     found: list[tuple[Item, Item | None]] = []
-    for job in passes:
-        for name in storage.names(samples_prefix(job)):
+    for prefix in prefixes:
+        for name in storage.names(prefix):
             for old, new in json.loads(storage.read(name) or b"[]"):
                 found.append((decode(old), None if new is None else decode(new)))
             if len(found) >= _SAMPLES:

@@ -41,11 +41,9 @@ def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, obs
     """
     checked(options.runner)
     state = State(stage.connection, stage.state_table)
-    record = find_run(state, tables, run)
-    check_undoable(state, record)
+    record = undoable(stage, tables, run, options)
     table = tables_of_stage.describe(stage.connection, record.table)
     target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
-    check_recovery(stage, [record.target or record.table], options)
     with _holding(state, record, options, observer) as (token, base):
         record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
         check_undoable(state, record)
@@ -68,6 +66,15 @@ def _holding(state: State, record: RunRecord, options: RunOptions, observer: Obs
 
 
 # ---------------------------------------------------------------- what stands in the way
+
+
+def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions) -> RunRecord:
+    """The run that is meant, if it can be taken back now. Raises UsageError, or Refused."""
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, tables, run)
+    check_undoable(state, record)
+    check_recovery(stage, [record.target or record.table], options)
+    return record
 
 
 def check_undoable(state: State, record: RunRecord) -> None:

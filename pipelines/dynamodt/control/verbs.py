@@ -13,7 +13,7 @@ from dynamodt.control.console import drop_output
 from dynamodt.control.interrupts import StoppedError
 from dynamodt.control.next_steps import as_typed, with_stage
 from dynamodt.control.progress import Recorder
-from dynamodt.control.requests import MOVES, TAKEN_OVER, TOLD, LocalOperations, Operations, Request, check
+from dynamodt.control.requests import GLUE, MOVES, TAKEN_OVER, TOLD, LocalOperations, Operations, Request, check
 from dynamodt.core.lifecycle import ENDED
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
@@ -174,8 +174,8 @@ def _take_over(request: Request, folder: Path, recorder: Recorder) -> Answer:
 def _prepare(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations, table, version = load_operations(), request.tables[0], request.number or 0
     stage = operations.open_stage(request.stage, folder, recorder)
-    dry_run = request.options.dry_run
-    prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run)
+    dry_run, runner = request.options.dry_run, request.options.runner
+    prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
     document = shapes.prepared_document(table, version, prepared, dry_run)
     return Answer(document, lambda console: report.print_prepared(console, request, prepared))
 
@@ -257,6 +257,8 @@ def _told(request: Request, error: BaseException) -> BaseException:
 def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
     if request.follow:
         return StoppedError.by(error, f"whatever runs goes on; to watch it again: {as_typed(request)}")
+    if request.options.runner == GLUE:
+        return StoppedError.by(error, f"if its job was started, it goes on; to follow it: {as_typed(request)}")
     if request.options.dry_run:
         return StoppedError.by(error, f"nothing was written; to begin again: {as_typed(request)}")
     if request.verb not in MOVES:

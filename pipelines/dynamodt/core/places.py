@@ -34,12 +34,22 @@ def left_name(job: Job) -> str:
 
 def samples_prefix(job: Job) -> str:
     """The samples."""
-    return f"{run_prefix(job)}samples/"
+    return samples_of(job.table.name, job.run)
+
+
+def samples_of(table: str, run: str) -> str:
+    """The samples of one pass, by its id."""
+    return f"runs/{table}/{run}/samples/"
 
 
 def dead_letters_name(job: Job) -> str:
     """The one file that holds all dead letters of a version's run, once it has ended."""
-    return f"runs/{job.table.name}/{job.base_run}/dead-letters.jsonl"
+    return dead_letters_of(job.table.name, job.base_run)
+
+
+def dead_letters_of(table: str, run: str) -> str:
+    """The same, by the run's id."""
+    return f"runs/{table}/{run}/dead-letters.jsonl"
 
 
 def retries_prefix(job: Job) -> str:

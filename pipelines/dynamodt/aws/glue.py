@@ -1,0 +1,125 @@
+"""A Glue job's runs: started, looked at, stopped. What they have come to stands in the state table, not here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.failures import explained
+from dynamodt.errors import Refused, ServiceError
+
+if TYPE_CHECKING:
+    from dynamodt.model import Connection
+
+SUCCEEDED = "SUCCEEDED"
+_ENDED = frozenset({SUCCEEDED, "FAILED", "ERROR", "STOPPED", "TIMEOUT", "EXPIRED"})
+_MOST_RUNS = 200  # that Glue lists at once, the newest first
+_LOG_PREFIX = "--custom-logGroup-prefix"
+_LOGS = "/aws-glue/jobs"
+_START_SECONDS = 60.0
+
+
+class JobRun(NamedTuple):
+    """A run of a job as Glue sees it. `started` is ISO 8601; `error` is what Glue says of one that failed."""
+
+    id: str
+    state: str
+    started: str = ""
+    error: str = ""
+    arguments: Mapping[str, str] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether Glue has no more to do with it."""
+        return self.state in _ENDED
+
+
+class GlueJob:
+    """A deployed job of a stage, by its name. Every method raises ServiceError when Glue cannot be asked, and Refused
+    when there is no such job."""
+
+    def __init__(self, connection: Connection, name: str, stage: str) -> None:
+        self.name = name
+        self.where = f"Glue job {name}"
+        self._stage = stage
+        self._glue = client(connection, "glue")
+        self._once = client(connection, "glue", attempts=0, seconds=_START_SECONDS)
+
+    def log_group(self) -> str:
+        """The log group of what its script prints (Glue 5.0: `PREFIX/output`, both streams). Asks whether the job is
+        there, too."""
+        arguments = self._asked("GetJob", self._glue.get_job, JobName=self.name)["Job"].get("DefaultArguments", {})
+        return f"{arguments.get(_LOG_PREFIX, _LOGS).rstrip('/')}/output"
+
+    def start(self, arguments: Mapping[str, str]) -> str:
+        """Start a run; returns its id. Sent once: Glue knows no token by which a second sending would be the same run.
+        Where its answer is lost, the run with these arguments that is at work is the one.
+
+        Raises Refused when Glue runs as many of the job as it may.
+        """
+        try:
+            answer = self._asked("StartJobRun", self._once.start_job_run, JobName=self.name, Arguments=dict(arguments))
+        except ServiceError as error:
+            if not isinstance(error.__cause__, ConnectionClosedError | ReadTimeoutError):
+                raise
+            found = self.at_work(arguments)
+            if not found:
+                raise
+            return found[0].id
+        return str(answer["JobRunId"])
+
+    def look(self, run: str) -> JobRun:
+        """A run as it is now."""
+        return _job_run(self._asked("GetJobRun", self._glue.get_job_run, JobName=self.name, RunId=run)["JobRun"])
+
+    def at_work(self, arguments: Mapping[str, str] | None = None) -> list[JobRun]:
+        """The runs that have not ended, or those of them that were started with these arguments; the newest first."""
+        answer = self._asked("GetJobRuns", self._glue.get_job_runs, JobName=self.name, MaxResults=_MOST_RUNS)
+        found = [run for run in map(_job_run, answer["JobRuns"]) if not run.ended]
+        wanted = (arguments or {}).items()
+        return [run for run in found if wanted <= run.arguments.items()]
+
+    def stop(self, run: str) -> None:
+        """Have Glue end a run, wherever it is."""
+        self._asked("BatchStopJobRun", self._glue.batch_stop_job_run, JobName=self.name, JobRunIds=[run])
+
+    def _asked(self, operation: str, call: Any, **request: Any) -> dict[str, Any]:
+        with explained(operation, self.where):
+            try:
+                return dict(call(**request))
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code", "")
+                if code == "EntityNotFoundException":
+                    raise self._missing() from error
+                if code == "ConcurrentRunsExceededException":
+                    raise self._busy() from error
+                raise
+
+    def _missing(self) -> Refused:
+        hint = f"deploy it: dynamodt deploy --stage {self._stage}"
+        return Refused("the job is not deployed", where=self.where, hint=hint)
+
+    def _busy(self) -> ConcurrentRuns:
+        return ConcurrentRuns(
+            "Glue runs as many of the job as it may (MaxConcurrentRuns)",
+            where=self.where,
+            hint=f"wait for them (dynamodt status --stage {self._stage} --follow shows what is at work)",
+        )
+
+
+class ConcurrentRuns(Refused):
+    """Glue runs as many of a job as it may."""
+
+
+def _job_run(found: dict[str, Any]) -> JobRun:
+    started = found.get("StartedOn")
+    return JobRun(
+        found["Id"],
+        found["JobRunState"],
+        started.isoformat(timespec="seconds") if started else "",
+        found.get("ErrorMessage") or "",
+        found.get("Arguments") or {},
+    )

@@ -1,0 +1,221 @@
+"""A job in Glue, followed by the state table: its answer, its end without one, and what Ctrl-C does about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
+from dynamodt.aws.glue import JobRun
+from dynamodt.control.interrupts import StoppedError, Terminated
+from dynamodt.control.job_watch import JobWatch, watches_over
+from dynamodt.errors import ServiceError
+from dynamodt.model import Counts
+from tests.unit.test_following import RECORD, Seen, Stage
+
+ANSWER = JobAnswer({"tables": []}, 0)
+
+
+class Job:
+    """A job whose states Glue tells one after the other; the last one stays."""
+
+    name = "dynamodt-dev"
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.stopped: list[str] = []
+
+    def look(self, run: str) -> JobRun:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if state == "out of reach":
+            raise ServiceError("the endpoint cannot be reached")
+        return JobRun(run, state)
+
+    def stop(self, run: str) -> None:
+        self.stopped.append(run)
+
+
+class Person(Seen):
+    """Presses Ctrl-C when told to, and answers what is asked."""
+
+    def __init__(self, answer: str = "") -> None:
+        super().__init__()
+        self.answer = answer
+        self.choices: Mapping[str, str] = {}
+        self.awaited_texts: list[str] = []
+        self.presses: list[BaseException] = []
+
+    def tick(self) -> None:
+        if self.presses:
+            raise self.presses.pop()
+
+    def asked(self, question: str, choices: Mapping[str, str]) -> str:
+        self.choices = choices
+        return self.answer or super().asked(question, choices)
+
+    def waiting(self, text: str) -> None:
+        self.awaited_texts.append(text)
+
+
+class Glued(Stage):
+    """A job that the stage's steps stand for; a step happens at the end of each look."""
+
+    def __init__(self, person: Person, *states: str) -> None:
+        super().__init__()
+        self.person = person
+        self.job = Job(*states)
+
+    def answered(self) -> None:
+        AnswerRows(self.rows).write("jr_1", ANSWER)  # type: ignore[arg-type]
+
+    def begins(self) -> None:
+        self.write(RECORD)
+        self.hold(RECORD)
+
+    def ends(self, status: str = "succeeded") -> None:
+        self.write(replace(RECORD, status=status, counts=Counts(5, 5)))
+        self.release()
+
+    def presses(self, interrupt: BaseException | None = None) -> Callable[[], None]:
+        return lambda: self.person.presses.append(interrupt or KeyboardInterrupt())
+
+    def follow_job(self) -> JobAnswer | None:
+        watches = watches_over(self.state, ["users"], lambda table: 0, self.person)
+        watch = JobWatch(self.state, self.job, "jr_1", watches, self.person, self.clock, self.sleep)  # type: ignore[arg-type]
+        return watch.follow()
+
+
+def test_a_job_is_followed_to_its_answer() -> None:
+    person = Person()
+    glued = Glued(person, "STARTING", "RUNNING")
+    glued.steps = [lambda: None] * 6 + [glued.begins, lambda: glued.unit("01RUN", 0, 5), glued.ends, glued.answered]
+    assert glued.follow_job() == ANSWER
+    assert list(dict.fromkeys(person.awaited_texts)) == ["dynamodt-dev: starting", "dynamodt-dev: running"]
+    assert [(report.run, report.status) for report in person.ended] == [("01RUN", "succeeded")]
+    assert (person.percents, glued.job.stopped) == ([("01RUN", 0), ("01RUN", 25)], [])
+
+
+def test_runs_that_nobody_has_seen_at_work_are_told_and_those_of_before_are_not() -> None:
+    person = Person()
+    glued = Glued(person, "RUNNING")
+    glued.write(replace(RECORD, run="00RUN", status="failed"))
+    glued.write(replace(RECORD, run="0RUN", status="succeeded"))
+
+    def at_once() -> None:
+        glued.write(replace(RECORD, status="succeeded"))
+        glued.write(replace(RECORD, run="00RUN", status="succeeded", attempts=2))
+        glued.answered()
+
+    glued.steps = [at_once]
+    assert glued.follow_job() == ANSWER
+    assert sorted(report.run for report in person.ended) == ["00RUN", "01RUN"]
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED"])
+def test_a_job_that_ends_without_an_answer_has_none(state: str) -> None:
+    glued = Glued(Person(), "RUNNING", state)
+    assert glued.follow_job() is None
+    assert 0 < glued.now < 20
+
+
+def test_an_answer_that_comes_with_the_end_is_an_answer() -> None:
+    glued = Glued(Person(), "SUCCEEDED")
+    look = glued.job.look
+    glued.job.look = lambda run: (glued.answered(), look(run))[1]  # type: ignore[method-assign]
+    assert glued.follow_job() == ANSWER
+
+
+def test_a_line_that_is_down_for_a_while_is_borne() -> None:
+    person = Person()
+    glued = Glued(person, *["out of reach"] * 9, "RUNNING")
+    glued.steps = [lambda: None] * 12 + [glued.answered]
+    assert glued.follow_job() == ANSWER
+    assert [note for note in person.notes if "goes on trying" in note] and len(person.notes) == 1
+
+
+def test_a_line_that_stays_down_ends_the_command_and_not_the_job() -> None:
+    glued = Glued(Person(), "out of reach")
+    with pytest.raises(ServiceError, match="reached") as raised:
+        glued.follow_job()
+    assert "the job goes on" in raised.value.hint and glued.job.stopped == [] and glued.now < 200
+
+
+# ---------------------------------------------------------------- Ctrl-C
+
+
+def stopped(glued: Glued) -> StoppedError:
+    with pytest.raises(StoppedError) as raised:
+        glued.follow_job()
+    return raised.value
+
+
+def test_ctrl_c_where_nobody_can_be_asked_leaves_the_job_and_says_how_to_reach_it() -> None:
+    person = Person()
+    glued = Glued(person, "RUNNING")
+    glued.steps = [glued.begins, glued.presses()]
+    error = stopped(glued)
+    assert error.exit_code == 130
+    for told in ("status --follow --table users", "pause --table users", "abort --table users", "same command"):
+        assert told in error.hint
+    assert (glued.job.stopped, glued.state.leases.read("users").paused) == ([], False)
+
+
+def test_a_termination_asks_nobody() -> None:
+    person = Person("abort")
+    glued = Glued(person, "RUNNING")
+    glued.steps = [glued.begins, glued.presses(Terminated())]
+    assert stopped(glued).exit_code == 143
+    assert (person.choices, glued.job.stopped) == ({}, [])
+
+
+def test_ctrl_c_may_let_the_run_rest() -> None:
+    person = Person("pause")
+    glued = Glued(person, "RUNNING")
+    glued.steps = [glued.begins, glued.presses()]
+    error = stopped(glued)
+    assert error.exit_code == 130 and "dynamodt resume --table users" in error.hint
+    assert list(person.choices) == ["leave", "pause", "abort"]
+    assert glued.state.leases.read("users").paused
+
+
+def test_ctrl_c_may_end_the_run_after_its_page() -> None:
+    person = Person("abort")
+    glued = Glued(person, "RUNNING")
+    told: list[str] = []
+
+    def ends() -> None:
+        told.append(glued.state.leases.read("users").stop)
+        glued.ends("stopped")
+        glued.answered()
+
+    glued.steps = [glued.begins, glued.presses(), ends]
+    error = stopped(glued)
+    assert (error.exit_code, told, glued.job.stopped) == (130, ["abort"], [])
+    assert [report.status for report in person.ended] == ["stopped"]
+
+
+def test_ctrl_c_before_a_run_is_at_work_has_glue_end_the_job() -> None:
+    person = Person("abort")
+    glued = Glued(person, "STARTING")
+    glued.steps = [glued.presses()]
+    assert stopped(glued).exit_code == 130
+    assert (list(person.choices), glued.job.stopped) == (["leave", "abort"], ["jr_1"])
+
+
+def test_a_second_ctrl_c_while_an_aborted_run_ends_leaves_it() -> None:
+    person = Person("abort")
+    glued = Glued(person, "RUNNING")
+    glued.steps = [glued.begins, glued.presses(), glued.presses()]
+    assert "the job goes on" in stopped(glued).hint
+    assert glued.state.leases.read("users").stop == "abort"
+
+
+def test_an_answer_that_no_row_can_hold_keeps_its_error() -> None:
+    rows: Any = Stage().rows
+    error = {"what": "x", "where": "", "hint": "", "exit_code": 1}
+    AnswerRows(rows).write("jr_2", JobAnswer({"tables": ["x" * 400_000], "error": error}, 1))
+    assert AnswerRows(rows).read("jr_2") == JobAnswer({"error": error}, 1)
+    assert AnswerRows(rows).read("jr_3") is None
