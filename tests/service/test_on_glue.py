@@ -241,6 +241,7 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed:
     typed.script(SLOW)
     process = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
+    wait_until(lambda: "change: started" in typed.glue.runs[0].log.read_text())
     job = typed.glue.runs[0].process
     assert job is not None
     job.kill()

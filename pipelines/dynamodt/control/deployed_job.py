@@ -28,15 +28,11 @@ _WINDING_UP_SECONDS = 120.0  # a job that has answered takes a while to be over
 class DeployedJob:
     """One command, in the job that is there for its verb.
 
-    Raises UsageError on the stage of this machine, Refused where the job is not deployed.
+    Raises UsageError on a stage that can have none, Refused where it is not deployed.
     """
 
     def __init__(self, stage: Stage, folder: Path, request: Request, watcher: JobWatcher) -> None:
-        if stage.local:
-            hint = "name a stage of dynamodt.toml (--stage), or leave --runner glue out"
-            raise UsageError(
-                f"the stage {stage.name} is this machine: it has no Glue", where="--runner glue", hint=hint
-            )
+        _check_reachable(stage)
         self.stage = stage
         self.state = State(stage.connection, stage.state_table)
         self._watcher = watcher
@@ -123,6 +119,15 @@ class DeployedJob:
 
     def _count_items(self, table: str) -> int:
         return tables_of_stage.describe(self.stage.connection, table).item_count
+
+
+def _check_reachable(stage: Stage) -> None:
+    if stage.embedded:
+        hint = "name a stage of dynamodt.toml (--stage), or leave --runner glue out"
+        raise UsageError("the embedded stage has no Glue", where="--runner glue", hint=hint)
+    if not stage.storage.url.startswith("s3://"):
+        hint = 'a job in AWS reaches S3 alone: storage = "s3://BUCKET/PREFIX" in dynamodt.toml'
+        raise UsageError("the stage's storage is a folder", where=stage.storage.url, hint=hint)
 
 
 def _arguments(stage: Stage, folder: Path, request: Request) -> dict[str, str]:
