@@ -145,10 +145,9 @@ def rest(watcher: JobWatcher, seconds: float = GLUE_SECONDS, sleep: Sleep = time
 
 def _onward(what: str, tables: Sequence[str], verbs: Sequence[str]) -> str:
     """What has become of the job, and the commands that reach it."""
-    table = f" --table {tables[0]}" if len(tables) == 1 else ""
-    named = table or " --table TABLE"
-    told = ", ".join(f"{PROGRAM} {verb}{named}" for verb in verbs)
-    return f"{what}; to watch it: {PROGRAM} status --follow{table} (or the same command again); to tell it: {told}"
+    table = tables[0] if len(tables) == 1 else "TABLE"
+    told = ", ".join(f"{PROGRAM} {verb} --table {table}" for verb in verbs)
+    return f"{what}; to watch it: {PROGRAM} status --follow (or the same command again); to tell it: {told}"
 
 
 def watches_over(
