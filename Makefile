@@ -31,7 +31,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local lint format lock clean
+.PHONY: help install run prepare deploy test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -52,6 +52,9 @@ run: $(INSTALLED) ## bring a table to a version: make run TABLE=users VERSION=2 
 prepare: $(INSTALLED) ## gather a version's data from outside: make prepare TABLE=users VERSION=3
 	@test -n "$(TABLE)" && test -n "$(VERSION)" || { echo 'usage: make prepare TABLE=users VERSION=3' >&2; exit 2; }
 	$(call show_and_run,$(DYNAMODT_PREPARE))
+
+deploy: $(INSTALLED) ## what a stage needs in AWS: make deploy STAGE=prod (DRY=1: only shows it)
+	$(call show_and_run,$(BIN)/dynamodt deploy --stage $(STAGE) $(if $(call on,$(DRY)),--dry-run) $(ARGS))
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
 test: $(INSTALLED) dynamodb-local ## all of them, with coverage; then what was skipped, and why
@@ -78,11 +81,13 @@ dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Ma
 	@tests/service/dynamodb-local/fetch
 
 ##@ Maintain
-lint: $(INSTALLED) ## ruff, mypy --strict on the package, the direction of imports
+lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(VENV)/security/bin/cfn-lint infra/template.yaml
+	$(VENV)/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file infra/template.yaml
 
 format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 	$(BIN)/ruff format .

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
-README = Path(__file__).with_name("README.md")
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+
+# What `dynamodt deploy` needs beside the package; in a clone it is found where it is.
+DEPLOYMENT = ["infra/template.yaml", "glue_jobs/migrate.py", "glue_jobs/prepare.py"]
 
 RUNTIME = [
     "apache-beam==2.77.0",  # pinned: the Spark runner leans on Beam's private API
@@ -34,6 +40,7 @@ DEV = [
     "import-linter>=2.1",
     "mypy>=1.15",
     "pip-tools>=7.4",
+    "pyyaml>=6",
     "pytest>=8.3",
     "pytest-cov>=6",
     "pytest-xdist>=3.6",
@@ -42,7 +49,21 @@ DEV = [
     "wheel>=0.45",
 ]
 
+
+class BuildWithDeployment(build_py):
+    """Puts copies of those files into what is installed: dynamodt/deployment/infra/template.yaml ..."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for name in DEPLOYMENT:
+                target = Path(self.build_lib, "dynamodt", "deployment", name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, target)
+
+
 setup(
+    cmdclass={"build_py": BuildWithDeployment},
     name="dynamodt",
     version="0.1.0.dev0",
     description="Zero-downtime data transformations for Amazon DynamoDB",

@@ -6,6 +6,7 @@ import http.client
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from dynamodt.control import emulator
+from dynamodt.control.process import Process
 from dynamodt.model import Connection
 
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
@@ -52,6 +54,31 @@ def ministack(folder: Path) -> Iterator[Endpoint]:
     finally:
         process.kill()
         process.wait(5)
+
+
+@contextmanager
+def deployable_ministack(folder: Path) -> Iterator[Endpoint]:
+    """A ministack of its own whose CloudFormation takes infra/template.yaml, killed at the end."""
+    port = emulator.free_port()
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    with (folder / emulator.LOG_NAME).open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("ministack_deployable.py"))],
+            cwd=folder,
+            env=emulator._environment(folder, port),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        process = Process.of(child.pid)
+        assert process is not None, "it ended at once"
+        emulator.wait_until_ready(process, port, folder)
+        yield Endpoint("ministack", emulator.url(port))
+    finally:
+        child.kill()
+        child.wait(5)
 
 
 @contextmanager

@@ -216,9 +216,12 @@ def test_a_run_that_cannot_keep_its_dead_letters_does_not_succeed(s3_bench: Benc
 
 @on_ministack
 def test_prepared_data_and_dead_letters_in_a_bucket(s3_bench: Bench, endpoint: Endpoint, make_table: MakeTable) -> None:
-    """The same, once the bucket is there; everything in it is encrypted."""
+    """The same, once the bucket is there; everything in it is encrypted as the bucket does by default."""
     s3, bucket = client(endpoint.connection, "s3"), s3_bench.stage.storage.url.split("/")[2]
     s3.create_bucket(Bucket=bucket)
+    by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "arn:aws:kms:us-east-1:000000000000:key/ours"}
+    rules = [{"ApplyServerSideEncryptionByDefault": by_default}]
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
     table = make_table(id="S")
     s3_bench.tables.put(table, *ITEMS)
     s3_bench.script(
@@ -233,7 +236,7 @@ def test_prepared_data_and_dead_letters_in_a_bucket(s3_bench: Bench, endpoint: E
     assert s3_bench.tables.items(table) == [{"id": "a", "n": 7}, {"id": "b", "n": 2}]
     entries = s3.list_objects_v2(Bucket=bucket)["Contents"]
     heads = [s3.head_object(Bucket=bucket, Key=entry["Key"]) for entry in entries]
-    assert len(heads) > 2 and all(head["ServerSideEncryption"] == "AES256" for head in heads)
+    assert len(heads) > 2 and all(head["SSEKMSKeyId"] == by_default["KMSMasterKeyID"] for head in heads)
 
 
 # ---------------------------------------------------------------- prepared data

@@ -16,7 +16,7 @@ from dynamodt.control.cli import app
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
 OPTION = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
-PROSE = {"in", "or", "import", "knows", "raises", "deploy"}  # they follow the name in sentences; deploy: is on its way
+PROSE = {"in", "or", "import", "knows", "raises"}  # words that follow the program's name in plain sentences
 UNKNOWN = "X"  # what is filled in when the text is told
 TYPED: Any = typer.main.get_command(app)
 

@@ -16,30 +16,35 @@ PREFIX = "assets/"
 
 
 class Assets:
-    """The assets of a stage. Every method raises ServiceError when its storage cannot be used."""
+    """The assets of a stage. Both `put` raise ServiceError when its storage cannot be used."""
 
     def __init__(self, stage: Stage, storage: Storage | None = None) -> None:
         self._storage = storage or open_storage(stage.connection, stage.storage)
 
     def put(self, name: str, content: bytes) -> str:
         """Store the content, unless it is there, and return its URL: `.../assets/SHA256/NAME`."""
-        asset = asset_name(name, hashlib.sha256(content).hexdigest())
+        asset = _asset(name, content)
         if not self._has(asset):
             self._storage.write(asset, content)
         return self._storage.place(asset)
 
     def put_file(self, path: Path) -> str:
         """The same of a file under its own name, in parts where it is large."""
-        with path.open("rb") as file:
-            asset = asset_name(path.name, hashlib.file_digest(file, "sha256").hexdigest())
+        asset = _asset(path.name, path)
         if not self._has(asset):
             self._storage.upload(asset, path)
         return self._storage.place(asset)
+
+    def place(self, name: str, content: bytes | Path) -> str:
+        """The URL that `put` or `put_file` would return; nothing is sent, and nothing asked."""
+        return self._storage.place(_asset(name, content))
 
     def _has(self, asset: str) -> bool:
         return asset in self._storage.names(asset)
 
 
-def asset_name(name: str, digest: str) -> str:
-    """Where an asset is, below the storage's root."""
-    return f"{PREFIX}{digest}/{name}"
+def _asset(name: str, content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return f"{PREFIX}{hashlib.sha256(content).hexdigest()}/{name}"
+    with content.open("rb") as file:
+        return f"{PREFIX}{hashlib.file_digest(file, 'sha256').hexdigest()}/{name}"

@@ -54,17 +54,14 @@ def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
 
 
 class S3Storage:
-    """Objects in S3, each encrypted with the stage's key (SSE-KMS), or with S3's own (AES256) where it names none."""
+    """Objects in S3, encrypted with the stage's key (SSE-KMS), or as the bucket does by default where it names none:
+    with a key of the deployment's, or S3's own (AES256), which S3 has used for every object since 2023."""
 
     def __init__(self, s3: Any, bucket: str, prefix: str, kms_key: str | None) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
-        self._encryption = (
-            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
-            if kms_key
-            else {"ServerSideEncryption": "AES256"}
-        )
+        self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
 
     def write(self, name: str, data: bytes) -> None:
         with explained("PutObject", self.place(name)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.aws.clients import client
 from dynamodt.aws.failures import explained
@@ -30,6 +30,30 @@ def describe(connection: Connection, name: str) -> TableSpec:
         write_units=throughput.get("WriteCapacityUnits", 0),
         plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
     )
+
+
+class TablePlace(NamedTuple):
+    """What a policy names a table by: its ARN, and that of the KMS key it is encrypted with (empty: DynamoDB's own)."""
+
+    arn: str
+    key_arn: str
+
+
+def place_of(connection: Connection, name: str) -> TablePlace | None:
+    """Where a table is; None when there is none of that name. Raises ServiceError when that cannot be told."""
+    dynamodb = client(connection, "dynamodb")
+    with explained("DescribeTable", f"table {name}"):
+        try:
+            table = dynamodb.describe_table(TableName=name)["Table"]
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return None
+    return TablePlace(table["TableArn"], (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", ""))
+
+
+def delete_table(connection: Connection, name: str) -> None:
+    """Delete a table with all its items. Raises ServiceError."""
+    with explained("DeleteTable", f"table {name}"):
+        client(connection, "dynamodb").delete_table(TableName=name)
 
 
 def get_attributes(connection: Connection, name: str, key: Image, attributes: Sequence[str]) -> Image | None:

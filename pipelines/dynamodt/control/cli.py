@@ -219,6 +219,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "--dry", help="Write nothing;
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Watch what is at work, until it ends.")]
 Menu = Annotated[bool, typer.Option("-i", "--interactive", help="Choose from a menu.")]
+Purge = Annotated[bool, typer.Option("--purge", help="The bucket, the state table and the key, too.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 Version = Annotated[
     bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
 ]
@@ -438,6 +440,23 @@ def throttle(
     return _request("throttle", context)
 
 
+@app.command(help=manual.DEPLOY, epilog=manual.EPILOG)
+def deploy(context: typer.Context, stage: Stage = "local", dry_run: DryRun = False, json: AsJson = False) -> Request:
+    return _request("deploy", context)
+
+
+@app.command(help=manual.DESTROY, epilog=manual.EPILOG)
+def destroy(
+    context: typer.Context,
+    stage: Stage = "local",
+    purge: Purge = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> Request:
+    return _request("destroy", context)
+
+
 app.add_typer(local, name="local")
 
 
@@ -479,6 +498,8 @@ def _request(verb: str, context: typer.Context) -> Request:
         options=_options(given, outer["beam_args"]),
         limits=Units(rcu=given.get("rcu", 0.0), wcu=given.get("wcu", 0.0)),
         follow=given.get("follow", False),
+        purge=given.get("purge", False),
+        yes=given.get("yes", False),
     )
 
 

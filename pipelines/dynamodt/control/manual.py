@@ -29,6 +29,7 @@ Examples:
   dynamodt undo RUN                         take a run back by its journal
   dynamodt status                           what is applied, what is pending
   dynamodt status --follow                  watch what is at work, from anywhere
+  dynamodt deploy --stage prod              what a large table needs in AWS
   dynamodt -i                               choose from a menu
 
 `dynamodt COMMAND --help` tells more about each.
@@ -320,6 +321,47 @@ Example:
   dynamodt unlock --table users
 {_TOLD_JSON}""",
 }
+
+DEPLOY = """Make what a stage needs in AWS, and the jobs that run there.
+
+One CloudFormation stack, dynamodt-STAGE: the bucket of the stage's `storage`, encrypted with a key of its own; the
+state table; two Glue jobs with a role that may touch the tables of transforms/ and nothing else; and alarms for failed
+runs and dead letters. [stages.NAME.deploy] in dynamodt.toml says how many workers, when it runs by itself, and who is
+told. The package, Beam's Spark runner and the transformations are uploaded under their content's hash: after a change
+to a script, deploy again. A bucket, a state table or a key (`kms_key`) that exists is used as it is, and stays.
+
+Without a change it does nothing, and says so. It waits for the stack, and shows each resource as it is ready;
+interrupted or failed, the same command goes on. --dry-run shows what would be changed, and uploads nothing.
+
+\b
+Examples:
+  dynamodt deploy --stage prod --dry-run
+  dynamodt deploy --stage prod
+  dynamodt up --stage prod --runner glue     then: pending versions, in the job
+
+\b
+--json: {"stack", "status", "changes": [{"action", "resource", "type", "replacement"}],
+         "outputs": {name: value}}
+  status: created, updated, unchanged or dry-run.
+"""
+
+DESTROY = """Take down what `deploy` has made for a stage.
+
+The jobs, their role, logs, schedule and alarms go. The bucket, the state table and the key stay, since journals, dead
+letters and the history of runs are in them, and the next `deploy` finds them; with --purge they go, too (KMS keeps the
+key for 30 days). What `deploy` has found there already, it leaves alone. It is refused while a run is at work, and asks
+before it does anything; --yes is for where nobody can be asked.
+
+\b
+Examples:
+  dynamodt destroy --stage dev --dry-run
+  dynamodt destroy --stage dev
+  dynamodt destroy --stage dev --purge --yes
+
+\b
+--json: {"stack", "status", "removed": [text, ...], "kept": [text, ...]}
+  status: destroyed, nothing (there was nothing) or dry-run.
+"""
 
 LOCAL = """The embedded local stage of this folder.
 

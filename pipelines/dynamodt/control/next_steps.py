@@ -9,13 +9,38 @@ from dataclasses import replace
 from shlex import join, quote
 from typing import NamedTuple
 
-from dynamodt.control.requests import PROGRAM, TOLD, Request, RunOptions, command_line, command_words, option_words
+from dynamodt.control.requests import (
+    GLUE,
+    PROGRAM,
+    TOLD,
+    Request,
+    RunOptions,
+    command_line,
+    command_words,
+    option_words,
+)
 from dynamodt.model import RunReport, TableReport, TakeOver, UndoReport
 
 _BY_MAKE = "DYNAMODT_MAKE"
 _INSTALLED = ".venv/bin/"
 _OF_A_STAGE = "|".join(
-    ("up", "down", "undo", "retry", "prepare", "init", "create", "history", "status", "runs", "stamp", "adopt", *TOLD)
+    (
+        "up",
+        "down",
+        "undo",
+        "retry",
+        "prepare",
+        "init",
+        "create",
+        "history",
+        "status",
+        "runs",
+        "stamp",
+        "adopt",
+        "deploy",
+        "destroy",
+        *TOLD,
+    )
 )
 _COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_OF_A_STAGE}|local)\b)")
 _UNSTAGED = re.compile(rf"(?<![\w./-])({PROGRAM} (?:{_OF_A_STAGE}))\b(?![^;()`\n]* --(?:stage|help)\b)")
@@ -57,6 +82,19 @@ def after_undo(request: Request, undo: UndoReport) -> list[NextStep]:
         return [NextStep(as_typed(replace(plain, options=options)), "take it back")]
     status = replace(plain, verb="status", tables=(undo.run.table,), run="", options=RunOptions())
     return [NextStep(as_typed(status), f"{undo.run.table} is at version {undo.at}")]
+
+
+def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
+    """What comes after `deploy`: in earnest, or a first look at what is pending, and the job that does it."""
+    plain = Request("deploy", request.stage)
+    if dry_run:
+        return [NextStep(as_typed(plain), "deploy it")]
+    on_glue = Request("up", request.stage, options=RunOptions(runner=GLUE))
+    return [
+        NextStep(as_typed(replace(plain, verb="status")), "what is applied, what is pending"),
+        NextStep(as_typed(rehearsal(on_glue)), "try what is pending in the job, without writing"),
+        NextStep(as_typed(on_glue), "apply it there"),
+    ]
 
 
 def rehearsal(request: Request) -> Request:
@@ -148,6 +186,9 @@ def _make_form(request: Request) -> str:
         return f"make prepare TABLE={quote(request.tables[0])} VERSION={request.number}" + (
             "" if request.stage == "local" else f" STAGE={quote(request.stage)}"
         )
+    if request.verb == "deploy":
+        pairs = {"STAGE": request.stage, "DRY": "1" if request.options.dry_run else ""}
+        return "make deploy " + " ".join(f"{name}={quote(value)}" for name, value in pairs.items() if value)
     if request.verb not in ("up", "down"):
         return join([_INSTALLED + PROGRAM, *command_words(request)])
     pairs = {

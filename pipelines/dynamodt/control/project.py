@@ -34,9 +34,9 @@ def project_zip(folder: Path, stage: Stage) -> bytes:
         raise UsageError("transforms/ holds no table", where=str(folder), hint="dynamodt init --table TABLE")
     target = io.BytesIO()
     with ZipFile(target, "w", ZIP_STORED) as archive:  # what zlib makes of a file is not the same everywhere
-        _add(archive, FILE_NAME, stage_file(stage).encode())
+        add_file(archive, FILE_NAME, stage_file(stage).encode())
         for name, path in files:
-            _add(archive, name, path.read_bytes())
+            add_file(archive, name, path.read_bytes())
     return target.getvalue()
 
 
@@ -68,7 +68,8 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
     return iter(sorted(found))
 
 
-def _add(archive: ZipFile, name: str, content: bytes) -> None:
+def add_file(archive: ZipFile, name: str, content: bytes) -> None:
+    """Add a file, with nothing of when and where that was done."""
     entry = ZipInfo(name, _FIRST_TIME)
     entry.create_system = 3  # Unix, on Windows too
     entry.external_attr = _READABLE

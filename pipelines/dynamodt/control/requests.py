@@ -70,7 +70,8 @@ class RunOptions:
 @dataclass(frozen=True)
 class Request:
     """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes, `run` the
-    run (or the beginning of its id) that `undo` and `retry` are about, `limits` are those of `throttle`."""
+    run (or the beginning of its id) that `undo` and `retry` are about, `limits` are those of `throttle`. `purge` and
+    `yes` are for `destroy`: its data too, and without a question."""
 
     verb: str
     stage: str = "local"
@@ -84,6 +85,8 @@ class Request:
     options: RunOptions = RunOptions()
     limits: Units = Units()
     follow: bool = False
+    purge: bool = False
+    yes: bool = False
 
 
 def command_words(request: Request) -> list[str]:
@@ -96,13 +99,21 @@ def command_words(request: Request) -> list[str]:
     for flag, units in (("--wcu", request.limits.wcu), ("--rcu", request.limits.rcu)):
         words += [flag, f"{units:g}"] if units else []
     words += [] if request.stage == "local" else ["--stage", request.stage]
-    words += ["--follow"] if request.follow else []
-    words += ["--json"] if request.json else []
-    words += ["--dry-run"] if request.options.dry_run else []
+    words += [flag for flag, given in _flags(request).items() if given]
     words += option_words(request.options)
     words += [] if request.options.runner == "direct" else ["--runner", request.options.runner]
     words += [word for word in (request.name, request.run) if word]
     return words + (["--", *request.options.beam_args] if request.options.beam_args else [])
+
+
+def _flags(request: Request) -> dict[str, bool]:
+    return {
+        "--follow": request.follow,
+        "--purge": request.purge,
+        "--yes": request.yes,
+        "--json": request.json,
+        "--dry-run": request.options.dry_run,
+    }
 
 
 def command_line(request: Request) -> str:

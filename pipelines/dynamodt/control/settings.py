@@ -5,17 +5,17 @@ A misspelt key that is passed over would send a deploy to the wrong bucket witho
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dynamodt.control.deploy_settings import DeploySettings, deploy_settings
+from dynamodt.control.toml_values import FILE_NAME as FILE_NAME
+from dynamodt.control.toml_values import as_flag, as_table, as_text, check_keys
+from dynamodt.control.toml_values import place as place
 from dynamodt.errors import UsageError
 from dynamodt.model import KEY_TYPES, KeyAttribute
-
-FILE_NAME = "dynamodt.toml"
 
 _TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
 _FLAG_KEYS = ("protected",)
@@ -36,19 +36,15 @@ class StageSettings:
     glue_job: str | None = None
     protected: bool = False
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
+    deploy: DeploySettings = DeploySettings()
 
 
 def read_settings(file: Path) -> dict[str, StageSettings]:
     """The stages of the file, by name; none when there is no file. Raises UsageError, naming file and key."""
     content = _parse(file)
-    _check_keys(content, ("stages",), "")
-    stages = _as_table(content.get("stages", {}), "stages")
-    return {name: _stage(name, _as_table(values, f"stages.{name}")) for name, values in stages.items()}
-
-
-def place(*keys: str) -> str:
-    """Where a setting stands, as errors name it: `dynamodt.toml: stages.prod.region`."""
-    return f"{FILE_NAME}: {'.'.join(keys)}"
+    check_keys(content, ("stages",), "")
+    stages = as_table(content.get("stages", {}), "stages")
+    return {name: _stage(name, as_table(values, f"stages.{name}")) for name, values in stages.items()}
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -68,18 +64,19 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     if "tables" in values and name != "local":
         hint = "only the embedded stage creates tables; elsewhere your own deployment does: remove this key"
         raise UsageError("is not for this stage", where=place(path, "tables"), hint=hint)
-    _check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "tables"), path)
-    texts: dict[str, Any] = {key: _as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
-    flags: dict[str, Any] = {key: _as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
-    return StageSettings(**texts, **flags, tables=_tables(values.get("tables", {}), f"{path}.tables"))
+    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "tables", "deploy"), path)
+    texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
+    flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
+    deploy = deploy_settings(as_table(values.get("deploy", {}), f"{path}.deploy"), f"{path}.deploy")
+    return StageSettings(**texts, **flags, tables=_tables(values.get("tables", {}), f"{path}.tables"), deploy=deploy)
 
 
 def _tables(value: object, path: str) -> dict[str, tuple[KeyAttribute, ...]]:
-    return {name: _key(key, f"{path}.{name}") for name, key in _as_table(value, path).items()}
+    return {name: _key(key, f"{path}.{name}") for name, key in as_table(value, path, _TABLES_HINT).items()}
 
 
 def _key(value: object, path: str) -> tuple[KeyAttribute, ...]:
-    attributes = _as_table(value, path)
+    attributes = as_table(value, path, _TABLES_HINT)
     if len(attributes) not in (1, 2):
         raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=_TABLES_HINT)
     for name, letter in attributes.items():
@@ -87,32 +84,3 @@ def _key(value: object, path: str) -> tuple[KeyAttribute, ...]:
             hint = 'a key attribute is "S" (string), "N" (number) or "B" (binary)'
             raise UsageError(f"{letter!r} is no key type", where=place(path, name), hint=hint)
     return tuple(KeyAttribute(name, letter) for name, letter in attributes.items())
-
-
-def _check_keys(table: dict[str, Any], allowed: Iterable[str], path: str) -> None:
-    names = list(allowed)
-    for key in table:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are: {', '.join(names)}"
-            raise UsageError("is not a known key", where=place(*filter(None, (path, key))), hint=hint)
-
-
-def _as_table(value: object, path: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        hint = _TABLES_HINT if ".tables" in path else f"write it as a table: [{path}]"
-        raise UsageError(f"must be a table, not {value!r}", where=place(path), hint=hint)
-    return value
-
-
-def _as_text(value: object, path: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        hint = "write a text in quotes, or remove the key"
-        raise UsageError(f"must be a text that is not empty, not {value!r}", where=place(path), hint=hint)
-    return value.strip()
-
-
-def _as_flag(value: object, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError(f"must be true or false, not {value!r}", where=place(path), hint="write it without quotes")
-    return value

@@ -201,6 +201,31 @@ def _local(request: Request, folder: Path) -> Answer:
     return Answer(shapes.local_document(status), lambda console: report.print_local(console, status))
 
 
+def _deploy(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    from dynamodt.control import deploy, deploy_report
+    from dynamodt.control.stage import load_stage
+
+    stage = load_stage(request.stage, folder)
+    made = deploy.deploy(stage, folder, recorder, request.options.dry_run)
+    document = deploy_report.deployment_document(made)
+    return Answer(document, lambda console: deploy_report.print_deployment(console, request, made))
+
+
+def _destroy(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    from dynamodt.control import deploy_report, destroy
+    from dynamodt.control.confirming import confirm
+    from dynamodt.control.stage import load_stage
+
+    stage, dry_run = load_stage(request.stage, folder), request.options.dry_run
+    found = destroy.destroy(stage, folder, recorder, purge=request.purge, dry_run=True)
+    if found.removed and not dry_run:
+        confirm(request, found)
+    if not dry_run:
+        found = destroy.destroy(stage, folder, recorder, purge=request.purge)
+    document = deploy_report.removal_document(found)
+    return Answer(document, lambda console: deploy_report.print_removal(console, request, found))
+
+
 _VERBS: dict[str, Callable[[Request, Path, Recorder], Answer]] = {
     "init": _init,
     "create": _create,
@@ -212,6 +237,8 @@ _VERBS: dict[str, Callable[[Request, Path, Recorder], Answer]] = {
     "history": _history,
     "status": _status,
     "runs": _runs,
+    "deploy": _deploy,
+    "destroy": _destroy,
     **dict.fromkeys(TOLD, _tell),
     **dict.fromkeys(TAKEN_OVER, _take_over),
 }

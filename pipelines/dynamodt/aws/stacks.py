@@ -1,0 +1,204 @@
+"""A CloudFormation stack: what it is, what a change set would make of it, and what happens to it meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.failures import explained
+from dynamodt.errors import RunFailed
+
+if TYPE_CHECKING:
+    from dynamodt.model import Connection
+
+UNMADE = "REVIEW_IN_PROGRESS"  # a change set was made for it, and never carried out
+GONE = "DELETE_COMPLETE"
+_POLL_SECONDS = 2.0
+_NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    """A stack as it is: CloudFormation's own status, and the parameters and outputs of its last deployment."""
+
+    id: str
+    status: str
+    reason: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def moving(self) -> bool:
+        """Whether CloudFormation is at work on it."""
+        return self.status.endswith("_IN_PROGRESS") and self.status != UNMADE
+
+
+class StackEvent(NamedTuple):
+    """Something that has happened to one resource, or to the stack itself."""
+
+    resource: str  # its name in the template
+    type: str
+    status: str
+    reason: str
+
+    @property
+    def of_stack(self) -> bool:
+        """A nested stack is a resource like any other; this template has none."""
+        return self.type == "AWS::CloudFormation::Stack"
+
+    @property
+    def in_progress(self) -> bool:
+        return self.status.endswith("_IN_PROGRESS")
+
+
+class ResourceChange(NamedTuple):
+    """What a change set would do to a resource: Add, Modify, Remove ..., and whether a new one takes its place."""
+
+    action: str
+    resource: str
+    type: str
+    replacement: bool
+
+
+class ChangeSet(NamedTuple):
+    """A change that can be carried out."""
+
+    id: str
+    changes: tuple[ResourceChange, ...]
+
+
+class Stack:
+    """One stack by its name. Every method raises ServiceError when CloudFormation refuses or cannot be reached."""
+
+    def __init__(self, connection: Connection, name: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._cloudformation = client(connection, "cloudformation")
+        self._sleep = sleep
+        self.name = name
+        self.where = f"stack {name}"
+
+    def state(self, stack_id: str = "") -> StackState | None:
+        """The stack; None when there is none. By its id it is found even after it was deleted."""
+        from botocore.exceptions import ClientError
+
+        with explained("DescribeStacks", self.where):
+            try:
+                found = self._cloudformation.describe_stacks(StackName=stack_id or self.name)["Stacks"][0]
+            except ClientError as error:
+                if "does not exist" in str(error):
+                    return None
+                raise
+        return _state(found)
+
+    def resources(self) -> dict[str, str]:
+        """The resources that exist: their names in the template, and their own."""
+        with explained("DescribeStackResources", self.where):
+            found = self._cloudformation.describe_stack_resources(StackName=self.name)["StackResources"]
+        there = (one for one in found if one["ResourceStatus"] != GONE)
+        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in there}
+
+    def propose(
+        self, template: str, parameters: Mapping[str, str], tags: Mapping[str, str], exists: bool
+    ) -> ChangeSet | None:
+        """A change set that brings the stack to the template and its parameters; None when nothing would change.
+
+        Raises RunFailed with CloudFormation's reason when it makes none.
+        """
+        with explained("CreateChangeSet", self.where):
+            made = self._cloudformation.create_change_set(
+                StackName=self.name,
+                ChangeSetName=f"dynamodt-{time.time_ns()}",
+                ChangeSetType="UPDATE" if exists else "CREATE",
+                TemplateBody=template,
+                Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+                Capabilities=["CAPABILITY_IAM"],
+            )
+        answer = self._made(made["Id"])
+        if answer["Status"] == "FAILED":
+            self._drop(made["Id"])
+            reason = answer.get("StatusReason", "")
+            if any(words in reason for words in _NO_CHANGE):
+                return None
+            raise RunFailed(f"CloudFormation makes no change set: {reason}", where=self.where)
+        return ChangeSet(made["Id"], self._changes(made["Id"]))
+
+    def execute(self, change_set: ChangeSet) -> None:
+        """Start carrying a change set out."""
+        with explained("ExecuteChangeSet", self.where):
+            self._cloudformation.execute_change_set(ChangeSetName=change_set.id, StackName=self.name)
+
+    def discard(self, change_set: ChangeSet) -> None:
+        """Forget a change set, and the empty stack that was there for it alone."""
+        self._drop(change_set.id)
+        state = self.state()
+        if state is not None and state.status == UNMADE:
+            self.delete()
+
+    def delete(self) -> None:
+        """Start deleting the stack."""
+        with explained("DeleteStack", self.where):
+            self._cloudformation.delete_stack(StackName=self.name)
+
+    def events(self, stack_id: str, known: set[str]) -> list[StackEvent]:
+        """What has happened since, the oldest first. `known` are the ids of what was told already; it is added to."""
+        found: list[dict[str, Any]] = []
+        with explained("DescribeStackEvents", self.where):
+            for page in self._cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_id):
+                fresh = [event for event in page["StackEvents"] if event["EventId"] not in known]
+                if not fresh:  # the newest come first: all else is known, too
+                    break
+                found += fresh
+        known.update(event["EventId"] for event in found)
+        return [_event(event) for event in sorted(found, key=lambda event: event["Timestamp"])]
+
+    def _made(self, change_set: str) -> dict[str, Any]:
+        """The description of a change set, once it is complete or has failed."""
+        while True:
+            with explained("DescribeChangeSet", self.where):
+                answer: dict[str, Any] = self._cloudformation.describe_change_set(
+                    ChangeSetName=change_set, StackName=self.name
+                )
+            if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
+                return answer
+            self._sleep(_POLL_SECONDS)
+
+    def _changes(self, change_set: str) -> tuple[ResourceChange, ...]:
+        pages = self._cloudformation.get_paginator("describe_change_set")
+        with explained("DescribeChangeSet", self.where):
+            found = [
+                change["ResourceChange"]
+                for page in pages.paginate(ChangeSetName=change_set, StackName=self.name)
+                for change in page["Changes"]
+            ]
+        return tuple(
+            ResourceChange(
+                one["Action"], one["LogicalResourceId"], one["ResourceType"], one.get("Replacement") == "True"
+            )
+            for one in found
+        )
+
+    def _drop(self, change_set: str) -> None:
+        with explained("DeleteChangeSet", self.where):
+            self._cloudformation.delete_change_set(ChangeSetName=change_set, StackName=self.name)
+
+
+def _event(found: dict[str, Any]) -> StackEvent:
+    return StackEvent(
+        found["LogicalResourceId"],
+        found["ResourceType"],
+        found["ResourceStatus"],
+        found.get("ResourceStatusReason", ""),
+    )
+
+
+def _state(found: dict[str, Any]) -> StackState:
+    return StackState(
+        id=found["StackId"],
+        status=found["StackStatus"],
+        reason=found.get("StackStatusReason", ""),
+        parameters={one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", ())},
+        outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())},
+    )

@@ -1,0 +1,80 @@
+"""What is deployed, on this machine: the template, and the five things that its jobs are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import dynamodt
+from dynamodt.control.project import PROJECT_FILE, project_zip
+from dynamodt.control.wheel import wheel, wheel_name
+from dynamodt.errors import UsageError
+
+if TYPE_CHECKING:
+    from dynamodt.aws.assets import Assets
+    from dynamodt.model import Stage
+
+_TEMPLATE = "infra/template.yaml"
+
+
+class Part(NamedTuple):
+    """An asset by its name: its content, or the file that holds it."""
+
+    name: str
+    content: bytes | Path
+
+
+Parts = Mapping[str, Part]  # by the parameter of the template that takes its URL
+
+
+def template() -> str:
+    """The text of infra/template.yaml."""
+    return shipped(_TEMPLATE).read_text(encoding="utf-8")
+
+
+def parts(folder: Path, stage: Stage) -> Parts:
+    """All of the jobs' parts. Raises UsageError when one cannot be made."""
+    return {
+        "Package": Part(wheel_name(), wheel()),
+        "Jar": _file(_jar()),
+        "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
+        "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
+        "Project": Part(PROJECT_FILE, project_zip(folder, stage)),
+    }
+
+
+def places(parts: Parts, assets: Assets) -> dict[str, str]:
+    """Where the parts would be, by parameter."""
+    return {parameter: assets.place(*part) for parameter, part in parts.items()}
+
+
+def uploaded(parts: Parts, assets: Assets) -> dict[str, str]:
+    """Where the parts are, by parameter, once they are there. Raises ServiceError."""
+    return {parameter: _uploaded(part, assets) for parameter, part in parts.items()}
+
+
+def _uploaded(part: Part, assets: Assets) -> str:
+    return assets.put_file(part.content) if isinstance(part.content, Path) else assets.put(part.name, part.content)
+
+
+def shipped(name: str) -> Path:
+    """A file that comes with the package: beside it in a clone, within it where it was installed."""
+    package = Path(dynamodt.__file__).parent
+    found = next(filter(Path.is_file, (package / "deployment" / name, package.parents[1] / name)), None)
+    if found is None:
+        raise UsageError(f"{name} is missing in this installation", where=str(package), hint="install the package anew")
+    return found
+
+
+def _file(path: Path) -> Part:
+    return Part(path.name, path)
+
+
+def _jar() -> Path:
+    given = os.environ.get("DYNAMODT_SPARK_JAR")
+    found = [Path(given)] if given else sorted(Path(dynamodt.__file__).parents[2].glob(".cache/jars/beam-spark-*.jar"))
+    if not found:
+        raise UsageError("the jar of Beam's Spark runner is not built", hint="make jar (Java 17 and Maven)")
+    return found[-1]

@@ -1,0 +1,135 @@
+"""ministack as a program, with what its CloudFormation lacks for infra/template.yaml, which itself stays as it is.
+
+| it lacks | here |
+| --- | --- |
+| `DeletionPolicy`: a stack that goes takes all with it | what the template retains stays |
+| a failed update that is taken back deletes what was there before | nothing is deleted then |
+| AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
+| AWS::Logs::MetricFilter | made by its own CloudWatch Logs |
+| the answer to DeleteChangeSet is not as boto3 reads it | it is |
+| a bucket's encryption and tags, a table's point-in-time recovery | set as by their own calls |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ministack.app import main
+from ministack.services import cloudformation as service
+from ministack.services import cloudwatch_logs, dynamodb, glue, s3
+from ministack.services.cloudformation import provisioners, stacks
+
+Answer = tuple[int, dict[str, str], Any]
+Made = tuple[str, dict[str, str]]
+_delete_resource = stacks._delete_resource
+_answer_to_delete_change_set = service._ACTION_HANDLERS["DeleteChangeSet"]
+_create_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["create"]
+_create_table = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"]
+
+
+def _delete_unless_retained(kind: str, name: str, properties: dict[str, Any], stack: str, resource: str) -> None:
+    found = service._stacks[stack]
+    policy = found["_template"].get("Resources", {}).get(resource, {}).get("DeletionPolicy", "Delete")
+    retained = policy.startswith("Retain") and found["StackStatus"] == "DELETE_IN_PROGRESS"
+    if not retained and found["StackStatus"] != "UPDATE_ROLLBACK_IN_PROGRESS":
+        _delete_resource(kind, name, properties, stack, resource)
+
+
+def _checked(answer: Answer) -> None:
+    status, _, body = answer
+    if status >= 400:
+        raise ValueError(json.loads(body)["message"])
+
+
+def _of_glue(create: Callable[[dict[str, Any]], Answer]) -> Callable[[str, dict[str, Any], str], Made]:
+    def made(_resource: str, properties: dict[str, Any], _stack: str) -> Made:
+        _checked(create(properties))
+        if "Command" in properties:  # its Glue forgets these two
+            glue._jobs[properties["Name"]].update(_also(properties))
+        return properties["Name"], {}
+
+    return made
+
+
+def _also(properties: dict[str, Any]) -> dict[str, Any]:
+    return {key: properties[key] for key in ("ExecutionProperty", "ExecutionClass") if key in properties}
+
+
+def _update_job(name: str, _old: dict[str, Any], new: dict[str, Any], _stack: str) -> Made:
+    _checked(glue._update_job({"JobName": name, "JobUpdate": new}))
+    glue._jobs[name].update(_also(new))
+    return name, {}
+
+
+def _update_trigger(name: str, _old: dict[str, Any], new: dict[str, Any], _stack: str) -> Made:
+    _checked(glue._update_trigger({"Name": name, "TriggerUpdate": new}))
+    return name, {}
+
+
+def _unchanged(name: str, *_: Any) -> Made:
+    return name, {}
+
+
+def _metric_filter(resource: str, properties: dict[str, Any], _stack: str) -> Made:
+    named = {key[0].lower() + key[1:]: value for key, value in properties.items()}
+    _checked(cloudwatch_logs._put_metric_filter({**named, "filterName": resource}))
+    return resource, {}
+
+
+def _delete_change_set(parameters: dict[str, Any]) -> Answer:
+    status, headers, body = _answer_to_delete_change_set(parameters)
+    end = b"</DeleteChangeSetResponse>"
+    return status, headers, body.replace(end, b"<DeleteChangeSetResult/>" + end)
+
+
+def _bucket(resource: str, properties: dict[str, Any], stack: str) -> Made:
+    made: Made = _create_bucket(resource, properties, stack)
+    s3._bucket_tags[made[0]] = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", ())}
+    for rule in properties.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", ()):
+        default = rule["ServerSideEncryptionByDefault"]
+        s3._bucket_encryption[made[0]] = (
+            f'<ServerSideEncryptionConfiguration xmlns="{s3.S3_NS}"><Rule><ApplyServerSideEncryptionByDefault>'
+            f"<SSEAlgorithm>{default['SSEAlgorithm']}</SSEAlgorithm>"
+            f"<KMSMasterKeyID>{default['KMSMasterKeyID']}</KMSMasterKeyID>"
+            "</ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"
+        )
+    return made
+
+
+def _table(resource: str, properties: dict[str, Any], stack: str) -> Made:
+    made: Made = _create_table(resource, properties, stack)
+    recovery = properties.get("PointInTimeRecoverySpecification", {})
+    dynamodb._pitr_settings[made[0]] = str(recovery.get("PointInTimeRecoveryEnabled")).lower() == "true"
+    return made
+
+
+def fill_gaps() -> None:
+    """Teach the emulator's CloudFormation what the table above says."""
+    stacks._delete_resource = _delete_unless_retained
+    service._ACTION_HANDLERS["DeleteChangeSet"] = _delete_change_set
+    handlers = provisioners._RESOURCE_HANDLERS
+    handlers["AWS::S3::Bucket"]["create"] = _bucket
+    handlers["AWS::DynamoDB::Table"]["create"] = _table
+    handlers["AWS::Glue::Job"] = {
+        "create": _of_glue(glue._create_job),
+        "update": _update_job,
+        "delete": lambda name, _: glue._delete_job({"JobName": name}),
+    }
+    handlers["AWS::Glue::Trigger"] = {
+        "create": _of_glue(glue._create_trigger),
+        "update": _update_trigger,
+        "delete": lambda name, _: glue._delete_trigger({"Name": name}),
+    }
+    handlers["AWS::Glue::Workflow"] = {
+        "create": _of_glue(glue._create_workflow),
+        "update": _unchanged,
+        "delete": lambda name, _: glue._delete_workflow({"Name": name}),
+    }
+    handlers["AWS::Logs::MetricFilter"] = {"create": _metric_filter, "delete": lambda *_: None}
+
+
+if __name__ == "__main__":
+    fill_gaps()
+    main()

@@ -1,0 +1,399 @@
+"""infra/template.yaml deployed to an emulated account, changed, and taken down: the stack is really made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.stacks import Stack
+from dynamodt.aws.state import State
+from dynamodt.control import cli, packaging
+from dynamodt.control.deploy import Deployment, deploy
+from dynamodt.control.destroy import Removal, destroy
+from dynamodt.control.lease import held
+from dynamodt.control.stage import load_stage
+from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.model import Stage
+from tests import emulators
+from tests.emulators import Endpoint
+
+SCRIPT = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"
+
+
+@dataclass
+class Notes:
+    """What a person would be told meanwhile."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@dataclass
+class Account:
+    """A project whose stage is the emulated account, and what is in there."""
+
+    folder: Path
+    endpoint: Endpoint
+    name: str = field(default_factory=lambda: f"stage-{uuid4().hex[:8]}")
+    notes: Notes = field(default_factory=Notes)
+
+    def configure(self, deploy_settings: str = "", stage_settings: str = "") -> None:
+        self.folder.joinpath("dynamodt.toml").write_text(
+            f'[stages.{self.name}]\nregion = "us-east-1"\nendpoint_url = "{self.endpoint.url}"\n'
+            f'storage = "s3://{self.bucket}/below"\nstate_table = "{self.state_table}"\n{stage_settings}\n'
+            f"[stages.{self.name}.deploy]\n{deploy_settings}\n"
+        )
+
+    def script(self, text: str = SCRIPT, table: str = "") -> None:
+        path = self.folder / "transforms" / (table or self.table) / "v1_first.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def make_table(self, name: str) -> None:
+        self.client("dynamodb").create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+
+    def deploy(self, dry_run: bool = False) -> Deployment:
+        return deploy(self.stage, self.folder, self.notes, dry_run)  # type: ignore[arg-type]
+
+    def destroy(self, purge: bool = False, dry_run: bool = False) -> Removal:
+        return destroy(self.stage, self.folder, self.notes, purge=purge, dry_run=dry_run)  # type: ignore[arg-type]
+
+    def client(self, service: str) -> Any:
+        return client(self.endpoint.connection, service)
+
+    def job(self, suffix: str = "") -> dict[str, Any]:
+        job: dict[str, Any] = self.client("glue").get_job(JobName=f"dynamodt-{self.name}{suffix}")["Job"]
+        return job
+
+    def objects(self) -> set[str]:
+        found = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return {entry["Key"] for entry in found}
+
+    def exists(self, url: str) -> bool:
+        return url.removeprefix(f"s3://{self.bucket}/") in self.objects()
+
+    @property
+    def stage(self) -> Stage:
+        return load_stage(self.name, self.folder)
+
+    @property
+    def stack(self) -> Stack:
+        return Stack(self.stage.connection, f"dynamodt-{self.name}")
+
+    @property
+    def bucket(self) -> str:
+        return f"files-of-{self.name}"
+
+    @property
+    def table(self) -> str:
+        return f"users-{self.name}"
+
+    @property
+    def state_table(self) -> str:
+        return f"state-of-{self.name}"
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with emulators.deployable_ministack(tmp_path_factory.mktemp("deployable")) as found:
+        yield found
+
+
+@pytest.fixture
+def account(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
+    jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
+    jar.write_bytes(b"jar")
+    monkeypatch.setattr(packaging, "_jar", lambda: jar)
+    found = Account(tmp_path / "project", endpoint)
+    found.folder.mkdir()
+    found.make_table(found.table)
+    found.script()
+    found.configure()
+    return found
+
+
+# ---------------------------------------------------------------- deploying
+
+
+def test_a_first_deploy_makes_all_of_it(account: Account) -> None:
+    made = account.deploy()
+    assert made.status == "created" and made.outputs["StorageUrl"] == f"s3://{account.bucket}/below/"
+    job, prepare = account.job(), account.job("-prepare")
+    assert (job["GlueVersion"], job["WorkerType"], int(job["NumberOfWorkers"])) == ("5.1", "G.1X", 10)
+    arguments = job["DefaultArguments"]
+    assert (arguments["--stage"], arguments["--command"]) == (account.name, "up")
+    for url in (job["Command"]["ScriptLocation"], prepare["Command"]["ScriptLocation"]):
+        assert account.exists(url)
+    for name in ("--project", "--additional-python-modules", "--extra-jars"):
+        assert account.exists(arguments[name]), name
+    assert job["Role"] == made.outputs["JobRoleArn"]
+    dynamodb = account.client("dynamodb")
+    key = dynamodb.describe_table(TableName=account.state_table)["Table"]["KeySchema"]
+    assert [element["AttributeName"] for element in key] == ["pk", "sk"]
+
+
+def test_what_was_deployed_runs_from_here(account: Account) -> None:
+    """The state table and the bucket are those that the commands of the stage use."""
+    account.deploy()
+    state = State(account.stage.connection, account.stage.state_table)
+    assert state.runs(account.table) == []
+    with held(state.leases, account.table, "run-1", account.notes.note) as lease:
+        assert state.leases.read(account.table).token == lease.token
+
+
+def test_a_second_deploy_does_nothing(account: Account) -> None:
+    account.deploy()
+    before, told = account.objects(), len(account.notes.texts)
+    again = account.deploy()
+    assert (again.status, again.changes) == ("unchanged", ())
+    assert account.objects() == before
+    assert not any("_COMPLETE" in text for text in account.notes.texts[told:])
+
+
+def test_a_changed_script_changes_the_jobs_and_keeps_what_runs_have(account: Account) -> None:
+    account.deploy()
+    old = account.job()["DefaultArguments"]["--project"]
+    account.script(SCRIPT.replace("return item", "return {**item, 'x': 1}"))
+    again = account.deploy()
+    assert again.status == "updated" and {change.resource for change in again.changes} == {"MigrateJob", "PrepareJob"}
+    new = account.job()["DefaultArguments"]["--project"]
+    assert new != old and account.exists(new) and account.exists(old)
+
+
+def test_settings_reach_the_job(account: Account) -> None:
+    account.configure('workers = 33\nworker_type = "G.2X"\nflex = true\ntimeout_minutes = 60\nmax_concurrent_runs = 7')
+    account.deploy()
+    job = account.job()
+    assert (job["WorkerType"], int(job["NumberOfWorkers"]), int(job["Timeout"])) == ("G.2X", 33, 60)
+    assert (job["ExecutionClass"], int(job["ExecutionProperty"]["MaxConcurrentRuns"])) == ("FLEX", 7)
+
+
+def test_a_dry_run_changes_nothing_and_leaves_nothing(account: Account) -> None:
+    rehearsed = account.deploy(dry_run=True)
+    assert rehearsed.status == "dry-run"
+    assert {"Storage", "State", "MigrateJob"} <= {change.resource for change in rehearsed.changes}
+    assert account.stack.state() is None
+    buckets = account.client("s3").list_buckets()["Buckets"]
+    assert account.bucket not in {bucket["Name"] for bucket in buckets}
+
+
+def test_a_dry_run_of_a_change(account: Account) -> None:
+    account.deploy()
+    account.configure("workers = 5")
+    rehearsed = account.deploy(dry_run=True)
+    assert [(change.action, change.resource) for change in rehearsed.changes] == [("Modify", "MigrateJob")]
+    assert int(account.job()["NumberOfWorkers"]) == 10
+
+
+def test_nothing_runs_by_itself_unless_asked(account: Account) -> None:
+    account.deploy()
+    triggers = account.client("glue").get_triggers()["Triggers"]
+    assert not [trigger for trigger in triggers if account.name in trigger["Name"]]
+    rules = account.client("events").list_rules(NamePrefix=f"dynamodt-{account.name}")["Rules"]
+    assert [rule["Name"] for rule in rules] == [f"dynamodt-{account.name}-run-failed"]
+
+
+def test_a_schedule_and_the_applications_stacks(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    application = f"shop-{account.name}"
+    body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    cloudformation.create_stack(StackName=application, TemplateBody=body)
+    account.configure(f'schedule = "cron(0 3 * * ? *)"\napplication_stacks = ["{application}"]')
+    account.deploy()
+    triggers = {trigger["Name"]: trigger for trigger in account.client("glue").get_triggers()["Triggers"]}
+    schedule = triggers[f"dynamodt-{account.name}-schedule"]
+    assert (schedule["Schedule"], schedule["State"]) == ("cron(0 3 * * ? *)", "ACTIVATED")
+    on_event = triggers[f"dynamodt-{account.name}-after-deploy"]
+    assert on_event["Type"] == "EVENT" and on_event["Actions"] == [{"JobName": f"dynamodt-{account.name}"}]
+    rule = account.client("events").describe_rule(Name=f"dynamodt-{account.name}-application-updated")
+    found = Stack(account.stage.connection, application).state()
+    assert found is not None and json.loads(rule["EventPattern"])["detail"]["stack-id"] == [found.id]
+
+
+def test_a_stack_of_the_application_that_is_not_there(account: Account) -> None:
+    account.configure('application_stacks = ["shop"]')
+    with pytest.raises(UsageError, match="there is no stack shop"):
+        account.deploy()
+    assert account.stack.state() is None
+
+
+def test_the_role_is_for_the_named_tables_alone(account: Account) -> None:
+    target = f"target-{account.name}"
+    account.make_table(target)
+    account.script(SCRIPT.replace("sequence = 1", f'sequence = 1\nTARGET_TABLE = "{target}"'))
+    made = account.deploy()
+    role = made.outputs["JobRoleArn"].rpartition("/")[2]
+    iam = account.client("iam")
+    policy = iam.get_role_policy(RoleName=role, PolicyName="tables")["PolicyDocument"]
+    named, exports, state = policy["Statement"]
+    base = "arn:aws:dynamodb:us-east-1:000000000000:table"
+    assert named["Resource"] == [f"{base}/{target}", f"{base}/{account.table}"]
+    assert exports["Resource"] == [f"{base}/{target}/export/*", f"{base}/{account.table}/export/*"]
+    assert state["Resource"] == f"{base}/{account.state_table}"
+    files = iam.get_role_policy(RoleName=role, PolicyName="files")["PolicyDocument"]["Statement"]
+    assert files[0]["Resource"] == f"arn:aws:s3:::{account.bucket}/below/*"
+    assert files[2]["Resource"] == made.outputs["KeyArn"]
+
+
+def test_a_table_that_is_not_there(account: Account) -> None:
+    account.script(table="nobody")
+    with pytest.raises(UsageError, match="there is no table nobody"):
+        account.deploy()
+    assert account.stack.state() is None
+
+
+def test_a_bucket_that_exists_is_used_and_stays_as_it_is(account: Account) -> None:
+    account.client("s3").create_bucket(Bucket=account.bucket)
+    account.client("s3").put_object(Bucket=account.bucket, Key="mine", Body=b"x")
+    made = account.deploy()
+    assert made.status == "created" and "Storage" not in account.stack.resources()
+    assert account.exists(account.job()["DefaultArguments"]["--project"])
+    gone = account.destroy(purge=True)
+    assert not any("bucket" in one for one in gone.removed)
+    assert account.exists("mine")
+
+
+def test_a_key_that_exists_is_used(account: Account) -> None:
+    key = account.client("kms").create_key()["KeyMetadata"]["Arn"]
+    account.client("kms").create_alias(AliasName=f"alias/{account.name}", TargetKeyId=key)
+    account.configure(stage_settings=f'kms_key = "alias/{account.name}"')
+    made = account.deploy()
+    assert made.outputs["KeyArn"] == key and "Key" not in account.stack.resources()
+    assert account.deploy().status == "unchanged"
+
+
+def test_naming_the_stacks_own_key_changes_nothing(account: Account) -> None:
+    own = account.deploy().outputs["KeyArn"]
+    account.configure(stage_settings=f'kms_key = "{own}"')
+    account.deploy()
+    assert "Key" in account.stack.resources()
+
+
+def test_the_stack_of_another_project_is_left_alone(account: Account) -> None:
+    account.deploy()
+    text = (account.folder / "dynamodt.toml").read_text()
+    (account.folder / "dynamodt.toml").write_text(text.replace("/below", "/elsewhere"))
+    with pytest.raises(Refused, match=f"s3://{account.bucket}/below/"):
+        account.deploy()
+    with pytest.raises(Refused):
+        account.destroy()
+
+
+# ---------------------------------------------------------------- when it goes wrong
+
+
+def test_a_failure_names_what_failed_and_why_and_the_next_attempt_begins_anew(account: Account) -> None:
+    glue = account.client("glue")
+    account.client("s3").create_bucket(Bucket=account.bucket)  # so that the jobs are in the first change set
+    job = {"Role": "r", "Command": {"Name": "glueetl", "ScriptLocation": "s3://x/y"}}
+    glue.create_job(Name=f"dynamodt-{account.name}", **job)
+    with pytest.raises(RunFailed) as caught:
+        account.deploy()
+    assert "MigrateJob (AWS::Glue::Job)" in caught.value.what and "already exists" in caught.value.what
+    state = account.stack.state()
+    assert state is not None and state.status == "ROLLBACK_COMPLETE"
+    with pytest.raises(Refused, match="its creation has failed"):
+        account.deploy(dry_run=True)
+    glue.delete_job(JobName=f"dynamodt-{account.name}")
+    assert account.deploy().status == "created"
+    assert any("removing what an attempt that failed has left" in text for text in account.notes.texts)
+
+
+def test_a_failed_update_says_so(account: Account) -> None:
+    account.deploy()
+    glue = account.client("glue")
+    glue.create_trigger(Name=f"dynamodt-{account.name}-schedule", Type="SCHEDULED", Actions=[])
+    account.configure('schedule = "cron(0 3 * * ? *)"')
+    with pytest.raises(RunFailed, match="OnSchedule") as caught:
+        account.deploy()
+    assert "UPDATE_ROLLBACK_COMPLETE" in caught.value.what
+    glue.delete_trigger(Name=f"dynamodt-{account.name}-schedule")
+    assert account.deploy().status == "updated"
+
+
+# ---------------------------------------------------------------- destroying
+
+
+def test_what_cannot_be_had_again_stays_and_is_found_again(account: Account) -> None:
+    made = account.deploy()
+    objects = account.objects()
+    gone = account.destroy()
+    assert gone.status == "destroyed" and gone.removed == (f"stack {account.stack.name}",)
+    assert [one.split()[0] for one in gone.kept] == ["bucket", "state", "key"]
+    assert account.stack.state() is None and account.objects() == objects
+    with pytest.raises(account.client("glue").exceptions.EntityNotFoundException):
+        account.job()
+    again = account.deploy()
+    assert again.status == "created" and again.outputs["KeyArn"] == made.outputs["KeyArn"]
+    assert account.objects() == objects
+
+
+def test_purge_leaves_nothing(account: Account) -> None:
+    key = account.deploy().outputs["KeyArn"]
+    account.client("s3").put_object(Bucket=account.bucket, Key="twice", Body=b"1")
+    account.client("s3").put_object(Bucket=account.bucket, Key="twice", Body=b"2")
+    gone = account.destroy(purge=True)
+    assert len(gone.removed) == 4 and gone.kept == ()
+    assert account.bucket not in {bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]}
+    assert account.state_table not in account.client("dynamodb").list_tables()["TableNames"]
+    assert account.table in account.client("dynamodb").list_tables()["TableNames"]
+    assert account.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "PendingDeletion"
+    assert account.destroy(purge=True).status == "nothing"
+
+
+def test_what_an_earlier_destroy_has_left_is_purged_later(account: Account) -> None:
+    account.deploy()
+    account.destroy()
+    gone = account.destroy(purge=True)
+    assert [one.split()[0] for one in gone.removed] == ["bucket", "state", "key"]
+    assert account.state_table not in account.client("dynamodb").list_tables()["TableNames"]
+
+
+def test_a_dry_run_of_destroy(account: Account) -> None:
+    account.deploy()
+    planned = account.destroy(purge=True, dry_run=True)
+    assert planned.status == "dry-run" and len(planned.removed) == 4
+    assert account.job() and account.objects()
+
+
+# ---------------------------------------------------------------- as it is typed
+
+
+def test_the_commands(account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(account.folder)
+    assert cli.main(["deploy", "--stage", account.name]) == 0
+    shown = capsys.readouterr()
+    assert f"dynamodt-{account.name}  is deployed" in shown.out and "AWS::S3::Bucket  CREATE_COMPLETE" in shown.err
+    assert f"dynamodt up --stage {account.name} --runner glue" in shown.out
+    assert cli.main(["deploy", "--stage", account.name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "unchanged"
+    assert cli.main(["destroy", "--stage", account.name]) == 2
+    assert "say --yes" in capsys.readouterr().err
+    assert account.job()
+    assert cli.main(["destroy", "--stage", account.name, "--yes"]) == 0
+    shown = capsys.readouterr()
+    assert "stays  bucket" in shown.out and "--purge" in shown.out
+    assert cli.main(["destroy", "--stage", account.name, "--yes", "--purge", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["removed"]) == 3
+
+
+def test_the_stage_local_has_no_account(monkeypatch: pytest.MonkeyPatch, account: Account) -> None:
+    monkeypatch.chdir(account.folder)
+    assert cli.main(["deploy"]) == 2

@@ -1,0 +1,302 @@
+"""The role of the jobs is minimal: the API calls of all kinds of runs, beside what infra/template.yaml grants.
+
+The calls are recorded where botocore makes them and where `aws.wire` does; what each needs of IAM is in the tables
+below, XX
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import botocore.client
+import pytest
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.export.description import Export
+from dynamodt.aws.export.request import ExportRequest, Exports, aws_exports
+from dynamodt.aws.export.stand_in import stand_in_exports
+from dynamodt.aws.wire import Wire
+from dynamodt.control import catching_up, exporting, operations
+from dynamodt.control.requests import RunOptions
+from dynamodt.model import Item, Stage, StorageSpec
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+from tests.template_document import resource
+
+pytestmark = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
+
+Grant = tuple[str, str]  # an action, and what it is granted on: "tables", "exports", "state", "objects" ...
+
+STATEMENTS = {  # the statements of the policy, by what they are about
+    "TheNamedTables": "tables",
+    "TheirExports": "exports",
+    "TheirKeys": "keys of the tables",
+    "TheStateTable": "state",
+    "ObjectsBelowThePrefix": "objects",
+    "TheirNames": "names",
+    "TheKey": "key",
+    "AlarmsThatLetItRest": "alarms",
+    "ItsOwnLogs": "logs",
+}
+GLUES_OWN = {("logs:CreateLogStream", "logs"), ("logs:PutLogEvents", "logs")}  # what is printed, Glue writes
+DYNAMODBS_OWN = {  # DynamoDB asks KMS in the name of whoever reads or writes a table with a key of its own
+    (f"kms:{action}", "keys of the tables")
+    for action in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey*", "ReEncrypt*")
+}
+OF_STATEMENTS = {
+    "UPDATE": "PartiQLUpdate",
+    "INSERT": "PartiQLInsert",
+    "DELETE": "PartiQLDelete",
+    "SELECT": "PartiQLSelect",
+}
+OF_TRANSACTIONS = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+WRITTEN = {("s3:PutObject", "objects"), ("kms:GenerateDataKey", "key")}
+READ = {("s3:GetObject", "objects"), ("kms:Decrypt", "key")}
+IN_PARTS = WRITTEN | {("kms:Decrypt", "key")}  # the parts are read to be put together
+OF_S3: dict[str, set[Grant]] = {
+    "PutObject": WRITTEN,
+    "GetObject": READ,
+    "HeadObject": READ,
+    "ListObjectsV2": {("s3:ListBucket", "names")},
+    "CreateMultipartUpload": IN_PARTS,
+    "UploadPart": IN_PARTS,
+    "CompleteMultipartUpload": IN_PARTS,
+    "AbortMultipartUpload": {("s3:AbortMultipartUpload", "objects")},
+}
+# DynamoDB writes an export with the rights of whoever has asked for it: "Requesting a table export", DynamoDB's guide
+EXPORTED = WRITTEN | {
+    ("dynamodb:ExportTableToPointInTime", "tables"),
+    ("s3:PutObjectAcl", "objects"),
+    ("s3:AbortMultipartUpload", "objects"),
+    ("kms:Decrypt", "key"),
+}
+
+
+@dataclass
+class Recording:
+    """The grants that the calls so far need, each with one call that needs it."""
+
+    state_table: str
+    needed: dict[Grant, str] = field(default_factory=dict)
+    resting: bool = False
+
+    def add(self, service: str, operation: str, body: Mapping[str, Any]) -> None:
+        if not self.resting:
+            self.needed.update(dict.fromkeys(self._grants(service, operation, body), f"{service}:{operation}"))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """For what an emulator's stand-in does in DynamoDB's place."""
+        self.resting = True
+        try:
+            yield
+        finally:
+            self.resting = False
+
+    def _grants(self, service: str, operation: str, body: Mapping[str, Any]) -> set[Grant]:
+        if service == "s3":
+            return OF_S3[operation]
+        if service == "cloudwatch":
+            return {(f"cloudwatch:{operation}", "alarms")}
+        assert service == "dynamodb", service
+        if operation == "ExportTableToPointInTime":
+            return EXPORTED
+        if operation == "DescribeExport":
+            return {("dynamodb:DescribeExport", "exports")}
+        return {(f"dynamodb:{action}", self._kind(table)) for action, table in _actions(operation, body)}
+
+    def _kind(self, table: str) -> str:
+        return "state" if table == self.state_table else "tables"
+
+
+def _actions(operation: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The actions of a call of DynamoDB, each with its table ("" for one of the tables that are transformed)."""
+    if operation == "BatchExecuteStatement":
+        for statement in body["Statements"]:
+            yield OF_STATEMENTS[statement["Statement"].split()[0]], ""
+    elif operation == "TransactWriteItems":
+        for item in body["TransactItems"]:
+            for kind, action in item.items():
+                yield OF_TRANSACTIONS[kind], action["TableName"]
+    elif operation == "BatchGetItem":
+        for table in body["RequestItems"]:
+            yield operation, table
+    else:
+        yield operation, body["TableName"]
+
+
+class ExportsOfBoth:
+    """Exports that are requested of DynamoDB, and written by the stand-in, since the emulator only records them."""
+
+    def __init__(self, stage: Stage, recording: Recording) -> None:
+        self._real = aws_exports(stage.connection, stage.storage)
+        self._stand_in = stand_in_exports(stage.connection, stage.storage)
+        self._recording = recording
+
+    def request(self, wanted: ExportRequest) -> Export:
+        long = wanted if wanted.since is None else replace(wanted, since=wanted.since - timedelta(minutes=20))
+        self._real.describe(self._real.request(long).arn)  # a window of seconds is too short for DynamoDB
+        with self._recording.paused():
+            return self._stand_in.request(wanted)
+
+    def describe(self, arn: str) -> Export:
+        with self._recording.paused():
+            return self._stand_in.describe(arn)
+
+
+@pytest.fixture
+def recording(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    found = Recording(bench.stage.state_table)
+    by_botocore, by_wire = botocore.client.BaseClient._make_api_call, Wire.call
+
+    def make_api_call(self: Any, operation: str, body: dict[str, Any]) -> Any:
+        found.add(self.meta.service_model.service_name, operation, body)
+        return by_botocore(self, operation, body)
+
+    def call(self: Wire, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+        found.add("dynamodb", operation, json.loads(body) if isinstance(body, bytes) else body)
+        return by_wire(self, operation, body)
+
+    def exports(connection: Any, storage: StorageSpec) -> Exports:
+        return ExportsOfBoth(bench.stage, found)
+
+    monkeypatch.setattr(exporting, "aws_exports", exports)
+    monkeypatch.setattr(catching_up, "rest_until", lambda *_: None)
+    monkeypatch.setattr(catching_up, "SHORTEST", timedelta(0))
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", make_api_call)
+    monkeypatch.setattr(Wire, "call", call)
+    return found
+
+
+@pytest.fixture
+def bench(bench: Bench, endpoint: Endpoint) -> Bench:
+    """The bench as a job in AWS has it: files in a bucket, a governed run, nothing that is made when it is missing."""
+    bucket = f"files-{uuid4().hex[:12]}"
+    client(endpoint.connection, "s3").create_bucket(Bucket=bucket)
+    storage = StorageSpec(f"s3://{bucket}/below")
+    return replace(bench, stage=replace(bench.stage, local=False, protected=True, storage=storage))
+
+
+def granted() -> set[Grant]:
+    """What the template grants to the jobs."""
+    policies = resource("JobRole")["Policies"]
+    statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    plain = [one["!If"][1] if "!If" in one else one for one in statements]
+    return {(action, STATEMENTS[one["Sid"]]) for one in plain for action in _listed(one["Action"])}
+
+
+def _listed(actions: str | list[str]) -> list[str]:
+    return [actions] if isinstance(actions, str) else actions
+
+
+# ---------------------------------------------------------------- all that a run may be
+
+
+WIDE = {f"a{number:03}".ljust(40, "x"): str(number) for number in range(400)}  # too wide for a statement
+FIRST = f"""
+import os
+from dynamodt import Delete, Put
+
+IDEMPOTENT = True
+WIDE = {WIDE!r}
+
+
+def items():
+    yield {{"id": "added"}}
+    yield {{"id": "added and wide", **WIDE}}
+
+
+def prepare(context):
+    yield "x", 1
+    yield "large", os.urandom(5_000_000).hex()  # so that it goes in parts
+
+
+def transform_up(item, prepared):
+    kind = item.get("kind")
+    if kind == "delete":
+        return Delete()
+    if kind == "move":
+        return {{"id": "moved", "kind": "moved"}}
+    if kind == "fan out":
+        return [{{**item, "kind": "fanned out"}}, Put({{"id": "fanned"}})]
+    if kind == "dead":
+        return {{**item, "x": item["missing"]}}
+    return {{**item, "x": prepared["x"]}}
+"""
+SECOND = """
+def transform_up(item):
+    return {**item, "y": 1}
+
+
+def transform_down(item):
+    return {key: value for key, value in item.items() if key != "y"}
+"""
+ITEMS: list[Item] = [
+    {"id": "plain"},
+    {"id": "wide", **WIDE},
+    *({"id": kind, "kind": kind} for kind in ("delete", "move", "fan out", "dead")),
+    {"id": "wide and deleted", "kind": "delete", **WIDE},
+]
+
+
+def _all_that_a_run_may_be(bench: Bench, recording: Recording, table: str, alarm: str) -> None:
+    with recording.paused():
+        bench.tables.put(table, *ITEMS)
+    bench.script(table, FIRST)
+    bench.prepare(table)
+    (failed,) = bench.up(table, alarms=(alarm,))
+    run = failed.versions[0].run
+    assert failed.error is not None and failed.versions[0].counts.dead == 1, failed.error
+    with recording.paused():
+        bench.tables.put(table, {"id": "dead"})
+    (retried,) = operations.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    assert retried.error is None, retried.error
+    with recording.paused():
+        found = {item["id"] for item in bench.tables.items(table)}
+    assert found >= {"moved", "fanned", "added", "added and wide"}
+    bench.script(table, SECOND, 2)
+    for direction in (bench.up, bench.down):
+        (moved,) = direction(table)
+        assert moved.error is None and moved.versions[0].counts.changed > 4, moved.error
+    (exported,) = bench.up(table, source="export")
+    assert exported.error is None, exported.error
+    undone = operations.undo(
+        bench.stage, bench.folder, [table], exported.versions[-1].run, RunOptions(), bench.recorder
+    )
+    assert undone.error is None and undone.run.counts.changed > 4, undone.error
+
+
+def test_calls_and_grants_are_the_same(
+    bench: Bench, endpoint: Endpoint, recording: Recording, make_table: Callable[..., str]
+) -> None:
+    alarm = f"alarm-{uuid4().hex[:8]}"
+    with recording.paused():  # what the application's side does
+        table = make_table(id="S")
+        endpoint.client.update_continuous_backups(
+            TableName=table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+        )
+        client(endpoint.connection, "cloudwatch").put_metric_alarm(
+            AlarmName=alarm,
+            MetricName="errors",
+            Namespace="shop",
+            Period=60,
+            EvaluationPeriods=1,
+            ComparisonOperator="GreaterThanThreshold",
+            Threshold=1,
+            Statistic="Sum",
+        )
+    _all_that_a_run_may_be(bench, recording, table, alarm)
+    needed, given = set(recording.needed), granted()
+    assert needed <= given, {one: recording.needed[one] for one in needed - given}
+    assert given - needed == GLUES_OWN | DYNAMODBS_OWN

@@ -1,0 +1,91 @@
+"""infra/template.yaml and the code that fills it in: what one says of the other holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.buckets import STAGE_TAG
+from dynamodt.aws.table import TablePlace
+from dynamodt.control.deploy import NO_PARTS
+from dynamodt.control.deployed import Found
+from dynamodt.control.job import DEAD_LETTERS
+from dynamodt.control.packaging import template
+from dynamodt.control.parameters import parameters
+from dynamodt.model import Connection, Stage, StorageSpec
+from tests import template_document
+
+STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://files/below"))
+FOUND = Found(None, False, True, True, "", {"users": TablePlace("arn:aws:dynamodb:eu-west-1:1:table/users", "")})
+LASTING = ("Key", "Storage", "StoragePolicy", "State")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return template_document.document()
+
+
+@pytest.fixture(scope="module")
+def resources(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = document["Resources"]
+    return found
+
+
+def test_every_parameter_is_given_and_no_other(document: dict[str, Any], tmp_path: Path) -> None:
+    given = parameters(STAGE, tmp_path, FOUND)
+    assert set(given) | set(NO_PARTS) == set(document["Parameters"])
+    assert not set(given) & set(NO_PARTS)
+    assert (given["Bucket"], given["Prefix"]) == ("files", "below/")
+
+
+def test_the_defaults_are_the_same_here_and_there(document: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever deploys the template by hand gets what dynamodt.toml would have given."""
+    given = parameters(STAGE, tmp_path, FOUND)
+    here = {key: str(one["Default"]) for key, one in document["Parameters"].items() if "Default" in one}
+    its_own = {"Prefix", *NO_PARTS}
+    assert {key: given[key] for key in here if key not in its_own} == {
+        k: v for k, v in here.items() if k not in its_own
+    }
+
+
+def test_it_fits_into_a_request() -> None:
+    assert len(template().encode()) <= 51_200, "CloudFormation takes no longer one but from S3"
+
+
+def test_what_cannot_be_had_again_outlives_the_stack(resources: dict[str, dict[str, Any]]) -> None:
+    """RetainExceptOnCreate: a first attempt that fails leaves nothing that would stand in the way of the second."""
+    for name in LASTING:
+        assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resources[name]["UpdateReplacePolicy"] == "Retain"
+    assert {name for name, one in resources.items() if "Retain" in one.get("DeletionPolicy", "")} == set(LASTING)
+
+
+def test_what_is_left_behind_bears_the_stage(resources: dict[str, dict[str, Any]]) -> None:
+    for name in ("Key", "Storage", "State"):
+        assert resources[name]["Properties"]["Tags"] == [{"Key": STAGE_TAG, "Value": {"!Ref": "Stage"}}]
+
+
+@pytest.mark.parametrize("name", ["MigrateJob", "PrepareJob"])
+def test_a_job(resources: dict[str, dict[str, Any]], name: str) -> None:
+    job = resources[name]["Properties"]
+    arguments = job["DefaultArguments"]
+    assert {"--stage", "--project", "--command"} <= set(arguments)
+    assert arguments["--job-bookmark-option"] == "job-bookmark-disable"
+    assert job["MaxRetries"] == 0
+    for log in ("OutputLog", "ErrorLog"):
+        prefix = arguments["--custom-logGroup-prefix"]["!Sub"]
+        assert resources[log]["Properties"]["LogGroupName"]["!Sub"].rpartition("/")[0] == prefix
+
+
+def test_dead_letters_are_told_by_a_line_of_the_job(resources: dict[str, dict[str, Any]]) -> None:
+    assert resources["DeadLetters"]["Properties"]["FilterPattern"] == f'"{DEAD_LETTERS}"'
+
+
+def test_the_tables_are_named_one_by_one(resources: dict[str, dict[str, Any]]) -> None:
+    """No statement that grants anything of DynamoDB, S3 or KMS has a bare `*`."""
+    policies = resources["JobRole"]["Properties"]["Policies"]
+    statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    open_ones = {one["Sid"] for one in statements if one.get("Resource") == "*"}
+    assert open_ones == {"AlarmsThatLetItRest"}
