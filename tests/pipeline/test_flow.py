@@ -145,6 +145,11 @@ def test_too_many_errors_stop_the_run_between_two_pages(bench: Bench) -> None:
     assert counts.balanced and 7 < counts.dead < 100
 
 
+def test_the_first_error_too_many_is_the_last_one(bench: Bench) -> None:
+    bench.dynamodb.put(*({"id": number} for number in range(12)))
+    assert bench.run(DOUBLE, units=1, page_items=1, max_errors=2).dead == 3
+
+
 def test_tolerated_errors_do_not_stop_it(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(20), {"id": 99})
     assert bench.run(DOUBLE, max_errors=1) == Counts(read=21, changed=19, unchanged=1, dead=1)

@@ -14,8 +14,9 @@ import pytest
 
 from dynamodt.control.budget import Allocator, budget
 from dynamodt.control.requests import RunOptions
+from dynamodt.core.rate import Bucket
 from dynamodt.model import Connection, Job, KeyAttribute, Lease, Script, Stage, StorageSpec, TableSpec, Units
-from dynamodt.stages.governor import Governor
+from dynamodt.stages.governor import Flow, Governor
 from tests.fakes import FakeState
 
 SPEC = TableSpec("things", (KeyAttribute("id", "N"),), item_count=1000, size_bytes=1000 * 1024)
@@ -93,6 +94,26 @@ def test_indexes_count_once_the_service_has_said_so() -> None:
     world.real_price = 3.0  # two indexes: each write costs three units, and the estimate knows of one
     world.live(30.0, [world.worker("w")], random.Random(2), most=5.0)
     assert 0.85 * 2000.0 <= world.units(15.0, 25.0) <= 1.1 * 2000.0
+
+
+def test_what_a_request_took_beyond_its_estimate_is_owed() -> None:
+    world = World()
+    flow = Flow(Bucket(10.0, lambda: world.now), 1.0, lambda: None, world.sleep)
+    world.now = 0.25
+    flow.leave(flow.enter(1.0), 1.0, 50.0)
+    world.now = 5.0  # 50 units have come in by then, and 50 are spent
+    with pytest.raises(Asleep):
+        flow.enter(1.0)
+
+
+def test_the_price_of_a_request_is_learnt() -> None:
+    world = World()
+    flow = Flow(Bucket(30.0, lambda: world.now), 1.0, lambda: None, world.sleep)
+    assert flow.within(1.0, 1.0) == 30.0
+    for _ in range(20):
+        world.now += 10.0
+        flow.leave(flow.enter(1.0), 1.0, 3.0)
+    assert flow.within(1.0, 1.0) == pytest.approx(10.0, rel=0.01)
 
 
 def test_a_newcomer_gets_his_part_and_the_sum_stays() -> None:

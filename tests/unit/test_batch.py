@@ -177,6 +177,7 @@ def cancelled(*codes: str) -> Verdict:
         (("ConditionalCheckFailed", "ThrottlingError"), "throttled"),  # a conflict only where nothing else is amiss
         (("ConditionalCheckFailed", "ValidationError"), "rejected"),
         (("ThrottlingError", "ValidationError"), "rejected"),
+        (("ConditionalCheckFailed", "InternalServerError"), "doubt"),
         (("ItemCollectionSizeLimitExceeded", "None"), "rejected"),
         ((), "conflict"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import cli, verbs
+from dynamodt.control import cli, menu, verbs
 from dynamodt.control.requests import Request, RunOptions, command_line, command_words
 from dynamodt.model import Units
 from tests.fake_operations import FakeOperations
@@ -451,6 +451,23 @@ def test_a_signal_ends_with_what_was_done_and_how_to_go_on(project: Path, table:
     assert "Traceback" not in done.stderr
     assert f"{table} v1 split_name  up  stopped" in done.stdout
     assert "400 =" in done.stdout
+
+
+def test_what_was_chosen_in_the_menu_is_what_was_stopped(
+    operations: FakeOperations, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(menu, "choose", lambda request, folder: Request("up", tables=("ctrl_c",)))
+    code, out, err = run(capfd, "-i")
+    assert code == 130 and "400.0 write units" in out and "dynamodt up --table ctrl_c" in err
+
+    def leave(request: Request, folder: Path) -> Request:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(menu, "choose", leave)
+    code, out, err = run(capfd, "-i")
+    assert code == 130 and not out and "hint: nothing was started; to choose again: dynamodt -i\n" in err
 
 
 def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, capfd: Any) -> None:

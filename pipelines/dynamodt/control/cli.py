@@ -77,14 +77,18 @@ def _recorder(request: Request) -> Recorder:
 
 
 def _carried_out(request: Request, recorder: Recorder, hear: Hear | None) -> int:
+    asked = request
     try:
         chosen = _chosen(request)
-        return _show(chosen, _answer(chosen, recorder), hear) if chosen else 0
+        if chosen is None:
+            return 0
+        asked = chosen
+        return _show(asked, _answer(asked, recorder), hear)
     except (Exception, KeyboardInterrupt) as error:
         from dynamodt.control.verbs import ended_early
 
         recorder.close()
-        return _show(request, ended_early(request, recorder, error), hear)
+        return _show(asked, ended_early(asked, recorder, error), hear)
 
 
 def _chosen(request: Request) -> Request | None:

@@ -335,8 +335,8 @@ def _restored(run: RunReport) -> list[Text]:
 def _left(undo: UndoReport, stage: Stage) -> list[Text]:
     if not undo.left:
         return []
-    items = "1 item stays" if undo.left == 1 else f"{undo.left:,} items stay"
-    lines = [Text.assemble((f"{items} as they are, at least in part: ", "yellow"), printable(undo.left_at))]
+    items = "1 item stays as it is" if undo.left == 1 else f"{undo.left:,} items stay as they are"
+    lines = [Text.assemble((f"{items}, at least in part: ", "yellow"), printable(undo.left_at))]
     if stage.embedded and undo.left_at.startswith("s3://"):
         lines.append(Text(f"  the file: {printable(embedded_file(undo.left_at))}"))
     for item in undo.first_left:

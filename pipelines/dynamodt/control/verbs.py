@@ -13,7 +13,17 @@ from dynamodt.control.console import drop_output
 from dynamodt.control.interrupts import StoppedError
 from dynamodt.control.next_steps import as_typed, with_stage
 from dynamodt.control.progress import Recorder
-from dynamodt.control.requests import GLUE, MOVES, TAKEN_OVER, TOLD, LocalOperations, Operations, Request, check
+from dynamodt.control.requests import (
+    GLUE,
+    MOVES,
+    PROGRAM,
+    TAKEN_OVER,
+    TOLD,
+    LocalOperations,
+    Operations,
+    Request,
+    check,
+)
 from dynamodt.core.lifecycle import ENDED
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
@@ -282,6 +292,8 @@ def _told(request: Request, error: BaseException) -> BaseException:
 
 
 def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
+    if request.interactive:
+        return StoppedError.by(error, f"nothing was started; to choose again: {PROGRAM} -i")
     if request.follow:
         return StoppedError.by(error, f"whatever runs goes on; to watch it again: {as_typed(request)}")
     if request.options.runner == GLUE:
