@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dynamodt.aws.state import State
 from dynamodt.control import operations
+from dynamodt.control.history import applied_by, first_record
 from dynamodt.control.planner import new_run
-from dynamodt.errors import DeadLetters, Refused
-from dynamodt.model import Counts, Item
+from dynamodt.errors import DeadLetters, Fenced, Refused
+from dynamodt.model import Counts, Item, Lease, Script
 from tests.service.bench import Bench
 
 MakeTable = Callable[..., str]
@@ -94,6 +96,24 @@ def test_history_remembers_every_run(bench: Bench, make_table: MakeTable) -> Non
     assert up.run == report.versions[0].run != down.run
     assert up.by and up.checksum == down.checksum and up.started <= up.ended <= down.started
     assert up.consumed.wcu >= 7 and up.consumed.rcu > 0
+
+
+def test_a_version_is_recorded_once_and_taken_back_once(bench: Bench) -> None:
+    state = State(bench.stage.connection, bench.stage.state_table)
+    script = Script("things", 1, "change", "v1_change.py", "", "")
+    record = replace(first_record(script, "up", "ours", 4), status="succeeded", ended="now")
+    assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
+    state.record(record, 1, applied=applied_by(record))
+    other = replace(record, run="theirs")
+    with pytest.raises(Refused, match="version 1 was recorded by another run meanwhile"):
+        state.record(other, 1, applied=applied_by(other))
+    with pytest.raises(Fenced):
+        state.record(other, 2)
+    assert [run.run for run in state.runs("things")] == ["ours"] and state.applied("things")[1].run == "ours"
+    state.record(record, 1, reverted=True)
+    with pytest.raises(Refused, match="recorded by another run"):
+        state.record(other, 1, reverted=True)
+    assert state.applied("things") == {}
 
 
 def test_runs_of_one_second_are_told_in_their_order() -> None:

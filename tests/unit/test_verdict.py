@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamodt.control.history import verdict
+from dynamodt.errors import RunFailed
 from dynamodt.model import Counts, Totals
 
 
@@ -27,6 +28,21 @@ def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreada
     assert sum(word in error.hint for word in every[:3]) == (dead > doubtful + unreadable) + bool(doubtful) + bool(
         unreadable
     )
+
+
+@pytest.mark.parametrize(
+    ("totals", "what"),
+    [
+        (Totals(Counts(read=9, changed=9), done=3), "only 3 of 4 segments were read"),
+        (Totals(Counts(read=9, changed=8), done=4), "the balance does not hold"),
+        (Totals(Counts(read=9, changed=8, superseded=2), done=4), "the balance does not hold"),
+    ],
+    ids=["unread", "lost", "twice"],
+)
+def test_a_run_that_left_something_out_does_not_stand(totals: Totals, what: str) -> None:
+    error = verdict(totals, 4, "run run1", "")
+    assert isinstance(error, RunFailed) and error.what.startswith(what)
+    assert error.where == "run run1" and error.hint
 
 
 def test_a_run_that_read_everything_and_lost_nothing_stands() -> None:

@@ -147,7 +147,8 @@ def _onward(request: Request, report: TableReport) -> list[tuple[Request, str]]:
         return []
     steps = [(request, "go on with it")] if left.status == "stopped" else []
     steps += [(_of_run(request, "retry", left), "mended? replay its dead letters")] if left.dead_letters else []
-    return steps + ([(_of_run(request, "undo", left), "take back what it has done")] if left.journal else [])
+    undoable = left.journal and left.counts.changed
+    return steps + ([(_of_run(request, "undo", left), "take back what it has done")] if undoable else [])
 
 
 def _way_back(plain: Request, report: TableReport) -> list[tuple[Request, str]]:
