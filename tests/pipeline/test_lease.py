@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -286,6 +287,7 @@ class CountingRows:
 
     def __init__(self, state: FakeState) -> None:
         self.asked: Counter[str] = Counter()
+        self.written: Counter[str] = Counter()
         rows, get, update = state.rows, state.rows.get, state.rows.update
 
         def counted_get(key: RowKey) -> Item | None:
@@ -294,23 +296,37 @@ class CountingRows:
 
         def counted_update(key: RowKey, *args: Any, **values: Any) -> Item:
             self.asked[key[0]] += 1
+            self.written[key[0]] += 1
             return update(key, *args, **values)
 
         rows.get, rows.update = counted_get, counted_update  # type: ignore[method-assign]
 
 
-def test_a_thousand_workers_do_not_meet_on_one_partition_key(
-    state: FakeState, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thousand_workers_do_not_meet_on_one_partition_key(state: FakeState, clock: Clock) -> None:
+    """Whatever their processes' numbers are: in containers they are the same everywhere."""
+    random.seed(1)
     hold(state, Lease("things", 1, "mine", boards=SPREAD))
     counting = CountingRows(state)
     workers = state.workers("mine", 1, SPREAD)
     for number in range(1000):
-        monkeypatch.setattr(os, "getpid", lambda pid=number: pid)
         assert not Signal(state.leases, replace(job(1), spread=SPREAD), clock.time, clock.sleep).stopping()
-        workers.report(f"host-{number}", Report(1, 0, Units(), 0))
+        workers.report(f"host-{number}", Report(1, 0, Units()))
     assert max(counting.asked.values()) <= 1.5 * 1000 / SPREAD, counting.asked
     assert len(list(workers.all())) == 1000
+
+
+def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> None:
+    hold(state, Lease("things", 1, "mine", boards=SPREAD))
+    counting = CountingRows(state)
+    error = {"kind": "RunFailed", "what": "broken", "where": "", "hint": ""}
+    for _ in range(1000):
+        stop(state.leases, job(1), "max-errors")
+    assert state.leases.read("things", 7).stop == "max-errors"
+    for number in range(1000):
+        stop(state.leases, job(1), "error", {**error, "what": f"broken {number}"})
+    assert counting.written["TABLE#things"] == 2
+    found = reported(state.leases.read("things"), job(1))
+    assert found is not None and found.what == "broken 0"
 
 
 def test_every_board_says_what_the_lease_says(state: FakeState) -> None:

@@ -179,6 +179,15 @@ def test_a_slow_rate_that_is_used_in_lumps_grows_too() -> None:
     assert ramp.rate > 2.0
 
 
+def test_it_doubles_at_most_however_long_it_was_not_used() -> None:
+    clock = Clock()
+    ramp = Ramp(inf, 100.0, clock)
+    for used in (0.0,) * 8 + (900.0,):  # of what is saved up, or when most of the workers have just arrived
+        clock.now += 1.0
+        ramp.look(used, False)
+    assert ramp.rate == 200.0
+
+
 def test_towards_a_higher_limit_it_goes_on_from_where_that_would_begin() -> None:
     ramp = Ramp(2.0, 0.5, Clock())
     ramp.limit(1000.0)

@@ -67,3 +67,40 @@ def test_a_part_that_hardly_grows_is_left_as_it_is() -> None:
 
 def test_nobody_gets_nothing() -> None:
     assert shares(100.0, {}) == {}
+
+
+# ---------------------------------------------------------------- among many
+
+many = st.lists(holding(), min_size=50, max_size=150)
+
+
+@given(st.floats(0.1, 100_000), many)
+def test_nothing_is_granted_beyond_the_budget_among_many(allowed: float, held_by: list[Holding]) -> None:
+    held = {f"w{number}": held for number, held in enumerate(held_by)}
+    before = sum(holding.using for holding in held.values())
+    assert after(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
+
+
+def fleet(workers: int, allowed: float) -> dict[str, Holding]:
+    """Workers with their parts."""
+    told = shares(allowed, {f"w{number}": Holding() for number in range(workers)})
+    return {name: Holding(grant, grant) for name, grant in told.items()}
+
+
+def test_a_newcomer_among_many_has_his_part_at_once_and_nobody_is_told_of_it() -> None:
+    held = fleet(1000, 1000.0)
+    assert all(holding.granted == pytest.approx(1000 / 1020) for holding in held.values())
+    told = shares(1000.0, held | {"new": Holding()})
+    assert told == {"new": pytest.approx(1000 / 1021)}
+
+
+def test_when_the_reserve_is_used_up_everybody_is_lowered() -> None:
+    held = fleet(1000, 1000.0) | {f"new{number}": Holding() for number in range(100)}
+    told = shares(1000.0, held)
+    assert sum(name.startswith("w") for name in told) == 1000
+    assert sum(name.startswith("new") for name in told) == pytest.approx(20, abs=2)  # what is free already
+
+
+def test_a_smaller_budget_lowers_everybody_at_once() -> None:
+    told = shares(250.0, fleet(1000, 1000.0))
+    assert len(told) == 1000 and sum(told.values()) <= 250.0

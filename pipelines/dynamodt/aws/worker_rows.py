@@ -21,6 +21,13 @@ class Grant(NamedTuple):
     rate: Units
 
 
+class Throttles(NamedTuple):
+    """Requests that were refused for their rate."""
+
+    reads: int = 0
+    writes: int = 0
+
+
 class Report(NamedTuple):
     """What a worker says: `beat` grows each time, `heard` is the number of the grant that it keeps to, the rest are
     sums since it began."""
@@ -28,7 +35,7 @@ class Report(NamedTuple):
     beat: int
     heard: int
     used: Units
-    throttles: int
+    throttles: Throttles = Throttles()
 
 
 class Worker(NamedTuple):
@@ -53,7 +60,7 @@ class WorkerRows:
             "beat": report.beat,
             "heard": report.heard,
             "used": [repr(value) for value in report.used],
-            "throttles": report.throttles,
+            "throttles": list(report.throttles),
         }
         return _grant(self._rows.update(self._key(name), row))
 
@@ -76,7 +83,8 @@ class WorkerRows:
 
 
 def _worker(row: Item) -> Worker:
-    report = Report(int(row["beat"]), int(row["heard"]), _units(row["used"]), int(row["throttles"]))
+    throttles = Throttles(*map(int, row["throttles"]))
+    report = Report(int(row["beat"]), int(row["heard"]), _units(row["used"]), throttles)
     return Worker(row["sk"].removeprefix("WORKER#"), report, _grant(row))
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.unit_totals import UnitTotals
 from dynamodt.errors import Fenced, RunFailed, ServiceError, UsageError
 from dynamodt.model import Job, Totals
 
@@ -26,19 +27,19 @@ def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ti
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
     every worker finish its page, then goes on as KeyboardInterrupt.
     """
-    units = state.units(job.run)
+    units = UnitTotals(state.units(job.run), job.units)
     _tick(ticks)
     pipeline = _Background(job, options)
     try:
         while not pipeline.ended.wait(_LOOK_SECONDS):
             _tick(ticks)
-            on_progress(units.totals(job.units))
+            on_progress(units.look())
     except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
         _stop(state, job)
         _wait_for_end(pipeline, ticks)
-        on_progress(units.totals(job.units))
+        on_progress(units.whole())
         raise
-    totals = units.totals(job.units)
+    totals = units.whole()
     on_progress(totals)
     _raise_failure(state, job, pipeline.error)
     return totals

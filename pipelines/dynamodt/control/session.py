@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,7 @@ from dynamodt.model import Job, Lease, RunReport, Stage, Standing, Totals
 
 ABORT = "abort"
 _LEASE_SECONDS = 1.0
+_GRANTERS = 10  # as many connections as botocore keeps for a client
 _AFTER_ABORT = "the same command goes on from its checkpoints"
 
 
@@ -43,7 +45,8 @@ def is_governed(session: Session, job: Job) -> bool:
 def _ticks(session: Session, job: Job) -> list[Tick]:
     """What goes on beside all passes of a run: dividing its budget, and watching alarms."""
     workers = session.state.workers(job.base_run, job.attempt, job.spread)
-    allocator = Allocator(job, session.state.leases, workers)
+    executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.spread > 1 else None
+    allocator = Allocator(job, session.state.leases, workers, executor=executor)
     return [allocator.tick, *watching(session.options.alarms, job, session.state, session.observer.note)]
 
 

@@ -133,7 +133,7 @@ class Ramp:
         self._units += used * seconds
         self._seconds += seconds
         if self._units >= self._USED * self._rate * self._seconds:
-            self._rate = min(self._limit, self._rate * 2.0 ** (self._seconds / self._doubling))
+            self._rate = min(self._limit, self._rate * 2.0 ** min(1.0, self._seconds / self._doubling))
         elif self._seconds < self._PATIENCE:
             return
         self._units = self._seconds = 0.0

@@ -1,9 +1,9 @@
 """A process's part of the run's budget: every request waits until what it will probably cost may be spent, and is
 charged what it did cost by the service's own word (guarantee G7).
 
-Once a second the process reports what it has used, and hears its part: the process that follows the run shares the
-budget out (`control.budget`). There is no thread for this: whoever sends a request does it. A process that sends
-nothing falls silent, and its part goes to the others.
+Once a second (of a small part every few seconds) the process reports what it has used, and hears its part: the process
+that follows the run shares the budget out (`control.budget`). There is no thread for this: whoever sends a request does
+it. A process that sends nothing falls silent, and its part goes to the others.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from math import inf
 from typing import Protocol
 
 from dynamodt.aws.resources import Resources
-from dynamodt.aws.worker_rows import Grant, Report
+from dynamodt.aws.worker_rows import Grant, Report, Throttles
 from dynamodt.core.rate import Bucket
 from dynamodt.model import Job, TableSpec, Units
 
 REPORT_SECONDS = 1.0
+_REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate is obeyed within one
+_UNITS_A_REPORT = 200.0  # are written at least, where that takes no longer: a report is a write unit, too
 _NAP_SECONDS = 0.25
 _READ_SECONDS = 1.0  # a page takes so much of the read budget at most, in seconds of it,
 _WRITE_SECONDS = 4.0  # and so much of the write budget: a new rate, a pause, are obeyed between pages
@@ -116,9 +118,10 @@ class Governor:
         self._clock = clock
         self._sleep = sleep
         self._reporting = threading.Lock()
-        self._waits = job.governed  # for the first grant
+        self._period = _NAP_SECONDS if job.governed else REPORT_SECONDS
         self._reported_at = clock() - (_NAP_SECONDS if job.governed else 0.0)
         self._beat = 0
+        self._said = Throttles()
         self._heard = 0
         target = job.target or job.table
         self.reads = Flow(Bucket(rate, clock), 1.0, self._tick, sleep)
@@ -140,25 +143,39 @@ class Governor:
         return items * self._item_kilobytes / (4.0 if self._consistent else 8.0)
 
     def _tick(self) -> None:
-        period = _NAP_SECONDS if self._waits else REPORT_SECONDS
-        if self._clock() - self._reported_at < period or not self._reporting.acquire(blocking=False):
+        if self._clock() - self._reported_at < self._due() or not self._reporting.acquire(blocking=False):
             return
         try:
             self._report()
         finally:
             self._reporting.release()
 
+    def _due(self) -> float:
+        """The seconds between two reports; that it was throttled, a worker says soon."""
+        return min(REPORT_SECONDS, self._period) if self._throttles() != self._said else self._period
+
+    def _throttles(self) -> Throttles:
+        return Throttles(self.reads.throttles, self.writes.throttles)
+
     def _report(self) -> None:
         self._beat += 1
         used = Units(self.reads.used, self.writes.used)
-        report = Report(self._beat, self._heard, used, self.reads.throttles + self.writes.throttles)
+        self._said = self._throttles()
+        report = Report(self._beat, self._heard, used, self._said)
         grant = self._board.report(self._name, report)
         self._reported_at = self._clock()
-        if grant is not None and grant.number != self._heard:
+        if grant is None:  # yet: a thousand workers that wait must not ask four times a second
+            self._period = min(REPORT_SECONDS, 2.0 * self._period)
+        elif grant.number != self._heard:
             self.reads.change(grant.rate.rcu)
             self.writes.change(grant.rate.wcu)
             self._heard = grant.number
-            self._waits = False
+            self._period = _report_seconds(grant.rate.wcu)
+
+
+def _report_seconds(wcu: float) -> float:
+    """How often to report, with a part of so many write units a second; none, or no end of them: every second."""
+    return min(_REPORT_SECONDS_MOST, max(REPORT_SECONDS, _UNITS_A_REPORT / wcu)) if wcu > 0.0 else REPORT_SECONDS
 
 
 def _item_kilobytes(table: TableSpec) -> float:

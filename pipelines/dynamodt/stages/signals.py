@@ -6,7 +6,7 @@ second for a process, however many items it moves; a word from this very process
 
 from __future__ import annotations
 
-import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,8 +30,14 @@ class LeaseBoard(Protocol):
 
 def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = None) -> None:
     """Ask all workers of a run to stop: those of this process at once, the others when they look next. An attempt
-    that has been taken over stops only itself."""
+    that has been taken over stops only itself.
+
+    Who finds the same said already adds nothing: what makes one worker stop may make a thousand, in the same second.
+    """
     _stopped.add((job.base_run, job.attempt))
+    seen = leases.read(job.lease)
+    if (seen.token, seen.stop, seen.error is None) == (job.attempt, why, error is None):
+        return
     with suppress(Fenced):
         leases.tell(job.lease, job.attempt, stop=why, error=error)
 
@@ -48,7 +54,7 @@ class Signal:
     ) -> None:
         self._leases = leases
         self._job = job
-        self._board = os.getpid() % job.spread
+        self._board = random.randrange(job.spread)  # by lot: the process numbers of containers are much alike
         self._clock = clock
         self._sleep = sleep
         self._seen: Lease | None = None

@@ -1,0 +1,78 @@
+"""What a run's progress costs to follow, however many units it has."""
+
+from __future__ import annotations
+
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.control.unit_totals import ROWS, UnitTotals
+from dynamodt.model import Counts, Totals
+from tests.fakes import FakeRows
+
+UNITS = 10_000
+
+
+class Table:
+    """A state table in memory, and the units of a run in it."""
+
+    def __init__(self) -> None:
+        self.rows = FakeRows()
+        self.units = UnitRows(self.rows, "run")  # type: ignore[arg-type]
+
+    def move(self, unit: int, read: int, done: bool = False) -> None:
+        self.units.checkpoint(self.units.claim(unit, 1), 1, None, Totals(Counts(read, read), done=int(done)))
+
+
+def test_a_look_at_many_units_reads_a_few_of_them() -> None:
+    table = Table()
+    totals = UnitTotals(table.units, UNITS)
+    totals.look()
+    assert table.rows.asked == UNITS, "an earlier attempt may have come far: the first look misses nothing"
+    for _ in range(20):
+        before = table.rows.asked
+        totals.look()
+        assert table.rows.asked - before == ROWS
+
+
+def test_after_a_turn_of_looks_everything_was_seen() -> None:
+    table = Table()
+    totals = UnitTotals(table.units, UNITS)
+    totals.look()
+    for unit in (0, 1, 4_999, 9_999):
+        table.move(unit, 10)
+    seen = [totals.look().counts.read for _ in range(UNITS // ROWS)]
+    assert seen == sorted(seen) and seen[-1] == 40
+
+
+def test_what_moves_on_is_counted_once() -> None:
+    table = Table()
+    totals = UnitTotals(table.units, 3)
+    for read in (10, 20, 30):
+        table.move(1, read)
+        assert totals.look().counts.read == read
+    table.move(1, 35, done=True)
+    assert totals.look() == totals.look() == totals.whole() == table.units.totals(3)
+
+
+def test_a_unit_that_is_done_is_not_read_again() -> None:
+    table = Table()
+    totals = UnitTotals(table.units, 4)
+    for unit in range(3):
+        table.move(unit, 1, done=True)
+    totals.look()
+    before = table.rows.asked
+    assert totals.look().done == 3 and table.rows.asked - before == 1
+
+
+def test_the_end_is_exact() -> None:
+    table = Table()
+    totals = UnitTotals(table.units, UNITS)
+    totals.look()
+    for unit in range(0, UNITS, 7):
+        table.move(unit, 2, done=True)
+    assert totals.whole() == table.units.totals(UNITS)
+    before = table.rows.asked
+    totals.look()
+    assert table.rows.asked - before <= ROWS
+
+
+def test_a_pass_without_units_has_come_to_nothing() -> None:
+    assert UnitTotals(Table().units, 0).look() == Totals()
