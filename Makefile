@@ -31,7 +31,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare deploy test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local lint format lock clean
+.PHONY: help install run prepare deploy jar spark-jar test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -43,8 +43,8 @@ help: ## this list
 
 install: $(INSTALLED) ## .venv with the locked dependencies (the other targets do it when it is missing)
 
-run: $(INSTALLED) ## bring a table to a version: make run TABLE=users VERSION=2 RUNNER=direct
-## TABLE (default: all that have a folder), VERSION (the latest), RUNNER (direct),
+run: $(INSTALLED) $(if $(filter spark,$(RUNNER)),$(SPARK)) ## bring a table to a version: make run TABLE=users VERSION=2 RUNNER=direct
+## TABLE (default: all that have a folder), VERSION (the latest), RUNNER (direct; spark: Java 17, Maven),
 ## DIRECTION (up, or down), SOURCE (scan, or export), STAGE (local), DRY=1 (writes nothing), ARGS (further options)
 	@case '$(DIRECTION)' in up|down) ;; *) echo 'DIRECTION is up or down' >&2; exit 2 ;; esac
 	$(call show_and_run,$(DYNAMODT_RUN))
@@ -56,8 +56,11 @@ prepare: $(INSTALLED) ## gather a version's data from outside: make prepare TABL
 deploy: $(INSTALLED) ## what a stage needs in AWS: make deploy STAGE=prod (DRY=1: only shows it)
 	$(call show_and_run,$(BIN)/dynamodt deploy --stage $(STAGE) $(if $(call on,$(DRY)),--dry-run) $(ARGS))
 
+jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (Java 17, Maven; once)
+	@$(BIN)/python -m dynamodt.stages.spark.jar
+
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
-test: $(INSTALLED) dynamodb-local ## all of them, with coverage; then what was skipped, and why
+test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## all of them, with coverage; then what was skipped, and why
 	PYTHONHASHSEED=0 $(PYTEST) -rs -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
 test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
@@ -66,10 +69,10 @@ test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs not
 test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs nothing)
 	$(PYTEST) tests/pipeline $(ARGS)
 
-test-service: $(INSTALLED) dynamodb-local ## on ministack (is installed) and DynamoDB Local (Java 17; Maven, once)
+test-service: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## on ministack (is installed), DynamoDB Local and Spark (Java 17; Maven, once)
 	$(PYTEST) -rs tests/service $(ARGS)
 
-test-chaos: $(INSTALLED) dynamodb-local ## the protocol, kills and faults in full, 30 minutes (as test-service)
+test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## the protocol, kills and faults in full, 30 minutes (as test-service)
 	DYNAMODT_KILLS=$(or $(KILLS),48) DYNAMODT_FAULTS=$(or $(FAULTS),500) $(BIN)/python -m pytest -rs -s \
 		tests/pipeline/test_protocol.py tests/service/test_kills.py \
 		tests/service/test_wire.py::test_a_run_over_a_line_where_anything_may_happen $(ARGS)
@@ -79,6 +82,9 @@ test-e2e: $(INSTALLED) ## the commands as typed, on the embedded local stage (mi
 
 dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Maven; only said when missing)
 	@tests/service/dynamodb-local/fetch
+
+spark-jar: $(INSTALLED) ## the jar for the tests on Spark (as `jar`, but only said when it cannot be built)
+	@$(BIN)/python -m dynamodt.stages.spark.jar >/dev/null || [ "$${CI:-}" != true ]
 
 ##@ Maintain
 lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/

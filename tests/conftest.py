@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from dynamodt.stages.spark import context
 from tests import emulators
 from tests.emulators import Endpoint
 
@@ -46,6 +47,14 @@ def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoin
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def spark_master() -> Iterator[str]:
+    """The master of a Spark with two executor processes, which is started by the first run and ends with the tests."""
+    emulators.check_spark()
+    yield "local-cluster[2,1,1024]"
+    context.stop()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
@@ -55,4 +64,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"DynamoDB Local: {emulators.dynamodb_local_missing() or 'java and its jars are here'}"
+    local, spark = emulators.dynamodb_local_missing(), emulators.spark_missing()
+    return f"DynamoDB Local: {local or 'java and its jars are here'}; Spark: {spark or 'pyspark and java are here'}"

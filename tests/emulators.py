@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from dynamodt.control import emulator
 from dynamodt.control.process import Process
 from dynamodt.model import Connection
+from dynamodt.stages.spark import jar
 
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
 _READY_SECONDS = 30
@@ -151,3 +153,17 @@ def _answers(port: int) -> bool:
     finally:
         connection.close()
     return True
+
+
+def spark_missing() -> str:
+    """Why a local Spark cannot be run here, or nothing when it can."""
+    if importlib.util.find_spec("pyspark") is None:
+        return "pyspark is not installed: `make test` does it"
+    return jar.missing()
+
+
+def check_spark() -> None:
+    """Skips the test, with the reason, where no Spark can be run."""
+    reason = spark_missing()
+    if reason:
+        _unavailable(reason)

@@ -311,7 +311,7 @@ def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None
 
 def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that is not idempotent may only do this from a snapshot; here it leaves what it has moved alone."""
-    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found: None)
+    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
     script = """
     from dynamodt import Put
     def transform_up(item):

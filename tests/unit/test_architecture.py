@@ -14,7 +14,18 @@ PACKAGE = Path(__file__).parents[2] / "pipelines" / "dynamodt"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LONGEST, LONG, MOST = 60, 30, 0.9
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "lib", "tools", "base", "core_utils"}
-HEAVY = ("apache_beam", "boto3", "botocore", "numpy", "orjson", "pyarrow", "questionary", "s3transfer", "urllib3")
+HEAVY = (
+    "apache_beam",
+    "boto3",
+    "botocore",
+    "numpy",
+    "orjson",
+    "pyarrow",
+    "pyspark",
+    "questionary",
+    "s3transfer",
+    "urllib3",
+)
 
 
 def functions() -> Iterator[tuple[str, int]]:

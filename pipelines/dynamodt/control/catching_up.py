@@ -54,7 +54,7 @@ class CatchingUp:
     def _last_scan(self) -> BaseException | None:
         record = self._chronicle.record
         if not record.rest:
-            units = segments(self._main.table)
+            units = segments(self._main.table, self._session.options.workers)
             self._chronicle.keep(rest=units, planned=record.planned + units)
         return self._pass(_rest_job(self._main, self._chronicle.record))
 

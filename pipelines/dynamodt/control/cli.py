@@ -188,7 +188,10 @@ UpTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="Stop
 DownTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="The version to end at; 0: none.")]
 StampTo = Annotated[int | None, typer.Option("--to", metavar="N", min=0, help="The last version that stands; 0: none.")]
 Stage = Annotated[str, typer.Option("--stage", metavar="NAME", help="local, or a stage of dynamodt.toml.")]
-Runner = Annotated[str, typer.Option("--runner", metavar="NAME", help="The Beam runner.")]
+Runner = Annotated[str, typer.Option("--runner", metavar="NAME", help="direct, spark, or one of Beam's own.")]
+SparkMaster = Annotated[
+    str, typer.Option("--spark-master", metavar="URL", show_default=False, help="Of a local Spark; all cores here.")
+]
 MaxErrors = Annotated[int, typer.Option("--max-errors", metavar="N", min=0, help="Tolerate so many dead letters.")]
 MaxWcu = Annotated[
     float, typer.Option("--max-wcu", metavar="N", min=0, show_default=False, help="Write units a second, at most.")
@@ -285,6 +288,7 @@ def up(
     to: UpTo = None,
     stage: Stage = "local",
     runner: Runner = "direct",
+    spark_master: SparkMaster = "",
     max_errors: MaxErrors = 0,
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
@@ -309,6 +313,7 @@ def down(
     to: DownTo = None,
     stage: Stage = "local",
     runner: Runner = "direct",
+    spark_master: SparkMaster = "",
     max_errors: MaxErrors = 0,
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
@@ -388,6 +393,7 @@ def undo(
     table: Table = "",
     stage: Stage = "local",
     runner: Runner = "direct",
+    spark_master: SparkMaster = "",
     max_errors: MaxErrors = 0,
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
@@ -409,6 +415,7 @@ def retry(
     doubtful: Doubtful = "",
     stage: Stage = "local",
     runner: Runner = "direct",
+    spark_master: SparkMaster = "",
     max_errors: MaxErrors = 0,
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
@@ -515,6 +522,7 @@ def _options(given: dict[str, Any], beam_args: tuple[str, ...]) -> RunOptions:
         max_rcu=float(str(given.get("max_rcu", 0.0))),
         share=float(str(given.get("share", DEFAULT_SHARE))),
         runner=str(given.get("runner", "direct")),
+        spark_master=str(given.get("spark_master", "")),
         beam_args=beam_args,
         no_pitr=bool(given.get("no_pitr")),
         journal=given.get("journal"),

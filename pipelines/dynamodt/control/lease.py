@@ -23,13 +23,13 @@ _FRESH_SECONDS = TTL_SECONDS - _SILENT_SECONDS  # a lease that holds longer than
 
 
 @contextmanager
-def held(leases: LeaseRows, table: str, run: str, note: Callable[[str], None]) -> Iterator[Lease]:
+def held(leases: LeaseRows, table: str, run: str, note: Callable[[str], None], boards: int = 1) -> Iterator[Lease]:
     """Holds a table's lease, giving a sign of life every five seconds, and lets it go at the end.
 
     Raises Refused when somebody else holds it and is alive. A holder on this host whose process is gone is taken over
     at once; another silent one when its lease has expired, with a countdown.
     """
-    lease = acquire(leases, table, run, note)
+    lease = acquire(leases, table, run, note, boards=boards)
     keeper = _Keeper(leases, lease)
     _kept.add((table, lease.token))
     try:
@@ -48,13 +48,14 @@ def acquire(
     note: Callable[[str], None],
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
+    boards: int = 1,
 ) -> Lease:
-    """Take the lease, or raise Refused; see `held`."""
+    """Take the lease, or raise Refused; see `held`. Its workers are told on so many boards."""
     while True:
         seen = leases.read(table)
         left = _seconds_left(seen, clock())
         if left <= 0:
-            mine = new_lease(table, seen.token + 1, run, clock())
+            mine = new_lease(table, seen.token + 1, run, clock(), boards)
             if leases.take(mine, over=seen):
                 _tell_take_over(seen, note)
                 return mine
@@ -95,7 +96,7 @@ def is_gone(lease: Lease) -> bool:
     return not process.alive
 
 
-def new_lease(table: str, token: int, run: str, now: float) -> Lease:
+def new_lease(table: str, token: int, run: str, now: float, boards: int = 1) -> Lease:
     """A lease that this process would hold."""
     process = Process.of(os.getpid())
     return Lease(
@@ -109,6 +110,7 @@ def new_lease(table: str, token: int, run: str, now: float) -> Lease:
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
         beat=now,
         ttl=TTL_SECONDS,
+        boards=boards,
     )
 
 

@@ -21,7 +21,7 @@ from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
 from dynamodt.control.resuming import goal, holding, not_unfinished, run_steps
 from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
-from dynamodt.control.runner import checked
+from dynamodt.control.runner import checked, ready
 from dynamodt.control.session import Session
 from dynamodt.control.stage import load_stage
 from dynamodt.control.taking_over import adopt as adopt
@@ -220,6 +220,7 @@ def _move(
 
 def _run(stage: Stage, move: Move, options: RunOptions, observer: Observer, reports: list[RunReport]) -> None:
     assert move.planned is not None
+    options = ready(options, observer.note)
     state = State(stage.connection, stage.state_table)
     with holding(state, move.planned, options, observer) as (token, record):
         if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease

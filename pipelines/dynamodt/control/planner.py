@@ -33,7 +33,9 @@ from dynamodt.model import (
 )
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
-_MIN_SEGMENTS = 4
+_SEGMENTS_PER_WORKER = 4
+_LANES_PER_WORKER = 4
+_WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
 
@@ -194,9 +196,23 @@ def retry_job(like: Job, number: int, letters: tuple[str, ...], confirmed: bool 
     return replace(like, run=run, units=1, letters=letters, confirmed=confirmed, max_errors=sys.maxsize)
 
 
-def segments(spec: TableSpec) -> int:
-    """Segments of about 64 MB: small enough to spread a lane over partitions, large enough to be worth a row each."""
-    return min(_MAX_SEGMENTS, max(_MIN_SEGMENTS, spec.size_bytes // _SEGMENT_BYTES))
+def segments(spec: TableSpec, workers: int = 1) -> int:
+    """Segments of about 64 MB: small enough to spread a lane over partitions, large enough to be worth a row each; in a
+    small table enough of them that no worker is idle."""
+    least = _SEGMENTS_PER_WORKER * workers
+    return min(_MAX_SEGMENTS, max(least, spec.size_bytes // _SEGMENT_BYTES))
+
+
+def fitted(job: Job, workers: int) -> Job:
+    """The job for so many workers. Several lanes for each of them, so that none is idle while another is at its last
+    ones; but of several units, so that a lane meets several partitions at once."""
+    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _SEGMENTS_PER_WORKER)) if workers > 1 else 1
+    return replace(job, lanes=lanes, spread=boards(workers))
+
+
+def boards(workers: int) -> int:
+    """How many rows tell so many workers what to do: one for every fifty of them."""
+    return 1 + (workers - 1) // _WORKERS_PER_BOARD
 
 
 def just_written(applied: Iterable[AppliedVersion]) -> bool:

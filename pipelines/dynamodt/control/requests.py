@@ -48,7 +48,8 @@ class RunOptions:
     unfinished run goes on or none; `doubtful` says what a person has decided about its letters of doubtful writes:
     "again" (transform them afresh), "done" (they are written), or nothing yet. `source` is "scan" or "export" (empty:
     as the script says); `export` is "new", an export's ARN, or its place in S3; `catch_up` is "windows", "scan" or
-    "none"."""
+    "none". `spark_master` is of a local Spark (empty: all cores of this machine); `workers` is found out when the
+    runner is ready."""
 
     dry_run: bool = False
     max_errors: int = 0
@@ -65,6 +66,8 @@ class RunOptions:
     source: str = ""
     export: str = ""
     catch_up: str = ""
+    spark_master: str = ""
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ def option_words(options: RunOptions) -> list[str]:
     words += ["--max-wcu", f"{options.max_wcu:g}"] if options.max_wcu else []
     words += ["--max-rcu", f"{options.max_rcu:g}"] if options.max_rcu else []
     words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
+    words += ["--spark-master", options.spark_master] if options.spark_master else []
     words += _caution_words(options)
     words += ["--doubtful", options.doubtful] if options.doubtful else []
     words += ["--source", options.source] if options.source else []

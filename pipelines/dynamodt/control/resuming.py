@@ -12,7 +12,7 @@ from dynamodt.control.exporting import SCAN, check_source
 from dynamodt.control.history import first_record, next_record
 from dynamodt.control.lease import at_work, held, is_alive, new_lease
 from dynamodt.control.lease import check_free as check_not_held
-from dynamodt.control.planner import Step, TablePlan, new_run, segments
+from dynamodt.control.planner import Step, TablePlan, boards, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.session import Session
 from dynamodt.control.steps import run_step
@@ -34,11 +34,12 @@ def holding(
     if options.dry_run:
         _note_half_done(state, planned.table.name, observer)
         record = _fresh(planned, step, options)
-        yield rehearsing(state, record.run), record
+        yield rehearsing(state, record.run, options.workers), record
         return
     table = planned.table.name
     left = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
-    with held(state.leases, table, left.run if left else new_run(), observer.note) as lease:
+    run = left.run if left else new_run()
+    with held(state.leases, table, run, observer.note, boards(options.workers)) as lease:
         left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
         left = _gone_on_with(state, left, options)
         _check_only(options.only, left)
@@ -61,9 +62,9 @@ def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
         _check_continued(left, step, options)
 
 
-def rehearsing(state: State, run: str) -> int:
+def rehearsing(state: State, run: str, workers: int) -> int:
     """A dry run's own lease, which nobody contends for; returns its token, which is always the first."""
-    mine = new_lease(f"dry-run/{run}", 1, run, time.time())
+    mine = new_lease(f"dry-run/{run}", 1, run, time.time(), boards(workers))
     state.leases.take(mine, over=Lease(mine.table, 0))
     return mine.token
 
@@ -97,7 +98,7 @@ def _gone_on_with(state: State, left: RunRecord | None, options: RunOptions) -> 
 
 def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
     source = options.source or step.script.source
-    units = segments(planned.table) if source == SCAN else 0  # of an export, when it is there
+    units = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
     return first_record(step.script, planned.direction, run or new_run(), units, bool(options.journal), source)
 
 
@@ -182,7 +183,7 @@ def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
         if number:
             record = _fresh(planned, step, session.options)
             if session.options.dry_run:
-                rehearsing(session.state, record.run)
+                rehearsing(session.state, record.run, session.options.workers)
                 tell_budget(session, record.run, planned.table, planned.steps[0].target)
             else:
                 session.state.leases.tell(planned.table.name, session.token, run=record.run, stop="", error=None)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.unit_totals import UnitTotals
-from dynamodt.errors import Fenced, RunFailed, ServiceError, UsageError
+from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model import Job, Totals
 
-RUNNERS = ("direct",)
+RUNNERS = ("direct", "spark")  # and whatever Beam itself knows
 _LOOK_SECONDS = 0.5
 
 OnProgress = Callable[[Totals], None]
 Tick = Callable[[], None]
+Note = Callable[[str], None]
 
 
 def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ticks: Sequence[Tick] = ()) -> Totals:
@@ -29,11 +32,15 @@ def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ti
     """
     units = UnitTotals(state.units(job.run), job.units)
     _tick(ticks)
-    pipeline = _Background(job, options)
+    pipeline, stopped = _Background(job, options), False
     try:
         while not pipeline.ended.wait(_LOOK_SECONDS):
             _tick(ticks)
-            on_progress(units.look())
+            totals = units.look()
+            if totals.counts.dead > job.max_errors and not stopped:
+                _stop(state, job, "max-errors")  # a worker sees its own dead letters only
+                stopped = True
+            on_progress(totals)
     except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
         _stop(state, job)
         _wait_for_end(pipeline, ticks)
@@ -57,10 +64,10 @@ def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
             _tick(ticks)
 
 
-def _stop(state: State, job: Job) -> None:
+def _stop(state: State, job: Job, why: str = "interrupted") -> None:
     from dynamodt.stages import signals
 
-    signals.stop(state.leases, job, "interrupted")
+    signals.stop(state.leases, job, why)
 
 
 def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
@@ -69,12 +76,16 @@ def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
     named = signals.reported(state.leases.read(job.lease), job)
     if named is not None:
         raise named from error
-    if error is not None:
-        raise RunFailed(
-            f"the pipeline failed: {type(error).__name__}: {error}",
-            where=f"run {job.run}",
-            hint="DYNAMODT_DEBUG=1 shows the traceback",
-        ) from error
+    if error is None:
+        return
+    _stop(state, job, "error")  # a worker of another process may not know that it is over
+    if isinstance(error, DynamodtError):
+        raise error
+    raise RunFailed(
+        f"the pipeline failed: {type(error).__name__}: {error}",
+        where=f"run {job.run}",
+        hint="DYNAMODT_DEBUG=1 shows the traceback",
+    ) from error
 
 
 class _Background(threading.Thread):
@@ -86,8 +97,7 @@ class _Background(threading.Thread):
     def __init__(self, job: Job, options: RunOptions) -> None:
         super().__init__(name=f"run-{job.run}", daemon=True)
         self._job = job
-        self._runner = checked(options.runner)
-        self._beam_args = options.beam_args
+        self._options = options
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self.start()
@@ -95,11 +105,13 @@ class _Background(threading.Thread):
     def run(self) -> None:
         from dynamodt.stages.quiet import quiet_beam
 
+        options = self._options
         try:
             with quiet_beam():
-                from dynamodt.stages.execute import execute
+                from dynamodt.stages.execute import engine, execute
 
-                execute(self._job, AwsResources(self._job.stage), self._runner, self._beam_args)
+                runner = engine(options.runner, options.spark_master).runner
+                execute(self._job, AwsResources(self._job.stage), runner, options.beam_args)
         except BaseException as error:
             self.error = error
         finally:
@@ -107,8 +119,25 @@ class _Background(threading.Thread):
 
 
 def checked(runner: str) -> str:
-    """The runner's name. Raises UsageError for one that is not known."""
+    """The runner's name. Raises UsageError for one that neither we nor Beam know."""
     if runner not in RUNNERS:
-        known = ", ".join(RUNNERS)
-        raise UsageError(f"there is no runner {runner!r}", where="--runner", hint=f"use one of: {known}")
+        _engine(RunOptions(runner=runner))
     return runner
+
+
+def ready(options: RunOptions, note: Note) -> RunOptions:
+    """Make the runner ready, which may take a while: `note` is told what it is about. Returns the options with the
+    number of workers that there will be.
+
+    Raises UsageError for what is missing on this machine, and Refused or RunFailed for a Spark that cannot be used.
+    """
+    return options if options.runner == "direct" else replace(options, workers=_engine(options, note).workers)
+
+
+def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
+    from dynamodt.stages.quiet import quiet_beam
+
+    with quiet_beam():
+        from dynamodt.stages.execute import engine
+
+        return engine(options.runner, options.spark_master, note)

@@ -12,6 +12,7 @@ from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
 from dynamodt.control.alarms import watching
 from dynamodt.control.budget import Allocator
+from dynamodt.control.planner import fitted
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.runner import Tick, run
 from dynamodt.errors import Aborted, DynamodtError, Fenced
@@ -52,6 +53,7 @@ def _ticks(session: Session, job: Job) -> list[Tick]:
 
 def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseException | None:
     """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
+    passes = [fitted(job, session.options.workers) for job in passes]
     ticks = _ticks(session, passes[0]) if passes else []
     for job in passes:
         if not job.letters and follower.totals.counts.dead > session.options.max_errors:

@@ -17,11 +17,11 @@ from dynamodt.aws.storage import open_storage
 from dynamodt.control.finding import find_run
 from dynamodt.control.history import applied_by, author, now
 from dynamodt.control.lease import held
-from dynamodt.control.planner import new_run
+from dynamodt.control.planner import boards, new_run
 from dynamodt.control.precautions import check_recovery
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.resuming import goal, has_written, rehearsing, tell_budget
-from dynamodt.control.runner import checked
+from dynamodt.control.runner import checked, ready
 from dynamodt.control.session import Follower, Session, is_governed, run_passes
 from dynamodt.control.steps import counted_parts, read_samples
 from dynamodt.core.lifecycle import after, unfinished
@@ -44,6 +44,7 @@ def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, obs
     record = undoable(stage, tables, run, options)
     table = tables_of_stage.describe(stage.connection, record.table)
     target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
+    options = ready(options, observer.note)
     with _holding(state, record, options, observer) as (token, base):
         record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
         check_undoable(state, record)
@@ -59,9 +60,9 @@ def _holding(state: State, record: RunRecord, options: RunOptions, observer: Obs
     """Holds the table: the lease's token, and the id that the undo's own passes begin with."""
     if options.dry_run:
         run = new_run()
-        yield rehearsing(state, run), run
+        yield rehearsing(state, run, options.workers), run
         return
-    with held(state.leases, record.table, record.run, observer.note) as lease:
+    with held(state.leases, record.table, record.run, observer.note, boards(options.workers)) as lease:
         yield lease.token, record.run
 
 

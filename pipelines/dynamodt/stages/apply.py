@@ -12,7 +12,7 @@ from dynamodt.core.apply import Apply
 from dynamodt.core.diff import key_of
 from dynamodt.core.script import Transform
 from dynamodt.errors import ScriptError
-from dynamodt.model import AppliedPage, Change, DeadLetter, Image, Insert, Job, Page, PreparedRef, Remove
+from dynamodt.model import AppliedPage, Change, DeadLetter, Image, Insert, Job, Page, Remove
 from dynamodt.stages.deadletters import UNREADABLE, dead_letter, store
 from dynamodt.stages.prepared import PreparedCache
 from dynamodt.stages.signals import reporting
@@ -23,16 +23,13 @@ ChangeOf = Callable[[Image], Change | None]
 class ApplyVersion(beam.PTransform[Any, Any]):
     """Pages to AppliedPages. An item that the script fails on becomes a dead letter; none is dropped."""
 
-    def __init__(self, job: Job, resources: Resources, prepared: Any) -> None:
+    def __init__(self, job: Job, resources: Resources) -> None:
         super().__init__()
         self._job = job
         self._resources = resources
-        self._prepared = prepared
 
     def expand(self, pages: beam.PCollection[Page]) -> beam.PCollection[AppliedPage]:
-        return pages | "Apply" >> beam.ParDo(
-            _ApplyVersion(self._job, self._resources), self._prepared
-        ).with_output_types(AppliedPage)
+        return pages | "Apply" >> beam.ParDo(_ApplyVersion(self._job, self._resources)).with_output_types(AppliedPage)
 
 
 class _ApplyVersion(beam.DoFn):
@@ -50,9 +47,9 @@ class _ApplyVersion(beam.DoFn):
     def start_bundle(self) -> None:
         self._version.start_bundle()
 
-    def process(self, page: Page, prepared: PreparedRef | None) -> Iterator[AppliedPage]:
+    def process(self, page: Page) -> Iterator[AppliedPage]:
         with reporting(self._leases, self._job):
-            applied, dead = apply_page(self._job, page, self._version.change_of(prepared))
+            applied, dead = apply_page(self._job, page, self._version.change_of)
             store(self._storage, self._job, page, "transform", dead)
             store(self._storage, self._job, page, UNREADABLE, page.unreadable)
             yield applied
@@ -97,9 +94,9 @@ class Version:
     def __init__(self, job: Job, resources: Resources, *, lazy: bool = False) -> None:
         self._job = job
         self._lazy = lazy
-        self._cache = PreparedCache(job, resources)
+        self._prepared = PreparedCache(job, resources)
         self._transform: Transform | None = None
-        self._change_of: tuple[PreparedRef | None, ChangeOf] | None = None
+        self._bound: ChangeOf | None = None
 
     def setup(self) -> None:
         if not self._lazy and not self._job.own_items:
@@ -109,13 +106,14 @@ class Version:
         if self._transform is not None:
             self._transform.start_bundle()
 
-    def change_of(self, prepared: PreparedRef | None) -> ChangeOf:
+    @property
+    def change_of(self) -> ChangeOf:
         """The function from an image to its change, with the prepared data at hand."""
         if self._job.own_items:
             return self._own_item
-        if self._change_of is None or self._change_of[0] != prepared:
-            self._change_of = (prepared, self._bind(prepared))
-        return self._change_of[1]
+        if self._bound is None:
+            self._bound = self._bind()
+        return self._bound
 
     def finish_bundle(self) -> None:
         if self._transform is not None:
@@ -130,19 +128,18 @@ class Version:
         self._transform.setup()
         return self._transform
 
-    def _bind(self, prepared: PreparedRef | None) -> ChangeOf:
+    def _bind(self) -> ChangeOf:
         transform = self._transform
         if transform is None:
             transform = self._load()
             transform.start_bundle()
         job = self._job
-        rows = self._cache.rows(prepared)
         return Apply(
             job.script,
             transform,
             job.table,
             run=job.base_run,
-            prepared=rows,
+            prepared=self._prepared.rows(),
             target=job.target,
             snapshot=job.export is not None,
             windows=job.export is not None and job.export.windows,

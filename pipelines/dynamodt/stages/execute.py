@@ -3,31 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dynamodt.aws.resources import Resources
+from dynamodt.errors import UsageError
 from dynamodt.model import Job
 from dynamodt.stages.migrate import migrate
 from dynamodt.stages.undo import undo
 
+OWN_RUNNERS = ("direct", "spark", "glue")
+_WORKERS_OF_OTHERS = 16  # nobody can tell: enough lanes for a few machines
 
-def execute(job: Job, resources: Resources, runner: str, beam_args: Sequence[str] = ()) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A Beam runner, ready: `workers` is how many processes may move items at once."""
+
+    runner: Any
+    workers: int
+
+
+def engine(runner: str, spark_master: str = "", note: Callable[[str], None] = lambda text: None) -> Engine:
+    """Make a runner ready, which may start a Spark: `note` is told what takes long.
+
+    Raises UsageError for a name that neither we nor Beam know, and as `spark_context` does.
+    """
+    make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
+    return make(runner, spark_master, note)
+
+
+def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
     """Run a job to its end, with `beam_args` as Beam's own options.
 
     Raises what the runner raises: a worker's own error is in the run's control row.
     """
-    with beam.Pipeline(runner=_RUNNERS[runner](), options=PipelineOptions(list(beam_args))) as pipeline:
+    with beam.Pipeline(runner=runner, options=PipelineOptions(list(beam_args))) as pipeline:
         (undo if job.undoes else migrate)(pipeline, job, resources)
 
 
-def _in_process() -> Any:
+def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
     """Beam's in-process runner by its own name: `DirectRunner` would look for one to download first."""
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    return FnApiRunner()
+    return Engine(FnApiRunner(), 1)
 
 
-_RUNNERS: dict[str, Callable[[], Any]] = {"direct": _in_process}
+def _spark(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+    from dynamodt.stages.spark.context import spark_context, workers
+    from dynamodt.stages.spark.runner import SparkRunner
+
+    context = spark_context(spark_master, note)
+    return Engine(SparkRunner(context), workers(context))
+
+
+def _of_beam(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        return Engine(create_runner(runner), _WORKERS_OF_OTHERS)
+    except (ValueError, ImportError, AttributeError) as error:
+        known = ", ".join((*OWN_RUNNERS, *(name.rpartition(".")[2] for name in StandardOptions.ALL_KNOWN_RUNNERS)))
+        raise UsageError(f"there is no runner {runner!r}", where="--runner", hint=f"use one of: {known}") from error

@@ -4,11 +4,11 @@
 
     lanes ── Reshuffle ── ReadItems ── ApplyVersion ── WritePatches ── RecordProgress
                                Page       AppliedPage     WrittenPage
-                                             │                │
-    prepared data (side input) ──────────────┴────────────────┘
 
 A lane is a handful of scan segments; the element between the stages is a page of items. The only shuffle comes before
-the reading: from there on a page stays in one worker, so that recording it means that it was written.
+the reading: from there on a page stays in one worker, so that recording it means that it was written. For the same
+reason there is no side input: a portable runner begins a stage of its own at each transform that has one, and keeps all
+that the stage before has read (docs/adr/010).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dynamodt.aws.resources import Resources
 from dynamodt.model import Job
 from dynamodt.stages import coders  # noqa: F401  (registers the coder of pages)
 from dynamodt.stages.apply import ApplyVersion
-from dynamodt.stages.prepared import PreparedData
 from dynamodt.stages.progress import RecordProgress
 from dynamodt.stages.read import ReadItems, lanes
 from dynamodt.stages.write import WritePatches
@@ -27,13 +26,12 @@ from dynamodt.stages.write import WritePatches
 
 def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
     """Add the run of one version to a pipeline."""
-    prepared = pipeline | "Prepared data" >> PreparedData(job)
     (
         pipeline
-        | "Lanes" >> beam.Create(lanes(job))
+        | "Lanes" >> beam.Create(lanes(job), reshuffle=False)
         | "Spread lanes" >> beam.Reshuffle()
         | "Read items" >> ReadItems(job, resources)
-        | "Apply version" >> ApplyVersion(job, resources, prepared)
-        | "Write patches" >> WritePatches(job, resources, prepared)
+        | "Apply version" >> ApplyVersion(job, resources)
+        | "Write patches" >> WritePatches(job, resources)
         | "Record progress" >> RecordProgress(job, resources)
     )

@@ -1,4 +1,4 @@
-"""PreparedData: what the script's `prepare` has stored, for every worker to look up."""
+"""What the script's `prepare` has stored, for every worker to look up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
 from dynamodt.aws.prepared import load
@@ -14,21 +13,6 @@ from dynamodt.aws.resources import Resources
 from dynamodt.model import Job, PreparedRef
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-
-
-class PreparedData(beam.PTransform[Any, Any]):
-    """A side input of one value: which prepared file to read (or None).
-
-    The reference travels, not the rows: a runner would carry them to each bundle anew, while `PreparedCache` reads
-    the file once for each worker process, and checks it.
-    """
-
-    def __init__(self, job: Job) -> None:
-        super().__init__()
-        self._job = job
-
-    def expand(self, begin: beam.pvalue.PBegin) -> Any:
-        return beam.pvalue.AsSingleton(begin | "Reference" >> beam.Create([self._job.prepared]))
 
 
 class _Rows:
@@ -39,15 +23,19 @@ class _Rows:
 
 
 class PreparedCache:
-    """The prepared rows, one copy in each worker process however many DoFns and threads ask."""
+    """The prepared rows, one copy in each worker process however many DoFns and threads ask.
+
+    The reference travels with the job, not the rows: the file is read once for each process, and checked.
+    """
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
         self._resources = resources
         self._shared = Shared()
 
-    def rows(self, ref: PreparedRef | None) -> Mapping[Any, Any]:
-        """The rows of a reference; none for None. Raises Refused when the file is not what was prepared."""
+    def rows(self) -> Mapping[Any, Any]:
+        """The job's rows; none where it has none. Raises Refused when the file is not what was prepared."""
+        ref = self._job.prepared
         if ref is None:
             return NOTHING
         self._held = self._shared.acquire(lambda: self._load(ref), tag=ref.sha256)

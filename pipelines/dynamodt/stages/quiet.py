@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOUD = ("apache_beam", "root")
+_LOUD = ("apache_beam", "root", "py4j")
 
 
 @contextmanager

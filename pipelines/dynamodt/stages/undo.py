@@ -57,7 +57,7 @@ def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
     """Add the undo of one pass of a run to a pipeline."""
     (
         pipeline
-        | "Lanes" >> beam.Create(lanes(job))
+        | "Lanes" >> beam.Create(lanes(job), reshuffle=False)
         | "Spread lanes" >> beam.Reshuffle()
         | "Read journal" >> ReadJournal(job, resources)
         | "Restore items" >> RestoreItems(job, resources)

@@ -25,7 +25,6 @@ from dynamodt.model import (
     Image,
     Insert,
     Job,
-    PreparedRef,
     Remove,
     Sample,
     TableSpec,
@@ -49,18 +48,15 @@ class WritePatches(beam.PTransform[Any, Any]):
     that a runner repeats goes on from the unit's row. A dry run only counts.
     """
 
-    def __init__(self, job: Job, resources: Resources, prepared: Any) -> None:
+    def __init__(self, job: Job, resources: Resources) -> None:
         super().__init__()
         self._job = job
         self._resources = resources
-        self._prepared = prepared
 
     def expand(self, pages: beam.PCollection[AppliedPage]) -> beam.PCollection[WrittenPage]:
         if self._job.dry_run:
             return pages | "Count" >> beam.Map(previewed).with_output_types(WrittenPage)
-        return pages | "Write" >> beam.ParDo(
-            _WritePatches(self._job, self._resources), self._prepared
-        ).with_output_types(WrittenPage)
+        return pages | "Write" >> beam.ParDo(_WritePatches(self._job, self._resources)).with_output_types(WrittenPage)
 
 
 class _WritePatches(beam.DoFn):
@@ -68,7 +64,6 @@ class _WritePatches(beam.DoFn):
         self._job = job
         self._resources = resources
         self._version = Version(job, resources, lazy=True)
-        self._prepared: PreparedRef | None = None
         self._running = Running()
 
     def setup(self) -> None:
@@ -100,13 +95,12 @@ class _WritePatches(beam.DoFn):
         """What to do with an item that somebody has written meanwhile: own rows are then his, others start afresh."""
         if self._job.own_items:
             return None
-        return self._version.change_of(self._prepared)(image)
+        return self._version.change_of(image)
 
     def start_bundle(self) -> None:
         self._version.start_bundle()
 
-    def process(self, page: AppliedPage, prepared: PreparedRef | None) -> Iterator[WrittenPage]:
-        self._prepared = prepared
+    def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
             before = self._running.before(page.page)
             written = settled_page(page, before, self._settlement, self._journal, self._units)

@@ -1,0 +1,165 @@
+"""The Spark to run on: the one that this process has already, as in Glue, or one that is started here, with the jar."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.stages.spark.jar import jar
+
+LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
+LOG = Path(".dynamodt") / "spark" / "spark.log"
+RUNNER_CLASS = "org.apache.beam.runners.spark.SparkPipelineRunner"
+
+_TASKS_PER_CORE = 4
+_LOCAL = re.compile(r"local\[(?P<cores>\d+|\*)(?:,\s*\d+)?\]|local")
+_CLUSTER = re.compile(r"local-cluster\[\s*(?P<executors>\d+)\s*,\s*(?P<cores>\d+)\s*,\s*\d+\s*\]")
+
+_started: tuple[str, Any] | None = None  # the master and the context that this process has started by itself
+
+
+def spark_context(master: str, note: Callable[[str], None]) -> Any:
+    """The active SparkContext, or one of our own on `master` (empty: this machine's cores), which lives until the
+    process ends or another master is asked for. What is not ours is never stopped.
+
+    Raises UsageError where pyspark, Java or Maven are missing, Refused for a given Spark that cannot be used, and
+    RunFailed when it does not start.
+    """
+    kind = _spark_context_class()
+    active = kind._active_spark_context
+    if active is not None and (_started is None or active is not _started[1]):
+        check(active)
+        return active
+    wanted = master or LOCAL
+    if _started is None or active is None or _started[0] != wanted:
+        stop()
+        _start(kind, wanted, note)
+    assert _started is not None
+    return _started[1]
+
+
+def _spark_context_class() -> Any:
+    try:
+        from pyspark import SparkContext
+    except ModuleNotFoundError as error:
+        hint = "pip install 'dynamodt[spark]' (in a clone, `make run RUNNER=spark` does it)"
+        raise UsageError("pyspark is not installed", where="--runner spark", hint=hint) from error
+    return SparkContext
+
+
+def stop() -> None:
+    """Stop the Spark that was started here, if one was."""
+    global _started
+    if _started is not None:
+        _, context = _started
+        _started = None
+        context.stop()
+
+
+def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
+    global _started
+    path = jar(note)
+    note(f"starting Spark on {master}")
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        context = _launched(kind, settings(master, path))
+    except Exception as error:  # whatever Spark and its JVM have to say
+        raise RunFailed(
+            f"Spark did not start on {master}: {last_line(str(error))}", where="--runner spark", hint=log_hint()
+        ) from error
+    if _started is None:
+        atexit.register(stop)
+    _started = (master, context)
+
+
+def _launched(kind: Any, values: dict[str, str]) -> Any:
+    """A context whose JVM writes to the log, not on the person's screen; an existing JVM is used again."""
+    from pyspark import SparkConf
+    from pyspark.java_gateway import launch_gateway
+
+    conf = SparkConf().setAll(list(values.items()))
+    if kind._gateway is not None:
+        return kind(conf=conf)
+    with LOG.open("wb") as log:
+        gateway = launch_gateway(conf, {"stdout": log, "stderr": log})
+    return kind(conf=conf, gateway=gateway)
+
+
+def settings(master: str, path: Path) -> dict[str, str]:
+    """What a Spark of our own is started with. Nobody speculates: two tasks on one lane would take each other's units
+    away."""
+    values = {
+        "spark.master": master,
+        "spark.app.name": "dynamodt",
+        "spark.jars": str(path),
+        "spark.driver.extraClassPath": str(path),
+        "spark.speculation": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if cores := local_cores(master):
+        values |= {
+            "spark.default.parallelism": str(_TASKS_PER_CORE * cores),
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+        }
+    return values
+
+
+def local_cores(master: str) -> int:
+    """The cores of a Spark on this very machine; 0 for one elsewhere."""
+    if found := _LOCAL.fullmatch(master):
+        cores = found["cores"] or "1"
+        return os.cpu_count() or 1 if cores == "*" else int(cores)
+    if found := _CLUSTER.fullmatch(master):
+        return int(found["executors"]) * int(found["cores"])
+    return 0
+
+
+def executor_cores(context: Any) -> int:
+    """The cores of one executor, each to have a harness of its own."""
+    if found := _CLUSTER.fullmatch(context.master):
+        return int(found["cores"])
+    return local_cores(context.master) or int(context.getConf().get("spark.executor.cores", "1"))
+
+
+def workers(context: Any) -> int:
+    """How many harnesses may be at work at once, when all executors have come that may."""
+    conf = context.getConf()
+    executors = conf.get("spark.dynamicAllocation.maxExecutors") or conf.get("spark.executor.instances") or "0"
+    asked = int(executors) * executor_cores(context) if executors.isdigit() else 0
+    return local_cores(context.master) or max(asked, int(context.defaultParallelism))
+
+
+def check(context: Any) -> None:
+    """Whether a given Spark can be used. Raises Refused."""
+    if context.getConf().get("spark.speculation", "false") == "true":
+        hint = "start it with spark.speculation=false: two tasks on one lane would take each other's units away"
+        raise Refused("this Spark runs tasks twice by speculation", where="spark.speculation", hint=hint)
+    try:
+        java_class(context, RUNNER_CLASS)
+    except Exception as error:  # py4j's, which holds Java's ClassNotFoundException
+        hint = "give it the jar when it starts: spark.jars, or --extra-jars of Glue (make jar builds it)"
+        raise Refused("this Spark does not know Beam's runner", where=RUNNER_CLASS, hint=hint) from error
+
+
+def java_class(context: Any, name: str) -> Any:
+    """A class of the driver's JVM, by the loader that knows Spark's jars too."""
+    java = context._jvm.java.lang
+    return java.Class.forName(name, True, java.Thread.currentThread().getContextClassLoader())
+
+
+def log_hint() -> str:
+    """Where the rest of the story is."""
+    return f"Spark's own log says more: {LOG}" if LOG.exists() else "the driver's log says more"
+
+
+def last_line(text: str) -> str:
+    """The line that says it, of a traceback."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else text

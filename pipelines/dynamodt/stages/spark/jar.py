@@ -1,0 +1,113 @@
+"""The Java side as one jar: built by Maven from `infra/beam-spark/pom.xml`, once for each content of that file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dynamodt.errors import DynamodtError, RunFailed, UsageError
+
+ROOT = Path(__file__).parents[4]
+POM = ROOT / "infra" / "beam-spark" / "pom.xml"
+CACHE = ROOT / ".cache" / "jars"
+GIVEN = "DYNAMODT_SPARK_JAR"
+
+_TAIL_LINES = 5
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path = CACHE) -> Path:
+    """The jar, built first where it is not there yet (about a minute, and half a gigabyte in Maven's own cache).
+
+    Raises UsageError when Java or Maven is missing, or a jar that was named (DYNAMODT_SPARK_JAR) is; RunFailed, with
+    the end of its log, when Maven fails.
+    """
+    check_java()
+    given = os.environ.get(GIVEN)
+    path = Path(given).absolute() if given else cached(pom, cache)
+    if path.is_file():
+        return path
+    if given:
+        raise UsageError(f"there is no jar at {path}", where=GIVEN, hint=f"unset {GIVEN}: the jar is built then")
+    note("building Beam's Spark runner with Maven (once; a minute or two)")
+    _build(pom, path)
+    return path
+
+
+def cached(pom: Path = POM, cache: Path = CACHE) -> Path:
+    """Where the jar of this pom is, or would be: another content has another name. Raises UsageError where there is
+    no pom, in an installation without the project's sources."""
+    if not pom.is_file():
+        hint = f"build it in a clone of the project (make jar), and name it: {GIVEN}=/path/to/beam-spark.jar"
+        raise UsageError("the jar of Beam's Spark runner is not here, nor what it is built from", hint=hint)
+    return cache / f"beam-spark-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}.jar"
+
+
+def missing() -> str:
+    """Why the jar cannot be built or used here, or nothing when it can."""
+    if not _java():
+        return "a local Spark needs Java 17, and java is not installed"
+    if shutil.which("mvn") is None and not cached().is_file():
+        return "the jar of Beam's Spark runner is built by Maven, and mvn is not installed"
+    return ""
+
+
+def check_java() -> None:
+    """Raises UsageError where there is no Java."""
+    if not _java():
+        hint = "install Java 17, so that `java` is on the PATH or JAVA_HOME says where it is; or use --runner direct"
+        raise UsageError("a local Spark needs Java 17, and java is not installed", where="--runner spark", hint=hint)
+
+
+def _java() -> str | None:
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=os.path.join(home, "bin")) if home else shutil.which("java")
+
+
+def _build(pom: Path, path: Path) -> None:
+    """Beside its place first: who looks meanwhile sees no half a jar."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        hint = "install Maven (mvn), then run the same command again; or use --runner direct"
+        raise UsageError("the jar of Beam's Spark runner is built by Maven, and mvn is not installed", hint=hint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:
+        shutil.copyfile(pom, Path(folder) / "pom.xml")
+        words = [maven, "--quiet", "--batch-mode", "-Dstyle.color=never", "package"]
+        done = subprocess.run(words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise _failed(done.stdout + done.stderr)
+        os.replace(Path(folder) / "target" / "beam-spark.jar", path)
+
+
+def _failed(log: str) -> RunFailed:
+    told = [line for line in log.splitlines() if "ERROR" in line][:_TAIL_LINES] or log.splitlines()[-_TAIL_LINES:]
+    return RunFailed(
+        "Maven could not build the jar of Beam's Spark runner:\n  " + "\n  ".join(told),
+        where=str(POM),
+        hint="it needs the network, once; `make jar` tries again",
+    )
+
+
+def main() -> int:
+    """`make jar`: says where the jar is; returns the exit code."""
+    try:
+        sys.stdout.write(f"{jar()}\n")
+    except DynamodtError as error:
+        say(f"error: {error}\nhint: {error.hint}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""SparkRunner: Beam's own Spark runner, called in the driver's JVM on a SparkContext that is there already.
+
+No job server: the pipeline goes over as a protocol buffer, by way of py4j. `_optimize_pipeline` is private to Beam, so
+Beam's version is pinned (`setup.py`, `infra/beam-spark/pom.xml`).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+
+from dynamodt.errors import RunFailed
+from dynamodt.stages.spark.context import executor_cores, java_class, last_line, log_hint
+from dynamodt.stages.spark.environment import process_environment
+
+JOB = "dynamodt"
+_NO_ARTIFACTS = "__no_artifacts_staged__"
+_KEPT_MILLIS = 60_000  # without it a harness is started anew for each task
+_OPTIONS_CLASS = "org.apache.beam.runners.spark.SparkPipelineOptions"
+
+
+class SparkRunner(PipelineRunner):
+    """Runs a pipeline on a SparkContext, which it does not stop."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__()
+        self._context = context
+
+    def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        """Hand the pipeline over; returns at once."""
+        proto = pipeline.to_runner_api(default_environment=process_environment(self._context))
+        proto = PortableRunner._optimize_pipeline(proto, options)
+        self._keep_harnesses(options)
+        return _Result(_java_call(self._context, proto.SerializeToString(), _as_json(options)))
+
+    def _keep_harnesses(self, options: PipelineOptions) -> None:
+        portable = options.view_as(PortableOptions)
+        portable.environment_cache_millis = portable.environment_cache_millis or _KEPT_MILLIS
+        if portable.sdk_worker_parallelism in (None, 1):
+            portable.sdk_worker_parallelism = executor_cores(self._context)
+
+
+def _as_json(options: PipelineOptions) -> str:
+    """The options that differ from their defaults, by the names that Java knows them under."""
+    own = ("runner", "pipeline_type_check")
+    given = options.get_all_options(drop_default=True).items()
+    return json.dumps(
+        {f"beam:option:{name}:v1": value for name, value in given if value is not None and name not in own}
+    )
+
+
+def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]:
+    """Prepares the call of Java's SparkPipelineRunner; what is returned makes it, and returns the state it ends in."""
+    beam = context._jvm.org.apache.beam
+    translation = beam.sdk.util.construction.PipelineOptionsTranslation
+    beam.sdk.io.FileSystems.setDefaultPipelineOptions(beam.sdk.options.PipelineOptionsFactory.create())
+    java = getattr(translation.fromJson(options), "as")(java_class(context, _OPTIONS_CLASS))
+    invocation = f"{JOB}-{uuid.uuid4()}"
+    java.setRunner(None)
+    java.setUsesProvidedSparkContext(True)
+    java.setAppName(invocation)
+    java.setJobName(JOB)
+    beam.runners.spark.translation.SparkContextFactory.setProvidedSparkContext(context._jsc)
+    beam.runners.spark.metrics.MetricsAccumulator.clear()
+    proto = getattr(beam.model.pipeline.v1, "RunnerApi$Pipeline").parseFrom(pipeline)
+    create = beam.runners.fnexecution.provisioning.JobInfo.create
+    info = create(invocation, JOB, _NO_ARTIFACTS, translation.toProto(java))
+    return lambda: str(beam.runners.spark.SparkPipelineRunner(java).run(proto, info).getState().toString())
+
+
+class _Result(PipelineResult):
+    """A pipeline that runs in a thread of its own: Java's runner does not return before the end."""
+
+    def __init__(self, call: Callable[[], str]) -> None:
+        super().__init__(PipelineState.RUNNING)
+        self._call = call
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._go, name="spark-job", daemon=True).start()
+
+    def _go(self) -> None:
+        try:
+            self._state = self._call()
+        except BaseException as error:
+            self._error = error
+            self._state = PipelineState.FAILED
+        finally:
+            self._ended.set()
+
+    @property
+    def state(self) -> str:
+        return str(self._state)
+
+    def wait_until_finish(self, duration: int | None = None) -> str:
+        """Wait for the end, for so many milliseconds at most. Raises RunFailed when the pipeline has failed."""
+        self._ended.wait(duration / 1000 if duration else None)
+        if self._error is not None:
+            raise RunFailed(
+                f"the pipeline failed on Spark: {cause(self._error)}", where="--runner spark", hint=log_hint()
+            ) from self._error
+        return self.state
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong in the end, in one line: of Java's chain of causes the last one, of its text the last line."""
+    java = getattr(error, "java_exception", None)
+    if java is None:
+        return last_line(str(error))
+    while (deeper := java.getCause()) is not None:
+        java = deeper
+    return last_line(str(java.getMessage() or java.toString()))

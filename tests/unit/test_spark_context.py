@@ -1,0 +1,86 @@
+"""Which Spark is used, and how it is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.errors import Refused
+from dynamodt.stages.spark import context, harness
+
+
+class Conf(dict[str, str]):
+    pass
+
+
+class Context:
+    """A SparkContext as far as it is looked at; its JVM knows no class."""
+
+    def __init__(self, master: str = "yarn", parallelism: int = 2, **conf: str) -> None:
+        self.master = master
+        self.defaultParallelism = parallelism
+        self._conf = Conf({name.replace("_", "."): value for name, value in conf.items()})
+
+    def getConf(self) -> Conf:
+        return self._conf
+
+
+@pytest.mark.parametrize(
+    ("master", "cores"),
+    [("local", 1), ("local[3]", 3), ("local[3,4]", 3), ("local-cluster[2,3,1024]", 6), ("yarn", 0), ("local[x]", 0)],
+)
+def test_the_cores_of_a_master_on_this_machine(master: str, cores: int) -> None:
+    assert context.local_cores(master) == cores
+
+
+def test_nobody_speculates_and_there_are_tasks_for_every_core() -> None:
+    settings = context.settings("local-cluster[2,2,1024]", Path("/x.jar"))
+    assert settings["spark.speculation"] == "false"
+    assert settings["spark.default.parallelism"] == "16"
+    assert settings["spark.driver.host"] == "127.0.0.1"
+    assert "spark.driver.host" not in context.settings("spark://elsewhere:7077", Path("/x.jar"))
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "each"),
+    [
+        (Context("local-cluster[2,3,1024]"), 6, 3),
+        (Context(parallelism=8, spark_executor_cores="4"), 8, 4),
+        (Context(parallelism=8, spark_executor_cores="4", spark_dynamicAllocation_maxExecutors="10"), 40, 4),
+        (Context(parallelism=8, spark_executor_cores="4", spark_executor_instances="3"), 12, 4),
+    ],
+)
+def test_how_many_harnesses_there_will_be(given: Any, workers: int, each: int) -> None:
+    assert context.workers(given) == workers
+    assert context.executor_cores(given) == each
+
+
+def test_a_given_spark_that_speculates_is_refused() -> None:
+    with pytest.raises(Refused, match="speculation"):
+        context.check(Context(spark_speculation="true"))
+
+
+def test_a_given_spark_without_the_jar_is_refused() -> None:
+    with pytest.raises(Refused, match="does not know Beam's runner") as refused:
+        context.check(Context())
+    assert "--extra-jars" in refused.value.hint
+
+
+def test_an_absent_pyspark_is_said_with_the_command_that_installs_it() -> None:
+    code = (
+        "import sys; sys.modules['pyspark'] = None\n"
+        "from dynamodt.stages.spark.context import spark_context\n"
+        "try: spark_context('', print)\n"
+        "except Exception as error: print(type(error).__name__, error.hint)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("UsageError pip install 'dynamodt[spark]'")
+
+
+def test_a_harness_takes_what_an_executor_gives_and_lets_the_rest_pass() -> None:
+    given = harness.parsed(["--id=1-1", "--provision_endpoint=localhost:1", "--of_a_later_version=x"])
+    assert given.id == "1-1" and given.provision_endpoint == "localhost:1" and given.control_endpoint == ""

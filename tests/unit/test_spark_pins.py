@@ -1,0 +1,49 @@
+"""The versions that were checked together stand in four files, and must say the same."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from dynamodt.stages.spark.jar import POM
+
+ROOT = Path(__file__).parents[2]
+
+
+def pom(name: str) -> str:
+    found = ElementTree.parse(POM).getroot().find(f".//{{*}}properties/{{*}}{name}")
+    assert found is not None and found.text
+    return found.text
+
+
+def of_setup(package: str) -> str:
+    """The version that setup.py asks for, which must be one."""
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    found = [re.fullmatch(rf"{package}==(.+)", value) for value in strings(text)]
+    (version,) = [match[1] for match in found if match]
+    return version
+
+
+def strings(text: str) -> list[str]:
+    constants = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
+    return [value for value in constants if isinstance(value, str)]
+
+
+def locked(lock: str, package: str) -> str:
+    found = re.search(rf"^{package}==(\S+)", (ROOT / "requirements" / lock).read_text(encoding="utf-8"), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def test_beam_on_both_sides_is_the_pair_that_was_checked() -> None:
+    assert pom("beam.python.version") == of_setup("apache-beam") == locked("base.lock", "apache-beam")
+    record = (ROOT / "docs" / "adr" / "009-beam-on-the-spark-of-glue.md").read_text(encoding="utf-8")
+    assert f"Java {pom('beam.version')} with Python {pom('beam.python.version')}" in record
+
+
+def test_spark_is_the_same_everywhere() -> None:
+    assert (
+        pom("spark.version") == of_setup("pyspark") == locked("spark.in", "pyspark") == locked("spark.lock", "pyspark")
+    )
