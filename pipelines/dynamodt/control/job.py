@@ -37,9 +37,11 @@ def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
     project, ServiceError where it cannot be fetched.
     """
     stage, project, command = (arguments[name] or "" for name in ("stage", "project", "command"))
+    job_run = arguments.get("JOB_RUN_ID") or ""
     with _unpacked(project):
         verb, *words = shlex.split(command)
-        job_run = arguments.get("JOB_RUN_ID") or ""
+        if job_run:
+            os.environ["LOGNAME"] = job_run  # who is at work, as the lease and the history have it
         return main([verb, "--stage", stage, "--json", *more, *words], lambda answer: _hear(stage, job_run, answer))
 
 

@@ -61,12 +61,14 @@ Examples:
 
 PREPARE = """Run a version's `prepare` and store its rows, encrypted.
 
-They go to the stage's storage as one Parquet file, with row count and checksum.
+They go to the stage's storage as one Parquet file, with row count and checksum. With --runner glue it runs in the
+stage's deployed job, which reaches what this machine may not; `context.folder` is there, as it stands here now.
 
 \b
 Examples:
   dynamodt prepare --table users --tNumber 3
   dynamodt prepare --table users --tNumber 3 --stage prod
+  dynamodt prepare --table users --tNumber 3 --stage prod --runner glue
 
 \b
 --json: {"table", "version", "url", "rows", "sha256", "script_checksum",
@@ -112,10 +114,18 @@ change (--catch-up windows), or by a last scan (--catch-up scan), or left out (-
 a new export pays for that export, too.
 """
 
+_GLUE = """
+--runner glue runs the command in the stage's deployed job (`dynamodt deploy`): the project goes along as it stands in
+the folder, the run is followed from the state table as by `status --follow`, and the exit code is that of the command
+in the job. No job is started when there is nothing to do, or something stands in the way. Ctrl-C asks whether the job
+is left running, rests or ends; without a terminal, and when this process dies, it goes on. Typed again, the same
+command follows the job that it has started.
+"""
+
 UP = f"""Apply every pending version, in order.
 
 With no --table: to all tables that have a folder, each independent of another's failure.
-{_RATE}{_SOURCE}
+{_RATE}{_SOURCE}{_GLUE}
 \b
 Examples:
   dynamodt up
@@ -125,6 +135,7 @@ Examples:
   dynamodt up --table users --max-wcu 200    leave the rest to the application
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
+  dynamodt up --stage prod --runner glue     in the deployed job
   dynamodt up --table users -- --direct_num_workers 2
 {_JOURNAL}{_MOVE_JSON}"""
 

@@ -185,7 +185,8 @@ def _make_form(request: Request) -> str:
     """`make run ...` for the two verbs it has, the installed program for the rest."""
     if request.verb == "prepare":
         return f"make prepare TABLE={quote(request.tables[0])} VERSION={request.number}" + (
-            "" if request.stage == "local" else f" STAGE={quote(request.stage)}"
+            ("" if request.stage == "local" else f" STAGE={quote(request.stage)}")
+            + ("" if request.options.runner == "direct" else f" RUNNER={quote(request.options.runner)}")
         )
     if request.verb == "deploy":
         pairs = {"STAGE": request.stage, "DRY": "1" if request.options.dry_run else ""}
