@@ -82,8 +82,8 @@ class Glued(Stage):
     def presses(self, interrupt: BaseException | None = None) -> Callable[[], None]:
         return lambda: self.person.presses.append(interrupt or KeyboardInterrupt())
 
-    def follow_job(self) -> JobAnswer | None:
-        watches = watches_over(self.state, ["users"], lambda table: 0, self.person)
+    def follow_job(self, *tables: str) -> JobAnswer | None:
+        watches = watches_over(self.state, tables, lambda table: 0, self.person)
         watch = JobWatch(self.state, self.job, "jr_1", watches, self.person, self.clock, self.sleep)  # type: ignore[arg-type]
         return watch.follow()
 
@@ -92,7 +92,7 @@ def test_a_job_is_followed_to_its_answer() -> None:
     person = Person()
     glued = Glued(person, "STARTING", "RUNNING")
     glued.steps = [lambda: None] * 6 + [glued.begins, lambda: glued.unit("01RUN", 0, 5), glued.ends, glued.answered]
-    assert glued.follow_job() == ANSWER
+    assert glued.follow_job("users") == ANSWER
     assert list(dict.fromkeys(person.awaited_texts)) == ["dynamodt-dev: starting", "dynamodt-dev: running"]
     assert [(report.run, report.status) for report in person.ended] == [("01RUN", "succeeded")]
     assert (person.percents, glued.job.stopped) == ([("01RUN", 0), ("01RUN", 25)], [])
@@ -110,14 +110,14 @@ def test_runs_that_nobody_has_seen_at_work_are_told_and_those_of_before_are_not(
         glued.answered()
 
     glued.steps = [at_once]
-    assert glued.follow_job() == ANSWER
+    assert glued.follow_job("users") == ANSWER
     assert sorted(report.run for report in person.ended) == ["00RUN", "01RUN"]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED"])
 def test_a_job_that_ends_without_an_answer_has_none(state: str) -> None:
     glued = Glued(Person(), "RUNNING", state)
-    assert glued.follow_job() is None
+    assert glued.follow_job("users") is None
     assert 0 < glued.now < 20
 
 
@@ -125,21 +125,21 @@ def test_an_answer_that_comes_with_the_end_is_an_answer() -> None:
     glued = Glued(Person(), "SUCCEEDED")
     look = glued.job.look
     glued.job.look = lambda run: (glued.answered(), look(run))[1]  # type: ignore[method-assign]
-    assert glued.follow_job() == ANSWER
+    assert glued.follow_job("users") == ANSWER
 
 
 def test_a_line_that_is_down_for_a_while_is_borne() -> None:
     person = Person()
     glued = Glued(person, *["out of reach"] * 9, "RUNNING")
     glued.steps = [lambda: None] * 12 + [glued.answered]
-    assert glued.follow_job() == ANSWER
+    assert glued.follow_job("users") == ANSWER
     assert [note for note in person.notes if "goes on trying" in note] and len(person.notes) == 1
 
 
 def test_a_line_that_stays_down_ends_the_command_and_not_the_job() -> None:
     glued = Glued(Person(), "out of reach")
     with pytest.raises(ServiceError, match="reached") as raised:
-        glued.follow_job()
+        glued.follow_job("users")
     assert "the job goes on" in raised.value.hint and glued.job.stopped == [] and glued.now < 200
 
 
@@ -148,7 +148,7 @@ def test_a_line_that_stays_down_ends_the_command_and_not_the_job() -> None:
 
 def stopped(glued: Glued) -> StoppedError:
     with pytest.raises(StoppedError) as raised:
-        glued.follow_job()
+        glued.follow_job("users")
     return raised.value
 
 
@@ -161,6 +161,14 @@ def test_ctrl_c_where_nobody_can_be_asked_leaves_the_job_and_says_how_to_reach_i
     for told in ("status --follow", "pause --table users", "abort --table users", "same command"):
         assert told in error.hint
     assert (glued.job.stopped, glued.state.leases.read("users").paused) == ([], False)
+
+
+def test_a_job_that_moves_no_table_is_left_as_well() -> None:
+    glued = Glued(Person(), "RUNNING")
+    glued.steps = [glued.presses()]
+    with pytest.raises(StoppedError) as raised:
+        glued.follow_job()
+    assert raised.value.hint == "the job goes on; the same command, typed again, follows it"
 
 
 def test_a_termination_asks_nobody() -> None:

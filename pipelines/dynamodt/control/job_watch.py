@@ -145,6 +145,8 @@ def rest(watcher: JobWatcher, seconds: float = GLUE_SECONDS, sleep: Sleep = time
 
 def _onward(what: str, tables: Sequence[str], verbs: Sequence[str]) -> str:
     """What has become of the job, and the commands that reach it."""
+    if not tables:  # it moves none: there is no run to be told anything
+        return f"{what}; the same command, typed again, follows it"
     table = tables[0] if len(tables) == 1 else "TABLE"
     told = ", ".join(f"{PROGRAM} {verb} --table {table}" for verb in verbs)
     return f"{what}; to watch it: {PROGRAM} status --follow (or the same command again); to tell it: {told}"

@@ -1,0 +1,163 @@
+"""A project whose stage `dev` has its Glue stood in for, and the commands as a person would type them there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+from uuid import uuid4
+
+from dynamodt.aws.clients import client
+from dynamodt.aws.state import State
+from dynamodt.control import operations
+from dynamodt.control.progress import Recorder
+from dynamodt.control.requests import RunOptions
+from dynamodt.control.stage import load_stage
+from dynamodt.model import Item, Stage, TableReport, UndoReport
+from tests.e2e.project import wait_until
+from tests.emulators import Endpoint
+from tests.glue_stand_in import ROOT, GlueStandIn, glue_before
+from tests.service.bench import Tables
+
+BUCKET = "glue-tests"
+
+
+class Seen(Recorder):
+    def __init__(self) -> None:
+        super().__init__(watching=True)
+        self.notes: list[str] = []
+        self.found: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def run_found(self, record, expected_items, elapsed) -> None:  # type: ignore[no-untyped-def]
+        super().run_found(record, expected_items, elapsed)
+        self.found.append(record.run)
+
+    def waiting(self, text: str) -> None:
+        if text != self.awaited:
+            self.notes.append(text)
+        super().waiting(text)
+
+
+@dataclass
+class Client:
+    """A folder with a stage `dev`, whose Glue is the stand-in (or, with `pretended`, the emulator itself)."""
+
+    folder: Path
+    glue: GlueStandIn
+    table: str
+    state_table: str
+    seen: Seen = field(default_factory=Seen)
+    runner: str = "glue"
+
+    @property
+    def stage(self) -> Stage:
+        return load_stage("dev", self.folder)
+
+    @property
+    def state(self) -> State:
+        return State(self.stage.connection, self.state_table)
+
+    def write_stage(self, url: str) -> None:
+        text = f"""\
+            [stages.dev]
+            region = "us-east-1"
+            endpoint_url = "{url}"
+            storage = "s3://{BUCKET}/{self.table}"
+            state_table = "{self.state_table}"
+        """
+        (self.folder / "dynamodt.toml").write_text(dedent(text))
+
+    def script(self, text: str, number: int = 1) -> None:
+        path = self.folder / "transforms" / self.table / f"v{number}_change.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"sequence = {number}\n{text}")
+
+    def up(self, to: int | None = None, **options: object) -> TableReport:
+        chosen = RunOptions(runner=self.runner, **options)  # type: ignore[arg-type]
+        (report,) = operations.up(self.stage, self.folder, [self.table], to, chosen, self.seen)
+        return report
+
+    def retry(self, run: str) -> TableReport:
+        options = RunOptions(runner=self.runner)
+        (report,) = operations.retry(self.stage, self.folder, [self.table], run, options, self.seen)
+        return report
+
+    def undo(self, run: str) -> UndoReport:
+        options = RunOptions(runner=self.runner)
+        return operations.undo(self.stage, self.folder, [self.table], run, options, self.seen)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """The command line, in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dynamodt", *words, "--stage", "dev", "--runner", "glue"],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pipelines")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def said(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def jobs(self) -> int:
+        """How many times a job was asked for."""
+        return self.glue.calls.count("StartJobRun")
+
+    def wait_for_job(self) -> None:
+        """Returns when a run of the job is at work on the table."""
+        wait_until(lambda: bool(self.state.leases.read(self.table).run))
+
+    @property
+    def dynamodb(self) -> Any:
+        return client(self.glue.endpoint.connection, "dynamodb")
+
+    def items(self) -> list[Item]:
+        """As the application sees them."""
+        return Tables(self.dynamodb).items(self.table)
+
+
+@contextmanager
+def glue_client(endpoint: Endpoint, folder: Path, key_type: str = "N") -> Iterator[Client]:
+    """A folder, an empty table with the key `id`, and two jobs; credentials are in the environment already."""
+    table, state_table = f"test_{uuid4().hex[:12]}", f"state_{uuid4().hex[:12]}"
+    dynamodb = client(endpoint.connection, "dynamodb")
+    dynamodb.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": key_type}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    client(endpoint.connection, "s3").create_bucket(Bucket=BUCKET)
+    deploy(endpoint, "dynamodt-dev", "dynamodt-dev-prepare")
+    jobs = folder / "jobs"
+    jobs.mkdir()
+    with glue_before(endpoint, jobs) as glue:
+        found = Client(folder, glue, table, state_table)
+        found.write_stage(glue.url)
+        found.state.ensure()
+        yield found
+    for name in (table, state_table):
+        dynamodb.delete_table(TableName=name)
+
+
+def deploy(endpoint: Endpoint, *names: str) -> None:
+    glue = client(endpoint.connection, "glue")
+    for name in names:
+        try:
+            glue.get_job(JobName=name)
+        except glue.exceptions.EntityNotFoundException:
+            command = {"Name": "glueetl", "ScriptLocation": f"s3://{BUCKET}/migrate.py"}
+            glue.create_job(Name=name, Role="arn:aws:iam::000000000000:role/r", Command=command, GlueVersion="5.0")
