@@ -131,7 +131,8 @@ class Client:
 
 @contextmanager
 def glue_client(endpoint: Endpoint, folder: Path, key_type: str = "N") -> Iterator[Client]:
-    """A folder, an empty table with the key `id`, and two jobs; credentials are in the environment already."""
+    """A folder, and an empty table with the key `id`; credentials are in the environment already. What a deployment
+    makes is yet to be made."""
     table, state_table = f"test_{uuid4().hex[:12]}", f"state_{uuid4().hex[:12]}"
     dynamodb = client(endpoint.connection, "dynamodb")
     dynamodb.create_table(
@@ -140,24 +141,25 @@ def glue_client(endpoint: Endpoint, folder: Path, key_type: str = "N") -> Iterat
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": key_type}],
         BillingMode="PAY_PER_REQUEST",
     )
-    client(endpoint.connection, "s3").create_bucket(Bucket=BUCKET)
-    deploy(endpoint, "dynamodt-dev", "dynamodt-dev-prepare")
     jobs = folder / "jobs"
     jobs.mkdir()
     with glue_before(endpoint, jobs) as glue:
         found = Client(folder, glue, table, state_table)
         found.write_stage(glue.url)
-        found.state.ensure()
         yield found
     for name in (table, state_table):
         dynamodb.delete_table(TableName=name)
 
 
-def deploy(endpoint: Endpoint, *names: str) -> None:
-    glue = client(endpoint.connection, "glue")
-    for name in names:
+def make_deployed(typed: Client) -> None:
+    """The bucket, the state table and the two jobs, as far as a client sees of them."""
+    connection = typed.glue.endpoint.connection
+    client(connection, "s3").create_bucket(Bucket=BUCKET)
+    typed.state.ensure()
+    glue = client(connection, "glue")
+    for name in ("dynamodt-dev", "dynamodt-dev-prepare"):
         try:
             glue.get_job(JobName=name)
         except glue.exceptions.EntityNotFoundException:
             command = {"Name": "glueetl", "ScriptLocation": f"s3://{BUCKET}/migrate.py"}
-            glue.create_job(Name=name, Role="arn:aws:iam::000000000000:role/r", Command=command, GlueVersion="5.0")
+            glue.create_job(Name=name, Role="arn:aws:iam::000000000000:role/r", Command=command, GlueVersion="5.1")

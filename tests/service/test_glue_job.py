@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,36 +13,54 @@ from dynamodt.stages.spark.jar import jar
 
 from dynamodt.aws.answer_rows import AnswerRows
 from dynamodt.aws.assets import Assets
+from dynamodt.aws.clients import client
 from dynamodt.aws.glue import GlueJob
+from dynamodt.control import packaging
+from dynamodt.control.deploy import deploy
 from dynamodt.control.project import project_zip
 from tests.e2e.project import wait_until
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, deployable_ministack
 from tests.glue_stand_in import ROOT, Words, as_given
 from tests.service.glue_bench import Client, glue_client
 
 pytestmark = pytest.mark.slow
 
 
-def submitted(arguments: Words) -> list[str]:
-    """What Glue does with a job: its script, over a Spark that has the jar."""
-    script = "prepare.py" if arguments["--JOB_NAME"].endswith("-prepare") else "migrate.py"
-    path = str(jar())
-    words = ["--master", "local-cluster[2,1,1024]", "--jars", path, "--driver-class-path", path]
-    words += ["--conf", "spark.ui.enabled=false", "--conf", "spark.default.parallelism=8"]
-    words += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"]
-    submit = Path(sys.executable).with_name("spark-submit")
-    return [str(submit), *words, str(ROOT / "glue_jobs" / script), *as_given(arguments)]
+@dataclass
+class SparkSubmit:
+    """What Glue does with a deployed job: its script, from where it was deployed to, over a Spark that has the jar."""
+
+    endpoint: Endpoint
+    folder: Path
+
+    def __call__(self, arguments: Words) -> list[str]:
+        path = str(jar())
+        words = ["--master", "local-cluster[2,1,1024]", "--jars", path, "--driver-class-path", path]
+        words += ["--conf", "spark.ui.enabled=false", "--conf", "spark.default.parallelism=8"]
+        words += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"]
+        submit = Path(sys.executable).with_name("spark-submit")
+        return [str(submit), *words, self._script(arguments["--JOB_NAME"]), *as_given(arguments)]
+
+    def _script(self, job: str) -> str:
+        found = client(self.endpoint.connection, "glue").get_job(JobName=job)["Job"]["Command"]["ScriptLocation"]
+        bucket, _, key = found.removeprefix("s3://").partition("/")
+        path = self.folder / f"{job}.py"
+        path.write_bytes(client(self.endpoint.connection, "s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+        return str(path)
 
 
 @pytest.fixture
-def users(ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) -> Iterator[Client]:
-    """The worked example, whose jobs run on a real Spark."""
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) -> Iterator[Client]:
+    """The worked example, deployed by the template to an account whose jobs run on a real Spark."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with glue_client(ministack, tmp_path, "S") as found:
+    monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
+    monkeypatch.setattr(packaging, "_jar", lambda: ROOT / "README.md")  # the Spark here has the real one
+    with deployable_ministack(tmp_path / "account") as endpoint, glue_client(endpoint, tmp_path, "S") as found:
         shutil.copytree(ROOT / "transforms" / "users", tmp_path / "transforms" / found.table)
-        found.glue.command = submitted
+        found.glue.command = SparkSubmit(endpoint, tmp_path)
         found.glue.environment = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+        deploy(found.stage, tmp_path, found.seen, False)
         yield found
 
 

@@ -15,7 +15,7 @@ from dynamodt.errors import Refused, RunFailed
 from tests.e2e.project import wait_until
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
-from tests.service.glue_bench import Client, glue_client
+from tests.service.glue_bench import Client, glue_client, make_deployed
 
 ADD = """
 def transform_up(item):
@@ -43,6 +43,7 @@ def typed(ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with glue_client(ministack, tmp_path) as found:
+        make_deployed(found)
         Tables(found.dynamodb).put(found.table, *({"id": n, "n": 0} for n in range(40)))
         yield found
 
