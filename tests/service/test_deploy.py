@@ -58,12 +58,14 @@ class Account:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def make_table(self, name: str) -> None:
+    def make_table(self, name: str, key: str = "") -> None:
+        encryption = {"SSESpecification": {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": key}} if key else {}
         self.client("dynamodb").create_table(
             TableName=name,
             KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
+            **encryption,
         )
 
     def deploy(self, dry_run: bool = False) -> Deployment:
@@ -242,14 +244,25 @@ def test_the_role_is_for_the_named_tables_alone(account: Account) -> None:
     role = made.outputs["JobRoleArn"].rpartition("/")[2]
     iam = account.client("iam")
     policy = iam.get_role_policy(RoleName=role, PolicyName="tables")["PolicyDocument"]
-    named, exports, state = policy["Statement"]
+    named, exports, state, keys = policy["Statement"]
     base = "arn:aws:dynamodb:us-east-1:000000000000:table"
     assert named["Resource"] == [f"{base}/{target}", f"{base}/{account.table}"]
     assert exports["Resource"] == [f"{base}/{target}/export/*", f"{base}/{account.table}/export/*"]
     assert state["Resource"] == f"{base}/{account.state_table}"
+    assert keys["Resource"] == [made.outputs["KeyArn"]]
     files = iam.get_role_policy(RoleName=role, PolicyName="files")["PolicyDocument"]["Statement"]
     assert files[0]["Resource"] == f"arn:aws:s3:::{account.bucket}/below/*"
     assert files[2]["Resource"] == made.outputs["KeyArn"]
+
+
+def test_the_key_of_a_table_goes_along(account: Account) -> None:
+    secret, key = f"secret-{account.name}", account.client("kms").create_key()["KeyMetadata"]["Arn"]
+    account.make_table(secret, key)
+    account.script(table=secret)
+    made = account.deploy()
+    role = made.outputs["JobRoleArn"].rpartition("/")[2]
+    policy = account.client("iam").get_role_policy(RoleName=role, PolicyName="tables")["PolicyDocument"]
+    assert policy["Statement"][3]["Resource"] == [made.outputs["KeyArn"], key]
 
 
 def test_a_table_that_is_not_there(account: Account) -> None:

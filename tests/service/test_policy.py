@@ -36,7 +36,7 @@ Grant = tuple[str, str]  # an action, and what it is granted on: "tables", "expo
 STATEMENTS = {  # the statements of the policy, by what they are about
     "TheNamedTables": "tables",
     "TheirExports": "exports",
-    "TheirKeys": "keys of the tables",
+    "WhatTheyAreEncryptedWith": "keys of the tables",
     "TheStateTable": "state",
     "ObjectsBelowThePrefix": "objects",
     "TheirNames": "names",
@@ -192,8 +192,7 @@ def granted() -> set[Grant]:
     """What the template grants to the jobs."""
     policies = resource("JobRole")["Policies"]
     statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
-    plain = [one["!If"][1] if "!If" in one else one for one in statements]
-    return {(action, STATEMENTS[one["Sid"]]) for one in plain for action in _listed(one["Action"])}
+    return {(action, STATEMENTS[one["Sid"]]) for one in statements for action in _listed(one["Action"])}
 
 
 def _listed(actions: str | list[str]) -> list[str]:

@@ -1,0 +1,147 @@
+"""A stack that is at work, or broken: waited for, told, or refused with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from dynamodt.aws.stacks import GONE, UNMADE, StackEvent, StackState
+from dynamodt.control import deploy, stack_watch
+from dynamodt.control.stack_watch import at_rest, ended, failure, refuse_broken
+from dynamodt.errors import Refused
+
+STACK = "AWS::CloudFormation::Stack"
+
+
+@dataclass
+class FakeStack:
+    """A stack that is as its states say, one at each look, and has had the events of each by then."""
+
+    states: list[StackState | None]
+    happened: list[list[StackEvent]] = field(default_factory=list)
+    name: str = "dynamodt-prod"
+    where: str = "stack dynamodt-prod"
+    looks: int = 0
+    deleted: int = 0
+
+    def state(self, stack_id: str = "") -> StackState | None:
+        found = self.states[min(self.looks, len(self.states) - 1)]
+        self.looks += 1
+        return found
+
+    def events(self, stack_id: str, known: set[str]) -> list[StackEvent]:
+        return self.happened.pop(0) if self.happened else []
+
+    def delete(self) -> None:
+        self.deleted += 1
+
+
+class Sleeper:
+    def __init__(self) -> None:
+        self.slept = 0
+
+    def __call__(self, seconds: float) -> None:
+        self.slept += 1
+        assert self.slept < 20, "it waits for ever"
+
+
+def at(status: str) -> StackState:
+    return StackState("id", status)
+
+
+def event(status: str, resource: str = "Storage", kind: str = "AWS::S3::Bucket", reason: str = "") -> StackEvent:
+    return StackEvent(resource, kind, status, reason)
+
+
+def of_stack(status: str) -> StackEvent:
+    return event(status, "dynamodt-prod", STACK)
+
+
+def watch(states: Sequence[str], happened: list[list[StackEvent]]) -> tuple[str, list[str], int]:
+    """The last status, what was noted, and how often it slept."""
+    notes: list[str] = []
+    sleep = Sleeper()
+    state, _ = ended(FakeStack([*map(at, states)], happened), "id", set(), notes.append, sleep)  # type: ignore[arg-type]
+    return state.status, notes, sleep.slept
+
+
+def test_the_ends_of_things_are_told() -> None:
+    states = ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
+    happened = [
+        [of_stack("CREATE_IN_PROGRESS"), event("CREATE_IN_PROGRESS")],
+        [event("CREATE_COMPLETE"), of_stack("CREATE_COMPLETE")],
+    ]
+    status, notes, slept = watch(states, happened)
+    assert (status, slept) == ("CREATE_COMPLETE", 1)
+    assert [note.split()[0] + " " + note.split()[2] for note in notes] == [
+        "dynamodt-prod CREATE_IN_PROGRESS",
+        "Storage CREATE_COMPLETE",
+        "dynamodt-prod CREATE_COMPLETE",
+    ]
+
+
+def test_a_status_that_lags_behind_is_not_taken_for_the_end() -> None:
+    """Right after a change set is carried out, the stack may still look as it did before."""
+    states = ["UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"]
+    happened = [[], [of_stack("UPDATE_IN_PROGRESS")], [of_stack("UPDATE_COMPLETE")]]
+    assert watch(states, happened)[2] == 2
+
+
+def test_a_stack_that_is_gone_needs_no_last_word() -> None:
+    assert watch(["DELETE_IN_PROGRESS", GONE], [])[0] == GONE
+
+
+def test_a_failure_tells_causes_and_not_what_came_of_them() -> None:
+    events = [
+        event("CREATE_FAILED", "JobRole", "AWS::IAM::Role", "not authorized to perform: iam:CreateRole"),
+        event("CREATE_FAILED", "State", "AWS::DynamoDB::Table", "Resource creation cancelled"),
+        of_stack("ROLLBACK_COMPLETE"),
+    ]
+    error = failure(FakeStack([]), at("ROLLBACK_COMPLETE"), events)  # type: ignore[arg-type]
+    assert "JobRole (AWS::IAM::Role): not authorized to perform: iam:CreateRole" in error.what
+    assert "State" not in error.what and error.exit_code == 1 and "same command" in error.hint
+
+
+@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_a_stack_that_a_person_must_look_at(status: str) -> None:
+    with pytest.raises(Refused, match=status) as caught:
+        refuse_broken(FakeStack([]), at(status))  # type: ignore[arg-type]
+    assert "--stack-name dynamodt-prod" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"]
+)
+def test_a_stack_that_can_be_changed(status: str) -> None:
+    refuse_broken(FakeStack([]), at(status))  # type: ignore[arg-type]
+
+
+def test_what_another_has_begun_is_waited_for() -> None:
+    notes: list[str] = []
+    sleep = Sleeper()
+    states = [at("UPDATE_IN_PROGRESS"), at("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"), at("UPDATE_COMPLETE")]
+    found = at_rest(FakeStack(states), notes.append, sleep)  # type: ignore[arg-type]
+    assert found == at("UPDATE_COMPLETE") and "waiting until that has ended" in notes[0]
+
+
+@pytest.mark.parametrize("states", [[None], [at(UNMADE)], [at("DELETE_IN_PROGRESS"), at(GONE)]])
+def test_what_is_not_there_is_made_anew(states: list[StackState | None]) -> None:
+    stack, sleep = FakeStack(states), Sleeper()
+    assert deploy._found_state(stack, lambda _: None, sleep, False) is None  # type: ignore[arg-type]
+    assert stack.deleted == 0
+
+
+def test_what_a_failed_creation_has_left_is_removed() -> None:
+    stack, sleep = FakeStack([at("ROLLBACK_COMPLETE"), at("DELETE_IN_PROGRESS"), at(GONE)]), Sleeper()
+    assert deploy._found_state(stack, lambda _: None, sleep, False) is None  # type: ignore[arg-type]
+    assert stack.deleted == 1
+
+
+def test_a_removal_that_fails_says_what_is_in_the_way() -> None:
+    blocked = event("DELETE_FAILED", "Alarms", "AWS::SNS::Topic", "not authorized")
+    stack = FakeStack([at("DELETE_FAILED")], [[], [blocked, of_stack("DELETE_FAILED")]])
+    with pytest.raises(stack_watch.RunFailed, match="Alarms") as caught:
+        stack_watch.removed(stack, at("CREATE_COMPLETE"), lambda _: None, Sleeper())  # type: ignore[arg-type]
+    assert "delete-stack" in caught.value.hint
