@@ -15,6 +15,7 @@ import pytest
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.worker_rows import Report
 from dynamodt.control.lease import TTL_SECONDS, acquire, held, new_lease
+from dynamodt.control.operating import _VERBS
 from dynamodt.control.process import Process
 from dynamodt.core.codec import encode
 from dynamodt.errors import Fenced, Refused, ServiceError
@@ -78,6 +79,27 @@ def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: Fa
     with pytest.raises(Refused, match=r"someone@elsewhere.*42.*theirs.*then") as refused:
         take(state, clock)
     assert "dynamodt unlock --table things" in refused.value.hint
+
+
+def test_an_unlocked_holder_is_fenced_even_if_nobody_takes_its_place(state: FakeState, clock: Clock) -> None:
+    mine = take(state, clock)
+    signal = Signal(state.leases, job(mine.token))
+    assert not signal.stopping()
+    _VERBS["unlock"](state.leases, state.leases.read("things"))
+    assert state.leases.read("things").run == ""
+    with pytest.raises(Fenced):
+        state.leases.beat("things", mine.token, NOW)
+    with pytest.raises(Fenced):
+        Signal(state.leases, job(mine.token)).assure()
+
+
+def test_a_holder_who_gives_a_sign_of_life_meanwhile_is_not_unlocked(state: FakeState, clock: Clock) -> None:
+    mine = take(state, clock)
+    seen = state.leases.read("things")
+    state.leases.beat("things", mine.token, NOW + 5.0)
+    with pytest.raises(Refused, match="sign of life"):
+        _VERBS["unlock"](state.leases, seen)
+    assert state.leases.read("things").token == mine.token
 
 
 def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(state: FakeState, clock: Clock) -> None:

@@ -262,6 +262,16 @@ def test_a_version_never_transforms_its_own_items(bench: Bench, make_table: Make
     assert bench.tables.items(table) == [{"id": 1, "n": 2}, {"id": 2, "n": 10}]
 
 
+def test_on_the_way_down_its_own_items_go_before_they_could_be_transformed(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, {"id": 1, "n": 1})
+    halve = 'def transform_down(item):\n    return {**item, "n": item["n"] / 2}\n'
+    bench.run(table, DOUBLE + halve + 'def items():\n    yield {"id": 2, "n": 10}\n')
+    (report,) = bench.down(table)
+    assert report.error is None and report.versions[0].counts == Counts(read=2, changed=2)
+    assert bench.tables.items(table) == [{"id": 1, "n": 1}]
+
+
 def test_a_target_table_gets_the_items_and_the_source_stays(bench: Bench, make_table: MakeTable) -> None:
     source, target = make_table(id="N"), make_table(pk="S", sk="N")
     bench.tables.put(source, *numbered(30))
