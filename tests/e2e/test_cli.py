@@ -140,6 +140,20 @@ def test_prepare(things: Project) -> None:
     path.unlink()
 
 
+def test_a_script_that_imports_beam_brings_no_warnings_of_beam_s(things: Project) -> None:
+    prepare = 'import apache_beam as beam\n\ndef prepare(context):\n    yield "a", 1\n\n'
+    path = things.script(
+        "things",
+        2,
+        "dofn",
+        prepare + "class TransformUp(beam.DoFn):\n    def process(self, item):\n        yield item\n",
+    )
+    for words in (("prepare", "--tNumber", "2"), ("up", "--dry-run")):
+        done = things.ddt(*words, "--table", "things")
+        assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    path.unlink()
+
+
 def test_retry_and_undo(things: Project) -> None:
     """A run with a dead letter, mended, retried, and taken back without a transform_down."""
     before = _items(things, "things")

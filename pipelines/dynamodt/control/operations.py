@@ -21,7 +21,7 @@ from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
 from dynamodt.control.resuming import goal, holding, not_unfinished, run_steps
 from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
-from dynamodt.control.runner import checked, ready
+from dynamodt.control.runner import check_script, checked, ready
 from dynamodt.control.session import Session
 from dynamodt.control.stage import load_stage
 from dynamodt.control.taking_over import adopt as adopt
@@ -161,6 +161,7 @@ def prepare(
         raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
     if runner == GLUE:
         return on_glue.prepare(stage, folder, script, dry_run, as_watcher(observer))
+    check_script(script)
     context = PreparationContext(stage, folder / "transforms" / name, script)
     rows = counted(prepare_rows(script, context), observer)
     if dry_run:

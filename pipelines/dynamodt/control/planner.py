@@ -14,9 +14,9 @@ from dynamodt.aws.failures import NO_TABLE
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.runner import check_script
 from dynamodt.core.passes import retry_run
 from dynamodt.core.predecessor import STATE, TOOL, record_key, says_something_stands
-from dynamodt.core.script import check
 from dynamodt.core.versions import plan, read_versions
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import (
@@ -135,7 +135,7 @@ def _step(stage: Stage, script: Script, direction: Direction) -> Step:
             hint="delete the target table when nothing reads it any more; "
             "or dynamodt undo RUN deletes what its run (see dynamodt history) has inserted, where that is unchanged",
         )
-    check(script)  # executes the file once: its faults show before the first page is read
+    check_script(script)  # executes the file once: its faults show before the first page is read
     ref = None
     if script.has_prepare and moves_items(script, direction):
         ref = prepared.find(open_storage(stage.connection, stage.storage), script)

@@ -12,8 +12,9 @@ from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.unit_totals import UnitTotals
+from dynamodt.core.script import check
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
-from dynamodt.model import Job, Totals
+from dynamodt.model import Job, Script, Totals
 
 RUNNERS = ("direct", "spark")  # and whatever Beam itself knows
 _LOOK_SECONDS = 0.5
@@ -116,6 +117,15 @@ class _Background(threading.Thread):
             self.error = error
         finally:
             self.ended.set()
+
+
+def check_script(script: Script) -> None:
+    """Execute a version file once and look at all its functions. Where it imports Beam, Beam's warnings about packages
+    that nobody needs stay off the screen. Raises ScriptError."""
+    from dynamodt.stages.quiet import quiet_beam
+
+    with quiet_beam():
+        check(script)
 
 
 def checked(runner: str) -> str:

@@ -1,0 +1,59 @@
+"""How a version's run is laid out: its units, its passes in order, and how it reads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dynamodt.control.planner import Step, TablePlan, jobs, just_written, segments
+from dynamodt.control.requests import RunOptions
+from dynamodt.model import (
+    AppliedVersion,
+    Connection,
+    Counts,
+    Direction,
+    KeyAttribute,
+    RunRecord,
+    Script,
+    Stage,
+    StorageSpec,
+    TableSpec,
+    Units,
+)
+
+TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
+STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
+SCRIPT = Script("users", 2, "split", "v2_split.py", "", "", has_up=True, has_down=True, has_items=True)
+RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", units=4)
+
+
+def applied(seconds_ago: float) -> AppliedVersion:
+    when = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
+    return AppliedVersion("users", 1, "add", "", "run", when, "me", Counts(), Units(), 1.0)
+
+
+def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> None:
+    assert just_written([applied(3000), applied(20)])
+    assert not just_written([applied(3000)]) and not just_written([])
+    for fresh in (True, False):
+        planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,), fresh)
+        found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
+        assert [job.consistent for job in found] == [fresh, fresh]
+
+
+@pytest.mark.parametrize(("direction", "own"), [("up", [False, True]), ("down", [True, False])])
+def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_down(
+    direction: Direction, own: list[bool]
+) -> None:
+    planned = TablePlan(TABLE, direction, (), 1, (SCRIPT,))
+    found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
+    assert [job.own_items for job in found] == own
+    assert sorted(job.units for job in found) == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("size", "number"), [(0, 4), (64 << 20, 4), (640 << 20, 10), (64 << 30, 1024), (1 << 50, 10_000)]
+)
+def test_a_segment_is_64_mb_within_bounds(size: int, number: int) -> None:
+    assert segments(TableSpec("users", TABLE.key, size_bytes=size)) == number
