@@ -26,6 +26,7 @@ from dynamodt.model import (
     StorageSpec,
     TableSpec,
 )
+from dynamodt.stages.collector import collect_less
 from dynamodt.stages.read_export import Images, export_pages, files_of, images_of
 
 ARN = "arn:aws:dynamodb:local:0:table/things"
@@ -70,6 +71,7 @@ class FolderObjects:
 
 def read(root: Path) -> int:
     """The number of items, read as a worker reads them."""
+    collect_less()
     objects, source = FolderObjects(root), ExportSource("bucket", EXPORT, ARN)
     stage = Stage("test", Connection("local"), StorageSpec(str(root)))
     files = files_of(objects, source)

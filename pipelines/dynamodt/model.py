@@ -522,8 +522,7 @@ class ExportSource:
     table_arn: str
     incremental: bool = False
     created_only: bool = False
-    windows: bool = False  # the run catches up with windows, which show what it has put there itself
-    rest: bool = False  # or by a last scan, which meets it in the table
+    rest: bool = False  # a last scan follows, which meets the items once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,11 +557,14 @@ class Job:
     writers: int = 8  # batches of a page that are in flight
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
+    followed: bool = False  # windows or a last scan come after it, and would meet what it puts: it notes their keys
+    passes_over: str = ""  # an object with the keys of what the run has put itself: no items for this pass
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled and announced before they are written: always, if a second pass would harm."""
-        return (self.journal or not self.script.idempotent) and not self.dry_run
+        """Whether pages are journaled and announced before they are written: always, if a second pass would harm; and
+        where others are to know a version's own rows."""
+        return (self.journal or not self.script.idempotent or (self.followed and self.own_items)) and not self.dry_run
 
     @property
     def lease(self) -> str:

@@ -74,7 +74,7 @@ class Exporter:
         return replace(
             job,
             run=f"{job.base_run}/window{number}",
-            export=ExportSource("bucket", folder, ARN, incremental=True, windows=True, **source),
+            export=ExportSource("bucket", folder, ARN, incremental=True, **source),
         )
 
 
@@ -213,7 +213,7 @@ def test_a_window_brings_only_what_came_into_being_to_a_script_that_must_not_run
     full = exporter.export()
     bench.dynamodb.put({"id": 2, "n": 10}, {"id": 30, "n": 10}, {"id": 31, "n": 10})
     bench.dynamodb.delete({"id": 3})
-    job = exporter.job(full, DOUBLE, windows=True)
+    job = exporter.job(full, DOUBLE)
     assert bench.execute(job) == Counts(read=20, changed=19, vanished=1)
     window = exporter.export(full)  # holds this run's own writes, too
     bench.dynamodb.delete({"id": 31})
@@ -244,7 +244,7 @@ def test_a_window_brings_every_item_that_is_there_to_an_idempotent_script(bench:
 def test_a_window_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*({"id": n, "n": n} for n in range(4)))
     full = exporter.export()
-    job = exporter.job(full, 'STAMP = "_mark"' + SPLIT, windows=True)
+    job = exporter.job(full, 'STAMP = "_mark"' + SPLIT)
     assert bench.execute(job).changed == 4
     bench.dynamodb.put({"id": 500, "n": 5, "_mark": "another run"})
     window = exporter.export(full)
@@ -275,11 +275,10 @@ def test_a_snapshot_cannot_hold_what_the_script_puts(bench: Bench, exporter: Exp
     assert counts == Counts(read=12, changed=12) and len(bench.items()) == left
 
 
-@pytest.mark.parametrize("later", ["windows", "rest"])
 @pytest.mark.parametrize("text", [SPLIT, MOVE], ids=["put", "re-key"])
-def test_what_comes_after_the_export_would_meet_it(bench: Bench, exporter: Exporter, text: str, later: str) -> None:
+def test_a_last_scan_would_meet_it(bench: Bench, exporter: Exporter, text: str) -> None:
     bench.dynamodb.put(*numbers(12))
-    job = exporter.job(exporter.export(), text, **{later: True})
+    job = exporter.job(exporter.export(), text, rest=True)
     with pytest.raises(Exception, match="would meet it"):
         bench.execute(job)
     error = signals.reported(bench.state.leases.read(job.lease), job)

@@ -27,7 +27,7 @@ from dynamodt.aws.export.stand_in import stand_in_exports
 from dynamodt.aws.state import State
 from dynamodt.aws.table import describe
 from dynamodt.control.catching_up import CatchingUp
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
 from dynamodt.model import Counts, Item, RunReport, StorageSpec
 from tests.emulators import Endpoint
 from tests.migrate_once import MOMENTS
@@ -294,15 +294,59 @@ def test_a_last_scan_is_refused_where_it_would_transform_twice(bench: Bench, mak
 
 
 PUTS = 'from dynamodt import Put\ndef transform_up(item):\n    return [item, Put({"id": item["id"] + 1000, "n": 0})]\n'
+MOVES = 'def transform_up(item):\n    return {**item, "id": item["id"] + 1000}\n'
 
 
-def test_puts_from_an_export(bench: Bench, make_table: MakeTable) -> None:
+@pytest.mark.parametrize(("text", "left"), [(PUTS, [1, 2, 3, 1001, 1002, 1003]), (MOVES, [1001, 1002, 1003])])
+def test_what_the_script_puts_under_other_keys_is_no_item_for_the_windows(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]], text: str, left: list[int]
+) -> None:
+    """Its own items come into being in a window, and so does what the application puts: only that is transformed."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1, 2))
-    error = bench.failed(table, PUTS, source="export").error
-    assert isinstance(error, ScriptError) and "windows" in error.what and len(by_id(bench, table)) == 2
-    exported(bench, table, 'STAMP = "_mark"\n' + PUTS)
-    assert sorted(by_id(bench, table)) == [1, 2, 1001, 1002]
+    between.append(lambda: bench.tables.put(table, *numbered(3)))
+    assert exported(bench, table, text).counts == Counts(read=3, changed=3)
+    assert sorted(by_id(bench, table)) == left
+    assert [len(record.windows) for record in bench.history(table)] == [2]
+
+
+TAKEN = """
+from dynamodt import Put
+def transform_up(item):
+    return [item, Put({"id": item["id"] + 1000, "n": 0})] if item["id"] < 1000 else {**item, "n": item["n"] + 1}
+"""
+
+
+def test_an_item_that_the_application_had_put_first_is_one_for_the_windows(
+    bench: Bench, bucket: Bucket, make_table: MakeTable
+) -> None:
+    """The script's own was announced, and refused."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1))
+    made = bucket.export(table, "some")
+    bench.tables.put(table, *numbered(1001))
+    exported(bench, table, TAKEN, export=bucket.url(made))
+    assert by_id(bench, table) == {1: 1, 1001: 1002}
+
+
+@pytest.mark.parametrize(
+    ("promise", "how"),
+    [
+        ("", "windows"),
+        ("IDEMPOTENT = True\n", "windows"),
+        ("IDEMPOTENT = True\n", "scan"),
+        ('STAMP = "_mark"\n', "windows"),
+        ('STAMP = "_mark"\n', "scan"),
+    ],
+)
+def test_a_version_never_transforms_its_own_rows(bench: Bench, make_table: MakeTable, promise: str, how: str) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1))
+    rows = 'def items():\n    yield {"id": 500, "n": 5}\n'
+    text = promise + rows + 'def transform_up(item):\n    return {**item, "twice": 2 * item["n"]}\n'
+    exported(bench, table, text, catch_up=how)
+    found = {int(item["id"]): item.get("twice") for item in bench.tables.items(table)}
+    assert found == {1: 2, 500: None}
 
 
 # ---------------------------------------------------------------- exports that exist

@@ -77,19 +77,16 @@ def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item
 
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
-def test_what_comes_after_an_export_would_meet_it(function: Callable[[Item], Any]) -> None:
-    with pytest.raises(ScriptError, match="windows after the export would meet it") as caught:
-        change_of(function, snapshot=True, windows=True)
-    assert caught.value.where.startswith(f"{SCRIPT.path}: item {{") and "set STAMP" in caught.value.hint
-    with pytest.raises(ScriptError, match="the last scan would meet it"):
+def test_a_last_scan_after_an_export_would_meet_it(function: Callable[[Item], Any]) -> None:
+    with pytest.raises(ScriptError, match="the last scan would meet it") as caught:
         change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, rest=True)
-    for later in ({"windows": True}, {"rest": True}):
-        assert type(change_of(function, replace(SCRIPT, idempotent=True), snapshot=True, **later)) in (Atomic, Insert)
+    assert caught.value.where.startswith(f"{SCRIPT.path}: item {{") and "--catch-up none" in caught.value.hint
+    assert type(change_of(function, replace(SCRIPT, idempotent=True), snapshot=True, rest=True)) in (Atomic, Insert)
 
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
-def test_a_window_tells_what_was_put_by_its_mark(function: Callable[[Item], Any]) -> None:
-    found = change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, windows=True)
+def test_what_is_put_is_marked(function: Callable[[Item], Any]) -> None:
+    found = change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True)
     inserts = [part for part in getattr(found, "parts", (found,)) if isinstance(part, Insert)]
     assert [part.item["_mark"] for part in inserts] == [{"S": "run1"}]
 

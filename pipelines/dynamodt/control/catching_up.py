@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest
+from dynamodt.aws.own_keys import gathered
 from dynamodt.control.exporting import WINDOWS, Found, ready, request, rest_until, token_of
 from dynamodt.control.history import Chronicle
 from dynamodt.control.planner import segments
 from dynamodt.control.session import Follower, Session, run_passes
 from dynamodt.core.passes import window_run
+from dynamodt.core.places import own_keys_name
 from dynamodt.errors import DynamodtError, Refused, RunFailed
 from dynamodt.model import REST, Job, RunRecord, Script
 
@@ -101,7 +103,18 @@ class CatchingUp:
         if all(job.run != known.run for known in self._passes):
             self._passes.append(job)
             self._follower.add(job)
-        return run_passes(self._session, [job], self._follower)
+        return run_passes(self._session, [self._passing_over(job)], self._follower)
+
+    def _passing_over(self, job: Job) -> Job:
+        """The job, told what the run has put itself so far: that is there in what it reads, too."""
+        if not job.followed:  # it writes to another table
+            return job
+        session, before = self._session, [one for one in self._passes if one.run != job.run]
+        kept = gathered(session.storage, session.state, before)
+        if not kept:
+            return job
+        session.storage.write(own_keys_name(job), kept)
+        return replace(job, passes_over=own_keys_name(job))
 
 
 def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:
@@ -122,5 +135,5 @@ def _rest_job(main: Job, record: RunRecord) -> Job:
 def window_job(main: Job, number: int, window: Found) -> Job:
     """The pass over a window: all items that it shows, or, where a second transformation would harm, only those that
     came into being in it: the others were there when the export was made, and are done."""
-    source = replace(window.source, created_only=not main.script.idempotent, windows=True)
+    source = replace(window.source, created_only=not main.script.idempotent)
     return replace(main, run=window_run(main.base_run, number), units=window.files, export=source)

@@ -59,8 +59,8 @@ def sourced(session: Session, table: TableSpec, chronicle: Chronicle) -> Found:
             chronicle.keep(exports=(), failed_exports=chronicle.record.failed_exports + 1)
         raise
     chronicle.keep(units=found.files)
-    later = "" if session.options.dry_run else session.options.catch_up or WINDOWS
-    return replace(found, source=replace(found.source, windows=later == WINDOWS, rest=later == SCAN))
+    rest = session.options.catch_up == SCAN and not session.options.dry_run
+    return replace(found, source=replace(found.source, rest=rest))
 
 
 def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:

@@ -32,12 +32,14 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
     chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
     found = _sourced(session, planned, step, chronicle)
     source = found.source if found else None
+    options = session.options
+    followed = found is not None and step.target is None and not options.dry_run and options.catch_up != NONE
     main = [
-        replace(job, governed=is_governed(session, job))
-        for job in jobs(session.stage, planned, step, session.options, chronicle.record, session.token, source)
+        replace(job, governed=is_governed(session, job), followed=followed)
+        for job in jobs(session.stage, planned, step, options, chronicle.record, session.token, source)
     ]
     again = retries(session, [*main, *begun_later(chronicle.record, main)]) if record.attempts > 1 else []
-    if session.options.only:
+    if options.only:
         _check_left(session, main, [job for _, job in again])
     passes = [*(job for _, job in again), *main]
     retried = max([record.retries, *(number for number, _ in again)])

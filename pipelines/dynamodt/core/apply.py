@@ -26,8 +26,7 @@ Part = Update | Insert | Remove
 
 class Apply:
     """Binds a loaded script to its table, its prepared data and its run. `snapshot`: what is read is not the table
-    itself, and cannot hold what the script puts there; `windows`: what is read after it can, and so can the table,
-    which is scanned at last where `rest` is set.
+    itself, and cannot hold what the script puts there; `rest`: but the table is scanned at last.
 
     `change_of` raises ItemError (or whatever the author's code raises) for an item that ends as a dead letter, and
     ScriptError for what no item may do and the whole run must stop at.
@@ -43,7 +42,6 @@ class Apply:
         prepared: Mapping[Any, Any],
         target: TableSpec | None = None,
         snapshot: bool = False,
-        windows: bool = False,
         rest: bool = False,
     ) -> None:
         self._script = script
@@ -52,7 +50,7 @@ class Apply:
         self._target = target
         self._prepared = prepared
         self._stamp = {"S": run} if script.stamp else None
-        self._met_again = _where_met(script, snapshot, windows, rest)
+        self._met_again = _where_met(script, snapshot, rest)
 
     def change_of(self, image: Image) -> Change | None:
         """The change that the version makes to an item, or None when the item stays as it is: one that bears the run's
@@ -116,14 +114,13 @@ class Apply:
         return result.item if isinstance(result, Put) else result
 
 
-def _where_met(script: Script, snapshot: bool, windows: bool, rest: bool) -> tuple[str, str] | None:
-    """Where the run would meet what the script puts under other keys, and what helps; None: nowhere that harms."""
-    if script.idempotent or (snapshot and not rest and (script.stamp or not windows)):
+def _where_met(script: Script, snapshot: bool, rest: bool) -> tuple[str, str] | None:
+    """Where the run would meet the items again that the script puts others beside, and what helps; None: nowhere that
+    harms."""
+    if script.idempotent or (snapshot and not rest):
         return None
     if rest:
-        return "and the last scan would meet it", "catch up by windows, with STAMP, or not at all: --catch-up none"
-    if snapshot:
-        return "and the windows after the export would meet it", "set STAMP, or leave them out: --catch-up none"
+        return "and the last scan would meet it", "catch up by windows, or not at all: --catch-up none"
     return (
         "the table that is being scanned: the scan would meet its own output",
         'read an export (SOURCE = "export"), or write to a TARGET_TABLE',

@@ -17,6 +17,16 @@ def journal_prefix(job: Job) -> str:
     return f"runs/{job.table.name}/{job.undoes or job.run}/journal/"
 
 
+def puts_prefix(job: Job) -> str:
+    """The keys of what the pages put themselves, beside the parts of the journal, under the same names."""
+    return f"{run_prefix(job)}puts/"
+
+
+def own_keys_name(job: Job) -> str:
+    """The keys of what the run has put itself before this pass."""
+    return f"{run_prefix(job)}own-keys"
+
+
 def dead_prefix(job: Job) -> str:
     """The parts of the dead letters."""
     return f"{run_prefix(job)}dead/"

@@ -142,7 +142,6 @@ class Version:
             prepared=self._prepared.rows(),
             target=job.target,
             snapshot=job.export is not None,
-            windows=job.export is not None and job.export.windows,
             rest=job.export is not None and job.export.rest,
         ).change_of
 

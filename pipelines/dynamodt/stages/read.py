@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import apache_beam as beam
 
+from dynamodt.aws import own_keys
 from dynamodt.aws.batch import Caller
+from dynamodt.aws.own_keys import OwnKeys
 from dynamodt.aws.reads import Reads, ScanPage
 from dynamodt.aws.resources import Resources
-from dynamodt.core.diff import insert
+from dynamodt.core.diff import insert, key_of
 from dynamodt.core.predecessor import without_record
 from dynamodt.core.script import item_rows
 from dynamodt.errors import ItemError, ScriptError
@@ -74,9 +76,10 @@ class _ScanSegments(ReadPages):
         self._governor = governor_of(job, self._resources)
         self._reads = reads_of(self._wire, job, self._resources)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="scan")
+        self._own = own_keys.load(self._resources.storage(), job)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        return scan_pages(self._job, claims, self._reads, self._executor, self._governor.page_items)
+        return scan_pages(self._job, claims, self._reads, self._executor, self._governor.page_items, self._own)
 
     def teardown(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -144,14 +147,18 @@ def scan_pages(
     reads: Scanner,
     executor: Executor,
     page_items: Callable[[int], int] = lambda most: most,
+    own: OwnKeys = OwnKeys(),
 ) -> Iterator[Page]:
-    """The pages of some segments, in turn. `page_items`: how many of at most so many items the next one may have."""
+    """The pages of some segments, in turn. `page_items`: how many of at most so many items the next one may have;
+    `own`: what the run has put itself, and passes over."""
     without = without_record(job.table)
 
     def read(claim: Claim, number: int, cursor: Cursor | None, limit: int) -> Page:
         assert not isinstance(cursor, int)
         scanned = reads.scan(claim.unit, job.units, cursor, limit, job.consistent)
         images, last = without(scanned.images), scanned.cursor is None
+        if own:
+            images = [image for image in images if not own.own(key_of(job.table, image))]
         return Page(claim, number, images, scanned.rcu, scanned.cursor, last=last, throttles=scanned.throttles)
 
     def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:

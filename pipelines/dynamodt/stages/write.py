@@ -9,11 +9,10 @@ from typing import Any
 import apache_beam as beam
 
 from dynamodt.aws.batch import Writes
-from dynamodt.aws.journal import Journal
+from dynamodt.aws.own_keys import journal_of
 from dynamodt.aws.reads import Reads
 from dynamodt.aws.resources import Resources
 from dynamodt.core.diff import patched
-from dynamodt.core.places import journal_prefix
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
 from dynamodt.model import (
@@ -74,7 +73,7 @@ class _WritePatches(beam.DoFn):
             self._wire = self._resources.wire(job.writers)
         self._executor = ThreadPoolExecutor(job.writers, thread_name_prefix="write")
         table = job.target or job.table
-        self._journal = Journal(self._resources.storage(), table, journal_prefix(job)) if job.journals else None
+        self._journal = journal_of(self._resources.storage(), job) if job.journals else None
         self._settlement = self._settling(table)
 
     def _settling(self, table: TableSpec) -> Settlement:
