@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynamodt.aws.state import State
-from dynamodt.control import operations
+from dynamodt.control import operations, resuming
 from dynamodt.control.history import applied_by, first_record
 from dynamodt.control.planner import new_run
 from dynamodt.errors import DeadLetters, Fenced, Refused
-from dynamodt.model import Counts, Item, Lease, Script
+from dynamodt.model import Counts, Item, Lease, Script, TableReport
 from tests.service.bench import Bench
 
 MakeTable = Callable[..., str]
@@ -186,6 +188,42 @@ def test_a_mended_script_goes_on_where_the_failed_one_stopped(bench: Bench, make
     assert counts.dead == 0 and counts.read == 21
     assert all({"first", "last"} <= item.keys() for item in bench.tables.items(table))
     assert [(record.status, record.attempts) for record in bench.history(table)] == [("succeeded", 2)]
+
+
+def test_what_was_left_half_done_stands_in_the_way_of_another_version(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(40), {"id": 99})
+    back = "def transform_down(item):\n    return item\n"
+    bench.run(table, NOTHING + back)
+    bench.script(table, DOUBLE + back, 2, "double")
+    (failed,) = bench.up(table)
+    assert isinstance(failed.error, DeadLetters) and failed.versions[0].counts.changed
+    items = bench.tables.items(table)
+    (report,) = bench.down(table)
+    assert isinstance(report.error, Refused) and "up of version 2 (double) was left half done" in report.error.what
+    assert f"dynamodt up --table {table} --to 2" in report.error.hint
+    assert bench.tables.items(table) == items and bench.applied(table) == [1]
+
+
+def test_what_another_process_left_half_done_meanwhile_is_gone_on_with(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails after we have looked, and before we hold the table."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(40), {"id": 99, "n": "no number"})
+    bench.script(table, 'def transform_up(item):\n    return {**item, "n": item["n"] + 1}\n')
+    hold, theirs = resuming.held, list[TableReport]()
+
+    def held_late(*arguments: Any) -> AbstractContextManager[Lease]:
+        monkeypatch.setattr(resuming, "held", hold)
+        theirs.extend(bench.up(table))
+        return hold(*arguments)
+
+    monkeypatch.setattr(resuming, "held", held_late)
+    (ours,) = bench.up(table, max_errors=1)
+    assert isinstance(theirs[0].error, DeadLetters) and theirs[0].versions[0].counts.changed
+    assert isinstance(ours.error, DeadLetters) and ours.versions[0].run == theirs[0].versions[0].run
+    assert bench.tables.items(table)[:-1] == [{"id": n, "n": n + 2} for n in range(40)]
 
 
 def test_a_failed_table_does_not_stop_another(bench: Bench, make_table: MakeTable) -> None:
