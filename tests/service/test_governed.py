@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from dynamodt.aws.state import State
+from dynamodt.control import operations
 from dynamodt.control.operating import tell
+from dynamodt.errors import Aborted
 from dynamodt.model import Counts, TableReport, Units
 from tests.service.bench import Bench
 
@@ -38,6 +40,45 @@ def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable
     (worker,) = state.workers(lease.run, lease.token).all()
     assert worker.grant is not None and 2.0 < worker.grant.rate.wcu <= 10_000.0
     assert worker.report.heard == worker.grant.number or worker.grant.number > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it takes its time, and the other adds nothing
+def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make_table: MakeTable) -> None:
+    """Slow enough to be told of; what it has done when it is aborted stands, and the same command does the rest."""
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number} for number in range(60)))
+    bench.script(table, TOUCH)
+    reports: list[TableReport] = []
+    run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=4.0)))
+    run.start()
+
+    def changed() -> int:
+        return sum("seen" in item for item in bench.tables.items(table))
+
+    def follow() -> str:
+        (found,) = operations.runs(bench.stage, bench.folder, [table]) or [None]
+        return found.status if found else ""
+
+    wait_until(changed, lambda number: number > 0)
+    tell(bench.stage, table, "pause")
+    wait_until(follow, lambda status: status == "paused")
+    time.sleep(5.0)  # a page of four seconds may be in flight
+    rested = changed()
+    time.sleep(3.0)
+    assert changed() == rested < 60
+    tell(bench.stage, table, "resume")
+    wait_until(changed, lambda number: number > rested)
+    tell(bench.stage, table, "abort")
+    run.join(60)
+    assert not run.is_alive()
+    (report,) = reports
+    assert isinstance(report.error, Aborted) and "goes on from its checkpoints" in report.error.hint
+    stopped = report.versions[0]
+    assert stopped.status == follow() == "stopped" and 0 < stopped.counts.changed == changed() < 60
+    (report,) = bench.up(table)
+    assert report.error is None and report.versions[0].counts == Counts(read=60, changed=60)
+    assert report.versions[0].run == stopped.run
 
 
 @pytest.mark.parametrize("items", [0, 300])
