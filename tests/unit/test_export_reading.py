@@ -221,15 +221,18 @@ def test_a_file_that_is_missing(full: FakeObjects, key: str) -> None:
 # ---------------------------------------------------------------- data files that cannot be trusted
 
 
-def test_a_file_that_is_not_the_listed_one_gives_no_last_chunk() -> None:
+def test_nothing_of_a_file_that_is_not_the_listed_one_is_handed_out() -> None:
     objects, file = lay(b'{"Item":{"Id":{"N":"1"}}}\n' * 3)
-    objects.secret.add(file.key)  # its ETag says nothing
+    objects.secret.add(file.key)
+    objects.etags[file.key] = "of a copy by a key of KMS"  # which says nothing
+    assert len(list(DataReader(objects, PRODUCTS, size=2).items(file))) == 2
     wrong = file._replace(md5=hashlib.md5(b"other").digest())
-    chunks = DataReader(objects, PRODUCTS, size=2).items(wrong)
-    assert not next(chunks).last
     with pytest.raises(RunFailed, match="MD5") as caught:
-        next(chunks)
+        next(DataReader(objects, PRODUCTS, size=2).items(wrong))
+    with pytest.raises(RunFailed, match="MD5"):  # gone on with: at the latest before its last chunk
+        list(DataReader(objects, PRODUCTS, size=2).items(wrong, 2))
     assert caught.value.where == f"s3://bucket/{file.key}"
+    del objects.etags[file.key]
     objects.secret.clear()
     with pytest.raises(RunFailed, match="ETag"):
         next(DataReader(objects, PRODUCTS, size=2).items(wrong))

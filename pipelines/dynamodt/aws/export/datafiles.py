@@ -1,10 +1,11 @@
 """One data file as chunks of records: streamed from S3, and checked.
 
 What is checked when. Before the first record: the object's ETag. It must be the manifest's, or the MD5 that the
-manifest names (an export may have been copied); an ETag that is no MD5 (KMS, a copy in parts) says nothing. While
-reading: gzip's own checksum. At the end, before the last chunk is handed out: gzip's end, the MD5 and the number of
-lines. So a damaged file stops its reader with an error at the latest before its last chunk, and is never taken for
-read; chunks that were handed out before that are of lines that were parsed, and whoever writes them does it guarded.
+manifest names (an export may have been copied); an ETag that is neither, and no MD5 (KMS, a copy in parts), says
+nothing: such a file is read once for its MD5 before any of it is handed out. While reading: gzip's own checksum. At
+the end, before the last chunk is handed out: gzip's end, the MD5 and the number of lines. So nothing of a file that was
+replaced or truncated is handed out; one whose manifest is wrong about its lines is never taken for read, and whoever
+writes the chunks before does it guarded.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ class _CheckedFile:
     def lines(self, skip: int) -> Iterator[bytes]:
         """Raises RunFailed as soon as a fault is known, and ends only when there is none."""
         head = self.head()
+        if not skip and not _is_listed(head, self._file):
+            self._check_unread(head)
         try:
             pieces = hashed(self._objects.pieces(self._file.key, head), self._md5)
             yield from lines(self._counted(unzipped(pieces)), skip)
@@ -148,10 +151,20 @@ class _CheckedFile:
                 self._open_line = not text.endswith(b"\n")
             yield text
 
+    def _check_unread(self, head: Head) -> None:
+        """Once more, and only for objects that were copied: the ETag of one that was left alone is the manifest's."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        for piece in self._objects.pieces(self._file.key, head):
+            md5.update(piece)
+        self._check_md5(md5.digest())
+
+    def _check_md5(self, digest: bytes) -> None:
+        if digest != self._file.md5:
+            raise self._fault("its MD5 is not the manifest's: it was replaced or damaged")
+
     def _check_whole(self, skip: int) -> None:
         count = self._lines + self._open_line
-        if self._md5.digest() != self._file.md5:
-            raise self._fault("its MD5 is not the manifest's: it was replaced or damaged")
+        self._check_md5(self._md5.digest())
         if count != self._file.items:
             raise self._fault(f"has {count:,} lines; the manifest says {self._file.items:,} items")
         if skip > count:
@@ -163,10 +176,13 @@ class _CheckedFile:
 
 def _may_match(head: Head, file: DataFile) -> bool:
     """False when the ETag proves that this is not the file that was exported."""
-    if head.etag in (file.etag, file.md5.hex(), _of_one_part(file.md5)):
-        return True
     tells = head.plain and (len(head.etag) == 32 or head.etag.endswith("-1"))
-    return not tells
+    return _is_listed(head, file) or not tells
+
+
+def _is_listed(head: Head, file: DataFile) -> bool:
+    """True when the ETag proves that this is the file that was exported."""
+    return head.etag in (file.etag, file.md5.hex(), _of_one_part(file.md5))
 
 
 def _of_one_part(md5: bytes) -> str:
