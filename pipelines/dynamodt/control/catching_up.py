@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest
+from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest, is_too_early
 from dynamodt.aws.own_keys import gathered
 from dynamodt.control.exporting import WINDOWS, Found, ready, request, rest_until, token_of
 from dynamodt.control.history import Chronicle
@@ -18,6 +18,7 @@ from dynamodt.model import REST, Job, RunRecord, Script
 
 SCAN, NONE = "scan", "none"
 _MOST_WINDOWS = 100
+_MOST_ASKED, _ASKED_AGAIN = 15, timedelta(minutes=1)  # of one window: what was written last is not there at once
 
 
 def check_catch_up(script: Script, catch_up: str) -> None:
@@ -92,11 +93,18 @@ class CatchingUp:
 
     def _request(self, number: int, since: datetime) -> str:
         session, record = self._session, self._chronicle.record
-        until = None
-        if not session.stage.local:  # DynamoDB's rule; the stand-in knows none
-            rest_until(session, record, since + SHORTEST)
+        wanted = ExportRequest(self._main.table, token_of(record, number), since=since)
+        if session.stage.local:
+            return request(session, wanted)
+        rest_until(session, record, since + SHORTEST)  # DynamoDB's rule; the stand-in knows none
+        for _ in range(_MOST_ASKED):
             until = since + LONGEST if datetime.now(UTC) - since > LONGEST else None
-        wanted = ExportRequest(self._main.table, token_of(record, number), since=since, until=until)
+            try:
+                return request(session, replace(wanted, until=until))
+            except Refused as error:
+                if not is_too_early(error):
+                    raise
+            rest_until(session, record, datetime.now(UTC) + _ASKED_AGAIN)
         return request(session, wanted)
 
     def _pass(self, job: Job) -> BaseException | None:

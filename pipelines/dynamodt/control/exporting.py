@@ -16,6 +16,7 @@ from dynamodt.aws.export.objects import S3Objects
 from dynamodt.aws.export.request import ExportRequest, Exports, awaited, aws_exports, identity
 from dynamodt.aws.export.stand_in import stand_in_exports
 from dynamodt.control.history import Chronicle
+from dynamodt.control.pace import elapsed
 from dynamodt.control.session import ABORT, Session
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, ServiceError, UsageError
 from dynamodt.model import ExportSource, RunRecord, Stage, TableSpec
@@ -24,7 +25,6 @@ SCAN, EXPORT = "scan", "export"
 WINDOWS = "windows"
 NEW = "new"
 _ASK_SECONDS = 20.0
-_TELL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,11 @@ def ready(session: Session, table: TableSpec, record: RunRecord, word: str) -> F
         bucket, prefix = split_url(word)
         return _found(session.stage, arn, bucket, find(_objects(session.stage, bucket), prefix))
     exports = exports_of(session.stage)
-    began = told = time.monotonic()
+    began = time.monotonic()
     for export in awaited(exports, word, _watchful(session, record), every=_ASK_SECONDS):
         if export.status == COMPLETED:
             return _found(session.stage, arn, export.bucket, folder_of(export))
-        if time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
-            session.observer.note(f"{export.id} has been written for {(told - began) / 60:.0f} min")
+        session.observer.note(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")
     raise AssertionError("the last state of an export is that it is completed")
 
 

@@ -114,6 +114,12 @@ class AwsExports:
         }.get(code)
 
 
+def is_too_early(error: Refused) -> bool:
+    """Whether DynamoDB cannot export up to a moment yet: what was written last takes some minutes to be there."""
+    response = getattr(error.__cause__, "response", {})
+    return bool(response.get("Error", {}).get("Code") == "InvalidExportTimeException")
+
+
 class TableIdentity(NamedTuple):
     """What tells a table from one of the same name elsewhere (ARN), or at another time (id)."""
 
