@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import orjson
+
 from dynamodt.control.dead_letters import first_of
+from dynamodt.stages.deadletters import dead_letter
 
 PATH = "transforms/users/v3_total.py"
 TRACEBACK = f"""Traceback (most recent call last):
@@ -36,3 +39,9 @@ def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
 
 def test_no_letter_is_no_sentence() -> None:
     assert first_of(b"", PATH) == ""
+
+
+def test_a_message_that_no_utf_8_can_hold_is_spelt_out() -> None:
+    kept = dead_letter({"id": {"S": "u1"}}, {"id": {"S": "u1"}}, "transform", ValueError("half a pair: \ud83d"))
+    assert kept.error == "ValueError: half a pair: \\ud83d"
+    assert orjson.loads(orjson.dumps(kept._asdict())) == kept._asdict()
