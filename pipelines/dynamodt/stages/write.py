@@ -175,7 +175,18 @@ def _sample(change: Change) -> Sample:
     if isinstance(change, Insert):
         return {}, change.item
     if isinstance(change, Atomic):
-        inserted = [part.item for part in change.parts if isinstance(part, Insert)]
-        return change.read, inserted[0] if inserted else None
+        return _sample_of_several(change)
     assert isinstance(change, Remove)
     return change.read, None
+
+
+def _sample_of_several(change: Atomic) -> Sample:
+    """What became of the item that was read, if it did not stay: it moved to another key, or changed; else what was put
+    beside it."""
+    inserted = [part.item for part in change.parts if isinstance(part, Insert)]
+    for part in change.parts:
+        if isinstance(part, Update):
+            return _sample(part)
+        if isinstance(part, Remove):
+            return change.read, inserted[0] if inserted else None
+    return {}, inserted[0]
