@@ -326,3 +326,9 @@ def test_a_governed_run_of_the_pipeline_waits_for_its_part(
     bench.state.leases.tell(job.lease, job.attempt, wcu=1e6, rcu=1e6)
     assert bench.execute(job).changed == 20
     assert granted
+
+
+def test_a_share_is_of_what_the_table_that_is_read_reads_and_the_one_that_is_written_writes() -> None:
+    source = replace(SPEC, read_units=100, write_units=10)
+    target = replace(SPEC, name="others", read_units=7, write_units=400)
+    assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=200.0)
