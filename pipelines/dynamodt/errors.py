@@ -6,6 +6,7 @@
     ├── UsageError                 2   a wrong flag, name or folder
     │   └── ScriptError            2   a version file that cannot be used
     ├── Refused                    3   right words, wrong moment: nothing was started
+    │   └── Busy                   3   another run holds the table, or has just moved it
     └── RunFailed                  1   a run that did not end as it should
         ├── ServiceError           1   AWS said no, or could not be reached
         ├── Fenced                 1   another process has taken the run over
@@ -61,6 +62,10 @@ class Refused(DynamodtError):
     """The command is sound, but running it now would break a guarantee; nothing was started."""
 
     exit_code = 3
+
+
+class Busy(Refused):
+    """Another run holds the table, or has moved it while this one was planned."""
 
 
 class RunFailed(DynamodtError):

@@ -146,6 +146,16 @@ def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Clie
     assert typed.jobs() == 1 and numbers(typed) == [1] * 40
 
 
+def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(typed: Client) -> None:
+    typed.script(SLOW)
+    first = typed.start("up")
+    typed.wait_for_job()
+    report = typed.up(to=1, wait_lock="2m")  # another command: it does not say the same
+    assert report.error is None and report.versions == () and report.at == 1
+    assert [note for note in typed.seen.notes if note.startswith("waited 0 s of 2m for table")]
+    assert first.wait(60) == 0 and typed.jobs() == 1
+
+
 def test_what_stands_in_the_way_of_starting_a_job(typed: Client) -> None:
     typed.script(ADD)
     (typed.folder / "dynamodt.toml").open("a").write('glue_job = "not-there"\n')

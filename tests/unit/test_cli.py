@@ -243,6 +243,8 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
         ("up", "--to", "-1"),
         ("down",),
         ("down", "-t", "a", "--max-errors", "-1"),
+        ("up", "--wait-lock", "soon"),
+        ("undo", "01RUN", "--wait-lock", "10"),
         ("prepare", "--table", "users"),
         ("prepare", "--tNumber", "1"),
         ("create", "--table", "users"),
@@ -334,8 +336,9 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
         (("--journal",), RunOptions(journal=True)),
         (("--no-journal", "--no-pitr"), RunOptions(journal=False, no_pitr=True)),
         (("--pause-on-alarm", "a b", "--pause-on-alarm", "c"), RunOptions(alarms=("a b", "c"))),
+        (("--wait-lock", "10m"), RunOptions(wait_lock="10m")),
     ],
-    ids=["none", "journal", "without", "alarms"],
+    ids=["none", "journal", "without", "alarms", "wait"],
 )
 @pytest.mark.parametrize("verb", ["up", "down"])
 def test_what_a_run_does_without_and_rests_for(

@@ -218,6 +218,9 @@ Journal = Annotated[
     bool | None,
     typer.Option("--journal/--no-journal", show_default=False, help="For undo; the default: unless IDEMPOTENT."),
 ]
+WaitLock = Annotated[
+    str, typer.Option("--wait-lock", metavar="TIME", show_default=False, help="Wait so long for another run: 90s, 10m.")
+]
 Alarms = Annotated[
     list[str] | None,
     typer.Option("--pause-on-alarm", metavar="NAME", help="Rest while this CloudWatch alarm is on; may be repeated."),
@@ -298,6 +301,7 @@ def up(
     source: Source = "",
     export: Export = "",
     catch_up: CatchUp = "",
+    wait_lock: WaitLock = "",
     pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -323,6 +327,7 @@ def down(
     source: Source = "",
     export: Export = "",
     catch_up: CatchUp = "",
+    wait_lock: WaitLock = "",
     pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -399,6 +404,7 @@ def undo(
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
     no_pitr: NoPitr = False,
+    wait_lock: WaitLock = "",
     pause_on_alarm: Alarms = None,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -421,6 +427,7 @@ def retry(
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
     no_pitr: NoPitr = False,
+    wait_lock: WaitLock = "",
     pause_on_alarm: Alarms = None,
     json: AsJson = False,
     interactive: Menu = False,
@@ -531,4 +538,5 @@ def _options(given: dict[str, Any], beam_args: tuple[str, ...]) -> RunOptions:
         source=str(given.get("source", "")) or ("export" if given.get("export") or given.get("catch_up") else ""),
         export=str(given.get("export", "")),
         catch_up=str(given.get("catch_up", "")),
+        wait_lock=str(given.get("wait_lock", "")),
     )

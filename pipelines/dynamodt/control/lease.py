@@ -12,7 +12,7 @@ from getpass import getuser
 
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.control.process import Process
-from dynamodt.errors import Fenced, Refused, ServiceError
+from dynamodt.errors import Busy, Fenced, ServiceError
 from dynamodt.model import Lease
 
 BEAT_SECONDS = 5.0
@@ -26,7 +26,7 @@ _FRESH_SECONDS = TTL_SECONDS - _SILENT_SECONDS  # a lease that holds longer than
 def held(leases: LeaseRows, table: str, run: str, note: Callable[[str], None], boards: int = 1) -> Iterator[Lease]:
     """Holds a table's lease, giving a sign of life every five seconds, and lets it go at the end.
 
-    Raises Refused when somebody else holds it and is alive. A holder on this host whose process is gone is taken over
+    Raises Busy when somebody else holds it and is alive. A holder on this host whose process is gone is taken over
     at once; another silent one when its lease has expired, with a countdown.
     """
     lease = acquire(leases, table, run, note, boards=boards)
@@ -50,7 +50,7 @@ def acquire(
     sleep: Callable[[float], None] = time.sleep,
     boards: int = 1,
 ) -> Lease:
-    """Take the lease, or raise Refused; see `held`. Its workers are told on so many boards."""
+    """Take the lease, or raise Busy; see `held`. Its workers are told on so many boards."""
     while True:
         seen = leases.read(table)
         left = _seconds_left(seen, clock())
@@ -126,13 +126,13 @@ def holder(lease: Lease) -> str:
     return f"{lease.user}@{lease.host} (process {lease.pid}, run {lease.run}, since {lease.since})"
 
 
-def at_work(seen: Lease) -> Refused:
-    """The refusal to touch a table that another run holds."""
-    return Refused(
-        f"another run is at work: {holder(seen)}",
+def at_work(seen: Lease, after: str = "") -> Busy:
+    """The refusal to touch a table that another run holds, after what was tried."""
+    return Busy(
+        f"{after}another run is at work: {holder(seen)}",
         where=f"table {seen.table}",
-        hint=f"wait for it, stop it (dynamodt abort --table {seen.table}), or, if it is surely dead, "
-        f"dynamodt unlock --table {seen.table}",
+        hint=f"wait for it (up, down, undo and retry do with --wait-lock 10m), stop it (dynamodt abort --table "
+        f"{seen.table}), or, if it is surely dead, dynamodt unlock --table {seen.table}",
     )
 
 

@@ -80,6 +80,8 @@ _JOURNAL = """
 """
 
 _MOVE_JSON = """
+With --wait-lock 10m (90s, 1h) a run that is at work on the table is waited for, and this one then plans afresh; without
+it this one is refused. Where several tables are named, it is so long for each.
 On a stage with `protected = true` in dynamodt.toml, a table is written only with point-in-time recovery on, or with
 --no-pitr.
 With --pause-on-alarm the run rests while the alarm is in ALARM or cannot be read, and goes on by itself.
@@ -131,7 +133,8 @@ Examples:
   dynamodt up
   dynamodt up --table users --to 2
   dynamodt up --table users --dry-run        counts, examples, write units
-  dynamodt up --stage prod --json            in a deployment
+  dynamodt up --stage prod --wait-lock 10m   after a deployment, even if two are at once
+  dynamodt up --stage prod --json            for a program
   dynamodt up --table users --max-wcu 200    leave the rest to the application
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency

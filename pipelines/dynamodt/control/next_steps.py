@@ -127,7 +127,7 @@ def _as_move(request: Request, report: TableReport) -> Request:
 
 def _after(request: Request, report: TableReport) -> list[tuple[Request, str]]:
     options = replace(request.options, dry_run=False)
-    plain = replace(request, to=None, options=replace(options, max_errors=0))
+    plain = replace(request, to=None, options=replace(options, max_errors=0, wait_lock=""))
     status = replace(plain, verb="status", tables=(), options=RunOptions()), "what is applied, what is pending"
     if report.error is not None or any(run.status == "failed" for run in report.versions):
         rehearsal = replace(request, options=replace(options, dry_run=True))
@@ -166,7 +166,7 @@ def _of_run(request: Request, verb: str, run: RunReport) -> Request:
 
 def _without_choices(options: RunOptions) -> RunOptions:
     """Without what was chosen for one version's run alone."""
-    return replace(options, journal=None, source="", export="", catch_up="")
+    return replace(options, journal=None, source="", export="", catch_up="", wait_lock="")
 
 
 def _preparation(plain: Request, report: TableReport) -> tuple[Request, str]:

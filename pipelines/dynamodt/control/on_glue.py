@@ -20,6 +20,7 @@ from dynamodt.control.lease import check_free as check_not_held
 from dynamodt.control.moves import Move, plan_move, table_report
 from dynamodt.control.requests import JobWatcher, Request, RunOptions
 from dynamodt.control.resuming import check_free
+from dynamodt.control.waiting import in_turn, is_held
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
 from dynamodt.model import Direction, PreparedRef, RunRecord, RunReport, Script, Stage, TableReport, UndoReport
 
@@ -38,8 +39,10 @@ def move(
 
     No job is started where every table is there already, or is refused.
     """
+    request = Request(direction, tables=tuple(named), to=to, options=options)
+    _wait_for_others(stage, folder, tables, request, watcher)
     moves = [plan_move(stage, folder, table, direction, to, options, watcher) for table in tables]
-    return _moved(stage, folder, moves, Request(direction, tables=tuple(named), to=to, options=options), watcher)
+    return _moved(stage, folder, moves, request, watcher)
 
 
 def retry(
@@ -80,6 +83,17 @@ def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: 
 
 
 # ---------------------------------------------------------------- up, down and retry
+
+
+def _wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Request, watcher: JobWatcher) -> None:
+    """With `wait_lock`, until nobody else is at work on the tables: here, where waiting costs nothing. A job that is at
+    work on this very command is not waited for, but followed. Raises Busy when the time is over."""
+    leases = State(stage.connection, stage.state_table).leases
+    if not request.options.wait_lock or not any(is_held(leases, table) for table in tables):
+        return
+    if DeployedJob(stage, folder, request, watcher).at_work() is None:
+        for table in tables:
+            in_turn(leases, table, request.options, watcher.note, lambda: None)
 
 
 def _moved(stage: Stage, folder: Path, moves: list[Move], request: Request, watcher: JobWatcher) -> list[TableReport]:

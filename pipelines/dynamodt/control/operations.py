@@ -26,9 +26,10 @@ from dynamodt.control.session import Session
 from dynamodt.control.stage import load_stage
 from dynamodt.control.taking_over import adopt as adopt
 from dynamodt.control.taking_over import stamp as stamp
+from dynamodt.control.waiting import in_turn
 from dynamodt.core.script import prepare_rows
 from dynamodt.core.versions import read_versions, statuses, tables
-from dynamodt.errors import DynamodtError, Refused, UsageError
+from dynamodt.errors import Busy, DynamodtError, UsageError
 from dynamodt.model import (
     Direction,
     PreparedRef,
@@ -91,7 +92,7 @@ def undo(
 ) -> UndoReport:
     """Take a run of these tables (default: all that have a folder) back by its journal; see `undoing.undo`."""
     if options.runner == GLUE:
-        record = undoing.undoable(stage, names or _all_tables(folder), run, options)
+        record = undoing.undoable(stage, names or _all_tables(folder), run, options, observer)
         return on_glue.undo(stage, folder, record, options, as_watcher(observer))
     return undoing.undo(stage, names or _all_tables(folder), run, options, observer)
 
@@ -105,7 +106,13 @@ def retry(
     """
     state = State(stage.connection, stage.state_table)
     record = find_run(state, names or _all_tables(folder), run)
-    check_retriable(state, record)
+    in_turn(
+        state.leases,
+        record.table,
+        options,
+        observer.note,
+        lambda: check_retriable(state, find_run(state, [record.table], record.run)),
+    )
     options = replace(options, only=record.run)
     if options.runner == GLUE:
         return on_glue.retry(stage, folder, record, goal(record), options, as_watcher(observer))
@@ -209,11 +216,18 @@ def _move(
     """One table's way, to its end or to the first error: the error is in the report, and other tables go on."""
     reports: list[RunReport] = []
     move = Move(name, direction)
-    try:
-        checked(options.runner)
+
+    def attempt() -> None:
+        nonlocal move
         move = plan_move(stage, folder, name, direction, to, options, observer)
+        if move.error is not None:
+            raise move.error
         if move.has_steps:
             _run(stage, move, options, observer, reports)
+
+    try:
+        checked(options.runner)
+        in_turn(State(stage.connection, stage.state_table).leases, name, options, observer.note, attempt)
     except DynamodtError as error:
         move.error = error
     return table_report(stage, move, reports)
@@ -225,7 +239,7 @@ def _run(stage: Stage, move: Move, options: RunOptions, observer: Observer, repo
     state = State(stage.connection, stage.state_table)
     with holding(state, move.planned, options, observer) as (token, record):
         if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease
-            raise Refused(f"{move.table} was moved meanwhile", hint="run the same command again")
+            raise Busy(f"{move.table} was moved meanwhile", hint="run the same command again")
         storage = open_storage(stage.connection, stage.storage)
         session = Session(stage, state, storage, options, observer, token, reports.append)
         run_steps(session, move.planned, record)

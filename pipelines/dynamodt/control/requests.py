@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dynamodt.core.durations import seconds
 from dynamodt.errors import UsageError
 from dynamodt.model import (
     Direction,
@@ -49,7 +50,7 @@ class RunOptions:
     "again" (transform them afresh), "done" (they are written), or nothing yet. `source` is "scan" or "export" (empty:
     as the script says); `export` is "new", an export's ARN, or its place in S3; `catch_up` is "windows", "scan" or
     "none". `spark_master` is of a local Spark (empty: all cores of this machine); `workers` is found out when the
-    runner is ready."""
+    runner is ready. `wait_lock` is how long to wait for another run on the table, such as "10m" (empty: not at all)."""
 
     dry_run: bool = False
     max_errors: int = 0
@@ -68,6 +69,7 @@ class RunOptions:
     catch_up: str = ""
     spark_master: str = ""
     workers: int = 1
+    wait_lock: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def check(request: Request) -> None:
     if request.verb in OF_A_RUN:
         _check_run(request)
     _check_source(request.options)
+    seconds("--wait-lock", request.options.wait_lock)
     if request.options.beam_args and request.verb not in (*MOVES, *OF_A_RUN):
         raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.verb)
 
@@ -199,9 +202,10 @@ def option_words(options: RunOptions) -> list[str]:
 
 
 def _caution_words(options: RunOptions) -> list[str]:
-    """The words for what a run does without, or rests for."""
+    """The words for what a run does without, waits or rests for."""
     words = ["--no-pitr"] if options.no_pitr else []
     words += [] if options.journal is None else ["--journal" if options.journal else "--no-journal"]
+    words += ["--wait-lock", options.wait_lock] if options.wait_lock else []
     return words + [word for name in options.alarms for word in ("--pause-on-alarm", name)]
 
 

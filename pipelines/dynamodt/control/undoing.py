@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from itertools import islice
 
@@ -24,6 +25,7 @@ from dynamodt.control.resuming import goal, has_written, rehearsing, tell_budget
 from dynamodt.control.runner import checked, ready
 from dynamodt.control.session import Follower, Session, is_governed, run_passes
 from dynamodt.control.steps import counted_parts, read_samples
+from dynamodt.control.waiting import in_turn
 from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes
 from dynamodt.core.places import left_name, left_prefix
@@ -41,7 +43,13 @@ def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, obs
     """
     checked(options.runner)
     state = State(stage.connection, stage.state_table)
-    record = undoable(stage, tables, run, options)
+    record = find_run(state, tables, run)
+    attempt = partial(_attempt, stage, state, record, options, observer)
+    return in_turn(state.leases, record.table, options, observer.note, attempt)
+
+
+def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer) -> UndoReport:
+    record = _checked(stage, record, options)
     table = tables_of_stage.describe(stage.connection, record.table)
     target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
     options = ready(options, observer.note)
@@ -69,10 +77,17 @@ def _holding(state: State, record: RunRecord, options: RunOptions, observer: Obs
 # ---------------------------------------------------------------- what stands in the way
 
 
-def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions) -> RunRecord:
-    """The run that is meant, if it can be taken back now. Raises UsageError, or Refused."""
+def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> RunRecord:
+    """The run that is meant, if it can be taken back now, or in its turn. Raises UsageError, or Refused."""
     state = State(stage.connection, stage.state_table)
     record = find_run(state, tables, run)
+    return in_turn(state.leases, record.table, options, observer.note, partial(_checked, stage, record, options))
+
+
+def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
+    """The run as it is now. Raises Refused when it cannot be taken back."""
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, [record.table], record.run)
     check_undoable(state, record)
     check_recovery(stage, [record.target or record.table], options)
     return record

@@ -1,0 +1,64 @@
+"""`--wait-lock`, as typed by two deploys at once: the second waits for the first, and then finds nothing left to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.emulators import Endpoint
+from tests.service.bench import Tables
+from tests.service.test_kills import ROOT
+from tests.service.test_two_runs import SCRIPT, wait_until_changed
+
+ITEMS = 1200
+
+
+def start(endpoint: Endpoint, folder: Path, table: str, *words: str) -> subprocess.Popen[str]:
+    """`dynamodt up` in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "dynamodt", "up", "--table", table, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "pipelines"), "AWS_ENDPOINT_URL": endpoint.url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def first_line(process: subprocess.Popen[str], beginning: str) -> str:
+    """The first line on stderr that begins so; fails when the process ends without one."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(beginning):
+            return line
+    raise AssertionError(f"it ended with {process.wait()}, and nothing said {beginning!r}")
+
+
+def test_a_second_deploy_waits_for_the_first_and_ctrl_c_ends_a_third(
+    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
+) -> None:
+    table, tables = make_table(id="N"), Tables(endpoint.client)
+    tables.put(table, *({"id": number, "n": 0} for number in range(ITEMS)))
+    script = tmp_path / "transforms" / table / "v1_add_one.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(SCRIPT)
+    first = start(endpoint, tmp_path, table)
+    wait_until_changed(endpoint, table)
+    second, third = (start(endpoint, tmp_path, table, "--wait-lock", "2m") for _ in range(2))
+    for waiting in (second, third):
+        assert f"(process {first.pid}, run" in first_line(waiting, "waited 0 s of 2m for table")
+    os.killpg(third.pid, signal.SIGINT)
+    _, said = third.communicate(timeout=60)
+    assert third.returncode == 130 and "stopped by Ctrl-C" in said, said
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 0, said
+    done, said = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    assert f"table {table} is free, after" in said and "Nothing to do" in done, done + said
+    assert [item["n"] for item in tables.items(table)] == [1] * ITEMS
