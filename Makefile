@@ -31,7 +31,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare deploy jar spark-jar test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local lint format lock clean
+.PHONY: help install run prepare deploy jar spark-jar test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local serverless lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -60,7 +60,7 @@ jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (
 	@$(BIN)/python -m dynamodt.stages.spark.jar
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
-test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## all of them, with coverage; then what was skipped, and why
+test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## all of them, with coverage; then what was skipped, and why
 	PYTHONHASHSEED=0 $(PYTEST) -rs -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
 test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
@@ -77,7 +77,7 @@ test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## the protocol, kill
 		tests/pipeline/test_protocol.py tests/service/test_kills.py \
 		tests/service/test_wire.py::test_a_run_over_a_line_where_anything_may_happen $(ARGS)
 
-test-e2e: $(INSTALLED) ## the commands as typed, on the embedded local stage (ministack; loopback only)
+test-e2e: $(INSTALLED) serverless ## the commands as typed, on the embedded local stage (and node for the plugin's)
 	$(PYTEST) -rs tests/e2e $(ARGS)
 
 dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Maven; only said when missing)
@@ -85,6 +85,9 @@ dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Ma
 
 spark-jar: $(INSTALLED) ## the jar for the tests on Spark (as `jar`, but only said when it cannot be built)
 	@$(BIN)/python -m dynamodt.stages.spark.jar >/dev/null || [ "$${CI:-}" != true ]
+
+serverless: ## the Serverless Framework for its plugin's tests (node 20.19, npm, once; only said when missing)
+	@infra/serverless/fetch
 
 ##@ Maintain
 lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/
@@ -107,7 +110,7 @@ lock: ## requirements/*.lock anew from setup.py and requirements/*.in, every ver
 
 clean: ## stop the local stage and delete .venv, caches and builds (the local stage keeps its data)
 	@if test -x $(BIN)/dynamodt; then $(BIN)/dynamodt local stop >/dev/null 2>&1 || true; fi
-	rm -rf $(VENV) .cache build dist pipelines/*.egg-info tests/service/dynamodb-local/libs
+	rm -rf $(VENV) .cache build dist pipelines/*.egg-info tests/service/dynamodb-local/libs infra/serverless/node_modules
 	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find pipelines tests transforms glue_jobs infra -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

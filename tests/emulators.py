@@ -118,10 +118,11 @@ def dynamodb_local_missing() -> str:
 def _check_dynamodb_local() -> None:
     reason = dynamodb_local_missing()
     if reason:
-        _unavailable(reason)
+        unavailable(reason)
 
 
-def _unavailable(reason: str) -> NoReturn:
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test with the reason; under CI=true it fails."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason} (a failure, because CI=true)", pytrace=False)
     pytest.skip(reason)
@@ -139,7 +140,7 @@ def _wait_for_java(process: subprocess.Popen[bytes], port: int, log: Path) -> No
     while not _answers(port):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            _unavailable(f"DynamoDB Local did not start: {tail}")
+            unavailable(f"DynamoDB Local did not start: {tail}")
         time.sleep(0.1)
 
 
@@ -166,4 +167,4 @@ def check_spark() -> None:
     """Skips the test, with the reason, where no Spark can be run."""
     reason = spark_missing()
     if reason:
-        _unavailable(reason)
+        unavailable(reason)

@@ -1,0 +1,56 @@
+"use strict";
+
+const assert = require("node:assert/strict");
+const { test } = require("node:test");
+
+const { tablesOf } = require("../lib/tables");
+
+const PSEUDO = { "AWS::Region": "eu-west-1", "AWS::StackName": "shop-dev" };
+
+function nameOf(TableName, Parameters) {
+  const resources = { Parameters, Resources: { Users: { Type: "AWS::DynamoDB::Table", Properties: { TableName } } } };
+  return tablesOf(resources, PSEUDO).names[0];
+}
+
+test("tables and global tables are found among all resources, in their order", () => {
+  const resources = {
+    Resources: {
+      Bucket: { Type: "AWS::S3::Bucket", Properties: { TableName: "not a table" } },
+      Users: { Type: "AWS::DynamoDB::Table", Properties: { TableName: "users" } },
+      Orders: { Type: "AWS::DynamoDB::GlobalTable", Properties: { TableName: "orders" } },
+    },
+  };
+  assert.deepEqual(tablesOf(resources, PSEUDO), { names: ["users", "orders"], unnamed: [] });
+});
+
+test("a service without resources has no table", () => {
+  for (const resources of [undefined, null, {}, { Resources: null }, { Resources: { Empty: null } }]) {
+    assert.deepEqual(tablesOf(resources, PSEUDO), { names: [], unnamed: [] });
+  }
+});
+
+test("a table whose name is not known before the deploy is told by its logical id", () => {
+  const made = { Type: "AWS::DynamoDB::Table", Properties: { KeySchema: [] } };
+  assert.deepEqual(tablesOf({ Resources: { Made: made } }, PSEUDO), { names: [], unnamed: ["Made"] });
+});
+
+test("names are resolved as CloudFormation does", () => {
+  assert.equal(nameOf({ "Fn::Sub": "${AWS::StackName}-users" }), "shop-dev-users");
+  assert.equal(nameOf({ "Fn::Sub": ["${Prefix}-${AWS::Region}", { Prefix: { Ref: "AWS::StackName" } }] }), "shop-dev-eu-west-1");
+  assert.equal(nameOf({ "Fn::Join": ["-", ["users", { Ref: "AWS::StackName" }]] }), "users-shop-dev");
+  assert.equal(nameOf({ Ref: "Name" }, { Name: { Type: "String", Default: "people" } }), "people");
+  assert.equal(nameOf({ "Fn::Sub": "a${!b}" }), "a${b}");
+});
+
+test("what only CloudFormation knows is not guessed", () => {
+  for (const value of [
+    { "Fn::Sub": "${Other}-users" },
+    { "Fn::Sub": 5 },
+    { "Fn::Join": ["-", ["users", { "Fn::GetAtt": ["A", "B"] }]] },
+    { "Fn::ImportValue": "name" },
+    { Ref: "Name" },
+    null,
+  ]) {
+    assert.equal(nameOf(value, { Name: { Type: "String" } }), undefined);
+  }
+});
