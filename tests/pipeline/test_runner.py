@@ -11,7 +11,7 @@ import pytest
 from dynamodt.control import runner
 from dynamodt.control.requests import RunOptions
 from dynamodt.errors import Fenced
-from dynamodt.model import Job
+from dynamodt.model import Counts, Job, Totals
 from tests.pipeline.conftest import Bench
 
 TOUCH = "def transform_up(item):\n    return item\n"
@@ -58,6 +58,30 @@ def test_a_tick_that_fails_at_once_starts_nothing(bench: Bench, events: list[str
     with pytest.raises(Fenced):
         run(bench, fenced)
     assert events == []
+
+
+def two_dead(bench: Bench, job: Job) -> None:
+    units = bench.state.units(job.run)
+    units.checkpoint(units.claim(0, 1), 1, None, Totals(Counts(read=2, dead=2)))
+
+
+def said_to_stop(bench: Bench, job: Job, tick: Callable[[], None]) -> str:
+    bench.state.lease(job)
+    runner.run(job, bench.state, RunOptions(), lambda totals: None, [tick])  # type: ignore[arg-type]
+    return bench.state.leases.read(job.lease).stop
+
+
+def test_new_dead_letters_stop_the_workers(bench: Bench, events: list[str]) -> None:
+    job = bench.job(TOUCH)
+    said = said_to_stop(bench, job, lambda: two_dead(bench, job) if events == ["pipeline", "turn"] else None)
+    assert said == "max-errors"
+
+
+@pytest.mark.usefixtures("events")
+def test_those_of_an_earlier_attempt_stop_nobody(bench: Bench) -> None:
+    job = bench.job(TOUCH)
+    two_dead(bench, job)
+    assert said_to_stop(bench, job, lambda: None) == ""
 
 
 def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

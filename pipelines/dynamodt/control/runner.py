@@ -32,13 +32,14 @@ def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ti
     every worker finish its page, then goes on as KeyboardInterrupt.
     """
     units = UnitTotals(state.units(job.run), job.units)
+    before = units.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False
     try:
         while not pipeline.ended.wait(_LOOK_SECONDS):
             _tick(ticks)
             totals = units.look()
-            if totals.counts.dead > job.max_errors and not stopped:
+            if totals.counts.dead - before > job.max_errors and not stopped:
                 _stop(state, job, "max-errors")  # a worker sees its own dead letters only
                 stopped = True
             on_progress(totals)
