@@ -119,6 +119,19 @@ def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
     assert bucket.take(5.0) == pytest.approx(0.5)  # what passed before is no saving, and no debt
 
 
+def test_what_is_saved_shrinks_with_the_rate_and_what_is_owed_stays() -> None:
+    clock = Clock()
+    bucket = Bucket(100.0, clock)
+    clock.now += 3.0
+    assert bucket.take(400.0) == pytest.approx(1.0)  # 300 are saved for it
+    bucket.change(25.0)
+    assert bucket.take(75.0) == 0.0
+    assert bucket.take(25.0) == pytest.approx(1.0)
+    bucket.charge(100.0)
+    bucket.change(5.0)
+    assert bucket.take(5.0) == pytest.approx(21.0)
+
+
 # ---------------------------------------------------------------- the ramp
 
 looks = st.lists(st.tuples(st.floats(0, 1.5), st.booleans(), st.floats(0.1, 3)), max_size=60)

@@ -55,9 +55,12 @@ class Bucket:
         return self._rate
 
     def change(self, rate: float) -> None:
-        """From now on another rate; what is saved, or owed, stays."""
+        """From now on another rate. What is owed stays, and what is saved: of a lower rate only as much as it would
+        have saved, or many workers would spend together what they had saved for their large requests."""
         self._save(self._burst * self._rate)
         self._units = 0.0 if inf in (rate, self._rate) else self._units
+        if rate < self._rate and self._units > 0.0:
+            self._units *= rate / self._rate
         self._rate = rate
 
     def take(self, cost: float) -> float:

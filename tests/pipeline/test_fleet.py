@@ -1,0 +1,57 @@
+"""A hundred workers in simulated time, from their arrival to an abort; a thousand: benchmarks/fleet.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.fleet import Fleet, Plan
+from tests.simulation.trial import Figures, problems, trial
+
+PLAN = Plan(workers=100, wcu=25_000.0, rcu=25_000.0, units=1000, partitions=100, spread=2)
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    return trial(PLAN)
+
+
+def test_a_fleet_keeps_its_promises(figures: Figures) -> None:
+    """The budget, the state table's partitions, deaths, a pause, a lower rate, an abort: see `problems`."""
+    assert problems(figures) == []
+
+
+def test_its_first_seconds_are_far_below_the_budget(figures: Figures) -> None:
+    assert 0.0 < figures.first_10_s <= 0.5
+
+
+def test_nobody_is_at_work_a_page_after_the_pause(figures: Figures) -> None:
+    assert figures.paused_after <= 5.0
+
+
+def test_the_state_table_costs_little_beside_the_work(figures: Figures) -> None:
+    assert figures.control_share <= 0.02
+
+
+def test_nothing_was_lost_and_nothing_done_twice(figures: Figures) -> None:
+    """A tenth of the workers died in the midst of a page, and others have taken their units up from the journal."""
+    assert figures.changed > 0 and figures.twice == 0
+
+
+def test_a_trial_is_the_same_each_time_and_another_one_with_another_seed() -> None:
+    def few_seconds(seed: int) -> dict[tuple[str, int], float]:
+        fleet = Fleet(replace(PLAN, workers=10, units=100, spread=1, seed=seed))
+        fleet.live(12.0)
+        return dict(fleet.things.spent)
+
+    assert few_seconds(1) == few_seconds(1) != few_seconds(2)
+
+
+def test_a_fleet_over_its_budget_would_be_noticed(figures: Figures) -> None:
+    """The promises can be broken: otherwise they promise nothing."""
+    assert problems(replace(figures, busiest_10_s=1.2, state_throttled=1, twice=1)) == [
+        "more than a tenth over the budget in ten seconds",
+        "the state table was throttled",
+        "an item was transformed twice",
+    ]

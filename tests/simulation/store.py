@@ -1,0 +1,276 @@
+"""What a fleet talks to, in simulated time: the state table, the user's table and the journal's storage.
+
+A partition takes 1,000 write units and 3,000 read units a second, with no more saved up than one second's: what
+DynamoDB keeps for bursts, and its moving of hot keys to partitions of their own, are left out. Every request is
+metered by partition, by partition key and by what it is for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from hashlib import md5
+from random import Random
+from typing import Any
+from zlib import crc32
+
+from dynamodt.aws.batch import Answer, Verdict
+from dynamodt.aws.rows import RowKey
+from dynamodt.aws.wire import Throttled
+from dynamodt.core.rate import Backoff
+from dynamodt.core.statements import Statement
+from dynamodt.errors import ServiceError
+from dynamodt.model import Change, Image, Item, Journaled, Update
+from tests.fakes import FakeRows
+from tests.simulation.loop import Loop
+
+WRITES, READS = 1000.0, 3000.0
+_KILOBYTE = 1024
+
+
+class Partition:
+    """The two buckets of a partition."""
+
+    def __init__(self, loop: Loop, writes: float = WRITES, reads: float = READS) -> None:
+        self._loop = loop
+        self._rates = {"write": writes, "read": reads}
+        self._left = dict(self._rates)
+        self._at = dict.fromkeys(self._rates, 0.0)
+
+    def takes(self, kind: str, units: float) -> bool:
+        """Whether a request passes; one that finds something left passes whole."""
+        now, rate = self._loop.now, self._rates[kind]
+        self._left[kind] = min(rate, self._left[kind] + (now - self._at[kind]) * rate)
+        self._at[kind] = now
+        if self._left[kind] <= 0.0:
+            return False
+        self._left[kind] -= units
+        return True
+
+
+class Latency:
+    """How long the service takes: a median, and now and then several times as much."""
+
+    def __init__(self, dice: Random, median: float) -> None:
+        self._dice = dice
+        self._median = median
+
+    def __call__(self) -> float:
+        return self._median * self._dice.lognormvariate(0.0, 0.4)
+
+
+class StateRows(FakeRows):
+    """The state table: rows that cost time and units. What is refused for its rate is sent again, as botocore does."""
+
+    _BACKOFF = Backoff(base=1.0, cap=20.0, attempts=6)
+
+    def __init__(self, loop: Loop, dice: Random, partitions: int) -> None:
+        super().__init__()
+        self._loop = loop
+        self._dice = dice
+        self._latency = Latency(dice, 0.004)
+        self._partitions = [Partition(loop) for _ in range(partitions)]
+        self._placed: dict[str, int] = {}
+        self._by_pk: dict[str, dict[str, Item]] = defaultdict(dict)
+        self.by_partition: Counter[tuple[int, str, int]] = Counter()  # partition, kind, second: units
+        self.by_key: Counter[tuple[str, str, int]] = Counter()  # partition key, kind, second: units
+        self.by_purpose: Counter[tuple[str, str]] = Counter()  # purpose, kind: units
+        self.requests: Counter[int] = Counter()  # second: requests
+        self.throttled = 0
+
+    def get(self, key: RowKey) -> Item | None:
+        self._send("read", [(key, self.rows.get(key))], _purpose(key, "read"))
+        return super().get(key)
+
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        after = {**self.rows.get(key, {"pk": key[0], "sk": key[1]}), **row}
+        self._send("write", [(key, after)], _purpose(key, "write"))
+        written = super().update(key, row, condition, **values)
+        self._by_pk[key[0]][key[1]] = written
+        return written
+
+    def query(self, pk: str, prefix: str) -> Any:
+        rows = [row for sk, row in self._by_pk[pk].items() if sk.startswith(prefix)]
+        whole = {str(number): value for number, value in enumerate(rows)}
+        self._send("read", [((pk, prefix), whole)], "workers: look")
+        return iter([self._by_pk[pk][row["sk"]] for row in rows])
+
+    def get_all(self, keys: list[RowKey]) -> Any:
+        for start in range(0, len(keys), 100):
+            some = keys[start : start + 100]
+            self._send("read", [(key, self.rows.get(key)) for key in some], "units: progress")
+            yield from [self.rows[key] for key in some if key in self.rows]
+
+    def _send(self, kind: str, rows: Sequence[tuple[RowKey, Item | None]], purpose: str) -> None:
+        for attempt in range(1, self._BACKOFF.attempts + 1):
+            self._loop.sleep(self._latency())
+            self.requests[int(self._loop.now)] += 1
+            if self._passes(kind, rows, purpose):
+                return
+            self.throttled += 1
+            self._loop.sleep(self._BACKOFF.delay(attempt, self._dice.random))
+        raise ServiceError(f"the state table throttles: {rows[0][0]}")
+
+    def _passes(self, kind: str, rows: Sequence[tuple[RowKey, Item | None]], purpose: str) -> bool:
+        second = int(self._loop.now)
+        for (pk, _), row in rows:
+            units = _units(kind, row)
+            partition = self.partition(pk)
+            if not self._partitions[partition].takes(kind, units):
+                return False
+            self.by_partition[partition, kind, second] += units
+            self.by_key[pk, kind, second] += units
+            self.by_purpose[purpose, kind] += units
+        return True
+
+    def partition(self, pk: str) -> int:
+        """The partition of a key, by its hash."""
+        if pk not in self._placed:
+            self._placed[pk] = md5(pk.encode()).digest()[0] * len(self._partitions) // 256
+        return self._placed[pk]
+
+
+def _purpose(key: RowKey, kind: str) -> str:
+    pk, sk = key
+    if sk == "LEASE":
+        return f"lease: {'word' if kind == 'write' else 'look'}"
+    return "workers: report, grant" if "WORKERS" in pk else "units: claim, intent, checkpoint"
+
+
+def _units(kind: str, row: Item | None) -> int:
+    size = 0 if row is None else _size(row)
+    return max(1, -(-size // (_KILOBYTE if kind == "write" else 4 * _KILOBYTE)))
+
+
+def _size(value: Any) -> int:
+    """Bytes of a row's value, closely."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(name) + _size(one) for name, one in value.items())
+    return 3 + sum(map(_size, value)) if isinstance(value, list | tuple) else 8
+
+
+class Things:
+    """The user's table: units of `items` items each, of 1 KB up to nearly twice `kilobytes`, in the order of their
+    hashes. Half of the items are in an index, so that a write takes half as much again.
+
+    It answers `Scan` and `BatchGetItem` as `aws.wire.Wire` does, and writes as `aws.batch.Writes`.
+    """
+
+    def __init__(
+        self, loop: Loop, dice: Random, units: int, items: int, kilobytes: int, partitions: Sequence[Partition]
+    ) -> None:
+        self._loop = loop
+        self._units = units
+        self._items = items
+        self._kilobytes = kilobytes
+        self._partitions = partitions
+        self._read_latency = Latency(dice, 0.015)
+        self._write_latency = Latency(dice, 0.012)
+        self._pads = ["x" * (_KILOBYTE * (size - 1) + 900) for size in range(1, 2 * kilobytes)]
+        self._consumed_yet = 0.0
+        self.numbers: dict[str, int] = {}  # items that were written, and how often
+        self.spent: Counter[tuple[str, int]] = Counter()  # kind, tenth of a second: units
+        self.by_partition: Counter[tuple[int, int]] = Counter()  # partition, second: write units
+        self.throttled: Counter[int] = Counter()  # second: statements
+
+    def image(self, key: str) -> Image:
+        """An item as it is now."""
+        pad = self._pads[crc32(key.encode()) % len(self._pads)]
+        return {"id": {"S": key}, "pad": {"S": pad}, "n": {"N": str(self.numbers.get(key, 0))}}
+
+    def partition(self, key: str) -> int:
+        """Neighbouring units are in one partition."""
+        return int(key.partition("-")[0]) * len(self._partitions) // self._units
+
+    def call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        self._loop.sleep(self._read_latency())
+        return self._scan(body) if operation == "Scan" else self._get(body)
+
+    def _scan(self, body: dict[str, Any]) -> dict[str, Any]:
+        unit, start = body["Segment"], body.get("ExclusiveStartKey")
+        first = int(start["id"]["S"].partition("-")[2]) + 1 if start else 0
+        images, size = [], 0
+        for number in range(first, min(self._items, first + body["Limit"])):
+            images.append(self.image(f"{unit}-{number}"))
+            size += len(images[-1]["pad"]["S"])
+            if size >= _KILOBYTE * _KILOBYTE:
+                break
+        if not self._partitions[self.partition(f"{unit}-0")].takes("read", size / 8192):
+            raise Throttled("ProvisionedThroughputExceededException")
+        last = first + len(images) == self._items
+        more = {} if last else {"LastEvaluatedKey": {"id": images[-1]["id"]}}
+        return {"Items": images, **self._consumed("read", max(0.5, size / 8192)), **more}
+
+    def _get(self, body: dict[str, Any]) -> dict[str, Any]:
+        ((name, wanted),) = body["RequestItems"].items()
+        images = [self.image(key["id"]["S"]) for key in wanted["Keys"]]
+        units = sum(len(image["pad"]["S"]) for image in images) / 4096
+        return {"Responses": {name: images}, "ConsumedCapacity": [self._consumed("read", units)["ConsumedCapacity"]]}
+
+    def _consumed(self, kind: str, units: float) -> dict[str, Any]:
+        self.spent[kind, int(10 * self._loop.now)] += units  # type: ignore[assignment]
+        self._consumed_yet += units
+        return {"ConsumedCapacity": {"CapacityUnits": units}}
+
+    def batch(self, statements: Sequence[Statement]) -> Answer:
+        """`Updates` has written them: a key, and the number that was read."""
+        self._loop.sleep(self._write_latency())
+        before = self._consumed_yet
+        verdicts = [self._written(text, int(number["N"])) for text, (number,) in statements]
+        return Answer(verdicts, self._consumed_yet - before)
+
+    def _written(self, key: str, number: int) -> Verdict:
+        kilobytes = 1 + crc32(key.encode()) % len(self._pads)
+        partition = self.partition(key)
+        if not self._partitions[partition].takes("write", kilobytes):
+            self.throttled[int(self._loop.now)] += 1
+            return Verdict("throttled", None, "ThrottlingError")
+        self.by_partition[partition, int(self._loop.now)] += kilobytes
+        if self.numbers.get(key, 0) != number:
+            self._consumed("write", kilobytes)
+            return Verdict("conflict", self.image(key))
+        self._consumed("write", kilobytes * (1 + crc32(key[::-1].encode()) % 2))
+        self.numbers[key] = number + 1
+        return Verdict("done")
+
+
+class Updates:
+    """Statements for `Things`."""
+
+    def write(self, change: Change) -> Statement:
+        assert isinstance(change, Update)
+        return Statement(change.key["id"]["S"], [change.read["n"]])
+
+
+def plus_one(image: Image) -> Update:
+    """What the script does with an item. It is not idempotent."""
+    return Update({"id": image["id"]}, image, {"n": {"N": str(int(image["n"]["N"]) + 1)}})
+
+
+class Parts:
+    """The journal's storage."""
+
+    def __init__(self, loop: Loop, dice: Random) -> None:
+        self._loop = loop
+        self._latency = Latency(dice, 0.030)
+        self._parts: dict[str, list[Journaled]] = {}
+        self.puts: Counter[int] = Counter()  # second: requests
+
+    def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str:
+        self._put()
+        name = f"{unit}-{page}-{epoch}-{part}"
+        self._parts[name] = list(changes)  # type: ignore[arg-type]
+        return name
+
+    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None:
+        self._put()
+
+    def read(self, name: str) -> list[Journaled]:
+        self._loop.sleep(self._latency())
+        return self._parts[name]
+
+    def _put(self) -> None:
+        self._loop.sleep(self._latency())
+        self.puts[int(self._loop.now)] += 1
