@@ -146,7 +146,8 @@ class Fleet:
         """The most write units in so many seconds on end, of what the budget allows for them."""
         end = self.loop.now if until is None else until
         starts = range(round(10 * since), round(10 * (end - seconds)) + 1)
-        return max(self.spent(at / 10, at / 10 + seconds) for at in starts) / (self.plan.wcu * seconds)
+        most = max((self.spent(at / 10, at / 10 + seconds) for at in starts), default=float("inf"))
+        return most / (self.plan.wcu * seconds)
 
 
 class _Pipeline:
