@@ -77,7 +77,7 @@ def test_a_broken_transformation_fails_the_deploy_and_a_mended_one_goes_on(shop:
     failed = shop.sls("deploy")
     assert failed.returncode == 1, failed.stdout + failed.stderr
     _, _, told = (failed.stderr + failed.stdout).rpartition("the service is deployed, but its data is not migrated: ")
-    command = f"dynamodt up --table {TABLE} --stage dev --wait-lock 1m --max-wcu 500 --max-rcu 500"
+    command = f"dynamodt up --table {TABLE} --stage dev --wait-lock 1m"
     assert told.startswith(f"`{command}` ended with exit code 1\nerror: ")
     assert "could not be transformed" in told and "dead-letters.jsonl" in told and "hint: " in told
     assert attributes(shop) == {"id", "name", "first", "last"}
