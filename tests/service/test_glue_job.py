@@ -1,0 +1,111 @@
+"""The scripts of the Glue jobs, started by spark-submit on two executor processes with the arguments of a job's run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from dynamodt.aws import prepared
+from dynamodt.aws.answer_rows import AnswerRows
+from dynamodt.aws.assets import Assets
+from dynamodt.aws.clients import client
+from dynamodt.aws.glue import GlueJob
+from dynamodt.aws.storage import open_storage
+from dynamodt.control import packaging
+from dynamodt.control.deploy import deploy
+from dynamodt.control.project import project_zip
+from dynamodt.core.versions import read_versions
+from dynamodt.stages.spark.jar import jar
+from tests.e2e.project import wait_until
+from tests.emulators import Endpoint, deployable_ministack
+from tests.glue_stand_in import ROOT, Words, as_given
+from tests.service.glue_bench import Client, glue_client
+
+pytestmark = pytest.mark.slow
+SETTINGS = (
+    "spark.ui.enabled=false",
+    "spark.log.level=WARN",
+    "spark.default.parallelism=4",
+    "spark.driver.host=127.0.0.1",
+    "spark.driver.bindAddress=127.0.0.1",
+)
+
+
+@dataclass
+class SparkSubmit:
+    """What Glue does with a deployed job: its script, from where it was deployed to, over a Spark that has the jar."""
+
+    endpoint: Endpoint
+    folder: Path
+    master: str = "local[1]"
+
+    def __call__(self, arguments: Words) -> list[str]:
+        path = str(jar())
+        words = ["--master", self.master, "--jars", path, "--driver-class-path", path]
+        for setting in SETTINGS:
+            words += ["--conf", setting]
+        submit = Path(sys.executable).with_name("spark-submit")
+        return [str(submit), *words, self._script(arguments["--JOB_NAME"]), *as_given(arguments)]
+
+    def _script(self, job: str) -> str:
+        found = client(self.endpoint.connection, "glue").get_job(JobName=job)["Job"]["Command"]["ScriptLocation"]
+        bucket, _, key = found.removeprefix("s3://").partition("/")
+        path = self.folder / f"{job}.py"
+        path.write_bytes(client(self.endpoint.connection, "s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+        return str(path)
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) -> Iterator[Client]:
+    """The worked example, deployed by the template to an account whose jobs run on a real Spark."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
+    monkeypatch.setattr(packaging, "_jar", lambda: ROOT / "README.md")  # the Spark here has the real one
+    with deployable_ministack(tmp_path / "account") as endpoint, glue_client(endpoint, tmp_path, "S") as found:
+        shutil.copytree(ROOT / "transforms" / "users", tmp_path / "transforms" / found.table)
+        found.glue.command = SparkSubmit(endpoint, tmp_path)  # on one core, where nothing is divided
+        found.glue.environment = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+        deploy(found.stage, tmp_path, found.seen, False)
+        yield found
+
+
+def test_the_example_s_table_is_moved_and_its_data_prepared_by_the_scripts(users: Client, spark_master: str) -> None:
+    code, state, printed = started(users, f"up --table {users.table} --to 3")
+    assert (code, state) == (3, "FAILED"), printed
+    assert "error: " in printed and "prepared data" in printed.rpartition("error: ")[2], printed
+    assert users.state.runs(users.table) == []
+
+    assert users.said("prepare", "--table", users.table, "--tNumber", "3")[0] == 0
+    _, _, third, _ = read_versions(users.folder / "transforms", users.table)
+    assert prepared.find(open_storage(users.stage.connection, users.stage.storage), third).rows == 20
+    users.glue.command = replace(users.glue.command, master=spark_master)  # type: ignore[type-var]
+    report = users.up(to=2)
+    assert report.error is None, (report.error, users.seen.notes)
+    assert [(run.version, run.status, run.counts.changed) for run in report.versions] == [
+        (1, "succeeded", 1000),
+        (2, "succeeded", 1000),
+    ]
+    items = users.items()
+    assert len(items) == 1000 and all({"first_name", "last_name"} <= item.keys() for item in items)
+    assert sorted(users.state.applied(users.table)) == [1, 2]
+    wait_until(lambda: users.glue.runs[2].state != "RUNNING", 60)  # it has answered before its Spark has ended
+    assert [run.state for run in users.glue.runs] == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
+    assert users.state.runs(users.table)[0].by.startswith(users.glue.runs[2].id)
+
+
+def started(users: Client, command: str) -> tuple[int, str, str]:
+    """A job that somebody else has started (a schedule, say): its script's exit code, Glue's word, and the log."""
+    project = Assets(users.stage).put("project.zip", project_zip(users.folder, users.stage))
+    job = GlueJob(users.stage.connection, "dynamodt-dev", "dev")
+    run = job.start({"--stage": "dev", "--project": project, "--command": command})
+    wait_until(lambda: job.look(run).ended, 120)
+    process = users.glue.runs[-1].process
+    answer = AnswerRows(users.state.rows).read(run)
+    assert process is not None and answer is not None and answer.exit_code == process.returncode
+    return process.returncode, job.look(run).state, users.glue.runs[-1].log.read_text()
