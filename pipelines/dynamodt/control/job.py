@@ -10,7 +10,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.answers import dead_letters_in
 from dynamodt.control.cli import main
+from dynamodt.control.console import message_console, print_error
 from dynamodt.control.stage import load_stage, surroundings
 from dynamodt.control.verbs import Answer
 from dynamodt.errors import DynamodtError, UsageError
@@ -33,9 +34,17 @@ def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
     """Run `arguments["command"]` with `more` words on the project at `arguments["project"]`, on the stage
     `arguments["stage"]`; returns its exit code.
 
-    The answer is kept under `arguments["JOB_RUN_ID"]`, where Glue gives one. Raises UsageError where there is no such
-    project, ServiceError where it cannot be fetched.
+    The answer is kept under `arguments["JOB_RUN_ID"]`, where Glue gives one, and where there is a project that says in
+    which state table.
     """
+    try:
+        return _carried_out(arguments, more)
+    except DynamodtError as error:  # there is no project to run anything on
+        print_error(message_console(), error)
+        return error.exit_code
+
+
+def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> int:
     stage, project, command = (arguments[name] or "" for name in ("stage", "project", "command"))
     job_run = arguments.get("JOB_RUN_ID") or ""
     with _unpacked(project):

@@ -1,0 +1,110 @@
+"""What a job answers is read back as what was told there: `shapes` and `answers` are each other's inverse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dynamodt.control.answers import dead_letters_in, in_full, prepared_of, runs_of, told_error, undo_of
+from dynamodt.control.job import carry_out
+from dynamodt.control.shapes import prepared_document, tables_document, undo_document
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
+from dynamodt.model import (
+    Cost,
+    Counts,
+    LeftItem,
+    RunRecord,
+    RunReport,
+    Script,
+    TableReport,
+    UndoReport,
+    Units,
+)
+from tests.fake_operations import PREPARED
+from tests.unit.test_following import Stage
+
+RUN = RunReport("users", "up", 2, "split", "01RUN", "succeeded", Counts(7, 6, dead=1), Units(2.5, 6.0), 1.25)
+REPORTS = [
+    RUN,
+    replace(RUN, status="failed", error="1 item could not be written", dead_letters="s3://b/dead-letters.jsonl"),
+    replace(RUN, status="dry-run", cost=Cost(6.0, 12.0, 2.5, 1, 2, 3, (0.01, 0.02), "2026-01-31")),
+    replace(RUN, uncovered="2026-01-31T12:00:00+00:00", cost=Cost(6.0, 12.0, 2.5)),
+]
+
+
+@pytest.mark.parametrize("run", REPORTS)
+def test_a_run_is_told_and_understood(run: RunReport) -> None:
+    (table,) = tables_document([TableReport("users", "up", (run,))])["tables"]
+    assert runs_of(table) == [run]
+
+
+def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
+    first = (LeftItem({"id": {"S": "u1"}}, ("name",), "changed since the run"),)
+    undo = UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/undo-left.jsonl", first)
+    assert undo_of(undo_document(undo)) == undo
+    assert prepared_of(prepared_document("users", 3, PREPARED, False)) == PREPARED
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UsageError("x"), UsageError),
+        (ScriptError("x"), UsageError),
+        (Refused("x", where="w", hint="h"), Refused),
+        (RunFailed("x"), RunFailed),
+    ],
+)
+def test_an_error_keeps_its_words_and_its_exit_code(error: DynamodtError, kind: type[DynamodtError]) -> None:
+    (table,) = tables_document([TableReport("users", "up", error=error)])["tables"]
+    told = told_error(table)
+    assert told is not None and type(told) is kind
+    assert (told.what, told.where, told.hint, told.exit_code) == (error.what, error.where, error.hint, error.exit_code)
+    assert told_error({}) is None
+
+
+def test_the_words_that_a_job_tells_to_type_are_those_of_whoever_has_started_it() -> None:
+    document = {"error": {"what": "x", "where": "", "hint": "dynamodt up --runner spark", "exit_code": 1}}
+    told = told_error(document, dead=True)
+    assert isinstance(told, DeadLetters) and told.hint == "dynamodt up --runner glue"
+
+
+def test_what_no_log_may_hold_comes_from_the_storage() -> None:
+    stage, storage = Stage(), Storage()
+    stage.write(RunRecord("users", "01RUN", 2, "split", "up", "", "failed", "", units=2, journal=True))
+    storage.objects["runs/users/01RUN/samples/1"] = b'[[{"id": {"S": "a"}}, {"id": {"S": "a"}, "n": {"N": "1"}}]]'
+    letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "stage": "transform"}'
+    storage.objects["runs/users/01RUN/dead-letters.jsonl"] = letter
+    script = Script("users", 2, "split", "transforms/users/v2_split.py", "", "")
+    told: Any = in_full(replace(RUN, dead_letters="s3://..."), stage.state, storage, [script], ("id",), False)  # type: ignore[arg-type]
+    assert (told.journal, told.key_names, len(told.samples), told.rehearsal) == (True, ("id",), 1, False)
+    assert "ValueError: no" in told.first_dead_letter and '"b"' in told.first_dead_letter
+
+
+class Storage:
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        return self.objects.get(name)
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self.objects if name.startswith(prefix)]
+
+
+def test_dead_items_are_counted_over_all_that_was_done() -> None:
+    failed = replace(RUN, counts=Counts(5, dead=2))
+    document = tables_document([TableReport("users", "up", (RUN,)), TableReport("orders", "up", (failed, RUN))])
+    assert (dead_letters_in(document), dead_letters_in({}), dead_letters_in({"error": {}})) == (4, 0, 0)
+    assert dead_letters_in(undo_document(UndoReport(RUN, 1))) == 1
+
+
+def test_a_job_without_a_project_says_so_last(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    code = carry_out({"stage": "dev", "project": "s3://bucket/project.zip", "command": "up", "JOB_RUN_ID": None})
+    said = capfd.readouterr().err
+    assert code == 1 and "error: the endpoint cannot be reached" in said and "s3://bucket/project.zip" in said
