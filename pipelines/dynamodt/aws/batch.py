@@ -40,6 +40,9 @@ class Verdict(NamedTuple):
     message: str = ""
 
 
+DONE = Verdict("done")  # the one of its outcome
+
+
 class Answer(NamedTuple):
     """The verdicts of one request, in order, and the write units that the service says it took (None: not said)."""
 
@@ -85,7 +88,7 @@ class Writes:
             return Answer([self._refused(call.operation, refusal)], None)
         except (Throttled, InDoubt) as error:
             return Answer([_unanswered(error)], 0.0)
-        return Answer([Verdict("done")], _units(answer.get("ConsumedCapacity")))
+        return Answer([DONE], _units(answer.get("ConsumedCapacity")))
 
     def _halves(self, statements: Sequence[Statement]) -> Answer:
         middle = len(statements) // 2
@@ -96,7 +99,7 @@ class Writes:
     def _statement(self, response: dict[str, Any]) -> Verdict:
         error = response.get("Error")
         if error is None:
-            return Verdict("done")
+            return DONE
         return self._verdict("BatchExecuteStatement", error["Code"], error.get("Message", ""), error.get("Item"))
 
     def _refused(self, operation: str, refusal: Refusal) -> Verdict:

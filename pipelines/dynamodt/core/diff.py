@@ -79,23 +79,21 @@ def _rekey(spec: TableSpec, image: Image, result: Item) -> Atomic:
 def _sets(image: Image, item: Item, result: Item) -> Image:
     sets: Image = {}
     for name, value in result.items():
-        if value is item.get(name, _MISSING) and type(value) in _IMMUTABLE:
+        if type(value) in _IMMUTABLE and value is item.get(name, _MISSING):
             continue
         before = image.get(name)
         if before is None:
-            attribute_name(name, str(name))
-        elif holds(before, value):
-            continue
-        encoded = encode_value(value, name)
-        if before is None or not same(before, encoded):
-            sets[name] = encoded
+            sets[attribute_name(name, str(name))] = encode_value(value, name)
+        elif not holds(before, value):
+            encoded = encode_value(value, name)
+            if not same(before, encoded):
+                sets[name] = encoded
     return sets
 
 
 def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
     """What the result leaves out. Counting first: most results leave out nothing."""
-    added = sum(1 for name in sets if name not in image)
-    if len(result) - added == len(image):
+    if len(result) - len(sets.keys() - image.keys()) == len(image):
         return ()
     return tuple(name for name in image if name not in result)
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from dynamodt.aws.batch import MAX_STATEMENTS, Answer, Verdict, Writes
+from dynamodt.aws.batch import DONE, MAX_STATEMENTS, Answer, Verdict, Writes
 from dynamodt.aws.reads import Flow, Free, Reads, key_text
 from dynamodt.core.codec import same_image
 from dynamodt.core.diff import as_before, carries
@@ -57,6 +57,13 @@ class Settled:
     friction: Friction = Friction()
     void: list[Image] = field(default_factory=list)
     inserted: set[str] = field(default_factory=set)  # keys, as text: another insertion of the page may have lost one
+
+    def done(self, changes: Sequence[Change]) -> None:
+        """The changes were written: `end`, for many at once."""
+        self.counts = self.counts._replace(changed=self.counts.changed + len(changes))
+        self.inserted.update(key_text(change.key) for change in changes if type(change) is Insert)
+        if len(self.written) < SAMPLES:
+            self.written += changes[: SAMPLES - len(self.written)]
 
     def end(self, change: Change, kind: str) -> None:
         """The change has come to its end: "changed", or in one of the other counts, and then it had no effect."""
@@ -238,11 +245,12 @@ class Settlement:
         refused: list[tuple[_Pending, Image | None]] = []
         for batch, answer in self._sent(waiting):
             settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
-            for pending, verdict in zip(batch, answer.verdicts, strict=True):
-                if verdict.outcome == "done":
-                    settled.end(pending.change, "changed")
-                    settled.written += [pending.change] if len(settled.written) < SAMPLES else []
-                elif verdict.outcome == "conflict":
+            answered = list(zip(batch, answer.verdicts, strict=True))
+            settled.done([pending.change for pending, verdict in answered if verdict is DONE])
+            for pending, verdict in answered:
+                if verdict is DONE:
+                    continue
+                if verdict.outcome == "conflict":
                     refused.append((pending, verdict.image))
                 elif self._may_retry(pending, verdict, settled):
                     again.append(pending)
@@ -454,4 +462,6 @@ def _part_written(part: Update | Insert | Remove, now: Image | None, current: di
 
 
 def _deletes(change: Change) -> bool:
+    if type(change) is Update:  # nearly all of them
+        return False
     return isinstance(change, Remove) or any(isinstance(part, Remove) for part in getattr(change, "parts", ()))
