@@ -12,9 +12,8 @@ from functools import reduce
 from typing import Any
 
 import pytest
-import urllib3
 
-from dynamodt.aws import wire as wire_module
+from dynamodt.aws import exchange
 from dynamodt.aws.batch import Writes
 from dynamodt.aws.reads import Reads
 from dynamodt.aws.table import describe
@@ -40,8 +39,7 @@ APPLIED = ["lost", "truncated", "cut", "slow"]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wants to wait 30 s for the time-outs of these tests, or for the back-off; its lengths are tested apart."""
-    timeout = urllib3.Timeout(connect=5.0, read=SLOW_SECONDS / 2)
-    monkeypatch.setattr(wire_module, "_TIMEOUT", timeout)
+    monkeypatch.setattr(exchange, "READ_SECONDS", SLOW_SECONDS / 2)
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
 
 
@@ -249,7 +247,7 @@ def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Be
 def test_a_batch_that_is_too_large_goes_in_parts(
     endpoint: Endpoint, proxy: Proxy, bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire_module, "_TIMEOUT", urllib3.Timeout(30.0))  # 7.5 MB take their time on a busy machine
+    monkeypatch.setattr(exchange, "READ_SECONDS", 30.0)  # 7.5 MB take their time on a busy machine
     wire = Wire(proxy.connection, 2)
     table = make_table(id="N")
     items = [{**item, "large": "x" * 300_000} for item in numbered(25)]

@@ -1,8 +1,9 @@
 """The hot calls to DynamoDB: signed HTTP on kept connections, JSON by orjson.
 
-botocore finds the credentials and the endpoint and signs; its serializer and parser, which cost more than everything
-else together (docs/adr/002), stay out. Nothing is retried here: an answer is either the service's own, or one of the
-errors below, which say whether the request can have taken effect.
+botocore finds the credentials and the endpoint. Its serializer and parser, which cost more than everything else
+together (docs/adr/002), stay out, and so do its signer and its HTTP client, which came next (docs/adr/016). Nothing is
+retried here: an answer is either the service's own, or one of the errors below, which say whether the request can have
+taken effect.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import urllib3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
 from dynamodt.aws.clients import session
+from dynamodt.aws.exchange import BROKEN, Exchanges, Unreachable
+from dynamodt.aws.signature import Signer
 from dynamodt.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _THROTTLES = frozenset(
 )
 _DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})
 _RENEWABLE = frozenset({"ExpiredTokenException", "RequestExpired"})
-_TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 
 
 class Throttled(Exception):
@@ -69,16 +68,14 @@ def is_doubt(code: str) -> bool:
 
 
 class Wire:
-    """Calls of one table's region over up to `connections` kept connections; safe to share between threads."""
+    """Calls of one table's region, up to `connections` of them kept; safe to share between threads."""
 
     def __init__(self, connection: Connection, connections: int = 8) -> None:
         boto = session(connection)
         self._credentials = boto.get_credentials()
-        self._region = connection.region
         self._url = connection.endpoint_url or _endpoint(boto, connection.region)
-        self._pool = urllib3.PoolManager(
-            num_pools=1, maxsize=connections, block=True, retries=False, timeout=_TIMEOUT, ca_certs=_ca_bundle(boto)
-        )
+        self._signer = Signer(self._url, "dynamodb", connection.region)
+        self._exchanges = Exchanges(self._url, connections, _ca_bundle(boto))
         self.requests = 0
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
@@ -87,29 +84,26 @@ class Wire:
         headers = self._signed(operation, payload)
         self.requests += 1
         try:
-            response = self._pool.request("POST", self._url, body=payload, headers=headers)
-            data = response.data
-        except urllib3.exceptions.NewConnectionError as error:
+            status, data = self._exchanges.post(headers, payload)
+        except Unreachable as error:
             raise Throttled(f"no connection to {self._url}: {error}") from error  # nothing was sent
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except BROKEN as error:
             raise InDoubt(f"{operation}: {error}") from error
-        if response.status == 200:
+        if status == 200:
             return _parsed(operation, data)
-        raise _failure(operation, response.status, data)
+        raise _failure(operation, status, data)
 
     def close(self) -> None:
         """Close the kept connections."""
-        self._pool.clear()
+        self._exchanges.close()
 
     def _signed(self, operation: str, payload: bytes) -> dict[str, str]:
-        request = AWSRequest("POST", self._url, data=payload, headers=_headers(operation))
         try:
-            SigV4Auth(self._credentials.get_frozen_credentials(), "dynamodb", self._region).add_auth(request)
+            return self._signer.signed(_headers(operation), payload, self._credentials.get_frozen_credentials())
         except BotoCoreError as error:
             raise ServiceError(
                 f"the AWS credentials cannot be used: {error}", hint="renew them and run again"
             ) from error
-        return dict(request.headers.items())
 
 
 def _headers(operation: str) -> dict[str, str]:
