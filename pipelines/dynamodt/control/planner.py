@@ -34,6 +34,9 @@ from dynamodt.model import (
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _SEGMENTS_PER_WORKER = 4
+_SEGMENTS_PER_LANE = 4
+_SEGMENT_ITEMS = 2_500  # of a small table
+_MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
@@ -197,16 +200,17 @@ def retry_job(like: Job, number: int, letters: tuple[str, ...], confirmed: bool 
 
 
 def segments(spec: TableSpec, workers: int = 1) -> int:
-    """Segments of about 64 MB: small enough to spread a lane over partitions, large enough to be worth a row each; in a
-    small table enough of them that no worker is idle."""
-    least = _SEGMENTS_PER_WORKER * workers
+    """Segments of about 64 MB: small enough to spread a lane over partitions, large enough to be worth a row each. A
+    small table has smaller ones: enough that no worker is idle, and that a lane has several."""
+    least = max(_SEGMENTS_PER_WORKER * workers, min(_MOST_FOR_ITEMS, spec.item_count // _SEGMENT_ITEMS))
     return min(_MAX_SEGMENTS, max(least, spec.size_bytes // _SEGMENT_BYTES))
 
 
 def fitted(job: Job, workers: int) -> Job:
-    """The job for so many workers. Several lanes for each of them, so that none is idle while another is at its last
-    ones; but of several units, so that a lane meets several partitions at once."""
-    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _SEGMENTS_PER_WORKER)) if workers > 1 else 1
+    """The job for so many workers. Several lanes for each of them: in one process they are at work at once, so that
+    one computes while others wait for answers; elsewhere no worker is idle while another is at its last ones. But of
+    several units, so that a lane meets several partitions at once."""
+    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _SEGMENTS_PER_LANE))
     return replace(job, lanes=lanes, spread=boards(workers))
 
 

@@ -13,6 +13,7 @@ from dynamodt.aws.resources import Resources
 from dynamodt.errors import UsageError
 from dynamodt.model import Job
 from dynamodt.stages.migrate import migrate
+from dynamodt.stages.signals import end_lanes
 from dynamodt.stages.undo import undo
 
 OWN_RUNNERS = ("direct", "spark", "glue")
@@ -39,10 +40,22 @@ def engine(runner: str, spark_master: str = "", note: Callable[[str], None] = la
 def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
     """Run a job to its end, with `beam_args` as Beam's own options.
 
-    Raises what the runner raises: a worker's own error is in the run's control row.
+    Raises what the runner raises: a worker's own error is in the run's control row. No lane of this process is at work
+    any more when it returns, or raises.
     """
-    with beam.Pipeline(runner=runner, options=PipelineOptions(list(beam_args))) as pipeline:
-        (undo if job.undoes else migrate)(pipeline, job, resources)
+    options = PipelineOptions([_lanes_at_once(job), *beam_args])
+    try:
+        with beam.Pipeline(runner=runner, options=options) as pipeline:
+            (undo if job.undoes else migrate)(pipeline, job, resources)
+    except BaseException:
+        end_lanes(job)  # Beam does not wait for the others when one has failed
+        raise
+
+
+def _lanes_at_once(job: Job) -> str:
+    """Beam's in-process runner gives each lane a thread: while one waits for an answer, another has the processor. Its
+    other modes give each a process, unless a person says how many; other runners have no use for it."""
+    return f"--direct_num_workers={min(job.lanes, job.units)}"
 
 
 def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:

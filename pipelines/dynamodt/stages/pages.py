@@ -13,7 +13,7 @@ import apache_beam as beam
 from dynamodt.aws.resources import Resources
 from dynamodt.model import Claim, Cursor, Job, JournalPage, Page
 from dynamodt.stages.collector import collect_less
-from dynamodt.stages.signals import Signal, reporting
+from dynamodt.stages.signals import Signal, reporting, working
 
 Lane = tuple[int, ...]  # the units that one worker reads, in this order
 
@@ -45,7 +45,7 @@ class ReadPages(beam.DoFn):
 
     def process(self, lane: Lane) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
-        with reporting(self._leases, self._job):
+        with working(self._job), reporting(self._leases, self._job):
             for page in self._pages(self._claims(lane)):
                 if signal.stopping():
                     return

@@ -7,7 +7,9 @@ second for a process, however many items it moves; a word from this very process
 from __future__ import annotations
 
 import random
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -18,6 +20,8 @@ from dynamodt.model import Job, Lease
 
 LOOK_SECONDS = 0.5
 _stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
+_working: Counter[tuple[str, int]] = Counter()  # lanes of this process, by run and attempt
+_changed = threading.Condition()
 
 
 class LeaseBoard(Protocol):
@@ -40,6 +44,28 @@ def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = 
         return
     with suppress(Fenced):
         leases.tell(job.lease, job.attempt, stop=why, error=error)
+
+
+@contextmanager
+def working(job: Job) -> Iterator[None]:
+    """A lane is at work: `end_lanes` waits for it."""
+    key = (job.base_run, job.attempt)
+    with _changed:
+        _working[key] += 1
+    try:
+        yield
+    finally:
+        with _changed:
+            _working[key] -= 1
+            _changed.notify_all()
+
+
+def end_lanes(job: Job) -> None:
+    """Stop the lanes of this process after the pages they are at, and wait until they have ended."""
+    key = (job.base_run, job.attempt)
+    _stopped.add(key)
+    with _changed:
+        _changed.wait_for(lambda: not _working[key])
 
 
 class Signal:
