@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SPARK := $(VENV)/.spark
 SECURITY := $(VENV)/security/.installed
+BENCH := $(VENV)/bench/.installed
 PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement
 PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
 	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
@@ -31,7 +32,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare deploy jar spark-jar test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local serverless lint format lock clean
+.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local serverless lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -90,6 +91,10 @@ serverless: ## the Serverless Framework for its plugin's tests (node 20.19, npm,
 	@infra/serverless/fetch
 
 ##@ Maintain
+bench: $(INSTALLED) $(SPARK) $(BENCH) spark-jar ## measure it beside its peers: benchmarks/RESULTS.md and its plot (cc; 15 minutes)
+## ARGS: --only cpu,rate,partitions,memory,startup,workers,safety,requests; --size 0.1; --times 3
+	PYTHONPATH=. $(BIN)/python -m benchmarks.run $(ARGS)
+
 lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -107,6 +112,7 @@ lock: ## requirements/*.lock anew from setup.py and requirements/*.in, every ver
 	$(PIP_COMPILE) --extra dev --extra local --output-file requirements/base.lock setup.py
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
 	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in
+	$(PIP_COMPILE) --output-file requirements/bench.lock requirements/bench.in
 
 clean: ## stop the local stage and delete .venv, caches and builds (the local stage keeps its data)
 	@if test -x $(BIN)/dynamodt; then $(BIN)/dynamodt local stop >/dev/null 2>&1 || true; fi
@@ -133,4 +139,10 @@ $(SECURITY): requirements/security.lock $(INSTALLED)
 	@echo 'Installing what infra/ is checked with into $(VENV)/security (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv $(VENV)/security
 	@$(VENV)/security/bin/python $(PIP_LOCKED) requirements/security.lock
+	@touch $@
+
+$(BENCH): requirements/bench.lock $(INSTALLED)
+	@echo 'Installing what make bench compares with into $(VENV)/bench (once; a minute or two) ...' >&2
+	@$(BIN)/python -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/python $(PIP_LOCKED) requirements/bench.lock
 	@touch $@

@@ -21,8 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
 
-from client_cpu import item
-
+from benchmarks.table import item
 from dynamodt.aws.export.layout import ExportFolder, written
 from dynamodt.aws.export.writer import ExportWriter
 from tests.read_once import ARN, EXPORT, FolderObjects

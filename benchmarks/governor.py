@@ -18,20 +18,27 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "pipelines")]
 
-from client_cpu import Silent, fill
-
+from benchmarks.endpoints import Endpoint, fill, ministack
 from dynamodt.aws.batch import Answer, Writes
 from dynamodt.aws.state import State
 from dynamodt.control import operations
 from dynamodt.control.requests import RunOptions
 from dynamodt.model import Stage, StorageSpec
-from tests.emulators import Endpoint, ministack
 
 SECONDS = 20
 WINDOW = 10.0
 SCRIPT = "sequence = 1\n\n\ndef transform_up(item):\n    return {**item, 'changed': 1}\n"
 
 Spent = list[tuple[float, float]]  # seconds since the first write, units
+
+
+class Silent:
+    """An Observer that shows nothing."""
+
+    def run_started(self, *args: object) -> None: ...
+    def progressed(self, *args: object) -> None: ...
+    def run_ended(self, *args: object) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 def metered() -> Spent:

@@ -1,0 +1,107 @@
+"""The two endpoints, each a process of its own: ministack, and the canned one, which ministack stands behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import ITEM_BYTES, item, template
+from dynamodt.control import emulator
+from dynamodt.model import Connection
+
+SOURCE = Path(__file__).with_name("endpoint") / "canned.c"
+_BATCH = 25
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Something that answers as DynamoDB. `canned`: it counts what it is asked."""
+
+    url: str
+    canned: bool = False
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(region="us-east-1", endpoint_url=self.url, access_key="local", secret_key="local")
+
+    @property
+    def client(self) -> Any:
+        from dynamodt.aws.clients import client
+
+        return client(self.connection, "dynamodb")
+
+    def stats(self) -> dict[str, float]:
+        """What the canned endpoint was asked since the last look; its partitions are as if nobody had written."""
+        with urllib.request.urlopen(f"{self.url}/_canned/stats") as answer:
+            found: dict[str, float] = json.load(answer)
+        return found
+
+
+@contextmanager
+def ministack(folder: Path) -> Iterator[Endpoint]:
+    """A ministack with its state under the folder, killed at the end."""
+    port = emulator.free_port()
+    process = emulator.spawn(folder, port)
+    try:
+        emulator.wait_until_ready(process, port, folder)
+        yield Endpoint(emulator.url(port))
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+@dataclass(frozen=True)
+class Canner:
+    """The compiled canned endpoint. Its tables are `items`, by name; what is not theirs goes on to `upstream`."""
+
+    program: Path
+    template: Path
+    upstream: Endpoint
+
+    @contextmanager
+    def open(
+        self, items: Mapping[str, int], *, latency: float = 0.0, partitions: int = 0, wcu: int = 1000
+    ) -> Iterator[Endpoint]:
+        """Run it. `latency` in seconds; each of `partitions` (0: no limits) takes `wcu` units a second."""
+        words = ["--template", str(self.template), "--latency-us", str(latency * 1e6)]
+        words += ["--upstream", self.upstream.url.rpartition(":")[2]]
+        words += ["--partitions", str(partitions), "--wcu", str(wcu)]
+        words += [word for name, count in items.items() for word in ("--table", f"{name}:{count}:{ITEM_BYTES}")]
+        process = subprocess.Popen([str(self.program), *words], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        try:
+            yield Endpoint(f"http://127.0.0.1:{int(process.stdout.readline())}", canned=True)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def canner(upstream: Endpoint) -> Iterator[Canner]:
+    """The canned endpoint, compiled by `cc` into a folder of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        program, text = Path(name, "canned"), Path(name, "item.json")
+        subprocess.run(["cc", "-O2", "-pthread", "-o", program, SOURCE], check=True)
+        text.write_text(template(), encoding="utf-8")
+        yield Canner(program, text, upstream)
+
+
+def fill(endpoint: Endpoint, table: str, count: int) -> None:
+    """Make a table of so many items on an endpoint that keeps them."""
+    client = endpoint.client
+    client.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for start in range(0, count, _BATCH):
+        puts = [{"PutRequest": {"Item": item(n)}} for n in range(start, min(start + _BATCH, count))]
+        client.batch_write_item(RequestItems={table: puts})
