@@ -1,0 +1,107 @@
+"""How much work a run is, counted on a fixed table and never in seconds: requests, statements, bytes, decoded values.
+
+Whoever makes one of these figures larger does so on purpose, and changes it here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from benchmarks.table import ITEM_BYTES, item, script
+from dynamodt.core import codec
+from dynamodt.core.codec import decode, image_bytes
+from dynamodt.model import Counts, KeyAttribute, TableSpec
+from tests.pipeline.conftest import Bench
+
+ITEMS, PAGE, UNITS = 1_000, 250, 2
+PAGES = ITEMS // PAGE
+TABLE = TableSpec("things", (KeyAttribute("id", "S"),))
+
+
+class Work:
+    """Counts what the fakes are asked, and what the codec decodes."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests: Counter[str] = Counter()
+        self.state: Counter[str] = Counter()
+        self.statements = self.bytes = self.decoded = 0
+        call = bench.dynamodb.call
+
+        def counted(operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+            payload = body if isinstance(body, bytes) else orjson.dumps(body)
+            self.requests[operation] += 1
+            self.bytes += len(payload)
+            self.statements += len(orjson.loads(payload).get("Statements", ()))
+            return call(operation, body)
+
+        monkeypatch.setattr(bench.dynamodb, "call", counted)
+        for kind, decoder in list(codec._DECODERS.items()):
+            monkeypatch.setitem(codec._DECODERS, kind, self._decoding(decoder))
+        rows = bench.state.rows
+        for name in ("get", "update", "put"):
+            monkeypatch.setattr(rows, name, self._asking(name, getattr(rows, name)))
+
+    def _decoding(self, decoder: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def counted(raw: Any) -> Any:
+            self.decoded += 1
+            return decoder(raw)
+
+        return counted
+
+    def _asking(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(key: Any, *args: Any, **values: Any) -> Any:
+            if key[1] == "UNIT":  # looks at the lease and reports of the budget go by time, not by item
+                self.state[name] += 1
+            return method(key, *args, **values)
+
+        return counted
+
+
+def work_of(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, share: int, constants: str = ""
+) -> tuple[Counts, Work]:
+    bench = make_bench(TABLE, page=PAGE)
+    bench.dynamodb.put(*(decode(item(number)) for number in range(ITEMS)))
+    work = Work(bench, monkeypatch)
+    text = script(share, constants).replace("sequence = 1\n", "")
+    return bench.run(text, units=UNITS, page_items=PAGE), work
+
+
+@pytest.mark.parametrize(("share", "sent"), [(0, 1), (20, 192), (100, 953)])
+def test_the_work_of_a_run(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, share: int, sent: int
+) -> None:
+    counts, work = work_of(make_bench, monkeypatch, share)
+    changed = ITEMS * share // 100
+    assert counts == Counts(read=ITEMS, changed=changed, unchanged=ITEMS - changed)
+    assert work.statements == changed  # a change is one write
+    assert work.requests["BatchExecuteStatement"] <= changed / 25 + PAGES  # a batch is of one page
+    assert work.requests["Scan"] == PAGES
+    assert set(work.requests) <= {"Scan", "BatchExecuteStatement"}
+    assert work.bytes / ITEMS <= sent
+    # two numbers, a set, a flag, a map and its number; the set and that number again, to see that they are the same
+    assert work.decoded == 8 * ITEMS
+
+
+@pytest.mark.parametrize(
+    ("constants", "asked"),
+    [("", 2 * PAGES), ("IDEMPOTENT = True", PAGES)],
+    ids=["journal", "idempotent"],
+)
+def test_what_the_state_table_is_asked(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, constants: str, asked: int
+) -> None:
+    """Two requests claim a unit, two more go with a page: intent and checkpoint. An idempotent script has no intent,
+    and a checkpoint when a second has passed: never more than one a page."""
+    _, work = work_of(make_bench, monkeypatch, 100, constants)
+    assert work.state["get"] == UNITS
+    assert work.state["update"] - UNITS <= asked
+
+
+def test_the_table_is_as_it_is_said_to_be() -> None:
+    assert image_bytes(item(7)) == ITEM_BYTES
