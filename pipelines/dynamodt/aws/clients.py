@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.errors import ServiceError
 
 if TYPE_CHECKING:
-    import boto3
+    import botocore.session
 
     from dynamodt.model import Connection
 
@@ -18,50 +18,61 @@ _NO_CREDENTIALS_HINT = (
 
 
 @lru_cache(maxsize=8)
-def session(connection: Connection) -> boto3.Session:
-    """A boto3 session for the connection, with the stage's role assumed where it names one.
+def session(connection: Connection) -> botocore.session.Session:
+    """A botocore session for the connection, with the stage's role assumed where it names one.
 
     Raises ServiceError when there are no credentials, no such profile, or the role cannot be assumed.
     """
-    import boto3
+    import botocore.session
     from botocore.exceptions import ProfileNotFound
 
+    base = botocore.session.get_session()
+    if connection.profile is not None:
+        base.set_config_variable("profile", connection.profile)
+    if connection.access_key and connection.secret_key:
+        base.set_credentials(connection.access_key, connection.secret_key)
+    base.set_config_variable("region", connection.region)
     try:
-        base = boto3.Session(
-            profile_name=connection.profile,
-            region_name=connection.region,
-            aws_access_key_id=connection.access_key,
-            aws_secret_access_key=connection.secret_key,
-        )
+        credentials = base.get_credentials()
     except ProfileNotFound as error:
         raise ServiceError(str(error), hint=_NO_CREDENTIALS_HINT) from error
-    if base.get_credentials() is None:
+    if credentials is None:
         raise ServiceError("no AWS credentials were found", where=connection.region, hint=_NO_CREDENTIALS_HINT)
-    return _assume(base, connection.role_arn) if connection.role_arn else base
+    return _assume(base, connection) if connection.role_arn else base
 
 
-def _assume(base: boto3.Session, role_arn: str) -> boto3.Session:
+def _assume(base: botocore.session.Session, connection: Connection) -> botocore.session.Session:
     """A session that holds the role's credentials and renews them by itself (a run may outlast their hour)."""
-    import boto3
     import botocore.session
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=base._session.create_client,
+        client_creator=base.create_client,
         source_credentials=base.get_credentials(),
-        role_arn=role_arn,
+        role_arn=connection.role_arn,
         extra_args={"RoleSessionName": "dynamodt"},
     )
     inner = botocore.session.get_session()
     inner._credentials = DeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method="assume-role")
-    inner.set_config_variable("region", base.region_name)
-    return boto3.Session(botocore_session=inner)
+    inner.set_config_variable("region", connection.region)
+    return inner
+
+
+def _made(connection: Connection, service: str, config: Any) -> Any:
+    """A client, by botocore alone for DynamoDB: boto3, which gives S3's its transfers, takes as long to import as
+    botocore itself, and most commands need none of it."""
+    found = session(connection)
+    if service == "dynamodb":
+        return found.create_client(service, endpoint_url=connection.endpoint_url, config=config)
+    import boto3
+
+    return boto3.Session(botocore_session=found).client(service, endpoint_url=connection.endpoint_url, config=config)
 
 
 @lru_cache(maxsize=32)
 def client(connection: Connection, service: str, *, attempts: int = 6, seconds: float = 60) -> Any:
-    """A boto3 client (thread-safe, shared). Retries are botocore's standard mode: bounded, with jitter; `seconds` is
-    how long one attempt waits for an answer."""
+    """A client as boto3 has it (thread-safe, shared). Retries are botocore's standard mode: bounded, with jitter;
+    `seconds` is how long one attempt waits for an answer."""
     from botocore.config import Config
 
     style = {"addressing_style": "path"} if connection.endpoint_url else {}
@@ -71,7 +82,7 @@ def client(connection: Connection, service: str, *, attempts: int = 6, seconds: 
         connect_timeout=min(10, seconds),
         read_timeout=seconds,
     )
-    made = session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
+    made = _made(connection, service, config)
     if service == "dynamodb":
         made.meta.events.register("before-parse.dynamodb", _check_whole)
     return made

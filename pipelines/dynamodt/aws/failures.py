@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from boto3.exceptions import RetriesExceededError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -35,6 +34,7 @@ _WHAT = {
 }
 _CREDENTIALS_HINT = "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a `profile` in dynamodt.toml"
 
+_TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
 _DAMAGED = "run the same command again; if that ends the same, the object is damaged: make it anew"
 
 
@@ -55,11 +55,13 @@ def explained(operation: str, where: str) -> Iterator[None]:
         raise ServiceError(
             f"{operation} brought another content than was stored: {error}", where=where, hint=_DAMAGED
         ) from error
-    except RetriesExceededError as error:
-        what = f"{operation} gave up after several tries: {error.last_exception}"
-        raise ServiceError(what, where=where, hint=_DAMAGED) from error
     except BotoCoreError as error:
         raise ServiceError(f"{operation} failed: {error}", where=where) from error
+    except Exception as error:
+        if type(error).__name__ != _TRANSFER_ENDED:
+            raise
+        what = f"{operation} gave up after several tries: {getattr(error, 'last_exception', error)}"
+        raise ServiceError(what, where=where, hint=_DAMAGED) from error
 
 
 def service_error(operation: str, where: str, code: str, message: str) -> ServiceError:

@@ -141,11 +141,11 @@ def _failure(operation: str, status: int, data: bytes) -> Exception:
 
 def _endpoint(boto: Any, region: str) -> str:
     """The regional endpoint, as botocore's own endpoint data has it (partitions, FIPS and environment included)."""
-    return str(boto.client("dynamodb", region_name=region).meta.endpoint_url) + "/"
+    return str(boto.create_client("dynamodb", region_name=region).meta.endpoint_url) + "/"
 
 
 def _ca_bundle(boto: Any) -> str | None:
     import os
 
-    bundle = boto._session.get_config_variable("ca_bundle")
+    bundle = boto.get_config_variable("ca_bundle")
     return str(bundle) if bundle and os.path.exists(str(bundle)) else None
