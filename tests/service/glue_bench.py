@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +33,13 @@ class Seen(Recorder):
         super().__init__(watching=True)
         self.notes: list[str] = []
         self.found: list[str] = []
+        self.then: dict[str, Callable[[], object]] = {}  # what is to be done when a note holds such words
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+        for words, do in self.then.items():
+            if words in text:
+                do()
 
     def run_found(self, record, expected_items, elapsed) -> None:  # type: ignore[no-untyped-def]
         super().run_found(record, expected_items, elapsed)
