@@ -130,7 +130,8 @@ def main() -> int:
     if version == "undo":
         run = State(stage.connection, stage.state_table).runs(table)[-1].run
         return _code(operations.undo(stage, Path(folder), [table], run, RunOptions(), Silent()).error)
-    options = RunOptions(source="export" if bucket else "")
+    master = os.environ.get("DYNAMODT_TEST_SPARK", "")
+    options = RunOptions(source="export" if bucket else "", runner="spark" if master else "direct", spark_master=master)
     (report,) = operations.up(stage, Path(folder), [table], int(version), options, Silent())
     return _code(report.error)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from dynamodt import errors
-from dynamodt.errors import DynamodtError, Fenced, RunFailed
+from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model import Job, Lease
 
 LOOK_SECONDS = 0.5
@@ -120,12 +120,21 @@ def reporting(leases: LeaseBoard, job: Job) -> Iterator[None]:
     try:
         yield
     except Fenced:
-        _stopped.add((job.base_run, job.attempt))
+        if _is_lost(leases, job):
+            _stopped.add((job.base_run, job.attempt))
         raise
     except DynamodtError as error:
         told = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
         stop(leases, job, "error", told)
         raise
+
+
+def _is_lost(leases: LeaseBoard, job: Job) -> bool:
+    """Whether the whole run is another's; or only one unit, which a runner has given to another worker of the run."""
+    try:
+        return leases.read(job.lease).token != job.attempt
+    except ServiceError:
+        return True
 
 
 def _fenced(job: Job) -> Fenced:

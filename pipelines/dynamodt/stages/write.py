@@ -37,6 +37,7 @@ from dynamodt.stages.governor import governor_of
 from dynamodt.stages.ledger import Intents, JournalParts, Ledger, Running
 from dynamodt.stages.settle import SAMPLES, Settled, Settlement
 from dynamodt.stages.signals import Signal, reporting
+from dynamodt.stages.tenure import Tenure
 
 
 class WritePatches(beam.PTransform[Any, Any]):
@@ -68,7 +69,8 @@ class _WritePatches(beam.DoFn):
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
         self._leases = state.leases
-        self._units = state.units(job.run)
+        self._tenure = Tenure(state.units(job.run))
+        self._signal = Signal(self._leases, job)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
         self._executor = ThreadPoolExecutor(job.writers, thread_name_prefix="write")
@@ -85,10 +87,17 @@ class _WritePatches(beam.DoFn):
             self._change_of,
             self._executor,
             stamp=self._job.script.stamp,
-            assure=Signal(self._leases, self._job).assure,
+            assure=self._assure,
             flow=governor.writes,
             sleep=self._resources.sleep,
         )
+
+    def _assure(self) -> None:
+        """The run is ours still, and so is the unit: of what may be done twice (an idempotent script's) it does not
+        matter."""
+        self._signal.assure()
+        if self._journal is not None:
+            self._tenure.assure()
 
     def _change_of(self, image: Image) -> Change | None:
         """What to do with an item that somebody has written meanwhile: own rows are then his, others start afresh."""
@@ -102,7 +111,8 @@ class _WritePatches(beam.DoFn):
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
             before = self._running.before(page.page)
-            written = settled_page(page, before, self._settlement, self._journal, self._units)
+            self._tenure.begin(page.page)
+            written = settled_page(page, before, self._settlement, self._journal, self._tenure)
             self._running.add(written)
             yield written
 

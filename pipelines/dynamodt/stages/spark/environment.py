@@ -12,8 +12,19 @@ from dynamodt.stages.spark.context import local_cores
 
 BOOT = "dynamodt_harness"
 _SCRIPT = """#!/bin/sh
-exec "{python}" -m dynamodt.stages.spark.harness "$@"
+"{python}" -m dynamodt.stages.spark.harness "$@" &
+harness=$!
+trap 'kill $harness; exit 0' TERM INT HUP
+wait $harness
+code=$?
+{mourn}
+exit $code
 """
+
+# Beam keeps the connection to a harness that has died, and fails each task that it gives it, four times in a moment.
+# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows its harness. 0
+# and 1 are ends by themselves; the executor may be at its own end then.
+_FOLLOW = "[ $code -gt 1 ] && [ $code -ne 143 ] && kill -9 $PPID"
 
 
 def process_environment(context: Any) -> Any:
@@ -34,16 +45,16 @@ def _command(context: Any) -> str:
     """The script's place: an executor has it in the folder that it works in, the driver's own in one of Spark's."""
     from pyspark import SparkFiles
 
-    context.addFile(str(_script()))
     in_driver = context.master.startswith("local") and not context.master.startswith("local-cluster")
+    context.addFile(str(_script("" if in_driver else _FOLLOW)))
     return SparkFiles.get(BOOT) if in_driver else f"./{BOOT}"
 
 
-def _script() -> Path:
+def _script(mourn: str) -> Path:
     """The same place and content each time in this process: Spark refuses another file of the same name."""
     folder = Path(tempfile.gettempdir()) / f"dynamodt-{os.getpid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / BOOT
-    path.write_text(_SCRIPT.format(python=sys.executable), encoding="utf-8")
+    path.write_text(_SCRIPT.format(python=sys.executable, mourn=mourn), encoding="utf-8")
     path.chmod(0o755)
     return path

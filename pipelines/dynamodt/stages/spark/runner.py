@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,9 @@ from dynamodt.stages.spark.environment import process_environment
 
 JOB = "dynamodt"
 _NO_ARTIFACTS = "__no_artifacts_staged__"
-_KEPT_MILLIS = 60_000  # without it a harness is started anew for each task
+_KEPT_MILLIS = (
+    3_600_000  # a harness lives so long, and longer while it is at work; else it is started anew again and again
+)
 _OPTIONS_CLASS = "org.apache.beam.runners.spark.SparkPipelineOptions"
 
 
@@ -62,7 +63,7 @@ def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]
     translation = beam.sdk.util.construction.PipelineOptionsTranslation
     beam.sdk.io.FileSystems.setDefaultPipelineOptions(beam.sdk.options.PipelineOptionsFactory.create())
     java = getattr(translation.fromJson(options), "as")(java_class(context, _OPTIONS_CLASS))
-    invocation = f"{JOB}-{uuid.uuid4()}"
+    invocation = f"{JOB}-{context.applicationId}"  # the same for all pipelines here: they share their harnesses
     java.setRunner(None)
     java.setUsesProvidedSparkContext(True)
     java.setAppName(invocation)

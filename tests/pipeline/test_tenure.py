@@ -1,0 +1,72 @@
+"""A worker that was taken for dead writes nothing when it wakes, and stops nobody but itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.errors import Fenced
+from dynamodt.model import Counts, Intent, Page, Totals
+from dynamodt.stages import signals
+from dynamodt.stages.signals import reporting
+from dynamodt.stages.tenure import Tenure
+from tests.pipeline.conftest import Bench
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def rows(bench: Bench) -> UnitRows:
+    return bench.state.units("run")
+
+
+def intent(page: int) -> Intent:
+    return Intent(("part",), None, False, Counts(), 0.0, page, Totals())
+
+
+def test_a_unit_that_is_ours_may_be_written(rows: UnitRows) -> None:
+    tenure, claim = Tenure(rows, Clock()), rows.claim(0, 1)
+    tenure.begin(Page(claim, 1, []))
+    tenure.assure()
+    tenure.intend(claim, intent(1))
+    tenure.assure()
+
+
+def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(rows: UnitRows) -> None:
+    clock = Clock()
+    tenure, claim = Tenure(rows, clock), rows.claim(0, 1)
+    tenure.begin(Page(claim, 1, []))
+    tenure.intend(claim, intent(1))
+    rows.claim(0, 1)
+    tenure.assure()  # it has looked just now, by its announcement
+    clock.now += signals.LOOK_SECONDS
+    with pytest.raises(Fenced, match="unit 0"):
+        tenure.assure()
+
+
+def test_a_page_that_is_recovered_is_looked_at_first(rows: UnitRows) -> None:
+    tenure, claim = Tenure(rows, Clock()), rows.claim(0, 1)
+    rows.claim(0, 1)
+    tenure.begin(Page(claim, 1, [], recovers=True))
+    with pytest.raises(Fenced):
+        tenure.assure()
+
+
+@pytest.mark.parametrize(("token", "stopped"), [(1, False), (2, True)])
+def test_only_who_has_lost_the_run_stops_its_whole_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, token: int, stopped: bool
+) -> None:
+    monkeypatch.setattr(signals, "_stopped", set())
+    job = bench.job("def transform_up(item):\n    return item\n")
+    bench.state.lease(job)
+    for _ in range(1, token):
+        seen = bench.state.leases.read(job.lease)
+        bench.state.leases.take(seen._replace(token=seen.token + 1), over=seen)
+    with pytest.raises(Fenced), reporting(bench.state.leases, job):
+        raise Fenced("another worker has unit 0 by now")
+    assert bool(signals._stopped) is stopped

@@ -1,0 +1,150 @@
+"""Executors, harnesses and drivers are killed at random moments, with writers going on all along (guarantee G3).
+
+In each CI run one of each; `make test-chaos` (DYNAMODT_KILLS=48) tries more. Spark goes on by itself without an executor
+and without a harness; without its driver the same command does, from the checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.state import State
+from dynamodt.model import Lease
+from tests.emulators import Endpoint
+from tests.service.test_kills import ITEMS, ROOT, SEED, Writer, check, fill
+
+KILLS = max(1, int(os.environ.get("DYNAMODT_KILLS", "4")) // 12)
+SLOWLY = """
+sequence = 1
+import time
+
+def transform_up(item):
+    time.sleep(0.005)
+    return {**item, "n": item["n"] + 1}
+"""
+VICTIMS = {"harness": "dynamodt.stages.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
+_SECONDS = 300
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def endpoint(ministack: Endpoint) -> Endpoint:
+    return ministack
+
+
+class Attempt:
+    """A run as a process of its own, and the processes under it."""
+
+    def __init__(self, endpoint: Endpoint, folder: Path, table: str, master: str) -> None:
+        words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, "1", "never", "0"]
+        path = f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"
+        self.log = folder / "attempt.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                words,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": path, "DYNAMODT_TEST_SPARK": master},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.state = State(endpoint.connection, f"state-{table}")
+        self.table = table
+
+    def wait_until(self, changed: int) -> bool:
+        """Whether the run has come so far; not if it is over before."""
+        deadline = time.monotonic() + _SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if self._changed() >= changed:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _changed(self) -> int:
+        lease = self._lease()
+        return self.state.units(lease.run).totals(64).counts.changed if lease.run else 0
+
+    def _lease(self) -> Lease:
+        try:
+            return self.state.leases.read(self.table)
+        except Exception:  # the state table is being made
+            return Lease(self.table, 0)
+
+    def kill(self, victim: str, dice: random.Random) -> bool:
+        """Kill one of them, as when a machine is lost; whether there was one."""
+        found = [self.process.pid] if victim == "driver" else below(self.process.pid, VICTIMS[victim])
+        if found:
+            os.kill(dice.choice(found), signal.SIGKILL)
+        return bool(found)
+
+    def ended(self) -> int:
+        return self.process.wait(_SECONDS)
+
+
+def below(root: int, word: str) -> list[int]:
+    """The processes under one whose command has the word, without the shells that start others."""
+    listed = subprocess.run(["ps", "-axww", "-o", "pid,ppid,command"], capture_output=True, text=True, check=True)
+    children: dict[int, list[tuple[int, str]]] = {}
+    for line in listed.stdout.splitlines()[1:]:
+        pid, parent, command = line.split(None, 2)
+        children.setdefault(int(parent), []).append((int(pid), command))
+    waiting, found = [root], []
+    while waiting:
+        for pid, command in children.get(waiting.pop(), []):
+            waiting.append(pid)
+            if word in command and not command.startswith("/bin/sh"):
+                found.append(pid)
+    return found
+
+
+def test_killed_at_any_place_every_item_is_moved_exactly_once(
+    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path, spark_master: str
+) -> None:
+    table = make_table(id="N")
+    fill(endpoint, table)
+    script = tmp_path / "transforms" / table / "v1_add_one.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(SLOWLY)
+    dice = random.Random(SEED)
+    writers = [Writer(endpoint, table, seed) for seed in (0, 1)]
+    for writer in writers:
+        writer.start()
+    try:
+        killed = kill_on(endpoint, tmp_path, table, spark_master, dice)
+        last = Attempt(endpoint, tmp_path, table, spark_master)
+        assert last.ended() == 0, last.log.read_text()
+    finally:
+        for writer in writers:
+            writer.ended.set()
+            writer.join()
+    print("killed", killed)
+    assert killed == [*["harness", "executor"] * KILLS, *["driver"] * KILLS]
+    check(endpoint, table, writers)
+
+
+def kill_on(endpoint: Endpoint, folder: Path, table: str, master: str, dice: random.Random) -> list[str]:
+    """Kill harnesses and executors under each driver, which goes on, and then the driver; returns what was killed."""
+    killed: list[str] = []
+    done = 0
+    step = ITEMS // (3 * KILLS + 1) - 1
+    drivers: list[str] = []
+    for _ in range(KILLS):
+        attempt = Attempt(endpoint, folder, table, master)
+        for victim in ("harness", "executor", "driver"):
+            done += dice.randint(step // 2, step)
+            assert attempt.wait_until(done), attempt.log.read_text()
+            if attempt.kill(victim, dice):
+                (drivers if victim == "driver" else killed).append(victim)
+        attempt.ended()
+    return killed + drivers
