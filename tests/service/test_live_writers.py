@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,13 +85,17 @@ def times_doubled(number: int, done: list[Entry], n: int) -> int:
 def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: Callable[..., str]
 ) -> None:
-    table = make_table(id="N")
+    migrate_under_writers(endpoint, bench, make_table(id="N"))
+
+
+def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **options: Any) -> None:
+    """The whole scenario, with `options` as `up` has them."""
     bench.tables.put(table, *map(first, range(ITEMS)))
     looks, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
     with ExitStack() as writers:
         for number, log in enumerate(logs):
             writers.enter_context(writing(endpoint, table, number, log))
-        counts = bench.run(table, DOUBLE.format(log=str(looks)))
+        counts = bench.run(table, DOUBLE.format(log=str(looks)), **options)
 
     done = entries(*logs)
     found = {int(item["id"]): item for item in bench.tables.items(table)}

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import apache_beam as beam
 import pytest
 
-from dynamodt.errors import ScriptError
-from dynamodt.model import Counts
+from dynamodt.aws.resources import AwsResources
+from dynamodt.aws.state import State
+from dynamodt.aws.table import describe
+from dynamodt.control.operating import tell
+from dynamodt.core.versions import read_versions
+from dynamodt.errors import Aborted, DeadLetters, ScriptError
+from dynamodt.model import Counts, Job
+from dynamodt.stages.migrate import migrate
+from dynamodt.stages.spark.context import spark_context
+from dynamodt.stages.spark.environment import process_environment
+from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.test_governed import wait_until
+from tests.service.test_live_writers import migrate_under_writers
 
 MakeTable = Callable[..., str]
 
@@ -18,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def endpoint(ministack: Any) -> Any:
+def endpoint(ministack: Endpoint) -> Endpoint:
     """One judge is enough here: what is sent is the same."""
     return ministack
 
@@ -72,6 +86,79 @@ def test_a_version_goes_up_with_its_prepared_data_and_down_again(spark: OnSpark,
 
 def test_a_script_s_fault_comes_out_by_its_own_type(spark: OnSpark, make_table: MakeTable) -> None:
     table, bench = make_table(id="N"), spark.bench
-    bench.tables.put(table, *({"id": number} for number in range(50)))
-    report = bench.failed(table, "def transform_up(item):\n    return None\n", **spark.options)
-    assert isinstance(report.error, ScriptError) or report.versions[0].counts.dead
+    report = bench.failed(table, "def items():\n    yield {'no': 'key'}\n", **spark.options)
+    assert isinstance(report.error, ScriptError) and "items()" in report.error.where
+
+
+def test_dead_letters_of_all_workers_together_stop_the_run(spark: OnSpark, make_table: MakeTable) -> None:
+    """Each of the eight units has fewer than there may be."""
+    table, bench = make_table(id="N"), spark.bench
+    bench.tables.put(table, *({"id": number} for number in range(160)))
+    text = "import time\ndef transform_up(item):\n    time.sleep(0.05)\n    raise ValueError('no')\n"
+    report = bench.failed(table, text, max_errors=50, **spark.options)
+    assert isinstance(report.error, DeadLetters)
+    assert 50 < report.versions[0].counts.dead < 160
+
+
+def test_an_abort_is_obeyed_within_a_page(spark: OnSpark, make_table: MakeTable) -> None:
+    table, bench = make_table(id="N"), spark.bench
+    bench.tables.put(table, *({"id": number} for number in range(800)))
+    bench.script(table, "import time\ndef transform_up(item):\n    time.sleep(0.02)\n    return {**item, 'a': 1}\n")
+    state, reports = State(bench.stage.connection, bench.stage.state_table), []
+    run = threading.Thread(target=lambda: reports.extend(bench.up(table, **spark.options)))
+    run.start()
+    wait_until(lambda: state.leases.read(table), lambda lease: lease.run and changed(state, lease.run))
+    tell(bench.stage, table, "abort")
+    run.join(120)
+    (report,) = reports
+    assert isinstance(report.error, Aborted) and 0 < report.versions[0].counts.changed < 800
+    (report,) = bench.up(table, **spark.options)
+    assert report.error is None and report.versions[0].counts == Counts(read=800, changed=800)
+
+
+def changed(state: State, run: str) -> int:
+    return state.units(run).totals(64).counts.changed
+
+
+def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTable) -> None:
+    rate, items = 100.0, 1500
+    table, bench = make_table(id="N"), spark.bench
+    bench.tables.put(table, *({"id": number} for number in range(items)))
+    bench.script(table, "def transform_up(item):\n    return {**item, 'a': 1}\n")
+    state, reports = State(bench.stage.connection, bench.stage.state_table), []
+    run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=rate, **spark.options)))
+    run.start()
+    lease = wait_until(lambda: state.leases.read(table), lambda lease: lease.run and state.runs(table))
+    workers = state.workers(lease.run, lease.token)
+    wait_until(lambda: list(workers.all()), bool)
+    begun, seen = time.monotonic(), []
+    while run.is_alive():
+        used = [worker.report.used.wcu for worker in workers.all()]
+        seen.append((time.monotonic() - begun, used))
+        time.sleep(0.2)
+    assert reports[0].error is None and reports[0].versions[0].counts.changed == items
+    too_much = [(at, used) for at, used in seen if sum(used) > 1.1 * rate * (at + 1.0)]  # a report is a second old
+    assert not too_much
+    assert sum(worker > 0.0 for worker in seen[-1][1]) >= 2, "one worker has had all of it"
+
+
+def test_live_writes_win_on_executors_too(endpoint: Endpoint, spark: OnSpark, make_table: MakeTable) -> None:
+    migrate_under_writers(endpoint, spark.bench, make_table(id="N"), **spark.options)
+
+
+def test_reading_applying_writing_and_recording_are_one_stage(spark: OnSpark, make_table: MakeTable) -> None:
+    """Asked of the class that cuts pipelines into stages."""
+    context = spark_context(spark.master, print)
+    bench, name = spark.bench, make_table(id="N")
+    bench.script(name, "def transform_up(item, prepared):\n    return item\n")
+    (script,) = read_versions(bench.folder / "transforms", name)
+    job = Job("run", bench.stage, describe(bench.stage.connection, name), script, "up", units=4)
+    pipeline = beam.Pipeline()
+    migrate(pipeline, job, AwsResources(bench.stage))
+    text = pipeline.to_runner_api(default_environment=process_environment(context)).SerializeToString()
+    java = context._jvm.org.apache.beam
+    fuse = java.sdk.util.construction.graph.GreedyPipelineFuser.fuse
+    fused = fuse(getattr(java.model.pipeline.v1, "RunnerApi$Pipeline").parseFrom(text))
+    stages = [" ".join(each.getId() for each in stage.getTransforms()) for stage in fused.getFusedStages()]
+    (reading,) = [stage for stage in stages if "Read-pages" in stage]
+    assert all(name in reading for name in ("Apply-version", "Write-patches", "Record-progress")), stages

@@ -1,7 +1,7 @@
 """Executors, harnesses and drivers are killed at random moments, with writers going on all along (guarantee G3).
 
-In each CI run one of each; `make test-chaos` (DYNAMODT_KILLS=48) tries more. Spark goes on by itself without an executor
-and without a harness; without its driver the same command does, from the checkpoints.
+In each CI run one of each; `make test-chaos` (DYNAMODT_KILLS=48) tries more. Spark goes on without an executor
+and without a harness by itself; without its driver the same command does, from the checkpoints.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
