@@ -139,7 +139,8 @@ Examples:
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
   dynamodt up --stage prod --runner glue     in the deployed job
-  dynamodt up --table users -- --direct_num_workers 2
+  dynamodt up --table users --runner spark   all cores of this machine
+  dynamodt up --table users --runner flink -- --flink_master host:8081
 {_JOURNAL}{_MOVE_JSON}"""
 
 DOWN = f"""Take the latest version back, or all down to --to.
