@@ -21,9 +21,7 @@ from dynamodt.stages.spark.environment import process_environment
 
 JOB = "dynamodt"
 _NO_ARTIFACTS = "__no_artifacts_staged__"
-_KEPT_MILLIS = (
-    3_600_000  # a harness lives so long, and longer while it is at work; else it is started anew again and again
-)
+_KEPT_MILLIS = 3_600_000  # a harness lives so long, or as long as it is at work; without it, hardly for a task
 _OPTIONS_CLASS = "org.apache.beam.runners.spark.SparkPipelineOptions"
 
 
