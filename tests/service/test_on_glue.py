@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dynamodt.aws.answer_rows import AnswerRows
 from dynamodt.control.job import DEAD_LETTERS
 from dynamodt.control.operating import tell
 from dynamodt.errors import Refused, RunFailed
@@ -176,6 +177,17 @@ def test_a_job_whose_start_was_never_answered_is_found_and_not_started_twice(typ
     typed.glue.lost.append("StartJobRun")
     assert typed.up().error is None
     assert typed.jobs() == 1 and numbers(typed) == [1] * 40
+
+
+def test_a_job_whose_answer_is_lost_has_done_what_the_state_table_says(
+    typed: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed.script(ADD)
+    monkeypatch.setattr(AnswerRows, "read", lambda rows, job_run: None)
+    report = typed.up()
+    assert report.error is None and report.at == 1
+    assert [(run.version, run.status, run.counts.changed) for run in report.versions] == [(1, "succeeded", 40)]
+    assert numbers(typed) == [1] * 40
 
 
 def test_data_is_prepared_by_the_job_that_is_there_for_it(typed: Client) -> None:

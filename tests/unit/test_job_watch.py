@@ -82,6 +82,10 @@ class Glued(Stage):
     def presses(self, interrupt: BaseException | None = None) -> Callable[[], None]:
         return lambda: self.person.presses.append(interrupt or KeyboardInterrupt())
 
+    def sleep(self, seconds: float) -> None:
+        assert self.now < 500, "it is followed for ever"
+        super().sleep(seconds)
+
     def follow_job(self, *tables: str) -> JobAnswer | None:
         watches = watches_over(self.state, tables, lambda table: 0, self.person)
         watch = JobWatch(self.state, self.job, "jr_1", watches, self.person, self.clock, self.sleep)  # type: ignore[arg-type]

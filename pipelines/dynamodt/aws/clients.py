@@ -61,12 +61,18 @@ def _assume(base: botocore.session.Session, connection: Connection) -> botocore.
 def _made(connection: Connection, service: str, config: Any) -> Any:
     """A client, by botocore alone for DynamoDB: boto3, which gives S3's its transfers, takes as long to import as
     botocore itself, and most commands need none of it."""
-    found = session(connection)
     if service == "dynamodb":
-        return found.create_client(service, endpoint_url=connection.endpoint_url, config=config)
+        return session(connection).create_client(service, endpoint_url=connection.endpoint_url, config=config)
+    return _boto3_session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
+
+
+@lru_cache(maxsize=8)
+def _boto3_session(connection: Connection) -> Any:
+    """One for each connection: a second one over the same botocore session gives S3's clients their transfers twice,
+    which boto3 takes for a fault."""
     import boto3
 
-    return boto3.Session(botocore_session=found).client(service, endpoint_url=connection.endpoint_url, config=config)
+    return boto3.Session(botocore_session=session(connection))
 
 
 @lru_cache(maxsize=32)
