@@ -14,7 +14,7 @@ import pytest
 from dynamodt.aws.clients import client
 from dynamodt.aws.stacks import Stack
 from dynamodt.aws.state import State
-from dynamodt.control import cli, packaging
+from dynamodt.control import cli
 from dynamodt.control.deploy import Deployment, deploy
 from dynamodt.control.destroy import Removal, destroy
 from dynamodt.control.lease import held
@@ -122,7 +122,7 @@ def account(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
     jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
     jar.write_bytes(b"jar")
-    monkeypatch.setattr(packaging, "_jar", lambda: jar)
+    monkeypatch.setenv("DYNAMODT_SPARK_JAR", str(jar))
     found = Account(tmp_path / "project", endpoint)
     found.folder.mkdir()
     found.make_table(found.table)

@@ -397,10 +397,12 @@ def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeO
     [
         Request("undo", run="01RUN", tables=("users",), options=RunOptions(dry_run=True)),
         Request("retry", "dev", run="01RUN", options=RunOptions(doubtful="again")),
+        Request("deploy", "prod", options=RunOptions(dry_run=True)),
+        Request("destroy", "prod", json=True, purge=True, yes=True),
     ],
-    ids=["undo", "retry"],
+    ids=["undo", "retry", "deploy", "destroy"],
 )
-def test_a_command_about_a_run_can_be_read_again(request_: Request) -> None:
+def test_a_command_without_a_table_can_be_read_again(request_: Request) -> None:
     outer = {"beam_args": (), "json": False, "interactive": False}
     assert cli.app(command_words(request_), standalone_mode=False, obj=outer) == request_
 
@@ -552,6 +554,8 @@ def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) ->
 # ---------------------------------------------------------------- help, and how fast it is
 
 COMMANDS = (
+    "deploy",
+    "destroy",
     "stamp",
     "adopt",
     "init",

@@ -7,7 +7,7 @@ jobs first, then the parts are uploaded, then the jobs are added. Every step fin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +47,23 @@ def deploy(
     stack = stack_of(stage, sleep)
     state = _found_state(stack, observer.note, sleep, dry_run)
     found = find(stage, folder, stack, state)
-    made = parts(folder, stage)
+    made = parts(folder, stage, observer.note)
     changer = _Changer(stage, folder, stack, found, observer, sleep)
     if dry_run:
         return changer.rehearsed(made)
     first = () if found.bucket_exists else changer.applied(NO_PARTS)
     observer.note("uploading what the jobs are made of")
-    changes = (*first, *changer.applied(uploaded(made, Assets(stage))))
+    changes = _once((*first, *changer.applied(uploaded(made, Assets(stage)))))
     status = "unchanged" if not changes else "created" if found.state is None else "updated"
-    return Deployment(stack.name, status, tuple(dict.fromkeys(changes)), changer.outputs)
+    return Deployment(stack.name, status, changes, changer.outputs)
+
+
+def _once(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
+    """Each resource with the first that was done to it: what was made just now, and is then filled in, is made."""
+    told: dict[str, ResourceChange] = {}
+    for change in changes:
+        told.setdefault(change.resource, change)
+    return tuple(told.values())
 
 
 class _Changer:

@@ -22,6 +22,7 @@ _WORDS = {
     "unchanged": "Nothing to do: it is deployed as it is here",
     "dry-run": "dry run: nothing was changed",
 }
+_BY_EMAIL, _ADDRESS = "AlarmsByEmail", "AlarmsTo"  # in the template: the subscription, and whose it is
 _MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 
 
@@ -52,6 +53,9 @@ def print_deployment(console: Console, request: Request, made: Deployment) -> No
         console.print(_change(change), soft_wrap=True)
     for line in _outputs(made):
         console.print(line, soft_wrap=True)
+    if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
+        told = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: until it is confirmed, no alarm arrives there"
+        console.print(Text(told, "yellow"), soft_wrap=True)
     console.print()
     steps = after_deploy(request, made.status == "dry-run")
     if made.status != "dry-run" or made.changes:

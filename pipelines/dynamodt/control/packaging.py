@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import dynamodt
 from dynamodt.control.project import PROJECT_FILE, project_zip
+from dynamodt.control.runner import spark_jar
 from dynamodt.control.wheel import wheel, wheel_name
 from dynamodt.errors import UsageError
 
@@ -34,11 +34,12 @@ def template() -> str:
     return shipped(_TEMPLATE).read_text(encoding="utf-8")
 
 
-def parts(folder: Path, stage: Stage) -> Parts:
-    """All of the jobs' parts. Raises UsageError when one cannot be made."""
+def parts(folder: Path, stage: Stage, note: Callable[[str], None]) -> Parts:
+    """All of the jobs' parts; `note` is told of what takes a while. Raises UsageError or RunFailed when one cannot be
+    made."""
     return {
         "Package": Part(wheel_name(), wheel()),
-        "Jar": _file(_jar()),
+        "Jar": _file(spark_jar(note)),
         "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
         "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
         "Project": Part(PROJECT_FILE, project_zip(folder, stage)),
@@ -70,11 +71,3 @@ def shipped(name: str) -> Path:
 
 def _file(path: Path) -> Part:
     return Part(path.name, path)
-
-
-def _jar() -> Path:
-    given = os.environ.get("DYNAMODT_SPARK_JAR")
-    found = [Path(given)] if given else sorted(Path(dynamodt.__file__).parents[2].glob(".cache/jars/beam-spark-*.jar"))
-    if not found:
-        raise UsageError("the jar of Beam's Spark runner is not built", hint="make jar (Java 17 and Maven)")
-    return found[-1]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dynamodt.aws.resources import AwsResources
@@ -143,6 +144,16 @@ def ready(options: RunOptions, note: Note) -> RunOptions:
     Raises UsageError for what is missing on this machine, and Refused or RunFailed for a Spark that cannot be used.
     """
     return options if options.runner == "direct" else replace(options, workers=_engine(options, note).workers)
+
+
+def spark_jar(note: Note) -> Path:
+    """Beam's Spark runner as one jar, as a job in AWS is given it: built first where it is not there yet.
+
+    Raises UsageError where Java or Maven is missing for that, RunFailed when Maven fails.
+    """
+    from dynamodt.stages.spark.jar import jar
+
+    return jar(note)
 
 
 def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.errors import Refused, RunFailed, UsageError
-from dynamodt.stages.spark.jar import jar
+from dynamodt.stages.spark.jar import check_java, jar
 
 LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
 LOG = Path(".dynamodt") / "spark" / "spark.log"
@@ -63,6 +63,7 @@ def stop() -> None:
 
 def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
     global _started
+    check_java()
     path = jar(note)
     note(f"starting Spark on {master}")
     LOG.parent.mkdir(parents=True, exist_ok=True)

@@ -32,13 +32,13 @@ def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path = CACHE)
     Raises UsageError when Java or Maven is missing, or a jar that was named (DYNAMODT_SPARK_JAR) is; RunFailed, with
     the end of its log, when Maven fails.
     """
-    check_java()
     given = os.environ.get(GIVEN)
     path = Path(given).absolute() if given else cached(pom, cache)
     if path.is_file():
         return path
     if given:
         raise UsageError(f"there is no jar at {path}", where=GIVEN, hint=f"unset {GIVEN}: the jar is built then")
+    check_java()  # Maven is Java
     note("building Beam's Spark runner with Maven (once; a minute or two)")
     _build(pom, path)
     return path
@@ -65,8 +65,8 @@ def missing() -> str:
 def check_java() -> None:
     """Raises UsageError where there is no Java."""
     if not _java():
-        hint = "install Java 17, so that `java` is on the PATH or JAVA_HOME says where it is; or use --runner direct"
-        raise UsageError("a local Spark needs Java 17, and java is not installed", where="--runner spark", hint=hint)
+        hint = "install Java 17, so that `java` is on the PATH or JAVA_HOME says where it is"
+        raise UsageError("Beam's Spark runner needs Java 17, and java is not installed", hint=hint)
 
 
 def _java() -> str | None:
@@ -78,7 +78,7 @@ def _build(pom: Path, path: Path) -> None:
     """Beside its place first: who looks meanwhile sees no half a jar."""
     maven = shutil.which("mvn")
     if maven is None:
-        hint = "install Maven (mvn), then run the same command again; or use --runner direct"
+        hint = "install Maven (mvn), then run the same command again"
         raise UsageError("the jar of Beam's Spark runner is built by Maven, and mvn is not installed", hint=hint)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:

@@ -1,0 +1,101 @@
+"""What a person sees of `deploy` and `destroy`, and is asked before anything is deleted."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from rich.console import Console
+
+from dynamodt.aws.stacks import ResourceChange
+from dynamodt.control import deploy_report
+from dynamodt.control.confirming import confirm
+from dynamodt.control.deploy import Deployment, _once
+from dynamodt.control.destroy import Removal
+from dynamodt.control.requests import Request, RunOptions
+from dynamodt.errors import Refused, UsageError
+
+ADDED = ResourceChange("Add", "Storage", "AWS::S3::Bucket", False)
+REPLACED = ResourceChange("Modify", "MigrateJob", "AWS::Glue::Job", True)
+MAILED = ResourceChange("Add", "AlarmsByEmail", "AWS::SNS::Subscription", False)
+REQUEST = Request("deploy", "prod")
+PLANNED = Removal("dynamodt-prod", "dry-run", ("stack dynamodt-prod",), ("bucket files",))
+
+
+def shown(made: Deployment, request: Request = REQUEST) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    deploy_report.print_deployment(console, request, made)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_deployment_says_what_it_changed_where_it_is_and_what_is_next() -> None:
+    text = shown(Deployment("dynamodt-prod", "updated", (ADDED, REPLACED), {"StorageUrl": "s3://files/"}))
+    assert "dynamodt-prod  is updated" in text and "+ Storage  AWS::S3::Bucket" in text
+    assert "~ MigrateJob  AWS::Glue::Job  a new one takes its place" in text
+    assert "StorageUrl  s3://files/" in text
+    assert "dynamodt up --stage prod --runner glue" in text and "mail" not in text
+
+
+def test_an_address_that_is_to_confirm() -> None:
+    made = Deployment("dynamodt-prod", "created", (MAILED,), {"AlarmsTo": "team@example.com"})
+    assert "a mail to team@example.com: until it is confirmed" in shown(made)
+    assert "a mail to" not in shown(replace(made, changes=()))
+
+
+def test_a_rehearsal_leads_to_the_deed_and_to_nothing_where_there_is_none() -> None:
+    request = replace(REQUEST, options=RunOptions(dry_run=True))
+    assert "dynamodt deploy --stage prod  deploy it" in shown(Deployment("s", "dry-run", (ADDED,), {}), request)
+    assert "next" not in shown(Deployment("s", "dry-run", (), {}), request)
+
+
+def test_a_resource_is_told_once() -> None:
+    assert _once((ADDED, MAILED, ADDED._replace(action="Modify"))) == (ADDED, MAILED)
+
+
+# ---------------------------------------------------------------- asking
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        yield pipe
+
+
+@pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False), ("\r", False), ("\x03", False)])
+def test_what_can_be_had_again_is_asked_for_once(keys: PipeInput, typed: str, done: bool) -> None:
+    keys.send_text(typed)
+    answered(Request("destroy", "prod"), done)
+
+
+@pytest.mark.parametrize(("typed", "done"), [("prod\r", True), ("y\r", False), ("pro\r", False), ("\r", False)])
+def test_data_goes_by_the_stages_name_alone(keys: PipeInput, typed: str, done: bool) -> None:
+    keys.send_text(typed)
+    answered(Request("destroy", "prod", purge=True), done)
+
+
+def answered(request: Request, done: bool) -> None:
+    if done:
+        confirm(request, PLANNED)
+        return
+    with pytest.raises(Refused, match="nothing was deleted") as caught:
+        confirm(request, PLANNED)
+    assert caught.value.exit_code == 3
+
+
+def test_yes_asks_nothing() -> None:
+    confirm(Request("destroy", "prod", yes=True, purge=True), PLANNED)
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_program_is_not_asked() -> None:
+    with pytest.raises(UsageError, match="nobody is there"):
+        confirm(Request("destroy", "prod", json=True), PLANNED)
