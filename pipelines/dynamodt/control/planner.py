@@ -38,6 +38,7 @@ _SEGMENTS_PER_LANE = 4
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
+_WRITERS_AT_ONCE = 4  # of each lane, where several share one interpreter: more threads only wait for one another
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
@@ -211,7 +212,8 @@ def fitted(job: Job, workers: int) -> Job:
     one computes while others wait for answers; elsewhere no worker is idle while another is at its last ones. But of
     several units, so that a lane meets several partitions at once."""
     lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _SEGMENTS_PER_LANE))
-    return replace(job, lanes=lanes, spread=boards(workers))
+    writers = _WRITERS_AT_ONCE if workers == 1 and lanes > 1 else job.writers
+    return replace(job, lanes=lanes, writers=writers, spread=boards(workers))
 
 
 def boards(workers: int) -> int:
