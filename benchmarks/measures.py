@@ -115,8 +115,8 @@ def rate(bench: Bench) -> Figures:
     """Items a second of one process, all of them changed, at each latency; and how busy its processor was."""
     figures: Figures = {}
     for latency in (0, 5, 20):
-        large, puts = bench.items(40_000), bench.items(3_000 if latency < 20 else 1_500)
-        runs = {OURS: large, FLOOR: bench.items(8_000 if latency < 20 else 2_500), PUTS: puts, THREADS: puts * 2}
+        large, puts = bench.items(30_000), bench.items(2_000 if latency < 20 else 1_000)
+        runs = {OURS: large, FLOOR: bench.items(6_000 if latency < 20 else 1_500), PUTS: puts, THREADS: puts * 2}
         runs[UPDATES] = bench.items(300 if latency < 20 else 80)
         with bench.canned(*set(runs.values()), latency=latency / 1000) as endpoint:
             taken = _over(bench, endpoint, runs, 100)
@@ -144,7 +144,7 @@ def partitions(bench: Bench) -> Figures:
                 runs[name] = _fresh(program, endpoint, f"t{count}")
                 runs[f"empty {name}"] = _fresh(program, endpoint, EMPTY)
             limited.stats()
-            taken = in_turn(runs, max(1, bench.times // 2))  # of two runs the mean
+            taken = in_turn(runs, max(1, bench.times // 4))
             stats = limited.stats()
             reached = {name: count / _net(taken, name, "seconds") for name in ("limited", "free")}
             throttled = stats["throttled"] / max(1.0, stats["statements"])

@@ -131,7 +131,7 @@ def _partitions(figures: dict[str, Any]) -> str:
         for n, e in figures.items()
     ]
     head = ("processes", "WCU/s, limited", "share of 32,000", "WCU/s without limits", "statements throttled")
-    return "32 partitions of 1,000 WCU/s, no limit of the account, 2 ms latency; half as many runs.\n\n" + _table(
+    return "32 partitions of 1,000 WCU/s, no limit of the account, 2 ms latency; one run for every four.\n\n" + _table(
         head, rows
     )
 
