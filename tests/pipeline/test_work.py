@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -30,13 +31,15 @@ class Work:
         self.requests: Counter[str] = Counter()
         self.state: Counter[str] = Counter()
         self.statements = self.bytes = self.decoded = 0
-        call = bench.dynamodb.call
+        call, lock = bench.dynamodb.call, Lock()
 
         def counted(operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
             payload = body if isinstance(body, bytes) else orjson.dumps(body)
-            self.requests[operation] += 1
-            self.bytes += len(payload)
-            self.statements += len(orjson.loads(payload).get("Statements", ()))
+            statements = len(orjson.loads(payload).get("Statements", ()))
+            with lock:  # several writers send at once
+                self.requests[operation] += 1
+                self.bytes += len(payload)
+                self.statements += statements
             return call(operation, body)
 
         monkeypatch.setattr(bench.dynamodb, "call", counted)
