@@ -22,9 +22,9 @@ exit $code
 """
 
 # Beam keeps the connection to a harness that has died, and fails each task that it gives it, four times in a moment.
-# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows its harness. 0
-# and 1 are ends by themselves; the executor may be at its own end then.
-_FOLLOW = "[ $code -gt 1 ] && [ $code -ne 143 ] && kill -9 $PPID"
+# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows a harness that a
+# signal has ended, but for the one that the executor itself sends.
+_FOLLOW = "[ $code -gt 128 ] && [ $code -ne 143 ] && kill -9 $PPID"
 
 
 def process_environment(context: Any) -> Any:

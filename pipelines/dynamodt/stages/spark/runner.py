@@ -48,7 +48,7 @@ class SparkRunner(PipelineRunner):
 
 def _as_json(options: PipelineOptions) -> str:
     """The options that differ from their defaults, by the names that Java knows them under."""
-    own = ("runner", "pipeline_type_check")
+    own = ("runner", "pipeline_type_check", "direct_num_workers")
     given = options.get_all_options(drop_default=True).items()
     return json.dumps(
         {f"beam:option:{name}:v1": value for name, value in given if value is not None and name not in own}
