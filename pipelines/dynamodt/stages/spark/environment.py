@@ -22,8 +22,8 @@ exit $code
 """
 
 # Beam keeps the connection to a harness that has died, and fails each task that it gives it, four times in a moment.
-# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows a harness that a
-# signal has ended, but for the one that the executor itself sends.
+# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows a harness that
+# a signal has ended, but for the one that the executor itself sends.
 _FOLLOW = "[ $code -gt 128 ] && [ $code -ne 143 ] && kill -9 $PPID"
 
 
