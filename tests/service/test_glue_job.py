@@ -16,7 +16,6 @@ from dynamodt.aws.assets import Assets
 from dynamodt.aws.clients import client
 from dynamodt.aws.glue import GlueJob
 from dynamodt.aws.storage import open_storage
-from dynamodt.control import packaging
 from dynamodt.control.deploy import deploy
 from dynamodt.control.project import project_zip
 from dynamodt.core.versions import read_versions
@@ -67,12 +66,13 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
-    monkeypatch.setattr(packaging, "_jar", lambda: ROOT / "README.md")  # the Spark here has the real one
     with deployable_ministack(tmp_path / "account") as endpoint, glue_client(endpoint, tmp_path, "S") as found:
         shutil.copytree(ROOT / "transforms" / "users", tmp_path / "transforms" / found.table)
         found.glue.command = SparkSubmit(endpoint, tmp_path)  # on one core, where nothing is divided
         found.glue.environment = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-        deploy(found.stage, tmp_path, found.seen, False)
+        with pytest.MonkeyPatch.context() as while_deployed:  # the Spark here is given the real one
+            while_deployed.setenv("DYNAMODT_SPARK_JAR", str(ROOT / "README.md"))
+            deploy(found.stage, tmp_path, found.seen, False)
         yield found
 
 
