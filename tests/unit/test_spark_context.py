@@ -84,3 +84,23 @@ def test_an_absent_pyspark_is_said_with_the_command_that_installs_it() -> None:
 def test_a_harness_takes_what_an_executor_gives_and_lets_the_rest_pass() -> None:
     given = harness.parsed(["--id=1-1", "--provision_endpoint=localhost:1", "--of_a_later_version=x"])
     assert given.id == "1-1" and given.provision_endpoint == "localhost:1" and given.control_endpoint == ""
+
+
+JAVA = """Job aborted due to stage failure: Task 3 in stage 0.0 failed 4 times
+java.lang.RuntimeException: the harness is gone
+\tat org.apache.beam.Fn.process(Fn.java:12)
+\t... 20 more
+
+Driver stacktrace:"""
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("Traceback:\n  File x\nKeyError: 'name'\n", "KeyError: 'name'"),
+        (JAVA, "java.lang.RuntimeException: the harness is gone"),
+        ("", ""),
+    ],
+)
+def test_of_a_traceback_the_line_is_told_that_says_it(text: str, line: str) -> None:
+    assert context.last_line(text) == line

@@ -14,6 +14,7 @@ from dynamodt.stages.spark.jar import check_java, jar
 
 LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
 LOG = Path(".dynamodt") / "spark" / "spark.log"
+_SAYS_NOTHING = ("at ", "... ", "Driver stacktrace:")
 RUNNER_CLASS = "org.apache.beam.runners.spark.SparkPipelineRunner"
 
 _TASKS_PER_CORE = 4
@@ -161,6 +162,7 @@ def log_hint() -> str:
 
 
 def last_line(text: str) -> str:
-    """The line that says it, of a traceback."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else text
+    """The line that says it, of a traceback: of Python's the last one, of Java's the last that is no frame."""
+    lines = [line.strip() for line in text.splitlines()]
+    saying = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    return saying[-1] if saying else text
