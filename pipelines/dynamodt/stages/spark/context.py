@@ -6,15 +6,16 @@ import atexit
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.stages.spark.home import LOG, begin, discard_jars, spark_home
 from dynamodt.stages.spark.jar import check_java, jar
 
 LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
-LOG = Path(".dynamodt") / "spark" / "spark.log"
-_SAYS_NOTHING = ("at ", "... ", "Driver stacktrace:")
+_SAYS_NOTHING = ("at ", "... ", "Driver stacktrace:", "INFO:", "WARNING:")
 RUNNER_CLASS = "org.apache.beam.runners.spark.SparkPipelineRunner"
 
 _TASKS_PER_CORE = 4
@@ -60,6 +61,7 @@ def stop() -> None:
         _, context = _started
         _started = None
         context.stop()
+        discard_jars()
 
 
 def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
@@ -67,7 +69,6 @@ def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
     check_java()
     path = jar(note)
     note(f"starting Spark on {master}")
-    LOG.parent.mkdir(parents=True, exist_ok=True)
     try:
         context = _launched(kind, settings(master, path))
     except Exception as error:  # whatever Spark and its JVM have to say
@@ -87,7 +88,9 @@ def _launched(kind: Any, values: dict[str, str]) -> Any:
     conf = SparkConf().setAll(list(values.items()))
     if kind._gateway is not None:
         return kind(conf=conf)
-    with LOG.open("wb") as log:
+    begin()
+    home = spark_home() if _CLUSTER.fullmatch(values["spark.master"]) else nullcontext()
+    with home, LOG.open("wb") as log:
         gateway = launch_gateway(conf, {"stdout": log, "stderr": log})
     return kind(conf=conf, gateway=gateway)
 

@@ -7,6 +7,7 @@ the pipeline's options are asked of the executor, and handed on as that program 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -47,10 +48,8 @@ def provision(endpoint: str, worker: str) -> Any:
 
 def environment(info: Any, given: argparse.Namespace) -> dict[str, str]:
     """The variables that Beam's SDK worker starts from; an endpoint that was told goes before one that was given."""
-    from google.protobuf import json_format
-
     told = {
-        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "PIPELINE_OPTIONS": options(info.pipeline_options),
         "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.logging_endpoint.url or given.logging_endpoint),
         "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint.url or given.control_endpoint),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
@@ -58,6 +57,18 @@ def environment(info: Any, given: argparse.Namespace) -> dict[str, str]:
     if info.status_endpoint.url:
         told["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
     return told
+
+
+def options(told: Any) -> str:
+    """The pipeline's options as JSON. A protobuf Struct knows no whole numbers, while Beam, which makes words of a
+    command line of them again, takes no "4.0" for one."""
+    from google.protobuf import json_format
+
+    return json.dumps({name: _whole(value) for name, value in json_format.MessageToDict(told).items()})
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _descriptor(url: str) -> str:

@@ -6,9 +6,12 @@ Beam's version is pinned (`setup.py`, `infra/beam-spark/pom.xml`).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
@@ -17,11 +20,14 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 
 from dynamodt.errors import RunFailed
 from dynamodt.stages.spark.context import executor_cores, java_class, last_line, log_hint
-from dynamodt.stages.spark.environment import process_environment
+from dynamodt.stages.spark.environment import process_environment, python_log
 
 JOB = "dynamodt"
 _NO_ARTIFACTS = "__no_artifacts_staged__"
 _KEPT_MILLIS = 3_600_000  # a harness lives so long, or as long as it is at work; without it, hardly for a task
+_WHERE = "--runner spark"
+_DIED = re.compile(r"Process died with exit code (?P<code>\d+)")
+_TAIL = 10_000  # characters
 _OPTIONS_CLASS = "org.apache.beam.runners.spark.SparkPipelineOptions"
 
 
@@ -37,7 +43,8 @@ class SparkRunner(PipelineRunner):
         proto = pipeline.to_runner_api(default_environment=process_environment(self._context))
         proto = PortableRunner._optimize_pipeline(proto, options)
         self._keep_harnesses(options)
-        return _Result(_java_call(self._context, proto.SerializeToString(), _as_json(options)))
+        call = _java_call(self._context, proto.SerializeToString(), _as_json(options))
+        return _Result(call, python_log(self._context))
 
     def _keep_harnesses(self, options: PipelineOptions) -> None:
         portable = options.view_as(PortableOptions)
@@ -61,7 +68,8 @@ def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]
     translation = beam.sdk.util.construction.PipelineOptionsTranslation
     beam.sdk.io.FileSystems.setDefaultPipelineOptions(beam.sdk.options.PipelineOptionsFactory.create())
     java = getattr(translation.fromJson(options), "as")(java_class(context, _OPTIONS_CLASS))
-    invocation = f"{JOB}-{context.applicationId}"  # the same for all pipelines here: they share their harnesses
+    # the same for all pipelines of a command: they share the harnesses, which were told their options at the start
+    invocation = f"{JOB}-{context.applicationId}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
     java.setRunner(None)
     java.setUsesProvidedSparkContext(True)
     java.setAppName(invocation)
@@ -77,9 +85,10 @@ def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]
 class _Result(PipelineResult):
     """A pipeline that runs in a thread of its own: Java's runner does not return before the end."""
 
-    def __init__(self, call: Callable[[], str]) -> None:
+    def __init__(self, call: Callable[[], str], python_log: Path | None) -> None:
         super().__init__(PipelineState.RUNNING)
         self._call = call
+        self._log = python_log
         self._error: BaseException | None = None
         self._ended = threading.Event()
         threading.Thread(target=self._go, name="spark-job", daemon=True).start()
@@ -101,10 +110,21 @@ class _Result(PipelineResult):
         """Wait for the end, for so many milliseconds at most. Raises RunFailed when the pipeline has failed."""
         self._ended.wait(duration / 1000 if duration else None)
         if self._error is not None:
-            raise RunFailed(
-                f"the pipeline failed on Spark: {cause(self._error)}", where="--runner spark", hint=log_hint()
-            ) from self._error
+            raise failed(self._error, self._log) from self._error
         return self.state
+
+
+def failed(error: BaseException, python_log: Path | None = None) -> RunFailed:
+    """What Java's error says. Of a harness that has not come to work it knows the exit code alone: the reason is the
+    last line that Python wrote."""
+    text = cause(error)
+    died = _DIED.search(text)
+    if died is None:
+        return RunFailed(f"the pipeline failed on Spark: {text}", where=_WHERE, hint=log_hint())
+    said = last_line(python_log.read_text(errors="replace")[-_TAIL:]) if python_log and python_log.is_file() else ""
+    what = f"Python did not start on an executor of Spark (exit code {died['code']})"
+    hint = f"all that it said: {python_log}" if said else "the executor's own log says what Python said (stderr)"
+    return RunFailed(f"{what}: {said}" if said else what, where=_WHERE, hint=hint)
 
 
 def cause(error: BaseException) -> str:

@@ -1,0 +1,96 @@
+"""How Python is started on an executor, and what is told when it does not come to work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format, struct_pb2
+
+from dynamodt.stages.spark import environment, harness, home
+from dynamodt.stages.spark.runner import failed
+
+BROKEN = """#!/bin/sh
+echo "INFO:apache_beam:starting" >&2
+echo "ValueError: not that" >&2
+echo "INFO:apache_beam:another one starts" >&2
+exit 3
+"""
+DIED = RuntimeError("Process died with exit code 3")
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Python that does not get far, in a folder with all that a shell dislikes."""
+    folder = tmp_path / 'a "b" $c'
+    folder.mkdir()
+    program = folder / "python"
+    program.write_text(BROKEN)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return folder
+
+
+def test_what_python_said_is_what_is_told(broken: Path) -> None:
+    script = environment.written(broken, broken / "python.log")
+    assert subprocess.run([script], capture_output=True, check=False).returncode == 3
+    error = failed(DIED, broken / "python.log")
+    assert str(error.what).endswith("(exit code 3): ValueError: not that")
+    assert "python.log" in error.hint
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="an executor's stderr is found by /proc")
+def test_elsewhere_it_is_in_the_executor_s_own_log(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Here the executor is this very process."""
+    script = environment.written(broken, None)
+    assert subprocess.run([script], stderr=subprocess.DEVNULL, check=False).returncode == 3
+    assert "ValueError: not that" in capfd.readouterr().err
+    error = failed(DIED)
+    assert "exit code 3" in error.what and "the executor's own log" in error.hint
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(broken: Path) -> None:
+    script = environment.written(broken, broken / "no" / "such" / "folder.log")
+    assert subprocess.run([script], capture_output=True, check=False).returncode == 3
+
+
+def test_an_error_of_a_task_is_told_as_it_is() -> None:
+    assert "failed on Spark: the table is gone" in failed(RuntimeError("the table is gone")).what
+
+
+def test_a_harness_is_told_whole_numbers_as_such() -> None:
+    """An option of Beam's that is a number: a protobuf Struct makes 200.0 of it, which argparse refuses."""
+    options = json_format.Parse('{"beam:option:a:v1": 200, "b": 0.5, "c": true, "d": ["x"]}', struct_pb2.Struct())
+    told = json.loads(harness.options(options))
+    assert {name: repr(value) for name, value in told.items()} == {
+        "beam:option:a:v1": "200",
+        "b": "0.5",
+        "c": "True",
+        "d": "['x']",
+    }
+
+
+def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARK_HOME", "/opt/spark")
+    gone, alive = home.FOLDER / "executors-99999999", home.FOLDER / f"executors-{os.getppid()}"
+    for folder in (gone, alive):
+        folder.mkdir(parents=True)
+    home.begin()
+    with home.spark_home():
+        mine = Path(os.environ["SPARK_HOME"])
+    assert mine == (tmp_path / home.FOLDER / f"executors-{os.getpid()}")
+    assert os.environ["SPARK_HOME"] == "/opt/spark"
+    assert alive.exists() and not gone.exists()
+    copy = mine / "work" / "app-1" / "0" / "beam-spark.jar"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"")
+    copy.with_name("stderr").write_text("what it said")
+    home.discard_jars()
+    assert [file.name for file in copy.parent.iterdir()] == ["stderr"]
+    home.begin()
+    assert not mine.exists()
