@@ -21,7 +21,7 @@ from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
 from dynamodt.control.resuming import goal, holding, not_unfinished, run_steps
 from dynamodt.control.retrying import check_retriable
 from dynamodt.control.run_states import run_states, version_states
-from dynamodt.control.runner import check_script, checked, ready
+from dynamodt.control.runner import check_script, ready
 from dynamodt.control.session import Session
 from dynamodt.control.stage import load_stage
 from dynamodt.control.taking_over import adopt as adopt
@@ -226,7 +226,6 @@ def _move(
             _run(stage, move, options, observer, reports)
 
     try:
-        checked(options.runner)
         in_turn(State(stage.connection, stage.state_table).leases, name, options, observer.note, attempt)
     except DynamodtError as error:
         move.error = error

@@ -11,7 +11,7 @@ from typing import Any
 
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
-from dynamodt.control.requests import RunOptions
+from dynamodt.control.requests import GLUE, RunOptions
 from dynamodt.control.unit_totals import UnitTotals
 from dynamodt.core.script import check
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
@@ -130,11 +130,17 @@ def check_script(script: Script) -> None:
         check(script)
 
 
-def checked(runner: str) -> str:
-    """The runner's name. Raises UsageError for one that neither we nor Beam know."""
-    if runner not in RUNNERS:
-        _engine(RunOptions(runner=runner))
-    return runner
+def check_runner(options: RunOptions) -> None:
+    """Before anything is started. Raises UsageError for a runner that neither we nor Beam know, one that lacks its job
+    server, and options that Beam does not take."""
+    if options.runner in (*RUNNERS, GLUE) and not options.beam_args:
+        return
+    from dynamodt.stages.quiet import quiet_beam
+
+    with quiet_beam():
+        from dynamodt.stages.execute import check_runner
+
+        check_runner(options.runner, options.beam_args)
 
 
 def ready(options: RunOptions, note: Note) -> RunOptions:

@@ -22,7 +22,7 @@ from dynamodt.control.planner import boards, new_run
 from dynamodt.control.precautions import check_recovery
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.resuming import goal, has_written, rehearsing, tell_budget
-from dynamodt.control.runner import checked, ready
+from dynamodt.control.runner import ready
 from dynamodt.control.session import Follower, Session, is_governed, run_passes
 from dynamodt.control.steps import counted_parts, read_samples
 from dynamodt.control.waiting import in_turn
@@ -41,7 +41,6 @@ def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, obs
     Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt;
     an error that ended it early is in the report.
     """
-    checked(options.runner)
     state = State(stage.connection, stage.state_table)
     record = find_run(state, tables, run)
     attempt = partial(_attempt, stage, state, record, options, observer)

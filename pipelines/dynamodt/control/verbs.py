@@ -16,12 +16,14 @@ from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import (
     GLUE,
     MOVES,
+    OF_A_RUN,
     PROGRAM,
     TAKEN_OVER,
     TOLD,
     LocalOperations,
     Operations,
     Request,
+    RunOptions,
     check,
 )
 from dynamodt.core.lifecycle import ENDED
@@ -59,7 +61,15 @@ def execute(request: Request, folder: Path, recorder: Recorder) -> Answer:
         return _local(request, folder)
     if request.verb != "init":
         _require_transforms(folder)
+    if request.verb in (*MOVES, *OF_A_RUN):
+        _check_runner(request.options)
     return _VERBS[request.verb](request, folder, recorder)
+
+
+def _check_runner(options: RunOptions) -> None:
+    from dynamodt.control.runner import check_runner
+
+    check_runner(options)
 
 
 def ended_early(request: Request, recorder: Recorder | None, error: BaseException) -> Answer:

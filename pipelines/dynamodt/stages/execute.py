@@ -13,6 +13,7 @@ from dynamodt.aws.resources import Resources
 from dynamodt.errors import UsageError
 from dynamodt.model import Job
 from dynamodt.stages.migrate import migrate
+from dynamodt.stages.options import check_job_endpoint, check_words
 from dynamodt.stages.signals import end_lanes
 from dynamodt.stages.undo import undo
 
@@ -35,6 +36,18 @@ def engine(runner: str, spark_master: str = "", note: Callable[[str], None] = la
     """
     make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
     return make(runner, spark_master, note)
+
+
+def check_runner(runner: str, beam_args: Sequence[str]) -> None:
+    """Look at a runner's name and Beam's options, and start nothing.
+
+    Raises UsageError for a name that neither we nor Beam know, for options that Beam does not take, and for a portable
+    runner without a job server.
+    """
+    own = runner in OWN_RUNNERS
+    made = None if own else _of_beam(runner, "", lambda text: None).runner
+    check_words(beam_args, all_known=own)
+    check_job_endpoint(made, beam_args)
 
 
 def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
@@ -79,6 +92,6 @@ def _of_beam(runner: str, spark_master: str, note: Callable[[str], None]) -> Eng
 
     try:
         return Engine(create_runner(runner), _WORKERS_OF_OTHERS)
-    except (ValueError, ImportError, AttributeError) as error:
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
         known = ", ".join((*OWN_RUNNERS, *(name.rpartition(".")[2] for name in StandardOptions.ALL_KNOWN_RUNNERS)))
         raise UsageError(f"there is no runner {runner!r}", where="--runner", hint=f"use one of: {known}") from error

@@ -1,0 +1,29 @@
+"""Beam's own options, as a runner is handed them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, WorkerOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from dynamodt.stages.execute import execute
+from tests.pipeline.conftest import Bench
+
+
+class Seeing(FnApiRunner):
+    """Beam's in-process runner, which keeps the options that it was given."""
+
+    options: PipelineOptions
+
+    def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> Any:
+        self.options = options
+        return super().run_pipeline(pipeline, options)
+
+
+def test_they_reach_the_runner_and_go_before_ours(bench: Bench) -> None:
+    job, runner = bench.job("def transform_up(item):\n    return item\n"), Seeing()
+    bench.state.lease(job)
+    execute(job, bench.resources, runner, ("--max_cache_memory_usage_mb=7", "--direct_num_workers", "1"))
+    assert runner.options.view_as(WorkerOptions).max_cache_memory_usage_mb == 7
+    assert runner.options.view_as(DirectOptions).direct_num_workers == 1

@@ -1,0 +1,66 @@
+"""What follows `--`, and the runner's name, are looked at before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from dynamodt.control.cli import main
+from dynamodt.control.requests import RunOptions
+from dynamodt.control.runner import check_runner
+from dynamodt.errors import UsageError
+
+PORTABLE = "PortableRunner"
+
+
+def refused(runner: str, *words: str) -> UsageError:
+    with pytest.raises(UsageError) as error:
+        check_runner(RunOptions(runner=runner, beam_args=words))
+    return error.value
+
+
+def test_what_beam_knows_passes() -> None:
+    check_runner(RunOptions(runner="spark", beam_args=("--max_cache_memory_usage_mb=200", "--experiments", "a")))
+    check_runner(RunOptions(runner="FnApiRunner"))
+    check_runner(RunOptions(runner="flink", beam_args=("--flink_master=here:1", "--an_option_of_flink_s=1")))
+
+
+@pytest.mark.parametrize("runner", ["abacus", "os.path", "no.such.Runner", "json.dumps"])
+def test_an_unknown_runner_is_refused_with_those_that_beam_knows(runner: str) -> None:
+    error = refused(runner)
+    assert f"no runner {runner!r}" in error.what
+    assert all(name in error.hint for name in ("direct, spark, glue", "FlinkRunner", PORTABLE))
+
+
+def test_a_value_that_is_none_is_told_by_its_option(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "--direct_num_workers: invalid int value: 'two'" in refused("direct", "--direct_num_workers=two").what
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("runner", ["direct", "spark", "glue"])
+def test_a_word_that_beam_would_pass_over_is_refused(runner: str) -> None:
+    assert "no option '--direct_num_worker=2'" in refused(runner, "--direct_num_worker=2").what
+
+
+def test_a_portable_runner_needs_a_job_server_that_listens() -> None:
+    assert "--job_endpoint=HOST:PORT" in refused(PORTABLE).hint
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        check_runner(RunOptions(runner=PORTABLE, beam_args=("--job_endpoint", place)))
+        check_runner(RunOptions(runner="flink", beam_args=(f"--job_endpoint={place}",)))
+    assert f"no job server answers at {place}" in refused("flink", f"--job_endpoint={place}").what
+    assert "no job server answers at nowhere" in refused(PORTABLE, "--job_endpoint=nowhere").what
+
+
+@pytest.mark.parametrize("verb", [["up"], ["down", "-t", "users"], ["undo", "20261125"], ["retry", "20261125"]])
+def test_nothing_is_started_for_it(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "transforms" / "users").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for words in (["--runner", "abacus"], ["--", "--direct_num_workers=two"]):
+        assert main([*verb, *words]) == 2
+        assert "hint:" in capsys.readouterr().err
+    assert not (tmp_path / ".dynamodt").exists()
