@@ -323,8 +323,8 @@ def test_debug_shows_the_traceback_of_what_nobody_expected(
 def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:
     words = ["-t", "users", "-t", "orders", "--to", "1", "--dry", "--max-errors", "7", "--runner", "spark"]
     rate = ["--max-wcu", "50", "--max-rcu", "7.5", "--share", "20"]
-    run(capfd, "up", *words, *rate, "--stage", "dev", "--", "--direct_num_workers", "2", "--json")
-    beam_args = ("--direct_num_workers", "2", "--json")
+    run(capfd, "up", *words, *rate, "--stage", "dev", "--", "--direct_num_workers", "2", "--streaming")
+    beam_args = ("--direct_num_workers", "2", "--streaming")
     options = RunOptions(True, 7, 50.0, 7.5, 20.0, runner="spark", beam_args=beam_args)
     assert operations.calls == [("open_stage", "dev"), ("up", ("users", "orders"), 1, options)]
 
