@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent
 README = ROOT / "README.md"
 
 # What `dynamodt deploy` needs beside the package; in a clone it is found where it is.
-DEPLOYMENT = ["infra/template.yaml", "glue_jobs/migrate.py", "glue_jobs/prepare.py"]
+DEPLOYMENT = ["infra/template.yaml", "infra/beam-spark/pom.xml", "glue_jobs/migrate.py", "glue_jobs/prepare.py"]
 
 RUNTIME = [
     "apache-beam==2.77.0",  # pinned: the Spark runner leans on Beam's private API

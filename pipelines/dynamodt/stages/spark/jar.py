@@ -13,12 +13,22 @@ from pathlib import Path
 
 from dynamodt.errors import DynamodtError, RunFailed, UsageError
 
-ROOT = Path(__file__).parents[4]
-POM = ROOT / "infra" / "beam-spark" / "pom.xml"
-CACHE = ROOT / ".cache" / "jars"
 GIVEN = "DYNAMODT_SPARK_JAR"
 
+_PACKAGE = Path(__file__).parents[2]
+_IN_CLONE = _PACKAGE.parents[1] / "infra" / "beam-spark" / "pom.xml"
+_INSTALLED = _PACKAGE / "deployment" / "infra" / "beam-spark" / "pom.xml"
 _TAIL_LINES = 5
+
+
+def _user_cache() -> Path:
+    """Outside of what is installed, which may be read-only, and goes with its environment."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "dynamodt" / "jars"
+
+
+POM = _INSTALLED if _INSTALLED.is_file() else _IN_CLONE
+CACHE = _user_cache() if POM == _INSTALLED else _IN_CLONE.parents[2] / ".cache" / "jars"
 
 
 def say(text: str) -> None:
@@ -46,7 +56,7 @@ def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path = CACHE)
 
 def cached(pom: Path = POM, cache: Path = CACHE) -> Path:
     """Where the jar of this pom is, or would be: another content has another name. Raises UsageError where there is
-    no pom, in an installation without the project's sources."""
+    no pom, as in a job, which is given the jar."""
     if not pom.is_file():
         hint = f"build it in a clone of the project (make jar), and name it: {GIVEN}=/path/to/beam-spark.jar"
         raise UsageError("the jar of Beam's Spark runner is not here, nor what it is built from", hint=hint)

@@ -1,0 +1,72 @@
+"""dynamodt as pip installs it, far from any clone: it deploys, and knows what the jar is built from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.project import Project
+from tests.emulators import deployable_ministack
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines")
+WHERE = "from dynamodt.stages.spark.jar import cached; print(cached())"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A wheel, built from what would be in a source distribution, in an environment that has its dependencies."""
+    folder, source = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        place = ROOT / name
+        _copy_tree(place, source / name) if place.is_dir() else shutil.copy(place, source)
+    built = source / "built"
+    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(built)]
+    _pip(*words, str(source))
+    environment = folder / ".venv"
+    venv.create(environment, symlinks=True)
+    _pip("--python", str(environment), "install", "--quiet", "--no-deps", "--no-index", *map(str, built.glob("*.whl")))
+    packages = next(environment.glob("lib/*/site-packages"))
+    (packages / "zz_dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # after its own
+    return Project(folder)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules", "__pycache__", "*.egg-info"))
+
+
+def _pip(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *words], check=True)
+
+
+def test_it_deploys(installed: Project, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The jar is taken for built: its place is in the user's cache, under the hash of the pom that was installed."""
+    where = installed.sh(f'python -c "{WHERE}"', XDG_CACHE_HOME=str(tmp_path))
+    jar = Path(where.stdout.strip())
+    assert jar.parent == tmp_path / "dynamodt" / "jars", where.stderr
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"jar")
+    installed.script("users", 1, "touch", "def transform_up(item):\n    return item\n")
+    (installed.folder / "dynamodt.toml").write_text(
+        '[stages.prod]\nregion = "us-east-1"\nstorage = "s3://files-of-prod/dynamodt"\n'
+    )
+    with deployable_ministack(tmp_path_factory.mktemp("account")) as account:
+        account.client.create_table(
+            TableName="users",
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_ENDPOINT_URL": account.url}
+        keys["XDG_CACHE_HOME"] = str(tmp_path)
+        dry = installed.ddt("deploy", "--stage", "prod", "--dry-run", **keys)
+        assert dry.returncode == 0, dry.stderr
+        assert "AWS::DynamoDB::Table" in dry.stdout and os.fspath(ROOT) not in dry.stdout + dry.stderr
+        assert account.client.list_tables()["TableNames"] == ["users"]
