@@ -11,8 +11,8 @@ from functools import partial
 from dynamodt.aws.state import State
 from dynamodt.control.lease import holder, is_alive
 from dynamodt.control.requests import Watcher
-from dynamodt.core.passes import passes
-from dynamodt.core.standing import AT_WORK
+from dynamodt.core.passes import Pass, passes, undo_passes
+from dynamodt.core.standing import AT_WORK, UNDOING
 from dynamodt.model import Lease, RunRecord, RunReport, Standing, Totals
 
 LOOK_SECONDS = 1.0
@@ -27,19 +27,22 @@ CountItems = Callable[[str], int]  # DynamoDB's own count of a table
 
 
 class RunTotals:
-    """What a run comes to, added up over its passes. A unit that is done is not read again."""
+    """What a run comes to, added up over its passes; while it is being undone, what that comes to. A unit that is done
+    is not read again."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._done: dict[str, set[int]] = {}
         self._settled = Totals()
+        self._undo = 1  # the try that is at work
         self.rows = 0  # that the last look asked for
 
     def look(self, record: RunRecord) -> Totals:
         """The sum over the units as they are now."""
         self.rows = 0
+        found = self._undoing(record) if record.status == UNDOING else passes(record)
         total = self._settled
-        for each in passes(record):
+        for each in found:
             done = self._done.setdefault(each.run, set())
             asked = [unit for unit in range(each.units) if unit not in done]
             self.rows += len(asked)
@@ -49,6 +52,16 @@ class RunTotals:
                     done.add(claim.unit)
                     self._settled = self._settled.plus(claim.totals)
         return total
+
+    def _undoing(self, record: RunRecord) -> tuple[Pass, ...]:
+        """The passes of the last try that has begun: the record does not say which one it is."""
+        while self._begun(undo_passes(record, self._undo + 1)):
+            self._undo, self._done, self._settled = self._undo + 1, {}, Totals()
+        return undo_passes(record, self._undo)
+
+    def _begun(self, found: Sequence[Pass]) -> bool:
+        self.rows += sum(one.units for one in found)
+        return any(any(self._state.units(one.run).all(one.units)) for one in found)
 
 
 class TableWatch:

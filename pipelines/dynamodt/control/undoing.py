@@ -27,7 +27,7 @@ from dynamodt.control.session import Follower, Session, is_governed, run_passes
 from dynamodt.control.steps import counted_parts, read_samples
 from dynamodt.control.waiting import in_turn
 from dynamodt.core.lifecycle import after, unfinished
-from dynamodt.core.passes import passes
+from dynamodt.core.passes import passes, undo_run
 from dynamodt.core.places import left_name, left_prefix
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
 from dynamodt.model import Job, LeftItem, RunRecord, RunReport, Script, Stage, TableSpec, Totals, UndoReport
@@ -181,12 +181,17 @@ def undo_jobs(session: Session, record: RunRecord, table: TableSpec, target: Tab
     number = 1
     while True:
         jobs = [
-            replace(like, run=f"{base}{one.run.removeprefix(record.run)}/undo{number}", units=one.units, undoes=one.run)
+            replace(like, run=undo_run(_under(base, record, one.run), number), units=one.units, undoes=one.run)
             for one in begun
         ]
         if not any(units(job.run).totals(job.units).counts.dead for job in jobs):
             return jobs
         number += 1
+
+
+def _under(base: str, record: RunRecord, run: str) -> str:
+    """A pass's id as one of another run, which a rehearsal is."""
+    return f"{base}{run.removeprefix(record.run)}"
 
 
 def _script(record: RunRecord) -> Script:

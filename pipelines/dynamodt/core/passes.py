@@ -25,6 +25,11 @@ def passes(record: RunRecord) -> tuple[Pass, ...]:
     return (*main, *again)
 
 
+def undo_passes(record: RunRecord, number: int) -> tuple[Pass, ...]:
+    """The passes that take a run back; the first try is 1, and each that leaves dead letters has another after it."""
+    return tuple(Pass(undo_run(each.run, number), each.units) for each in passes(record))
+
+
 def window_run(run: str, number: int) -> str:
     """The id of a pass over a window of changes; the first is 1."""
     return f"{run}{WINDOW}{number}"
@@ -33,3 +38,8 @@ def window_run(run: str, number: int) -> str:
 def retry_run(run: str, number: int) -> str:
     """The id of a pass over the dead letters of another pass."""
     return f"{run}/retry{number}"
+
+
+def undo_run(run: str, number: int) -> str:
+    """The id of a pass that takes another back."""
+    return f"{run}/undo{number}"

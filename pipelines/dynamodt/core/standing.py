@@ -8,7 +8,8 @@ from dataclasses import replace
 from dynamodt.core.lifecycle import unfinished
 from dynamodt.model import Lease, RunRecord, VersionStatus
 
-AT_WORK = ("running", "undoing")
+UNDOING = "undoing"
+AT_WORK = ("running", UNDOING)
 LEFT = ("failed", "stopped", "gone")  # the same command goes on with such a run
 
 
