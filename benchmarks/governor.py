@@ -19,7 +19,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "pipelines")]
 
 from benchmarks.endpoints import Endpoint, fill, ministack
-from dynamodt.aws.batch import Answer, Writes
+from dynamodt.aws.batch import Answer, Coming, Writes
 from dynamodt.aws.state import State
 from dynamodt.control import operations
 from dynamodt.control.requests import RunOptions
@@ -46,10 +46,15 @@ def metered() -> Spent:
     spent: Spent = []
     send = Writes.batch
 
-    def batch(self: Writes, statements: Any) -> Answer:
-        answer = send(self, statements)
-        spent.append((time.monotonic(), answer.wcu or 0.0))
-        return answer
+    def batch(self: Writes, statements: Any) -> Coming:
+        coming = send(self, statements)
+
+        def answered() -> Answer:
+            answer = coming()
+            spent.append((time.monotonic(), answer.wcu or 0.0))
+            return answer
+
+        return answered
 
     Writes.batch = batch  # type: ignore[method-assign]
     return spent

@@ -46,6 +46,7 @@ AFTER = {
     "journaled": (Journal, "write"),
     "intended": (UnitRows, "intend"),
     "sent": (Writes, "batch"),
+    "answered": (Writes, "_answers"),
     "checkpointed": (UnitRows, "checkpoint"),
     "recorded": (State, "record"),
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dynamodt.aws.export.datafiles import DataReader
 from dynamodt.aws.export.objects import PIECE, Head
+from dynamodt.core.collector import collect_less
 from dynamodt.model import (
     Claim,
     Connection,
@@ -26,7 +27,6 @@ from dynamodt.model import (
     StorageSpec,
     TableSpec,
 )
-from dynamodt.stages.collector import collect_less
 from dynamodt.stages.read_export import Images, export_pages, files_of, images_of
 
 ARN = "arn:aws:dynamodb:local:0:table/things"

@@ -553,7 +553,8 @@ class Job:
     page_items: int = 1000  # items of a scan page at most; a page is also at most 1 MB
     attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
     journal: bool = False  # journal what an idempotent script writes too, for an undo
-    read_ahead: int = 4  # segments of a lane that are in flight
+    in_turn: int = 16  # segments of a lane that are taken in turn: as many partitions may take its writes
+    read_ahead: int = 4  # pages of a lane that are in flight
     writers: int = 8  # batches of a page that are in flight
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget

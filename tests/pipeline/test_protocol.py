@@ -211,7 +211,7 @@ class World:
             reads,
             STATEMENTS,
             self.change_of,
-            AtOnce(),  # type: ignore[arg-type]
+            1,
             stamp=self.script.stamp,
             sleep=lambda seconds: None,
         )

@@ -175,7 +175,7 @@ def written(endpoint: Endpoint, table: str, read: Item, result: Item, guard: Gua
 def sent(endpoint: Endpoint, table: str, request: Any) -> Verdict:
     wire = Wire(endpoint.connection, 1)
     writes = Writes(wire, table)
-    answer = writes.batch([request]) if isinstance(request, Statement) else writes.single(request)
+    answer = writes.batch([request])() if isinstance(request, Statement) else writes.single(request)()
     wire.close()
     return answer.verdicts[0]
 

@@ -158,13 +158,13 @@ class ExportsOfBoth:
 @pytest.fixture
 def recording(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Recording:
     found = Recording(bench.stage.state_table)
-    by_botocore, by_wire = botocore.client.BaseClient._make_api_call, Wire.call
+    by_botocore, by_wire = botocore.client.BaseClient._make_api_call, Wire.begin
 
     def make_api_call(self: Any, operation: str, body: dict[str, Any]) -> Any:
         found.add(self.meta.service_model.service_name, operation, body)
         return by_botocore(self, operation, body)
 
-    def call(self: Wire, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+    def begin(self: Wire, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
         found.add("dynamodb", operation, json.loads(body) if isinstance(body, bytes) else body)
         return by_wire(self, operation, body)
 
@@ -175,7 +175,7 @@ def recording(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Recording:
     monkeypatch.setattr(catching_up, "rest_until", lambda *_: None)
     monkeypatch.setattr(catching_up, "SHORTEST", timedelta(0))
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", make_api_call)
-    monkeypatch.setattr(Wire, "call", call)
+    monkeypatch.setattr(Wire, "begin", begin)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.batch import Answer, Verdict, Writes
+from dynamodt.aws.batch import Answer, Coming, Verdict, Writes
 from dynamodt.aws.state import State
 from dynamodt.control import operations
 from dynamodt.control.lease import held
@@ -302,9 +302,9 @@ def test_a_half_undone_run_holds_its_table(
     run = last(bench, table).run
     original = Writes.batch
 
-    def refusing(self: Writes, statements: Any) -> Answer:
-        answer = original(self, statements[1:]) if statements[1:] else Answer([], 0.0)
-        return Answer([Verdict("rejected", None, "no"), *answer.verdicts], answer.wcu)
+    def refusing(self: Writes, statements: Any) -> Coming:
+        answer = original(self, statements[1:])() if statements[1:] else Answer([], 0.0)
+        return lambda: Answer([Verdict("rejected", None, "no"), *answer.verdicts], answer.wcu)
 
     with monkeypatch.context() as patch:
         patch.setattr(Writes, "batch", refusing)
@@ -397,17 +397,17 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
     bench.tables.put(table, *numbered(6))
     original, live = Writes.batch, {1: 5, 2: 7}
 
-    def unanswered(self: Writes, statements: Any) -> Answer:
+    def unanswered(self: Writes, statements: Any) -> Coming:
         ids = [int(one.parameters[1]["N"]) for one in statements]
         sent = [one for one, number in zip(statements, ids, strict=True) if number != 2]
-        answers = iter(original(self, sent).verdicts if sent else [])
+        answers = iter(original(self, sent)().verdicts if sent else [])
         verdicts = [Verdict("doubt") if number == 2 else next(answers) for number in ids]
         for index, number in enumerate(ids):
             if number == 1:
                 verdicts[index] = Verdict("doubt")
             if number in live:
                 bench.tables.put(table, {"id": number, "n": live[number]})
-        return Answer(verdicts, None)
+        return lambda: Answer(verdicts, None)
 
     bench.script(table, FRAIL.format(bad="()"))
     with monkeypatch.context() as patch:

@@ -6,7 +6,6 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -155,8 +154,7 @@ BROKEN: dict[str, Image] = {
 
 def settlement(wire: Wire, spec: TableSpec) -> Settlement:
     """As a run has it, with a script that leaves items alone on a second look."""
-    executor = ThreadPoolExecutor(2)
-    return Settlement(Writes(wire, spec.name), quick(wire, spec), Statements(spec), lambda image: None, executor)
+    return Settlement(Writes(wire, spec.name), quick(wire, spec), Statements(spec), lambda image: None, 2)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -200,7 +198,7 @@ def test_each_statement_has_its_own_verdict(
     statements = Statements(spec)
     inserts = [insert(spec, {"id": number, "own": True}) for number in (4, 5)]
     removal = Remove(key_of(spec, encode(there[1])), encode({**there[1], "n": 8}))
-    answer = Writes(wire, table).batch([*requests(spec, items), *map(statements.write, [*inserts, removal])])  # type: ignore[list-item]
+    answer = Writes(wire, table).batch([*requests(spec, items), *map(statements.write, [*inserts, removal])])()  # type: ignore[list-item]
     outcomes = [verdict.outcome for verdict in answer.verdicts]
     assert outcomes == ["done", "done", "conflict", "conflict", "conflict", "done", "conflict"]
     assert answer.verdicts[3].image is None
@@ -214,7 +212,7 @@ def test_a_conflict_hands_the_current_item_back(
 ) -> None:
     table = make_table(id="N")
     bench.tables.put(table, {"id": 0, "n": 5, "live": True})
-    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), numbered(1)))
+    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), numbered(1)))()
     assert answer.verdicts[0].image == encode({"id": 0, "n": 5, "live": True})
 
 
@@ -226,7 +224,7 @@ def test_what_a_batch_is_told_of_a_failure(
     items = numbered(25)
     bench.tables.put(table, *items)
     proxy.faults["BatchExecuteStatement"].append(fault)
-    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), items))
+    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), items))()
     expected = "throttled" if fault in HARMLESS else "doubt"
     assert [verdict.outcome for verdict in answer.verdicts] == [expected] * 25
     assert bench.tables.items(table) == (doubled(items) if fault in APPLIED else items)
@@ -237,7 +235,7 @@ def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Be
     items = numbered(12)
     bench.tables.put(table, *items)
     proxy.faults["BatchExecuteStatement"].append("partial")
-    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), items))
+    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), items))()
     assert [v.outcome for v in answer.verdicts] == ["done", "throttled", "done", "throttled", "done", "doubt"] * 2
     assert bench.tables.items(table) == [
         d if d["id"] % 2 == 0 else i for d, i in zip(doubled(items), items, strict=True)
@@ -253,7 +251,7 @@ def test_a_batch_that_is_too_large_goes_in_parts(
     items = [{**item, "large": "x" * 300_000} for item in numbered(25)]
     for item in items:
         bench.tables.put(table, item)
-    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), items))
+    answer = Writes(wire, table).batch(requests(describe(endpoint.connection, table), items))()
     assert [verdict.outcome for verdict in answer.verdicts] == ["done"] * 25
     assert proxy.calls["BatchExecuteStatement"] == 2  # 7.5 MB in halves of less than 4 MB each
     assert bench.tables.items(table) == doubled(items)
@@ -264,7 +262,7 @@ def test_units_are_as_the_service_says(endpoint: Endpoint, wire: Wire, bench: Be
     items = [{**item, "text": "x" * 2500} for item in numbered(4)]
     bench.tables.put(table, *items)
     spec = describe(endpoint.connection, table)
-    answer = Writes(wire, table).batch(requests(spec, items))
+    answer = Writes(wire, table).batch(requests(spec, items))()
     assert answer.wcu == {"ministack": 4.0, "dynamodb-local": None}[endpoint.name]  # one unit each; not a word
     page = Reads(wire, spec).scan(0, 1, None, 1000, True)
     assert page.rcu == {"ministack": 1.0, "dynamodb-local": 3.0}[endpoint.name]
@@ -278,7 +276,7 @@ def test_what_no_retry_can_mend_ends_the_run(
     spec = replace(describe(endpoint.connection, make_table(id="N")), name=table)
     proxy.always["BatchExecuteStatement"] = fault
     with pytest.raises(ServiceError) as caught:
-        Writes(wire, table).batch(requests(spec, numbered(3)))
+        Writes(wire, table).batch(requests(spec, numbered(3)))()
     assert caught.value.where == f"table {table}" and caught.value.hint
     assert ("AccessDenied" if fault else "does not exist") in caught.value.what
 
@@ -297,7 +295,7 @@ def test_a_transaction_that_is_sent_again_is_done_once(
     call = Call("TransactWriteItems", {"TransactItems": [{"Update": update}]})
     proxy.faults["TransactWriteItems"].append("lost")
     writes = Writes(wire, table)
-    assert [writes.single(call).verdicts[0].outcome for _ in range(2)] == ["doubt", "done"]
+    assert [writes.single(call)().verdicts[0].outcome for _ in range(2)] == ["doubt", "done"]
     assert bench.tables.items(table) == [{"id": 1, "n": 2}]
 
 

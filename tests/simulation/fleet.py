@@ -31,7 +31,7 @@ from dynamodt.stages.settle import Settlement
 from dynamodt.stages.signals import Signal
 from dynamodt.stages.write import settled_page
 from tests.simulation.loop import Lock, Loop, Pool, Process
-from tests.simulation.store import Partition, Parts, StateRows, Things, Updates, plus_one
+from tests.simulation.store import Partition, Parts, Sending, StateRows, Things, Updates, plus_one
 
 STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/prefix"))
 SCRIPT = Script("things", 1, "plus_one", "v1_plus_one.py", "", "")
@@ -191,11 +191,11 @@ class Worker:
         fleet, governor = self._fleet, self.governor
         reads = Reads(fleet.things, fleet.job.table, flow=governor.reads, sleep=fleet.loop.sleep)
         return Settlement(
-            fleet.things,  # type: ignore[arg-type]
+            Sending(fleet.things, Pool(fleet.loop, self.process, fleet.job.writers)),  # type: ignore[arg-type]
             reads,
             Updates(),  # type: ignore[arg-type]
             plus_one,
-            Pool(fleet.loop, self.process, fleet.job.writers),  # type: ignore[arg-type]
+            fleet.job.writers,
             assure=assure,
             flow=governor.writes,
             sleep=fleet.loop.sleep,

@@ -8,7 +8,7 @@ metered by partition, by partition key and by what it is for.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import md5
 from random import Random
 from typing import Any
@@ -22,7 +22,7 @@ from dynamodt.core.statements import Statement
 from dynamodt.errors import ServiceError
 from dynamodt.model import Change, Image, Item, Journaled, Update
 from tests.fakes import FakeRows
-from tests.simulation.loop import Loop
+from tests.simulation.loop import Loop, Pool
 
 WRITES, READS = 1000.0, 3000.0
 _KILOBYTE = 1024
@@ -155,7 +155,7 @@ class Things:
     """The user's table: units of `items` items each, of 1 KB up to nearly twice `kilobytes`, in the order of their
     hashes. Half of the items are in an index, so that a write takes half as much again.
 
-    It answers `Scan` and `BatchGetItem` as `aws.wire.Wire` does, and writes as `aws.batch.Writes`.
+    It answers `Scan` and `BatchGetItem` as `aws.wire.Wire` does.
     """
 
     def __init__(
@@ -234,6 +234,18 @@ class Things:
         self._consumed("write", kilobytes * (1 + crc32(key[::-1].encode()) % 2))
         self.numbers[key] = number + 1
         return Verdict("done")
+
+
+class Sending:
+    """The table as a worker writes to it: `aws.batch.Writes`, whose requests are under way while it goes on."""
+
+    def __init__(self, things: Things, pool: Pool) -> None:
+        self._things = things
+        self._pool = pool
+
+    def batch(self, statements: Sequence[Statement]) -> Callable[[], Answer]:
+        result: Callable[[], Answer] = self._pool.submit(self._things.batch, statements).result
+        return result
 
 
 class Updates:

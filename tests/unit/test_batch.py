@@ -15,6 +15,7 @@ from dynamodt.aws.batch import Verdict, Writes
 from dynamodt.aws.wire import InDoubt, Refusal, Throttled
 from dynamodt.core.statements import Call, Statement
 from dynamodt.errors import ServiceError
+from tests.fakes import begun
 
 CLASSES = {
     "conflict": ("ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItem"),
@@ -51,6 +52,9 @@ class Service:
         self.bodies.append(orjson.loads(body if isinstance(body, bytes) else orjson.dumps(body)))
         return self.answer(self.bodies[-1])
 
+    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
+        return begun(self.call, operation, body)
+
     def sent(self) -> list[list[str]]:
         return [[statement["Statement"] for statement in body["Statements"]] for body in self.bodies]
 
@@ -83,7 +87,7 @@ def statements(count: int, *sizes: int) -> list[Statement]:
 
 def refused_statement(code: str, **more: Any) -> Verdict:
     service = saying(Responses=[{"Error": {"Code": code, "Message": "why", **more}}])
-    return Writes(service, "things").batch(statements(1)).verdicts[0]
+    return Writes(service, "things").batch(statements(1))().verdicts[0]
 
 
 CALL = Call("UpdateItem", {"TableName": "things"})
@@ -106,7 +110,7 @@ def test_a_statement_s_error_by_its_code(code: str, outcome: str) -> None:
 
 @pytest.mark.parametrize(("code", "outcome"), CODES)
 def test_a_request_s_refusal_by_its_code(code: str, outcome: str) -> None:
-    answer = Writes(raising(Refusal(code, "why", {})), "things").single(CALL)
+    answer = Writes(raising(Refusal(code, "why", {})), "things").single(CALL)()
     assert [verdict.outcome for verdict in answer.verdicts] == [outcome]
 
 
@@ -114,8 +118,8 @@ def test_a_request_s_refusal_by_its_code(code: str, outcome: str) -> None:
 def test_what_no_retry_can_mend_stops_the_run(code: str) -> None:
     for attempt in (
         lambda: refused_statement(code),
-        lambda: Writes(raising(Refusal(code, "why", {})), "things").single(CALL),
-        lambda: Writes(raising(Refusal(code, "why", {})), "things").batch(statements(3)),
+        lambda: Writes(raising(Refusal(code, "why", {})), "things").single(CALL)(),
+        lambda: Writes(raising(Refusal(code, "why", {})), "things").batch(statements(3))(),
     ):
         with pytest.raises(ServiceError) as caught:
             attempt()
@@ -134,27 +138,27 @@ def test_a_conflict_hands_the_current_item_back() -> None:
     image = {"id": {"S": "a"}}
     assert refused_statement("ConditionalCheckFailed", Item=image) == Verdict("conflict", image, "why")
     assert refused_statement("ConditionalCheckFailed", Item={}).image is None  # how some endpoints say: none
-    alone = Writes(raising(Refusal("ConditionalCheckFailedException", "why", {"Item": image})), "things").single(CALL)
+    alone = Writes(raising(Refusal("ConditionalCheckFailedException", "why", {"Item": image})), "things").single(CALL)()
     assert alone.verdicts == [Verdict("conflict", image, "why")]
 
 
 @pytest.mark.parametrize(("error", "outcome"), [(Throttled("slow"), "throttled"), (InDoubt("reset"), "doubt")])
 def test_an_unanswered_request_is_one_verdict_for_each(error: Exception, outcome: str) -> None:
     writes = Writes(raising(error), "things")
-    assert writes.batch(statements(7)) == ([Verdict(outcome, None, str(error))] * 7, 0.0)  # type: ignore[arg-type]
-    assert writes.single(CALL) == ([Verdict(outcome, None, str(error))], 0.0)  # type: ignore[arg-type]
+    assert writes.batch(statements(7))() == ([Verdict(outcome, None, str(error))] * 7, 0.0)  # type: ignore[arg-type]
+    assert writes.single(CALL)() == ([Verdict(outcome, None, str(error))], 0.0)  # type: ignore[arg-type]
 
 
 def test_a_refusal_of_a_whole_batch_is_one_verdict_for_each() -> None:
     code = "ItemCollectionSizeLimitExceededException"
-    answer = Writes(raising(Refusal(code, "full", {})), "things").batch(statements(3))
+    answer = Writes(raising(Refusal(code, "full", {})), "things").batch(statements(3))()
     assert answer.verdicts == [Verdict("rejected", None, "full")] * 3
 
 
 def test_verdicts_keep_the_order_of_their_statements() -> None:
     errors = [None, "ConditionalCheckFailed", None, "ThrottlingError", "InternalServerError", "ValidationError"]
     service = saying(Responses=[{"Error": {"Code": code}} if code else {"TableName": "things"} for code in errors])
-    outcomes = [verdict.outcome for verdict in Writes(service, "things").batch(statements(6)).verdicts]
+    outcomes = [verdict.outcome for verdict in Writes(service, "things").batch(statements(6))().verdicts]
     assert outcomes == ["done", "conflict", "done", "throttled", "doubt", "rejected"]
 
 
@@ -164,7 +168,7 @@ def test_verdicts_keep_the_order_of_their_statements() -> None:
 def cancelled(*codes: str) -> Verdict:
     reasons = [{"Code": code, "Message": f"{code}: why"} if code != "None" else {"Code": "None"} for code in codes]
     refusal = Refusal("TransactionCanceledException", "look at the reasons", {"CancellationReasons": reasons})
-    return Writes(raising(refusal), "things").single(Call("TransactWriteItems", {})).verdicts[0]
+    return Writes(raising(refusal), "things").single(Call("TransactWriteItems", {}))().verdicts[0]
 
 
 @pytest.mark.parametrize(
@@ -201,11 +205,11 @@ def test_a_transaction_is_sent_again_under_the_same_token() -> None:
     writes = Writes(service, "things")
     one, other = Call("TransactWriteItems", {"TransactItems": []}), Call("TransactWriteItems", {"TransactItems": []})
     for call in (one, one, other):
-        writes.single(call)
+        writes.single(call)()
     tokens = [body["ClientRequestToken"] for body in service.bodies]
     assert tokens[0] == tokens[1] != tokens[2]
     assert all(0 < len(token) <= 36 for token in tokens)
-    writes.single(CALL)
+    writes.single(CALL)()
     assert "ClientRequestToken" not in service.bodies[-1]
 
 
@@ -217,7 +221,7 @@ def test_too_large_a_batch_is_split_and_nothing_is_sent_twice(sizes: list[int]) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "MAX_REQUEST_BYTES", 400)
         service = Service(even_ones)
-        answer = Writes(service, "things").batch(statements(0, *sizes))
+        answer = Writes(service, "things").batch(statements(0, *sizes))()
     assert answer.verdicts == [Verdict("conflict" if number % 2 else "done") for number in range(len(sizes))]
     assert [text for texts in service.sent() for text in texts] == [s.text for s in statements(0, *sizes)]
     assert all(len(orjson.dumps(body)) <= 400 or len(body["Statements"]) == 1 for body in service.bodies)
@@ -228,14 +232,14 @@ def test_too_large_a_batch_is_split_and_nothing_is_sent_twice(sizes: list[int]) 
 def test_a_fault_told_of_a_whole_batch_leaves_each_in_doubt(code: str) -> None:
     """The others may have been carried out. Sent again in smaller batches, the one at fault is alone in the end."""
     service = raising(Refusal(code, "one of them", {}))
-    answer = Writes(service, "things").batch(statements(3))
+    answer = Writes(service, "things").batch(statements(3))()
     assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3
     assert len(service.bodies) == 1
 
 
 def test_a_statement_that_is_refused_alone_is_rejected() -> None:
     writes = Writes(raising(Refusal("ValidationException", "too wide", {})), "things")
-    assert writes.batch(statements(1)).verdicts == [Verdict("rejected", None, "too wide")]
+    assert writes.batch(statements(1))().verdicts == [Verdict("rejected", None, "too wide")]
 
 
 # ---------------------------------------------------------------- units
@@ -249,12 +253,12 @@ def test_a_statement_that_is_refused_alone_is_rejected() -> None:
 )  # fmt: skip
 def test_units_as_the_service_says_them(consumed: Any, wcu: float | None) -> None:
     said = {} if consumed is None else {"ConsumedCapacity": consumed}
-    assert Writes(saying(Responses=[{}], **said), "things").batch(statements(1)).wcu == wcu
-    assert Writes(saying(**said), "things").single(CALL).wcu == wcu
+    assert Writes(saying(Responses=[{}], **said), "things").batch(statements(1))().wcu == wcu
+    assert Writes(saying(**said), "things").single(CALL)().wcu == wcu
 
 
 def test_a_batch_asks_for_the_current_items_and_the_units() -> None:
     service = Service(all_well)
-    Writes(service, "things").batch([Statement("s", [{"N": "1"}])])
+    Writes(service, "things").batch([Statement("s", [{"N": "1"}])])()
     entry = {"Statement": "s", "Parameters": [{"N": "1"}], "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     assert service.bodies == [{"Statements": [entry], "ReturnConsumedCapacity": "INDEXES"}]

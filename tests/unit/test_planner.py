@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dynamodt.control.planner import Step, TablePlan, jobs, just_written, segments
+from dynamodt.control.planner import Step, TablePlan, fitted, jobs, just_written, segments
 from dynamodt.control.requests import RunOptions
 from dynamodt.model import (
     AppliedVersion,
@@ -57,3 +58,18 @@ def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_do
 )
 def test_a_segment_is_64_mb_within_bounds(size: int, number: int) -> None:
     assert segments(TableSpec("users", TABLE.key, size_bytes=size)) == number
+
+
+@pytest.mark.parametrize(
+    ("units", "workers", "lanes"),
+    [(4, 1, 1), (8, 1, 2), (32, 1, 4), (32, 2, 2), (32, 4, 4), (1024, 2, 8), (10_000, 100, 400), (10_000, 1000, 2500)],
+)
+def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partitions(
+    units: int, workers: int, lanes: int
+) -> None:
+    planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))
+    (job, _) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, units=units), 1)
+    found = fitted(job, workers)
+    assert found.lanes == lanes
+    several = workers == 1 and lanes > 1  # at once in one process: each holds less, all together no more
+    assert (found.writers, found.read_ahead) == ((4, 2) if several else (8, 4))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +21,7 @@ from dynamodt.core.codec import decode, encode
 from dynamodt.core.diff import change, insert, key_of
 from dynamodt.core.rate import Backoff
 from dynamodt.core.statements import Statements
+from dynamodt.errors import Fenced
 from dynamodt.model import Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec
 from dynamodt.stages.settle import Settled, Settlement
 from tests import strategies
@@ -38,20 +38,11 @@ guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 Apply = Callable[[Image], Change | None]
 
 
-class Inline(Executor):
-    """Does everything at once, in the caller's thread: an order that hypothesis can repeat."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 def settlement(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", **more: Any) -> Settlement:
     reads = Reads(fake, fake.spec, sleep=lambda seconds: None)
     writer = Statements(fake.spec, guard)
     options = {"sleep": lambda seconds: None, "dice": lambda: 0.5, **more}
-    return Settlement(Writes(fake, fake.spec.name), reads, writer, apply, Inline(), **options)
+    return Settlement(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
 
 
 def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[Settled, int]:
@@ -364,6 +355,56 @@ def test_a_write_that_was_given_up_is_void_unless_it_is_in_doubt(fault: str, voi
 
 
 # ---------------------------------------------------------------- how it sends
+
+
+class Wire:
+    """Counts the requests that are on their way."""
+
+    def __init__(self, fake: FakeDynamoDB) -> None:
+        self._fake = fake
+        self.flying = self.most = self.sent = 0
+
+    def begin(self, operation: str, body: bytes) -> Callable[[], Any]:
+        self.flying += 1
+        self.sent += 1
+        self.most = max(self.most, self.flying)
+        answer = self._fake.begin(operation, body)
+
+        def answered() -> Any:
+            self.flying -= 1
+            return answer()
+
+        return answered
+
+
+def over_a_wire(count: int, **options: Any) -> tuple[Wire, Settlement, list[Change]]:
+    """A settlement of so many items, with three writers."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(count))
+    wire = Wire(fake)
+    reads = Reads(fake, THINGS, sleep=lambda seconds: None)
+    one = Settlement(Writes(wire, "things"), reads, Statements(THINGS), double, 3, **options)  # type: ignore[arg-type]
+    return wire, one, [found for image in list(fake.items.values()) if (found := double(image))]
+
+
+@pytest.mark.parametrize(("count", "most"), [(20, 1), (60, 3), (240, 3)])
+def test_as_many_requests_are_on_their_way_as_there_are_writers(count: int, most: int) -> None:
+    wire, settlement, changes = over_a_wire(count)
+    assert settlement.settle(changes).counts == Counts(changed=count)
+    assert (wire.most, wire.flying) == (most, 0)
+
+
+def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
+    looks = iter([None, None, Fenced("another has it")])
+
+    def assure() -> None:
+        if error := next(looks):
+            raise error
+
+    wire, settlement, changes = over_a_wire(100, assure=assure)
+    with pytest.raises(Fenced):
+        settlement.settle(changes)
+    assert (wire.sent, wire.flying) == (2, 0)
 
 
 def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:

@@ -37,7 +37,7 @@ def table(spec: TableSpec, *images: Image) -> FakeDynamoDB:
 def sent(fake: FakeDynamoDB, request: Statement | Call) -> Verdict:
     """The verdict of one request, as `aws.batch` reads it."""
     writes = Writes(fake, fake.spec.name)
-    answer = writes.batch([request]) if isinstance(request, Statement) else writes.single(request)
+    answer = writes.batch([request])() if isinstance(request, Statement) else writes.single(request)()
     return answer.verdicts[0]
 
 

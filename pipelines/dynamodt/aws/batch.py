@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
@@ -50,26 +51,36 @@ class Answer(NamedTuple):
     wcu: float | None
 
 
+Coming = Callable[[], Answer]  # waits for the answer to what was sent
+
+
 class Caller(Protocol):
     """What `aws.wire.Wire` offers, and a test's fake must."""
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]: ...
 
+    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]: ...
+
 
 class Writes:
-    """Sends writes to one table. Raises ServiceError for what no retry can mend (no permission, no table)."""
+    """Sends writes to one table; what `batch` and `single` return waits for the answer, and raises ServiceError for
+    what no retry can mend (no permission, no table)."""
 
     def __init__(self, wire: Caller, table: str) -> None:
         self._wire = wire
         self._where = f"table {table}"
 
-    def batch(self, statements: Sequence[Statement]) -> Answer:
-        """Up to 25 statements in one request; in several when they are too large for one."""
+    def batch(self, statements: Sequence[Statement]) -> Coming:
+        """Send up to 25 statements in one request; in several when they are too large for one."""
         payload = _payload(statements)
         if len(payload) > MAX_REQUEST_BYTES and len(statements) > 1:
-            return self._halves(statements)
+            middle = len(statements) // 2
+            return partial(_together, self.batch(statements[:middle]), self.batch(statements[middle:]))
+        return partial(self._answers, statements, self._wire.begin("BatchExecuteStatement", payload))
+
+    def _answers(self, statements: Sequence[Statement], answered: Callable[[], dict[str, Any]]) -> Answer:
         try:
-            answer = self._wire.call("BatchExecuteStatement", payload)
+            answer = answered()
         except Refusal as refusal:
             if refusal.code in _WHOLE and len(statements) > 1:
                 return Answer([Verdict("doubt", None, str(refusal))] * len(statements), None)
@@ -78,23 +89,21 @@ class Writes:
             return Answer([_unanswered(error)] * len(statements), 0.0)
         return Answer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
 
-    def single(self, call: Call) -> Answer:
-        """One UpdateItem, PutItem, DeleteItem or TransactWriteItems. A transaction's token makes it safe to resend."""
+    def single(self, call: Call) -> Coming:
+        """Send one UpdateItem, PutItem, DeleteItem or TransactWriteItems. A transaction's token makes it safe to
+        resend."""
         if call.operation == "TransactWriteItems":
             call.body.setdefault("ClientRequestToken", uuid.uuid4().hex)
+        return partial(self._only_answer, call.operation, self._wire.begin(call.operation, call.body))
+
+    def _only_answer(self, operation: str, answered: Callable[[], dict[str, Any]]) -> Answer:
         try:
-            answer = self._wire.call(call.operation, call.body)
+            answer = answered()
         except Refusal as refusal:
-            return Answer([self._refused(call.operation, refusal)], None)
+            return Answer([self._refused(operation, refusal)], None)
         except (Throttled, InDoubt) as error:
             return Answer([_unanswered(error)], 0.0)
         return Answer([DONE], _units(answer.get("ConsumedCapacity")))
-
-    def _halves(self, statements: Sequence[Statement]) -> Answer:
-        middle = len(statements) // 2
-        first, second = self.batch(statements[:middle]), self.batch(statements[middle:])
-        wcu = None if first.wcu is None or second.wcu is None else first.wcu + second.wcu
-        return Answer(first.verdicts + second.verdicts, wcu)
 
     def _statement(self, response: dict[str, Any]) -> Verdict:
         error = response.get("Error")
@@ -127,6 +136,12 @@ class Writes:
         if code in _REJECTIONS:
             return Verdict("rejected", None, message)
         raise service_error(operation, self._where, _long(code), message)
+
+
+def _together(first: Coming, second: Coming) -> Answer:
+    one, other = first(), second()
+    wcu = None if one.wcu is None or other.wcu is None else one.wcu + other.wcu
+    return Answer(one.verdicts + other.verdicts, wcu)
 
 
 def _payload(statements: Sequence[Statement]) -> bytes:

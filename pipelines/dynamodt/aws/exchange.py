@@ -1,4 +1,4 @@
-"""HTTP/1.1 exchanges with one endpoint over kept connections: one send each, the answer read by `http.client`.
+"""HTTP/1.1 exchanges with one endpoint over kept connections: one send each.
 
 urllib3, which does the same for any URL, took three times the client's CPU (docs/adr/016).
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import deque
-from http.client import HTTPException, HTTPResponse
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from http.client import HTTPException
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from urllib3.util import wait_for_read
+
+from dynamodt.aws.response import read_response
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -25,7 +29,7 @@ class Unreachable(Exception):
 
 class Response(NamedTuple):
     status: int
-    data: bytes
+    data: bytes | bytearray
 
 
 class Exchanges:
@@ -40,24 +44,32 @@ class Exchanges:
         self._tls = ssl.create_default_context(cafile=ca_bundle) if parts.scheme == "https" else None
         self._idle: deque[socket.socket] = deque(maxlen=kept)  # the longest unused one is dropped, and so closed
 
-    def post(self, headers: dict[str, str], body: bytes) -> Response:
-        """One exchange. Raises Unreachable, or one of BROKEN: then the request may have been carried out."""
+    def begin(self, headers: dict[str, str], body: bytes) -> Callable[[], Response]:
+        """Send a request; the function that it returns waits for the answer. That raises Unreachable, or one of BROKEN:
+        then the request may have been carried out."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{self._begin}{lines}Content-Length: {len(body)}\r\n\r\n"
-        connection = self._connection()
-        kept = False
+        try:
+            connection = self._connection()
+        except Unreachable as error:
+            return partial(_failed, error)
         try:
             connection.sendall(head.encode("latin-1") + body)
-            with HTTPResponse(connection, method="POST") as response:
-                response.begin()
-                data = response.read()
-                kept = not response.will_close
+        except OSError as error:
+            connection.close()
+            return partial(_failed, error)
+        return partial(self._response, connection)
+
+    def _response(self, connection: socket.socket) -> Response:
+        kept = False
+        try:
+            status, data, kept = read_response(connection)
         finally:
             if kept:
                 self._idle.append(connection)
             else:
                 connection.close()
-        return Response(response.status, data)
+        return Response(status, data)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -86,3 +98,7 @@ class Exchanges:
         except OSError as error:
             raise Unreachable(str(error)) from error
         return made
+
+
+def _failed(error: Exception) -> NoReturn:
+    raise error

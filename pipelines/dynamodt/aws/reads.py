@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from dynamodt.aws.batch import MAX_KEYS, Caller
 from dynamodt.aws.failures import service_error
-from dynamodt.aws.wire import InDoubt, Refusal, Throttled
+from dynamodt.aws.retried import Answered, Retried
+from dynamodt.aws.wire import Refusal
 from dynamodt.core.codec import normal
 from dynamodt.core.diff import key_of
 from dynamodt.core.rate import Backoff
-from dynamodt.errors import ServiceError
 from dynamodt.model import Image, TableSpec
 
 
@@ -54,13 +53,6 @@ class Free:
         pass
 
 
-class Answered(NamedTuple):
-    """A read's answer, and how often it was refused for its rate before."""
-
-    answer: dict[str, Any]
-    throttles: int
-
-
 class Reads:
     """Reads of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError).
 
@@ -78,12 +70,11 @@ class Reads:
         backoff: Backoff = Backoff(),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._wire = wire
         self._table = table
+        self._where = f"table {table.name}"
         self._flow = flow
         self._units = units
-        self._backoff = backoff
-        self._sleep = sleep
+        self._calls = Retried(wire, self._where, backoff=backoff, sleep=sleep, throttled=flow.throttled)
         self.rcu = 0.0
 
     def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
@@ -99,7 +90,7 @@ class Reads:
         if cursor is not None:
             body["ExclusiveStartKey"] = cursor
         taken = self._flow.enter(self._units(limit))
-        answer, throttles = self.call("Scan", body)
+        answer, throttles = self._call("Scan", body)
         rcu = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
         self._flow.leave(taken, self._units(len(answer["Items"])), rcu)
         return ScanPage(answer["Items"], answer.get("LastEvaluatedKey"), rcu, throttles)
@@ -114,7 +105,7 @@ class Reads:
                 found.update((key_text(key_of(self._table, image)), image) for image in images)
                 if unprocessed:  # the answer's 16 MB are full, or the table is throttled
                     attempt = 1 if len(unprocessed) < len(left) else attempt
-                    attempt = self._wait(attempt, "BatchGetItem leaves keys unprocessed")
+                    attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed")
                 left = unprocessed
         return found
 
@@ -124,37 +115,18 @@ class Reads:
         wanted = {name: {"Keys": keys, "ConsistentRead": True}}
         estimate = max(1.0, 2.0 * self._units(len(keys)))  # consistent, where scans mostly are not
         taken = self._flow.enter(estimate)
-        answer, _ = self.call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
+        answer, _ = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
         rcu = sum(consumed.get("CapacityUnits", 0.0) for consumed in answer.get("ConsumedCapacity", ()))
         self._flow.leave(taken, 0.0, rcu)
         self.rcu += rcu
         return answer["Responses"].get(name, []), answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
 
-    def call(self, operation: str, body: dict[str, Any]) -> Answered:
-        """One read, retried. Raises ServiceError when the service refuses it or stays out of reach."""
-        attempt, throttles = 1, 0
-        while True:
-            try:
-                return Answered(self._wire.call(operation, body), throttles)
-            except Refusal as refusal:
-                where = f"table {self._table.name}"
-                raise service_error(operation, where, refusal.code, refusal.message) from refusal
-            except Throttled as error:
-                throttles += 1
-                self._flow.throttled()
-                attempt = self._wait(attempt, str(error))
-            except InDoubt as error:
-                attempt = self._wait(attempt, str(error))
-
-    def _wait(self, attempt: int, why: str) -> int:
-        if self._backoff.exhausted(attempt):
-            raise ServiceError(
-                f"gave up after {attempt} tries: {why}",
-                where=f"table {self._table.name}",
-                hint="the table is out of reach or throttled: raise its capacity or run again later",
-            )
-        self._sleep(self._backoff.delay(attempt, random.random))
-        return attempt + 1
+    def _call(self, operation: str, body: dict[str, Any]) -> Answered:
+        """One read. Raises ServiceError when the service refuses it or stays out of reach."""
+        try:
+            return self._calls.call(operation, body)
+        except Refusal as refusal:
+            raise service_error(operation, self._where, refusal.code, refusal.message) from refusal
 
 
 def key_text(key: Image) -> str:

@@ -10,6 +10,7 @@ from dynamodt.aws.batch import Caller
 from dynamodt.aws.clients import client
 from dynamodt.aws.export.objects import Objects, S3Objects
 from dynamodt.aws.lease_rows import LeaseRows
+from dynamodt.aws.rows import QuickRows
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage, open_storage
 from dynamodt.aws.unit_rows import UnitRows
@@ -61,7 +62,7 @@ class AwsResources:
 
     def state(self) -> State:
         """Our own table."""
-        return State(self.stage.connection, self.stage.state_table)
+        return State(self.stage.connection, self.stage.state_table, QuickRows)
 
     def storage(self) -> Storage:
         """Prepared data, dead letters, samples."""

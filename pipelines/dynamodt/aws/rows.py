@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.aws.clients import client
-from dynamodt.aws.failures import explained
+from dynamodt.aws.failures import explained, service_error
+from dynamodt.aws.retried import Retried
+from dynamodt.aws.wire import Refusal, shared_wire
 from dynamodt.core.codec import decode, encode
 from dynamodt.model import Image, Item
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from dynamodt.model import Connection
 
 _BATCH = 100
+_METHODS = {"GetItem": "get_item", "PutItem": "put_item", "UpdateItem": "update_item"}  # of botocore's client
 RowKey = tuple[str, str]  # pk, sk
 
 
@@ -25,20 +28,23 @@ class Rows:
     """The state table of one stage. Every method raises ServiceError when the table cannot be used."""
 
     def __init__(self, connection: Connection, table: str) -> None:
-        self.dynamodb = client(connection, "dynamodb")
+        self._connection = connection
         self.table = table
         self.where = f"state table {table}"
 
+    @property
+    def dynamodb(self) -> Any:
+        """The client for all that is not about a single row."""
+        return client(self._connection, "dynamodb")
+
     def get(self, key: RowKey) -> Item | None:
         """A row, strongly consistent."""
-        with explained("GetItem", self.where):
-            answer = self.dynamodb.get_item(TableName=self.table, Key=_key(key), ConsistentRead=True)
+        answer = self._call("GetItem", {"TableName": self.table, "Key": _key(key), "ConsistentRead": True})
         return decode(answer["Item"]) if "Item" in answer else None
 
     def put(self, key: RowKey, row: Item) -> None:
         """Write a row whole, whatever was there."""
-        with explained("PutItem", self.where):
-            self.dynamodb.put_item(TableName=self.table, Item={**_key(key), **encode(row)})
+        self._call("PutItem", {"TableName": self.table, "Item": {**_key(key), **encode(row)}})
 
     def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
         """Set attributes of a row where `condition` holds (its `:name` placeholders are `values`, the names plain), or
@@ -48,20 +54,25 @@ class Rows:
         bound = {f":{number}": value for number, value in enumerate(row.values())}
         bound |= {f":{name}": value for name, value in values.items()}
         conditions = {"ConditionExpression": condition} if condition else {}
-        with explained("UpdateItem", self.where):
+        body = {
+            "TableName": self.table,
+            "Key": _key(key),
+            "UpdateExpression": f"SET {sets}",
+            **conditions,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": encode(bound),
+            "ReturnValues": "ALL_NEW",
+        }
+        return decode(self._call("UpdateItem", body)["Attributes"])
+
+    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A call about one row. Raises ConditionFailed."""
+        with explained(operation, self.where):
             try:
-                answer = self.dynamodb.update_item(
-                    TableName=self.table,
-                    Key=_key(key),
-                    UpdateExpression=f"SET {sets}",
-                    **conditions,
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=encode(bound),
-                    ReturnValues="ALL_NEW",
-                )
+                answer: dict[str, Any] = getattr(self.dynamodb, _METHODS[operation])(**body)
             except self.dynamodb.exceptions.ConditionalCheckFailedException as error:
-                raise ConditionFailed(str(key)) from error
-        return decode(answer["Attributes"])
+                raise ConditionFailed(str(body["Key"])) from error
+        return answer
 
     def query(self, pk: str, prefix: str) -> Iterator[Item]:
         """The rows of a partition whose sort keys begin with `prefix`, in order."""
@@ -97,6 +108,22 @@ class Rows:
                 if "ConditionalCheckFailed" in str(error):
                     raise ConditionFailed(str(error)) from error
                 raise
+
+
+class QuickRows(Rows):
+    """The table as a worker uses it for every page: calls about one row go over the wire (docs/adr/019)."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        super().__init__(connection, table)
+        self._calls = Retried(shared_wire(connection), self.where)
+
+    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._calls.call(operation, body).answer
+        except Refusal as refusal:
+            if refusal.code == "ConditionalCheckFailedException":
+                raise ConditionFailed(str(body["Key"])) from refusal
+            raise service_error(operation, self.where, refusal.code, refusal.message) from refusal
 
 
 def _key(key: RowKey) -> Image:

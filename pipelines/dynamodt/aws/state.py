@@ -57,8 +57,8 @@ class Entry(NamedTuple):
 class State:
     """The state table of one stage. Every method raises ServiceError when the table cannot be used."""
 
-    def __init__(self, connection: Connection, table: str) -> None:
-        self.rows = Rows(connection, table)
+    def __init__(self, connection: Connection, table: str, rows: type[Rows] = Rows) -> None:
+        self.rows = rows(connection, table)
         self.leases = LeaseRows(self.rows)
 
     def units(self, run: str) -> UnitRows:

@@ -8,13 +8,15 @@ taken effect.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from botocore.exceptions import BotoCoreError
 
 from dynamodt.aws.clients import session
-from dynamodt.aws.exchange import BROKEN, Exchanges, Unreachable
+from dynamodt.aws.exchange import BROKEN, Exchanges, Response, Unreachable
 from dynamodt.aws.signature import Signer
 from dynamodt.errors import ServiceError
 
@@ -80,11 +82,19 @@ class Wire:
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
         """One request, its body as a dict or as JSON already. Raises Throttled, InDoubt or Refusal."""
+        return self.begin(operation, body)()
+
+    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
+        """Send a request; the function that it returns waits for the answer, and raises as `call` does. So one thread
+        has several on their way."""
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
         headers = self._signed(operation, payload)
         self.requests += 1
+        return partial(self._answer, operation, self._exchanges.begin(headers, payload))
+
+    def _answer(self, operation: str, response: Callable[[], Response]) -> dict[str, Any]:
         try:
-            status, data = self._exchanges.post(headers, payload)
+            status, data = response()
         except Unreachable as error:
             raise Throttled(f"no connection to {self._url}: {error}") from error  # nothing was sent
         except BROKEN as error:
@@ -106,6 +116,12 @@ class Wire:
             ) from error
 
 
+@lru_cache(maxsize=8)
+def shared_wire(connection: Connection) -> Wire:
+    """One for all threads of this process: what the lanes ask of our own table now and then."""
+    return Wire(connection)
+
+
 def _headers(operation: str) -> dict[str, str]:
     return {
         "Content-Type": "application/x-amz-json-1.0",
@@ -114,7 +130,7 @@ def _headers(operation: str) -> dict[str, str]:
     }
 
 
-def _parsed(operation: str, data: bytes) -> dict[str, Any]:
+def _parsed(operation: str, data: bytes | bytearray) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -122,7 +138,7 @@ def _parsed(operation: str, data: bytes) -> dict[str, Any]:
     return answer
 
 
-def _failure(operation: str, status: int, data: bytes) -> Exception:
+def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -50,7 +50,9 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
 def _run(request: Request, hear: Hear | None) -> int:
     from dynamodt.control import console
     from dynamodt.control.interrupts import signals_raise
+    from dynamodt.core.collector import collect_less
 
+    collect_less()
     console.lenient_streams()
     recorder = _recorder(request)
     with signals_raise(recorder.stopping) as signals:

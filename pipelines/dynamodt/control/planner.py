@@ -35,10 +35,12 @@ from dynamodt.model import (
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _SEGMENTS_PER_WORKER = 4
 _SEGMENTS_PER_LANE = 4
+_SEGMENTS_IN_TURN = 64  # by all workers together: they share 40,000 WCU/s, an account's default for a table
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
-_WRITERS_AT_ONCE = 4  # of each lane, where several share one interpreter: more threads only wait for one another
+_AT_ONCE = 4  # batches of each lane, where several share one interpreter,
+_AHEAD = 2  # and pages: one that is there, and one that is coming
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
@@ -210,10 +212,17 @@ def segments(spec: TableSpec, workers: int = 1) -> int:
 def fitted(job: Job, workers: int) -> Job:
     """The job for so many workers. Several lanes for each of them: in one process they are at work at once, so that
     one computes while others wait for answers; elsewhere no worker is idle while another is at its last ones. But of
-    several units, so that a lane meets several partitions at once."""
-    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _SEGMENTS_PER_LANE))
-    writers = _WRITERS_AT_ONCE if workers == 1 and lanes > 1 else job.writers
-    return replace(job, lanes=lanes, writers=writers, spread=boards(workers))
+    several units, so that a lane meets several partitions in turn."""
+    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
+    if workers == 1 and lanes > 1:
+        job = replace(job, writers=_AT_ONCE, read_ahead=_AHEAD)
+    return replace(job, lanes=lanes, spread=boards(workers))
+
+
+def _segments_a_lane(workers: int, most: int) -> int:
+    """One of few workers has a large part of what the table takes, and must spread it over more partitions than one of
+    many. A single one has several lanes at work at once."""
+    return _SEGMENTS_PER_LANE if workers == 1 else max(_SEGMENTS_PER_LANE, min(most, _SEGMENTS_IN_TURN // workers))
 
 
 def boards(workers: int) -> int:

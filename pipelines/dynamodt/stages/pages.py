@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 import apache_beam as beam
 
 from dynamodt.aws.resources import Resources
+from dynamodt.core.collector import collect_less
 from dynamodt.model import Claim, Cursor, Job, JournalPage, Page
-from dynamodt.stages.collector import collect_less
 from dynamodt.stages.signals import Signal, reporting, working
 
 Lane = tuple[int, ...]  # the units that one worker reads, in this order
@@ -62,20 +62,36 @@ class ReadPages(beam.DoFn):
         raise NotImplementedError
 
 
-def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int) -> Iterator[Page]:
-    """The pages of some units, taken in turn, `ahead` of them in flight: as many pages are in memory. Of each unit
-    first the page that an owner before has left, if he did."""
+def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, units: int) -> Iterator[Page]:
+    """The pages of so many units at once, taken in turn; one that ends makes way for another. Only the next `ahead` of
+    them are in flight: as many are in memory. Of each unit first the page that an owner before has left, if he did."""
     flying: deque[Callable[[], Page]] = deque()
-    while True:
-        for claim in islice(claims, ahead - len(flying)):
-            left = claim.intent is not None
-            flying.append(partial(recovered, claim) if left else fetch(claim, claim.page + 1, claim.cursor).result)
-        if not flying:
-            return
+    resting: deque[Callable[[], Coming]] = deque()  # units whose turn has not come yet
+
+    def fly() -> None:
+        """Another unit's first page goes before the next one of the unit that has waited longest."""
+        while len(flying) < ahead:
+            claim = next(claims, None) if len(flying) + len(resting) < units else None
+            if claim is not None:
+                flying.append(_first_page(claim, fetch))
+            elif resting:
+                flying.append(resting.popleft()().result)
+            else:
+                return
+
+    fly()
+    while flying:
         page = flying.popleft()()
         if not page.last:
-            flying.append(fetch(page.claim, page.number + 1, page.cursor).result)
+            resting.append(partial(fetch, page.claim, page.number + 1, page.cursor))
+        fly()
         yield page
+
+
+def _first_page(claim: Claim, fetch: Fetch) -> Callable[[], Page]:
+    if claim.intent is not None:
+        return partial(recovered, claim)
+    return fetch(claim, claim.page + 1, claim.cursor).result
 
 
 def recovered(claim: Claim) -> Page:

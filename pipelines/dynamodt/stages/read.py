@@ -164,7 +164,7 @@ def scan_pages(
     def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
         return executor.submit(read, claim, number, cursor, page_items(job.page_items))
 
-    return pages_in_turn(claims, fetch, job.read_ahead)
+    return pages_in_turn(claims, fetch, job.read_ahead, max(job.in_turn, job.read_ahead))
 
 
 def own_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterator[Page]:

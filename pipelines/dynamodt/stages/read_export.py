@@ -109,7 +109,7 @@ def export_pages(
     def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
         return executor.submit(read, claim, number, cursor)
 
-    return pages_in_turn(claims, fetch, job.read_ahead)
+    return pages_in_turn(claims, fetch, job.read_ahead, job.read_ahead)
 
 
 def _unreadable(line: BadLine) -> DeadLetter:

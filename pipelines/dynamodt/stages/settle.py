@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from dynamodt.aws.batch import DONE, MAX_STATEMENTS, Answer, Verdict, Writes
+from dynamodt.aws.batch import DONE, MAX_STATEMENTS, Answer, Coming, Verdict, Writes
 from dynamodt.aws.reads import Flow, Free, Reads, key_text
 from dynamodt.core.codec import same_image
 from dynamodt.core.diff import as_before, carries
@@ -90,8 +92,21 @@ class _Pending:
     fresh: bool = True  # not announced yet
 
 
+class _Sent(NamedTuple):
+    """A batch on its way, what it may cost, and what was taken from the budget for it."""
+
+    batch: list[_Pending]
+    answer: Coming
+    estimate: float
+    taken: float
+
+
 class Settlement:
-    """Settles pages of one table. `change_of` is the author's function; `reads` reads the table that is written to."""
+    """Settles pages of one table. `change_of` is the author's function; `reads` reads the table that is written to.
+
+    `writers` requests are on their way at once, all from the calling thread: threads of their own would spend more on
+    handing the interpreter to one another than on what they send (docs/adr/019).
+    """
 
     def __init__(
         self,
@@ -99,7 +114,7 @@ class Settlement:
         reads: Reads,
         statements: Statements,
         change_of: Callable[[Image], Change | None],
-        executor: Executor,
+        writers: int,
         *,
         backoff: Backoff = Backoff(),
         stamp: str | None = None,
@@ -112,7 +127,7 @@ class Settlement:
         self._reads = reads
         self._statements = statements
         self._change_of = change_of
-        self._executor = executor
+        self._writers = writers
         self._backoff = backoff
         self._stamp = stamp
         self._assure = assure
@@ -127,7 +142,7 @@ class Settlement:
         ServiceError when the table cannot be written at all, ScriptError when the script must not go on, and whatever
         `announce` and `assure` raise.
         """
-        settled = self._begun()
+        settled = self._empty()
         waiting = [pending for change in changes if (pending := self._start(change, settled)) is not None]
         waiting = self._looked_at(waiting, settled)
         return self._finish(waiting, settled, announce)
@@ -138,7 +153,7 @@ class Settlement:
         An item that carries one of its patches is done. One that is as it was before the last of them is still to do,
         and is transformed afresh. Anything else is a dead letter, never a guess.
         """
-        settled = self._begun()
+        settled = self._empty()
         return self._finish(self._doubtful(journaled, settled), settled, announce)
 
     def _finish(self, waiting: list[_Pending], settled: Settled, announce: Announce) -> Settled:
@@ -152,7 +167,7 @@ class Settlement:
         settled.void = [key for key in settled.void if key_text(key) not in settled.inserted]
         return settled
 
-    def _begun(self) -> Settled:
+    def _empty(self) -> Settled:
         """What the reads have cost before is not this page's."""
         return Settled(units=Units(rcu=-self._reads.rcu))
 
@@ -243,7 +258,7 @@ class Settlement:
     def _round(self, waiting: list[_Pending], settled: Settled) -> list[_Pending]:
         again: list[_Pending] = []
         refused: list[tuple[_Pending, Image | None]] = []
-        for batch, answer in self._sent(waiting):
+        for batch, answer in self._answered(waiting):
             settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
             settled.done([pending.change for pending, verdict in answered if verdict is DONE])
@@ -258,24 +273,41 @@ class Settlement:
         self._pause(again)
         return again
 
-    def _sent(self, waiting: list[_Pending]) -> Iterator[tuple[list[_Pending], Answer]]:
-        batches = list(_batches(waiting))
-        return zip(batches, self._executor.map(self._send, batches), strict=True)
+    def _answered(self, waiting: list[_Pending]) -> Iterator[tuple[list[_Pending], Answer]]:
+        """Each batch with its answer, in order. Whatever ends this early, what was sent is heard out: nothing of ours
+        is on its way any more when the page is left."""
+        flying: deque[_Sent] = deque()
+        try:
+            for batch in list(_batches(waiting)):
+                if len(flying) == self._writers:
+                    yield self._heard(flying.popleft())
+                flying.append(self._send(batch))
+            while flying:
+                yield self._heard(flying.popleft())
+        finally:
+            for sent in flying:
+                with suppress(ServiceError):
+                    sent.answer()
 
-    def _send(self, batch: list[_Pending]) -> Answer:
+    def _send(self, batch: list[_Pending]) -> _Sent:
         """Send a batch when the budget lets it pass, and the run is still ours after the wait."""
         estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
         taken = self._flow.enter(estimate)
         self._assure()
-        answer = self._answer(batch)
-        answer = answer._replace(wcu=_metered(batch, answer))
+        return _Sent(batch, self._begun(batch), estimate, taken)
+
+    def _heard(self, sent: _Sent) -> tuple[list[_Pending], Answer]:
+        """The answer to a batch, which the budget is told of."""
+        answer = sent.answer()
+        answer = answer._replace(wcu=_metered(sent.batch, answer))
         throttled = [verdict for verdict in answer.verdicts if verdict.outcome == "throttled"]
         self._flow.throttled(len(throttled))
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
-        self._flow.leave(taken, estimate, max(taken, answer.wcu or 0.0) if unknown else answer.wcu or 0.0)
-        return answer
+        spent = answer.wcu or 0.0
+        self._flow.leave(sent.taken, sent.estimate, max(sent.taken, spent) if unknown else spent)
+        return sent.batch, answer
 
-    def _answer(self, batch: list[_Pending]) -> Answer:
+    def _begun(self, batch: list[_Pending]) -> Coming:
         first = batch[0].request
         if isinstance(first, Call):
             return self._writes.single(first)

@@ -13,7 +13,6 @@ simply done again. Its writes are guarded as all are: a live write wins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -167,7 +166,6 @@ class _RestoreItems(beam.DoFn):
         self._governor = governor_of(job, resources)
         flow, units = self._governor.reads, self._governor.read_estimate
         self._reads = Reads(self._wire, self._table, flow=flow, units=units, sleep=resources.sleep)
-        self._executor = ThreadPoolExecutor(job.writers, thread_name_prefix="restore")
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
@@ -191,14 +189,13 @@ class _RestoreItems(beam.DoFn):
             self._reads,
             Statements(self._table, "changed"),
             items.change_of,
-            self._executor,
+            self._job.writers,
             assure=Signal(self._leases, self._job).assure,
             flow=self._governor.writes,
             sleep=self._resources.sleep,
         )
 
     def teardown(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
         self._wire.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -73,7 +72,6 @@ class _WritePatches(beam.DoFn):
         self._signal = Signal(self._leases, job)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
-        self._executor = ThreadPoolExecutor(job.writers, thread_name_prefix="write")
         table = job.target or job.table
         self._journal = journal_of(self._resources.storage(), job) if job.journals else None
         self._settlement = self._settling(table)
@@ -85,7 +83,7 @@ class _WritePatches(beam.DoFn):
             Reads(self._wire, table, flow=governor.reads, sleep=self._resources.sleep),
             Statements(table, self._job.script.guard),
             self._change_of,
-            self._executor,
+            self._job.writers,
             stamp=self._job.script.stamp,
             assure=self._assure,
             flow=governor.writes,
@@ -120,7 +118,6 @@ class _WritePatches(beam.DoFn):
         self._version.finish_bundle()
 
     def teardown(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
         self._version.teardown()
         self._wire.close()
 

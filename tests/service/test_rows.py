@@ -1,0 +1,83 @@
+"""The calls on one row of the state table, by botocore as commands make them and by the wire as workers do: alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from dynamodt.aws import rows
+from dynamodt.aws.rows import ConditionFailed, QuickRows, Rows
+from dynamodt.aws.state import State
+from dynamodt.core.rate import Backoff
+from dynamodt.errors import ServiceError
+from tests.service.bench import Bench
+from tests.service.proxy import Proxy
+
+KEY = ("RUN#1#7", "UNIT")
+
+
+@pytest.fixture(params=[Rows, QuickRows])
+def kind(request: pytest.FixtureRequest) -> type[Rows]:
+    found: type[Rows] = request.param
+    return found
+
+
+@pytest.fixture
+def table(bench: Bench) -> str:
+    State(bench.stage.connection, bench.stage.state_table).ensure()
+    return bench.stage.state_table
+
+
+def test_a_row_is_written_and_read(bench: Bench, table: str, kind: type[Rows]) -> None:
+    made = kind(bench.stage.connection, table)
+    assert made.get(KEY) is None
+    made.put(KEY, {"epoch": 1, "cursor": "é"})
+    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1, "cursor": "é"}
+    row = made.update(KEY, {"epoch": 2, "done": True}, "epoch = :epoch", epoch=1)
+    assert row == made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": Decimal(2), "cursor": "é", "done": True}
+    assert made.update(("new", "row"), {"n": 1}) == {"pk": "new", "sk": "row", "n": 1}
+
+
+def test_a_row_that_is_not_as_required_stays_as_it_is(bench: Bench, table: str, kind: type[Rows]) -> None:
+    made = kind(bench.stage.connection, table)
+    made.put(KEY, {"epoch": 2})
+    with pytest.raises(ConditionFailed):
+        made.update(KEY, {"epoch": 3}, "epoch = :epoch", epoch=1)
+    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 2}
+
+
+def test_a_table_that_is_not_there(bench: Bench, table: str, kind: type[Rows]) -> None:
+    made = kind(bench.stage.connection, "nowhere")
+    with pytest.raises(ServiceError, match="does not exist") as caught:
+        made.update(KEY, {"epoch": 1})
+    assert caught.value.where == "state table nowhere"
+
+
+@pytest.mark.parametrize("fault", ["throttled", "exceeded", "500", "503", "reset", "lost", "truncated", "cut"])
+def test_a_worker_s_call_is_sent_again_until_it_is_answered(
+    bench: Bench, table: str, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
+    made = QuickRows(replace(bench.stage.connection, endpoint_url=proxy.url), table)
+    made.put(KEY, {"epoch": 1})
+    proxy.faults["UpdateItem"] += [fault, fault]
+    assert made.update(KEY, {"page": 2}, "epoch = :epoch", epoch=1)["page"] == 2
+    proxy.faults["GetItem"] += [fault]
+    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1, "page": 2}
+
+
+def test_a_worker_gives_up_in_the_end(bench: Bench, table: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.0)
+    proxy.always["GetItem"] = "throttled"
+    with pytest.raises(ServiceError, match="gave up after 12 tries"):
+        QuickRows(replace(bench.stage.connection, endpoint_url=proxy.url), table).get(KEY)
+
+
+def test_workers_share_one_wire_in_a_process(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "client", None)  # none is made: a service's model takes long to read
+    one, other = (QuickRows(bench.stage.connection, table) for _ in range(2))
+    one.put(KEY, {"epoch": 1})
+    assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1}
+    assert one._calls._wire is other._calls._wire
