@@ -19,6 +19,8 @@ PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --req
 PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
 	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+# The tests wait as much as they compute: two for each of two cores.
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -m "not chaos"
 
 on = $(filter-out 0 no false,$(1))
@@ -62,7 +64,7 @@ jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
 test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## all of them, with coverage; then what was skipped, and why
-	PYTHONHASHSEED=0 $(PYTEST) -rs -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
+	PYTHONHASHSEED=0 $(PYTEST) -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
 test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
 	$(PYTEST) tests/unit transforms $(ARGS)

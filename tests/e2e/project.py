@@ -21,7 +21,7 @@ from dynamodt.model import Connection
 
 ROOT = Path(__file__).parents[2]
 _SECONDS = 120  # for one command, on a machine that does other things too
-_NOT_PASSED_ON = ("AWS_", "DYNAMODT_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "COV", "PYTEST", "NO_COLOR")
+_NOT_PASSED_ON = ("ARGS", "AWS_", "DYNAMODT_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "COV", "PYTEST", "NO_COLOR")
 
 Done = subprocess.CompletedProcess[str]
 

@@ -46,8 +46,9 @@ ROOT = Path(__file__).parents[2]
 class Writer(threading.Thread):
     """The application: writes notes and deletes items, and remembers what it did."""
 
-    def __init__(self, endpoint: Endpoint, table: str, seed: int) -> None:
+    def __init__(self, endpoint: Endpoint, table: str, seed: int, pause: float = 0.004) -> None:
         super().__init__(daemon=True)
+        self.pause = pause  # seconds between two writes
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         self.table = boto3.resource("dynamodb", endpoint_url=endpoint.url, **keys).Table(table)
         self.dice = random.Random(seed)
@@ -58,7 +59,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         number = 0
-        while not self.ended.wait(0.004):
+        while not self.ended.wait(self.pause):
             number += 1
             key = self.dice.choice(self.ids)
             if key in self.deleted:

@@ -67,7 +67,7 @@ class Attempt:
         while self.process.poll() is None and time.monotonic() < deadline:
             if self._changed() >= changed:
                 return True
-            time.sleep(0.1)
+            time.sleep(0.3)
         return False
 
     def _changed(self) -> int:
@@ -116,7 +116,7 @@ def test_killed_at_any_place_every_item_is_moved_exactly_once(
     script.parent.mkdir(parents=True)
     script.write_text(SLOWLY)
     dice = random.Random(SEED)
-    writers = [Writer(endpoint, table, seed) for seed in (0, 1)]
+    writers = [Writer(endpoint, table, seed, pause=0.02) for seed in (0, 1)]  # for it takes its time
     for writer in writers:
         writer.start()
     try:

@@ -19,6 +19,7 @@ from dynamodt.aws.state import State
 from dynamodt.control import operations
 from dynamodt.control.lease import held
 from dynamodt.control.requests import RunOptions
+from dynamodt.core.rate import Backoff
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
 from tests.emulators import Endpoint
@@ -412,6 +413,7 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
     bench.script(table, FRAIL.format(bad="()"))
     with monkeypatch.context() as patch:
         patch.setattr(Writes, "batch", unanswered)
+        patch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
         (report,) = bench.up(table, max_errors=9)
     assert isinstance(report.error, DeadLetters) and report.versions[0].counts.dead == 2
     run = last(bench, table).run

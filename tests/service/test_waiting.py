@@ -9,12 +9,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
 from tests.service.test_two_runs import SCRIPT, wait_until_changed
 
 ITEMS = 1200
+
+
+@pytest.fixture
+def endpoint(ministack: Endpoint) -> Endpoint:
+    """One judge is enough here: of the two, test_two_runs.py asks which of two runs may write."""
+    return ministack
 
 
 def start(endpoint: Endpoint, folder: Path, table: str, *words: str) -> subprocess.Popen[str]:
