@@ -505,6 +505,7 @@ class TableStatus:
     table: str
     at: int
     versions: tuple[VersionStatus, ...]
+    error: BaseException | None = None  # what is wrong with its folder: then no version is told
 
 
 # ---------------------------------------------------------------- one run of one version

@@ -234,6 +234,20 @@ def test_3_an_edited_script_is_refused(things: Project) -> None:
     path.write_text(text)
 
 
+def test_2_a_fault_in_one_folder_hides_no_other_table(things: Project) -> None:
+    path = things.script("things", 2, "wrong", "def transform_up(item):\nreturn item\n")
+    done = things.ddt("status", "--json")
+    document = json.loads(done.stdout)
+    found = {table["table"]: table for table in document["tables"]}
+    assert done.returncode == document["error"]["exit_code"] == found["things"]["error"]["exit_code"] == 2
+    assert "v2_wrong.py:3" in found["things"]["error"]["where"] and found["things"]["versions"] == []
+    assert [version["state"] for version in found["killed"]["versions"]] == ["applied"]
+    said = things.ddt("status")
+    assert "things at version 1, its folder has a fault" in said.stdout and "killed at version 1" in said.stdout
+    assert "v2_wrong.py:3" in said.stderr
+    path.unlink()
+
+
 def test_an_endpoint_that_is_not_there_is_one_clear_line(things: Project) -> None:
     done = things.ddt("status", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert done.returncode == 1

@@ -106,3 +106,12 @@ def test_create_does_not_build_on_disorder(tmp_path: Path) -> None:
     (tmp_path / "users" / "v3_later.py").touch()
     with pytest.raises(ScriptError, match="version 2 is missing"):
         create(tmp_path, "users", "x")
+
+
+def test_a_folder_in_disorder_stops_no_other_table_and_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "transforms"
+    (folder / "old").mkdir(parents=True)
+    (folder / "old" / "v2_late.py").write_text("sequence = 2\n")
+    made = init(folder, ["old", "fresh"])
+    assert [path.name for path in made] == ["v1_initial.py", "test_fresh_v1_initial.py"]
+    assert [path.name for path in (folder / "old").iterdir()] == ["v2_late.py"]

@@ -29,7 +29,7 @@ from dynamodt.control.taking_over import stamp as stamp
 from dynamodt.control.waiting import in_turn
 from dynamodt.core.script import prepare_rows
 from dynamodt.core.versions import read_versions, statuses, tables
-from dynamodt.errors import Busy, DynamodtError, UsageError
+from dynamodt.errors import Busy, DynamodtError, ScriptError, UsageError
 from dynamodt.model import (
     Direction,
     PreparedRef,
@@ -199,9 +199,14 @@ def _all_tables(folder: Path) -> tuple[str, ...]:
 
 
 def _status(state: State, folder: Path, name: str) -> TableStatus:
+    """A fault in one table's folder hides no other table."""
     applied = state.applied(name)
-    versions = statuses(read_versions(folder / "transforms", name), applied)
-    return TableStatus(name, max(applied, default=0), version_states(state, name, versions))
+    at = max(applied, default=0)
+    try:
+        versions = statuses(read_versions(folder / "transforms", name), applied)
+    except ScriptError as error:
+        return TableStatus(name, at, (), error)
+    return TableStatus(name, at, version_states(state, name, versions))
 
 
 def _move(

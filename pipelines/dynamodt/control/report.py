@@ -125,7 +125,8 @@ def print_status(console: Console, statuses: Sequence[TableStatus], stage: str =
     """Each table's versions and their states."""
     for status in statuses:
         counted = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
-        told = [f"{number} {state}" for state, number in counted.items() if number] or ["nothing pending"]
+        told = [f"{number} {state}" for state, number in counted.items() if number]
+        told = told or ["nothing pending" if status.error is None else "its folder has a fault"]
         console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(told)}"))
         for line in _version_lines(status, stage):
             console.print(line, soft_wrap=True)

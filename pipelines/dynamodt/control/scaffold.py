@@ -9,7 +9,7 @@ from string import Template
 
 from dynamodt.core.names import check_table_name, slug
 from dynamodt.core.versions import version_files
-from dynamodt.errors import UsageError
+from dynamodt.errors import ScriptError, UsageError
 
 _FIRST = "initial"
 _LONGEST_SLUG = 80
@@ -59,7 +59,7 @@ def init(folder: Path, tables: Iterable[str], *, dry_run: bool = False) -> list[
     Returns the files written (or, in a dry run, those that would be); overwrites nothing. Raises UsageError, before any
     is written, for a name that no table can have.
     """
-    fresh = [table for table in tables if not _versions(folder, table)]
+    fresh = [table for table in tables if not _has_versions(folder, table)]
     return [path for table in fresh for path in _write_version(folder, table, 1, _FIRST, dry_run)]
 
 
@@ -71,6 +71,14 @@ def create(folder: Path, table: str, name: str, *, dry_run: bool = False) -> lis
     """
     number = len(_versions(folder, table)) + 1
     return _write_version(folder, table, number, _slug(name), dry_run)
+
+
+def _has_versions(folder: Path, table: str) -> bool:
+    """Even if they are not in order: that is another command's to say."""
+    try:
+        return bool(_versions(folder, table))
+    except ScriptError:
+        return True
 
 
 def _versions(folder: Path, table: str) -> tuple[Path, ...]:

@@ -229,7 +229,8 @@ def _rounded(**amounts: float) -> Document:
 
 
 def _status(status: TableStatus) -> Document:
-    return {"table": status.table, "at": status.at, "versions": [_version_status(v) for v in status.versions]}
+    document = {"table": status.table, "at": status.at, "versions": [_version_status(v) for v in status.versions]}
+    return document if status.error is None else {**document, "error": error_document(status.error)}
 
 
 def _version_status(version: VersionStatus) -> Document:

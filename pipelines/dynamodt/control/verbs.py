@@ -146,7 +146,11 @@ def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
         return _follow(request, folder, recorder)
     operations = load_operations()
     found = operations.status(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
-    return Answer(shapes.status_document(found), lambda console: report.print_status(console, found, request.stage))
+    errors = tuple(_told(request, status.error) for status in found if status.error is not None)
+    document = shapes.status_document(found)
+    if errors:
+        document["error"] = shapes.error_document(errors[0])
+    return Answer(document, lambda console: report.print_status(console, found, request.stage), errors)
 
 
 def _runs(request: Request, folder: Path, recorder: Recorder) -> Answer:
