@@ -68,7 +68,8 @@ class Checkpoints(Protocol):
 
 @dataclass(slots=True)
 class _Unit:
-    """What a unit has come to, over all attempts; `page` is its last one, `flushed` whether its row says so."""
+    """What a unit has come to, over all attempts; `page` is its last one, without its images: a lane has many units
+    begun, and would hold a page of each. `flushed`: its row says so."""
 
     totals: Totals
     page: Page
@@ -95,7 +96,7 @@ class Recorder:
         page = written.page
         self._count_dead(written)
         self._store_samples(written)
-        unit = self._units[page.claim.unit] = _Unit(self._running.add(written), page)
+        unit = self._units[page.claim.unit] = _Unit(self._running.add(written), page._replace(images=[]))
         if written.announced or page.last:
             self._checkpoint(unit)
         if self.clock() - self._flushed_at >= _FLUSH_SECONDS:
