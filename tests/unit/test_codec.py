@@ -362,14 +362,14 @@ def many(name: str, value: Any) -> Item:
     ],
     ids=lambda item: repr(item)[:50],
 )
-def test_what_does_not_fit_never_surely_fits(item: Item) -> None:
+def test_what_does_not_fit_never_surely_fit(item: Item) -> None:
     image = encode(item)
     assert image_bytes(image) > codec.MAX_ITEM_BYTES
-    assert not codec.surely_fits(image)
+    assert not codec.surely_fit(image)
 
 
-def test_an_ordinary_item_surely_fits() -> None:
-    assert codec.surely_fits(encode({"id": "u1", "name": "Ada" * 20, "tags": {"a", "b"}, "n": Decimal("1.5")}))
+def test_an_ordinary_item_surely_fit() -> None:
+    assert codec.surely_fit(encode({"id": "u1", "name": "Ada" * 20, "tags": {"a", "b"}, "n": Decimal("1.5")}))
 
 
 # ---------------------------------------------------------------- numbers as keys

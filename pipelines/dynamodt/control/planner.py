@@ -39,8 +39,7 @@ _SEGMENTS_IN_TURN = 64  # by all workers together: they share 40,000 WCU/s, an a
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
-_AT_ONCE = 4  # batches of each lane, where several share one interpreter,
-_AHEAD = 2  # and pages: one that is there, and one that is coming
+_AHEAD = 2  # pages of each lane, where several share a process: one that is there, and one that is coming
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
@@ -215,7 +214,7 @@ def fitted(job: Job, workers: int) -> Job:
     several units, so that a lane meets several partitions in turn."""
     lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
     if workers == 1 and lanes > 1:
-        job = replace(job, writers=_AT_ONCE, read_ahead=_AHEAD)
+        job = replace(job, read_ahead=_AHEAD)
     return replace(job, lanes=lanes, spread=boards(workers))
 
 

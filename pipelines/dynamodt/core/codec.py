@@ -39,11 +39,7 @@ _EXACT = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnorm
 
 def decode(image: Image) -> Item:
     """The Item of an Image. Trusts its input, which is the service's own."""
-    item = {}
-    for name, value in image.items():
-        for kind, raw in value.items():
-            item[name] = raw if kind == "S" else _DECODERS[kind](raw)
-    return item
+    return {name: value["S"] if "S" in value else decode_value(value) for name, value in image.items()}
 
 
 def decode_value(value: AttributeValue) -> Any:
@@ -284,11 +280,11 @@ _LOOSE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def surely_fits(image: Image) -> bool:
-    """Whether an image is far from the limit, without measuring it: `marshal` writes every text in full, and at least
-    two bytes around each value, so that it is never shorter than what DynamoDB bills (version 2 writes no references).
-    """
-    return len(marshal.dumps(image, 2)) <= MAX_ITEM_BYTES
+def surely_fit(*images: Image) -> bool:
+    """Whether images are together far from the limit, without measuring them: `marshal` writes every text in full, and
+    at least two bytes around each value, so that it is never shorter than what DynamoDB bills (version 2 writes no
+    references)."""
+    return len(marshal.dumps(images, 2)) <= MAX_ITEM_BYTES
 
 
 def image_bytes(image: Image) -> int:

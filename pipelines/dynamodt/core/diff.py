@@ -18,7 +18,7 @@ from dynamodt.core.codec import (
     holds,
     image_bytes,
     same,
-    surely_fits,
+    surely_fit,
     value_bytes,
 )
 from dynamodt.errors import ItemError
@@ -43,7 +43,7 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
     if not sets and not removes:
         return None
     update = Update(key_of(spec, image), image, sets, removes)
-    if sets:
+    if sets and not surely_fit(image, sets):
         _check_size(patched(update))
     return update
 
@@ -108,7 +108,8 @@ def insert(spec: TableSpec, item: Item) -> Insert:
                 where=attribute.name,
             )
         _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
-    _check_size(image)
+    if not surely_fit(image):
+        _check_size(image)
     return Insert(spec.name, key_of(spec, image), image)
 
 
@@ -179,8 +180,6 @@ def _same_there(name: str, one: Image, other: Image) -> bool:
 
 
 def _check_size(image: Image) -> None:
-    if surely_fits(image):
-        return
     size = image_bytes(image)
     if size > MAX_ITEM_BYTES:
         raise ItemError(
