@@ -1,0 +1,144 @@
+"""The workers of a real Spark: how Python comes to work on them, what is told when it does not, and two at one lane."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.errors import RunFailed
+from dynamodt.model import Counts
+from dynamodt.stages.spark.context import spark_context
+from dynamodt.stages.spark.home import FOLDER
+from dynamodt.stages.spark.jar import jar
+from dynamodt.stages.spark.runner import SparkRunner
+from tests.emulators import Endpoint, check_spark
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+
+TOUCH = "def transform_up(item):\n    return {**item, 'a': 1}\n"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def endpoint(ministack: Endpoint) -> Endpoint:
+    """One judge is enough here: what is sent is the same."""
+    return ministack
+
+
+@pytest.fixture
+def options(spark_master: str) -> dict[str, Any]:
+    return {"runner": "spark", "spark_master": spark_master}
+
+
+def test_what_python_said_is_told_when_it_does_not_start(
+    bench: Bench, make_table: MakeTable, options: dict[str, Any]
+) -> None:
+    """The experiment is looked at on the executors only; a number before it has to come through as one."""
+    wrong = ("--max_cache_memory_usage_mb=7", "--experiments=state_cache_size=many")
+    error = bench.failed(make_table(id="N"), TOUCH, beam_args=wrong, **options).error
+    assert isinstance(error, RunFailed)
+    assert "(exit code 1): ValueError: invalid literal for int() with base 10: 'many'" in error.what
+    assert str(FOLDER / "python.log") in error.hint
+
+
+def test_executors_work_in_the_project_s_folder_and_nobody_speculates(options: dict[str, Any]) -> None:
+    context = spark_context(options["spark_master"], print)
+    assert context._jsc.sc().conf().get("spark.speculation") == "false"
+    home = Path(context._jvm.java.lang.System.getenv("SPARK_HOME"))
+    assert home.is_relative_to(FOLDER.absolute())
+    assert {place.name for place in (home / "work" / context.applicationId).iterdir()} >= {"0", "1"}
+
+
+def test_the_jar_does_not_say_when_it_was_built() -> None:
+    """What is deployed is named by its content: the build's own entries bear the time that pom.xml tells."""
+    check_spark()
+    with zipfile.ZipFile(jar()) as archive:
+        assert {entry.date_time[0] for entry in archive.infolist() if "dynamodt" in entry.filename} == {2026}
+        assert max(entry.date_time for entry in archive.infolist()) <= (2026, 1, 1, 23, 59, 59)
+        names = [
+            entry.filename for entry in archive.infolist() if entry.filename.endswith("/beam-spark/pom.properties")
+        ]
+        assert [b"20" in archive.read(name) for name in names] == [False]
+
+
+# ---------------------------------------------------------------- two at one lane
+
+MEETING = """
+import time
+from pathlib import Path
+
+FIRST, SECOND = Path("{folder}/first"), Path("{folder}/second")
+
+def transform_up(item):
+    if item["id"] == 7:
+        meet()
+    return {{**item, "n": item["n"] + 1}}
+
+def meet():
+    try:
+        FIRST.touch(exist_ok=False)
+    except FileExistsError:
+        SECOND.touch()
+    for _ in range(6000):
+        if SECOND.exists():
+            return
+        time.sleep(0.01)
+"""
+
+
+class Both:
+    """Two results as one, which has failed when one of them has."""
+
+    def __init__(self, *results: Any) -> None:
+        self.results = results
+        self.errors: list[RunFailed] = []
+
+    def wait_until_finish(self) -> str:
+        for result in self.results:
+            try:
+                result.wait_until_finish()
+            except RunFailed as error:
+                self.errors.append(error)
+        if self.errors:
+            raise self.errors[0]
+        return "DONE"
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> list[Both]:
+    """Every pipeline is handed over twice, until `pairs` has one."""
+    made: list[Both] = []
+    once = SparkRunner.run_pipeline
+
+    def twice(runner: SparkRunner, *what: Any) -> Any:
+        if made:
+            return once(runner, *what)
+        made.append(Both(once(runner, *what), once(runner, *what)))
+        return made[0]
+
+    monkeypatch.setattr(SparkRunner, "run_pipeline", twice)
+    return made
+
+
+def test_two_tasks_on_one_lane_do_nothing_twice(
+    bench: Bench, make_table: MakeTable, options: dict[str, Any], pairs: list[Both]
+) -> None:
+    """As by speculation, of which no real copy can be had here: Spark starts one on another host only. So the whole job
+    is handed to Spark twice: when a core is free, the second one's tasks find a lane of the first one at work."""
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number, "n": 0} for number in range(200)))
+    bench.script(table, MEETING.format(folder=bench.folder))
+    (report,) = bench.up(table, **options)
+    assert pairs and (bench.folder / "second").exists(), "no lane was in two hands"
+    assert {item["n"] for item in bench.tables.items(table)} <= {0, 1}
+    if report.error is not None:  # one of the two was refused four times
+        assert "has taken unit" in str(report.error)
+        (report,) = bench.up(table, **options)
+    assert report.error is None and report.versions[0].counts == Counts(read=200, changed=200)
+    assert {item["n"] for item in bench.tables.items(table)} == {1}
