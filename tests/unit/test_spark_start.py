@@ -76,21 +76,32 @@ def test_a_harness_is_told_whole_numbers_as_such() -> None:
 
 def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPARK_HOME", "/opt/spark")
-    gone, alive = home.FOLDER / "executors-99999999", home.FOLDER / f"executors-{os.getppid()}"
-    for folder in (gone, alive):
-        folder.mkdir(parents=True)
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
+    (tmp_path / "spark" / "jars").mkdir(parents=True)
+    gone = home.FOLDER / "executors-1"
+    gone.mkdir(parents=True)
     home.begin()
+    assert not gone.exists()
     with home.spark_home():
         mine = Path(os.environ["SPARK_HOME"])
-    assert mine == (tmp_path / home.FOLDER / f"executors-{os.getpid()}")
-    assert os.environ["SPARK_HOME"] == "/opt/spark"
-    assert alive.exists() and not gone.exists()
+    assert os.environ["SPARK_HOME"] == str(tmp_path / "spark")
+    assert mine.parent == tmp_path / home.FOLDER and (mine / "jars").samefile(tmp_path / "spark" / "jars")
     copy = mine / "work" / "app-1" / "0" / "beam-spark.jar"
     copy.parent.mkdir(parents=True)
     copy.write_bytes(b"")
     copy.with_name("stderr").write_text("what it said")
     home.discard_jars()
     assert [file.name for file in copy.parent.iterdir()] == ["stderr"]
+
+
+def test_of_others_folders_those_go_that_nobody_is_at_work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     home.begin()
-    assert not mine.exists()
+    with home.spark_home():  # another process, as far as `begin` can tell
+        theirs = Path(os.environ["SPARK_HOME"])
+    home.begin()
+    assert theirs.exists()
+    assert home._mine is not None
+    home._mine[1].close()  # it ends
+    home.begin()
+    assert not theirs.exists() and (tmp_path / home.PYTHON_LOG).read_bytes() == b""

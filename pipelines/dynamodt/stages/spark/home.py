@@ -8,11 +8,14 @@ application's id.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 FOLDER = Path(".dynamodt") / "spark"
 LOG = FOLDER / "spark.log"
@@ -21,14 +24,19 @@ PYTHON_LOG = FOLDER / "python.log"  # what the harnesses wrote to stderr
 _HOMES = "executors-"
 _WORK = "work"
 _LINKED = ("bin", "conf", "jars", "python")
+_LOCK = "lock"
+
+_mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and what shows others that it is in use
 
 
 def begin() -> None:
     """The folder is there, what processes left that are gone is not, and the logs are empty."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for home in FOLDER.glob(f"{_HOMES}*"):
-        if not _at_work(home.name.removeprefix(_HOMES)):
+        lock = _locked(home)
+        if lock is not None:
             shutil.rmtree(home, ignore_errors=True)
+            lock.close()
     PYTHON_LOG.write_bytes(b"")
 
 
@@ -36,7 +44,7 @@ def begin() -> None:
 def spark_home() -> Iterator[None]:
     """SPARK_HOME is a folder of this process: for the start of a JVM, which goes by it as long as it lives."""
     before = os.environ.get("SPARK_HOME")
-    os.environ["SPARK_HOME"] = str(_linked(_home().absolute()))
+    os.environ["SPARK_HOME"] = str(_linked())
     try:
         yield
     finally:
@@ -47,18 +55,19 @@ def spark_home() -> Iterator[None]:
 
 def discard_jars() -> None:
     """What executors have said is kept until the next Spark starts; their copies of the jar are not."""
-    for copy in _home().glob(f"{_WORK}/*/*/*.jar"):
+    for copy in _mine[0].glob(f"{_WORK}/*/*/*.jar") if _mine else ():
         copy.unlink(missing_ok=True)
 
 
-def _home() -> Path:
-    return FOLDER / f"{_HOMES}{os.getpid()}"
-
-
-def _linked(home: Path) -> Path:
+def _linked() -> Path:
+    """A new folder, which is this process's own until it ends, with Spark's in it."""
+    global _mine
     from pyspark.find_spark_home import _find_spark_home
 
-    home.mkdir(parents=True)
+    home = Path(tempfile.mkdtemp(prefix=_HOMES, dir=FOLDER.absolute()))
+    lock = _locked(home)
+    assert lock is not None
+    _mine = home, lock
     given = Path(_find_spark_home()).absolute()
     for name in _LINKED:
         if (given / name).exists():
@@ -66,14 +75,12 @@ def _linked(home: Path) -> Path:
     return home
 
 
-def _at_work(process: str) -> bool:
-    """Whether another process of that id is there; one with our own id was before us."""
-    if not process.isdigit() or int(process) == os.getpid():
-        return False
+def _locked(home: Path) -> IO[bytes] | None:
+    """The folder's lock, which goes with its process however that ends; None: another process has it."""
+    file = (home / _LOCK).open("wb")
     try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
-    return True
+        file.close()
+        return None
+    return file
