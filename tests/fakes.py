@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -463,6 +464,9 @@ class FakeResources:
 
     def objects(self, bucket: str) -> Any:
         return self.made[self.name][3]
+
+    def clock(self) -> float:
+        return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Back-off is tested for its lengths elsewhere; here nobody has to wait for it."""

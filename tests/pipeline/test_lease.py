@@ -287,6 +287,19 @@ def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
     assert isinstance(error, ServiceError) and (error.what, error.where, error.hint) == ("no", "table things", "ask")
 
 
+def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
+    """A worker has several lanes: each of them would claim its units and read a page of each."""
+    bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
+    mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', lanes=3)
+    bench.state.lease(mine)
+    bench.state.leases.tell(mine.lease, mine.attempt, stop="abort")
+    from dynamodt.stages.execute import execute
+
+    execute(mine, bench.resources, "direct", ())
+    assert bench.dynamodb.calls == {}
+    assert [key for key in bench.state.rows.rows if key[1] == "UNIT"] == []
+
+
 def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}')

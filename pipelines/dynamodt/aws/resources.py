@@ -47,6 +47,8 @@ class Resources(Protocol):
 
     def objects(self, bucket: str) -> Objects: ...
 
+    def clock(self) -> float: ...
+
     def sleep(self, seconds: float) -> None: ...
 
 
@@ -71,6 +73,10 @@ class AwsResources:
     def objects(self, bucket: str) -> Objects:
         """A bucket that holds an export."""
         return S3Objects(client(self.stage.connection, "s3"), bucket, self.stage.storage.kms_key)
+
+    def clock(self) -> float:
+        """Seconds, from any beginning."""
+        return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Wait, before a retry."""

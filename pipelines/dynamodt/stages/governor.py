@@ -194,7 +194,7 @@ def governor_of(job: Job, resources: Resources) -> Governor:
         if key not in _governors:
             _governors.clear()  # of runs that have ended
             board = resources.state().workers(job.base_run, job.attempt, job.spread)
-            _governors[key] = Governor(job, board, _name(), sleep=resources.sleep)
+            _governors[key] = Governor(job, board, _name(), resources.clock, resources.sleep)
         return _governors[key]
 
 

@@ -44,8 +44,10 @@ class ReadPages(beam.DoFn):
         self._units = state.units(self._job.run)
 
     def process(self, lane: Lane) -> Iterator[Page | JournalPage]:
-        signal = Signal(self._leases, self._job, sleep=self._resources.sleep)
+        signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)
         with working(self._job), reporting(self._leases, self._job):
+            if signal.stopping():  # a worker has several lanes: those that were to come claim and read nothing
+                return
             for page in self._pages(self._claims(lane)):
                 if signal.stopping():
                     return

@@ -49,7 +49,8 @@ class _RecordProgress(beam.DoFn):
         self._storage = self._resources.storage()
 
     def start_bundle(self) -> None:
-        self._recorder = Recorder(self._job, self._units, self._leases, self._storage)
+        clock = self._resources.clock
+        self._recorder = Recorder(self._job, self._units, self._leases, self._storage, clock)
 
     def process(self, page: WrittenPage) -> None:
         with reporting(self._leases, self._job):

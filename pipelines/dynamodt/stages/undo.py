@@ -190,7 +190,7 @@ class _RestoreItems(beam.DoFn):
             Statements(self._table, "changed"),
             items.change_of,
             self._job.writers,
-            assure=Signal(self._leases, self._job).assure,
+            assure=Signal(self._leases, self._job, self._resources.clock).assure,
             flow=self._governor.writes,
             sleep=self._resources.sleep,
         )

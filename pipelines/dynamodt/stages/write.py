@@ -68,8 +68,8 @@ class _WritePatches(beam.DoFn):
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
         self._leases = state.leases
-        self._tenure = Tenure(state.units(job.run))
-        self._signal = Signal(self._leases, job)
+        self._tenure = Tenure(state.units(job.run), self._resources.clock)
+        self._signal = Signal(self._leases, job, self._resources.clock)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
         table = job.target or job.table
