@@ -177,6 +177,22 @@ def test_a_throttle_cuts_below_what_was_used_and_lets_it_rest() -> None:
     assert ramp.look(56.0, False) > 56.0
 
 
+def test_one_throttle_does_not_stop_a_run_of_which_little_is_reported_yet() -> None:
+    clock = Clock()
+    ramp = Ramp(100.0, 100.0, clock)
+    clock.now += 1
+    assert ramp.look(3.0, True) == pytest.approx(35.0)
+    clock.now += 5  # it is too high still
+    assert ramp.look(3.0, True) == pytest.approx(12.25)
+
+
+def test_a_rate_without_an_end_is_cut_below_what_was_used() -> None:
+    clock = Clock()
+    ramp = Ramp(inf, inf, clock)
+    clock.now += 1
+    assert ramp.look(80.0, True) == pytest.approx(56.0)
+
+
 def test_a_lower_limit_holds_at_once() -> None:
     ramp = Ramp(100.0, 100.0, Clock())
     ramp.limit(20.0)

@@ -95,6 +95,7 @@ class Ramp:
 
     _REST = 5.0  # seconds without growth after a throttle
     _CUT = 0.7
+    _UNSEEN = 0.5  # of a rate may be used although little of it is reported yet: after a pause all begin at once
     _LEAST = 1.0
     _USED = 0.5  # a rate of which less than this share is used has no need to grow
     _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in lumps
@@ -124,13 +125,18 @@ class Ramp:
         """The rate from now on, when `used` units a second were used since the last look."""
         now = self._clock()
         if throttled and now >= self._grows_from:  # one cut for what is one event
-            self._rate = max(self._LEAST, self._CUT * min(self._rate, max(used, self._LEAST)))
+            self._rate = self._cut(used)
             self._grows_from = now + self._REST
             self._units = self._seconds = 0.0
         elif now >= self._grows_from:
             self._grow(used, now - self._at)
         self._at = now
         return self._rate
+
+    def _cut(self, used: float) -> float:
+        """Below what was used, but what is reported may lag behind it: what is too high still is cut again."""
+        unseen = self._UNSEEN * self._rate if self._rate < inf else 0.0
+        return max(self._LEAST, self._CUT * min(self._rate, max(used, unseen)))
 
     def _grow(self, used: float, seconds: float) -> None:
         self._units += used * seconds
