@@ -10,6 +10,8 @@ import pytest
 
 from dynamodt.control import runner
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.session import Follower
+from dynamodt.control.unit_totals import ROWS
 from dynamodt.errors import Fenced
 from dynamodt.model import Counts, Job, Totals
 from tests.pipeline.conftest import Bench
@@ -82,6 +84,17 @@ def test_those_of_an_earlier_attempt_stop_nobody(bench: Bench) -> None:
     job = bench.job(TOUCH)
     two_dead(bench, job)
     assert said_to_stop(bench, job, lambda: None) == ""
+
+
+@pytest.mark.usefixtures("events")
+def test_what_was_read_of_a_large_pass_is_not_read_again_before_it_begins(bench: Bench) -> None:
+    job = bench.job(TOUCH, units=1000)
+    bench.state.lease(job)
+    follower = Follower(bench.state, [job], None)  # type: ignore[arg-type]
+    asked: list[int] = []
+    ticks = [lambda: asked.append(bench.state.rows.asked)]
+    runner.run(job, bench.state, RunOptions(), lambda totals: None, ticks, follower.units(job))  # type: ignore[arg-type]
+    assert 1000 <= asked[0] <= 1000 + ROWS
 
 
 def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

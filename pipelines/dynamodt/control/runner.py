@@ -25,14 +25,21 @@ Tick = Callable[[], None]
 Note = Callable[[str], None]
 
 
-def run(job: Job, state: State, options: RunOptions, on_progress: OnProgress, ticks: Sequence[Tick] = ()) -> Totals:
+def run(
+    job: Job,
+    state: State,
+    options: RunOptions,
+    on_progress: OnProgress,
+    ticks: Sequence[Tick] = (),
+    units: UnitTotals | None = None,
+) -> Totals:
     """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`,
-    for the first time before anything is read; returns where it ended.
+    for the first time before anything is read; returns where it ended. `units` have looked at it already.
 
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
     every worker finish its page, then goes on as KeyboardInterrupt.
     """
-    units = UnitTotals(state.units(job.run), job.units)
+    units = units or UnitTotals(state.units(job.run), job.units)
     before = units.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False

@@ -15,6 +15,7 @@ from dynamodt.control.budget import Allocator
 from dynamodt.control.planner import fitted
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.runner import Tick, run
+from dynamodt.control.unit_totals import UnitTotals
 from dynamodt.errors import Aborted, DynamodtError, Fenced
 from dynamodt.model import Job, Lease, RunReport, Stage, Standing, Totals
 
@@ -60,7 +61,7 @@ def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseE
             return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
         try:
             if follower.done(job) < job.units:
-                run(job, session.state, session.options, partial(follower.progressed, job), ticks)
+                run(job, session.state, session.options, partial(follower.progressed, job), ticks, follower.units(job))
         except Fenced:
             raise
         except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
@@ -85,7 +86,8 @@ class Follower:
         self._lease_read = float("-inf")
         self._clock = clock
         self._all_units = sum(job.units for job in passes)
-        self._each = {job.run: state.units(job.run).totals(job.units) for job in passes}
+        self._units: dict[str, UnitTotals] = {}
+        self._each = {job.run: self._first_look(job) for job in passes}
 
     @property
     def totals(self) -> Totals:
@@ -97,8 +99,16 @@ class Follower:
 
     def add(self, job: Job) -> None:
         """Follow one more pass, which was not known when the run began."""
-        self._each[job.run] = self._state.units(job.run).totals(job.units)
+        self._each[job.run] = self._first_look(job)
         self._all_units += job.units
+
+    def _first_look(self, job: Job) -> Totals:
+        self._units[job.run] = UnitTotals(self._state.units(job.run), job.units)
+        return self._units[job.run].look()
+
+    def units(self, job: Job) -> UnitTotals:
+        """What has been read of a pass: a large one has ten thousand rows, which are not read twice."""
+        return self._units[job.run]
 
     def done(self, job: Job) -> int:
         """The units of a pass that are done."""
