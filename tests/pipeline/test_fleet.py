@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.fleet import Fleet, Plan
+from dynamodt.control import runner
+from tests.simulation.fleet import Plan, at_work
+from tests.simulation.process import KEPT, stages
 from tests.simulation.trial import Figures, problems, trial
 
-PLAN = Plan(workers=100, wcu=25_000.0, rcu=25_000.0, units=1000, partitions=100, spread=2)
-
-pytestmark = pytest.mark.skip(
-    reason="the simulated workers do not follow the engine since its settling and its lanes were made faster: "
-    "their figures are wrong until tests/simulation is mended (exactly-once is held by the service tests)"
-)
+PLAN = Plan(workers=100, wcu=25_000.0, rcu=25_000.0, units=1000, partitions=100)
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +43,32 @@ def test_nothing_was_lost_and_nothing_done_twice(figures: Figures) -> None:
 
 def test_a_trial_is_the_same_each_time_and_another_one_with_another_seed() -> None:
     def few_seconds(seed: int) -> dict[tuple[str, int], float]:
-        fleet = Fleet(replace(PLAN, workers=10, units=100, spread=1, seed=seed))
-        fleet.live(12.0)
-        return dict(fleet.things.spent)
+        with at_work(replace(PLAN, workers=10, units=100, seed=seed)) as fleet:
+            fleet.live(12.0)
+            return dict(fleet.things.spent)
 
     assert few_seconds(1) == few_seconds(1) != few_seconds(2)
+
+
+def test_nothing_of_a_fleet_is_left_when_it_fails() -> None:
+    """Neither a stand-in in a module, nor a task that would go on in somebody else's time."""
+    before = {module: dict(vars(module)) for module in (runner, *stages())}
+    with pytest.raises(ZeroDivisionError), at_work(replace(PLAN, workers=60, units=240)) as fleet:
+        fleet.live(8.0)
+        raise ZeroDivisionError
+    assert {module: dict(vars(module)) for module in before} == before
+    assert fleet.loop.tasks == 0 and fleet.workers[0].begun_at > 0
+
+
+def test_what_modules_keep_for_their_process_each_simulated_process_has_for_itself() -> None:
+    """What is added to a module of the stages is added to KEPT."""
+    kept = {
+        (module, name)
+        for module in stages()
+        for name, value in vars(module).items()
+        if isinstance(value, dict | set | list) and name.startswith("_") and name.islower() and name[1] != "_"
+    }
+    assert kept == set(KEPT)
 
 
 def test_a_fleet_over_its_budget_would_be_noticed(figures: Figures) -> None:

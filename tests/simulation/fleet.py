@@ -1,41 +1,51 @@
-"""A run of many workers in simulated time: the real reading, settling, journaling, checkpoints, signals, governors and
-allocator, and the real loop that follows the run, over the stores of `store`.
+"""A run of many workers in simulated time: the real stages, as they are composed, and the real lease, allocator and
+loop that follow the run, over the stores of `store`.
 """
 
 from __future__ import annotations
 
-import random
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.reads import Reads
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.aws.worker_rows import WorkerRows
-from dynamodt.control import runner
+from dynamodt.control import lease, runner
 from dynamodt.control.budget import Allocator
-from dynamodt.control.lease import BEAT_SECONDS
+from dynamodt.control.planner import fitted
 from dynamodt.control.requests import RunOptions
-from dynamodt.model import AppliedPage, Connection, Job, KeyAttribute, Lease, Script, Stage, StorageSpec, TableSpec
-from dynamodt.stages import signals
-from dynamodt.stages.governor import Governor
-from dynamodt.stages.ledger import Running
-from dynamodt.stages.pages import ReadPages
-from dynamodt.stages.progress import Recorder
-from dynamodt.stages.read import lanes, scan_pages
-from dynamodt.stages.settle import Settlement
-from dynamodt.stages.signals import Signal
-from dynamodt.stages.write import settled_page
-from tests.simulation.loop import Lock, Loop, Pool, Process
-from tests.simulation.store import Partition, Parts, Sending, StateRows, Things, Updates, plus_one
+from dynamodt.control.session import _GRANTERS, Follower
+from dynamodt.model import (
+    Connection,
+    Job,
+    KeyAttribute,
+    Script,
+    Stage,
+    Standing,
+    StorageSpec,
+    TableSpec,
+    Totals,
+    Units,
+)
+from dynamodt.stages.read import lanes
+from tests.simulation.loop import Loop, Pool, Process
+from tests.simulation.process import simulated
+from tests.simulation.store import Bucket, Partition, State, StateRows, Things
+from tests.simulation.worker import Flow, Services, Worker
 
 STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/prefix"))
-SCRIPT = Script("things", 1, "plus_one", "v1_plus_one.py", "", "")
-_ITEM_SECONDS = 80e-6  # of CPU
+_TEXT = """
+sequence = 1
+
+def transform_up(item):
+    return {**item, "n": item["n"] + 1}
+"""
+SCRIPT = Script("things", 1, "plus_one", "v1_plus_one.py", _TEXT, "", has_up=True)  # it is not idempotent
 
 
 @dataclass(frozen=True)
@@ -52,81 +62,86 @@ class Plan:
     partitions: int = 1000
     state_partitions: int = 4
     arrival: float = 20.0
-    spread: int = 20
     application: float = 100.0
     seed: int = 1
-    governed: bool = True
+
+    def job(self) -> Job:
+        """As it is planned for so many workers."""
+        size = self.kilobytes * 1024
+        table = TableSpec("things", (KeyAttribute("id", "S"),), 10**6, size * 10**6, indexes=1)
+        return fitted(
+            Job(f"run-{self.seed}", STAGE, table, SCRIPT, "up", units=self.units, governed=True), self.workers
+        )
+
+
+@contextmanager
+def at_work(plan: Plan) -> Iterator[Fleet]:
+    """A fleet, and nothing of it at the end."""
+    with simulated(plan.seed) as loop, pytest.MonkeyPatch.context() as patch:
+        fleet = Fleet(plan, loop)
+        patch.setattr(runner, "_Background", lambda job, options: fleet.pipeline)
+        yield fleet
 
 
 class Fleet:
     """One run. Nothing happens until `live`."""
 
-    def __init__(self, plan: Plan) -> None:
-        random.seed(plan.seed)  # the reads' back-off has no dice of its own
-        signals._stopped.clear()
+    def __init__(self, plan: Plan, loop: Loop) -> None:
         self.plan = plan
-        self.loop = Loop()
-        self._dice = Random(plan.seed)
-        self.state = StateRows(self.loop, self._dice, plan.state_partitions)
-        self.things = self._things()
-        self.parts = Parts(self.loop, self._dice)
-        self.leases = LeaseRows(self.state)  # type: ignore[arg-type]
-        size = plan.kilobytes * 1024
-        spec = TableSpec("things", (KeyAttribute("id", "S"),), 10**6, size * 10**6, indexes=1)
-        self.job = Job(
-            f"run-{plan.seed}",
-            STAGE,
-            spec,
-            SCRIPT,
-            "up",
-            units=plan.units,
-            lanes=plan.workers,
-            spread=plan.spread,
-            governed=plan.governed,
-        )
+        self.loop = loop
+        self.job = plan.job()
+        dice = Random(plan.seed)
+        partitions = [Partition(loop, writes=1000.0 - plan.application) for _ in range(plan.partitions)]
+        self.things = Things(loop, dice, plan.units, plan.items, plan.kilobytes, partitions)
+        self.rows = StateRows(loop, dice, plan.state_partitions)
+        self.bucket = Bucket(loop, dice)
+        self.state = State(self.rows)
         self.control = Process("control")
+        self.pipeline = _Ending(self._is_over, loop)
+        self.totals = Totals()
         self.workers: list[Worker] = []
-        self.ended = 0
-        self.looks: list[float] = []
-        for number, lane in enumerate(lanes(self.job)):
-            self.start(lane, after=1.0 + plan.arrival * number / plan.workers)
-        self.loop.spawn(self.control, self._run)
-        self.loop.spawn(self.control, self._beat)
-
-    def _things(self) -> Things:
-        plan = self.plan
-        partitions = [Partition(self.loop, writes=1000.0 - plan.application) for _ in range(plan.partitions)]
-        return Things(self.loop, self._dice, plan.units, plan.items, plan.kilobytes, partitions)
-
-    def units(self, run: str) -> UnitRows:
-        """As `aws.state.State` has it."""
-        return UnitRows(self.state, run)  # type: ignore[arg-type]
-
-    def board(self) -> WorkerRows:
-        return WorkerRows(self.state, self.job.base_run, self.job.attempt, self.job.spread)  # type: ignore[arg-type]
-
-    def _run(self) -> None:
-        lease = Lease("things", 1, self.job.run, boards=self.plan.spread, wcu=self.plan.wcu, rcu=self.plan.rcu)
-        assert self.leases.take(lease, over=Lease("things", 0))
-        pool = Pool(self.loop, self.control, 10)
-        self.allocator = Allocator(self.job, self.leases, self.board(), clock=self.loop.time, executor=pool)  # type: ignore[arg-type]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runner, "_Background", lambda job, options: _Pipeline(self))
-            runner.run(
-                self.job, self, RunOptions(), lambda totals: self.looks.append(self.loop.now), [self.allocator.tick]
-            )  # type: ignore[arg-type]
-
-    def _beat(self) -> None:
-        while True:
-            self.loop.sleep(BEAT_SECONDS)
-            self.leases.beat("things", 1, self.loop.now)
+        self._flow = Flow(self.job, Services(loop, self.things, self.state, self.bucket))
+        self._lanes = deque(lanes(self.job))
+        for number in range(plan.workers):
+            self.start(self._lanes.popleft(), after=1.0 + plan.arrival * number / plan.workers)
+        loop.spawn(self.control, self._run)
 
     def start(self, lane: tuple[int, ...], after: float = 0.0) -> Worker:
         """A worker for a lane. Its task begins `after` so many seconds."""
-        worker = Worker(self, f"worker-{len(self.workers)}", lane)
+        worker = Worker(self.loop, self._flow, f"worker-{len(self.workers)}", lane, self._next_lane)
         self.workers.append(worker)
         self.loop.spawn(worker.process, worker.work, after=after)
         return worker
+
+    def _next_lane(self) -> tuple[int, ...] | None:
+        return self._lanes.popleft() if self._lanes else None
+
+    def _run(self) -> None:
+        """What the process does that follows the run: `control.session`, in simulated time."""
+        loop, job, leases = self.loop, self.job, self.state.leases
+        held = lease.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.spread)
+        assert held.token == job.attempt
+        keeper = SimpleNamespace(_leases=leases, _lease=held, _ended=_Ending(lambda: False, loop).ended)
+        loop.spawn(self.control, lease._Keeper.run, keeper)
+        leases.tell("things", held.token, **Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict())
+        rows = self.state.workers(job.base_run, job.attempt, job.spread)
+        allocator = Allocator(job, leases, rows, clock=loop.time, executor=Pool(loop, _GRANTERS))  # type: ignore[arg-type]
+        follower = Follower(self.state, [job], self, clock=loop.time)  # type: ignore[arg-type]
+        self.totals = runner.run(
+            job,
+            self.state,  # type: ignore[arg-type]
+            RunOptions(),
+            partial(follower.progressed, job),
+            [allocator.tick],
+            follower.units(job),
+        )
+
+    def progressed(self, table: str, standing: Standing) -> None:
+        """As a display hears it."""
+        self.totals = standing.totals
+
+    def _is_over(self) -> bool:
+        return all(worker.ended for worker in self.workers if worker.process.alive)
 
     def live(self, until: float) -> None:
         """Let time pass up to a moment."""
@@ -134,9 +149,14 @@ class Fleet:
 
     def tell(self, **what: Any) -> None:
         """A word from another terminal."""
-        self.loop.spawn(self.control, lambda: self.leases.tell("things", 1, **what))
+        self.loop.spawn(self.control, lambda: self.state.leases.tell("things", self.job.attempt, **what))
 
     # ------------------------------------------------------------ figures
+
+    @property
+    def begun(self) -> int:
+        """Units that were ever claimed."""
+        return sum(sk == "UNIT" for _, sk in self.rows.rows)
 
     def spent(self, since: float, until: float, kind: str = "write") -> float:
         """Units of the user's table."""
@@ -150,87 +170,16 @@ class Fleet:
         return most / (self.plan.wcu * seconds)
 
 
-class _Pipeline:
-    """Stands for the pipeline's thread: it has ended when the workers have."""
+class _Ending:
+    """Stands for a thread: it has ended when `over` says so."""
 
     error = None
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, over: Callable[[], bool], loop: Loop) -> None:
+        self._over = over
+        self._loop = loop
         self.ended = self
 
     def wait(self, seconds: float) -> bool:
-        self._fleet.loop.sleep(seconds)
-        return all(worker.ended for worker in self._fleet.workers if worker.process.alive)
-
-
-class Worker:
-    """What the stages of one worker do with a lane, page after page."""
-
-    def __init__(self, fleet: Fleet, name: str, lane: tuple[int, ...]) -> None:
-        loop, job = fleet.loop, fleet.job
-        self.process = Process(name)
-        self.lane = lane
-        self.ended = False
-        self.begun_at = self.paged_at = self.ended_at = -1.0  # when it began, recorded its first page, ended
-        self._fleet = fleet
-        self.governor = Governor(job, fleet.board(), name, clock=loop.time, sleep=loop.sleep)
-        for flow in (self.governor.reads, self.governor.writes):
-            flow._line = Lock(loop)  # type: ignore[assignment]
-        self._units = fleet.units(job.run)
-        self._running = Running()
-        self._recorder = Recorder(job, self._units, fleet.leases, _Nowhere(), clock=loop.time)  # type: ignore[arg-type]
-        self._settlement = self._settling(Signal(fleet.leases, job, loop.time, loop.sleep).assure)
-
-    @property
-    def rate(self) -> float:
-        """Write units a second that it keeps to."""
-        return self.governor.writes.within(1.0, 1.0) * self.governor.writes._price
-
-    def _settling(self, assure: Callable[[], None]) -> Settlement:
-        fleet, governor = self._fleet, self.governor
-        reads = Reads(fleet.things, fleet.job.table, flow=governor.reads, sleep=fleet.loop.sleep)
-        return Settlement(
-            Sending(fleet.things, Pool(fleet.loop, self.process, fleet.job.writers)),  # type: ignore[arg-type]
-            reads,
-            Updates(),  # type: ignore[arg-type]
-            plus_one,
-            fleet.job.writers,
-            assure=assure,
-            flow=governor.writes,
-            sleep=fleet.loop.sleep,
-            dice=fleet._dice.random,
-        )
-
-    def work(self) -> None:
-        fleet, loop = self._fleet, self._fleet.loop
-        self.begun_at = loop.now
-        signal = Signal(fleet.leases, fleet.job, loop.time, loop.sleep)
-        for page in self._pages():
-            if signal.stopping():
-                break
-            loop.sleep(_ITEM_SECONDS * len(page.images))
-            applied = AppliedPage(page, list(map(plus_one, page.images)), 0, 0)
-            before = self._running.before(page)
-            written = settled_page(applied, before, self._settlement, fleet.parts, self._units)
-            self._running.add(written)
-            self._recorder.add(written)
-            self.paged_at = loop.now if self.paged_at < 0 else self.paged_at
-        self._recorder.flush()
-        self.ended, self.ended_at = True, loop.now
-
-    def _pages(self) -> Iterator[Any]:
-        fleet, job, governor = self._fleet, self._fleet.job, self.governor
-        reads = Reads(
-            fleet.things, job.table, flow=governor.reads, units=governor.read_estimate, sleep=fleet.loop.sleep
-        )
-        reading = ReadPages(job, None)  # type: ignore[arg-type]
-        reading._units = self._units
-        pool = Pool(fleet.loop, self.process, job.read_ahead)
-        return scan_pages(job, reading._claims(self.lane), reads, pool, governor.page_items)  # type: ignore[arg-type]
-
-
-class _Nowhere:
-    """Storage for samples and dead letters."""
-
-    def write(self, name: str, data: bytes) -> None: ...
+        self._loop.sleep(seconds)
+        return self._over()

@@ -12,22 +12,34 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 
 class Process:
-    """Where tasks belong to; when it dies, none of them ever goes on, and nothing of them is tidied up."""
+    """Where tasks belong to; when it dies, none of them ever goes on, and nothing of them is tidied up. `kept` is what
+    modules keep for it, by name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
+        self.kept: dict[str, Any] = {}
+
+
+def process() -> Process:
+    """The one that the calling task belongs to."""
+    found: Process = getcurrent().process  # type: ignore[attr-defined]
+    return found
 
 
 class Loop:
-    """The clock, and who is to go on when."""
+    """The clock, and who is to go on when. `entering` is called whenever another process than before goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, entering: Callable[[Process], None] = lambda process: None) -> None:
         self.now = 0.0
+        self._entering = entering
+        self._entered: Process | None = None
+        self._tasks: set[Any] = set()  # kept, those of the dead too: Python would tidy up what nobody holds
+        self._closed = False
         self._hub = getcurrent()
         self._order = count()
         self._due: list[tuple[float, int, Any]] = []
@@ -39,10 +51,12 @@ class Loop:
     def sleep(self, seconds: float) -> None:
         """The calling task goes on after so many seconds."""
         self.wake(getcurrent(), seconds)
-        self._hub.switch()
+        self.park()
 
     def park(self) -> None:
         """The calling task goes on when somebody wakes it."""
+        if self._closed:
+            raise GreenletExit
         self._hub.switch()
 
     def wake(self, task: Any, seconds: float = 0.0) -> None:
@@ -51,18 +65,44 @@ class Loop:
 
     def spawn(self, process: Process, function: Callable[..., Any], *arguments: Any, after: float = 0.0) -> Any:
         """A new task of a process. What it raises, `run` raises."""
-        task = greenlet(lambda: function(*arguments), parent=self._hub)
+        task: Any = greenlet(lambda: self._carry_out(task, function, arguments), parent=self._hub)
         task.process = process
+        self._tasks.add(task)
         self.wake(task, after)
         return task
+
+    def _carry_out(self, task: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        finally:
+            self._tasks.discard(task)
 
     def run(self, until: float) -> None:
         """Let time pass up to a moment."""
         while self._due and self._due[0][0] <= until:
             self.now, _, task = heappop(self._due)
             if task.process.alive:
+                self._enter(task.process)
                 task.switch()
         self.now = until
+
+    def _enter(self, process: Process) -> None:
+        if process is not self._entered:
+            self._entered = process
+            self._entering(process)
+
+    @property
+    def tasks(self) -> int:
+        """How many have not ended."""
+        return len(self._tasks)
+
+    def close(self) -> None:
+        """End all tasks where they are: none goes on later, in somebody else's time."""
+        self._closed = True
+        for task in list(self._tasks):
+            self._enter(task.process)
+            task.throw(GreenletExit)
+        self._tasks = {task for task in self._tasks if not task.dead}  # one that had not begun does nothing at all
 
 
 class Lock:
@@ -73,17 +113,26 @@ class Lock:
         self._held = False
         self._line: deque[Any] = deque()
 
-    def __enter__(self) -> None:
+    def acquire(self, blocking: bool = True) -> bool:
+        if self._held and not blocking:
+            return False
         if self._held:
             self._line.append(getcurrent())
             self._loop.park()
         self._held = True
+        return True
 
-    def __exit__(self, *error: object) -> None:
+    def release(self) -> None:
         if self._line:
             self._loop.wake(self._line.popleft())
         else:
             self._held = False
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
 
 class Coming:
@@ -116,12 +165,12 @@ class Coming:
 
 
 class Pool:
-    """A process's pool of so many threads: as much of an Executor as the stages use."""
+    """A pool of so many threads of the calling process: as much of an Executor as the stages use."""
 
-    def __init__(self, loop: Loop, process: Process, width: int) -> None:
+    def __init__(self, loop: Loop, max_workers: int, thread_name_prefix: str = "") -> None:
         self._loop = loop
-        self._process = process
-        self._width = width
+        self._process = process()
+        self._width = max_workers
         self._busy = 0
         self._left: deque[Coming] = deque()
 
@@ -136,6 +185,9 @@ class Pool:
     def map(self, function: Callable[..., Any], *items: Iterable[Any]) -> Iterator[Any]:
         coming = [self.submit(function, *each) for each in zip(*items, strict=True)]
         return (one.result() for one in coming)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing is left of it when its process has ended."""
 
     def _work(self) -> None:
         while self._left:

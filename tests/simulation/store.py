@@ -1,4 +1,4 @@
-"""What a fleet talks to, in simulated time: the state table, the user's table and the journal's storage.
+"""What a fleet talks to, in simulated time: the state table, the user's table and the stage's storage.
 
 A partition takes 1,000 write units and 3,000 read units a second, with no more saved up than one second's: what
 DynamoDB keeps for bursts, and its moving of hot keys to partitions of their own, are left out. Every request is
@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import md5
 from random import Random
 from typing import Any
 from zlib import crc32
 
-from dynamodt.aws.batch import Answer, Verdict
+import orjson
+
+from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.wire import Throttled
 from dynamodt.core.rate import Backoff
-from dynamodt.core.statements import Statement
 from dynamodt.errors import ServiceError
-from dynamodt.model import Change, Image, Item, Journaled, Update
-from tests.fakes import FakeRows
+from dynamodt.model import Image, Item
+from tests.fakes import FakeRows, FakeState, Parsed
 from tests.simulation.loop import Loop, Pool
 
 WRITES, READS = 1000.0, 3000.0
@@ -130,6 +132,15 @@ class StateRows(FakeRows):
         return self._placed[pk]
 
 
+class State(FakeState):
+    """As `aws.state.State`, over rows that cost something."""
+
+    def __init__(self, rows: StateRows) -> None:
+        super().__init__()
+        self.rows = rows
+        self.leases = LeaseRows(rows)  # type: ignore[arg-type]
+
+
 def _purpose(key: RowKey, kind: str) -> str:
     pk, sk = key
     if sk == "LEASE":
@@ -155,7 +166,7 @@ class Things:
     """The user's table: units of `items` items each, of 1 KB up to nearly twice `kilobytes`, in the order of their
     hashes. Half of the items are in an index, so that a write takes half as much again.
 
-    It answers `Scan` and `BatchGetItem` as `aws.wire.Wire` does.
+    It answers as `aws.wire.Wire` does.
     """
 
     def __init__(
@@ -164,12 +175,9 @@ class Things:
         self._loop = loop
         self._units = units
         self._items = items
-        self._kilobytes = kilobytes
         self._partitions = partitions
-        self._read_latency = Latency(dice, 0.015)
-        self._write_latency = Latency(dice, 0.012)
+        self._latency = {"read": Latency(dice, 0.015), "write": Latency(dice, 0.012)}
         self._pads = ["x" * (_KILOBYTE * (size - 1) + 900) for size in range(1, 2 * kilobytes)]
-        self._consumed_yet = 0.0
         self.numbers: dict[str, int] = {}  # items that were written, and how often
         self.spent: Counter[tuple[str, int]] = Counter()  # kind, tenth of a second: units
         self.by_partition: Counter[tuple[int, int]] = Counter()  # partition, second: write units
@@ -184,9 +192,11 @@ class Things:
         """Neighbouring units are in one partition."""
         return int(key.partition("-")[0]) * len(self._partitions) // self._units
 
-    def call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        self._loop.sleep(self._read_latency())
-        return self._scan(body) if operation == "Scan" else self._get(body)
+    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+        request = orjson.loads(body) if isinstance(body, bytes) else body
+        self._loop.sleep(self._latency["write" if operation == "BatchExecuteStatement" else "read"]())
+        answer: dict[str, Any] = getattr(self, f"_{operation.lower()}")(request)
+        return answer
 
     def _scan(self, body: dict[str, Any]) -> dict[str, Any]:
         unit, start = body["Segment"], body.get("ExclusiveStartKey")
@@ -203,86 +213,79 @@ class Things:
         more = {} if last else {"LastEvaluatedKey": {"id": images[-1]["id"]}}
         return {"Items": images, **self._consumed("read", max(0.5, size / 8192)), **more}
 
-    def _get(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _batchgetitem(self, body: dict[str, Any]) -> dict[str, Any]:
         ((name, wanted),) = body["RequestItems"].items()
         images = [self.image(key["id"]["S"]) for key in wanted["Keys"]]
         units = sum(len(image["pad"]["S"]) for image in images) / 4096
         return {"Responses": {name: images}, "ConsumedCapacity": [self._consumed("read", units)["ConsumedCapacity"]]}
 
+    def _batchexecutestatement(self, body: dict[str, Any]) -> dict[str, Any]:
+        answers = [self._execute(one["Statement"], one["Parameters"]) for one in body["Statements"]]
+        consumed = self._consumed("write", sum(units for _, units in answers))
+        return {"Responses": [answer for answer, _ in answers], "ConsumedCapacity": [consumed["ConsumedCapacity"]]}
+
+    def _execute(self, text: str, parameters: list[Any]) -> tuple[dict[str, Any], float]:
+        """One statement's answer, and the units that it has taken."""
+        statement = _parsed(text, len(parameters))
+        key = parameters[statement.equal["id"]]["S"]  # type: ignore[call-overload]
+        kilobytes = 1 + crc32(key.encode()) % len(self._pads)
+        partition, second = self.partition(key), int(self._loop.now)
+        if not self._partitions[partition].takes("write", kilobytes):
+            self.throttled[second] += 1
+            return {"Error": {"Code": "ThrottlingError"}}, 0.0
+        self.by_partition[partition, second] += kilobytes
+        image = self.image(key)
+        if any(image.get(name) != parameters[place] for name, place in statement.equal.items()):  # type: ignore[call-overload]
+            return {"Error": {"Code": "ConditionalCheckFailed", "Item": image}}, kilobytes
+        self.numbers[key] = int(parameters[statement.sets["n"]]["N"])  # type: ignore[call-overload]
+        return {}, kilobytes * (1.0 + crc32(key[::-1].encode()) % 2)
+
     def _consumed(self, kind: str, units: float) -> dict[str, Any]:
         self.spent[kind, int(10 * self._loop.now)] += units  # type: ignore[assignment]
-        self._consumed_yet += units
         return {"ConsumedCapacity": {"CapacityUnits": units}}
 
-    def batch(self, statements: Sequence[Statement]) -> Answer:
-        """`Updates` has written them: a key, and the number that was read."""
-        self._loop.sleep(self._write_latency())
-        before = self._consumed_yet
-        verdicts = [self._written(text, int(number["N"])) for text, (number,) in statements]
-        return Answer(verdicts, self._consumed_yet - before)
 
-    def _written(self, key: str, number: int) -> Verdict:
-        kilobytes = 1 + crc32(key.encode()) % len(self._pads)
-        partition = self.partition(key)
-        if not self._partitions[partition].takes("write", kilobytes):
-            self.throttled[int(self._loop.now)] += 1
-            return Verdict("throttled", None, "ThrottlingError")
-        self.by_partition[partition, int(self._loop.now)] += kilobytes
-        if self.numbers.get(key, 0) != number:
-            self._consumed("write", kilobytes)
-            return Verdict("conflict", self.image(key))
-        self._consumed("write", kilobytes * (1 + crc32(key[::-1].encode()) % 2))
-        self.numbers[key] = number + 1
-        return Verdict("done")
+@lru_cache
+def _parsed(text: str, parameters: int) -> Parsed:
+    """A statement, with the places of its parameters where their values would be."""
+    statement = Parsed(text, list(range(parameters)))  # type: ignore[arg-type]
+    assert statement.verb == "UPDATE" and not (statement.removes or statement.missing), text
+    return statement
 
 
-class Sending:
-    """The table as a worker writes to it: `aws.batch.Writes`, whose requests are under way while it goes on."""
+class Connections:
+    """A worker's connections to the table, so many at once."""
 
     def __init__(self, things: Things, pool: Pool) -> None:
         self._things = things
         self._pool = pool
+        self.call = things.call
 
-    def batch(self, statements: Sequence[Statement]) -> Callable[[], Answer]:
-        result: Callable[[], Answer] = self._pool.submit(self._things.batch, statements).result
+    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
+        """Send a request; what is returned waits for its answer."""
+        result: Callable[[], dict[str, Any]] = self._pool.submit(self._things.call, operation, body).result
         return result
 
-
-class Updates:
-    """Statements for `Things`."""
-
-    def write(self, change: Change) -> Statement:
-        assert isinstance(change, Update)
-        return Statement(change.key["id"]["S"], [change.read["n"]])
+    def close(self) -> None: ...
 
 
-def plus_one(image: Image) -> Update:
-    """What the script does with an item. It is not idempotent."""
-    return Update({"id": image["id"]}, image, {"n": {"N": str(int(image["n"]["N"]) + 1)}})
-
-
-class Parts:
-    """The journal's storage."""
+class Bucket:
+    """The stage's storage, as `aws.storage.Storage` has it: the journal, and samples."""
 
     def __init__(self, loop: Loop, dice: Random) -> None:
         self._loop = loop
         self._latency = Latency(dice, 0.030)
-        self._parts: dict[str, list[Journaled]] = {}
+        self._objects: dict[str, bytes] = {}
         self.puts: Counter[int] = Counter()  # second: requests
 
-    def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str:
-        self._put()
-        name = f"{unit}-{page}-{epoch}-{part}"
-        self._parts[name] = list(changes)  # type: ignore[arg-type]
-        return name
-
-    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None:
-        self._put()
-
-    def read(self, name: str) -> list[Journaled]:
-        self._loop.sleep(self._latency())
-        return self._parts[name]
-
-    def _put(self) -> None:
+    def write(self, name: str, data: bytes) -> None:
         self._loop.sleep(self._latency())
         self.puts[int(self._loop.now)] += 1
+        self._objects[name] = bytes(memoryview(data))  # a copy: what zstandard returns holds far more than its bytes
+
+    def read(self, name: str) -> bytes | None:
+        self._loop.sleep(self._latency())
+        return self._objects.get(name)
+
+    def place(self, name: str) -> str:
+        return f"s3://bucket/{name}"

@@ -3,17 +3,19 @@ on the way is what guarantee G7 and the state table's limits are about."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from dynamodt.core.prices import MILLION, PRICES, THOUSAND
-from tests.simulation.fleet import Fleet, Plan, Worker
+from tests.simulation.fleet import Fleet, Plan, at_work
 from tests.simulation.store import READS, WRITES
+from tests.simulation.worker import Worker
 
-DEATHS, REBORN, PAUSE, RESUME, SLOWER, ABORT, END = 45.0, 55.0, 75.0, 85.0, 92.0, 107.0, 130.0
+DEATHS, REBORN, PAUSE, RESUME, SLOWER, ABORT, END = 45.0, 55.0, 75.0, 85.0, 92.0, 107.0, 135.0
 _DYING = 10  # every tenth
 _LUMPS = 1.25  # of the lower rate one batch, 25 items of 16 KB, takes a worker ten seconds: it comes in lumps
 _SLOWER = 4.0  # times
-_SAVED = 1.1  # a second of the clock may bring some of what was not used in the one before
+_SAVED = 1.25  # a second of the clock may bring some of what was not used in the one before
 _PRICES = PRICES["us-east-1"]
 
 
@@ -35,6 +37,7 @@ class Figures:
     slower_after: float  # until every worker keeps to its part of a quarter of the budget
     slower_busiest_10_s: float  # from then on
     aborted_after: float  # until the last worker has ended; its last page was read while the rate was higher
+    begun_after_abort: int  # units: of a worker that has heard by one copy of the lease, and asks another one next
     state_requests: int
     state_partition_writes: float  # of 1,000
     state_partition_reads: float  # of 3,000
@@ -45,12 +48,18 @@ class Figures:
     control_share: float  # of the cost of the table's and the state table's units, while the budget is in use
     journal_share: float  # and what the journal's requests come to beside them
     changed: int
+    counted: int  # as changed, in the units' rows
     twice: int
 
 
 def trial(plan: Plan) -> Figures:
     """Run it. The times of the plan's arrival must be over before the first death."""
-    fleet = Fleet(plan)
+    with at_work(plan) as fleet:
+        return _lived(fleet)
+
+
+def _lived(fleet: Fleet) -> Figures:
+    plan = fleet.plan
     fleet.live(plan.arrival + 15.0)
     before = _costs(fleet)
     fleet.live(DEATHS)
@@ -59,7 +68,7 @@ def trial(plan: Plan) -> Figures:
     for worker in dead:
         worker.process.alive = False
     fleet.live(REBORN)
-    again = [fleet.start(worker.lane) for worker in dead]
+    again = [fleet.start(worker.lane) for worker in dead if worker.lane is not None]
     fleet.live(PAUSE)
     fleet.tell(paused=True)
     fleet.live(RESUME)
@@ -69,8 +78,9 @@ def trial(plan: Plan) -> Figures:
     heard = _heard(fleet, plan.wcu / _SLOWER)
     fleet.live(ABORT)
     fleet.tell(stop="abort")
+    begun = fleet.begun
     fleet.live(END)
-    return _figures(fleet, again, heard, costs)
+    return _figures(fleet, again, heard, costs, fleet.begun - begun)
 
 
 def _heard(fleet: Fleet, rate: float) -> float:
@@ -80,8 +90,8 @@ def _heard(fleet: Fleet, rate: float) -> float:
     return fleet.loop.now
 
 
-def _figures(fleet: Fleet, again: list[Worker], heard: float, costs: list[float]) -> Figures:
-    plan, things, state = fleet.plan, fleet.things, fleet.state
+def _figures(fleet: Fleet, again: list[Worker], heard: float, costs: list[float], begun: int) -> Figures:
+    plan, things, state = fleet.plan, fleet.things, fleet.rows
     lower, full, (work, control, journal) = plan.wcu / _SLOWER, _full_after(fleet), costs
     statements = len(things.numbers) + sum(things.throttled.values())
     return Figures(
@@ -91,26 +101,32 @@ def _figures(fleet: Fleet, again: list[Worker], heard: float, costs: list[float]
         busiest_10_s=fleet.busiest(10.0),
         busiest_1_s=fleet.busiest(1.0),
         full_after=full - 1.0,
-        steady=fleet.spent(full, DEATHS) / ((DEATHS - full) * plan.wcu),
+        steady=_steady(fleet, full),
         throttled=sum(things.throttled.values()) / statements,
         share_taken_up_after=_first(fleet, DEATHS, 0.95 * plan.wcu * _granted(plan)) - DEATHS,
         units_taken_up_after=max(worker.paged_at - worker.begun_at for worker in again),
         paused_after=_last_write(fleet, PAUSE, RESUME) - PAUSE,
         slower_after=heard - SLOWER,
         slower_busiest_10_s=fleet.busiest(10.0, heard, ABORT) * plan.wcu / lower,
-        aborted_after=max(worker.ended_at for worker in fleet.workers if worker.process.alive) - ABORT,
+        aborted_after=max(_ended_at(worker) for worker in fleet.workers if worker.process.alive) - ABORT,
+        begun_after_abort=begun,
         state_requests=max(state.requests.values()),
         state_partition_writes=_peak(state.by_partition, "write"),
         state_partition_reads=_peak(state.by_partition, "read"),
         state_key_writes=_peak(state.by_key, "write"),
         state_key_reads=_peak(state.by_key, "read"),
         state_throttled=state.throttled,
-        journal_puts=max(fleet.parts.puts.values()),
+        journal_puts=max(fleet.bucket.puts.values()),
         control_share=control / (control + work),
         journal_share=journal / work,
         changed=len(things.numbers),
+        counted=fleet.totals.counts.changed,
         twice=sum(number != 1 for number in things.numbers.values()),
     )
+
+
+def _ended_at(worker: Worker) -> float:
+    return worker.ended_at if worker.ended else float("inf")
 
 
 def _granted(plan: Plan) -> float:
@@ -119,6 +135,10 @@ def _granted(plan: Plan) -> float:
 
 def _full_after(fleet: Fleet) -> float:
     return _first(fleet, 0.0, 0.9 * fleet.plan.wcu * _granted(fleet.plan))
+
+
+def _steady(fleet: Fleet, since: float) -> float:
+    return fleet.spent(since, DEATHS) / ((DEATHS - since) * fleet.plan.wcu) if since < DEATHS else 0.0
 
 
 def _first(fleet: Fleet, since: float, rate: float, seconds: int = 3) -> float:
@@ -142,14 +162,22 @@ def _costs(fleet: Fleet) -> list[float]:
     """In dollars so far: the table's units, the state table's, the journal's requests."""
     prices = {"write": _PRICES.write / MILLION, "read": _PRICES.read / MILLION}
     work = sum(units * prices[kind] for (kind, _), units in fleet.things.spent.items())
-    control = sum(units * prices[kind] for (_, kind), units in fleet.state.by_purpose.items())
-    return [work, control, sum(fleet.parts.puts.values()) * _PRICES.put / THOUSAND]
+    control = sum(units * prices[kind] for (_, kind), units in fleet.rows.by_purpose.items())
+    return [work, control, sum(fleet.bucket.puts.values()) * _PRICES.put / THOUSAND]
 
 
-def lines(trials: list[Figures]) -> list[str]:
-    """The figures as a table, a trial a column."""
-    rows = [(field.name, [getattr(one, field.name) for one in trials]) for field in fields(Figures)]
-    return [f"{name:<24}" + "".join(f"{_shown(value):>14}" for value in values) for name, values in rows]
+def lines(fleets: Sequence[Sequence[Figures]]) -> list[str]:
+    """The figures as a table, a fleet a column: of several trials the median, the least and the most."""
+    return [
+        f"{field.name:<24}" + "".join(f"{_of([getattr(one, field.name) for one in fleet]):>36}" for fleet in fleets)
+        for field in fields(Figures)
+    ]
+
+
+def _of(values: list[float]) -> str:
+    if min(values) == max(values):
+        return _shown(values[0])
+    return f"{_shown(sorted(values)[len(values) // 2])} ({_shown(min(values))} to {_shown(max(values))})"
 
 
 def _shown(value: float) -> str:
@@ -167,10 +195,12 @@ def problems(figures: Figures) -> list[str]:
         "a partition of the state table is written too often": figures.state_partition_writes <= _SAVED * WRITES,
         "a partition of the state table is read too often": figures.state_partition_reads <= _SAVED * READS,
         "an item was transformed twice": figures.twice == 0,
+        "a change was not counted, or one that was not made": figures.counted == figures.changed,
         "the dead workers' part is lost": figures.share_taken_up_after <= 30.0,
         "a dead worker's unit is not taken up": 0.0 < figures.units_taken_up_after <= 30.0,
         "a lower rate is not heard": figures.slower_after <= 10.0,
         "a pause is not heard": figures.paused_after <= 5.0,
+        "an aborted run begins new lanes": figures.begun_after_abort <= figures.workers // 10,
         "an abort is not heard": figures.aborted_after <= 5.0 + _SLOWER * 4.0,
     }
     return [broken for broken, kept in promises.items() if not kept]

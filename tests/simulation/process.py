@@ -1,0 +1,72 @@
+"""Simulated processes beneath the stages: of what their modules take from Python to wait, to lock and to run side by
+side, and of what they keep for the process they are in, each simulated process has its own."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dynamodt.stages import governor, signals
+from tests.simulation.loop import Lock, Loop, Pool, Process, process
+
+KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
+    (governor, "_governors"): dict,
+    (signals, "_stopped"): set,
+    (signals, "_working"): Counter,
+}
+
+
+@contextmanager
+def simulated(seed: int) -> Iterator[Loop]:
+    """A loop whose tasks may run the code of the stages. Whatever happens, no task of it goes on at the end, and all
+    modules are as they were."""
+    loop, dice = Loop(_enter), random.getstate()
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in KEPT:
+            patch.setattr(module, name, getattr(module, name))
+        for module in stages():
+            _replace(patch, module, "threading", _Threading(loop))
+            _replace(patch, module, "ThreadPoolExecutor", partial(Pool, loop))
+        patch.setattr(governor, "_name", lambda: process().name)
+        random.seed(seed)  # the back-off of reads, and of much else, has no dice of its own
+        try:
+            yield loop
+        finally:
+            loop.close()
+            random.setstate(dice)
+
+
+def stages() -> list[ModuleType]:
+    """The modules of the stages that are loaded."""
+    return [module for name, module in sys.modules.items() if name.startswith("dynamodt.stages.")]
+
+
+def _replace(patch: pytest.MonkeyPatch, module: ModuleType, name: str, stand_in: Any) -> None:
+    if hasattr(module, name):
+        patch.setattr(module, name, stand_in)
+
+
+def _enter(process: Process) -> None:
+    for (module, name), make in KEPT.items():
+        if name not in process.kept:
+            process.kept[name] = make()
+        setattr(module, name, process.kept[name])
+
+
+class _Threading:
+    """Python's module, with locks between tasks."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.Lock = partial(Lock, loop)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(threading, name)

@@ -1,0 +1,134 @@
+"""A worker in simulated time: the real stages, one after the other, page after page, as a Beam runner fuses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+import apache_beam as beam
+from apache_beam.pipeline import PipelineVisitor
+from apache_beam.runners.runner import PipelineRunner
+
+from dynamodt.model import Job, Page
+from dynamodt.stages.migrate import migrate
+from dynamodt.stages.pages import Lane
+from tests.simulation.loop import Loop, Pool, Process
+from tests.simulation.store import Bucket, Connections, State, Things
+
+_ITEM_SECONDS = 80e-6  # of CPU
+
+
+@dataclass(eq=False)
+class Services:
+    """What the workers of a run share, as `aws.resources.Resources` has it. Pickled, it is a name for itself."""
+
+    loop: Loop
+    things: Things
+    rows: State
+    bucket: Bucket
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        _services[id(self)] = self
+        return _found, (id(self),)
+
+    def wire(self, connections: int) -> Connections:
+        return Connections(self.things, Pool(self.loop, connections))
+
+    def state(self) -> State:
+        return self.rows
+
+    def storage(self) -> Bucket:
+        return self.bucket
+
+    def objects(self, bucket: str) -> Any:
+        raise NotImplementedError("no run of a fleet reads an export")
+
+    def clock(self) -> float:
+        return self.loop.now
+
+    def sleep(self, seconds: float) -> None:
+        self.loop.sleep(seconds)
+
+
+_services: WeakValueDictionary[int, Services] = WeakValueDictionary()
+
+
+def _found(name: int) -> Services:
+    return _services[name]
+
+
+class Flow:
+    """The stages of a job, as `migrate` composes them, for each worker anew."""
+
+    def __init__(self, job: Job, services: Services) -> None:
+        pipeline, fused = beam.Pipeline(runner=PipelineRunner()), _Fused()
+        migrate(pipeline, job, services)  # type: ignore[arg-type]
+        pipeline.visit(fused)
+        self._stages = fused.stages
+
+    def stages(self) -> list[beam.DoFn]:
+        """A copy, as a worker unpickles it."""
+        return deepcopy(self._stages)
+
+
+class _Fused(PipelineVisitor):  # type: ignore[misc]
+    """Collects the DoFns that come after the last shuffle: they run in one worker."""
+
+    def __init__(self) -> None:
+        self.stages: list[beam.DoFn] = []
+
+    def visit_transform(self, node: Any) -> None:
+        if isinstance(node.transform, beam.ParDo):
+            self.stages.append(node.transform.fn)
+
+    def leave_composite_transform(self, node: Any) -> None:
+        if isinstance(node.transform, beam.Reshuffle):
+            self.stages.clear()
+
+
+class Worker:
+    """One process with one lane at a time; `next_lane` gives the one after it, if there is another."""
+
+    def __init__(self, loop: Loop, flow: Flow, name: str, lane: Lane, next_lane: Callable[[], Lane | None]) -> None:
+        self.process = Process(name)
+        self.lane: Lane | None = lane
+        self.ended = False
+        self.begun_at = self.paged_at = self.ended_at = -1.0  # when it began, recorded its first page, ended
+        self._loop = loop
+        self._flow = flow
+        self._next_lane = next_lane
+
+    @property
+    def rate(self) -> float:
+        """Write units a second that it keeps to."""
+        governors = self.process.kept.get("_governors", {}).values()
+        return float(sum(governor.writes.within(1.0, 1.0) * governor.writes._price for governor in governors))
+
+    def work(self) -> None:
+        """As a runner does with the stages, from their set-up to the end of the last bundle."""
+        self.begun_at = self._loop.now
+        stages = self._flow.stages()
+        for stage in stages:
+            stage.setup()
+        while self.lane is not None:
+            for stage in stages:
+                stage.start_bundle()
+            self._push(stages, self.lane)
+            for stage in stages:
+                stage.finish_bundle()
+            self.lane = self._next_lane()
+        self.ended, self.ended_at = True, self._loop.now
+
+    def _push(self, stages: Sequence[beam.DoFn], element: Any) -> None:
+        """Hand an element, and whatever becomes of it, through the stages to their end."""
+        if not stages:
+            return
+        for result in stages[0].process(element) or ():
+            if isinstance(result, Page):
+                self._loop.sleep(_ITEM_SECONDS * len(result.images))
+            self._push(stages[1:], result)
+        if len(stages) == 1 and self.paged_at < 0:
+            self.paged_at = self._loop.now
