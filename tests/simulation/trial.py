@@ -199,7 +199,7 @@ def problems(figures: Figures) -> list[str]:
         "the dead workers' part is lost": figures.share_taken_up_after <= 30.0,
         "a dead worker's unit is not taken up": 0.0 < figures.units_taken_up_after <= 30.0,
         "a lower rate is not heard": figures.slower_after <= 10.0,
-        "a pause is not heard": figures.paused_after <= 5.0,
+        "a pause is not heard": figures.paused_after <= 6.0,
         "an aborted run begins new lanes": figures.begun_after_abort <= figures.workers // 10,
         "an abort is not heard": figures.aborted_after <= 5.0 + _SLOWER * 4.0,
     }
