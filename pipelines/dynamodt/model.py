@@ -551,7 +551,7 @@ class Job:
     consistent: bool = False
     dry_run: bool = False
     max_errors: int = 0
-    page_items: int = 500  # items of a scan page at most; a page is also at most 1 MB
+    page_items: int = 1000  # items of a scan page at most; a page is also at most 1 MB
     attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
     journal: bool = False  # journal what an idempotent script writes too, for an undo
     in_turn: int = 16  # segments of a lane that are taken in turn: as many partitions may take its writes

@@ -39,7 +39,7 @@ _SEGMENTS_IN_TURN = 64  # by all workers together: they share 40,000 WCU/s, an a
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
-_AHEAD = 2  # pages of each lane, where several share a process: one that is there, and one that is coming
+_AHEAD, _PAGE_ITEMS = 2, 500  # of each lane, where several share a process, its memory and each other's waiting
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
@@ -214,7 +214,7 @@ def fitted(job: Job, workers: int) -> Job:
     several units, so that a lane meets several partitions in turn."""
     lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
     if workers == 1 and lanes > 1:
-        job = replace(job, read_ahead=_AHEAD)
+        job = replace(job, read_ahead=_AHEAD, page_items=min(_PAGE_ITEMS, job.page_items))
     return replace(job, lanes=lanes, spread=boards(workers))
 
 
