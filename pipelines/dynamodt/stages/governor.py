@@ -24,7 +24,7 @@ from dynamodt.model import Job, TableSpec, Units
 
 REPORT_SECONDS = 1.0
 _REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate is obeyed within one
-_UNITS_A_REPORT = 200.0  # are written at least, where that takes no longer: a report is a write unit, too
+_UNITS_A_REPORT = 400.0  # are written at least, where that takes no longer: a report is a write unit, too
 _NAP_SECONDS = 0.25
 _READ_SECONDS = 1.0  # a page takes so much of the read budget at most, in seconds of it,
 _WRITE_SECONDS = 4.0  # and so much of the write budget: a new rate, a pause, are obeyed between pages
