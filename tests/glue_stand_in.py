@@ -32,7 +32,7 @@ _NOT_FORWARDED = ("host", "content-length", "connection", "transfer-encoding")
 _DIRECT = """
 import sys
 from awsglue.utils import getResolvedOptions
-from dynamodt.control.job import carry_out
+from dynamodt.control.glue.job import carry_out
 options = getResolvedOptions(sys.argv, ["stage", "project", "command"])
 verb = options["command"].split()[0]
 sys.exit(carry_out(options, *([] if verb == "prepare" else ["--runner", "direct"])))

@@ -20,9 +20,10 @@ from dynamodt.aws.journal import Journal
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.state import State
 from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control import catching_up, exporting, lease, operations, planner
-from dynamodt.control.history import Chronicle
+from dynamodt.control import operations, planner
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.running import catching_up, exporting, lease
+from dynamodt.control.running.history import Chronicle
 from dynamodt.model import Connection, Job, Stage, StorageSpec
 
 BEFORE = {
@@ -103,7 +104,7 @@ def small_pages() -> None:
 
 
 def _everywhere(name: str, value: Any) -> None:
-    from dynamodt.control import steps
+    from dynamodt.control.running import steps
 
     setattr(steps, name, value)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from dynamodt.control.packaging import template
+from dynamodt.control.deploying.packaging import template
 
 
 class _Loader(yaml.SafeLoader):

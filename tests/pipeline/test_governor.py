@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.budget import Allocator, budget
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.running.budget import Allocator, budget
 from dynamodt.core.rate import Bucket
 from dynamodt.model import Connection, Job, KeyAttribute, Lease, Script, Stage, StorageSpec, TableSpec, Units
 from dynamodt.stages.governor import Flow, Governor

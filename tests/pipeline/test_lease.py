@@ -14,9 +14,9 @@ import pytest
 
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.worker_rows import Report
-from dynamodt.control.lease import TTL_SECONDS, acquire, held, new_lease
-from dynamodt.control.operating import _VERBS
 from dynamodt.control.process import Process
+from dynamodt.control.running.lease import TTL_SECONDS, acquire, held, new_lease
+from dynamodt.control.running.operating import _VERBS
 from dynamodt.core.codec import encode
 from dynamodt.errors import Fenced, Refused, ServiceError
 from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units

@@ -10,8 +10,8 @@ import pytest
 
 from dynamodt.control import runner
 from dynamodt.control.requests import RunOptions
-from dynamodt.control.session import Follower
-from dynamodt.control.unit_totals import ROWS
+from dynamodt.control.running.session import Follower
+from dynamodt.control.running.unit_totals import ROWS
 from dynamodt.errors import Fenced
 from dynamodt.model import Counts, Job, Totals
 from tests.pipeline.conftest import Bench

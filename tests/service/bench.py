@@ -15,8 +15,8 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from dynamodt.aws.state import State
 from dynamodt.control import operations
-from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.model import Counts, Item, PreparedRef, RunRecord, RunReport, Stage, StorageSpec, TableReport
 from tests.emulators import Endpoint
 

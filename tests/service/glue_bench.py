@@ -16,9 +16,9 @@ from uuid import uuid4
 from dynamodt.aws.clients import client
 from dynamodt.aws.state import State
 from dynamodt.control import operations
-from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.stage import load_stage
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.model import Item, Stage, TableReport, UndoReport
 from tests.e2e.project import wait_until
 from tests.emulators import Endpoint

@@ -15,9 +15,9 @@ from dynamodt.aws.clients import client
 from dynamodt.aws.stacks import Stack
 from dynamodt.aws.state import State
 from dynamodt.control import cli
-from dynamodt.control.deploy import Deployment, deploy
-from dynamodt.control.destroy import Removal, destroy
-from dynamodt.control.lease import held
+from dynamodt.control.deploying.deploy import Deployment, deploy
+from dynamodt.control.deploying.destroy import Removal, destroy
+from dynamodt.control.running.lease import held
 from dynamodt.control.stage import load_stage
 from dynamodt.errors import Refused, RunFailed, UsageError
 from dynamodt.model import Stage
@@ -119,7 +119,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 def account(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("dynamodt.control.deploying.stack_watch.POLL_SECONDS", 0.05)
     jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
     jar.write_bytes(b"jar")
     monkeypatch.setenv("DYNAMODT_SPARK_JAR", str(jar))

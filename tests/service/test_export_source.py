@@ -26,7 +26,7 @@ from dynamodt.aws.export.request import ExportRequest
 from dynamodt.aws.export.stand_in import stand_in_exports
 from dynamodt.aws.state import State
 from dynamodt.aws.table import describe
-from dynamodt.control.catching_up import CatchingUp
+from dynamodt.control.running.catching_up import CatchingUp
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
 from dynamodt.model import Counts, Item, RunReport, StorageSpec
 from tests.emulators import Endpoint

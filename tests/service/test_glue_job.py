@@ -16,8 +16,8 @@ from dynamodt.aws.assets import Assets
 from dynamodt.aws.clients import client
 from dynamodt.aws.glue import GlueJob
 from dynamodt.aws.storage import open_storage
-from dynamodt.control.deploy import deploy
-from dynamodt.control.project import project_zip
+from dynamodt.control.deploying.deploy import deploy
+from dynamodt.control.deploying.project import project_zip
 from dynamodt.core.versions import read_versions
 from dynamodt.model import Counts
 from dynamodt.stages.spark.jar import jar
@@ -65,7 +65,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
     """The worked example, deployed by the template to an account whose jobs run on a real Spark."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setattr("dynamodt.control.stack_watch.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("dynamodt.control.deploying.stack_watch.POLL_SECONDS", 0.05)
     with deployable_ministack(tmp_path / "account") as endpoint, glue_client(endpoint, tmp_path, "S") as found:
         shutil.copytree(ROOT / "transforms" / "users", tmp_path / "transforms" / found.table)
         found.glue.command = SparkSubmit(endpoint, tmp_path)  # on one core, where nothing is divided

@@ -12,7 +12,7 @@ import pytest
 
 from dynamodt.aws.state import State
 from dynamodt.control import operations
-from dynamodt.control.operating import tell
+from dynamodt.control.running.operating import tell
 from dynamodt.errors import Aborted
 from dynamodt.model import Counts, TableReport, Units
 from tests.service.bench import Bench

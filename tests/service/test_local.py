@@ -19,8 +19,8 @@ import pytest
 from dynamodt.aws.clients import client
 from dynamodt.control import emulator, local, operations
 from dynamodt.control.process import Process
-from dynamodt.control.progress import Recorder
 from dynamodt.control.stage import load_stage
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model import Connection, Stage
 from tests.emulators import Endpoint

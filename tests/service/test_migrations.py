@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from dynamodt.aws.state import State
-from dynamodt.control import operations, resuming
-from dynamodt.control.history import applied_by, first_record
+from dynamodt.control import operations
 from dynamodt.control.planner import new_run
+from dynamodt.control.running import resuming
+from dynamodt.control.running.history import applied_by, first_record
 from dynamodt.errors import DeadLetters, Fenced, Refused
 from dynamodt.model import Counts, Item, Lease, Script, TableReport
 from tests.service.bench import Bench

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dynamodt.aws.answer_rows import AnswerRows
-from dynamodt.control.job import DEAD_LETTERS
-from dynamodt.control.operating import tell
+from dynamodt.control.glue.job import DEAD_LETTERS
+from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused, RunFailed
 from tests.e2e.project import wait_until
 from tests.emulators import Endpoint

@@ -22,8 +22,9 @@ from dynamodt.aws.export.description import Export
 from dynamodt.aws.export.request import ExportRequest, Exports, aws_exports
 from dynamodt.aws.export.stand_in import stand_in_exports
 from dynamodt.aws.wire import Wire
-from dynamodt.control import catching_up, exporting, operations
+from dynamodt.control import operations
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.running import catching_up, exporting
 from dynamodt.model import Item, Stage, StorageSpec
 from tests.emulators import Endpoint
 from tests.service.bench import Bench

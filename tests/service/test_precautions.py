@@ -11,9 +11,9 @@ import pytest
 
 from dynamodt.aws.alarms import alarm_states
 from dynamodt.aws.clients import client
-from dynamodt.control import alarms
-from dynamodt.control.operating import tell
-from dynamodt.control.progress import Recorder
+from dynamodt.control.running import alarms
+from dynamodt.control.running.operating import tell
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.errors import Aborted, Refused, ServiceError
 from dynamodt.model import Item
 from tests.emulators import Endpoint

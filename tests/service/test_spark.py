@@ -14,7 +14,7 @@ import pytest
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.aws.table import describe
-from dynamodt.control.operating import tell
+from dynamodt.control.running.operating import tell
 from dynamodt.core.versions import read_versions
 from dynamodt.errors import Aborted, DeadLetters, ScriptError
 from dynamodt.model import Counts, Job

@@ -14,8 +14,8 @@ import pytest
 from dynamodt.aws.rows import Rows
 from dynamodt.aws.state import State
 from dynamodt.control import operations
-from dynamodt.control.history import first_record
-from dynamodt.control.lease import held
+from dynamodt.control.running.history import first_record
+from dynamodt.control.running.lease import held
 from dynamodt.core.versions import read_versions
 from dynamodt.errors import DynamodtError, Refused, ServiceError, UsageError
 from dynamodt.model import Counts, Intent, Item, TakeOver

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dynamodt.aws.state import State
-from dynamodt.control.operating import tell
+from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused
 from dynamodt.model import Stage, StorageSpec
 from tests.emulators import Endpoint

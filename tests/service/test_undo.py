@@ -17,8 +17,8 @@ import pytest
 from dynamodt.aws.batch import Answer, Coming, Verdict, Writes
 from dynamodt.aws.state import State
 from dynamodt.control import operations
-from dynamodt.control.lease import held
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.running.lease import held
 from dynamodt.core.rate import Backoff
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import lease, runner
-from dynamodt.control.budget import Allocator
+from dynamodt.control import runner
 from dynamodt.control.planner import fitted
 from dynamodt.control.requests import RunOptions
-from dynamodt.control.session import _GRANTERS, Follower
+from dynamodt.control.running import lease
+from dynamodt.control.running.budget import Allocator
+from dynamodt.control.running.session import _GRANTERS, Follower
 from dynamodt.model import (
     Connection,
     Job,
@@ -117,7 +118,7 @@ class Fleet:
         return self._lanes.popleft() if self._lanes else None
 
     def _run(self) -> None:
-        """What the process does that follows the run: `control.session`, in simulated time."""
+        """What the process does that follows the run: `control.running.session`, in simulated time."""
         loop, job, leases = self.loop, self.job, self.state.leases
         held = lease.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.spread)
         assert held.token == job.attempt

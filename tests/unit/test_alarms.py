@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dynamodt.control.alarms import LOOK_SECONDS, AlarmWatch
+from dynamodt.control.running.alarms import LOOK_SECONDS, AlarmWatch
 from dynamodt.errors import Fenced, ServiceError
 
 NAMES = ("api-errors", "api-latency")

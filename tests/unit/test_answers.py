@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.answers import dead_letters_in, in_full, prepared_of, runs_of, told_error, undo_of
-from dynamodt.control.job import carry_out
-from dynamodt.control.shapes import prepared_document, tables_document, undo_document
+from dynamodt.control.glue.answers import dead_letters_in, in_full, prepared_of, runs_of, told_error, undo_of
+from dynamodt.control.glue.job import carry_out
+from dynamodt.control.terminal.shapes import prepared_document, tables_document, undo_document
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
 from dynamodt.model import (
     Cost,

@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dynamodt.aws.export.request import SHORTEST, ExportRequest
-from dynamodt.control import catching_up
-from dynamodt.control.catching_up import CatchingUp
+from dynamodt.control.running import catching_up
+from dynamodt.control.running.catching_up import CatchingUp
 from dynamodt.errors import Refused
 from dynamodt.model import KeyAttribute, TableSpec
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import cli, menu, verbs
+from dynamodt.control import cli, verbs
 from dynamodt.control.requests import Request, RunOptions, command_line, command_words
+from dynamodt.control.terminal import menu
 from dynamodt.model import Units
 from tests.fake_operations import FakeOperations
 

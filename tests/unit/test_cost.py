@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.aws.export.objects import PIECE
-from dynamodt.control.costs import foreseen
+from dynamodt.control.running.costs import foreseen
 from dynamodt.core.cost import Work, cost_of, get_requests, journal_puts
 from dynamodt.core.prices import GB, PRICES
 from dynamodt.model import (

@@ -6,7 +6,7 @@ import json
 
 import orjson
 
-from dynamodt.control.dead_letters import first_of
+from dynamodt.control.running.dead_letters import first_of
 from dynamodt.stages.deadletters import dead_letter
 
 PATH = "transforms/users/v3_total.py"

@@ -14,11 +14,11 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from dynamodt.aws.stacks import ResourceChange
-from dynamodt.control import deploy_report
-from dynamodt.control.confirming import confirm
-from dynamodt.control.deploy import Deployment, _once
-from dynamodt.control.destroy import Removal
+from dynamodt.control.deploying.deploy import Deployment, _once
+from dynamodt.control.deploying.destroy import Removal
 from dynamodt.control.requests import Request, RunOptions
+from dynamodt.control.terminal import deploy_report
+from dynamodt.control.terminal.confirming import confirm
 from dynamodt.errors import Refused, UsageError
 
 ADDED = ResourceChange("Add", "Storage", "AWS::S3::Bucket", False)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.state import State, asdict_flat
-from dynamodt.control.following import LOOK_SECONDS, RunTotals, follow
-from dynamodt.control.progress import Recorder
-from dynamodt.control.run_states import run_states, version_states
+from dynamodt.control.running.following import LOOK_SECONDS, RunTotals, follow
+from dynamodt.control.running.run_states import run_states, version_states
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.model import Claim, Counts, Lease, RunRecord, Totals, Units, VersionStatus
 from tests.fakes import FakeRows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dynamodt.control.following import RunTotals
+from dynamodt.control.running.following import RunTotals
 from dynamodt.model import Counts
 from tests.unit.test_following import RECORD, Seen, Stage
 

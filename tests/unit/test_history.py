@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.history import Chronicle, first_record, next_record
-from dynamodt.control.interrupts import Terminated
-from dynamodt.control.steps import _text
+from dynamodt.control.running.history import Chronicle, first_record, next_record
+from dynamodt.control.running.steps import _text
+from dynamodt.control.terminal.interrupts import Terminated
 from dynamodt.errors import Fenced, Refused
 from dynamodt.model import AppliedVersion, Counts, Direction, KeyAttribute, RunRecord, Script, TableSpec, Units
 

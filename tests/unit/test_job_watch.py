@@ -10,8 +10,8 @@ import pytest
 
 from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
 from dynamodt.aws.glue import JobRun
-from dynamodt.control.interrupts import StoppedError, Terminated
-from dynamodt.control.job_watch import JobWatch, watches_over
+from dynamodt.control.glue.job_watch import JobWatch, watches_over
+from dynamodt.control.terminal.interrupts import StoppedError, Terminated
 from dynamodt.errors import ServiceError
 from dynamodt.model import Counts
 from tests.unit.test_following import RECORD, Seen, Stage

@@ -13,8 +13,8 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from dynamodt.control.menu import choose
 from dynamodt.control.requests import TOLD, Request, RunOptions
+from dynamodt.control.terminal.menu import choose
 from dynamodt.model import Units
 
 ENTER, UP, DOWN, SPACE, CTRL_C, ERASE = "\r", "\x1b[A", "\x1b[B", " ", "\x03", "\x7f"

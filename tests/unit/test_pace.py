@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.control.pace import Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
+from dynamodt.control.terminal.pace import Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
 from dynamodt.model import Counts, Friction, Standing, Totals, Units
 
 

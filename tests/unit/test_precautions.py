@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from dynamodt.aws import table
-from dynamodt.control import planner, precautions
+from dynamodt.control import planner
 from dynamodt.control.planner import Step, TablePlan, plan_table
-from dynamodt.control.precautions import note_other_key, refuse_unsafe, shown
-from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import RunOptions
+from dynamodt.control.running import precautions
+from dynamodt.control.running.precautions import note_other_key, refuse_unsafe, shown
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import Connection, KeyAttribute, Script, Stage, StorageSpec, TableSpec
 

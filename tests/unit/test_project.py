@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.control.project import project_zip, stage_file
+from dynamodt.control.deploying.project import project_zip, stage_file
 from dynamodt.control.stage import load_stage
 from dynamodt.errors import UsageError
 from dynamodt.model import Connection, Stage, StorageSpec

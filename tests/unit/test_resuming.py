@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.control.resuming import has_written
+from dynamodt.control.running.resuming import has_written
 from dynamodt.model import Counts, RunRecord, Totals
 from tests.fakes import FakeState
 

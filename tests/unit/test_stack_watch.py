@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from dynamodt.aws.stacks import GONE, UNMADE, StackEvent, StackState
-from dynamodt.control import deploy, stack_watch
-from dynamodt.control.stack_watch import at_rest, ended, failure, refuse_broken
+from dynamodt.control.deploying import deploy, stack_watch
+from dynamodt.control.deploying.stack_watch import at_rest, ended, failure, refuse_broken
 from dynamodt.errors import Refused
 
 STACK = "AWS::CloudFormation::Stack"

@@ -9,11 +9,11 @@ import pytest
 
 from dynamodt.aws.buckets import STAGE_TAG
 from dynamodt.aws.table import TablePlace
-from dynamodt.control.deploy import NO_PARTS
-from dynamodt.control.deployed import Found
-from dynamodt.control.job import DEAD_LETTERS
-from dynamodt.control.packaging import template
-from dynamodt.control.parameters import parameters
+from dynamodt.control.deploying.deploy import NO_PARTS
+from dynamodt.control.deploying.deployed import Found
+from dynamodt.control.deploying.packaging import template
+from dynamodt.control.deploying.parameters import parameters
+from dynamodt.control.glue.job import DEAD_LETTERS
 from dynamodt.model import Connection, Stage, StorageSpec
 from tests import template_document
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control.unit_totals import ROWS, UnitTotals
+from dynamodt.control.running.unit_totals import ROWS, UnitTotals
 from dynamodt.model import Counts, Totals
 from tests.fakes import FakeRows
 

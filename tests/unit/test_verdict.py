@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.control.history import verdict
+from dynamodt.control.running.history import verdict
 from dynamodt.errors import RunFailed
 from dynamodt.model import Counts, Totals
 

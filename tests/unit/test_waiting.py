@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dynamodt.control.lease import TTL_SECONDS
 from dynamodt.control.requests import RunOptions
-from dynamodt.control.waiting import Clock, in_turn
+from dynamodt.control.running.lease import TTL_SECONDS
+from dynamodt.control.running.waiting import Clock, in_turn
 from dynamodt.core.durations import seconds
 from dynamodt.errors import Busy, Refused, UsageError
 from dynamodt.model import Lease

@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import dynamodt
-from dynamodt.control.wheel import wheel, wheel_name
+from dynamodt.control.deploying.wheel import wheel, wheel_name
 
 
 def test_the_same_package_is_the_same_wheel() -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynamodt.control import manual
 from dynamodt.control.requests import DEFAULT_SHARE, GLUE, PROGRAM, Request, RunOptions
+from dynamodt.control.terminal import manual
 from dynamodt.errors import UsageError
 from dynamodt.model import Units
 
 if TYPE_CHECKING:
-    from dynamodt.control.progress import Recorder
+    from dynamodt.control.terminal.progress import Recorder
     from dynamodt.control.verbs import Answer
 
 
@@ -48,8 +48,8 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _run(request: Request, hear: Hear | None) -> int:
-    from dynamodt.control import console
-    from dynamodt.control.interrupts import signals_raise
+    from dynamodt.control.terminal import console
+    from dynamodt.control.terminal.interrupts import signals_raise
     from dynamodt.core.collector import collect_less
 
     collect_less()
@@ -64,8 +64,8 @@ def _run(request: Request, hear: Hear | None) -> int:
 
 def _recorder(request: Request) -> Recorder:
     """What shows a run's progress: beside the results, but for `--follow`, which is asked for nothing else."""
-    from dynamodt.control import console
-    from dynamodt.control.progress import display
+    from dynamodt.control.terminal import console
+    from dynamodt.control.terminal.progress import display
 
     if not request.follow:
         recorder = display(console.message_console(), watching=request.options.runner == GLUE)
@@ -73,7 +73,7 @@ def _recorder(request: Request) -> Recorder:
         return recorder
     if not request.json:
         return display(console.output_console(), watching=True)
-    from dynamodt.control.json_lines import JsonLines, print_line
+    from dynamodt.control.terminal.json_lines import JsonLines, print_line
 
     return JsonLines(print_line, console.message_console().print)
 
@@ -101,7 +101,7 @@ def _chosen(request: Request) -> Request | None:
         raise UsageError("--json and -i exclude each other", hint="leave one of them out")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the menu needs a terminal", hint=f"name the command: {PROGRAM} --help")
-    from dynamodt.control.menu import choose
+    from dynamodt.control.terminal.menu import choose
 
     return choose(request, Path.cwd())
 
@@ -109,7 +109,7 @@ def _chosen(request: Request) -> Request | None:
 def _answer(request: Request, recorder: Recorder) -> Answer:
     from contextlib import nullcontext
 
-    from dynamodt.control.console import stdout_kept_clean
+    from dynamodt.control.terminal.console import stdout_kept_clean
     from dynamodt.control.verbs import execute
 
     with stdout_kept_clean() if request.json and not request.follow else nullcontext():
@@ -120,7 +120,7 @@ def _answer(request: Request, recorder: Recorder) -> Answer:
 
 def _show(request: Request, answer: Answer, hear: Hear | None) -> int:
     """Results to stdout, errors to stderr; a reader who has left (`| head`) changes no exit code."""
-    from dynamodt.control import console
+    from dynamodt.control.terminal import console
 
     if hear is not None:
         hear(answer)

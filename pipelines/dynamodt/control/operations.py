@@ -10,23 +10,25 @@ from dynamodt.aws import prepared as prepared_data
 from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
-from dynamodt.control import following, local, on_glue, scaffold, undoing
-from dynamodt.control.finding import find_run
-from dynamodt.control.history import now
-from dynamodt.control.moves import Move, plan_move, table_report
-from dynamodt.control.operating import tell as tell
+from dynamodt.control import local, scaffold
+from dynamodt.control.glue import on_glue
 from dynamodt.control.preparation import PreparationContext, counted
-from dynamodt.control.progress import as_watcher
 from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
-from dynamodt.control.resuming import goal, holding, not_unfinished, run_steps
-from dynamodt.control.retrying import check_retriable
-from dynamodt.control.run_states import run_states, version_states
 from dynamodt.control.runner import check_script, ready
-from dynamodt.control.session import Session
+from dynamodt.control.running import following, undoing
+from dynamodt.control.running.finding import find_run
+from dynamodt.control.running.history import now
+from dynamodt.control.running.moves import Move, plan_move, table_report
+from dynamodt.control.running.operating import tell as tell
+from dynamodt.control.running.resuming import goal, holding, not_unfinished, run_steps
+from dynamodt.control.running.retrying import check_retriable
+from dynamodt.control.running.run_states import run_states, version_states
+from dynamodt.control.running.session import Session
+from dynamodt.control.running.taking_over import adopt as adopt
+from dynamodt.control.running.taking_over import stamp as stamp
+from dynamodt.control.running.waiting import in_turn
 from dynamodt.control.stage import load_stage
-from dynamodt.control.taking_over import adopt as adopt
-from dynamodt.control.taking_over import stamp as stamp
-from dynamodt.control.waiting import in_turn
+from dynamodt.control.terminal.progress import as_watcher
 from dynamodt.core.script import prepare_rows
 from dynamodt.core.versions import read_versions, statuses, tables
 from dynamodt.errors import Busy, DynamodtError, ScriptError, UsageError

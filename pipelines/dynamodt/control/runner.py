@@ -12,7 +12,7 @@ from typing import Any
 from dynamodt.aws.resources import AwsResources
 from dynamodt.aws.state import State
 from dynamodt.control.requests import GLUE, RunOptions
-from dynamodt.control.unit_totals import UnitTotals
+from dynamodt.control.running.unit_totals import UnitTotals
 from dynamodt.core.script import check
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model import Job, Script, Totals

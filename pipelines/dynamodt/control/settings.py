@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynamodt.control.deploy_settings import DeploySettings, deploy_settings
+from dynamodt.control.deploying.deploy_settings import DeploySettings, deploy_settings
 from dynamodt.control.toml_values import FILE_NAME as FILE_NAME
 from dynamodt.control.toml_values import as_flag, as_table, as_text, check_keys
 from dynamodt.control.toml_values import place as place

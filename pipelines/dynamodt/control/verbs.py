@@ -8,11 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynamodt.control import report, runs_report, shapes
-from dynamodt.control.console import drop_output
-from dynamodt.control.interrupts import StoppedError
-from dynamodt.control.next_steps import as_typed, with_stage
-from dynamodt.control.progress import Recorder
 from dynamodt.control.requests import (
     GLUE,
     MOVES,
@@ -26,6 +21,11 @@ from dynamodt.control.requests import (
     RunOptions,
     check,
 )
+from dynamodt.control.terminal import report, runs_report, shapes
+from dynamodt.control.terminal.console import drop_output
+from dynamodt.control.terminal.interrupts import StoppedError
+from dynamodt.control.terminal.next_steps import as_typed, with_stage
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.core.lifecycle import ENDED
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
@@ -226,8 +226,9 @@ def _local(request: Request, folder: Path) -> Answer:
 
 
 def _deploy(request: Request, folder: Path, recorder: Recorder) -> Answer:
-    from dynamodt.control import deploy, deploy_report
+    from dynamodt.control.deploying import deploy
     from dynamodt.control.stage import load_stage
+    from dynamodt.control.terminal import deploy_report
 
     stage = load_stage(request.stage, folder)
     made = deploy.deploy(stage, folder, recorder, request.options.dry_run)
@@ -236,9 +237,10 @@ def _deploy(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 
 def _destroy(request: Request, folder: Path, recorder: Recorder) -> Answer:
-    from dynamodt.control import deploy_report, destroy
-    from dynamodt.control.confirming import confirm
+    from dynamodt.control.deploying import destroy
     from dynamodt.control.stage import load_stage
+    from dynamodt.control.terminal import deploy_report
+    from dynamodt.control.terminal.confirming import confirm
 
     stage, dry_run = load_stage(request.stage, folder), request.options.dry_run
     found = destroy.destroy(stage, folder, recorder, purge=request.purge, dry_run=True)

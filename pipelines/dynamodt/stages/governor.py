@@ -2,8 +2,8 @@
 charged what it did cost by the service's own word (guarantee G7).
 
 Once a second (of a small part every few seconds) the process reports what it has used, and hears its part: the process
-that follows the run shares the budget out (`control.budget`). There is no thread for this: whoever sends a request does
-it. A process that sends nothing falls silent, and its part goes to the others.
+that follows the run shares the budget out (`control.running.budget`). There is no thread for this: whoever sends a
+request does it. A process that sends nothing falls silent, and its part goes to the others.
 """
 
 from __future__ import annotations

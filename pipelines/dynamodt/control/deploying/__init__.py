@@ -1,0 +1,1 @@
+"""dynamodt in AWS: one stack a stage, and what its jobs are made of."""

@@ -1,0 +1,26 @@
+"""`retry RUN`: what stands in the way of replaying a run's dead letters (guarantee G2)."""
+
+from __future__ import annotations
+
+from dynamodt.aws.state import State
+from dynamodt.control.running.resuming import goal
+from dynamodt.core.lifecycle import unfinished
+from dynamodt.core.passes import passes
+from dynamodt.errors import Refused
+from dynamodt.model import RunRecord
+
+
+def check_retriable(state: State, record: RunRecord) -> None:
+    """Raises Refused for a run that is over, or that has no dead letters. Whether it is the unfinished one of its
+    table is seen when the table is held."""
+    where = f"table {record.table}"
+    if not unfinished(record.status):
+        raise Refused(f"run {record.run} has ended ({record.status}): nothing of it is left to retry", where=where)
+    if record.status == "undoing":
+        raise Refused(
+            f"run {record.run} is half undone", where=where, hint=f"finish it first: dynamodt undo {record.run}"
+        )
+    dead = sum(state.units(one.run).totals(one.units).counts.dead for one in passes(record))
+    if dead <= 0:
+        command = f"dynamodt {record.direction} --table {record.table} --to {goal(record)}"
+        raise Refused(f"run {record.run} has no dead letters", where=where, hint=f"to go on with it: {command}")

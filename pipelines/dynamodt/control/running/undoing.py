@@ -1,0 +1,301 @@
+"""`undo RUN`: a run is taken back by its journal, from its refusals to its report (guarantee G5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from itertools import islice
+
+import orjson
+
+from dynamodt.aws import table as tables_of_stage
+from dynamodt.aws.state import State
+from dynamodt.aws.storage import open_storage
+from dynamodt.control.planner import boards, new_run
+from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.runner import ready
+from dynamodt.control.running.finding import find_run
+from dynamodt.control.running.history import applied_by, author, now
+from dynamodt.control.running.lease import held
+from dynamodt.control.running.precautions import check_recovery
+from dynamodt.control.running.resuming import goal, has_written, rehearsing, tell_budget
+from dynamodt.control.running.session import Follower, Session, is_governed, run_passes
+from dynamodt.control.running.steps import counted_parts, read_samples
+from dynamodt.control.running.waiting import in_turn
+from dynamodt.core.lifecycle import after, unfinished
+from dynamodt.core.passes import passes, undo_run
+from dynamodt.core.places import left_name, left_prefix
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
+from dynamodt.model import Job, LeftItem, RunRecord, RunReport, Script, Stage, TableSpec, Totals, UndoReport
+
+_SHOWN = 3
+
+
+def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> UndoReport:
+    """Take a run of one of the tables back, or go on with that.
+
+    Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt;
+    an error that ended it early is in the report.
+    """
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, tables, run)
+    attempt = partial(_attempt, stage, state, record, options, observer)
+    return in_turn(state.leases, record.table, options, observer.note, attempt)
+
+
+def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer) -> UndoReport:
+    record = _checked(stage, record, options)
+    table = tables_of_stage.describe(stage.connection, record.table)
+    target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
+    options = ready(options, observer.note)
+    with _holding(state, record, options, observer) as (token, base):
+        record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
+        check_undoable(state, record)
+        storage = open_storage(stage.connection, stage.storage)
+        session = Session(stage, state, storage, options, observer, token, lambda report: None)
+        tell_budget(session, base, table, target)
+        jobs = undo_jobs(session, record, table, target, base)
+        return _Undo(session, record, table, jobs).run()
+
+
+@contextmanager
+def _holding(state: State, record: RunRecord, options: RunOptions, observer: Observer) -> Iterator[tuple[int, str]]:
+    """Holds the table: the lease's token, and the id that the undo's own passes begin with."""
+    if options.dry_run:
+        run = new_run()
+        yield rehearsing(state, run, options.workers), run
+        return
+    with held(state.leases, record.table, record.run, observer.note, boards(options.workers)) as lease:
+        yield lease.token, record.run
+
+
+# ---------------------------------------------------------------- what stands in the way
+
+
+def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> RunRecord:
+    """The run that is meant, if it can be taken back now, or in its turn. Raises UsageError, or Refused."""
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, tables, run)
+    return in_turn(state.leases, record.table, options, observer.note, partial(_checked, stage, record, options))
+
+
+def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
+    """The run as it is now. Raises Refused when it cannot be taken back."""
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, [record.table], record.run)
+    check_undoable(state, record)
+    check_recovery(stage, [record.target or record.table], options)
+    return record
+
+
+def check_undoable(state: State, record: RunRecord) -> None:
+    """Raises Refused for a run that is undone, that has no journal, or that a later one stands upon."""
+    where = f"table {record.table}"
+    if record.status in ("stamped", "adopted"):
+        hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
+        raise Refused(f"{record.run} did not run here: its version was {record.status}", where=where, hint=hint)
+    if record.status == "undone":
+        raise Refused(
+            f"run {record.run} is undone already", where=where, hint=f"dynamodt status --table {record.table}"
+        )
+    if not record.journal:
+        raise Refused(
+            f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT",
+            where=where,
+            hint=_other_way(record),
+        )
+    _check_last(state, record)
+
+
+def _check_last(state: State, record: RunRecord) -> None:
+    where, last = f"table {record.table}", _last_change(state, record)
+    if last.run != record.run:
+        raise Refused(
+            f"run {last.run} ({last.direction} of version {last.version}, {last.name}) stands upon it: {last.status}",
+            where=where,
+            hint=f"take that one back first: dynamodt undo {last.run}",
+        )
+    above = max(state.applied(record.table), default=0)
+    if above > record.version:
+        raise Refused(
+            f"version {above} was recorded above it, without a run",
+            where=where,
+            hint=f"if it does not stand: dynamodt stamp --table {record.table} --to {record.version}",
+        )
+
+
+def _other_way(record: RunRecord) -> str:
+    other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
+    first = f"finish it (dynamodt {record.direction} --table {record.table} --to {goal(record)}), then: "
+    command = f"dynamodt {other} --table {record.table} --to {to}, where its script has a transform_{other}"
+    return (first if unfinished(record.status) else "") + command
+
+
+def _last_change(state: State, record: RunRecord) -> RunRecord:
+    """The run that has changed the record's table last: an unfinished one that has written holds the table, so that
+    none can have come after it."""
+    others = [other for other in state.runs(record.table) if other.run != record.run and _stands(state, other)]
+    return max([record, *others], key=_order)
+
+
+def _order(record: RunRecord) -> tuple[bool, str, str]:
+    """Runs by their ends (a run that failed may have gone on after others), those of one second by their ids."""
+    going_on = unfinished(record.status)
+    return going_on, "" if going_on else record.ended, record.run
+
+
+def _stands(state: State, record: RunRecord) -> bool:
+    if record.status in ("succeeded", "undoing"):
+        return True
+    return record.status != "undone" and has_written(state, record)
+
+
+# ---------------------------------------------------------------- the passes
+
+
+def undo_jobs(session: Session, record: RunRecord, table: TableSpec, target: TableSpec | None, base: str) -> list[Job]:
+    """A job for each pass of the run that has begun, the last one first.
+
+    Their ids tell the tries apart: where one has left dead letters, the next goes over all pages again, and finds
+    what is restored already as it was before.
+    """
+    options, units = session.options, session.state.units
+    begun = [one for one in reversed(passes(record)) if any(units(one.run).all(one.units))]
+    like = Job(
+        run=base,
+        stage=session.stage,
+        table=table,
+        script=_script(record),
+        direction=record.direction,
+        units=0,
+        target=target,
+        dry_run=options.dry_run,
+        max_errors=options.max_errors,
+        attempt=session.token,
+    )
+    like = replace(like, governed=is_governed(session, like))
+    number = 1
+    while True:
+        jobs = [
+            replace(like, run=undo_run(_under(base, record, one.run), number), units=one.units, undoes=one.run)
+            for one in begun
+        ]
+        if not any(units(job.run).totals(job.units).counts.dead for job in jobs):
+            return jobs
+        number += 1
+
+
+def _under(base: str, record: RunRecord, run: str) -> str:
+    """A pass's id as one of another run, which a rehearsal is."""
+    return f"{base}{run.removeprefix(record.run)}"
+
+
+def _script(record: RunRecord) -> Script:
+    """The version as its run remembers it: an undo needs no file of it, which may be edited or gone."""
+    path = f"v{record.version}_{record.name}.py"
+    return Script(record.table, record.version, record.name, path, "", record.checksum)
+
+
+# ---------------------------------------------------------------- from its beginning to its report
+
+
+@dataclass
+class _Undo:
+    """One undo, under the lease that the session's token stands for."""
+
+    session: Session
+    record: RunRecord
+    table: TableSpec
+    jobs: list[Job]
+
+    def run(self) -> UndoReport:
+        session, record = self.session, self.record
+        if not session.options.dry_run:
+            self.record = replace(record, status=after(record.status, "undo"))
+            session.state.record(self.record, session.token)
+        follower = Follower(session.state, self.jobs, session.observer)
+        name = f"undo of {record.name}"
+        session.observer.run_started(record.table, record.version, name, record.direction, self._changed())
+        began = time.monotonic()
+        error = run_passes(session, self.jobs, follower)
+        report = self._report(follower.totals, error or self._verdict(follower.totals))
+        report = replace(report, run=replace(report.run, seconds=round(time.monotonic() - began, 3)))
+        session.observer.run_ended(report.run)
+        if error is not None and not isinstance(error, DynamodtError):
+            raise error
+        return report
+
+    def _changed(self) -> int:
+        units = self.session.state.units
+        return sum(units(one.run).totals(one.units).counts.changed for one in passes(self.record))
+
+    def _verdict(self, totals: Totals) -> DynamodtError | None:
+        """Why an undo that has ended is not whole, or None."""
+        run, dead = self.record.run, totals.counts.dead
+        if dead > self.session.options.max_errors:
+            items = "1 item" if dead == 1 else f"{dead:,} items"
+            hint = f"its lines say why; dynamodt undo {run} tries again, with --max-errors {dead} it leaves them"
+            where = self.session.storage.place(self._left_name())
+            return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
+        if totals.done < sum(job.units for job in self.jobs) or not totals.counts.balanced:
+            return RunFailed("the undo has not come to its end", where=f"run {run}", hint=f"dynamodt undo {run}")
+        return None
+
+    def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
+        session, record = self.session, self.record
+        left, first = gather_left(session, self.jobs, self._left_name())
+        if error is None:
+            self._end()
+        status = self.record.status if not session.options.dry_run else "stopped" if error else "dry-run"
+        run = RunReport(
+            record.table,
+            record.direction,
+            record.version,
+            record.name,
+            record.run,
+            status,
+            totals.counts,
+            totals.units,
+            error=str(error) if error else "",
+            samples=read_samples(session.storage, self.jobs),
+            key_names=self.table.key_names,
+            rehearsal=session.options.dry_run,
+        )
+        at = max(session.state.applied(record.table), default=0)
+        left_at = session.storage.place(self._left_name()) if left else ""
+        return UndoReport(run, at, left, left_at, first, error)
+
+    def _left_name(self) -> str:
+        return left_name(self.jobs[0]) if self.jobs else ""
+
+    def _end(self) -> None:
+        """Record that the run is undone and, in the same transaction, what that means for its version."""
+        session, record = self.session, self.record
+        if session.options.dry_run:
+            return
+        self.record = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
+        version = session.state.applied(record.table).get(record.version)
+        reverted = record.direction == "up" and version is not None and version.run == record.run
+        again = record.direction == "down" and version is None
+        applied = applied_by(self._up()) if again else None
+        session.state.record(self.record, session.token, applied=applied, reverted=reverted)
+
+    def _up(self) -> RunRecord:
+        """The run by which the version stood, before the one that is undone took it back."""
+        runs = self.session.state.runs(self.record.table)
+        ups = [one for one in runs if (one.version, one.direction) == (self.record.version, "up")]
+        return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
+
+
+def gather_left(session: Session, jobs: list[Job], name: str) -> tuple[int, tuple[LeftItem, ...]]:
+    """Join what the passes leave as it is into one JSON-lines file; returns how many items, and the first few."""
+    parts = [part for job in jobs for part in counted_parts(session.storage, session.state, job, left_prefix(job))]
+    lines = b"".join(session.storage.read(part) or b"" for part in parts)
+    if lines:
+        session.storage.write(name, lines)
+    first = map(orjson.loads, islice(BytesIO(lines), _SHOWN))
+    return lines.count(b"\n"), tuple(LeftItem(one["key"], tuple(one["attributes"]), one["why"]) for one in first)
