@@ -37,7 +37,7 @@ def draw_rate(axes: plt.Axes, figures: dict[str, dict[str, dict[str, float]]]) -
         heights = [figures[latency]["items_per_s"][label] for latency in latencies]
         axes.plot(latencies, heights, marker="o", label=label, color=colour(label))
     axes.set_yscale("log")
-    axes.set_title("Changed items a second of one process, by the endpoint's latency", fontsize=10)
+    axes.set_title("Changed items a second, by the endpoint's latency", fontsize=10)
     axes.legend(fontsize=8)
 
 
