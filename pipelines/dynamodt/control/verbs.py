@@ -81,6 +81,13 @@ def ended_early(request: Request, recorder: Recorder | None, error: BaseExceptio
     return Answer(document, partial(_render_moves, request, None, reports), (told,))
 
 
+def _with_error(document: shapes.Document, errors: Sequence[BaseException]) -> shapes.Document:
+    """The document with the most serious of the errors, the first of its kind, if there is any."""
+    if not errors:
+        return document
+    return {**document, "error": min(map(shapes.error_document, errors), key=_seriousness)}
+
+
 def _seriousness(error: shapes.Document) -> int:
     return _MOST_SERIOUS_FIRST.index(error["exit_code"])
 
@@ -112,9 +119,7 @@ def _move(request: Request, folder: Path, recorder: Recorder) -> Answer:
 def _moved(request: Request, stage: Stage, found: Sequence[TableReport]) -> Answer:
     tables = [_with_told_error(request, table) for table in found]
     errors = tuple(table.error for table in tables if table.error is not None)
-    document = shapes.tables_document(tables)
-    if errors:
-        document["error"] = min(map(shapes.error_document, errors), key=_seriousness)
+    document = _with_error(shapes.tables_document(tables), errors)
     return Answer(document, partial(_render_moves, request, stage, tables), errors)
 
 
@@ -147,9 +152,7 @@ def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
     found = operations.status(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
     errors = tuple(_told(request, status.error) for status in found if status.error is not None)
-    document = shapes.status_document(found)
-    if errors:
-        document["error"] = shapes.error_document(errors[0])
+    document = _with_error(shapes.status_document(found), errors)
     return Answer(document, lambda console: report.print_status(console, found, request.stage), errors)
 
 
@@ -170,9 +173,7 @@ def _follow(request: Request, folder: Path, recorder: Recorder) -> Answer:
         found = recorder.ended
     recorder.close()
     errors = tuple(_told(request, _unsuccessful(run)) for run in found if run.status not in ENDED)
-    document = shapes.followed_document(found)
-    if errors:
-        document["error"] = shapes.error_document(errors[0])
+    document = _with_error(shapes.followed_document(found), errors)
     return Answer(document, lambda console: report.print_followed(console, stage, found), errors)
 
 

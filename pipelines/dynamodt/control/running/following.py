@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 from dynamodt.aws.state import State
 from dynamodt.control.requests import Watcher
+from dynamodt.control.running.history import report_of
 from dynamodt.control.running.lease import holder, is_alive
 from dynamodt.core.passes import Pass, passes, undo_passes
 from dynamodt.core.standing import AT_WORK, UNDOING
@@ -155,28 +157,15 @@ class TableWatch:
     def _end(self, record: RunRecord) -> None:
         if record.status in AT_WORK:  # nobody has recorded its end
             totals = self._totals if self._shown is not None else RunTotals(self._state)
-            report = _report(record, "gone", totals.look(record))
+            reached = totals.look(record)
+            report = replace(
+                report_of(record), status="gone", counts=reached.counts, consumed=reached.units, error=_GONE
+            )
         else:
-            report = _report(record, record.status, Totals(record.counts, record.consumed))
+            report = report_of(record)
         self._shown = None
         self.ended[record.run] = report
         self._watcher.run_ended(report)
-
-
-def _report(record: RunRecord, status: str, totals: Totals) -> RunReport:
-    return RunReport(
-        table=record.table,
-        direction=record.direction,
-        version=record.version,
-        name=record.name,
-        run=record.run,
-        status=status,
-        counts=totals.counts,
-        consumed=totals.units,
-        seconds=record.seconds,
-        error=_GONE if status == "gone" else record.error,
-        dead_letters=record.dead_letters,
-    )
 
 
 def follow(

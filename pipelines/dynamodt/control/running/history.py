@@ -127,24 +127,30 @@ class Chronicle:
 
     def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
         """The run as a person or a program is told of it."""
-        record = self.record
-        return RunReport(
-            table=record.table,
-            direction=record.direction,
-            version=record.version,
-            name=record.name,
-            run=record.run,
-            status=record.status,
-            counts=record.counts,
-            consumed=record.consumed,
-            seconds=record.seconds,
-            error=record.error,
-            dead_letters=record.dead_letters,
+        return replace(
+            report_of(self.record),
             samples=samples,
             key_names=self._key_names,
-            journal=record.journal,
+            journal=self.record.journal,
             rehearsal=self._dry_run,
         )
+
+
+def report_of(record: RunRecord) -> RunReport:
+    """What a run's record alone tells of it."""
+    return RunReport(
+        table=record.table,
+        direction=record.direction,
+        version=record.version,
+        name=record.name,
+        run=record.run,
+        status=record.status,
+        counts=record.counts,
+        consumed=record.consumed,
+        seconds=record.seconds,
+        error=record.error,
+        dead_letters=record.dead_letters,
+    )
 
 
 _MEND = (
