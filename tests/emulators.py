@@ -87,23 +87,36 @@ def deployable_ministack(folder: Path) -> Iterator[Endpoint]:
 def dynamodb_local(folder: Path) -> Iterator[Endpoint]:
     """A DynamoDB Local in memory, killed at the end. Skips the test, with the reason, where it cannot be run."""
     _check_dynamodb_local()
+    process, port = _started_java(folder / "dynamodb-local.log")
+    try:
+        yield Endpoint("dynamodb-local", emulator.url(port))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _started_java(log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], int]:
+    """On a port that was free: until Java binds it, seconds later, a connection of another test may have taken it."""
     port = emulator.free_port()
-    log = folder / "dynamodb-local.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             _java_command(port),
-            cwd=folder,
+            cwd=log.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C ends the tests first, and they end it
         )
-    try:
-        _wait_for_java(process, port, log)
-        yield Endpoint("dynamodb-local", emulator.url(port))
-    finally:
+    said = _wait_for_java(process, port)
+    if said:
         process.kill()
         process.wait()
+        told = log.read_text(errors="replace")
+        if tries > 1 and "BindException" in told:
+            return _started_java(log, tries - 1)
+        last = "\n".join(told.splitlines()[-5:])
+        unavailable(f"DynamoDB Local {said}: {last}")
+    return process, port
 
 
 def dynamodb_local_missing() -> str:
@@ -135,13 +148,16 @@ def _java_command(port: int) -> list[str]:
     return ["java", "-Xmx1g", f"-Djava.library.path={jars}", "-cp", f"{jars}/*", main, *options]
 
 
-def _wait_for_java(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_for_java(process: subprocess.Popen[bytes], port: int) -> str:
+    """Nothing when it answers, or what became of it."""
     deadline = time.monotonic() + _READY_SECONDS
     while not _answers(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-            unavailable(f"DynamoDB Local did not start: {tail}")
+        if process.poll() is not None:
+            return "ended at once"
+        if time.monotonic() > deadline:
+            return f"did not answer for {_READY_SECONDS} s"
         time.sleep(0.1)
+    return ""
 
 
 def _answers(port: int) -> bool:
