@@ -42,10 +42,10 @@ DEV = [
     "pip-tools>=7.4",
     "pyyaml>=6",
     "pytest>=8.3",
-    "pytest-cov>=6",
     "pytest-xdist>=3.6",
     "ruff>=0.11",
     "setuptools>=77",
+    "slipcover>=1.1",
     "wheel>=0.45",
 ]
 

@@ -25,11 +25,12 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
 @pytest.fixture(scope="session", autouse=True)
 def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test may reach an account of whoever runs it: neither by the shell's variables nor by files in the home."""
+    """No test may reach an account of whoever runs it: neither by the shell's variables nor by files in the home. Nor
+    is the coverage that of pytests which a test starts elsewhere."""
     nowhere = tmp_path_factory.mktemp("no-account")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("AWS_", "DYNAMODT_")) and name not in _KEPT:
+            if name.startswith(("AWS_", "DYNAMODT_", "SLIPCOVER_")) and name not in _KEPT:
                 patch.delenv(name)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
         patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
@@ -62,8 +63,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (kind := _kind(item)) in _KINDS:
             item.add_marker(kind)
-        if "dynamodb-local" in item.name:  # the second judge, who is asked the same by the same lines
-            item.add_marker(pytest.mark.no_cover)  # tracing them again would cost a minute
     items.sort(key=_turn)
 
 

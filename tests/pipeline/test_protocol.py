@@ -42,8 +42,6 @@ from dynamodt.stages.write import settled_page
 from tests.explorer import Actor, explore, saw, step
 from tests.fakes import FakeDynamoDB, FakeState
 
-pytestmark = pytest.mark.no_cover  # the tracer doubles its minute, and the other tests pass by the same lines
-
 SPEC = TableSpec("things", (KeyAttribute("id", "N"),))
 SCRIPT = """
 sequence = 1
