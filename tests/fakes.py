@@ -400,6 +400,11 @@ class FakeRows:
     def get(self, key: RowKey) -> Item | None:
         return self.rows.get(key)
 
+    def begin_get(self, key: RowKey) -> Callable[[], Item | None]:
+        """As it was when it was asked for: no answer shows more."""
+        row = self.get(key)
+        return lambda: row
+
     def put(self, key: RowKey, row: Item) -> None:
         self.rows[key] = {"pk": key[0], "sk": key[1], **row}
 

@@ -195,13 +195,13 @@ def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     reads: list[str] = []
-    original = state.leases.read
+    original = state.leases.begin_read
 
-    def counted(table: str, board: int = 0) -> Lease:
+    def counted(table: str, board: int = 0) -> Callable[[], Lease]:
         reads.append(table)
         return original(table, board)
 
-    state.leases.read = counted  # type: ignore[method-assign]
+    state.leases.begin_read = counted  # type: ignore[method-assign]
     for _ in range(1000):
         clock.now += 0.01  # ten seconds in all
         signal.assure()

@@ -8,6 +8,7 @@ from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.errors import Fenced
 from dynamodt.model import Counts, Intent, Page, Totals
 from dynamodt.stages import signals
+from dynamodt.stages.looks import LOOK_SECONDS
 from dynamodt.stages.signals import reporting
 from dynamodt.stages.tenure import Tenure
 from tests.pipeline.conftest import Bench
@@ -44,7 +45,7 @@ def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(
     tenure.intend(claim, intent(1))
     rows.claim(0, 1)
     tenure.assure()  # it has looked just now, by its announcement
-    clock.now += signals.LOOK_SECONDS
+    clock.now += LOOK_SECONDS
     with pytest.raises(Fenced, match="unit 0"):
         tenure.assure()
 

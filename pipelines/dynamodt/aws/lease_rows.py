@@ -10,6 +10,7 @@ lease has written all of them before he begins.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -30,7 +31,12 @@ class LeaseRows:
 
     def read(self, table: str, board: int = 0) -> Lease:
         """The lease as it is, or as a board has it; one that was never taken has token 0 and no run."""
-        return _lease(table, self._rows.get(_key(table, board)) or {})
+        return self.begin_read(table, board)()
+
+    def begin_read(self, table: str, board: int = 0) -> Callable[[], Lease]:
+        """`read`, sent; what it returns waits for the answer."""
+        answer = self._rows.begin_get(_key(table, board))
+        return lambda: _lease(table, answer() or {})
 
     def take(self, lease: Lease, over: Lease) -> bool:
         """Make `lease` the holder where the row is still as `over` was read: same token, same last sign of life."""

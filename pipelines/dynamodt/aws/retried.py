@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from dynamodt.aws.batch import Caller
@@ -41,16 +42,24 @@ class Retried:
 
     def call(self, operation: str, body: dict[str, Any]) -> Answered:
         """One call. Raises Refusal, or ServiceError when the service stays out of reach."""
+        return self.begin(operation, body)()
+
+    def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], Answered]:
+        """Send it; what it returns waits for the answer, and is to `call` what `Wire.begin` is to `Wire.call`."""
+        return partial(self._answered, operation, body, self._wire.begin(operation, body))
+
+    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> Answered:
         attempt, throttles = 1, 0
         while True:
             try:
-                return Answered(self._wire.call(operation, body), throttles)
+                return Answered(answer(), throttles)
             except Throttled as error:
                 throttles += 1
                 self._throttled()
                 attempt = self.wait(attempt, str(error))
             except InDoubt as error:
                 attempt = self.wait(attempt, str(error))
+            answer = self._wire.begin(operation, body)
 
     def wait(self, attempt: int, why: str) -> int:
         """Wait after the failed try of this number; returns the next one's. Raises ServiceError after the last."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.aws.clients import client
 from dynamodt.aws.failures import explained, service_error
-from dynamodt.aws.retried import Retried
+from dynamodt.aws.retried import Answered, Retried
 from dynamodt.aws.wire import Refusal, shared_wire
 from dynamodt.core.codec import decode, encode
 from dynamodt.model import Image, Item
@@ -39,8 +40,17 @@ class Rows:
 
     def get(self, key: RowKey) -> Item | None:
         """A row, strongly consistent."""
-        answer = self._call("GetItem", {"TableName": self.table, "Key": _key(key), "ConsistentRead": True})
-        return decode(answer["Item"]) if "Item" in answer else None
+        return self.begin_get(key)()
+
+    def begin_get(self, key: RowKey) -> Callable[[], Item | None]:
+        """Ask for a row; what it returns waits for the answer."""
+        answered = self._begin("GetItem", {"TableName": self.table, "Key": _key(key), "ConsistentRead": True})
+
+        def row() -> Item | None:
+            answer = answered()
+            return decode(answer["Item"]) if "Item" in answer else None
+
+        return row
 
     def put(self, key: RowKey, row: Item) -> None:
         """Write a row whole, whatever was there."""
@@ -64,6 +74,10 @@ class Rows:
             "ReturnValues": "ALL_NEW",
         }
         return decode(self._call("UpdateItem", body)["Attributes"])
+
+    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        """A call whose answer is heard later. botocore knows none: it is made then."""
+        return partial(self._call, operation, body)
 
     def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         """A call about one row. Raises ConditionFailed."""
@@ -118,8 +132,14 @@ class QuickRows(Rows):
         self._calls = Retried(shared_wire(connection), self.where)
 
     def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._begin(operation, body)()
+
+    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        return partial(self._answer, operation, body, self._calls.begin(operation, body))
+
+    def _answer(self, operation: str, body: dict[str, Any], answered: Callable[[], Answered]) -> dict[str, Any]:
         try:
-            return self._calls.call(operation, body).answer
+            return answered().answer
         except Refusal as refusal:
             if refusal.code == "ConditionalCheckFailedException":
                 raise ConditionFailed(str(body["Key"])) from refusal

@@ -7,7 +7,7 @@ conditional on it. A worker that was thought dead and wakes up finds another epo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
@@ -79,8 +79,17 @@ class UnitRows:
 
     def read(self, unit: int) -> Claim | None:
         """Where a unit stands, or None when it has not begun; nothing is claimed."""
-        row = self._rows.get(self._key(unit))
-        return _claim(unit, row) if row else None
+        return self.begin_read(unit)()
+
+    def begin_read(self, unit: int) -> Callable[[], Claim | None]:
+        """`read`, sent; what it returns waits for the answer."""
+        answer = self._rows.begin_get(self._key(unit))
+
+        def claim() -> Claim | None:
+            row = answer()
+            return _claim(unit, row) if row else None
+
+        return claim
 
     def all(self, units: int) -> Iterator[Claim]:
         """Where the units stand that have begun; nothing is claimed."""

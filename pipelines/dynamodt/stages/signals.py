@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model import Job, Lease
+from dynamodt.stages.looks import LOOK_SECONDS, Looks
 
-LOOK_SECONDS = 0.5
 _stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
 _working: Counter[tuple[str, int]] = Counter()  # lanes of this process, by run and attempt
 _changed = threading.Condition()
@@ -28,6 +28,8 @@ class LeaseBoard(Protocol):
     """What `aws.lease_rows.LeaseRows` offers, and a test's fake must."""
 
     def read(self, table: str, board: int = 0) -> Lease: ...
+
+    def begin_read(self, table: str, board: int = 0) -> Callable[[], Lease]: ...
 
     def tell(self, table: str, token: int, **what: Any) -> None: ...
 
@@ -81,10 +83,8 @@ class Signal:
         self._leases = leases
         self._job = job
         self._board = random.randrange(job.spread)  # by lot: the process numbers of containers are much alike
-        self._clock = clock
+        self._looks: Looks[Lease] = Looks(clock)
         self._sleep = sleep
-        self._seen: Lease | None = None
-        self._seen_at = 0.0
 
     def stopping(self) -> bool:
         """Whether to stop, asked between two pages; waits here while the run is paused or held. Raises Fenced."""
@@ -104,13 +104,14 @@ class Signal:
         return bool(self._look().stop) or (self._job.base_run, self._job.attempt) in _stopped
 
     def _look(self) -> Lease:
-        now = self._clock()  # before the read: what is seen is at least this fresh
-        if self._seen is None or now - self._seen_at >= LOOK_SECONDS:
-            self._seen = self._leases.read(self._job.lease, self._board)
-            self._seen_at = now
-        if self._seen.token != self._job.attempt:
+        seen = self._looks.current(self._begin)
+        assert seen is not None
+        if seen.token != self._job.attempt:
             raise _fenced(self._job)
-        return self._seen
+        return seen
+
+    def _begin(self) -> Callable[[], Lease]:
+        return self._leases.begin_read(self._job.lease, self._board)
 
 
 @contextmanager

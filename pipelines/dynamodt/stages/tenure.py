@@ -13,7 +13,7 @@ from typing import Protocol
 
 from dynamodt.errors import Fenced
 from dynamodt.model import Claim, Intent, Page
-from dynamodt.stages.signals import LOOK_SECONDS
+from dynamodt.stages.looks import Looks
 
 
 class Rows(Protocol):
@@ -21,7 +21,7 @@ class Rows(Protocol):
 
     def intend(self, claim: Claim, intent: Intent) -> None: ...
 
-    def read(self, unit: int) -> Claim | None: ...
+    def begin_read(self, unit: int) -> Callable[[], Claim | None]: ...
 
 
 class Tenure:
@@ -31,26 +31,34 @@ class Tenure:
         self._rows = rows
         self._clock = clock
         self._claim: Claim | None = None
-        self._seen_at = float("-inf")
+        self._looks: Looks[int] = Looks(clock)  # at the unit's epoch
 
     def begin(self, page: Page) -> None:
         """From now on `assure` is about this page's unit."""
-        self._claim, self._seen_at = page.claim, float("-inf")
+        self._claim = page.claim
+        self._looks.afresh()
 
     def intend(self, claim: Claim, intent: Intent) -> None:
         """Announce; see `UnitRows.intend`. Raises Fenced."""
         now = self._clock()  # before the answer: what it shows is at least this fresh
         self._rows.intend(claim, intent)
-        self._seen_at = now
+        self._looks.saw(now)
 
     def assure(self) -> None:
         """Asked before every request that writes. Raises Fenced when the last look is old and another one shows that
         the unit was taken over."""
-        now = self._clock()
-        if self._claim is None or now - self._seen_at < LOOK_SECONDS:
+        if self._claim is None:
             return
-        found = self._rows.read(self._claim.unit)
-        if found is None or found.epoch != self._claim.epoch:
-            unit = self._claim.unit
-            raise Fenced(f"another worker has unit {unit} by now", hint="this one has ended its part of it")
-        self._seen_at = now
+        epoch = self._looks.current(self._begin)
+        if epoch is not None and epoch != self._claim.epoch:
+            raise Fenced(f"another worker has unit {self._claim.unit} by now", hint="this one has ended its part of it")
+
+    def _begin(self) -> Callable[[], int]:
+        assert self._claim is not None
+        answer = self._rows.begin_read(self._claim.unit)
+
+        def epoch() -> int:
+            found = answer()
+            return found.epoch if found is not None else 0
+
+        return epoch

@@ -1,0 +1,134 @@
+"""Looks are as fresh as promised, however far away the table is, and few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.errors import ServiceError
+from dynamodt.stages.looks import LOOK_SECONDS, Looks
+
+
+class Far:
+    """A row that shows the moment at which it was asked for, after `latency` seconds."""
+
+    def __init__(self, latency: float) -> None:
+        self.now = 1000.0
+        self.latency = latency
+        self.sent = 0
+        self.heard = 0
+        self.waited = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def begin(self) -> Callable[[], float]:
+        self.sent += 1
+        sent_at = self.now
+
+        def answer() -> float:
+            self.heard += 1
+            wait = max(0.0, sent_at + self.latency - self.now)
+            self.waited += wait
+            self.now += wait
+            return sent_at
+
+        return answer
+
+
+def looked(far: Far, looks: Looks[float]) -> float:
+    seen = looks.current(far.begin)
+    assert seen is not None
+    return seen
+
+
+# Who waited for each look would wait 20 times the latency, and more for those that fall due meanwhile.
+@pytest.mark.parametrize(
+    ("latency", "sent", "waited"), [(0.0, 20, 0.0), (0.005, 21, 0.11), (0.1, 26, 0.3), (0.2, 35, 0.6), (0.3, 50, 5.1)]
+)
+def test_ten_seconds_of_work_wait_little_and_ask_seldom(latency: float, sent: int, waited: float) -> None:
+    far = Far(latency)
+    looks: Looks[float] = Looks(far.clock)
+    for _ in range(1000):
+        far.now += 0.01
+        looked(far, looks)
+    assert far.sent <= sent
+    assert far.waited <= waited
+
+
+@given(st.floats(0.0, 0.24), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60))
+def test_what_is_shown_is_never_older_than_half_a_second(latency: float, steps: list[float]) -> None:
+    far = Far(latency)
+    looks: Looks[float] = Looks(far.clock)
+    for step in steps:
+        far.now += step
+        asked_at = far.now
+        assert looked(far, looks) >= asked_at - LOOK_SECONDS
+
+
+def test_an_answer_that_came_while_the_process_was_suspended_counts_for_nothing() -> None:
+    far = Far(0.2)
+    looks: Looks[float] = Looks(far.clock)
+    looked(far, looks)
+    far.now += 0.15
+    looked(far, looks)
+    assert far.sent == 2 and far.heard == 1  # the next is on its way
+    far.now += 600.0
+    assert looked(far, looks) >= far.now - 0.2 - 1e-6
+
+
+def test_one_that_takes_longer_than_it_lasts_is_asked_for_once() -> None:
+    far = Far(2.0)
+    looks: Looks[float] = Looks(far.clock)
+    looked(far, looks)
+    assert far.sent == 1
+
+
+def test_what_another_request_shows_is_as_good() -> None:
+    far = Far(0.0)
+    looks: Looks[float] = Looks(far.clock)
+    looks.saw(far.now)
+    far.now += 0.4
+    assert looks.current(far.begin) is None and far.sent == 0
+    far.now += 0.1
+    assert looked(far, looks) == far.now
+
+
+def test_an_answer_about_another_row_is_heard_out_and_not_taken() -> None:
+    far = Far(0.2)
+    looks: Looks[float] = Looks(far.clock)
+    looked(far, looks)
+    far.now += 0.15
+    looked(far, looks)
+    looks.afresh()
+    assert looked(far, looks) >= far.now - 0.2 - 1e-6
+    assert far.sent == far.heard == 3
+
+
+def test_that_nobody_could_answer_it_does_not_matter_then() -> None:
+    far = Far(0.2)
+    looks: Looks[float] = Looks(far.clock)
+    looked(far, looks)
+    far.now += 0.15
+
+    def failing() -> float:
+        raise ServiceError("out of reach")
+
+    looks.current(lambda: failing)
+    looks.afresh()
+    assert looked(far, looks) <= far.now
+
+
+def test_that_nobody_could_answer_matters_where_it_is_asked_for() -> None:
+    far = Far(0.0)
+    looks: Looks[float] = Looks(far.clock)
+
+    def failing() -> float:
+        raise ServiceError("out of reach")
+
+    with pytest.raises(ServiceError):
+        looks.current(lambda: failing)
+    assert looked(far, looks) == far.now
