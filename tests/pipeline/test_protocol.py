@@ -109,10 +109,6 @@ class SteppedRows:
         saw(answer)
         return answer
 
-    def begin_get(self, key):  # type: ignore[no-untyped-def]
-        row = self.get(key)
-        return lambda: row
-
     def update(self, key, row, condition, **values):  # type: ignore[no-untyped-def]
         step()
         try:

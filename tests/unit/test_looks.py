@@ -45,6 +45,15 @@ def looked(far: Far, looks: Looks[float]) -> float:
     return seen
 
 
+def due_soon() -> tuple[Far, Looks[float]]:
+    """Looked at once; whoever looks now sends the next ahead."""
+    far = Far(0.2)
+    looks: Looks[float] = Looks(far.clock)
+    looked(far, looks)
+    far.now += 0.15
+    return far, looks
+
+
 # Who waited for each look would wait 20 times the latency, and more for those that fall due meanwhile.
 @pytest.mark.parametrize(
     ("latency", "sent", "waited"), [(0.0, 20, 0.0), (0.005, 21, 0.11), (0.1, 26, 0.3), (0.2, 35, 0.6), (0.3, 50, 5.1)]
@@ -70,10 +79,7 @@ def test_what_is_shown_is_never_older_than_half_a_second(latency: float, steps: 
 
 
 def test_an_answer_that_came_while_the_process_was_suspended_counts_for_nothing() -> None:
-    far = Far(0.2)
-    looks: Looks[float] = Looks(far.clock)
-    looked(far, looks)
-    far.now += 0.15
+    far, looks = due_soon()
     looked(far, looks)
     assert far.sent == 2 and far.heard == 1  # the next is on its way
     far.now += 600.0
@@ -98,10 +104,7 @@ def test_what_another_request_shows_is_as_good() -> None:
 
 
 def test_an_answer_about_another_row_is_heard_out_and_not_taken() -> None:
-    far = Far(0.2)
-    looks: Looks[float] = Looks(far.clock)
-    looked(far, looks)
-    far.now += 0.15
+    far, looks = due_soon()
     looked(far, looks)
     looks.afresh()
     assert looked(far, looks) >= far.now - 0.2 - 1e-6
@@ -109,10 +112,7 @@ def test_an_answer_about_another_row_is_heard_out_and_not_taken() -> None:
 
 
 def test_that_nobody_could_answer_it_does_not_matter_then() -> None:
-    far = Far(0.2)
-    looks: Looks[float] = Looks(far.clock)
-    looked(far, looks)
-    far.now += 0.15
+    far, looks = due_soon()
 
     def failing() -> float:
         raise ServiceError("out of reach")
