@@ -15,6 +15,7 @@ from dynamodt.stages.spark.context import spark_context
 from dynamodt.stages.spark.home import FOLDER
 from dynamodt.stages.spark.jar import jar
 from dynamodt.stages.spark.runner import SparkRunner
+from tests.e2e.project import wait_until
 from tests.emulators import Endpoint, check_spark
 from tests.service.bench import Bench
 
@@ -85,7 +86,7 @@ def meet():
         FIRST.touch(exist_ok=False)
     except FileExistsError:
         SECOND.touch()
-    for _ in range(30_000):
+    for _ in range(6_000):
         if SECOND.exists():
             return
         time.sleep(0.01)
@@ -111,15 +112,18 @@ class Both:
 
 
 @pytest.fixture
-def pairs(monkeypatch: pytest.MonkeyPatch) -> list[Both]:
-    """Every pipeline is handed over twice, until `pairs` has one."""
+def pairs(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> list[Both]:
+    """Every pipeline is handed over twice, until `pairs` has one: again when the first is at the item where they meet.
+    Earlier, Beam might find its metrics gone (`MetricsAccumulator` is one for a JVM, whose pipelines take turns)."""
     made: list[Both] = []
     once = SparkRunner.run_pipeline
 
     def twice(runner: SparkRunner, *what: Any) -> Any:
         if made:
             return once(runner, *what)
-        made.append(Both(once(runner, *what), once(runner, *what)))
+        first = once(runner, *what)
+        wait_until((bench.folder / "first").exists)
+        made.append(Both(first, once(runner, *what)))
         return made[0]
 
     monkeypatch.setattr(SparkRunner, "run_pipeline", twice)
@@ -135,7 +139,7 @@ def test_two_tasks_on_one_lane_do_nothing_twice(
     bench.tables.put(table, *({"id": number, "n": 0} for number in range(200)))
     bench.script(table, MEETING.format(folder=bench.folder))
     (report,) = bench.up(table, **options)
-    assert pairs and (bench.folder / "second").exists(), "no lane was in two hands"
+    assert pairs and (bench.folder / "second").exists(), f"no lane was in two hands: {report.error!r}"
     assert {item["n"] for item in bench.tables.items(table)} <= {0, 1}
     if report.error is not None:  # one of the two was refused four times
         assert "unit" in str(report.error), report.error
