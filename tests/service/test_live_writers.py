@@ -107,7 +107,7 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
     assert counts.dead == 0 and counts.balanced and counts.read <= ITEMS
     # Without these the test would prove nothing: the writers must have got between reading and writing.
     conflicts = len(looks.read_text().splitlines()) - counts.read
-    assert conflicts > 20 and counts.vanished > 0 and counts.superseded > 0, (counts, conflicts)
+    assert conflicts > 5 and counts.vanished > 0 and counts.superseded > 0, (counts, conflicts)
 
 
 def check_item(item: Item, done: list[Entry]) -> None:
