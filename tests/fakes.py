@@ -129,7 +129,7 @@ class FakeDynamoDB:
         return {"Responses": responses, "ConsumedCapacity": [{"CapacityUnits": float(len(responses))}]}
 
     def _answered(self, statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
-        if fault == "partial" and index % 2:
+        if fault == "full" or (fault == "partial" and index % 2):
             return {"Error": {"Code": ("ThrottlingError", "ProvisionedThroughputExceeded")[index // 2 % 2]}}
         if fault == "partial-500" and index % 2:
             return {"Error": {"Code": "InternalServerError", "Message": "try again"}}

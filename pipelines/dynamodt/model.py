@@ -556,7 +556,7 @@ class Job:
     journal: bool = False  # journal what an idempotent script writes too, for an undo
     in_turn: int = 16  # segments of a lane that are taken in turn: as many partitions may take its writes
     read_ahead: int = 4  # pages of a lane that are in flight
-    writers: int = 8  # batches of a page that are in flight
+    writers: int = 16  # batches of a page that are in flight: the table may be as far away as a laptop is
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
     followed: bool = False  # windows or a last scan come after it, and would meet what it puts: it notes their keys

@@ -145,8 +145,8 @@ def test_a_conflict_hands_the_current_item_back() -> None:
 @pytest.mark.parametrize(("error", "outcome"), [(Throttled("slow"), "throttled"), (InDoubt("reset"), "doubt")])
 def test_an_unanswered_request_is_one_verdict_for_each(error: Exception, outcome: str) -> None:
     writes = Writes(raising(error), "things")
-    assert writes.batch(statements(7))() == ([Verdict(outcome, None, str(error))] * 7, 0.0)  # type: ignore[arg-type]
-    assert writes.single(CALL)() == ([Verdict(outcome, None, str(error))], 0.0)  # type: ignore[arg-type]
+    assert writes.batch(statements(7))() == ([Verdict(outcome, None, str(error))] * 7, 0.0, True)  # type: ignore[arg-type]
+    assert writes.single(CALL)() == ([Verdict(outcome, None, str(error))], 0.0, False)  # type: ignore[arg-type]
 
 
 def test_a_refusal_of_a_whole_batch_is_one_verdict_for_each() -> None:
@@ -233,7 +233,7 @@ def test_a_fault_told_of_a_whole_batch_leaves_each_in_doubt(code: str) -> None:
     """The others may have been carried out. Sent again in smaller batches, the one at fault is alone in the end."""
     service = raising(Refusal(code, "one of them", {}))
     answer = Writes(service, "things").batch(statements(3))()
-    assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3
+    assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3 and answer.whole
     assert len(service.bodies) == 1
 
 

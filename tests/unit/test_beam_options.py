@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from dynamodt.control.cli import main
 from dynamodt.control.requests import RunOptions
-from dynamodt.control.runner import check_runner
+from dynamodt.control.runner import check_runner, ready
 from dynamodt.errors import UsageError
 
 PORTABLE = "PortableRunner"
@@ -52,6 +53,20 @@ def test_a_portable_runner_needs_a_job_server_that_listens() -> None:
         check_runner(RunOptions(runner="flink", beam_args=(f"--job_endpoint={place}",)))
     assert f"no job server answers at {place}" in refused("flink", f"--job_endpoint={place}").what
     assert "no job server answers at nowhere" in refused(PORTABLE, "--job_endpoint=nowhere").what
+
+
+@pytest.mark.parametrize(
+    ("words", "workers"),
+    [
+        ((), 1),
+        (("--direct_num_workers=3",), 1),  # threads, at most
+        (("--direct_running_mode=multi_threading",), 1),
+        (("--direct_running_mode=multi_processing",), os.cpu_count()),
+        (("--direct_running_mode=multi_processing", "--direct_num_workers", "3"), 3),
+    ],
+)
+def test_each_process_of_beam_s_own_is_a_worker_to_plan_for(words: tuple[str, ...], workers: int) -> None:
+    assert ready(RunOptions(beam_args=words), print).workers == workers
 
 
 @pytest.mark.parametrize("verb", [["up"], ["down", "-t", "users"], ["undo", "20261125"], ["retry", "20261125"]])

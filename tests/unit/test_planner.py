@@ -73,4 +73,3 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
     assert found.lanes == lanes
     several = workers == 1 and lanes > 1  # at once in one process, whose memory they share
     assert (found.read_ahead, found.page_items) == ((2, 500) if several else (4, 1000))
-    assert found.writers == (16 if workers == 1 else 8)

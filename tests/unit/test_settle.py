@@ -32,7 +32,7 @@ PLAIN = TableSpec("things", (KeyAttribute("id", "N"),), plain_partiql=True)  # e
 
 many = settings(max_examples=60)
 faults = st.lists(
-    st.sampled_from(["", "throttled", "lost", "reset", "partial", "partial-500"]), max_size=8
+    st.sampled_from(["", "throttled", "lost", "reset", "partial", "partial-500", "full"]), max_size=8
 )  # fewer than the tries that a change has
 guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 Apply = Callable[[Image], Change | None]
@@ -377,9 +377,9 @@ class Wire:
         return answered
 
 
-def over_a_wire(count: int, **options: Any) -> tuple[Wire, Settlement, list[Change]]:
+def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, Settlement, list[Change]]:
     """A settlement of so many items, with three writers."""
-    fake = FakeDynamoDB(THINGS)
+    fake = FakeDynamoDB(THINGS, faults=deque(faults))
     fake.put(*numbered(count))
     wire = Wire(fake)
     reads = Reads(fake, THINGS, sleep=lambda seconds: None)
@@ -407,14 +407,43 @@ def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
     assert (wire.sent, wire.flying) == (2, 0)
 
 
-def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:
-    fake = FakeDynamoDB(THINGS, faults=deque(["throttled"] * 3))
-    fake.put(*numbered(25))
+@pytest.mark.parametrize(("faults", "before_the_pause"), [(["full"], 3), (["partial"], 8), (["throttled"], 3)])
+def test_a_page_s_rest_waits_while_its_partition_is_full(faults: list[str], before_the_pause: int) -> None:
+    sent: list[int] = []
+    wire, settlement, changes = over_a_wire(200, *faults, sleep=lambda seconds: sent.append(wire.sent))
+    assert settlement.settle(changes).counts == Counts(changed=200)
+    assert sent == [before_the_pause]
+
+
+def test_what_waits_for_a_partition_is_not_given_up_for_it() -> None:
+    """The first three batches are refused eleven times, those behind them once, when they are sent at last."""
+    fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 33 + [""] * 3 + ["full"] * 3))
+    fake.put(*numbered(150))
+    assert settle(fake, double)[0].counts == Counts(changed=150)
+
+
+def sizes_sent(fake: FakeDynamoDB) -> list[int]:
+    """To be filled with how many statements each request has."""
     sizes: list[int] = []
     original = fake._batchexecutestatement
     fake._batchexecutestatement = lambda request: (  # type: ignore[method-assign]
         sizes.append(len(request["Statements"])) or original(request)  # type: ignore[func-returns-value]
     )
+    return sizes
+
+
+def test_statements_that_were_throttled_one_by_one_are_sent_again_in_whole_batches() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["full", "full", "partial"]))
+    fake.put(*numbered(50))
+    sizes = sizes_sent(fake)
+    assert settle(fake, double)[0].counts == Counts(changed=50)
+    assert sizes == [25, 25, 25, 25, 12]
+
+
+def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["throttled"] * 3))
+    fake.put(*numbered(25))
+    sizes = sizes_sent(fake)
     slept: list[float] = []
     changes = [found for image in fake.items.values() if (found := double(image))]
     backoff = Backoff(base=1, cap=10)

@@ -45,10 +45,12 @@ DONE = Verdict("done")  # the one of its outcome
 
 
 class Answer(NamedTuple):
-    """The verdicts of one request, in order, and the write units that the service says it took (None: not said)."""
+    """The verdicts of one request, in order, and the write units that the service says it took (None: not said).
+    `whole`: they are one verdict, of the request; its statements may fare better in smaller ones."""
 
     verdicts: list[Verdict]
     wcu: float | None
+    whole: bool = False
 
 
 Coming = Callable[[], Answer]  # waits for the answer to what was sent
@@ -83,10 +85,10 @@ class Writes:
             answer = answered()
         except Refusal as refusal:
             if refusal.code in _WHOLE and len(statements) > 1:
-                return Answer([Verdict("doubt", None, str(refusal))] * len(statements), None)
+                return Answer([Verdict("doubt", None, str(refusal))] * len(statements), None, whole=True)
             return Answer([self._refused("BatchExecuteStatement", refusal)] * len(statements), None)
         except (Throttled, InDoubt) as error:
-            return Answer([_unanswered(error)] * len(statements), 0.0)
+            return Answer([_unanswered(error)] * len(statements), 0.0, whole=True)
         return Answer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
 
     def single(self, call: Call) -> Coming:
@@ -141,7 +143,7 @@ class Writes:
 def _together(first: Coming, second: Coming) -> Answer:
     one, other = first(), second()
     wcu = None if one.wcu is None or other.wcu is None else one.wcu + other.wcu
-    return Answer(one.verdicts + other.verdicts, wcu)
+    return Answer(one.verdicts + other.verdicts, wcu, one.whole or other.whole)
 
 
 def _payload(statements: Sequence[Statement]) -> bytes:

@@ -39,7 +39,6 @@ _SEGMENTS_IN_TURN = 64  # by all workers together: they share 40,000 WCU/s, an a
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
-_WRITERS = 16  # requests of each lane on their way, where the table may be as far away as a laptop is
 _AHEAD, _PAGE_ITEMS = 2, 500  # of each lane, where several share a process, its memory and each other's waiting
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
@@ -214,8 +213,6 @@ def fitted(job: Job, workers: int) -> Job:
     one computes while others wait for answers; elsewhere no worker is idle while another is at its last ones. But of
     several units, so that a lane meets several partitions in turn."""
     lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
-    if workers == 1:
-        job = replace(job, writers=_WRITERS)
     if workers == 1 and lanes > 1:
         job = replace(job, read_ahead=_AHEAD, page_items=min(_PAGE_ITEMS, job.page_items))
     return replace(job, lanes=lanes, spread=boards(workers))

@@ -156,7 +156,9 @@ def ready(options: RunOptions, note: Note) -> RunOptions:
 
     Raises UsageError for what is missing on this machine, and Refused or RunFailed for a Spark that cannot be used.
     """
-    return options if options.runner == "direct" else replace(options, workers=_engine(options, note).workers)
+    if options.runner == "direct" and not options.beam_args:
+        return options
+    return replace(options, workers=_engine(options, note).workers)
 
 
 def spark_jar(note: Note) -> Path:
@@ -175,4 +177,4 @@ def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
     with quiet_beam():
         from dynamodt.stages.execute import engine
 
-        return engine(options.runner, options.spark_master, note)
+        return engine(options.runner, options.spark_master, note, options.beam_args)

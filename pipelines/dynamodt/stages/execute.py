@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +13,7 @@ from dynamodt.aws.resources import Resources
 from dynamodt.errors import UsageError
 from dynamodt.model import Job
 from dynamodt.stages.migrate import migrate
-from dynamodt.stages.options import check_job_endpoint, check_words
+from dynamodt.stages.options import check_job_endpoint, check_words, own_processes
 from dynamodt.stages.signals import end_lanes
 from dynamodt.stages.undo import undo
 
@@ -29,13 +29,19 @@ class Engine:
     workers: int
 
 
-def engine(runner: str, spark_master: str = "", note: Callable[[str], None] = lambda text: None) -> Engine:
+def engine(
+    runner: str,
+    spark_master: str = "",
+    note: Callable[[str], None] = lambda text: None,
+    beam_args: Sequence[str] = (),
+) -> Engine:
     """Make a runner ready, which may start a Spark: `note` is told what takes long.
 
     Raises UsageError for a name that neither we nor Beam know, and as `spark_context` does.
     """
     make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
-    return make(runner, spark_master, note)
+    made = make(runner, spark_master, note)
+    return replace(made, workers=own_processes(beam_args)) if runner == "direct" else made
 
 
 def check_runner(runner: str, beam_args: Sequence[str]) -> None:
@@ -56,7 +62,7 @@ def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str
     Raises what the runner raises: a worker's own error is in the run's control row. No lane of this process is at work
     any more when it returns, or raises.
     """
-    options = PipelineOptions([_lanes_at_once(job), *beam_args])
+    options = PipelineOptions([_at_once(job, beam_args), *beam_args])
     try:
         with beam.Pipeline(runner=runner, options=options) as pipeline:
             (undo if job.undoes else migrate)(pipeline, job, resources)
@@ -65,10 +71,11 @@ def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str
         raise
 
 
-def _lanes_at_once(job: Job) -> str:
-    """Beam's in-process runner gives each lane a thread: while one waits for an answer, another has the processor. Its
-    other modes give each a process, unless a person says how many; other runners have no use for it."""
-    return f"--direct_num_workers={min(job.lanes, job.units)}"
+def _at_once(job: Job, beam_args: Sequence[str]) -> str:
+    """Beam's in-process runner gives each lane a thread: while one waits for an answer, another has the processor.
+    Where it has processes, each takes one lane after the other; other runners have no use for it."""
+    processes = own_processes(beam_args)
+    return f"--direct_num_workers={processes if processes > 1 else min(job.lanes, job.units)}"
 
 
 def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import closing, redirect_stderr
 
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
@@ -16,6 +17,15 @@ from dynamodt.errors import UsageError
 _WHERE = "behind --"
 _HERE = "embed"  # a job endpoint within this process
 _SECONDS = 5.0
+
+
+def own_processes(words: Sequence[str]) -> int:
+    """How many processes of its own Beam's in-process runner is to work in: as many as a person says, or one for each
+    core; 1 where it works in this one."""
+    options = PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions)
+    if options.direct_running_mode != "multi_processing":
+        return 1
+    return int(options.direct_num_workers) or os.cpu_count() or 1
 
 
 def check_words(words: Sequence[str], all_known: bool) -> None:

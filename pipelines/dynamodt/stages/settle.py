@@ -5,7 +5,7 @@ A change goes out guarded by what was read. Then, for each:
 - *done*: changed.
 - *conflict*: somebody wrote the item since. The current item is transformed afresh and the fresh change is tried,
   a bounded number of times. If nothing is left to do it is superseded; if the item is gone it has vanished.
-- *throttled*: nothing has happened; sent again later, in smaller batches.
+- *throttled*: nothing has happened; sent again later, and in smaller batches when the request failed as a whole.
 - *doubt* (time-out, reset, 5xx): sent again; if it is then refused and the current item carries the change, it had
   been written; if the item is as it was before, it had not. An item that shows neither is a dead letter: others have
   changed the same attributes, and nobody can tell. A refusal without a doubt before it is never taken for written.
@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from dynamodt.aws.batch import DONE, MAX_STATEMENTS, Answer, Coming, Verdict, Writes
+from dynamodt.aws.batch import DONE, Verdict, Writes
 from dynamodt.aws.reads import Flow, Free, Reads, key_text
 from dynamodt.core.codec import same_image
 from dynamodt.core.diff import as_before, carries
-from dynamodt.core.rate import Backoff, smaller
-from dynamodt.core.statements import Call, Statement, Statements
-from dynamodt.core.units import write_units
+from dynamodt.core.rate import Backoff
+from dynamodt.core.statements import Statement, Statements
 from dynamodt.errors import ItemError, ScriptError, ServiceError
 from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Units, Update
 from dynamodt.stages.deadletters import dead_letter
+from dynamodt.stages.sending import Pending, Sending
 
 MAX_CONFLICTS = 12
 SAMPLES = 3
@@ -80,32 +77,10 @@ class Settled:
         self.void += [part.key for part in getattr(change, "parts", (change,))]
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A change on its way, with what has happened to it so far."""
-
-    change: Change
-    request: Statement | Call
-    doubts: list[Change] = field(default_factory=list)  # sendings whose outcome is unknown
-    tries: int = 0  # throttles and doubts in a row
-    conflicts: int = 0
-    fresh: bool = True  # not announced yet
-
-
-class _Sent(NamedTuple):
-    """A batch on its way, what it may cost, and what was taken from the budget for it."""
-
-    batch: list[_Pending]
-    answer: Coming
-    estimate: float
-    taken: float
-
-
 class Settlement:
     """Settles pages of one table. `change_of` is the author's function; `reads` reads the table that is written to.
 
-    `writers` requests are on their way at once, all from the calling thread: threads of their own would spend more on
-    handing the interpreter to one another than on what they send (docs/adr/019).
+    `writers` requests of it are on their way at once (see `Sending`).
     """
 
     def __init__(
@@ -123,15 +98,12 @@ class Settlement:
         sleep: Callable[[float], None] = time.sleep,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._writes = writes
+        self._sending = Sending(writes, writers, assure, flow)
         self._reads = reads
         self._statements = statements
         self._change_of = change_of
-        self._writers = writers
         self._backoff = backoff
         self._stamp = stamp
-        self._assure = assure
-        self._flow = flow
         self._sleep = sleep
         self._dice = dice
 
@@ -156,7 +128,7 @@ class Settlement:
         settled = self._empty()
         return self._finish(self._doubtful(journaled, settled), settled, announce)
 
-    def _finish(self, waiting: list[_Pending], settled: Settled, announce: Announce) -> Settled:
+    def _finish(self, waiting: list[Pending], settled: Settled, announce: Announce) -> Settled:
         """Send until all are answered for. Whatever goes out for the first time is announced before."""
         while waiting:
             announce([pending.change for pending in waiting if pending.fresh])
@@ -171,14 +143,14 @@ class Settlement:
         """What the reads have cost before is not this page's."""
         return Settled(units=Units(rcu=-self._reads.rcu))
 
-    def _start(self, change: Change, settled: Settled) -> _Pending | None:
+    def _start(self, change: Change, settled: Settled) -> Pending | None:
         try:
-            return _Pending(change, self._statements.write(change))
+            return Pending(change, self._statements.write(change))
         except ItemError as error:
             self._bury(settled, change, error)
             return None
 
-    def _looked_at(self, waiting: list[_Pending], settled: Settled) -> list[_Pending]:
+    def _looked_at(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
         """Deletions are looked at right before: no guard can name an attribute that was added since the item was read
         (or, for a version's own rows, since they were written), and it would be lost."""
         deletions = [pending for pending in waiting if _deletes(pending.change)]
@@ -193,7 +165,7 @@ class Settlement:
                 again.append(pending)
         return again
 
-    def _as_read(self, pending: _Pending, now: Image | None) -> bool:
+    def _as_read(self, pending: Pending, now: Image | None) -> bool:
         """Whether a deletion's item is as it was read. Then it is guarded by what is there: an own row's numbers may be
         written otherwise in the script, which not every emulator's `=` sees through."""
         change = pending.change
@@ -206,7 +178,7 @@ class Settlement:
 
     # ------------------------------------------------------------ after somebody else
 
-    def _doubtful(self, journaled: Sequence[Update | Insert | Remove], settled: Settled) -> list[_Pending]:
+    def _doubtful(self, journaled: Sequence[Update | Insert | Remove], settled: Settled) -> list[Pending]:
         """What is still to do of a journaled page; the rest is counted."""
         by_key: dict[str, list[Update | Insert | Remove]] = {}
         for change in journaled:
@@ -215,14 +187,14 @@ class Settlement:
         found = (self._doubt(changes, current.get(text), settled) for text, changes in by_key.items())
         return [pending for pending in found if pending is not None]
 
-    def _doubt(self, changes: list[Update | Insert | Remove], now: Image | None, settled: Settled) -> _Pending | None:
+    def _doubt(self, changes: list[Update | Insert | Remove], now: Image | None, settled: Settled) -> Pending | None:
         last = changes[-1]
         if isinstance(last, Insert):
             return self._doubt_insertion(last, now, settled)
-        pending = _Pending(last, NOT_SENT, doubts=list(changes))
+        pending = Pending(last, NOT_SENT, doubts=list(changes))
         return pending if self._cleared(pending, now, settled) else None
 
-    def _cleared(self, pending: _Pending, now: Image | None, settled: Settled) -> bool:
+    def _cleared(self, pending: Pending, now: Image | None, settled: Settled) -> bool:
         """Fit a refused update or deletion to the current item and return True, or count it.
 
         What was sent before and never answered may have been written: an item that carries it is done, one that is as
@@ -247,7 +219,7 @@ class Settlement:
     def _untouched(self, doubt: Change, now: Image) -> bool:
         return bool(self._stamp) or not isinstance(doubt, Update) or as_before(doubt, now)
 
-    def _doubt_insertion(self, last: Insert, now: Image | None, settled: Settled) -> _Pending | None:
+    def _doubt_insertion(self, last: Insert, now: Image | None, settled: Settled) -> Pending | None:
         if now is None:
             return self._start(last, settled)
         settled.end(last, "changed" if same_image(now, last.item) else "superseded")
@@ -255,10 +227,11 @@ class Settlement:
 
     # ------------------------------------------------------------ one round of sending
 
-    def _round(self, waiting: list[_Pending], settled: Settled) -> list[_Pending]:
-        again: list[_Pending] = []
-        refused: list[tuple[_Pending, Image | None]] = []
-        for batch, answer in self._answered(waiting):
+    def _round(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
+        again: list[Pending] = []
+        held: list[Pending] = []
+        refused: list[tuple[Pending, Image | None]] = []
+        for batch, answer in self._sending.answered(waiting, held):
             settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
             settled.done([pending.change for pending, verdict in answered if verdict is DONE])
@@ -268,52 +241,13 @@ class Settlement:
                 if verdict.outcome == "conflict":
                     refused.append((pending, verdict.image))
                 elif self._may_retry(pending, verdict, settled):
+                    pending.failed += answer.whole
                     again.append(pending)
-        again += self._resolve(refused, settled)
+        again += self._resolve(refused, settled) + held
         self._pause(again)
         return again
 
-    def _answered(self, waiting: list[_Pending]) -> Iterator[tuple[list[_Pending], Answer]]:
-        """Each batch with its answer, in order. Whatever ends this early, what was sent is heard out: nothing of ours
-        is on its way any more when the page is left."""
-        flying: deque[_Sent] = deque()
-        try:
-            for batch in list(_batches(waiting)):
-                if len(flying) == self._writers:
-                    yield self._heard(flying.popleft())
-                flying.append(self._send(batch))
-            while flying:
-                yield self._heard(flying.popleft())
-        finally:
-            for sent in flying:
-                with suppress(ServiceError):
-                    sent.answer()
-
-    def _send(self, batch: list[_Pending]) -> _Sent:
-        """Send a batch when the budget lets it pass, and the run is still ours after the wait."""
-        estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
-        taken = self._flow.enter(estimate)
-        self._assure()
-        return _Sent(batch, self._begun(batch), estimate, taken)
-
-    def _heard(self, sent: _Sent) -> tuple[list[_Pending], Answer]:
-        """The answer to a batch, which the budget is told of."""
-        answer = sent.answer()
-        answer = answer._replace(wcu=_metered(sent.batch, answer))
-        throttled = [verdict for verdict in answer.verdicts if verdict.outcome == "throttled"]
-        self._flow.throttled(len(throttled))
-        unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
-        spent = answer.wcu or 0.0
-        self._flow.leave(sent.taken, sent.estimate, max(sent.taken, spent) if unknown else spent)
-        return sent.batch, answer
-
-    def _begun(self, batch: list[_Pending]) -> Coming:
-        first = batch[0].request
-        if isinstance(first, Call):
-            return self._writes.single(first)
-        return self._writes.batch([pending.request for pending in batch])  # type: ignore[misc]
-
-    def _may_retry(self, pending: _Pending, verdict: Verdict, settled: Settled) -> bool:
+    def _may_retry(self, pending: Pending, verdict: Verdict, settled: Settled) -> bool:
         if verdict.outcome == "rejected":
             self._bury(settled, pending.change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
             return False
@@ -331,14 +265,14 @@ class Settlement:
             return False
         return True
 
-    def _pause(self, again: list[_Pending]) -> None:
+    def _pause(self, again: list[Pending]) -> None:
         if again:
             attempt = max(max(pending.tries, pending.conflicts) for pending in again)
             self._sleep(self._backoff.delay(attempt, self._dice))
 
     # ------------------------------------------------------------ conflicts
 
-    def _resolve(self, refused: list[tuple[_Pending, Image | None]], settled: Settled) -> list[_Pending]:
+    def _resolve(self, refused: list[tuple[Pending, Image | None]], settled: Settled) -> list[Pending]:
         """What to do about refusals: the pendings that go out again, changed to suit the current items."""
         if not refused:
             return []
@@ -350,7 +284,7 @@ class Settlement:
                 again.append(pending)
         return again
 
-    def _current(self, refused: list[tuple[_Pending, Image | None]]) -> dict[str, Image]:
+    def _current(self, refused: list[tuple[Pending, Image | None]]) -> dict[str, Image]:
         """The items whose refusals came without them, and those that stand in the way of an insertion."""
         keys: dict[str, Image] = {}
         for pending, image in refused:
@@ -359,7 +293,7 @@ class Settlement:
             keys.update((key_text(key), key) for key in wanted)
         return self._reads.items(list(keys.values())) if keys else {}
 
-    def _resolved(self, pending: _Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
+    def _resolved(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
         """Count the pending, or fit it to the current items and return True."""
         pending.conflicts += 1
         settled.friction = settled.friction.plus(Friction(conflicts=1))
@@ -369,7 +303,7 @@ class Settlement:
             return self._transaction_refused(pending, pending.change, now, current, settled)
         return self._cleared(pending, now, settled)
 
-    def _afresh(self, pending: _Pending, now: Image, settled: Settled) -> bool:
+    def _afresh(self, pending: Pending, now: Image, settled: Settled) -> bool:
         """Transform the current item and make the pending the fresh change, if there is one."""
         if pending.conflicts > MAX_CONFLICTS:
             error = ItemError(f"the item was changed by others {pending.conflicts} times while it was written")
@@ -388,7 +322,7 @@ class Settlement:
             return False
         return True
 
-    def _insertion_refused(self, pending: _Pending, now: Image | None, settled: Settled) -> bool:
+    def _insertion_refused(self, pending: Pending, now: Image | None, settled: Settled) -> bool:
         """Somebody has the key. The same item is no loss; another one is a live write, and wins."""
         assert isinstance(pending.change, Insert)
         if now is None and pending.conflicts <= MAX_CONFLICTS:
@@ -405,7 +339,7 @@ class Settlement:
         return False
 
     def _transaction_refused(
-        self, pending: _Pending, change: Atomic, now: Image | None, current: dict[str, Image], settled: Settled
+        self, pending: Pending, change: Atomic, now: Image | None, current: dict[str, Image], settled: Settled
     ) -> bool:
         if pending.doubts and all(_part_written(part, now, current) for part in change.parts):
             settled.end(pending.change, "changed")
@@ -417,7 +351,7 @@ class Settlement:
             return self._afresh(pending, now, settled)
         return self._without_taken(pending, change, current, settled)
 
-    def _without_taken(self, pending: _Pending, change: Atomic, current: dict[str, Image], settled: Settled) -> bool:
+    def _without_taken(self, pending: Pending, change: Atomic, current: dict[str, Image], settled: Settled) -> bool:
         """The source is as it was read, so an insertion met an item. The same item needs no insertion; another one
         wins, unless the source would be deleted for it: then its data would be lost, and it is a dead letter."""
         deletes = _deletes(change)
@@ -433,7 +367,7 @@ class Settlement:
         return self._go_on_with(pending, change, left, settled)
 
     def _go_on_with(
-        self, pending: _Pending, change: Atomic, left: list[Update | Insert | Remove], settled: Settled
+        self, pending: Pending, change: Atomic, left: list[Update | Insert | Remove], settled: Settled
     ) -> bool:
         settled.without_effect(change._replace(parts=tuple(part for part in change.parts if part not in left)))
         if not left:
@@ -452,31 +386,6 @@ class Settlement:
         settled.dead.append(dead_letter(change.key, image, stage, error))
         if stage != "doubt":
             settled.without_effect(change)
-
-
-def _batches(waiting: list[_Pending]) -> Iterator[list[_Pending]]:
-    """Statements together, in the smaller batches the more often they failed; calls alone."""
-    size = smaller(MAX_STATEMENTS, max(pending.tries for pending in waiting))
-    batch: list[_Pending] = []
-    for pending in waiting:
-        if isinstance(pending.request, Call):
-            yield [pending]
-            continue
-        batch.append(pending)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _metered(batch: list[_Pending], answer: Answer) -> float:
-    """The units of an answer, estimated where the endpoint does not say (a refused condition costs the same)."""
-    if answer.wcu is not None:
-        return answer.wcu
-    spent = ("done", "conflict")
-    answered = zip(batch, answer.verdicts, strict=True)
-    return float(sum(write_units(p.change) for p, verdict in answered if verdict.outcome in spent))
 
 
 def _written(doubt: Change, now: Image | None) -> bool:

@@ -1,0 +1,137 @@
+"""Changes on their way to the table: several batches at once, each within the budget, and each heard out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dynamodt.aws.batch import MAX_STATEMENTS, Answer, Coming, Writes
+from dynamodt.aws.reads import Flow
+from dynamodt.core.rate import smaller
+from dynamodt.core.statements import Call, Statement
+from dynamodt.core.units import write_units
+from dynamodt.errors import ServiceError
+from dynamodt.model import Change
+
+
+@dataclass(slots=True)
+class Pending:
+    """A change on its way, with what has happened to it so far."""
+
+    change: Change
+    request: Statement | Call
+    doubts: list[Change] = field(default_factory=list)  # sendings whose outcome is unknown
+    tries: int = 0  # throttles and doubts in a row
+    failed: int = 0  # requests it was in that failed as a whole
+    conflicts: int = 0
+    fresh: bool = True  # not announced yet
+
+
+class _Sent(NamedTuple):
+    """A batch on its way, what it may cost, and what was taken from the budget for it."""
+
+    batch: list[Pending]
+    answer: Coming
+    estimate: float
+    taken: float
+
+
+class Sending:
+    """Sends the changes of one lane.
+
+    `writers` requests are on their way at once, all from the calling thread: threads of their own would spend more on
+    handing the interpreter to one another than on what they send (docs/adr/019).
+    """
+
+    def __init__(self, writes: Writes, writers: int, assure: Callable[[], None], flow: Flow) -> None:
+        self._writes = writes
+        self._writers = writers
+        self._assure = assure
+        self._flow = flow
+
+    def answered(self, waiting: list[Pending], held: list[Pending]) -> Iterator[tuple[list[Pending], Answer]]:
+        """Each batch with its answer, in order. Whatever ends this early, what was sent is heard out: nothing of ours
+        is on its way any more when the page is left.
+
+        Once most of a batch was throttled the rest is not sent, but added to `held`: a page is of one partition as a
+        rule, which would refuse it too, and the application's writes beside it.
+        """
+        flying: deque[_Sent] = deque()
+        full = False
+        try:
+            for batch in list(_batches(waiting)):
+                if len(flying) == self._writers and not full:
+                    sent = flying.popleft()
+                    full = _is_throttled(answer := self._heard(sent))
+                    yield sent.batch, answer
+                if full:
+                    held += batch
+                else:
+                    flying.append(self._send(batch))
+            while flying:
+                sent = flying.popleft()
+                yield sent.batch, self._heard(sent)
+        finally:
+            for sent in flying:
+                with suppress(ServiceError):
+                    sent.answer()
+
+    def _send(self, batch: list[Pending]) -> _Sent:
+        """Send a batch when the budget lets it pass, and the run is still ours after the wait."""
+        estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
+        taken = self._flow.enter(estimate)
+        self._assure()
+        return _Sent(batch, self._begun(batch), estimate, taken)
+
+    def _heard(self, sent: _Sent) -> Answer:
+        """The answer to a batch, which the budget is told of."""
+        answer = sent.answer()
+        answer = answer._replace(wcu=_metered(sent.batch, answer))
+        self._flow.throttled(_throttles(answer))
+        unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
+        spent = answer.wcu or 0.0
+        self._flow.leave(sent.taken, sent.estimate, max(sent.taken, spent) if unknown else spent)
+        return answer
+
+    def _begun(self, batch: list[Pending]) -> Coming:
+        first = batch[0].request
+        if isinstance(first, Call):
+            return self._writes.single(first)
+        return self._writes.batch([pending.request for pending in batch])  # type: ignore[misc]
+
+
+def _batches(waiting: list[Pending]) -> Iterator[list[Pending]]:
+    """Statements together, in the smaller batches the more often their requests failed as a whole; calls alone. A
+    statement that was throttled by itself would be so in a small batch, too."""
+    size = smaller(MAX_STATEMENTS, max(pending.failed for pending in waiting))
+    batch: list[Pending] = []
+    for pending in waiting:
+        if isinstance(pending.request, Call):
+            yield [pending]
+            continue
+        batch.append(pending)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _throttles(answer: Answer) -> int:
+    return sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
+
+
+def _is_throttled(answer: Answer) -> bool:
+    return 2 * _throttles(answer) > len(answer.verdicts)
+
+
+def _metered(batch: list[Pending], answer: Answer) -> float:
+    """The units of an answer, estimated where the endpoint does not say (a refused condition costs the same)."""
+    if answer.wcu is not None:
+        return answer.wcu
+    spent = ("done", "conflict")
+    answered = zip(batch, answer.verdicts, strict=True)
+    return float(sum(write_units(p.change) for p, verdict in answered if verdict.outcome in spent))
