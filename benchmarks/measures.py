@@ -135,7 +135,7 @@ def rate(bench: Bench) -> Figures:
 def partitions(bench: Bench) -> Figures:
     """The share of 32 partitions' 32,000 WCU/s that one, two and four processes reach."""
     limits: dict[str, Any] = {"partitions": 32, "wcu": 1000}
-    count = bench.items(80_000)
+    count = bench.items(120_000)
     figures: Figures = {}
     with bench.canned(count, latency=0.002) as free, bench.canned(count, latency=0.002, **limits) as limited:
         for workers in (1, 2, 4):
@@ -145,7 +145,7 @@ def partitions(bench: Bench) -> Figures:
                 runs[name] = _fresh(program, endpoint, f"t{count}")
                 runs[f"empty {name}"] = _fresh(program, endpoint, EMPTY)
             limited.stats()
-            taken = in_turn(runs, max(1, bench.times // 4))
+            taken = in_turn(runs, max(1, bench.times // 2))
             stats = limited.stats()
             reached = {name: count / _net(taken, name, "seconds") for name in ("limited", "free")}
             throttled = stats["throttled"] / max(1.0, stats["statements"])
@@ -225,7 +225,7 @@ def _imports(folder: Path, environment: Mapping[str, str], words: Sequence[str])
 
 def workers(bench: Bench) -> Figures:
     """Items a second of one and of two workers: Beam's multi-processing, and a local Spark of as many executors."""
-    count = bench.items(240_000)  # what starts and ends with one worker alone is a small part of it
+    count = bench.items(160_000)  # what starts and ends with one worker alone is a small part of it
     figures: Figures = {}
     with bench.canned(count, latency=0.002) as endpoint:
         programs = {f"multi-processing, {n}": _forced(n) for n in (1, 2)}

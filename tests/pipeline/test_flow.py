@@ -6,11 +6,15 @@ import json
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import islice
+from typing import Any
 
 import pytest
 
-from dynamodt.model import Counts
+from dynamodt.core.codec import encode
+from dynamodt.model import Counts, Item
 from dynamodt.stages import signals
+from dynamodt.stages.read import lanes
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 
@@ -99,6 +103,27 @@ def test_faults_lose_nothing_and_do_nothing_twice(
     assert bench.run(DOUBLE) == Counts(read=40, changed=39, unchanged=1)
     assert [item["n"] for item in bench.items()] == [2 * n for n in range(40)]
     assert not bench.dynamodb.faults
+
+
+def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
+    """Whose page is refused for as long as there are others to do: a lane that waited for it would give it up."""
+    job, answered = bench.job(DOUBLE, lanes=1), bench.dynamodb._answered
+    ((full, *_),) = lanes(job)
+    segments: dict[bool, list[Item]] = {True: [], False: []}
+    for item in islice(numbers(90), 1, None):
+        segments[sum(bench.dynamodb._text(encode(item)).encode()) % job.units == full].append(item)
+    page, others = segments[True][: bench.dynamodb.page], segments[False]
+    bench.dynamodb.put(*page, *others)
+    to_do = {str(item["id"]) for item in others}
+
+    def refusing(statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
+        number = statement["Parameters"][1]["N"]
+        to_do.discard(number)
+        refused = to_do and int(number) in [item["id"] for item in page]
+        return answered(statement, "full" if refused else fault, index)
+
+    bench.dynamodb._answered = refusing  # type: ignore[method-assign]
+    assert bench.execute(job) == Counts(read=len(page + others), changed=len(page + others))
 
 
 def test_a_clean_refusal_is_never_taken_for_done(bench: Bench) -> None:

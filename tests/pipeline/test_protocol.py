@@ -28,17 +28,29 @@ from greenlet import greenlet
 from dynamodt.aws.batch import Writes
 from dynamodt.aws.journal import Journal
 from dynamodt.aws.reads import Reads
+from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.core.apply import Apply
 from dynamodt.core.codec import decode, encode
 from dynamodt.core.script import Transform, read_script
 from dynamodt.core.statements import Statements
-from dynamodt.model import Connection, Image, Job, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model import (
+    AppliedPage,
+    Connection,
+    Image,
+    Job,
+    KeyAttribute,
+    Stage,
+    StorageSpec,
+    TableSpec,
+    WrittenPage,
+)
 from dynamodt.stages.apply import apply_page
 from dynamodt.stages.ledger import Running
 from dynamodt.stages.progress import Recorder
 from dynamodt.stages.read import scan_pages
+from dynamodt.stages.resting import Resting, Writing
 from dynamodt.stages.settle import Settlement
-from dynamodt.stages.write import settled_page
+from dynamodt.stages.write import writing_page
 from tests.explorer import Actor, explore, saw, step
 from tests.fakes import FakeDynamoDB, FakeState
 
@@ -137,6 +149,16 @@ class AtOnce:
         return [function(value) for value in values]
 
 
+class Suspended:
+    """Whose unit may be taken over right after each look at it, so that no look is of use."""
+
+    def __init__(self, units: UnitRows) -> None:
+        self.intend = units.intend
+
+    def assure(self) -> None:
+        pass
+
+
 class World:
     """One table, one unit, two owners and an application."""
 
@@ -217,14 +239,24 @@ class World:
         )
         journal = Journal(self.storage, SPEC, "journal/")  # type: ignore[arg-type]
         running, recorder = Running(), Recorder(job, units, self.state.leases, self.storage, clock=lambda: 0.0)  # type: ignore[arg-type]
+        resting = Resting(clock=lambda: 0.0, sleep=lambda seconds: None)
+
+        def writing(applied: AppliedPage) -> Writing:
+            before = running.before(applied.page)
+            return (yield from writing_page(applied, before, settlement, journal, Suspended(units)))
+
+        def record(pages: Iterator[WrittenPage]) -> None:
+            for written in pages:
+                running.add(written)
+                recorder.add(written)
+
         claim = units.claim(0, attempt)
         claims: Iterator = iter([] if claim.done else [claim])
         for page in scan_pages(job, claims, reads, AtOnce()):  # type: ignore[arg-type]
             applied, dead = apply_page(job, page, self.change_of)
             assert not dead
-            written = settled_page(applied, running.before(page), settlement, journal, units)
-            running.add(written)
-            recorder.add(written)
+            record(resting.write(page, writing(applied)))
+        record(resting.finish())
         recorder.flush()
         self.finished.add(attempt)
 

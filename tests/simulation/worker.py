@@ -117,8 +117,9 @@ class Worker:
             for stage in stages:
                 stage.start_bundle()
             self._push(stages, self.lane)
-            for stage in stages:
-                stage.finish_bundle()
+            for number, stage in enumerate(stages):
+                for result in stage.finish_bundle() or ():
+                    self._push(stages[number + 1 :], result.value)
             self.lane = self._next_lane()
         self.ended, self.ended_at = True, self._loop.now
 

@@ -62,7 +62,7 @@ def test_a_segment_is_64_mb_within_bounds(size: int, number: int) -> None:
 
 @pytest.mark.parametrize(
     ("units", "workers", "lanes"),
-    [(4, 1, 1), (8, 1, 2), (32, 1, 4), (32, 2, 2), (32, 4, 4), (1024, 2, 8), (10_000, 100, 400), (10_000, 1000, 2500)],
+    [(4, 1, 1), (8, 1, 2), (32, 1, 4), (32, 2, 2), (48, 2, 2), (32, 4, 4), (1024, 2, 8), (10_000, 1000, 2500)],
 )
 def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partitions(
     units: int, workers: int, lanes: int
@@ -72,4 +72,6 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
     found = fitted(job, workers)
     assert found.lanes == lanes
     several = workers == 1 and lanes > 1  # at once in one process, whose memory they share
-    assert (found.read_ahead, found.page_items) == ((2, 500) if several else (4, 1000))
+    assert found.read_ahead == (2 if several else 4)
+    assert found.page_items == (500 if workers <= 8 else 1000)
+    assert found.in_turn == (32 if workers == 2 else 16)

@@ -363,11 +363,13 @@ class Wire:
     def __init__(self, fake: FakeDynamoDB) -> None:
         self._fake = fake
         self.flying = self.most = self.sent = 0
+        self.flights: list[int] = []  # how many were on their way with each
 
     def begin(self, operation: str, body: bytes) -> Callable[[], Any]:
         self.flying += 1
         self.sent += 1
         self.most = max(self.most, self.flying)
+        self.flights.append(self.flying)
         answer = self._fake.begin(operation, body)
 
         def answered() -> Any:
@@ -415,9 +417,15 @@ def test_a_page_s_rest_waits_while_its_partition_is_full(faults: list[str], befo
     assert sent == [before_the_pause]
 
 
+def test_what_was_refused_asks_alone_whether_there_is_room_again() -> None:
+    wire, settlement, changes = over_a_wire(200, *["full"] * 3, sleep=lambda seconds: None)
+    assert settlement.settle(changes).counts == Counts(changed=200)
+    assert wire.flights == [1, 2, 3, *[1, 1, 2, 2, 3, 3, 3, 3]]
+
+
 def test_what_waits_for_a_partition_is_not_given_up_for_it() -> None:
-    """The first three batches are refused eleven times, those behind them once, when they are sent at last."""
-    fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 33 + [""] * 3 + ["full"] * 3))
+    """The first batch is refused eleven times, those behind it once, when they are sent at last."""
+    fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 13 + [""] * 3 + ["full"] * 3))
     fake.put(*numbered(150))
     assert settle(fake, double)[0].counts == Counts(changed=150)
 

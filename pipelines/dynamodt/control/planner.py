@@ -39,7 +39,9 @@ _SEGMENTS_IN_TURN = 64  # by all workers together: they share 40,000 WCU/s, an a
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _LANES_PER_WORKER = 4
-_AHEAD, _PAGE_ITEMS = 2, 500  # of each lane, where several share a process, its memory and each other's waiting
+_AHEAD = 2  # pages of each lane, where several share a process, its memory and each other's waiting
+_FEW_WORKERS = 8
+_PAGE_ITEMS = 500  # of a few workers, each of which writes more in a second than one partition takes
 _WORKERS_PER_BOARD = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
@@ -211,10 +213,15 @@ def segments(spec: TableSpec, workers: int = 1) -> int:
 def fitted(job: Job, workers: int) -> Job:
     """The job for so many workers. Several lanes for each of them: in one process they are at work at once, so that
     one computes while others wait for answers; elsewhere no worker is idle while another is at its last ones. But of
-    several units, so that a lane meets several partitions in turn."""
+    several units, so that a lane meets several partitions in turn; and as many for each of a few workers."""
+    if workers > 1:
+        job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
     lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
+    if workers <= _FEW_WORKERS:
+        job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
+        lanes -= lanes % workers
     if workers == 1 and lanes > 1:
-        job = replace(job, read_ahead=_AHEAD, page_items=min(_PAGE_ITEMS, job.page_items))
+        job = replace(job, read_ahead=_AHEAD)
     return replace(job, lanes=lanes, spread=boards(workers))
 
 

@@ -48,29 +48,32 @@ class Sending:
 
     def __init__(self, writes: Writes, writers: int, assure: Callable[[], None], flow: Flow) -> None:
         self._writes = writes
-        self._writers = writers
+        self._writers = self._room = writers
         self._assure = assure
         self._flow = flow
 
-    def answered(self, waiting: list[Pending], held: list[Pending]) -> Iterator[tuple[list[Pending], Answer]]:
-        """Each batch with its answer, in order. Whatever ends this early, what was sent is heard out: nothing of ours
-        is on its way any more when the page is left.
+    def answered(
+        self, waiting: list[Pending], held: list[Pending], assure: Callable[[], None]
+    ) -> Iterator[tuple[list[Pending], Answer]]:
+        """Each batch with its answer, in order; `assure` is asked before each. Whatever ends this early, what was sent
+        is heard out: nothing of ours is on its way any more when the page is left.
 
         Once most of a batch was throttled the rest is not sent, but added to `held`: a page is of one partition as a
-        rule, which would refuse it too, and the application's writes beside it.
+        rule, which would refuse it too, and the application's writes beside it. After that batches go out
+        one by one at first, and twice as many at once each time that this is well.
         """
         flying: deque[_Sent] = deque()
         full = False
         try:
             for batch in list(_batches(waiting)):
-                if len(flying) == self._writers and not full:
+                if len(flying) >= self._room and not full:
                     sent = flying.popleft()
                     full = _is_throttled(answer := self._heard(sent))
                     yield sent.batch, answer
                 if full:
                     held += batch
                 else:
-                    flying.append(self._send(batch))
+                    flying.append(self._send(batch, assure))
             while flying:
                 sent = flying.popleft()
                 yield sent.batch, self._heard(sent)
@@ -79,17 +82,19 @@ class Sending:
                 with suppress(ServiceError):
                     sent.answer()
 
-    def _send(self, batch: list[Pending]) -> _Sent:
-        """Send a batch when the budget lets it pass, and the run is still ours after the wait."""
+    def _send(self, batch: list[Pending], assure: Callable[[], None]) -> _Sent:
+        """Send a batch when the budget lets it pass, and run and unit are still ours after the wait."""
         estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
         taken = self._flow.enter(estimate)
         self._assure()
+        assure()
         return _Sent(batch, self._begun(batch), estimate, taken)
 
     def _heard(self, sent: _Sent) -> Answer:
         """The answer to a batch, which the budget is told of."""
         answer = sent.answer()
         answer = answer._replace(wcu=_metered(sent.batch, answer))
+        self._room = 1 if _is_throttled(answer) else min(self._writers, 2 * self._room)
         self._flow.throttled(_throttles(answer))
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
         spent = answer.wcu or 0.0

@@ -12,15 +12,15 @@ A change goes out guarded by what was read. Then, for each:
 - *rejected*: the service will never take it: a dead letter.
 
 Before anything is sent it is announced (guarantee G3, see `ledger`), and so is every fresh change; before every
-request the worker makes sure that the run is still its own.
+request the worker makes sure that the run is still its own, and the unit.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
 
 from dynamodt.aws.batch import DONE, Verdict, Writes
 from dynamodt.aws.reads import Flow, Free, Reads, key_text
@@ -43,6 +43,8 @@ _UNCLEAR_HINT = (
 )
 
 Announce = Callable[[Sequence[Change]], None]
+Assure = Callable[[], None]
+Settling = Generator[float, None, "Settled"]  # each step gives the seconds to rest before the next one
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Settlement:
         change_of: Callable[[Image], Change | None],
         writers: int,
         *,
-        backoff: Backoff = Backoff(),
+        backoff: Backoff = Backoff(base=0.2),  # meanwhile a partition saves up some batches
         stamp: str | None = None,
         assure: Callable[[], None] = lambda: None,
         flow: Flow = Free(),
@@ -103,38 +105,58 @@ class Settlement:
         self._statements = statements
         self._change_of = change_of
         self._backoff = backoff
+        self._soon = replace(backoff, base=backoff.base / 4)  # a conflict is over by then
         self._stamp = stamp
         self._sleep = sleep
         self._dice = dice
 
-    def settle(self, changes: Sequence[Change], announce: Announce = lambda changes: None) -> Settled:
+    def settle(self, changes: Sequence[Change]) -> Settled:
+        """`settling`, to its end: nobody has anything else to do meanwhile, and nothing is announced."""
+        settling = self.settling(changes)
+        while True:
+            try:
+                self._sleep(next(settling))
+            except StopIteration as end:
+                settled: Settled = end.value
+                return settled
+
+    def settling(
+        self, changes: Sequence[Change], announce: Announce = lambda changes: None, assure: Assure = lambda: None
+    ) -> Settling:
         """Write the changes. Each adds one to exactly one of changed, unchanged, superseded, vanished, dead.
 
-        `announce` is told of all changes before the first is sent, and of every fresh one before that is. Raises
-        ServiceError when the table cannot be written at all, ScriptError when the script must not go on, and whatever
-        `announce` and `assure` raise.
+        Where it would wait before it tries again it yields the seconds: nothing of the page is on its way then, and
+        others may be settled. `announce` is told of all changes before the first is sent, and of every fresh one before
+        that is; `assure` is asked before each request. Raises ServiceError when the table cannot be written at all,
+        ScriptError when the script must not go on, and whatever `announce` and `assure` raise.
         """
         settled = self._empty()
         waiting = [pending for change in changes if (pending := self._start(change, settled)) is not None]
         waiting = self._looked_at(waiting, settled)
-        return self._finish(waiting, settled, announce)
+        return (yield from self._finish(waiting, settled, announce, assure))
 
-    def recover(self, journaled: Sequence[Update | Insert | Remove], announce: Announce) -> Settled:
+    def recovering(
+        self, journaled: Sequence[Update | Insert | Remove], announce: Announce, assure: Assure = lambda: None
+    ) -> Settling:
         """Settle a page that its owner before may have written in part: `journaled` is what he announced, in order.
 
         An item that carries one of its patches is done. One that is as it was before the last of them is still to do,
         and is transformed afresh. Anything else is a dead letter, never a guess.
         """
         settled = self._empty()
-        return self._finish(self._doubtful(journaled, settled), settled, announce)
+        return (yield from self._finish(self._doubtful(journaled, settled), settled, announce, assure))
 
-    def _finish(self, waiting: list[Pending], settled: Settled, announce: Announce) -> Settled:
+    def _finish(self, waiting: list[Pending], settled: Settled, announce: Announce, assure: Assure) -> Settling:
         """Send until all are answered for. Whatever goes out for the first time is announced before."""
         while waiting:
             announce([pending.change for pending in waiting if pending.fresh])
             for pending in waiting:
                 pending.fresh = False
-            waiting = self._round(waiting, settled)
+            waiting = self._round(waiting, settled, assure)
+            if waiting:
+                before = self._reads.rcu
+                yield self._pause(waiting)
+                settled.units = settled.units.plus(Units(rcu=before - self._reads.rcu))  # what others read meanwhile
         settled.units = settled.units.plus(Units(rcu=self._reads.rcu))
         settled.void = [key for key in settled.void if key_text(key) not in settled.inserted]
         return settled
@@ -227,11 +249,11 @@ class Settlement:
 
     # ------------------------------------------------------------ one round of sending
 
-    def _round(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
+    def _round(self, waiting: list[Pending], settled: Settled, assure: Assure) -> list[Pending]:
         again: list[Pending] = []
         held: list[Pending] = []
         refused: list[tuple[Pending, Image | None]] = []
-        for batch, answer in self._sending.answered(waiting, held):
+        for batch, answer in self._sending.answered(waiting, held, assure):
             settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
             settled.done([pending.change for pending, verdict in answered if verdict is DONE])
@@ -243,9 +265,7 @@ class Settlement:
                 elif self._may_retry(pending, verdict, settled):
                     pending.failed += answer.whole
                     again.append(pending)
-        again += self._resolve(refused, settled) + held
-        self._pause(again)
-        return again
+        return again + self._resolve(refused, settled) + held
 
     def _may_retry(self, pending: Pending, verdict: Verdict, settled: Settled) -> bool:
         if verdict.outcome == "rejected":
@@ -265,10 +285,10 @@ class Settlement:
             return False
         return True
 
-    def _pause(self, again: list[Pending]) -> None:
-        if again:
-            attempt = max(max(pending.tries, pending.conflicts) for pending in again)
-            self._sleep(self._backoff.delay(attempt, self._dice))
+    def _pause(self, again: list[Pending]) -> float:
+        tries, conflicts = max(p.tries for p in again), max(p.conflicts for p in again)
+        backoff = self._backoff if tries else self._soon
+        return backoff.delay(max(tries, conflicts), self._dice)
 
     # ------------------------------------------------------------ conflicts
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.aws.batch import Writes
 from dynamodt.aws.own_keys import journal_of
@@ -34,6 +36,7 @@ from dynamodt.model import (
 from dynamodt.stages.apply import Version
 from dynamodt.stages.governor import governor_of
 from dynamodt.stages.ledger import Intents, JournalParts, Ledger, Running
+from dynamodt.stages.resting import Resting, Writing
 from dynamodt.stages.settle import SAMPLES, Settled, Settlement
 from dynamodt.stages.signals import Signal, reporting
 from dynamodt.stages.tenure import Tenure
@@ -68,7 +71,7 @@ class _WritePatches(beam.DoFn):
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
         self._leases = state.leases
-        self._tenure = Tenure(state.units(job.run), self._resources.clock)
+        self._units = state.units(job.run)
         self._signal = Signal(self._leases, job, self._resources.clock)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
@@ -85,17 +88,10 @@ class _WritePatches(beam.DoFn):
             self._change_of,
             self._job.writers,
             stamp=self._job.script.stamp,
-            assure=self._assure,
+            assure=self._signal.assure,
             flow=governor.writes,
             sleep=self._resources.sleep,
         )
-
-    def _assure(self) -> None:
-        """The run is ours still, and so is the unit: of what may be done twice (an idempotent script's) it does not
-        matter."""
-        self._signal.assure()
-        if self._journal is not None:
-            self._tenure.assure()
 
     def _change_of(self, image: Image) -> Change | None:
         """What to do with an item that somebody has written meanwhile: own rows are then his, others start afresh."""
@@ -105,16 +101,30 @@ class _WritePatches(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._version.start_bundle()
+        self._resting = Resting(self._resources.clock, self._resources.sleep)
+        self._tenures: list[Tenure] = []  # that have no page
 
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
-            before = self._running.before(page.page)
-            self._tenure.begin(page.page)
-            written = settled_page(page, before, self._settlement, self._journal, self._tenure)
+            yield from self._counted(self._resting.write(page.page, self._writing(page)))
+
+    def _writing(self, page: AppliedPage) -> Writing:
+        tenure = self._tenures.pop() if self._tenures else Tenure(self._units, self._resources.clock)
+        tenure.begin(page.page)
+        before = self._running.before(page.page)
+        written = yield from writing_page(page, before, self._settlement, self._journal, tenure)
+        self._tenures.append(tenure)  # with a look of its own on its way, perhaps: its connection serves again
+        return written
+
+    def _counted(self, pages: Iterator[WrittenPage]) -> Iterator[WrittenPage]:
+        """Each page counts to its unit before the unit's next one begins."""
+        for written in pages:
             self._running.add(written)
             yield written
 
-    def finish_bundle(self) -> None:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        with reporting(self._leases, self._job):
+            yield from map(GlobalWindows.windowed_value, self._counted(self._resting.finish()))
         self._version.finish_bundle()
 
     def teardown(self) -> None:
@@ -122,20 +132,32 @@ class _WritePatches(beam.DoFn):
         self._wire.close()
 
 
-def settled_page(
-    applied: AppliedPage, before: Totals, settlement: Settlement, journal: JournalParts | None, intents: Intents
-) -> WrittenPage:
-    """Write a page, or finish the one that an owner before has left; `before` is what its unit had come to. Raises
-    Fenced when the unit is no longer ours."""
+class Tenant(Intents, Protocol):
+    """What `Tenure` offers, and a test's fake must."""
+
+    def assure(self) -> None: ...
+
+
+def writing_page(
+    applied: AppliedPage, before: Totals, settlement: Settlement, journal: JournalParts | None, tenure: Tenant
+) -> Writing:
+    """Write a page, or finish the one that an owner before has left; `before` is what its unit had come to. Yields as
+    `Settlement.settling` does. Raises Fenced when the unit is no longer ours: of what may be done twice (an idempotent
+    script's, without a journal) that does not matter."""
     page = applied.page
     without_write = _without_write(applied)
-    ledger = Ledger(page, before, without_write, journal, intents)
+    ledger = Ledger(page, before, without_write, journal, tenure)
+    assure = tenure.assure if journal is not None else _not_asked
     if page.recovers:
-        settled = settlement.recover(ledger.journaled(), ledger.announce)
+        settled = yield from settlement.recovering(ledger.journaled(), ledger.announce, assure)
     else:
-        settled = settlement.settle(applied.changes, ledger.announce)
+        settled = yield from settlement.settling(applied.changes, ledger.announce, assure)
     ledger.settled(settled.void)
     return written(applied, without_write, settled, ledger.announced)
+
+
+def _not_asked() -> None:
+    pass
 
 
 def _without_write(applied: AppliedPage) -> Counts:
