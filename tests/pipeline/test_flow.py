@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dynamodt.core.codec import encode
-from dynamodt.model import Counts, Item
-from dynamodt.stages import signals
+from dynamodt.model import Counts, Item, Job
+from dynamodt.stages import progress, signals
 from dynamodt.stages.read import lanes
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
@@ -85,10 +85,10 @@ def test_a_live_write_that_leaves_nothing_to_do_supersedes(bench: Bench) -> None
 
 @pytest.mark.parametrize("hands_back", [True, False])
 def test_a_deleted_item_stays_deleted(make_bench: Callable[..., Bench], hands_back: bool) -> None:
-    bench = make_bench(hands_back=hands_back)
+    bench = make_bench(hands_back=hands_back, page=6)
     bench.dynamodb.put(*numbers(6))
-    bench.dynamodb.before_write = lambda table: table.delete({"id": 4})
-    assert bench.run(DOUBLE) == Counts(read=6, changed=4, unchanged=1, vanished=1)
+    bench.dynamodb.before_write = lambda table: table.delete({"id": 4})  # when all are read
+    assert bench.run(DOUBLE, units=1, page_items=6) == Counts(read=6, changed=4, unchanged=1, vanished=1)
     assert len(bench.items()) == 5
 
 
@@ -105,25 +105,59 @@ def test_faults_lose_nothing_and_do_nothing_twice(
     assert not bench.dynamodb.faults
 
 
-def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
-    """Whose page is refused for as long as there are others to do: a lane that waited for it would give it up."""
-    job, answered = bench.job(DOUBLE, lanes=1), bench.dynamodb._answered
-    ((full, *_),) = lanes(job)
-    segments: dict[bool, list[Item]] = {True: [], False: []}
-    for item in islice(numbers(90), 1, None):
-        segments[sum(bench.dynamodb._text(encode(item)).encode()) % job.units == full].append(item)
-    page, others = segments[True][: bench.dynamodb.page], segments[False]
-    bench.dynamodb.put(*page, *others)
-    to_do = {str(item["id"]) for item in others}
+class FullPartition:
+    """The partition of a lane's last unit: its items are refused for as long as there are others to do."""
 
-    def refusing(statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
+    def __init__(self, bench: Bench, job: Job, count: int) -> None:
+        ((*_, self.unit),) = lanes(job)
+        self.items: list[Item] = []
+        self.others: list[Item] = []
+        self.refusals = 0
+        dynamodb = bench.dynamodb
+        for item in islice(numbers(90), 1, None):
+            here = sum(dynamodb._text(encode(item)).encode()) % job.units == self.unit
+            (self.items if here else self.others).append(item)
+        self.items = sorted(self.items, key=lambda item: dynamodb._text(encode(item)))[:count]
+        self._to_do = {str(item["id"]) for item in self.others}
+        self._answered = dynamodb._answered
+        dynamodb._answered = self._refusing  # type: ignore[method-assign]
+
+    def _refusing(self, statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
         number = statement["Parameters"][1]["N"]
-        to_do.discard(number)
-        refused = to_do and int(number) in [item["id"] for item in page]
-        return answered(statement, "full" if refused else fault, index)
+        self._to_do.discard(number)
+        refused = self._to_do and int(number) in [item["id"] for item in self.items]
+        self.refusals += bool(refused)
+        return self._answered(statement, "full" if refused else fault, index)
 
-    bench.dynamodb._answered = refusing  # type: ignore[method-assign]
-    assert bench.execute(job) == Counts(read=len(page + others), changed=len(page + others))
+
+def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
+    """A lane that waited for it would give its page up."""
+    job = bench.job(DOUBLE, lanes=1)
+    full = FullPartition(bench, job, bench.dynamodb.page)
+    bench.dynamodb.put(*full.items, *full.others)
+    count = len(full.items + full.others)
+    assert bench.execute(job) == Counts(read=count, changed=count)
+    assert full.refusals
+
+
+def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the page before it, which had nothing to announce, is recorded meanwhile."""
+    monkeypatch.setattr(progress, "_FLUSH_SECONDS", 60.0)
+    job = bench.job(DOUBLE, lanes=1)
+    full = FullPartition(bench, job, 2 * bench.dynamodb.page)
+    unchanged = [{**item, "n": 0} for item in full.items[: bench.dynamodb.page]]
+    bench.dynamodb.put(*unchanged, *full.items[bench.dynamodb.page :], *full.others)
+    announced: list[bool] = []
+
+    def application(table: FakeDynamoDB) -> None:
+        if full.refusals:
+            monkeypatch.setattr(progress, "_FLUSH_SECONDS", 0.0)
+            claim = bench.state.units(job.run).read(full.unit)
+            announced.append(claim is not None and claim.intent is not None)
+
+    bench.dynamodb.before_write = application
+    assert bench.execute(job).changed == len(full.items + full.others) - len(unchanged)
+    assert len(announced) > 3 and all(announced)
 
 
 def test_a_clean_refusal_is_never_taken_for_done(bench: Bench) -> None:

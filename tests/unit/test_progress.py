@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from dynamodt.model import Claim, Counts, Cursor, Page, Totals, Units, WrittenPage
+from dynamodt.model import Claim, Counts, Cursor, Intent, Page, Totals, Units, WrittenPage
 from dynamodt.stages.progress import Recorder
 from tests.fakes import FakeState
 
@@ -18,7 +18,7 @@ class Checkpoints:
     def __init__(self) -> None:
         self.made: list[tuple[int, int, Cursor | None, int]] = []
 
-    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals) -> None:
+    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, announced: bool) -> None:
         self.made.append((claim.unit, page, cursor, totals.counts.read))
 
 
@@ -40,3 +40,29 @@ def test_the_images_of_a_page_are_let_go_before_its_row_is_written() -> None:
     assert rows.made == []
     recorder.flush()
     assert rows.made == [(unit, 1, {"id": {"S": "1"}}, 1) for unit in range(16)]
+
+
+def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
+    """Page 1 had nothing to announce and is recorded a second later, when page 2 is being written."""
+    job, state = type("Job", (), {"max_errors": 0})(), FakeState()
+    units = state.units("run")
+    claim = units.claim(0, 1)
+    recorder = Recorder(job, units, state.leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
+    recorder.add(WrittenPage(Page(claim, 1, []), Counts(read=1, unchanged=1), Units(), [], []))
+    units.intend(claim, Intent(("part",), None, False, Counts(), 0.0, 2, Totals()))
+    recorder.flush()
+    found = units.read(0)
+    assert found is not None and found.page == 1 and found.intent is not None and found.intent.page == 2
+    recorder.add(WrittenPage(Page(claim, 2, []), Counts(read=1, changed=1), Units(), [], [], announced=True))
+    found = units.read(0)
+    assert found is not None and found.page == 2 and found.intent is None
+
+
+def test_an_announcement_of_what_is_recorded_is_over() -> None:
+    """As an idempotent script's, which its next owner passes over: he reads the page again, and finds it done."""
+    units = FakeState().units("run")
+    units.intend(units.claim(0, 1), Intent(("part",), None, False, Counts(), 0.0, 1, Totals()))
+    units.checkpoint(units.claim(0, 2, recovers=False), 1, None, Totals(), announced=False)
+    claim = units.claim(0, 3)
+    assert (claim.page, claim.intent) == (1, None)
+    assert [era.parts for era in claim.eras if era.parts] == [("part",)]

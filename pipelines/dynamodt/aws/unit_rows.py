@@ -56,9 +56,12 @@ class UnitRows:
         """Announce the page after the checkpoint, before any of it is written."""
         self._update(claim, {"intent": json.dumps(intent)})
 
-    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals) -> None:
+    def checkpoint(
+        self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, announced: bool = True
+    ) -> None:
         """Record that the unit is through with `page`. The totals are the unit's whole, over all attempts; `done` is
-        set when it has ended."""
+        set when it has ended. An announcement stands until the page that was `announced` is recorded: one of the next
+        page may have come before a late checkpoint."""
         row = {
             "page": page,
             "cursor": json.dumps(cursor),
@@ -67,9 +70,8 @@ class UnitRows:
             "friction": json.dumps(totals.friction),
             "bytes": totals.bytes,
             "done": bool(totals.done),
-            "intent": _NOTHING,
         }
-        self._update(claim, row)
+        self._update(claim, {**row, "intent": _NOTHING} if announced else row)
 
     def _update(self, claim: Claim, row: dict[str, Any]) -> None:
         try:
@@ -124,15 +126,16 @@ def _with_era(before: Claim, recovers: bool) -> tuple[Era, ...]:
 
 
 def _claim(unit: int, row: Item) -> Claim:
+    page, intent = int(row.get("page", 0)), _intent(_loaded(row, "intent"))
     return Claim(
         unit=unit,
         epoch=int(row.get("epoch", 0)),
-        page=int(row.get("page", 0)),
+        page=page,
         cursor=_loaded(row, "cursor"),
         counts=Counts(*(_loaded(row, "counts") or ())),
         units=Units(*(_loaded(row, "units") or ())),
         done=bool(row.get("done", False)),
-        intent=_intent(_loaded(row, "intent")),
+        intent=intent if intent is not None and intent.page > page else None,  # an older one is over
         friction=Friction(*(_loaded(row, "friction") or ())),
         bytes=int(row.get("bytes", 0)),
         eras=tuple(Era(epoch, after, tuple(parts)) for epoch, after, parts in _loaded(row, "eras") or ()),

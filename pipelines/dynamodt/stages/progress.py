@@ -64,7 +64,9 @@ class _RecordProgress(beam.DoFn):
 class Checkpoints(Protocol):
     """What `aws.unit_rows.UnitRows` offers, and a test's fake must."""
 
-    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals) -> None: ...
+    def checkpoint(
+        self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, announced: bool
+    ) -> None: ...
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ class Recorder:
         self._store_samples(written)
         unit = self._units[page.claim.unit] = _Unit(self._running.add(written), page._replace(images=[]))
         if written.announced or page.last:
-            self._checkpoint(unit)
+            self._checkpoint(unit, written.announced)
         if self.clock() - self._flushed_at >= _FLUSH_SECONDS:
             self.flush()
 
@@ -112,9 +114,9 @@ class Recorder:
                 del self._units[number]
         self._flushed_at = self.clock()
 
-    def _checkpoint(self, unit: _Unit) -> None:
+    def _checkpoint(self, unit: _Unit, announced: bool = False) -> None:
         page = unit.page
-        self.rows.checkpoint(page.claim, page.number, page.cursor, unit.totals)
+        self.rows.checkpoint(page.claim, page.number, page.cursor, unit.totals, announced=announced)
         unit.flushed = True
 
     def _count_dead(self, written: WrittenPage) -> None:

@@ -173,7 +173,7 @@ def goal(record: RunRecord) -> int:
 def has_written(state: State, record: RunRecord) -> bool:
     """Whether a run may have changed an item: a run that failed before is as if it had never been."""
     claims = (claim for each in passes(record) for claim in state.units(each.run).all(each.units))
-    return any(claim.counts.changed or claim.intent is not None for claim in claims)
+    return any(claim.counts.changed or claim.intent or any(era.parts for era in claim.eras) for claim in claims)
 
 
 def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
