@@ -166,10 +166,10 @@ def before_a_write(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) ->
 def before_a_checkpoint(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     left, original = iter(range(count)), UnitRows.checkpoint
 
-    def die(self: UnitRows, *args: Any) -> None:
+    def die(self: UnitRows, *args: Any, **how: Any) -> None:
         if next(left, None) is None:
             raise Killed
-        original(self, *args)
+        original(self, *args, **how)
 
     monkeypatch.setattr(UnitRows, "checkpoint", die)
 
