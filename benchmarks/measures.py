@@ -225,14 +225,14 @@ def _imports(folder: Path, environment: Mapping[str, str], words: Sequence[str])
 
 def workers(bench: Bench) -> Figures:
     """Items a second of one and of two workers: Beam's multi-processing, and a local Spark of as many executors."""
-    count = bench.items(160_000)  # what starts and ends with one worker alone is a small part of it
+    count, many = bench.items(160_000), bench.items(400_000)  # what varies in a start is a small part of it
     figures: Figures = {}
-    with bench.canned(count, latency=0.002) as endpoint:
+    with bench.canned(count, many, latency=0.002) as endpoint:
         programs = {f"multi-processing, {n}": _forced(n) for n in (1, 2)}
-        figures |= _rates(programs, endpoint, count, (bench.times + 1) // 2)
+        figures |= _rates(programs, endpoint, count, max(1, bench.times // 2))
         programs = {f"Spark local-cluster, {n}": _spark(n) for n in (1, 2)}
         try:
-            figures |= _rates(programs, endpoint, count, 1)
+            figures |= _rates(programs, endpoint, many, 1)
         except RuntimeError as error:  # no Spark here: said, not hidden
             figures["Spark"] = str(error)[-300:]
     return figures

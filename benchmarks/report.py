@@ -179,8 +179,8 @@ def _workers(figures: dict[str, Any]) -> str:
     rows = [(name, f"{value:,.0f}") for name, value in figures.items() if not isinstance(value, str)]
     said = [f"{name}: {value}" for name, value in figures.items() if isinstance(value, str)]
     text = (
-        "2 ms latency. Multi-processing was run half as often (rounded up), Spark once: a Spark takes a quarter of a "
-        "minute to start, which is subtracted."
+        "2 ms latency. Multi-processing was run half as often (rounded down), Spark once, over a larger table: a Spark "
+        "takes a quarter of a minute to start, which is subtracted."
     )
     return "\n\n".join([text, _table(("workers", "items/s"), rows), *said])
 
