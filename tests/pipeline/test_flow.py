@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from dynamodt.core.codec import encode
-from dynamodt.model import Counts, Item, Job
+from dynamodt.core.codec import decode, encode
+from dynamodt.core.diff import change
+from dynamodt.model import AppliedPage, Counts, Item, Job, Page
 from dynamodt.stages import progress, signals
 from dynamodt.stages.read import lanes
+from dynamodt.stages.write import _WritePatches
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 
@@ -158,6 +160,28 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
     bench.dynamodb.before_write = application
     assert bench.execute(job).changed == len(full.items + full.others) - len(unchanged)
     assert len(announced) > 3 and all(announced)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(bench: Bench, failed: bool) -> None:
+    """When another lane has failed the run's end waits for nobody who is not at work: what is announced stays so."""
+    job = bench.job(DOUBLE, units=1)
+    bench.state.lease(job)
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults = deque(["full"])
+    claim, (image,) = bench.state.units(job.run).claim(0, job.attempt), bench.dynamodb.items.values()
+    update = change(job.table, image, decode(image), {"id": 1, "n": 2})
+    assert update is not None
+    write = _WritePatches(job, bench.resources)
+    write.setup()
+    write.start_bundle()
+    assert list(write.process(AppliedPage(Page(claim, 1, [image], last=True), [update], 0, 0))) == []
+    if failed:
+        signals.end_lanes(job)
+    assert len(list(write.finish_bundle())) == (0 if failed else 1)
+    assert bench.items() == [{"id": 1, "n": 1 if failed else 2}]
+    found = bench.state.units(job.run).read(0)
+    assert found is not None and found.intent is not None
 
 
 def test_a_clean_refusal_is_never_taken_for_done(bench: Bench) -> None:

@@ -239,7 +239,7 @@ class World:
         )
         journal = Journal(self.storage, SPEC, "journal/")  # type: ignore[arg-type]
         running, recorder = Running(), Recorder(job, units, self.state.leases, self.storage, clock=lambda: 0.0)  # type: ignore[arg-type]
-        resting = Resting(clock=lambda: 0.0, sleep=lambda seconds: None)
+        resting = Resting(clock=lambda: 0.0, sleep=lambda seconds: None, heed=lambda: None)
 
         def writing(applied: AppliedPage) -> Writing:
             before = running.before(applied.page)

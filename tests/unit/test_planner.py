@@ -68,10 +68,12 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
     units: int, workers: int, lanes: int
 ) -> None:
     planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))
-    (job, _) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, units=units), 1)
+    (job, own) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, units=units), 1)
     found = fitted(job, workers)
     assert found.lanes == lanes
     several = workers == 1 and lanes > 1  # at once in one process, whose memory they share
     assert found.read_ahead == (2 if several else 4)
     assert found.page_items == (500 if workers <= 8 else 1000)
     assert found.in_turn == (32 if workers == 2 else 16)
+    for counted in (own, replace(own, own_items=False, letters=("part",))):  # a page's number is its place
+        assert fitted(counted, workers).page_items == 1000

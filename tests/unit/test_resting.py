@@ -14,9 +14,12 @@ class Lane:
     """A lane's time, and what happened in it: (when, unit, what)."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = self.paused_until = 0.0
         self.told: list[tuple[float, int, str]] = []
-        self.resting = Resting(lambda: self.now, self._sleep)
+        self.resting = Resting(lambda: self.now, self._sleep, self._heed)
+
+    def _heed(self) -> None:
+        self.now = max(self.now, self.paused_until)
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -84,3 +87,10 @@ def test_they_end_in_the_order_in_which_their_rests_do(lane: Lane) -> None:
     lane.write(2, 1.0, 1.0)
     lane.write(3, 3.0)
     assert lane.finish() == [2, 3, 1] and lane.now == 5.0
+
+
+def test_no_page_goes_on_while_the_run_is_paused(lane: Lane) -> None:
+    lane.write(1, 5.0)
+    lane.paused_until = 60.0
+    assert lane.finish() == [1]
+    assert lane.told[-1] == (60.0, 1, "goes on")

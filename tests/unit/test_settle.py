@@ -423,11 +423,50 @@ def test_what_was_refused_asks_alone_whether_there_is_room_again() -> None:
     assert wire.flights == [1, 2, 3, *[1, 1, 2, 2, 3, 3, 3, 3]]
 
 
-def test_what_waits_for_a_partition_is_not_given_up_for_it() -> None:
-    """The first batch is refused eleven times, those behind it once, when they are sent at last."""
-    fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 13 + [""] * 3 + ["full"] * 3))
-    fake.put(*numbered(150))
-    assert settle(fake, double)[0].counts == Counts(changed=150)
+def test_a_page_of_a_partition_that_takes_nothing_has_an_end() -> None:
+    """Whoever is held back is given up with those who were refused: not batch after batch, twelve tries each."""
+    slept: list[float] = []
+    fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 1000))
+    fake.put(*numbered(500))
+    changes = [found for image in list(fake.items.values()) if (found := double(image))]
+    settled = settlement(fake, double, sleep=slept.append).settle(changes)
+    assert settled.counts == Counts(dead=500) and len(slept) <= 24
+
+
+def test_who_is_held_back_is_not_given_up_while_others_pass() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["full", ""] * 60))
+    fake.put(*numbered(1000))
+    assert settle(fake, double)[0].counts == Counts(changed=1000)
+
+
+def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
+    """A transaction goes out alone, and its throttle tells nothing of a partition."""
+    pauses: list[int] = []
+    fake = FakeDynamoDB(PLAIN, faults=deque(["throttled"]))
+    fake.put(*({**item, "odd name": 1} for item in numbered(40)))
+
+    def odd(image: Image) -> Change | None:
+        item = decode(image)
+        return change(PLAIN, image, item, {**item, "odd name": 2})
+
+    changes = [found for image in list(fake.items.values()) if (found := odd(image))]
+    done = settlement(fake, odd, sleep=lambda seconds: pauses.append(sum(i["odd name"] for i in left(fake).values())))
+    assert done.settle(changes).counts == Counts(changed=40)
+    assert pauses == [79]
+
+
+def test_a_deletion_that_was_held_back_is_looked_at_again() -> None:
+    """No guard can name an attribute that was added meanwhile."""
+    fake = FakeDynamoDB(THINGS, faults=deque(["full"]))
+    fake.put(*numbered(200))
+
+    def application(seconds: float) -> None:
+        fake.put({"id": 199, "n": 200, "note": 0, "live": "write"})
+
+    removes: list[Change] = [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
+    settled = settlement(fake, lambda image: None, sleep=application).settle(removes)
+    assert settled.counts == Counts(changed=199, superseded=1)
+    assert left(fake)[199]["live"] == "write"
 
 
 def sizes_sent(fake: FakeDynamoDB) -> list[int]:

@@ -35,15 +35,16 @@ class UnitRows:
                 break
             before = _claim(unit, row)
             claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before, recovers))
-            if self._take(claimed, attempt, row):
+            if self._take(claimed, attempt, row, recovers):
                 return claimed if recovers else claimed._replace(intent=None)
         raise self._fenced(unit)
 
-    def _take(self, claimed: Claim, attempt: int, row: Item) -> bool:
+    def _take(self, claimed: Claim, attempt: int, row: Item, recovers: bool) -> bool:
         """Only if the row is still as it was read: an owner who is not dead yet may have moved it on since, and we
-        would go back to before what he has written."""
-        fresh = {"page": 0, "intent": _NOTHING} if not row else {}
-        taken = {"epoch": claimed.epoch, "attempt": attempt, "eras": json.dumps(claimed.eras), **fresh}
+        would go back to before what he has written. An announcement that is passed over is in the era now."""
+        fresh: dict[str, Any] = {} if row else {"page": 0}
+        passed_over = {} if row and recovers else {"intent": _NOTHING}
+        taken = {"epoch": claimed.epoch, "attempt": attempt, "eras": json.dumps(claimed.eras), **fresh, **passed_over}
         condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(epoch)"
         values = {name: row[name] for name in ("epoch", "page", "intent")} if row else {}
         try:

@@ -218,8 +218,9 @@ def fitted(job: Job, workers: int) -> Job:
         job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
     lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
     if workers <= _FEW_WORKERS:
-        job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
         lanes -= lanes % workers
+    if workers <= _FEW_WORKERS and not (job.own_items or job.letters):  # whose pages are their places, too
+        job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
     if workers == 1 and lanes > 1:
         job = replace(job, read_ahead=_AHEAD)
     return replace(job, lanes=lanes, spread=boards(workers))

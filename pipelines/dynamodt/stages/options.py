@@ -25,7 +25,7 @@ def own_processes(words: Sequence[str]) -> int:
     options = PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions)
     if options.direct_running_mode != "multi_processing":
         return 1
-    return int(options.direct_num_workers) or os.cpu_count() or 1
+    return max(1, int(options.direct_num_workers) or os.cpu_count() or 1)
 
 
 def check_words(words: Sequence[str], all_known: bool) -> None:

@@ -24,9 +24,12 @@ class Resting:
     What is begun must be brought to its end by `finish`, or dropped: nothing of a page that rests is on its way.
     """
 
-    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None], most: int = MOST) -> None:
+    def __init__(
+        self, clock: Callable[[], float], sleep: Callable[[float], None], heed: Callable[[], object], most: int = MOST
+    ) -> None:
         self._clock = clock
         self._sleep = sleep
+        self._heed = heed  # waits while the run is paused
         self._most = most
         self._pages: dict[int, _Resting] = {}  # by unit
 
@@ -51,6 +54,7 @@ class Resting:
         del self._pages[unit]
         if (seconds := until - self._clock()) > 0:
             self._sleep(seconds)
+        self._heed()
         yield from self._step(unit, writing)
 
     def _step(self, unit: int, writing: Writing) -> Iterator[WrittenPage]:

@@ -68,7 +68,7 @@ class Sending:
             for batch in list(_batches(waiting)):
                 if len(flying) >= self._room and not full:
                     sent = flying.popleft()
-                    full = _is_throttled(answer := self._heard(sent))
+                    full = _is_full(answer := self._heard(sent))
                     yield sent.batch, answer
                 if full:
                     held += batch
@@ -94,7 +94,7 @@ class Sending:
         """The answer to a batch, which the budget is told of."""
         answer = sent.answer()
         answer = answer._replace(wcu=_metered(sent.batch, answer))
-        self._room = 1 if _is_throttled(answer) else min(self._writers, 2 * self._room)
+        self._room = 1 if _is_full(answer) else min(self._writers, 2 * self._room)
         self._flow.throttled(_throttles(answer))
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
         spent = answer.wcu or 0.0
@@ -129,8 +129,9 @@ def _throttles(answer: Answer) -> int:
     return sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
 
 
-def _is_throttled(answer: Answer) -> bool:
-    return 2 * _throttles(answer) > len(answer.verdicts)
+def _is_full(answer: Answer) -> bool:
+    """Whether most of a batch was throttled; what was throttled alone may be one item that is in demand."""
+    return len(answer.verdicts) > 1 and 2 * _throttles(answer) > len(answer.verdicts)
 
 
 def _metered(batch: list[Pending], answer: Answer) -> float:

@@ -157,6 +157,7 @@ class Settlement:
                 before = self._reads.rcu
                 yield self._pause(waiting)
                 settled.units = settled.units.plus(Units(rcu=before - self._reads.rcu))  # what others read meanwhile
+                waiting = self._looked_at(waiting, settled)
         settled.units = settled.units.plus(Units(rcu=self._reads.rcu))
         settled.void = [key for key in settled.void if key_text(key) not in settled.inserted]
         return settled
@@ -175,12 +176,12 @@ class Settlement:
     def _looked_at(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
         """Deletions are looked at right before: no guard can name an attribute that was added since the item was read
         (or, for a version's own rows, since they were written), and it would be lost."""
-        deletions = [pending for pending in waiting if _deletes(pending.change)]
+        deletions = [pending for pending in waiting if _deletes(pending.change) and not pending.doubts]
         if not deletions:
             return waiting
         keys = {key_text(pending.change.key): pending.change.key for pending in deletions}
         current = self._reads.items(list(keys.values()))
-        again = [pending for pending in waiting if not _deletes(pending.change)]
+        again = [pending for pending in waiting if not _deletes(pending.change) or pending.doubts]
         for pending in deletions:
             now = current.get(key_text(pending.change.key))
             if self._as_read(pending, now) or self._resolved(pending, now, current, settled):
@@ -252,10 +253,12 @@ class Settlement:
     def _round(self, waiting: list[Pending], settled: Settled, assure: Assure) -> list[Pending]:
         again: list[Pending] = []
         held: list[Pending] = []
+        passed = False
         refused: list[tuple[Pending, Image | None]] = []
         for batch, answer in self._sending.answered(waiting, held, assure):
             settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
+            passed |= any(verdict.outcome in ("done", "conflict") for verdict in answer.verdicts)
             settled.done([pending.change for pending, verdict in answered if verdict is DONE])
             for pending, verdict in answered:
                 if verdict is DONE:
@@ -265,7 +268,7 @@ class Settlement:
                 elif self._may_retry(pending, verdict, settled):
                     pending.failed += answer.whole
                     again.append(pending)
-        return again + self._resolve(refused, settled) + held
+        return self._kept(held, passed, settled) + again + self._resolve(refused, settled)
 
     def _may_retry(self, pending: Pending, verdict: Verdict, settled: Settled) -> bool:
         if verdict.outcome == "rejected":
@@ -277,13 +280,27 @@ class Settlement:
             pending.doubts.append(pending.change)
         pending.tries += 1
         if self._backoff.exhausted(pending.tries):
-            error = ItemError(
-                f"gave up after {pending.tries} tries: {verdict.message}",
-                hint="raise the table's capacity, or run again later",
-            )
-            self._bury(settled, pending.change, error, stage="doubt" if pending.doubts else "write")
+            self._give_up(pending, verdict, settled)
             return False
         return True
+
+    def _give_up(self, pending: Pending, verdict: Verdict, settled: Settled) -> None:
+        error = ItemError(
+            f"gave up after {pending.tries} tries: {verdict.message}",
+            hint="raise the table's capacity, or run again later",
+        )
+        self._bury(settled, pending.change, error, stage="doubt" if pending.doubts else "write")
+
+    def _kept(self, held: list[Pending], passed: bool, settled: Settled) -> list[Pending]:
+        """Who was held back goes first next time. Where nothing passes he has waited for as long as who was refused,
+        and is given up as soon: a page has an end."""
+        for pending in held:
+            pending.tries = 0 if passed else pending.tries + 1
+        refusal = Verdict("throttled", None, "its partition takes no more")
+        for pending in held:
+            if self._backoff.exhausted(pending.tries):
+                self._give_up(pending, refusal, settled)
+        return [pending for pending in held if not self._backoff.exhausted(pending.tries)]
 
     def _pause(self, again: list[Pending]) -> float:
         tries, conflicts = max(p.tries for p in again), max(p.conflicts for p in again)

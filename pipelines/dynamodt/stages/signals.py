@@ -20,6 +20,7 @@ from dynamodt.model import Job, Lease
 from dynamodt.stages.looks import LOOK_SECONDS, Looks
 
 _stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
+_ended: set[tuple[str, int]] = set()  # whose lanes nobody waits for any more
 _working: Counter[tuple[str, int]] = Counter()  # lanes of this process, by run and attempt
 _changed = threading.Condition()
 
@@ -67,7 +68,14 @@ def end_lanes(job: Job) -> None:
     key = (job.base_run, job.attempt)
     _stopped.add(key)
     with _changed:
+        _ended.add(key)
         _changed.wait_for(lambda: not _working[key])
+
+
+def lanes_ended(job: Job) -> bool:
+    """Whether `end_lanes` was called, asked while `working`: then what is left undone stays so."""
+    with _changed:
+        return (job.base_run, job.attempt) in _ended
 
 
 class Signal:

@@ -38,7 +38,7 @@ from dynamodt.stages.governor import governor_of
 from dynamodt.stages.ledger import Intents, JournalParts, Ledger, Running
 from dynamodt.stages.resting import Resting, Writing
 from dynamodt.stages.settle import SAMPLES, Settled, Settlement
-from dynamodt.stages.signals import Signal, reporting
+from dynamodt.stages.signals import Signal, lanes_ended, reporting, working
 from dynamodt.stages.tenure import Tenure
 
 
@@ -101,7 +101,7 @@ class _WritePatches(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._version.start_bundle()
-        self._resting = Resting(self._resources.clock, self._resources.sleep)
+        self._resting = Resting(self._resources.clock, self._resources.sleep, self._signal.stopping)
         self._tenures: list[Tenure] = []  # that have no page
 
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
@@ -123,8 +123,9 @@ class _WritePatches(beam.DoFn):
             yield written
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        with reporting(self._leases, self._job):
-            yield from map(GlobalWindows.windowed_value, self._counted(self._resting.finish()))
+        with working(self._job), reporting(self._leases, self._job):
+            if not lanes_ended(self._job):  # pages that rest are announced, or may be done twice
+                yield from map(GlobalWindows.windowed_value, self._counted(self._resting.finish()))
         self._version.finish_bundle()
 
     def teardown(self) -> None:
