@@ -216,20 +216,20 @@ def fitted(job: Job, workers: int) -> Job:
     several units, so that a lane meets several partitions in turn; and as many for each of a few workers."""
     if workers > 1:
         job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
-    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers, job.in_turn)))
+    lanes = min(_LANES_PER_WORKER * workers, max(workers, job.units // _segments_a_lane(workers)))
     if workers <= _FEW_WORKERS:
         lanes -= lanes % workers
-    if workers <= _FEW_WORKERS and not (job.own_items or job.letters):  # whose pages are their places, too
-        job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
+        if not (job.own_items or job.letters):  # whose pages are their places, too
+            job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
     if workers == 1 and lanes > 1:
         job = replace(job, read_ahead=_AHEAD)
     return replace(job, lanes=lanes, spread=boards(workers))
 
 
-def _segments_a_lane(workers: int, most: int) -> int:
+def _segments_a_lane(workers: int) -> int:
     """One of few workers has a large part of what the table takes, and must spread it over more partitions than one of
     many. A single one has several lanes at work at once."""
-    return _SEGMENTS_PER_LANE if workers == 1 else max(_SEGMENTS_PER_LANE, min(most, _SEGMENTS_IN_TURN // workers))
+    return _SEGMENTS_PER_LANE if workers == 1 else max(_SEGMENTS_PER_LANE, _SEGMENTS_IN_TURN // workers)
 
 
 def boards(workers: int) -> int:

@@ -68,7 +68,7 @@ class Sending:
             for batch in list(_batches(waiting)):
                 if len(flying) >= self._room and not full:
                     sent = flying.popleft()
-                    full = _is_full(answer := self._heard(sent))
+                    answer, full = self._heard(sent)
                     yield sent.batch, answer
                 if full:
                     held += batch
@@ -76,7 +76,7 @@ class Sending:
                     flying.append(self._send(batch, assure))
             while flying:
                 sent = flying.popleft()
-                yield sent.batch, self._heard(sent)
+                yield sent.batch, self._heard(sent)[0]
         finally:
             for sent in flying:
                 with suppress(ServiceError):
@@ -90,16 +90,19 @@ class Sending:
         assure()
         return _Sent(batch, self._begun(batch), estimate, taken)
 
-    def _heard(self, sent: _Sent) -> Answer:
-        """The answer to a batch, which the budget is told of."""
+    def _heard(self, sent: _Sent) -> tuple[Answer, bool]:
+        """The answer to a batch, which the budget is told of; and whether most of the batch was throttled. What was
+        throttled alone may be one item that is in demand."""
         answer = sent.answer()
         answer = answer._replace(wcu=_metered(sent.batch, answer))
-        self._room = 1 if _is_full(answer) else min(self._writers, 2 * self._room)
-        self._flow.throttled(_throttles(answer))
+        throttled = sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
+        full = len(sent.batch) > 1 and 2 * throttled > len(sent.batch)
+        self._room = 1 if full else min(self._writers, 2 * self._room)
+        self._flow.throttled(throttled)
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
         spent = answer.wcu or 0.0
         self._flow.leave(sent.taken, sent.estimate, max(sent.taken, spent) if unknown else spent)
-        return answer
+        return answer, full
 
     def _begun(self, batch: list[Pending]) -> Coming:
         first = batch[0].request
@@ -123,15 +126,6 @@ def _batches(waiting: list[Pending]) -> Iterator[list[Pending]]:
             batch = []
     if batch:
         yield batch
-
-
-def _throttles(answer: Answer) -> int:
-    return sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
-
-
-def _is_full(answer: Answer) -> bool:
-    """Whether most of a batch was throttled; what was throttled alone may be one item that is in demand."""
-    return len(answer.verdicts) > 1 and 2 * _throttles(answer) > len(answer.verdicts)
 
 
 def _metered(batch: list[Pending], answer: Answer) -> float:

@@ -280,13 +280,13 @@ class Settlement:
             pending.doubts.append(pending.change)
         pending.tries += 1
         if self._backoff.exhausted(pending.tries):
-            self._give_up(pending, verdict, settled)
+            self._give_up(pending, verdict.message, settled)
             return False
         return True
 
-    def _give_up(self, pending: Pending, verdict: Verdict, settled: Settled) -> None:
+    def _give_up(self, pending: Pending, why: str, settled: Settled) -> None:
         error = ItemError(
-            f"gave up after {pending.tries} tries: {verdict.message}",
+            f"gave up after {pending.tries} tries: {why}",
             hint="raise the table's capacity, or run again later",
         )
         self._bury(settled, pending.change, error, stage="doubt" if pending.doubts else "write")
@@ -294,13 +294,14 @@ class Settlement:
     def _kept(self, held: list[Pending], passed: bool, settled: Settled) -> list[Pending]:
         """Who was held back goes first next time. Where nothing passes he has waited for as long as who was refused,
         and is given up as soon: a page has an end."""
+        kept = []
         for pending in held:
             pending.tries = 0 if passed else pending.tries + 1
-        refusal = Verdict("throttled", None, "its partition takes no more")
-        for pending in held:
             if self._backoff.exhausted(pending.tries):
-                self._give_up(pending, refusal, settled)
-        return [pending for pending in held if not self._backoff.exhausted(pending.tries)]
+                self._give_up(pending, "its partition takes no more", settled)
+            else:
+                kept.append(pending)
+        return kept
 
     def _pause(self, again: list[Pending]) -> float:
         tries, conflicts = max(p.tries for p in again), max(p.conflicts for p in again)
