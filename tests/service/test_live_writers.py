@@ -13,22 +13,27 @@ from typing import Any
 
 import pytest
 
-from dynamodt.model import Item
+from dynamodt.model import Counts, Item
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
-from tests.service.writer import ITEMS, STEP
+from tests.service.writer import CONTESTED, ITEMS, STEP
 
 ROOT = Path(__file__).parents[2]
 Entry = tuple[str, int, int]  # verb, item, what n was before
 
-# Not idempotent, and no mark in the item. Each call leaves a line, so that second looks at an item can be counted.
+# Not idempotent, and no mark in the item. Each call leaves a line, so that second looks at an item can be counted, and
+# at a contested one the first look lasts until its writer has been there (see `tests.service.writer`).
 DOUBLE = """
-import os
+import os, time
 
 LOG = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def transform_up(item):
     os.write(LOG, b"%d\\n" % item["id"])
+    until = time.monotonic() + 30
+    while item["id"] < 5000 and item["id"] % 500 < 6 and not os.path.exists({log!r} + ".%d" % item["id"]):
+        assert time.monotonic() < until, "the writer has not come"
+        time.sleep(0.002)
     if item["archived"]:
         return item
     return {{**item, "n": item["n"] * 2}}
@@ -41,9 +46,9 @@ def first(number: int) -> Item:
 
 
 @contextmanager
-def writing(endpoint: Endpoint, table: str, number: int, log: Path) -> Iterator[None]:
+def writing(endpoint: Endpoint, table: str, number: int, log: Path, looks: Path) -> Iterator[None]:
     """A writer at work. It must have come through without an error of its own."""
-    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log)]
+    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log), str(looks)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     try:
@@ -92,9 +97,10 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
     """The whole scenario, with `options` as `up` has them."""
     bench.tables.put(table, *map(first, range(ITEMS)))
     looks, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
+    looks.touch()
     with ExitStack() as writers:
         for number, log in enumerate(logs):
-            writers.enter_context(writing(endpoint, table, number, log))
+            writers.enter_context(writing(endpoint, table, number, log, looks))
         counts = bench.run(table, DOUBLE.format(log=str(looks)), **options)
 
     done = entries(*logs)
@@ -105,9 +111,14 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
         check_item(item, done[number])
 
     assert counts.dead == 0 and counts.balanced and counts.read <= ITEMS
-    # Without these the test would prove nothing: the writers must have got between reading and writing.
+    check_contest(counts, looks)
+
+
+def check_contest(counts: Counts, looks: Path) -> None:
+    """Without this the test would prove nothing: the writers must have got between reading and writing."""
     conflicts = len(looks.read_text().splitlines()) - counts.read
-    assert conflicts > 5 and counts.vanished > 0 and counts.superseded > 0, (counts, conflicts)
+    assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # what was added to and what was archived is looked at again
+    assert counts.vanished >= CONTESTED and counts.superseded >= CONTESTED, (counts, conflicts)
 
 
 def check_item(item: Item, done: list[Entry]) -> None:

@@ -1,8 +1,12 @@
 """An application that writes to a table all along, as a process of its own, and keeps account of what it did.
 
-`python -m tests.service.writer URL TABLE NUMBER LOG`: writer NUMBER (0 or 1) says "writing" once it is at work, goes on
-until its stdin is closed, and then leaves in LOG one JSON array a line, in the order of doing: the verb, the item's id,
-and what `n` was before. Its own items are those with its parity; an item of the other's it only touches.
+`python -m tests.service.writer URL TABLE NUMBER LOG LOOKS`: writer NUMBER (0 or 1) says "writing" once it is at work,
+goes on until its stdin is closed, and then leaves in LOG one JSON array a line, in the order of doing: the verb, the
+item's id, and what `n` was before. Its own items are those with its parity; an item of the other's it only touches.
+
+Some items are `contested`: their owner writes to one as soon as it stands in LOOKS, where the script writes each item
+that it looks at. The script waits for that (the file LOOKS.ID), so that the write always falls between the read of the
+item and the migration's own write, on however slow a machine.
 """
 
 from __future__ import annotations
@@ -19,45 +23,65 @@ from botocore.config import Config
 
 ITEMS = 5_000
 STEP = 3  # what a read-modify-write adds
+CONTESTED = ITEMS // 500 * 2  # items that each of the three ways of changing one meets for certain
 _WARM = 30
 
 
+def contested(number: int) -> bool:
+    return number < ITEMS and number % 500 < 6
+
+
 class Writer:
-    def __init__(self, client: Any, table: str, number: int) -> None:
+    def __init__(self, client: Any, table: str, number: int, looks: Path) -> None:
         self._client = client
         self._table = table
         self._dice = random.Random(number)
-        self._own = list(range(number, ITEMS, 2))
+        self._number = number
+        self._own = [own for own in range(number, ITEMS, 2) if not contested(own)]
+        self._looks = looks
+        self._looked = looks.open(encoding="utf-8")
+        self._line = ""  # what has come of the next one
         self.log: list[tuple[str, int, int]] = []
         self._acts = [*[self._touch] * 4, *[self._add] * 3, *[self._delete, self._archive] * 2]
 
     def write(self) -> None:
-        """One of the four things that this application does."""
-        self._dice.choice(self._acts)()
+        """One of the four things that this application does, after what is asked of it."""
+        *looked, self._line = (self._line + self._looked.read()).split("\n")
+        for line in looked:
+            self._contest(int(line))
+        act = self._dice.choice(self._acts)
+        act(self._dice.randrange(ITEMS) if act == self._touch else self._dice.choice(self._own))
 
-    def _touch(self) -> None:
+    def _contest(self, number: int) -> None:
+        """Get between the script's first look at an item and what the migration writes."""
+        met = Path(f"{self._looks}.{number}")
+        if contested(number) and number % 2 == self._number and not met.exists():
+            (self._add, self._delete, self._archive)[number % 500 // 2](number)
+            met.touch()
+
+    def _touch(self, number: int) -> None:
         """A blind update of another attribute than the one that is migrated."""
-        number = self._dice.randrange(ITEMS)
         if self._update(number, "ADD touched :one", "attribute_exists(id)", {":one": 1}) is not None:
             self.log.append(("touch", number, 0))
 
-    def _add(self) -> None:
+    def _add(self, number: int) -> None:
         """Read, modify, write; if somebody else has written meanwhile, nothing was done."""
-        number = self._dice.choice(self._own)
         item = self._client.get_item(TableName=self._table, Key=_key(number), ConsistentRead=True)["Item"]
         before = int(item["n"]["N"])
         values = {":before": before, ":after": before + STEP, ":by": len(self.log)}
         if self._update(number, "SET n = :after, writer = :by", "n = :before", values) is not None:
             self.log.append(("add", number, before))
 
-    def _delete(self) -> None:
-        number = self._own.pop(self._dice.randrange(len(self._own)))
+    def _delete(self, number: int) -> None:
+        if not contested(number):
+            if len(self._own) < ITEMS // 4:
+                return  # however long the migration takes to start, there is something left to write to
+            self._own.remove(number)
         self._client.delete_item(TableName=self._table, Key=_key(number))
         self.log.append(("delete", number, 0))
 
-    def _archive(self) -> None:
+    def _archive(self, number: int) -> None:
         """The script leaves an item that is archived alone."""
-        number = self._dice.choice(self._own)
         old = self._update(number, "SET archived = :yes", "attribute_exists(id)", {":yes": 1})
         assert old is not None
         self.log.append(("archive", number, int(old["n"]["N"])))
@@ -83,7 +107,7 @@ def _key(number: int) -> dict[str, Any]:
     return {"id": {"N": str(number)}}
 
 
-def main(url: str, table: str, number: str, log: str) -> None:
+def main(url: str, table: str, number: str, log: str, looks: str) -> None:
     client = boto3.client(
         "dynamodb",
         region_name="us-east-1",
@@ -92,7 +116,7 @@ def main(url: str, table: str, number: str, log: str) -> None:
         aws_secret_access_key="local",
         config=Config(retries={"max_attempts": 0}),  # an update that was sent twice could not be accounted for
     )
-    writer = Writer(client, table, int(number))
+    writer = Writer(client, table, int(number), Path(looks))
     while len(writer.log) < _WARM:
         writer.write()
     sys.stdout.write("writing\n")
