@@ -21,25 +21,20 @@ from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
 
 ITEMS = 600
-SLOW = """
-import time
-
-def transform_up(item):
-    time.sleep(0.008)
-    return {**item, "n": item["n"] + 1}
-"""
 QUICK = 'def transform_up(item):\n    return {**item, "more": True}\n'
-WATCHED = """
+
+# It goes on when it is followed, or a busy machine would bring the followers too late.
+HELD = """
 import time
 from pathlib import Path
 
 def transform_up(item):
     while not Path("followed").exists():
         time.sleep(0.05)
-    time.sleep(0.02)
     return {**item, "n": item["n"] + 1}
 """
-FAILING = SLOW.replace("time.sleep(0.008)", "time.sleep(0.008)\n    1 / (item['id'] - 7)")
+WATCHED = HELD.replace("    return", "    time.sleep(0.02)\n    return")
+FAILING = HELD.replace("    return", "    1 / (item['id'] - 7)\n    return")
 
 
 @dataclass
@@ -72,6 +67,17 @@ class Elsewhere:
         )
         self.started.append(process)
         return process
+
+    def follow(self) -> subprocess.Popen[str]:
+        """A process that follows the run, as soon as it has seen it at work."""
+        looks = self.start("status", "--follow", "--json")
+        assert looks.stdout is not None
+        assert json.loads(looks.stdout.readline())["status"] == "running"
+        return looks
+
+    def go_on(self) -> None:
+        """Let the run that waits for its followers go on."""
+        (self.folder / "followed").touch()
 
     def said(self, *words: str) -> str:
         out, err = self.start(*words).communicate(timeout=60)
@@ -112,7 +118,6 @@ def elsewhere(endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
 
 
 def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewhere) -> None:
-    """It goes on when it is followed, or a busy machine would bring the followers too late."""
     elsewhere.script(1, WATCHED)
     elsewhere.script(2, QUICK)
     up = elsewhere.start("up")
@@ -124,7 +129,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
 
     assert looks.stdout is not None
     begun = json.loads(looks.stdout.readline())
-    (elsewhere.folder / "followed").touch()
+    elsewhere.go_on()
     *seen, outcome = begun, *map(json.loads, looks.communicate(timeout=90)[0].splitlines())
     assert looks.returncode == 0
     first = [look for look in seen if look["run"] == at_work["run"]]
@@ -154,7 +159,8 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
     elsewhere.script(1, FAILING)
     up = elsewhere.start("up")
     run = elsewhere.wait_for("running")["run"]
-    looks = elsewhere.start("status", "--follow", "--json")
+    looks = elsewhere.follow()
+    elsewhere.go_on()
     outcome = json.loads(looks.communicate(timeout=90)[0].splitlines()[-1])
     assert looks.returncode == outcome["error"]["exit_code"] == 1
     assert [(one["run"], one["status"], one["counts"]["dead"]) for one in outcome["runs"]] == [(run, "failed", 1)]
@@ -168,12 +174,10 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
 
 
 def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
-    elsewhere.script(1, SLOW)
+    elsewhere.script(1, HELD)
     up = elsewhere.start("up")
     elsewhere.wait_for("running")
-    looks = elsewhere.start("status", "--follow", "--json")
-    assert looks.stdout is not None
-    assert json.loads(looks.stdout.readline())["status"] == "running"
+    looks = elsewhere.follow()
     up.send_signal(signal.SIGKILL)
     up.wait(10)
     outcome = json.loads(looks.communicate(timeout=60)[0].splitlines()[-1])
@@ -186,13 +190,12 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
-    elsewhere.script(1, SLOW)
+    elsewhere.script(1, HELD)
     up = elsewhere.start("up")
     elsewhere.wait_for("running")
-    looks = elsewhere.start("status", "--follow", "--json")
-    assert looks.stdout is not None
-    looks.stdout.readline()
+    looks = elsewhere.follow()
     looks.send_signal(signal.SIGINT)
     _, err = looks.communicate(timeout=30)
+    elsewhere.go_on()
     assert looks.returncode == 130 and "whatever runs goes on" in err
     assert up.wait(60) == 0
