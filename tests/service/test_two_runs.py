@@ -19,15 +19,21 @@ from tests.emulators import Endpoint
 from tests.service.test_kills import ROOT, scan
 
 ITEMS = 600
+# Most of the items are done, in whole pages; the last hundred wait for the file, however long other processes take.
 SCRIPT = """
 import time
+from pathlib import Path
 
 sequence = 1
+seen = 0
 
 
 def transform_up(item):
-    time.sleep(0.005)
-    return {**item, "n": item["n"] + 1}
+    global seen
+    seen += 1
+    while seen > 500 and not Path({go_on!r}).exists():
+        time.sleep(0.01)
+    return {{**item, "n": item["n"] + 1}}
 """
 
 
@@ -67,13 +73,15 @@ def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
         endpoint.client.batch_write_item(RequestItems={table: puts})
     script = tmp_path / "transforms" / table / "v1_add_one.py"
     script.parent.mkdir(parents=True)
-    script.write_text(SCRIPT)
+    go_on = tmp_path / "go_on"
+    script.write_text(SCRIPT.format(go_on=str(go_on)))
     first = start(endpoint, tmp_path, table)
     wait_until_changed(endpoint, table)
     second = start(endpoint, tmp_path, table)
     _, said = second.communicate(timeout=60)
     assert second.returncode == 3 and f"process {first.pid}" in said, said
     first.send_signal(signal.SIGSTOP)
+    go_on.touch()
     stage = Stage("local", endpoint.connection, StorageSpec(str(tmp_path / "storage")), f"state-{table}", local=True)
     unlock(stage, table)
     third = start(endpoint, tmp_path, table)

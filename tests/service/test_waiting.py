@@ -14,9 +14,7 @@ import pytest
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
-from tests.service.test_two_runs import SCRIPT, wait_until_changed
-
-ITEMS = 1200
+from tests.service.test_two_runs import ITEMS, SCRIPT, wait_until_changed
 
 
 @pytest.fixture
@@ -55,7 +53,8 @@ def test_a_second_deploy_waits_for_the_first_and_ctrl_c_ends_a_third(
     tables.put(table, *({"id": number, "n": 0} for number in range(ITEMS)))
     script = tmp_path / "transforms" / table / "v1_add_one.py"
     script.parent.mkdir(parents=True)
-    script.write_text(SCRIPT)
+    go_on = tmp_path / "go_on"
+    script.write_text(SCRIPT.format(go_on=str(go_on)))
     first = start(endpoint, tmp_path, table)
     wait_until_changed(endpoint, table)
     second, third = (start(endpoint, tmp_path, table, "--wait-lock", "2m") for _ in range(2))
@@ -64,6 +63,7 @@ def test_a_second_deploy_waits_for_the_first_and_ctrl_c_ends_a_third(
     os.killpg(third.pid, signal.SIGINT)
     _, said = third.communicate(timeout=60)
     assert third.returncode == 130 and "stopped by Ctrl-C" in said, said
+    go_on.touch()
     _, said = first.communicate(timeout=120)
     assert first.returncode == 0, said
     done, said = second.communicate(timeout=120)
