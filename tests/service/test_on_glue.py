@@ -27,7 +27,7 @@ def transform_up(item):
 def transform_down(item):
     return {**item, "n": item["n"] - 1}
 """
-SLOW = "import time\n\n" + ADD.replace("return", "time.sleep(0.1)\n    return", 1)
+SLOW = "import time\n\n" + ADD.replace("return", "time.sleep(0.5)\n    return", 1)
 PREPARED = """
 def prepare(context):
     yield 1, 10
@@ -124,7 +124,7 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed:
     assert "the job ended without an answer: FAILED: SystemExit: -9" in err
     assert "the end of the job's log (/aws-glue/jobs/output, jr_" in err and f"{typed.table} v1 change: started" in err
     assert "gone" in out  # the run, by the state table
-    typed.script(SLOW.replace("0.1", "0"))
+    typed.script(SLOW.replace("0.5", "0"))
     typed.runner = "direct"  # whatever goes on with it
     report = typed.up()
     assert report.error is None and report.versions[0].counts.changed == 40
@@ -132,7 +132,7 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed:
 
 
 def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Client) -> None:
-    typed.script(SLOW.replace("0.1", "0.02"))
+    typed.script(SLOW.replace("0.5", "0.02"))
     first = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
     tell(typed.stage, typed.table, "pause")  # it is at work for as long as this takes
@@ -150,7 +150,7 @@ def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Clie
 
 
 def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(typed: Client) -> None:
-    typed.script(SLOW)
+    typed.script(SLOW.replace("0.5", "0.1"))
     first = typed.start("up")
     typed.wait_for_job()
     report = typed.up(to=1, wait_lock="2m")  # another command: it does not say the same
