@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamodt.errors import ServiceError
@@ -66,6 +67,30 @@ def test_ten_seconds_of_work_wait_little_and_ask_seldom(latency: float, sent: in
         looked(far, looks)
     assert far.sent <= sent
     assert far.waited <= waited
+
+
+class Busy(Far):
+    """The same on a machine where any amount of time passes before each reading of the clock."""
+
+    def __init__(self, latency: float, pauses: list[float]) -> None:
+        super().__init__(latency)
+        self._pauses = cycle(pauses)
+
+    def clock(self) -> float:
+        self.now += next(self._pauses)
+        return self.now
+
+
+@given(st.floats(0.0, 2.0), st.lists(st.sampled_from([0.0, 0.0, 0.01, 0.2, 0.3, 0.6, 9.0]), min_size=1, max_size=30))
+@example(0.0, [0.0, 0.2])
+def test_a_busy_machine_shows_nothing_older_than_half_a_second_before_it_was_asked(
+    latency: float, pauses: list[float]
+) -> None:
+    far = Busy(latency, pauses)
+    looks: Looks[float] = Looks(far.clock)
+    for _ in range(40):
+        asked_at = far.now
+        assert looked(far, looks) >= asked_at - LOOK_SECONDS
 
 
 @given(st.floats(0.0, 0.24), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60))

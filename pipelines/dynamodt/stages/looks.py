@@ -37,11 +37,12 @@ class Looks(Generic[Seen]):
         """What the row shows; None where `saw` stands for a look. Raises what a look raises."""
         if self._sent is None and self._age() >= LOOK_SECONDS - min(self._took, LOOK_SECONDS / 2):
             self._send(begin)
-        if self._age() >= LOOK_SECONDS:
-            waited = self._hear()
-            if not waited and self._age() >= LOOK_SECONDS:
-                self._send(begin)
-                self._hear()
+        now = self._clock()  # once: between two readings a look may have grown too old
+        if self._sent is not None and now - self._seen_at >= LOOK_SECONDS:
+            self._hear()
+        if now - self._seen_at >= LOOK_SECONDS:
+            self._send(begin)
+            self._hear()
         return self._seen
 
     def saw(self, at: float) -> None:
@@ -66,8 +67,8 @@ class Looks(Generic[Seen]):
         now = self._clock()  # before it is sent: what it shows is at least this fresh
         self._sent = now, begin()
 
-    def _hear(self) -> bool:
-        """Take the answer to what was sent; says whether it had to be waited for."""
+    def _hear(self) -> None:
+        """Take the answer to what was sent."""
         assert self._sent is not None
         (sent_at, answer), self._sent = self._sent, None
         asked_at = self._clock()
@@ -75,4 +76,3 @@ class Looks(Generic[Seen]):
         heard_at = self._clock()
         waited = heard_at - asked_at > _AT_ONCE
         self._took = heard_at - sent_at if waited else self._took * _FORGETTING
-        return waited
