@@ -36,6 +36,7 @@ MOVE = """
 def transform_up(item):
     return {**item, "id": item["id"] + 1000}
 """
+BESIDE = SPLIT.replace("[item,", '[{**item, "split": True},')
 
 
 @dataclass
@@ -123,6 +124,48 @@ def test_a_dry_run_asks_nothing_of_the_table(bench: Bench, exporter: Exporter) -
     export = exporter.export()
     assert bench.execute(replace(exporter.job(export, DOUBLE), dry_run=True)).changed == 22
     assert by_id(bench) == {n: n for n in range(23)} and not bench.dynamodb.calls
+
+
+# ---------------------------------------------------------------- several items made of one, and a death
+
+
+def leave(bench: Bench, job: Job, writes: int) -> None:
+    """The run's process dies before a request that writes; so many went well."""
+    left = iter([True] * writes)
+
+    def dies(dynamodb: FakeDynamoDB) -> None:
+        if not next(left, False):
+            raise RuntimeError("the machine is lost")
+
+    bench.dynamodb.before_write = dies
+    with pytest.raises(Exception, match="the machine is lost"):
+        bench.execute(job)
+    bench.dynamodb.before_write = None
+
+
+@pytest.mark.parametrize("writes", [0, 1, 4])
+@pytest.mark.parametrize("act", ["", "change", "delete"])
+@pytest.mark.parametrize("script", [MOVE, BESIDE])
+def test_whoever_goes_on_makes_each_transaction_once_of_what_is_there(
+    bench: Bench, exporter: Exporter, script: str, act: str, writes: int
+) -> None:
+    """What the application has deleted does not come back in another place; what it has changed is moved as it is."""
+    bench.dynamodb.put(*numbers(12))
+    job = replace(exporter.job(exporter.export(), script), writers=1)
+    leave(bench, job, writes)
+    made = {number - 1000 for number in by_id(bench) if number >= 1000}
+    for item in bench.items():
+        if act == "delete" and item["id"] < 1000:
+            bench.dynamodb.delete({"id": item["id"]})
+        if act == "change" and item["id"] < 1000:
+            bench.dynamodb.put({**item, "n": item["n"] + 500})
+    counts = bench.execute(replace(job, attempt=2))  # asserts the balance
+    lost = set(range(12)) - made if act == "delete" else set()
+    assert counts == Counts(read=12, changed=12 - len(lost), vanished=len(lost))
+    late = 500 if act == "change" else 0
+    moved = {number + 1000: number + (late if number not in made else 0) for number in range(12) if number not in lost}
+    stayed = {number: number + late for number in range(12)} if script == BESIDE and act != "delete" else {}
+    assert by_id(bench) == moved | stayed
 
 
 # ---------------------------------------------------------------- lines that are no items

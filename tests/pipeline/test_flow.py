@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -295,6 +296,23 @@ def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": "used"})
     bench.run(script, own_items=True, units=1, direction="down")
     assert bench.items() == [{"id": 1, "n": "used"}]
+
+
+def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
+    """Their owner before had announced that, and died."""
+    script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
+    bench.run(script, own_items=True, units=1)
+
+    def dies(dynamodb: FakeDynamoDB) -> None:
+        raise RuntimeError("the machine is lost")
+
+    bench.dynamodb.before_write = dies
+    down = bench.job(script, own_items=True, units=1, direction="down")
+    with pytest.raises(Exception, match="the machine is lost"):
+        bench.execute(down)
+    bench.dynamodb.before_write = None
+    assert bench.execute(replace(down, attempt=2)) == Counts(read=3, changed=3)
+    assert bench.items() == []
 
 
 def test_a_rekey_moves_the_item_in_one_transaction(bench: Bench) -> None:

@@ -24,7 +24,7 @@ from dynamodt.aws.export.records import BadLine, change_of, item_of
 from dynamodt.aws.journal import Journal
 from dynamodt.aws.storage import FolderStorage
 from dynamodt.errors import DynamodtError, Refused, RunFailed, UsageError
-from dynamodt.model import Insert, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.model import Atomic, Change, Insert, KeyAttribute, Remove, TableSpec, Update
 from tests.fake_objects import FakeObjects
 
 EXPORTS = Path(__file__).parent.parent / "exports"
@@ -406,6 +406,25 @@ def test_the_journal_s_lines_are_changes(tmp_path: Path) -> None:
         (insert.key, None, insert.item, 1234),
         (remove.key, remove.read, None, 1234),
     ]
+
+
+def test_the_journal_gives_a_transaction_back_as_one_change(tmp_path: Path) -> None:
+    """An undo looks at its records, key by key; other tools find no more than those."""
+    key = {"Id": {"N": "1"}}
+    update = Update(key, {**key, "TransactionSource": {"S": "x"}}, {"TransactionSource": {"S": "y"}}, ())
+    puts = [Insert("ProductCatalog", {"Id": {"N": n}}, {"Id": {"N": n}}) for n in ("2", "3", "4")]
+    remove = Remove({"Id": {"N": "5"}}, {"Id": {"N": "5"}})
+    changes: list[Change] = [
+        puts[0],
+        Atomic(key, update.read, (update, puts[1])),
+        Atomic(remove.key, remove.read, (puts[2], remove)),
+        remove,
+    ]
+    journal = Journal(FolderStorage(tmp_path), PRODUCTS, "j/")
+    name = journal.write(0, 1, 1, 0, changes, 1234)
+    sources = [one._replace(read=one.key) if isinstance(one, Atomic) else one for one in changes]
+    assert journal.announced(name) == sources
+    assert journal.read(name) == [puts[0], update, puts[1], puts[2], remove, remove]
 
 
 def test_an_item_keeps_every_digit() -> None:

@@ -23,7 +23,8 @@ from dynamodt.core.rate import Backoff
 from dynamodt.core.statements import Statements
 from dynamodt.errors import Fenced
 from dynamodt.model import Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec
-from dynamodt.stages.settle import Settled, Settlement
+from dynamodt.stages.settle import Settlement, Settling
+from dynamodt.stages.settled import Settled
 from tests import strategies
 from tests.fakes import FakeDynamoDB
 
@@ -455,18 +456,112 @@ def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
     assert pauses == [79]
 
 
-def test_a_deletion_that_was_held_back_is_looked_at_again() -> None:
-    """No guard can name an attribute that was added meanwhile."""
-    fake = FakeDynamoDB(THINGS, faults=deque(["full"]))
+def removals(fake: FakeDynamoDB) -> list[Change]:
+    return [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
+
+
+@pytest.mark.parametrize(("fault", "number"), [("full", 199), ("throttled", 3), ("lost", 3), ("reset", 3)])
+def test_a_deletion_that_waited_is_looked_at_again(fault: str, number: int) -> None:
+    """No guard can name an attribute that was added meanwhile. Where it had been written, and made again, it stays."""
+    fake = FakeDynamoDB(THINGS, faults=deque([fault]))
     fake.put(*numbered(200))
 
     def application(seconds: float) -> None:
-        fake.put({"id": 199, "n": 200, "note": 0, "live": "write"})
+        if number in left(fake):
+            fake.put({"id": number, "n": number + 1, "note": 0, "live": "write"})
 
-    removes: list[Change] = [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
+    settled = settlement(fake, lambda image: None, sleep=application).settle(removals(fake))
+    assert sum(settled.counts) == settled.counts.changed + settled.counts.superseded == 200
+    assert left(fake) == ({number: {"id": number, "n": number + 1, "note": 0, "live": "write"}} if left(fake) else {})
+    assert settled.counts.superseded == len(left(fake)) == (fault != "reset")
+
+
+def test_a_deletion_in_doubt_is_looked_at_again() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["partial-500"]))
+    fake.put(*numbered(4))
+    removes = removals(fake)
+
+    def application(seconds: float) -> None:
+        for number, item in left(fake).items():
+            fake.put({**item, "live": number})
+
     settled = settlement(fake, lambda image: None, sleep=application).settle(removes)
-    assert settled.counts == Counts(changed=199, superseded=1)
-    assert left(fake)[199]["live"] == "write"
+    there = left(fake)
+    assert there and all(item["live"] == number for number, item in there.items())
+    assert settled.counts == Counts(changed=4 - len(there), superseded=len(there))
+
+
+class Budget:
+    """It lets a batch pass after so many seconds; the application adds to the last item before the second one goes."""
+
+    limited = True
+
+    def __init__(self, fake: FakeDynamoDB, seconds: float) -> None:
+        self._fake = fake
+        self._seconds = seconds
+        self.now = 0.0
+        self.passed = 0
+        self.taken = 0.0
+
+    def enter(self, units: float) -> float:
+        self.passed += 1
+        self.now += self._seconds
+        if self.passed == 2:
+            self._fake.put({"id": 49, "n": 50, "note": 0, "live": "write"})
+        self.taken += units
+        return units
+
+    def leave(self, taken: float, estimate: float, spent: float) -> None:
+        self.taken -= taken
+
+    def throttled(self, statements: int = 1) -> None:
+        pass
+
+
+def test_deletions_that_wait_for_the_budget_are_looked_at_again_batch_by_batch() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(50))
+    budget = Budget(fake, 20.0)
+    one = settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now)
+    assert one.settle(removals(fake)).counts == Counts(changed=49, superseded=1)
+    assert left(fake)[49]["live"] == "write" and budget.taken == 0.0
+
+
+def test_what_a_second_look_makes_afresh_is_announced_before_it_is_sent() -> None:
+    def unless_live(image: Image) -> Change | None:
+        item = decode(image)
+        if "live" not in item:
+            return Remove(key_of(THINGS, image), image)
+        return change(THINGS, image, item, {**item, "n": 0}) if item["n"] else None
+
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(50))
+    budget, announced = Budget(fake, 20.0), []
+    one = settlement(fake, unless_live, flow=budget, clock=lambda: budget.now)
+    settling = one.settling(removals(fake), lambda changes: announced.append(len(changes)))
+    assert over(settling).counts == Counts(changed=50)
+    assert left(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and announced == [50, 1]
+
+
+def test_deletions_that_go_out_at_once_are_looked_at_once() -> None:
+    def looks(seconds: float) -> int:
+        fake = FakeDynamoDB(THINGS)
+        fake.put(*numbered(50))
+        budget = Budget(fake, seconds)
+        settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now).settle(removals(fake))
+        return fake.calls["BatchGetItem"]
+
+    assert looks(0.4) == looks(0.0) < looks(0.6)  # the second batch goes out after 1.2 seconds
+
+
+def over(settling: Settling) -> Settled:
+    """A settling, to its end."""
+    while True:
+        try:
+            next(settling)
+        except StopIteration as end:
+            settled: Settled = end.value
+            return settled
 
 
 def sizes_sent(fake: FakeDynamoDB) -> list[int]:

@@ -7,6 +7,8 @@ output format"), one JSON object a line, compressed with zstd: other tools can r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -20,6 +22,7 @@ from dynamodt.core.places import part_name, void_name
 from dynamodt.errors import RunFailed
 from dynamodt.model import Atomic, Change, Image, Insert, Journaled, Remove, TableSpec, Update
 
+_SOURCE = "TransactionSource"
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
 
 
@@ -35,14 +38,25 @@ class Journal:
         """Store one part; returns its name. `micros` is the moment, in microseconds since 1970."""
         name = part_name(self._prefix, unit, page, epoch, part)
         time = {"WriteTimestampMicros": {"N": str(micros)}}
-        lines = b"\n".join(
-            orjson.dumps({"Metadata": time, **record}) for change in changes for record in _records(change)
-        )
+        lines = b"\n".join(map(orjson.dumps, chain.from_iterable(_lines(change, time) for change in changes)))
         self._storage.write(name, zstandard.ZstdCompressor(_LEVEL).compress(lines))
         return name
 
     def read(self, name: str) -> list[Journaled]:
-        """The changes of a part, in order. Raises RunFailed when it is gone or damaged."""
+        """What a part says of each item, in order. Raises RunFailed when it is gone or damaged."""
+        return [change for _, change in self._records(name)]
+
+    def announced(self, name: str) -> list[Change]:
+        """The changes of a part as they were announced, in order: a transaction is one of them. The journal keeps no
+        image of its source, only the key. Raises RunFailed when the part is gone or damaged."""
+        found: list[Change] = []
+        for source, records in groupby(self._records(name), key=itemgetter(0)):
+            parts = tuple(change for _, change in records)
+            found += parts if source is None else [Atomic(source, source, parts)]
+        return found
+
+    def _records(self, name: str) -> list[tuple[Image | None, Journaled]]:
+        """Each record, with the source's key when it is one of a transaction."""
         data = self._storage.read(name)
         where = self._storage.place(name)
         if data is None:
@@ -51,7 +65,7 @@ class Journal:
             )
         try:
             lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
-            return [self._change(change_of(line)) for line in lines]
+            return [(source_of(line), self._change(change_of(line))) for line in lines]
         except (zstandard.ZstdError, ValueError) as error:
             raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
 
@@ -78,13 +92,20 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
     return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
 
 
-def _records(change: Change) -> Iterator[dict[str, Any]]:
+def source_of(line: bytes) -> Image | None:
+    """The key of the item that a transaction was made of; None: the record is of no transaction. Other tools find
+    nothing of this in an export, and pass it over."""
+    found: Image | None = orjson.loads(line)["Metadata"].get(_SOURCE) if _SOURCE.encode() in line else None
+    return found
+
+
+def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(change, Atomic):
         for part in change.parts:
-            yield from _records(part)
+            yield from _lines(part, {**metadata, _SOURCE: change.key})
     elif isinstance(change, Insert):
-        yield {"Keys": change.key, "NewImage": change.item}
+        yield {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
     elif isinstance(change, Remove):
-        yield {"Keys": change.key, "OldImage": change.read}
+        yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}
     else:
-        yield {"Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}
+        yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}

@@ -18,9 +18,10 @@ def counted_parts(names: Iterable[str], claims: Claims) -> list[str]:
     return [name for name in names if (claim := _claim(name, claims)) and _part_counts(name, claim)]
 
 
-def counted_notes(names: Iterable[str], claims: Claims) -> list[str]:
-    """The dead letters (or whatever else is stored by page before the checkpoint counts it) that were counted."""
-    return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim)]
+def counted_notes(names: Iterable[str], claims: Claims, recovers: bool) -> list[str]:
+    """The dead letters (or whatever else is stored by page before the checkpoint counts it) that were counted.
+    `recovers`: an announced page is settled by who finds it; of an idempotent script it is read again instead."""
+    return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim, recovers)]
 
 
 def _claim(name: str, claims: Claims) -> Claim | None:
@@ -35,8 +36,9 @@ def _part_counts(name: str, claim: Claim) -> bool:
     return part_of(name).page <= reached and _by_last_owner(name, claim)
 
 
-def _note_counts(name: str, claim: Claim) -> bool:
-    return part_of(name).page <= claim.page and (_by_last_owner(name, claim) or _of_announcer(name, claim))
+def _note_counts(name: str, claim: Claim, recovers: bool) -> bool:
+    found = _by_last_owner(name, claim) or (recovers and _of_announcer(name, claim))
+    return found and part_of(name).page <= claim.page
 
 
 def _by_last_owner(name: str, claim: Claim) -> bool:

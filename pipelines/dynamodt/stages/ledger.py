@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from dynamodt.model import Change, Claim, Counts, Image, Intent, Journaled, Page, Totals, WrittenPage
+from dynamodt.model import Change, Claim, Counts, Image, Intent, Page, Totals, WrittenPage
 
 
 class JournalParts(Protocol):
@@ -14,7 +14,7 @@ class JournalParts(Protocol):
 
     def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str: ...
 
-    def read(self, name: str) -> list[Journaled]: ...
+    def announced(self, name: str) -> list[Change]: ...
 
     def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None: ...
 
@@ -64,11 +64,9 @@ class Ledger:
             claim = self._page.claim
             self._journal.write_void(claim.unit, self._page.number, claim.epoch, void)
 
-    def journaled(self) -> list[Journaled]:
-        """What the owner before may have written of this page, in the order of its announcements."""
-        if self._journal is None:
-            return []
-        return [change for part in self._parts for change in self._journal.read(part)]
+    def found(self) -> list[list[Change]]:
+        """What the owners before may have written of this page: their announcements, in order."""
+        return [self._journal.announced(part) for part in self._parts] if self._journal is not None else []
 
     def _intent(self) -> Intent:
         page = self._page

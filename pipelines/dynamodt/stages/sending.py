@@ -39,6 +39,13 @@ class _Sent(NamedTuple):
     taken: float
 
 
+Look = Callable[[list[Pending]], list[Pending]]
+
+
+def _as_it_is(batch: list[Pending]) -> list[Pending]:
+    return batch
+
+
 class Sending:
     """Sends the changes of one lane.
 
@@ -53,10 +60,11 @@ class Sending:
         self._flow = flow
 
     def answered(
-        self, waiting: list[Pending], held: list[Pending], assure: Callable[[], None]
+        self, waiting: list[Pending], held: list[Pending], assure: Callable[[], None], look: Look = _as_it_is
     ) -> Iterator[tuple[list[Pending], Answer]]:
-        """Each batch with its answer, in order; `assure` is asked before each. Whatever ends this early, what was sent
-        is heard out: nothing of ours is on its way any more when the page is left.
+        """Each batch with its answer, in order. Before each, when the budget lets it pass, `look` says what of it is to
+        be sent, and then `assure` is asked. Whatever ends this early, what was sent is heard out: nothing of ours is on
+        its way any more when the page is left.
 
         Once most of a batch was throttled the rest is not sent, but added to `held`: a page is of one partition as a
         rule, which would refuse it too, and the application's writes beside it. After that batches go out
@@ -72,8 +80,8 @@ class Sending:
                     yield sent.batch, answer
                 if full:
                     held += batch
-                else:
-                    flying.append(self._send(batch, assure))
+                elif begun := self._send(batch, assure, look):
+                    flying.append(begun)
             while flying:
                 sent = flying.popleft()
                 yield sent.batch, self._heard(sent)[0]
@@ -82,10 +90,15 @@ class Sending:
                 with suppress(ServiceError):
                     sent.answer()
 
-    def _send(self, batch: list[Pending], assure: Callable[[], None]) -> _Sent:
-        """Send a batch when the budget lets it pass, and run and unit are still ours after the wait."""
+    def _send(self, batch: list[Pending], assure: Callable[[], None], look: Look) -> _Sent | None:
+        """Send a batch when the budget lets it pass, and run and unit are still ours after the wait; None: nothing of
+        it is to be sent any more."""
         estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
         taken = self._flow.enter(estimate)
+        batch = look(batch)
+        if not batch:
+            self._flow.leave(taken, estimate, 0.0)
+            return None
         self._assure()
         assure()
         return _Sent(batch, self._begun(batch), estimate, taken)

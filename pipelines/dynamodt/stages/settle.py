@@ -19,22 +19,24 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from dynamodt.aws.batch import DONE, Verdict, Writes
 from dynamodt.aws.reads import Flow, Free, Reads, key_text
 from dynamodt.core.codec import same_image
-from dynamodt.core.diff import as_before, carries
+from dynamodt.core.doubts import There, by_source, inserted_keys, shown
 from dynamodt.core.rate import Backoff
 from dynamodt.core.statements import Statement, Statements
 from dynamodt.errors import ItemError, ScriptError, ServiceError
-from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Units, Update
+from dynamodt.model import Atomic, Change, Friction, Image, Insert, Remove, Units, Update
 from dynamodt.stages.deadletters import dead_letter
 from dynamodt.stages.sending import Pending, Sending
+from dynamodt.stages.settled import Settled
 
 MAX_CONFLICTS = 12
-SAMPLES = 3
+LOOK_LASTS = 1.0  # second: a page that waits for nothing is written by then
 NOT_SENT = Statement("", [])
 _UNCLEAR = "a write of this item was never answered, and somebody has changed the same attributes since"
 _UNCLEAR_HINT = (
@@ -44,43 +46,12 @@ _UNCLEAR_HINT = (
 
 Announce = Callable[[Sequence[Change]], None]
 Assure = Callable[[], None]
-Settling = Generator[float, None, "Settled"]  # each step gives the seconds to rest before the next one
-
-
-@dataclass(slots=True)
-class Settled:
-    """What a page's changes came to. `void` are the keys of changes that had no effect, whatever the journal says."""
-
-    counts: Counts = Counts()
-    units: Units = Units()
-    dead: list[DeadLetter] = field(default_factory=list)
-    written: list[Change] = field(default_factory=list)  # the first few that were
-    friction: Friction = Friction()
-    void: list[Image] = field(default_factory=list)
-    inserted: set[str] = field(default_factory=set)  # keys, as text: another insertion of the page may have lost one
-
-    def done(self, changes: Sequence[Change]) -> None:
-        """The changes were written: `end`, for many at once."""
-        self.counts = self.counts._replace(changed=self.counts.changed + len(changes))
-        self.inserted.update(key_text(change.key) for change in changes if type(change) is Insert)
-        if len(self.written) < SAMPLES:
-            self.written += changes[: SAMPLES - len(self.written)]
-
-    def end(self, change: Change, kind: str) -> None:
-        """The change has come to its end: "changed", or in one of the other counts, and then it had no effect."""
-        self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
-        if kind != "changed":
-            self.without_effect(change)
-        elif isinstance(change, Insert):
-            self.inserted.add(key_text(change.key))
-
-    def without_effect(self, change: Change) -> None:
-        """Nothing of the change was written."""
-        self.void += [part.key for part in getattr(change, "parts", (change,))]
+Settling = Generator[float, None, Settled]  # each step gives the seconds to rest before the next one
 
 
 class Settlement:
-    """Settles pages of one table. `change_of` is the author's function; `reads` reads the table that is written to.
+    """Settles pages of one table. `change_of` is the author's function; without one, an item that somebody has written
+    meanwhile is his. `reads` reads the table that is written to.
 
     `writers` requests of it are on their way at once (see `Sending`).
     """
@@ -90,13 +61,14 @@ class Settlement:
         writes: Writes,
         reads: Reads,
         statements: Statements,
-        change_of: Callable[[Image], Change | None],
+        change_of: Callable[[Image], Change | None] | None,
         writers: int,
         *,
         backoff: Backoff = Backoff(base=0.2),  # meanwhile a partition saves up some batches
         stamp: str | None = None,
         assure: Callable[[], None] = lambda: None,
         flow: Flow = Free(),
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         dice: Callable[[], float] = random.random,
     ) -> None:
@@ -107,7 +79,9 @@ class Settlement:
         self._backoff = backoff
         self._soon = replace(backoff, base=backoff.base / 4)  # a conflict is over by then
         self._stamp = stamp
+        self._clock = clock
         self._sleep = sleep
+        self._looked = clock()  # when the page at work was looked at
         self._dice = dice
 
     def settle(self, changes: Sequence[Change]) -> Settled:
@@ -136,15 +110,15 @@ class Settlement:
         return (yield from self._finish(waiting, settled, announce, assure))
 
     def recovering(
-        self, journaled: Sequence[Update | Insert | Remove], announce: Announce, assure: Assure = lambda: None
+        self, found: Sequence[Sequence[Change]], announce: Announce, assure: Assure = lambda: None
     ) -> Settling:
-        """Settle a page that its owner before may have written in part: `journaled` is what he announced, in order.
+        """Settle a page that its owners before may have written in part: `found` are their announcements, in order.
 
         An item that carries one of its patches is done. One that is as it was before the last of them is still to do,
         and is transformed afresh. Anything else is a dead letter, never a guess.
         """
         settled = self._empty()
-        return (yield from self._finish(self._doubtful(journaled, settled), settled, announce, assure))
+        return (yield from self._finish(self._doubtful(found, settled), settled, announce, assure))
 
     def _finish(self, waiting: list[Pending], settled: Settled, announce: Announce, assure: Assure) -> Settling:
         """Send until all are answered for. Whatever goes out for the first time is announced before."""
@@ -176,77 +150,90 @@ class Settlement:
     def _looked_at(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
         """Deletions are looked at right before: no guard can name an attribute that was added since the item was read
         (or, for a version's own rows, since they were written), and it would be lost."""
-        deletions = [pending for pending in waiting if _deletes(pending.change) and not pending.doubts]
+        self._looked = self._clock()
+        return self._standing(waiting, settled)
+
+    def _looked_again(self, batch: list[Pending], later: list[Pending], settled: Settled) -> list[Pending]:
+        """What of a batch goes out now. Its deletions are looked at once more when the budget has let it wait for long;
+        what that makes afresh is to be announced first, and goes out `later`."""
+        if self._clock() - self._looked < LOOK_LASTS:
+            return batch
+        found = self._standing(batch, settled)
+        later += [pending for pending in found if pending.fresh]
+        return [pending for pending in found if not pending.fresh]
+
+    def _standing(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
+        """The pendings, without deletions that are over; others are fitted to the current items."""
+        deletions = [pending for pending in waiting if _deletes(pending.change)]
         if not deletions:
             return waiting
-        keys = {key_text(pending.change.key): pending.change.key for pending in deletions}
-        current = self._reads.items(list(keys.values()))
-        again = [pending for pending in waiting if not _deletes(pending.change) or pending.doubts]
+        current = self._items(pending.change.key for pending in deletions)
+        again = [pending for pending in waiting if not _deletes(pending.change)]
         for pending in deletions:
             now = current.get(key_text(pending.change.key))
-            if self._as_read(pending, now) or self._resolved(pending, now, current, settled):
+            if self._stands(pending, now) or self._resolved(pending, now, current, settled):
                 again.append(pending)
         return again
 
-    def _as_read(self, pending: Pending, now: Image | None) -> bool:
-        """Whether a deletion's item is as it was read. Then it is guarded by what is there: an own row's numbers may be
-        written otherwise in the script, which not every emulator's `=` sees through."""
+    def _stands(self, pending: Pending, now: Image | None) -> bool:
+        """Whether a deletion can go out as it is: its item is as it was read. It is guarded by what is there, as an own
+        row's numbers may be written otherwise in the script, which not every emulator's `=` sees through.
+
+        And so can a transaction in doubt whose source is gone: it knows best itself whether that was its doing."""
         change = pending.change
-        if now is None or isinstance(change, Insert) or not same_image(now, change.read):
+        if now is None:
+            return isinstance(change, Atomic) and bool(pending.doubts)
+        if not _is_as_read(change, now):
             return False
         if isinstance(change, Remove):
             pending.change = change._replace(read=now)
             pending.request = self._statements.write(pending.change)
         return True
 
+    def _items(self, keys: Iterable[Image]) -> dict[str, Image]:
+        """The items of these keys as they are now, by `key_text`."""
+        wanted = {key_text(key): key for key in keys}
+        return self._reads.items(list(wanted.values())) if wanted else {}
+
     # ------------------------------------------------------------ after somebody else
 
-    def _doubtful(self, journaled: Sequence[Update | Insert | Remove], settled: Settled) -> list[Pending]:
-        """What is still to do of a journaled page; the rest is counted."""
-        by_key: dict[str, list[Update | Insert | Remove]] = {}
-        for change in journaled:
-            by_key.setdefault(key_text(change.key), []).append(change)
-        current = self._reads.items([changes[-1].key for changes in by_key.values()])
-        found = (self._doubt(changes, current.get(text), settled) for text, changes in by_key.items())
+    def _doubtful(self, announced: Sequence[Sequence[Change]], settled: Settled) -> list[Pending]:
+        """What is still to do of a page that was announced; the rest is counted."""
+        self._looked = self._clock()
+        sources = by_source(announced)
+        current = self._items(key for changes in sources for key in (changes[-1].key, *inserted_keys(changes)))
+        found = (self._doubt(changes, current, settled) for changes in sources)
         return [pending for pending in found if pending is not None]
 
-    def _doubt(self, changes: list[Update | Insert | Remove], now: Image | None, settled: Settled) -> Pending | None:
+    def _doubt(self, changes: list[Change], current: dict[str, Image], settled: Settled) -> Pending | None:
         last = changes[-1]
-        if isinstance(last, Insert):
-            return self._doubt_insertion(last, now, settled)
         pending = Pending(last, NOT_SENT, doubts=list(changes))
-        return pending if self._cleared(pending, now, settled) else None
+        now = current.get(key_text(last.key))
+        if isinstance(last, Insert):
+            pending.request = self._statements.write(last)
+            return pending if self._insertion_refused(pending, now, settled) else None
+        if self._change_of is None and self._stands(pending, now):
+            return pending
+        return pending if self._cleared(pending, now, current, settled) else None
 
-    def _cleared(self, pending: Pending, now: Image | None, settled: Settled) -> bool:
-        """Fit a refused update or deletion to the current item and return True, or count it.
+    def _cleared(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
+        """Fit a refused change to the current items and return True, or count it.
 
         What was sent before and never answered may have been written: an item that carries it is done, one that is as
-        it was before is still to do. An item that shows neither was changed by others in the same attributes: whether
-        our patch is beneath their change cannot be told from the item, so nothing is done to it.
+        it was before is still to do, and to any other nothing is done: it is a dead letter.
         """
-        if any(self._written(doubt, now) for doubt in pending.doubts):
+        doubts = [shown(doubt, _there(doubt, now, current), self._stamp) for doubt in pending.doubts]
+        if "written" in doubts:
             settled.end(pending.change, "changed")
+        elif doubts and doubts[-1] == "unclear":
+            self._bury(settled, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), now, stage="doubt")
         elif now is None:
             settled.end(pending.change, "vanished")
-        elif pending.doubts and not self._untouched(pending.doubts[-1], now):
-            self._bury(settled, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), now, stage="doubt")
+        elif isinstance(pending.change, Atomic) and _is_as_read(pending.change, now) and not _tired(pending):
+            return self._without_taken(pending, pending.change, current, settled)
         else:
             return self._afresh(pending, now, settled)
         return False
-
-    def _written(self, doubt: Change, now: Image | None) -> bool:
-        if self._stamp and isinstance(doubt, Update):
-            return now is not None and now.get(self._stamp) == doubt.sets[self._stamp]
-        return _written(doubt, now)
-
-    def _untouched(self, doubt: Change, now: Image) -> bool:
-        return bool(self._stamp) or not isinstance(doubt, Update) or as_before(doubt, now)
-
-    def _doubt_insertion(self, last: Insert, now: Image | None, settled: Settled) -> Pending | None:
-        if now is None:
-            return self._start(last, settled)
-        settled.end(last, "changed" if same_image(now, last.item) else "superseded")
-        return None
 
     # ------------------------------------------------------------ one round of sending
 
@@ -255,7 +242,8 @@ class Settlement:
         held: list[Pending] = []
         passed = False
         refused: list[tuple[Pending, Image | None]] = []
-        for batch, answer in self._sending.answered(waiting, held, assure):
+        look = partial(self._looked_again, later=again, settled=settled)
+        for batch, answer in self._sending.answered(waiting, held, assure, look):
             settled.units = settled.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
             passed |= any(verdict.outcome in ("done", "conflict") for verdict in answer.verdicts)
@@ -324,12 +312,12 @@ class Settlement:
 
     def _current(self, refused: list[tuple[Pending, Image | None]]) -> dict[str, Image]:
         """The items whose refusals came without them, and those that stand in the way of an insertion."""
-        keys: dict[str, Image] = {}
+        keys: list[Image] = []
         for pending, image in refused:
-            wanted = [] if image is not None else [pending.change.key]
-            wanted += [part.key for part in getattr(pending.change, "parts", ()) if isinstance(part, Insert)]
-            keys.update((key_text(key), key) for key in wanted)
-        return self._reads.items(list(keys.values())) if keys else {}
+            if image is None:
+                keys.append(pending.change.key)
+            keys += inserted_keys((pending.change, *pending.doubts))
+        return self._items(keys)
 
     def _resolved(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
         """Count the pending, or fit it to the current items and return True."""
@@ -337,18 +325,16 @@ class Settlement:
         settled.friction = settled.friction.plus(Friction(conflicts=1))
         if isinstance(pending.change, Insert):
             return self._insertion_refused(pending, now, settled)
-        if isinstance(pending.change, Atomic):
-            return self._transaction_refused(pending, pending.change, now, current, settled)
-        return self._cleared(pending, now, settled)
+        return self._cleared(pending, now, current, settled)
 
     def _afresh(self, pending: Pending, now: Image, settled: Settled) -> bool:
         """Transform the current item and make the pending the fresh change, if there is one."""
-        if pending.conflicts > MAX_CONFLICTS:
+        if _tired(pending):
             error = ItemError(f"the item was changed by others {pending.conflicts} times while it was written")
             self._bury(settled, pending.change, error, now)
             return False
         try:
-            change = self._change_of(now)
+            change = self._change_of(now) if self._change_of is not None else None
             if change is None:
                 settled.end(pending.change, "superseded")
                 return False
@@ -363,7 +349,7 @@ class Settlement:
     def _insertion_refused(self, pending: Pending, now: Image | None, settled: Settled) -> bool:
         """Somebody has the key. The same item is no loss; another one is a live write, and wins."""
         assert isinstance(pending.change, Insert)
-        if now is None and pending.conflicts <= MAX_CONFLICTS:
+        if now is None and not _tired(pending):
             return True  # gone again: insert it once more
         if now is None:
             error = ItemError(f"the key was taken and gone again {pending.conflicts} times")
@@ -375,19 +361,6 @@ class Settlement:
             kind = "changed" if pending.doubts else "unchanged"
         settled.end(pending.change, kind)
         return False
-
-    def _transaction_refused(
-        self, pending: Pending, change: Atomic, now: Image | None, current: dict[str, Image], settled: Settled
-    ) -> bool:
-        if pending.doubts and all(_part_written(part, now, current) for part in change.parts):
-            settled.end(pending.change, "changed")
-            return False
-        if now is None:
-            settled.end(pending.change, "vanished")
-            return False
-        if not same_image(now, change.read) or pending.conflicts > MAX_CONFLICTS:
-            return self._afresh(pending, now, settled)
-        return self._without_taken(pending, change, current, settled)
 
     def _without_taken(self, pending: Pending, change: Atomic, current: dict[str, Image], settled: Settled) -> bool:
         """The source is as it was read, so an insertion met an item. The same item needs no insertion; another one
@@ -411,7 +384,8 @@ class Settlement:
         if not left:
             settled.end(pending.change, "superseded")
             return False
-        pending.change = left[0] if len(left) == 1 else change._replace(parts=tuple(left))
+        alone = len(left) == 1 and not isinstance(left[0], Insert)  # which by itself would not say what it was made of
+        pending.change = left[0] if alone else change._replace(parts=tuple(left))
         pending.fresh = True
         pending.request = self._statements.write(pending.change)
         return True
@@ -426,18 +400,17 @@ class Settlement:
             settled.without_effect(change)
 
 
-def _written(doubt: Change, now: Image | None) -> bool:
-    """Whether the current item shows that a sending in doubt was applied."""
-    if isinstance(doubt, Remove):
-        return now is None
-    return isinstance(doubt, Update) and now is not None and carries(doubt, now)
+def _there(doubt: Change, now: Image | None, current: dict[str, Image]) -> There:
+    """The current items, of which the doubt's own may have come with the refusal."""
+    return lambda key: now if key == doubt.key else current.get(key_text(key))
 
 
-def _part_written(part: Update | Insert | Remove, now: Image | None, current: dict[str, Image]) -> bool:
-    if isinstance(part, Insert):
-        there = current.get(key_text(part.key))
-        return there is not None and same_image(there, part.item)
-    return _written(part, now)
+def _is_as_read(change: Change, now: Image) -> bool:
+    return not isinstance(change, Insert) and same_image(now, change.read)
+
+
+def _tired(pending: Pending) -> bool:
+    return pending.conflicts > MAX_CONFLICTS
 
 
 def _deletes(change: Change) -> bool:

@@ -47,7 +47,8 @@ from dynamodt.stages.left import store_left
 from dynamodt.stages.pages import Lane, ReadPages
 from dynamodt.stages.progress import RecordProgress
 from dynamodt.stages.read import Lookup, lanes
-from dynamodt.stages.settle import SAMPLES, Settled, Settlement
+from dynamodt.stages.settle import Settlement
+from dynamodt.stages.settled import SAMPLES, Settled
 from dynamodt.stages.signals import Signal, reporting
 from dynamodt.stages.write import samples
 
@@ -192,6 +193,7 @@ class _RestoreItems(beam.DoFn):
             self._job.writers,
             assure=Signal(self._leases, self._job, self._resources.clock).assure,
             flow=self._governor.writes,
+            clock=self._resources.clock,
             sleep=self._resources.sleep,
         )
 

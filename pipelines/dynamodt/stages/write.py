@@ -37,7 +37,8 @@ from dynamodt.stages.apply import Version
 from dynamodt.stages.governor import governor_of
 from dynamodt.stages.ledger import Intents, JournalParts, Ledger, Running
 from dynamodt.stages.resting import Resting, Writing
-from dynamodt.stages.settle import SAMPLES, Settled, Settlement
+from dynamodt.stages.settle import Settlement
+from dynamodt.stages.settled import SAMPLES, Settled
 from dynamodt.stages.signals import Signal, lanes_ended, reporting, working
 from dynamodt.stages.tenure import Tenure
 
@@ -85,18 +86,17 @@ class _WritePatches(beam.DoFn):
             Writes(self._wire, table.name),
             Reads(self._wire, table, flow=governor.reads, sleep=self._resources.sleep),
             Statements(table, self._job.script.guard),
-            self._change_of,
+            None if self._job.own_items else self._change_of,
             self._job.writers,
             stamp=self._job.script.stamp,
             assure=self._signal.assure,
             flow=governor.writes,
+            clock=self._resources.clock,
             sleep=self._resources.sleep,
         )
 
     def _change_of(self, image: Image) -> Change | None:
-        """What to do with an item that somebody has written meanwhile: own rows are then his, others start afresh."""
-        if self._job.own_items:
-            return None
+        """What to do with an item that somebody has written meanwhile. The author's function is made ready by then."""
         return self._version.change_of(image)
 
     def start_bundle(self) -> None:
@@ -150,7 +150,7 @@ def writing_page(
     ledger = Ledger(page, before, without_write, journal, tenure)
     assure = tenure.assure if journal is not None else _not_asked
     if page.recovers:
-        settled = yield from settlement.recovering(ledger.journaled(), ledger.announce, assure)
+        settled = yield from settlement.recovering(ledger.found(), ledger.announce, assure)
     else:
         settled = yield from settlement.settling(applied.changes, ledger.announce, assure)
     ledger.settled(settled.void)

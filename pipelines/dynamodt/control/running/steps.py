@@ -213,7 +213,7 @@ def _retry(session: Session, job: Job, name: str) -> Job:
 def counted_parts(storage: Storage, state: State, job: Job, prefix: str) -> list[str]:
     """The dead letters (or what an undo leaves) of one pass that count, by the parts that they are kept in."""
     claims = {claim.unit: claim for claim in state.units(job.run).all(job.units)}
-    return counted_notes(storage.names(prefix), claims)
+    return counted_notes(storage.names(prefix), claims, recovers=not job.script.idempotent)
 
 
 def read_samples(storage: Storage, passes: list[Job]) -> tuple[tuple[Item, Item | None], ...]:

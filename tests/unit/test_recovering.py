@@ -1,0 +1,151 @@
+"""What becomes of a page that its owner has announced, and left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamodt.core.diff import change, insert, key_of
+from dynamodt.model import Atomic, Change, Counts, Image, Insert, Item
+from dynamodt.stages.settled import Settled
+from tests.fakes import FakeDynamoDB
+from tests.unit.test_settle import THINGS, Apply, acts, decode, double, left, many, moved, numbered, over, removals
+from tests.unit.test_settle import settlement as of
+
+
+def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Apply | None = double) -> Settled:
+    return over(of(fake, apply).recovering([list(changes) for changes in found], lambda changes: None))  # type: ignore[arg-type]
+
+
+def as_journaled(changes: Sequence[Change]) -> list[Change]:
+    """The journal keeps no more of a transaction's source than its key."""
+    return [one._replace(read=one.key) if isinstance(one, Atomic) else one for one in changes]
+
+
+def beside(image: Image) -> Change | None:
+    """The item changed, and another one put beside it."""
+    item = decode(image)
+    if item["n"] < 0:
+        return None
+    update = change(THINGS, image, item, {**item, "n": -item["n"]})
+    assert update is not None and not isinstance(update, Atomic)
+    return Atomic(key_of(THINGS, image), image, (update, insert(THINGS, {**item, "id": item["id"] + 100})))
+
+
+def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], dict[int, int]]:
+    """What the application deletes, and what it notes on, of the items that stand under their old keys."""
+    deleted: set[int] = set()
+    notes: dict[int, int] = {}
+    for number, what in done:
+        item = left(fake).get(number)
+        if item is None:
+            continue
+        if what == "delete":
+            deleted.add(number)
+            fake.delete(item)
+        else:
+            notes[number] = notes.get(number, 0) + 1
+            fake.put({**item, "note": notes[number]})
+    return deleted, notes
+
+
+@many
+@given(st.integers(0, 20), acts)
+def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[int, str]]) -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(20))
+    changes = [found for image in list(fake.items.values()) if (found := moved(image))]
+    of(fake, moved).settle(changes[:sent])
+    deleted, notes = act(fake, done)
+    settled = recovered(fake, [as_journaled(changes)], moved)
+    assert settled.counts == Counts(changed=20 - len(deleted), vanished=len(deleted))
+    there = left(fake)
+    assert there.keys() == {number + 100 for number in range(20)} - {number + 100 for number in deleted}
+    assert all(item["n"] == 2 * (key - 99) for key, item in there.items())
+    assert all(there[number + 100]["note"] == note for number, note in notes.items() if number not in deleted)
+
+
+@many
+@given(st.integers(0, 20), acts)
+def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, done: list[tuple[int, str]]) -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(20))
+    changes = [found for image in list(fake.items.values()) if (found := beside(image))]
+    of(fake, beside).settle(changes[:sent])
+    deleted, _ = act(fake, done)
+    settled = recovered(fake, [as_journaled(changes)], beside)
+    lost = {number for number in deleted if number >= sent}  # what stands beside shows that the others were written
+    assert settled.counts == Counts(changed=20 - len(lost), vanished=len(lost))
+    there = left(fake)
+    assert {key for key in there if key >= 100} == {number + 100 for number in range(20) if number not in lost}
+    assert {key for key in there if key < 100} == set(range(20)) - deleted
+    assert all(item["n"] == -(key + 1) for key, item in there.items() if key < 100)
+
+
+def test_a_move_that_cannot_be_told_is_a_dead_letter_and_nothing_is_done() -> None:
+    """It was moved and then changed, or deleted where another item had the new key: nobody knows."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 1, "n": 1})
+    changes = [found for image in fake.items.values() if (found := moved(image))]
+    fake.items.clear()
+    fake.put({"id": 101, "n": "another"})
+    settled = recovered(fake, [as_journaled(changes)], moved)
+    assert settled.counts == Counts(dead=1) and settled.dead[0].stage == "doubt" and not settled.void
+    assert left(fake) == {101: {"id": 101, "n": "another"}}
+
+
+@pytest.mark.parametrize("sent", [0, 2, 3])
+def test_a_version_s_own_rows_are_taken_back_whenever_that_was_left(sent: int) -> None:
+    """Nobody can be asked afresh what to do with them. What somebody has written to one makes it his."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(4))
+    removes = removals(fake)
+    of(fake, double).settle(removes[:sent])
+    fake.put({"id": 3, "n": 4, "note": "his"})
+    settled = recovered(fake, [removes], None)
+    assert settled.counts == Counts(changed=3, superseded=1)
+    assert left(fake) == {3: {"id": 3, "n": 4, "note": "his"}}
+
+
+ONE, OTHER = {"id": 9, "n": 1}, {"id": 9, "n": 2}
+
+
+@pytest.mark.parametrize("there", [[], [ONE], [OTHER]])
+def test_of_two_insertions_for_one_key_each_is_counted(there: list[Item]) -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*there)
+    settled = recovered(fake, [[insert(THINGS, ONE), insert(THINGS, OTHER)]], None)
+    assert settled.counts == Counts(changed=1, superseded=1) and not settled.void
+    assert left(fake) == {9: (there or [ONE])[0]}
+
+
+def test_an_insertion_that_its_owner_before_was_late_with_is_ours() -> None:
+    """It was on its way when its absence was seen. As somebody else's, an undo would leave it."""
+    fake = FakeDynamoDB(THINGS)
+
+    def late(fake: FakeDynamoDB) -> None:
+        fake.put(ONE)
+        fake.before_write = None
+
+    fake.before_write = late
+    settled = recovered(fake, [[insert(THINGS, ONE)]], None)
+    assert settled.counts == Counts(changed=1) and not settled.void
+
+
+def test_what_is_left_of_a_transaction_still_says_what_it_was_made_of() -> None:
+    """Two were to be put beside an item, of which one was there: the other is announced by itself, and is no item's
+    second count for who finds both announcements."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 1, "n": 1}, {"id": 2, "n": "another"})
+    source = next(iter(fake.items.values()))
+    both = Atomic(
+        key_of(THINGS, source), source, (insert(THINGS, {"id": 2, "n": 0}), insert(THINGS, {"id": 3, "n": 0}))
+    )
+    announced: list[list[Change]] = []
+    settling = of(fake, double).settling([both], lambda changes: announced.append(list(changes)))
+    assert over(settling).counts == Counts(changed=1)
+    assert [len(changes) for changes in announced] == [1, 1] and not isinstance(announced[1][0], Insert)
+    assert recovered(fake, [as_journaled(changes) for changes in announced]).counts == Counts(changed=1)
