@@ -30,6 +30,8 @@ from dynamodt.model import Image, Item, Job, Lease, TableSpec
 
 _TOKEN = re.compile(r'\s*("(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z]+|[=,?{}:])')
 
+_THROTTLES = ("ThrottlingError", "ProvisionedThroughputExceeded")
+
 
 class ConditionFailed(Exception):
     def __init__(self, image: Image | None) -> None:
@@ -126,11 +128,12 @@ class FakeDynamoDB:
         responses = [self._answered(s, fault, i) for i, s in enumerate(request["Statements"])]
         if fault == "reset":
             raise InDoubt("reset after it was applied")
-        return {"Responses": responses, "ConsumedCapacity": [{"CapacityUnits": float(len(responses))}]}
+        units = len(responses) - sum(one.get("Error", {}).get("Code") in _THROTTLES for one in responses)
+        return {"Responses": responses, "ConsumedCapacity": [{"CapacityUnits": float(units)}]}
 
     def _answered(self, statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
         if fault == "full" or (fault == "partial" and index % 2):
-            return {"Error": {"Code": ("ThrottlingError", "ProvisionedThroughputExceeded")[index // 2 % 2]}}
+            return {"Error": {"Code": _THROTTLES[index // 2 % 2]}}
         if fault == "partial-500" and index % 2:
             return {"Error": {"Code": "InternalServerError", "Message": "try again"}}
         try:

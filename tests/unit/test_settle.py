@@ -502,6 +502,7 @@ class Budget:
         self.now = 0.0
         self.passed = 0
         self.taken = 0.0
+        self.prices: list[float] = []  # what it could learn from
 
     def enter(self, units: float) -> float:
         self.passed += 1
@@ -513,6 +514,8 @@ class Budget:
 
     def leave(self, taken: float, estimate: float, spent: float) -> None:
         self.taken -= taken
+        if estimate and spent:
+            self.prices.append(spent / estimate)
 
     def throttled(self, statements: int = 1) -> None:
         pass
@@ -525,6 +528,17 @@ def test_deletions_that_wait_for_the_budget_are_looked_at_again_batch_by_batch()
     one = settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now)
     assert one.settle(removals(fake)).counts == Counts(changed=49, superseded=1)
     assert left(fake)[49]["live"] == "write" and budget.taken == 0.0
+
+
+@pytest.mark.parametrize("fault", ["", "partial", "full", "throttled"])
+def test_the_budget_learns_from_whole_batches_what_one_costs(fault: str) -> None:
+    """Of what was refused in part, or held back by the second look, it would learn that all is cheap."""
+    fake = FakeDynamoDB(THINGS, faults=deque([fault]))
+    fake.put(*numbered(50))
+    budget = Budget(fake, 20.0)
+    one = settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now)
+    assert sum(one.settle(removals(fake)).counts) == 50
+    assert budget.prices and set(budget.prices) == {1.0}
 
 
 def test_what_a_second_look_makes_afresh_is_announced_before_it_is_sent() -> None:

@@ -93,15 +93,20 @@ class Sending:
     def _send(self, batch: list[Pending], assure: Callable[[], None], look: Look) -> _Sent | None:
         """Send a batch when the budget lets it pass, and run and unit are still ours after the wait; None: nothing of
         it is to be sent any more."""
-        estimate = float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
+        estimate = self._estimated(batch)
         taken = self._flow.enter(estimate)
-        batch = look(batch)
-        if not batch:
+        left = look(batch)
+        if not left:
             self._flow.leave(taken, estimate, 0.0)
             return None
+        if len(left) < len(batch):
+            estimate = self._estimated(left)
         self._assure()
         assure()
-        return _Sent(batch, self._begun(batch), estimate, taken)
+        return _Sent(left, self._begun(left), estimate, taken)
+
+    def _estimated(self, batch: list[Pending]) -> float:
+        return float(sum(write_units(pending.change) for pending in batch)) if self._flow.limited else 0.0
 
     def _heard(self, sent: _Sent) -> tuple[Answer, bool]:
         """The answer to a batch, which the budget is told of; and whether most of the batch was throttled. What was
@@ -114,7 +119,9 @@ class Sending:
         self._flow.throttled(throttled)
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have cost what it was to cost
         spent = answer.wcu or 0.0
-        self._flow.leave(sent.taken, sent.estimate, max(sent.taken, spent) if unknown else spent)
+        # What was refused in part says nothing of what a whole one costs.
+        estimate = 0.0 if throttled else sent.estimate
+        self._flow.leave(sent.taken, estimate, max(sent.taken, spent) if unknown else spent)
         return answer, full
 
     def _begun(self, batch: list[Pending]) -> Coming:
