@@ -18,7 +18,7 @@ from dynamodt.control.process import Process
 from dynamodt.control.running.lease import TTL_SECONDS, acquire, held, new_lease
 from dynamodt.control.running.operating import _VERBS
 from dynamodt.core.codec import encode
-from dynamodt.errors import Fenced, Refused, ServiceError
+from dynamodt.errors import Fenced, Refused, ScriptError, ServiceError
 from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
 from dynamodt.stages import signals
 from dynamodt.stages.signals import Signal, reported, reporting, stop
@@ -388,3 +388,18 @@ def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
     monkeypatch.setattr(state.rows, "update", then_taken_over)
     state.leases.tell("things", 1, paused=True)
     assert {state.leases.read("things", board).token for board in range(3)} == {2}
+
+
+def test_a_stop_does_not_hide_why_the_run_stops(bench: Bench) -> None:
+    """Or an error of the author's would end as one of the run, and an abort as too many dead letters."""
+    job = bench.job("def transform_up(item):\n    return item\n")
+    bench.state.lease(job)
+    leases = bench.state.leases
+    signals.stop(leases, job, "error", {"kind": "ScriptError", "what": "bad", "where": "", "hint": ""})
+    for why in ("max-errors", "interrupted"):
+        signals.stop(leases, job, why)
+    lease = leases.read(job.lease)
+    assert lease.stop == "error" and isinstance(signals.reported(lease, job), ScriptError)
+    leases.tell(job.lease, job.attempt, stop="abort", error=None)
+    signals.stop(leases, job, "max-errors")
+    assert leases.read(job.lease).stop == "abort"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,9 @@ from botocore.exceptions import ClientError
 from dynamodt.aws.export.request import SHORTEST, ExportRequest
 from dynamodt.control.running import catching_up
 from dynamodt.control.running.catching_up import CatchingUp
-from dynamodt.errors import Refused
-from dynamodt.model import KeyAttribute, TableSpec
+from dynamodt.control.running.exporting import Found
+from dynamodt.errors import Refused, RunFailed
+from dynamodt.model import ExportSource, KeyAttribute, RunRecord, TableSpec
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SINCE = datetime.now(UTC) - timedelta(hours=1)
@@ -64,3 +66,36 @@ def test_another_refusal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(Refused):
         service.window()
     assert len(service.asked) == 1
+
+
+def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command, typed again, would wait for the failed one for ever."""
+    service = Service(monkeypatch, "", 0)
+    chronicle = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), units=3))
+    found = Found(ExportSource("bucket", "folder", "arn", incremental=True), 3, 0, SINCE)
+    answers = iter([RunFailed("the export has failed"), found])
+
+    def ready(*of: Any) -> Found:
+        answer = next(answers)
+        if isinstance(answer, RunFailed):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(catching_up, "ready", ready)
+    session = SimpleNamespace(stage=SimpleNamespace(local=True))
+    catching = CatchingUp(session, chronicle, None, SimpleNamespace(table=TABLE), [], None)  # type: ignore[arg-type]
+    with pytest.raises(RunFailed):
+        catching._window(1, SINCE)
+    assert chronicle.record.exports == ("full",)
+    assert catching._window(1, SINCE) is found and chronicle.record.windows == (3,)
+    assert [wanted.token for wanted in service.asked] == ["run-1-0", "run-1-1"]
+
+
+class Kept:
+    """A run's record, in memory."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+
+    def keep(self, **changes: Any) -> None:
+        self.record = replace(self.record, **changes)

@@ -47,7 +47,9 @@ MADE, OTHER = {"id": 2, "n": 5}, {"id": 2, "n": "another"}
         (MOVE, [MADE], "written"),
         (MOVE, [READ], "unwritten"),
         (MOVE, [READ, OTHER], "unwritten"),
-        (MOVE, [{"id": 1, "n": 7}, MADE], "unwritten"),  # made anew under the old key
+        (MOVE, [{"id": 1, "n": 7}, MADE], "written"),  # and another has been put under the old key
+        (MOVE, [{"id": 1, "n": 7}, OTHER], "unwritten"),
+        (MOVE, [READ, MADE], "unwritten"),  # where it was to go the same was already
         (MOVE, [], "unwritten"),  # whether it was moved before it was deleted or not, it is gone
         (MOVE, [OTHER], "unclear"),  # moved and changed, or deleted, and another was there
         (SPLIT, [{"id": 1, "n": 10}, OTHER], "written"),  # it was all or nothing

@@ -22,7 +22,7 @@ from dynamodt.core.diff import change, insert, key_of
 from dynamodt.core.rate import Backoff
 from dynamodt.core.statements import Statements
 from dynamodt.errors import Fenced
-from dynamodt.model import Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec
+from dynamodt.model import Atomic, Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.stages.settle import Settlement, Settling
 from dynamodt.stages.settled import Settled
 from tests import strategies
@@ -346,6 +346,20 @@ def test_the_part_of_a_transaction_that_was_there_already_has_no_effect() -> Non
     fake.put({"id": 0, "n": 1}, {"id": 100, "n": 2})  # as it would be moved
     assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == [100]
     assert left(fake).keys() == {100}
+
+
+def test_what_another_change_of_the_page_has_written_is_not_void() -> None:
+    """Two put the same item beside them, and one an item onto another's key: those keys show an effect."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(3))
+    changes: list[Change] = []
+    for image, beside in zip(list(fake.items.values()), (9, 9, 0), strict=True):
+        update = double(image)
+        assert isinstance(update, Update)
+        put = insert(THINGS, {"id": beside, "n": 5})
+        changes.append(Atomic(update.key, image, (update, put)))
+    assert void_of(fake, changes, double) == []
+    assert {number: item["n"] for number, item in left(fake).items()} == {0: 2, 1: 4, 2: 6, 9: 5}
 
 
 @pytest.mark.parametrize(("fault", "void"), [("throttled", [1]), ("lost", [])])

@@ -243,6 +243,12 @@ def just_written(applied: Iterable[AppliedVersion]) -> bool:
     return any(version.when >= since for version in applied)
 
 
+def just_ran(runs: Iterable[RunRecord]) -> bool:
+    """`just_written`, by any run: also one that took a version back, or was taken back itself."""
+    since = (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
+    return any(max(run.ended, run.undone) >= since for run in runs)
+
+
 def new_run() -> str:
     """A run's id: it sorts by time (to the microsecond: small runs take less than one second), no two are alike."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"

@@ -52,9 +52,11 @@ def run(
                 stopped = True
             on_progress(totals)
     except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
-        _stop(state, job)
+        with suppress(Fenced, ServiceError):  # the workers of this process are told first
+            _stop(state, job)
         _wait_for_end(pipeline, ticks)
-        on_progress(units.whole())
+        with suppress(ServiceError):
+            on_progress(units.whole())
         raise
     totals = units.whole()
     on_progress(totals)

@@ -67,11 +67,12 @@ def _of_update(update: Update, now: Image, stamp: str | None) -> Shown:
 
 
 def _of_several(doubt: Atomic, now: Image | None, there: There, stamp: str | None) -> Shown:
-    """All or nothing was written: what became of the source tells of all, and where it does not, the insertions do."""
+    """All or nothing was written: what became of the source tells of all, and where it does not, the insertions do:
+    an item under the key of one that was to be deleted may be another, which has been put there since."""
     for part in doubt.parts:
         if now is not None and isinstance(part, Update):
             return _of_update(part, now, stamp)
-        if now is not None and isinstance(part, Remove):
+        if now is not None and isinstance(part, Remove) and same_image(now, part.read):
             return "unwritten"
     inserts = [(there(part.key), part) for part in doubt.parts if isinstance(part, Insert)]
     if all(_has(found, part.item, stamp) for found, part in inserts):

@@ -133,7 +133,7 @@ class Settlement:
                 settled.units = settled.units.plus(Units(rcu=before - self._reads.rcu))  # what others read meanwhile
                 waiting = self._looked_at(waiting, settled)
         settled.units = settled.units.plus(Units(rcu=self._reads.rcu))
-        settled.void = [key for key in settled.void if key_text(key) not in settled.inserted]
+        settled.void = settled.really_void()
         return settled
 
     def _empty(self) -> Settled:
@@ -167,7 +167,7 @@ class Settlement:
         deletions = [pending for pending in waiting if _deletes(pending.change)]
         if not deletions:
             return waiting
-        current = self._items(pending.change.key for pending in deletions)
+        current = self._items(key for pending in deletions for key in (pending.change.key, *_in_doubt(pending)))
         again = [pending for pending in waiting if not _deletes(pending.change)]
         for pending in deletions:
             now = current.get(key_text(pending.change.key))
@@ -316,7 +316,7 @@ class Settlement:
         for pending, image in refused:
             if image is None:
                 keys.append(pending.change.key)
-            keys += inserted_keys((pending.change, *pending.doubts))
+            keys += [*inserted_keys([pending.change]), *_in_doubt(pending)]
         return self._items(keys)
 
     def _resolved(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
@@ -407,6 +407,11 @@ def _there(doubt: Change, now: Image | None, current: dict[str, Image]) -> There
 
 def _is_as_read(change: Change, now: Image) -> bool:
     return not isinstance(change, Insert) and same_image(now, change.read)
+
+
+def _in_doubt(pending: Pending) -> list[Image]:
+    """The keys that tell, beside its own, whether it was written."""
+    return inserted_keys(pending.doubts)
 
 
 def _tired(pending: Pending) -> bool:

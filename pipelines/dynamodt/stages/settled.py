@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dynamodt.aws.reads import key_text
-from dynamodt.model import Change, Counts, DeadLetter, Friction, Image, Insert, Units
+from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Units, Update
 
 SAMPLES = 3
 
@@ -21,23 +21,34 @@ class Settled:
     written: list[Change] = field(default_factory=list)  # the first few that were
     friction: Friction = Friction()
     void: list[Image] = field(default_factory=list)
-    inserted: set[str] = field(default_factory=set)  # keys, as text: another insertion of the page may have lost one
+    effective: list[Change] = field(default_factory=list)
 
     def done(self, changes: Sequence[Change]) -> None:
         """The changes were written: `end`, for many at once."""
         self.counts = self.counts._replace(changed=self.counts.changed + len(changes))
-        self.inserted.update(key_text(change.key) for change in changes if type(change) is Insert)
+        self.effective += changes
         if len(self.written) < SAMPLES:
             self.written += changes[: SAMPLES - len(self.written)]
 
     def end(self, change: Change, kind: str) -> None:
         """The change has come to its end: "changed", or in one of the other counts, and then it had no effect."""
         self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
-        if kind != "changed":
+        if kind == "changed":
+            self.effective.append(change)
+        else:
             self.without_effect(change)
-        elif isinstance(change, Insert):
-            self.inserted.add(key_text(change.key))
 
     def without_effect(self, change: Change) -> None:
         """Nothing of the change was written."""
-        self.void += [part.key for part in getattr(change, "parts", (change,))]
+        self.void += [part.key for part in _parts(change)]
+
+    def really_void(self) -> list[Image]:
+        """The void keys on which no other change of the page had an effect: two may have been for one."""
+        if not self.void:
+            return []
+        effective = {key_text(part.key) for change in self.effective for part in _parts(change)}
+        return [key for key in self.void if key_text(key) not in effective]
+
+
+def _parts(change: Change) -> tuple[Update | Insert | Remove, ...]:
+    return change.parts if isinstance(change, Atomic) else (change,)

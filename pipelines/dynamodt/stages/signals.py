@@ -19,6 +19,8 @@ from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model import Job, Lease
 from dynamodt.stages.looks import LOOK_SECONDS, Looks
 
+_WITH_REASON = ("abort", "error")
+
 _stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
 _ended: set[tuple[str, int]] = set()  # whose lanes nobody waits for any more
 _working: Counter[tuple[str, int]] = Counter()  # lanes of this process, by run and attempt
@@ -40,13 +42,16 @@ def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = 
     that has been taken over stops only itself.
 
     Who finds the same said already adds nothing: what makes one worker stop may make a thousand, in the same second.
+    An error, or a person's word, that stands there is not replaced by what stops a run without one.
     """
     _stopped.add((job.base_run, job.attempt))
     seen = leases.read(job.lease)
-    if (seen.token, seen.stop, seen.error is None) == (job.attempt, why, error is None):
+    if seen.token == job.attempt and error is None and seen.stop in (why, *_WITH_REASON):
+        return
+    if seen.token == job.attempt and error is not None and (seen.stop, seen.error is None) == (why, False):
         return
     with suppress(Fenced):
-        leases.tell(job.lease, job.attempt, stop=why, error=error)
+        leases.tell(job.lease, job.attempt, stop=why, **({"error": error} if error is not None else {}))
 
 
 @contextmanager

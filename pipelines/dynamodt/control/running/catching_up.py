@@ -13,7 +13,7 @@ from dynamodt.control.running.history import Chronicle
 from dynamodt.control.running.session import Follower, Session, run_passes
 from dynamodt.core.passes import window_run
 from dynamodt.core.places import own_keys_name
-from dynamodt.errors import DynamodtError, Refused, RunFailed
+from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError
 from dynamodt.model import REST, Job, RunRecord, Script
 
 SCAN, NONE = "scan", "none"
@@ -86,7 +86,14 @@ class CatchingUp:
         if number >= len(chronicle.record.exports):
             chronicle.keep(exports=(*chronicle.record.exports, self._request(number, since)))
         record = chronicle.record
-        found = ready(self._session, self._main.table, record, record.exports[number])
+        try:
+            found = ready(self._session, self._main.table, record, record.exports[number])
+        except (ServiceError, Fenced, Aborted):
+            raise
+        except DynamodtError:
+            if number > len(record.windows):  # nothing of it was read: the same command asks for another one
+                chronicle.keep(exports=record.exports[:number], failed_exports=record.failed_exports + 1)
+            raise
         if number > len(record.windows):
             chronicle.keep(windows=(*record.windows, found.files), planned=record.planned + found.files)
         return found

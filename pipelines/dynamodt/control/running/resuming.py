@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from dynamodt.aws.state import State
-from dynamodt.control.planner import Step, TablePlan, boards, new_run, segments
+from dynamodt.control.planner import Step, TablePlan, boards, just_ran, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.running.budget import budget
 from dynamodt.control.running.exporting import SCAN, check_source
 from dynamodt.control.running.history import first_record, next_record
 from dynamodt.control.running.lease import at_work, held, is_alive, new_lease
 from dynamodt.control.running.lease import check_free as check_not_held
-from dynamodt.control.running.session import Session
+from dynamodt.control.running.session import ABORT, Session, aborted
 from dynamodt.control.running.steps import run_step
 from dynamodt.core.lifecycle import unfinished
 from dynamodt.core.passes import passes
@@ -37,16 +38,19 @@ def holding(
         yield rehearsing(state, record.run, options.workers), record
         return
     table = planned.table.name
-    left = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
-    run = left.run if left else new_run()
+    before = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
+    run = before.run if before else new_run()
     with held(state.leases, table, run, observer.note, boards(options.workers)) as lease:
         left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
         left = _gone_on_with(state, left, options)
         _check_only(options.only, left)
-        if left is None:
-            yield lease.token, _fresh(planned, step, options, lease.run)
-        else:
-            yield lease.token, _continued(left, step, options, observer)
+        if left is not None:
+            record = _continued(left, step, options, observer)
+        else:  # what was to go on may have been undone meanwhile: its units say that they are done
+            record = _fresh(planned, step, options, "" if before else run)
+        if record.run != run:
+            state.leases.tell(table, lease.token, run=record.run)
+        yield lease.token, record
 
 
 def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
@@ -104,14 +108,16 @@ def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -
 
 def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) -> RunRecord | None:
     """The run of this very step that an earlier process has left unfinished. Raises Refused when one of another
-    version, or of the other direction, has written something and was left half done."""
+    version, or of the other direction, has written something and was left half done.
+
+    One that has written nothing holds nobody up, so others may have run since: then what it has found done is not."""
     wanted = (step.script.sequence, planned.direction)
     found = None
     records = state.runs(table)
     check_not_undoing(records)
     for record in (record for record in records if unfinished(record.status)):
         if (record.version, record.direction) == wanted:
-            found = record
+            found = record if record is records[-1] or has_written(state, record) else None
         elif has_written(state, record):
             raise _half_done(state, record)
     return found
@@ -177,16 +183,21 @@ def has_written(state: State, record: RunRecord) -> bool:
 
 
 def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
-    """Run the steps one after the other, the first under the given record. Raises what ends one of them."""
+    """Run the steps one after the other, the first under the given record. Raises what ends one of them, Aborted also
+    for a word that came between two."""
     tell_budget(session, record.run, planned.table, planned.steps[0].target)
+    planned = replace(planned, just_written=planned.just_written or just_ran(session.state.runs(planned.table.name)))
     for number, step in enumerate(planned.steps):
         if number:
+            planned = replace(planned, just_written=True)
             record = _fresh(planned, step, session.options)
             if session.options.dry_run:
                 rehearsing(session.state, record.run, session.options.workers)
                 tell_budget(session, record.run, planned.table, planned.steps[0].target)
             else:
-                session.state.leases.tell(planned.table.name, session.token, run=record.run, stop="", error=None)
+                if session.state.leases.read(planned.table.name).stop == ABORT:
+                    raise aborted(record.run)
+                session.state.leases.tell(planned.table.name, session.token, run=record.run)
         run_step(session, planned, step, record)
 
 

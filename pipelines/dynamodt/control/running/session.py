@@ -67,10 +67,15 @@ def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseE
         except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
             return error
         if session.state.leases.read(job.lease).stop == ABORT:
-            return Aborted("the run was aborted", where=f"run {job.base_run}", hint=_AFTER_ABORT)
+            return aborted(job.base_run)
         if follower.done(job) < job.units:
             return None  # dead letters have stopped it, too
     return None
+
+
+def aborted(run: str) -> Aborted:
+    """What ends a run that a person has aborted."""
+    return Aborted("the run was aborted", where=f"run {run}", hint=_AFTER_ABORT)
 
 
 class Follower:

@@ -1,0 +1,169 @@
+"""What an unfinished run is worth to the command that comes after it, and what others have done in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dynamodt.control import operations, planner
+from dynamodt.control.requests import RunOptions
+from dynamodt.control.running import resuming, steps
+from dynamodt.control.running.operating import tell
+from dynamodt.control.running.unit_totals import UnitTotals
+from dynamodt.errors import Aborted, DeadLetters, ScriptError, ServiceError
+from dynamodt.model import RunReport
+from dynamodt.stages import signals
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+
+# Of a version, by its number.
+MARK = """
+IDEMPOTENT = True
+
+def transform_up(item):
+    return {{**item, "v{0}": 1}}
+
+def transform_down(item):
+    if item.get("bad"):
+        raise ValueError("bad")
+    return {{name: value for name, value in item.items() if name != "v{0}"}}
+"""
+
+
+@pytest.fixture
+def endpoint(ministack: Endpoint) -> Endpoint:
+    """One judge is enough here: it is about our own rows."""
+    return ministack
+
+
+@pytest.fixture
+def table(bench: Bench, make_table: MakeTable) -> str:
+    name = make_table(id="N")
+    for number in (1, 2):
+        bench.script(name, MARK.format(number), number, f"mark{number}")
+    return name
+
+
+def test_a_run_without_a_write_is_begun_anew_when_others_have_run_since(bench: Bench, table: str) -> None:
+    """What it has found done holds for the items of then."""
+    bench.tables.put(table, {"id": 1, "bad": 1})
+    assert bench.up(table, to=1)[0].error is None
+    (failed,) = bench.down(table)
+    assert isinstance(failed.error, DeadLetters)
+    bench.tables.put(table, {"id": 1, "v1": 1})
+    assert bench.up(table)[0].at == 2
+    bench.tables.put(table, *({"id": number, "v1": 1, "v2": 1} for number in range(2, 40)))
+    assert bench.down(table, to=1)[0].at == 1
+    (report,) = bench.down(table)
+    assert report.error is None and report.versions[0].counts.changed == 39
+    assert report.versions[0].run != failed.versions[0].run
+    assert not any("v1" in item for item in bench.tables.items(table))
+
+
+def test_a_run_that_is_undone_before_it_could_go_on_is_begun_anew(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, mended = make_table(id="N"), bench.folder / "mended"
+    bench.script(
+        table,
+        f"""
+        from pathlib import Path
+        from dynamodt.errors import ScriptError
+
+        def transform_up(item):
+            if item["id"] == 7 and not Path({str(mended)!r}).exists():
+                raise ScriptError("not yet")
+            return {{**item, "n": item["n"] + 1}}
+        """,
+    )
+    bench.tables.put(table, *({"id": number, "n": 0} for number in range(40)))
+    (failed,) = bench.up(table)
+    assert isinstance(failed.error, ScriptError)
+    (left,) = bench.history(table)
+    mended.touch()
+    held = resuming.held
+
+    def undone_first(*arguments: Any) -> Any:
+        monkeypatch.setattr(resuming, "held", held)
+        undo = operations.undo(bench.stage, bench.folder, [table], left.run, RunOptions(), bench.recorder)
+        assert undo.error is None
+        return held(*arguments)
+
+    monkeypatch.setattr(resuming, "held", undone_first)
+    (report,) = bench.up(table)
+    assert report.error is None and [item["n"] for item in bench.tables.items(table)] == [1] * 40
+    first, second = bench.history(table)
+    assert (first.run, first.status) == (left.run, "undone") and (second.status, second.attempts) == ("succeeded", 1)
+
+
+def test_who_reads_what_was_just_written_reads_it_consistently(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An eventually consistent scan may miss it, and what it has missed is never looked at again."""
+    seen: list[tuple[int, bool]] = []
+    jobs = steps.jobs
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        found = jobs(*arguments, **options)
+        seen.extend((job.script.sequence, job.consistent) for job in found)
+        return found
+
+    monkeypatch.setattr(steps, "jobs", noted)
+    bench.tables.put(table, {"id": 1})
+    bench.up(table)
+    assert seen == [(1, False), (2, True)]
+    seen.clear()
+    bench.down(table, to=1)
+    monkeypatch.setattr(planner, "just_written", lambda applied: False)  # as if they had been applied long ago
+    bench.down(table, to=0)
+    assert seen == [(2, True), (1, True)]
+
+
+def test_an_abort_between_two_versions_is_heard(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.tables.put(table, {"id": 1})
+    ended = bench.recorder.run_ended
+
+    def aborted(report: RunReport) -> None:
+        if report.version == 1:
+            tell(bench.stage, table, "abort")
+        ended(report)
+
+    monkeypatch.setattr(bench.recorder, "run_ended", aborted)
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Aborted) and report.at == 1
+    assert bench.tables.items(table) == [{"id": 1, "v1": 1}]
+    monkeypatch.undo()
+    assert bench.up(table)[0].at == 2
+
+
+def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run is recorded as ended, and the next table's begins."""
+    table, looks = make_table(id="N"), iter(range(3))
+    bench.script(table, MARK.format(1).replace("    return", "    import time; time.sleep(0.05)\n    return", 1))
+    bench.tables.put(table, *({"id": number} for number in range(60)))
+    look, out_of_reach = UnitTotals.look, ServiceError("out of reach")
+
+    def unreachable(self: UnitTotals) -> Any:
+        if next(looks, None) is None:
+            raise out_of_reach
+        return look(self)
+
+    def unheard(leases: Any, job: Any, why: str, error: Any = None) -> None:
+        signals._stopped.add((job.base_run, job.attempt))
+        raise out_of_reach
+
+    monkeypatch.setattr(UnitTotals, "look", unreachable)
+    monkeypatch.setattr(signals, "stop", unheard)
+    (report,) = bench.up(table)
+    assert report.error is out_of_reach
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("run-")]
+    monkeypatch.undo()
+    (report,) = bench.up(table)
+    assert report.error is None and sum("v1" in item for item in bench.tables.items(table)) == 60
