@@ -45,11 +45,13 @@ class Update(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Write an item where its key is absent; `table` is its table."""
+    """Write an item where its key is absent; `table` is its table, `source` the key of the item that it was made of (of
+    the table that is read), if it goes by itself and was made of one."""
 
     table: str
     key: Image
     item: Image
+    source: Image | None = None
 
 
 class Remove(NamedTuple):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from dynamodt.aws.export.description import Export
 from dynamodt.aws.export.layout import ExportFolder, folder_of
 from dynamodt.aws.export.request import ExportRequest
 from dynamodt.aws.export.stand_in import StandInExports
 from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.control.planner import retry_job
+from dynamodt.core.places import dead_prefix
 from dynamodt.model import Counts, ExportSource, Job
 from dynamodt.stages import signals
+from dynamodt.stages.migrate import migrate
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.spoilt_exports import largest, listed, rewrite
@@ -166,6 +172,52 @@ def test_whoever_goes_on_makes_each_transaction_once_of_what_is_there(
     moved = {number + 1000: number + (late if number not in made else 0) for number in range(12) if number not in lost}
     stayed = {number: number + late for number in range(12)} if script == BESIDE and act != "delete" else {}
     assert by_id(bench) == moved | stayed
+
+
+# ---------------------------------------------------------------- insertions that die
+
+
+ALL_TO_ONE = """
+from dynamodt import Put
+
+def transform_up(item):
+    return [item, Put({"id": 500})]
+"""
+INTO = "TARGET_TABLE = 'others'\n" + MOVE
+
+
+def replayed(bench: Bench, job: Job) -> Counts:
+    """What the pass comes to, which is throttled until all have died, and what replays them."""
+    bench.dynamodb.faults = deque(["throttled"] * 900)
+    bench.execute(job)
+    bench.dynamodb.faults.clear()
+    again = retry_job(replace(job, attempt=2), 1, tuple(bench.storage.names(dead_prefix(job))))
+    bench.state.lease(again)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        migrate(pipeline, again, bench.resources)
+    totals = (bench.state.units(each.run).totals(each.units) for each in (job, again))
+    return next(totals).plus(next(totals)).counts
+
+
+def test_an_item_put_beside_another_is_replayed_from_that(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    job = replace(exporter.job(exporter.export(), SPLIT), max_errors=9)
+    assert replayed(bench, job) == Counts(read=1, changed=1)
+    assert by_id(bench) == {1: 1, 1001: 1}
+
+
+def test_two_that_put_the_same_are_replayed_both(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2})
+    job = replace(exporter.job(exporter.export(), ALL_TO_ONE), max_errors=9)
+    assert replayed(bench, job) == Counts(read=2, changed=1, unchanged=1)
+
+
+def test_an_item_of_a_target_table_is_replayed_from_its_source(bench: Bench, exporter: Exporter) -> None:
+    """The fake is one table: it is the target, too."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    job = replace(exporter.job(exporter.export(), INTO), max_errors=9, target=bench.dynamodb.spec)
+    assert replayed(bench, job) == Counts(read=1, changed=1)
+    assert by_id(bench) == {1: 1, 1001: 1}
 
 
 # ---------------------------------------------------------------- lines that are no items

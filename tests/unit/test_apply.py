@@ -108,9 +108,11 @@ def test_an_item_with_this_run_s_mark_is_done() -> None:
 
 
 def test_another_table_is_never_met() -> None:
+    source = {"id": {"S": "u1"}}
     found = change_of(lambda item: {"number": 7, "was": item["id"]}, target=PEOPLE)
-    assert found == insert(PEOPLE, {"number": 7, "was": "u1"})
-    assert change_of(lambda item: Put({"number": 7}), target=PEOPLE) == insert(PEOPLE, {"number": 7})
+    assert found == insert(PEOPLE, {"number": 7, "was": "u1"})._replace(source=source)
+    put = change_of(lambda item: Put({"number": 7}), target=PEOPLE)
+    assert put == insert(PEOPLE, {"number": 7})._replace(source=source)
     assert change_of(lambda item: [], target=PEOPLE) is None
 
 

@@ -84,8 +84,13 @@ def test_an_item_s_changes_belong_together_whatever_they_became() -> None:
     assert by_source([[MOVE, other], [remove]]) == [[MOVE, remove], [other]]
 
 
-def test_insertions_of_one_key_are_told_apart_and_found_again() -> None:
-    """Of a target table: two items may be made into one, or into the same."""
+def test_insertions_into_a_target_table_are_told_apart_by_their_sources() -> None:
+    """Two items may be made into one, or into the same."""
+    one, two = (insert(THINGS, MADE)._replace(source=key(number)) for number in (7, 8))
+    assert by_source([[one, two], [two]]) == [[one], [two, two]]
+
+
+def test_rows_of_one_key_are_told_apart_and_found_again() -> None:
     one, two = insert(THINGS, MADE), insert(THINGS, OTHER)
     assert by_source([[one, two, one], [two, one]]) == [[one, one], [two, two], [one]]
 

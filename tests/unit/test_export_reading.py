@@ -416,6 +416,7 @@ def test_the_journal_gives_a_transaction_back_as_one_change(tmp_path: Path) -> N
     remove = Remove({"Id": {"N": "5"}}, {"Id": {"N": "5"}})
     changes: list[Change] = [
         puts[0],
+        Insert("ProductCatalog", {"Id": {"N": "6"}}, {"Id": {"N": "6"}}, key),
         Atomic(key, update.read, (update, puts[1])),
         Atomic(remove.key, remove.read, (puts[2], remove)),
         remove,
@@ -424,7 +425,7 @@ def test_the_journal_gives_a_transaction_back_as_one_change(tmp_path: Path) -> N
     name = journal.write(0, 1, 1, 0, changes, 1234)
     sources = [one._replace(read=one.key) if isinstance(one, Atomic) else one for one in changes]
     assert journal.announced(name) == sources
-    assert journal.read(name) == [puts[0], update, puts[1], puts[2], remove, remove]
+    assert journal.read(name) == [puts[0], changes[1], update, puts[1], puts[2], remove, remove]
 
 
 def test_an_item_keeps_every_digit() -> None:

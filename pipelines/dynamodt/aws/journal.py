@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from dynamodt.aws.export.records import ChangedItem, change_of
+from dynamodt.aws.export.records import change_of
 from dynamodt.aws.storage import Storage
 from dynamodt.core.codec import same
 from dynamodt.core.diff import key_of, patched
@@ -23,6 +23,7 @@ from dynamodt.errors import RunFailed
 from dynamodt.model import Atomic, Change, Image, Insert, Journaled, Remove, TableSpec, Update
 
 _SOURCE = "TransactionSource"
+_MADE_OF = "InsertSource"
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
 
 
@@ -65,7 +66,7 @@ class Journal:
             )
         try:
             lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
-            return [(source_of(line), self._change(change_of(line))) for line in lines]
+            return [(_metadata(line, _SOURCE), self._change(line)) for line in lines]
         except (zstandard.ZstdError, ValueError) as error:
             raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
 
@@ -78,9 +79,10 @@ class Journal:
         found: list[Image] = orjson.loads(self._storage.read(name) or b"[]")
         return found
 
-    def _change(self, record: ChangedItem) -> Journaled:
+    def _change(self, line: bytes) -> Journaled:
+        record = change_of(line)
         if record.old is None:
-            return Insert(self._table.name, record.key, record.new or {})
+            return Insert(self._table.name, record.key, record.new or {}, _metadata(line, _MADE_OF))
         if record.new is None:
             return Remove(record.key, record.old)
         return update_between(self._table, record.old, record.new)
@@ -92,10 +94,10 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
     return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
 
 
-def source_of(line: bytes) -> Image | None:
-    """The key of the item that a transaction was made of; None: the record is of no transaction. Other tools find
-    nothing of this in an export, and pass it over."""
-    found: Image | None = orjson.loads(line)["Metadata"].get(_SOURCE) if _SOURCE.encode() in line else None
+def _metadata(line: bytes, name: str) -> Image | None:
+    """The key of the item that a transaction, or an insertion by itself, was made of; None: the record is of none.
+    Other tools know nothing of it, and pass it over."""
+    found: Image | None = orjson.loads(line)["Metadata"].get(name) if name.encode() in line else None
     return found
 
 
@@ -104,7 +106,8 @@ def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]
         for part in change.parts:
             yield from _lines(part, {**metadata, _SOURCE: change.key})
     elif isinstance(change, Insert):
-        yield {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
+        made_of = {} if change.source is None else {_MADE_OF: change.source}
+        yield {"Metadata": {**metadata, **made_of}, "Keys": change.key, "NewImage": change.item}
     elif isinstance(change, Remove):
         yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}
     else:

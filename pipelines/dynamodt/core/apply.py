@@ -61,13 +61,15 @@ class Apply:
         with localcontext(_DIGITS):
             results = self._apply(dict(item), self._prepared)
         if self._target is not None:
-            return self._into_target(results, self._target)
+            return self._into_target(image, results, self._target)
         if len(results) == 1 and type(results[0]) is dict:
             found = change(self._table, image, item, results[0])
         else:
             found = combined(self._table, image, item, results)
         if found is not None and type(found) is not Update:
             self._check_halloween(found, image)
+            if isinstance(found, Insert):
+                found = found._replace(source=key_of(self._table, image))
         return self._stamped(found)
 
     def _is_done(self, image: Image) -> bool:
@@ -102,11 +104,11 @@ class Apply:
                 hint=f"set IDEMPOTENT = True if a second pass changes nothing, or {hint}",
             )
 
-    def _into_target(self, results: list[Item | Put | Delete], target: TableSpec) -> Change | None:
+    def _into_target(self, image: Image, results: list[Item | Put | Delete], target: TableSpec) -> Change | None:
         inserts = [insert(target, self._plain(result)) for result in results]
         if len(inserts) > 1:
             raise ItemError("more than one item for the target table", hint="return one dict for each item read")
-        return inserts[0] if inserts else None
+        return inserts[0]._replace(source=key_of(self._table, image)) if inserts else None
 
     def _plain(self, result: Item | Put | Delete) -> Item:
         if isinstance(result, Delete):

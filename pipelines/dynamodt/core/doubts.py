@@ -36,15 +36,17 @@ def by_source(announcements: Sequence[Sequence[Change]]) -> list[list[Change]]:
     """The changes of a page's announcements by the item that each was made of, in their order: the last of each list is
     what its owner wanted last.
 
-    An insertion by itself does not say what it was made of, and is never made afresh: the same one in a later
-    announcement is the same, another one of that key, or twice the same in one announcement, are of other items.
+    A row of the version's own is made of none, and never made afresh: the same one in a later announcement is the same,
+    another one of that key, or twice the same in one announcement, are others.
     """
     found: dict[Hashable, list[Change]] = {}
     for changes in announcements:
         met: Counter[Hashable] = Counter()
         for change in changes:
             source: Hashable = _text(change.key)
-            if isinstance(change, Insert):
+            if isinstance(change, Insert) and change.source is not None:
+                source = _text(change.source)
+            elif isinstance(change, Insert):
                 source = (source, _text(change.item))
                 met[source] += 1
                 source = (source, met[source])

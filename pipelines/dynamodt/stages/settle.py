@@ -393,9 +393,13 @@ class Settlement:
     def _bury(
         self, settled: Settled, change: Change, error: BaseException, now: Image | None = None, stage: str = "write"
     ) -> None:
-        image = now or (change.item if isinstance(change, Insert) else change.read)
+        key, image = change.key, now
+        if isinstance(change, Insert):  # which is replayed from what it was made of
+            key, image = change.source or key, change.item
+        elif not image:
+            image = change.read
         settled.counts = settled.counts._replace(dead=settled.counts.dead + 1)
-        settled.dead.append(dead_letter(change.key, image, stage, error))
+        settled.dead.append(dead_letter(key, image, stage, error))
         if stage != "doubt":
             settled.without_effect(change)
 
