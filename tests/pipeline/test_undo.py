@@ -16,12 +16,12 @@ from dynamodt.core.apply import Apply
 from dynamodt.core.codec import decode
 from dynamodt.core.places import is_void, journal_prefix, left_prefix, part_name, void_name
 from dynamodt.model import (
+    Change,
     Claim,
     Counts,
     Image,
     Item,
     Job,
-    Journaled,
     JournalPage,
     LeftItem,
     Page,
@@ -343,7 +343,7 @@ class Parts:
     def page(self) -> JournalPage:
         return JournalPage(Page(Claim(0, 9), 1, []), tuple(self.reads), self.voids)
 
-    def read(self, name: str) -> list[Journaled]:
+    def announced(self, name: str) -> list[Change]:
         read = self.reads[name]
         key: Image = {"id": {"N": "1"}}
         return [Update(key, {**key, "n": {"N": str(read)}}, {"n": {"N": str(read + 10)}})]
@@ -358,4 +358,4 @@ def test_a_note_speaks_of_what_was_announced_until_it_was_written(epochs: tuple[
     reads = {part_name("j/", 0, 1, epoch, epoch - 1): epoch for epoch in (1, 2)}
     parts = Parts(reads, tuple(void_name("j/", 0, 1, epoch) for epoch in epochs))
     found = records_of(parts.page(), parts)
-    assert [len(records) for records in found.values()] == ([kept] if kept else [])
+    assert [len(records) for records in found.by_key.values()] == ([kept] if kept else [])

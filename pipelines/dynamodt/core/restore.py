@@ -17,6 +17,7 @@ from dynamodt.model import AttributeValue, Image, Insert, Journaled, Remove, Tab
 CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
 TAKEN = "another item has the key of the one that the run deleted"
+STAYS = "it cannot go back to the key that the run moved it from"
 
 
 class Restoration(NamedTuple):
@@ -38,6 +39,10 @@ def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | Non
     all others are left. An insertion is taken back while its item is exactly what was written, a deletion while its
     key is absent. Restored twice is restored once.
     """
+    inserts = [record for record in records if isinstance(record, Insert)]
+    own = [record for record in records if not isinstance(record, Insert)]
+    if own and inserts:
+        return _of_moved(table, _may_have_effect(own), inserts, now)
     likely = _may_have_effect(records)
     if now is None:
         return _of_absent(table, likely)
@@ -65,6 +70,19 @@ def _was_open(record: Journaled, following: Journaled) -> bool:
     if isinstance(record, Remove):
         return same_image(record.read, following.read)
     return as_before(record, following.read)
+
+
+def _of_moved(
+    table: TableSpec, likely: Sequence[Journaled], inserts: Sequence[Insert], now: Image | None
+) -> Restoration:
+    """The run has moved the item to another key, and another to this one. (Or it has changed the item in place: then
+    this key was taken, and nothing was put here.)"""
+    last = likely[0]
+    if not isinstance(last, Remove) or now is None or same_image(now, last.read):
+        return restoration(table, list(reversed(likely)), now)
+    if not any(same_image(now, record.item) for record in inserts):
+        return Restoration(None, _differing(last.read, now), CHANGED)
+    return Restoration(_update(last.key, now, {name: last.read.get(name) for name in _differing(last.read, now)}))
 
 
 def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:

@@ -38,6 +38,14 @@ class Settled:
         else:
             self.without_effect(change)
 
+    def add(self, other: Settled) -> None:
+        """What others of the same page have come to."""
+        self.counts, self.units = self.counts.plus(other.counts), self.units.plus(other.units)
+        self.friction = self.friction.plus(other.friction)
+        self.dead += other.dead
+        self.void += other.void
+        self.written += other.written[: SAMPLES - len(self.written)]
+
     def without_effect(self, change: Change) -> None:
         """Nothing of the change was written."""
         self.void += [part.key for part in _parts(change)]

@@ -12,8 +12,8 @@ simply done again. Its writes are guarded as all are: a live write wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 
@@ -24,19 +24,22 @@ from dynamodt.aws.resources import Resources
 from dynamodt.core.counted import counted_parts
 from dynamodt.core.diff import key_of
 from dynamodt.core.places import is_void, journal_prefix, part_of, unit_prefix
-from dynamodt.core.restore import CHANGED, DELETED, Restoration, restoration
+from dynamodt.core.restore import CHANGED, DELETED, STAYS, Restoration, restoration
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
 from dynamodt.model import (
+    Atomic,
     Change,
     Claim,
     Counts,
     Image,
+    Insert,
     Job,
     Journaled,
     JournalPage,
     LeftItem,
     Page,
+    Remove,
     TableSpec,
     Units,
     WrittenPage,
@@ -93,42 +96,57 @@ class _ReadJournal(ReadPages):
 
 
 def journal_pages(claim: Claim, undone: Claim | None, names: Iterable[str]) -> Iterator[JournalPage]:
-    """The pages of a unit, from where the undo's own claim stands, under their numbers in the run that is undone:
-    `undone` is its claim (None: it has not begun), `names` are the unit's objects in its journal."""
+    """The pages of a unit, the last one first: what was moved to a key must leave it before what was there is back.
+
+    `undone` is the unit's claim in the run that is undone (None: it has not begun), `names` are its objects in the
+    journal. The undo's own claim says how many pages are done."""
     kept = list(names)
     parts = counted_parts((name for name in kept if not is_void(name)), {claim.unit: undone} if undone else {})
-    numbers = sorted({part_of(name).page for name in parts if part_of(name).page > claim.page})
-    for number in numbers:
+    numbers = sorted({part_of(name).page for name in parts}, reverse=True)
+    for position, number in list(enumerate(numbers, 1))[claim.page :]:
         voids = tuple(name for name in kept if is_void(name) and part_of(name).page == number)
-        page = Page(claim, number, [], last=number == numbers[-1])
+        page = Page(claim, position, [], last=number == numbers[-1])
         yield JournalPage(page, tuple(name for name in parts if part_of(name).page == number), voids)
-    if not numbers:
+    if len(numbers) <= claim.page:
         yield JournalPage(Page(claim, claim.page + 1, [], last=True), (), ())
 
 
 class JournalReader(Protocol):
     """What `aws.journal.Journal` offers, and a test's fake must."""
 
-    def read(self, name: str) -> list[Journaled]: ...
+    def announced(self, name: str) -> list[Change]: ...
 
     def read_void(self, name: str) -> list[Image]: ...
 
 
-Records = dict[str, list[Journaled]]  # by `key_text`
+class Records(NamedTuple):
+    """The records of a page that may have had an effect, and which keys items were moved from, both by `key_text`."""
+
+    by_key: dict[str, list[Journaled]]
+    moved_from: dict[str, set[str]]
 
 
 def records_of(page: JournalPage, journal: JournalReader) -> Records:
-    """The records of a page that may have had an effect. A note of void keys speaks of all that was announced until
-    it was written: by its own owner and by those before."""
-    found: Records = {}
+    """Of a page. A note of void keys speaks of all that was announced until it was written: by its own owner and by
+    those before."""
+    found = Records({}, {})
     voids = [(part_of(name).epoch, set(map(key_text, journal.read_void(name)))) for name in page.voids]
     for name in page.parts:
         void = set().union(*(keys for epoch, keys in voids if epoch >= part_of(name).epoch))
-        for record in journal.read(name):
-            text = key_text(record.key)
-            if text not in void:
-                found.setdefault(text, []).append(record)
+        for change in journal.announced(name):
+            _add(found, change, void)
     return found
+
+
+def _add(found: Records, change: Change, void: set[str]) -> None:
+    parts = change.parts if isinstance(change, Atomic) else (change,)
+    moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
+    for part in parts:
+        text = key_text(part.key)
+        if text not in void:
+            found.by_key.setdefault(text, []).append(part)
+            if moves and isinstance(part, Insert):
+                found.moved_from.setdefault(text, set()).add(key_text(change.key))
 
 
 # ---------------------------------------------------------------- their items
@@ -172,7 +190,7 @@ class _RestoreItems(beam.DoFn):
         with reporting(self._leases, self._job):
             begun = self._reads.rcu
             items = PageItems(self._table, records_of(page, self._journal), self._reads)
-            settled = foreseen(items.changes) if self._job.dry_run else self._settlement(items).settle(items.changes)
+            settled = foreseen(items.changes) if self._job.dry_run else items.settled(self._settlement(items).settle)
             store_left(self._storage, self._job, page.page, items.left(settled))
             yield WrittenPage(
                 page.page,
@@ -207,15 +225,34 @@ class PageItems:
 
     def __init__(self, table: TableSpec, records: Records, reads: Lookup) -> None:
         self._table = table
-        self._records = records
+        self._records = records.by_key
+        self._moved_from = records.moved_from
         self._reads = reads
-        self._found = self._judged(list(records))
+        self._found = self._judged(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
-        self.counts = Counts(read=len(records))
+        self.counts = Counts(read=len(self._records))
         for found in self._found.values():
             if found.change is None:
                 kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
+
+    def settled(self, settle: Callable[[Sequence[Change]], Settled]) -> Settled:
+        """Write the changes. What was moved here leaves when its item is back where it came from, and stays if that
+        cannot be: the journal would be the only one to have it."""
+        total = Settled()
+        waiting = {key_text(change.key): change for change in self.changes}
+        lost = {text for text, found in self._found.items() if found.why and found.change is None}
+        while ready := [text for text in waiting if not self._sources(text) & (waiting.keys() | lost)]:
+            found = settle([waiting.pop(text) for text in ready])
+            lost.update(map(key_text, [*found.void, *(letter.key for letter in found.dead)]))
+            total.add(found)
+        for text in waiting:
+            self._found[text] = Restoration(None, (), STAYS)
+            total.counts = total.counts._replace(superseded=total.counts.superseded + 1)
+        return total
+
+    def _sources(self, text: str) -> set[str]:
+        return {source for source in self._moved_from.get(text, ()) if source in self._records}
 
     def change_of(self, image: Image) -> Change | None:
         """What to do about an item that somebody has written meanwhile."""

@@ -1,0 +1,86 @@
+"""Items that are moved to keys which other items are moved from: the run, a death in it, and what takes it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from dynamodt.core.codec import decode
+from dynamodt.model import Counts, Job, KeyAttribute, TableSpec
+from tests.fakes import FakeDynamoDB
+from tests.pipeline.conftest import Bench
+from tests.pipeline.test_export_source import Exporter, leave
+from tests.pipeline.test_undo import undone
+
+MakeBench = Callable[..., Bench]
+PAGES = TableSpec("things", (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")))
+RENUMBER = """
+def transform_up(item):
+    return {**item, "sk": item["sk"] - 1}
+"""
+BEFORE = {1: "x1", 2: "x2", 3: "x3"}
+AFTER = {0: "x1", 1: "x2", 2: "x3"}
+
+
+def texts(bench: Bench) -> dict[int, str]:
+    return {int(item["sk"]): str(item["text"]) for item in map(decode, bench.dynamodb.items.values())}
+
+
+def prepared(make_bench: MakeBench, page_items: int = 50) -> tuple[Bench, Job]:
+    """An export of three items of one partition, whose numbers all are to be one less."""
+    bench = make_bench(PAGES)
+    bench.dynamodb.put(*({"pk": "a", "sk": number, "text": text} for number, text in BEFORE.items()))
+    exporter = Exporter(bench)
+    job = exporter.job(exporter.export(), RENUMBER)
+    return bench, replace(job, page_items=page_items, writers=1, max_errors=9)
+
+
+@pytest.mark.parametrize("page_items", [1, 2, 50])
+def test_what_was_renumbered_is_back_under_its_number(make_bench: MakeBench, page_items: int) -> None:
+    """Each key but the ends has lost one item and got another. Page by page the last one must go back first."""
+    bench, job = prepared(make_bench, page_items)
+    assert bench.execute(job) == Counts(read=3, changed=3) and texts(bench) == AFTER
+    counts = undone(bench, job)
+    assert texts(bench) == BEFORE and counts.superseded == counts.vanished == counts.dead == 0
+
+
+@pytest.mark.parametrize("page_items", [1, 50])
+def test_an_undo_that_died_is_done_again(make_bench: MakeBench, page_items: int) -> None:
+    bench, job = prepared(make_bench, page_items)
+    bench.execute(job)
+    for writes in (1, 2, 3):
+        left = iter([True] * writes)
+
+        def dies(dynamodb: FakeDynamoDB, left: object = left) -> None:
+            if not next(left, False):  # type: ignore[call-overload]
+                raise RuntimeError("the machine is lost")
+
+        bench.dynamodb.before_write = dies
+        try:
+            undone(bench, job)
+        except Exception as error:  # noqa: BLE001
+            assert "the machine is lost" in str(error)
+        assert set(BEFORE.values()) <= set(texts(bench).values()), "an item is in the journal only"
+    bench.dynamodb.before_write = None
+    undone(bench, job)
+    assert texts(bench) == BEFORE
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_move_that_was_done_is_not_done_again_to_what_came_after_it(make_bench: MakeBench, writes: int) -> None:
+    """Under the old key of an item that was moved is the next one by then, moved already."""
+    bench, job = prepared(make_bench)
+    leave(bench, job, writes)
+    assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
+    assert texts(bench) == AFTER
+
+
+def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> None:
+    """The application has put another item under the old key: taken away here, it would be nowhere."""
+    bench, job = prepared(make_bench)
+    bench.execute(job)
+    bench.dynamodb.put({"pk": "a", "sk": 3, "text": "another"})
+    undone(bench, job)
+    assert texts(bench) == AFTER | {3: "another"}
