@@ -133,16 +133,35 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clo
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    hold(state, foreign()._replace(host=socket.gethostname(), pid=child, started="boot:1"))
+    here = Process.of(os.getpid())
+    assert here is not None
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=child, started=here.started))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2 and clock.now == NOW
     assert "took the lease on things over" in notes[0]
 
 
 def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> None:
-    assert Process.of(os.getpid()) is not None
-    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot"))
+    here = Process.of(os.getpid())
+    assert here is not None
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started=f"{here.started}0"))
     assert take(state, clock).token == 2
+
+
+def test_a_machine_of_the_same_name_is_another(state: FakeState, clock: Clock) -> None:
+    """A cloned one, or a container: what its processes do nobody here can tell."""
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1"))
+    with pytest.raises(Refused):
+        take(state, clock)
+
+
+def test_a_holder_whose_clock_is_behind_is_seen_to_be_alive(state: FakeState, clock: Clock) -> None:
+    """By this machine's clock it is always silent, and never for long enough."""
+    hold(state, foreign(beat=NOW - 20))
+    clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now - 20)
+    with pytest.raises(Refused):
+        take(state, clock)
+    assert clock.now - NOW < 10
 
 
 def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeState, clock: Clock) -> None:

@@ -60,7 +60,7 @@ def test_an_undo_that_died_is_done_again(make_bench: MakeBench, page_items: int)
         bench.dynamodb.before_write = dies
         try:
             undone(bench, job)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             assert "the machine is lost" in str(error)
         assert set(BEFORE.values()) <= set(texts(bench).values()), "an item is in the journal only"
     bench.dynamodb.before_write = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from dynamodt.aws import rows
 from dynamodt.aws.rows import ConditionFailed, QuickRows, Rows
@@ -81,3 +83,34 @@ def test_workers_share_one_wire_in_a_process(bench: Bench, table: str, monkeypat
     one.put(KEY, {"epoch": 1})
     assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1}
     assert one._calls._wire is other._calls._wire
+
+
+def test_a_transaction_that_meets_a_sign_of_life_is_tried_again(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No emulator cancels one for that: the refusals are DynamoDB's words, the rest is real."""
+    made = Rows(bench.stage.connection, table)
+    transact, tokens, waits = made.dynamodb.transact_write_items, [], []
+    refusals = ["[TransactionConflict, None]"] * 2
+
+    def refusing(**request: Any) -> Any:
+        tokens.append(request["ClientRequestToken"])
+        if refusals:
+            error = {"Code": "TransactionCanceledException", "Message": f"reasons {refusals.pop()}"}
+            raise ClientError({"Error": error}, "TransactWriteItems")
+        return transact(**request)
+
+    monkeypatch.setattr(made.dynamodb, "transact_write_items", refusing)
+    monkeypatch.setattr(rows.time, "sleep", waits.append)
+    item = {"pk": {"S": "one"}, "sk": {"S": "row"}}
+    made.transact([{"Put": {"TableName": table, "Item": item}}])
+    assert made.get(("one", "row")) == {"pk": "one", "sk": "row"}
+    assert len(tokens) == 3 and len(set(tokens)) == 1 and len(waits) == 2
+
+    refusals[:] = ["[ConditionalCheckFailed, TransactionConflict]"]
+    with pytest.raises(ConditionFailed):
+        made.transact([{"Put": {"TableName": table, "Item": item}}])
+    refusals[:] = ["[ValidationError, None]"]
+    with pytest.raises(ServiceError):
+        made.transact([{"Put": {"TableName": table, "Item": item}}])
+    assert len(tokens) == 5

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from dynamodt.aws.clients import client
 from dynamodt.aws.failures import explained, service_error
 from dynamodt.aws.retried import Answered, Retried
 from dynamodt.aws.wire import Refusal, shared_wire
 from dynamodt.core.codec import decode, encode
+from dynamodt.core.rate import Backoff
 from dynamodt.model import Image, Item
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection
 
 _BATCH = 100
+_BACKOFF = Backoff()
+_PASSING = ("TransactionConflict", "TransactionInProgress", "ThrottlingError", "ProvisionedThroughputExceeded")
 _METHODS = {"GetItem": "get_item", "PutItem": "put_item", "UpdateItem": "update_item"}  # of botocore's client
 RowKey = tuple[str, str]  # pk, sk
 
@@ -112,16 +119,24 @@ class Rows:
                 left = answer.get("UnprocessedKeys") or {}
 
     def transact(self, actions: list[dict[str, Any]]) -> None:
-        """All of the actions or none. Raises ConditionFailed."""
+        """All of the actions or none. Raises ConditionFailed.
+
+        What meets another write of one of the rows, such as a sign of life, is cancelled and tried again: botocore does
+        not do that."""
         from botocore.exceptions import ClientError
 
+        request = {"TransactItems": actions, "ClientRequestToken": uuid4().hex}  # one, for all tries
         with explained("TransactWriteItems", self.where):
-            try:
-                self.dynamodb.transact_write_items(TransactItems=actions)
-            except ClientError as error:
-                if "ConditionalCheckFailed" in str(error):
-                    raise ConditionFailed(str(error)) from error
-                raise
+            for tries in count(1):
+                try:
+                    self.dynamodb.transact_write_items(**request)
+                    return
+                except ClientError as error:
+                    if "ConditionalCheckFailed" in str(error):
+                        raise ConditionFailed(str(error)) from error
+                    if _BACKOFF.exhausted(tries) or not any(reason in str(error) for reason in _PASSING):
+                        raise
+                time.sleep(_BACKOFF.delay(tries, random.random))
 
 
 class QuickRows(Rows):

@@ -8,6 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -26,6 +27,12 @@ class Process:
         """The running process that has this pid now; None when there is none, or only its zombie."""
         started = _start_time(pid)
         return cls(pid, started) if started else None
+
+    @property
+    def is_of_this_system(self) -> bool:
+        """Whether its pid is one of this system's, since its last start; where systems have no names, any is."""
+        system = _system()
+        return not system or self.started.startswith(f"{system}:")
 
     @property
     def alive(self) -> bool:
@@ -58,15 +65,25 @@ def _start_time(pid: int) -> str:
 
 
 def _from_proc(pid: int) -> str:
-    """Clock ticks since boot, and which boot. Fields are counted from the last bracket: the name may hold anything."""
+    """Clock ticks since boot, and of which system. Fields count from the last bracket: a name may hold anything."""
     try:
         fields = (
             _PROC.joinpath(str(pid), "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         )
-        boot = _PROC.joinpath("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        system = _system()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    return "" if fields[0] in "ZX" else f"{system}:{fields[19]}"
+
+
+@cache
+def _system() -> str:
+    """Which boot of the machine, and which of its containers: pids are told apart within one only. Empty: no /proc."""
+    try:
+        boot = _PROC.joinpath("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{os.readlink(_PROC / 'self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _from_ps(pid: int) -> str:

@@ -51,6 +51,7 @@ def acquire(
     boards: int = 1,
 ) -> Lease:
     """Take the lease, or raise Busy; see `held`. Its workers are told on so many boards."""
+    waited: Lease | None = None
     while True:
         seen = leases.read(table)
         left = _seconds_left(seen, clock())
@@ -59,11 +60,17 @@ def acquire(
             if leases.take(mine, over=seen):
                 _tell_take_over(seen, note)
                 return mine
-        elif left > _FRESH_SECONDS:
+        elif left > _FRESH_SECONDS or _has_moved(waited, seen):
             raise at_work(seen)
         else:
+            waited = seen
             note(f"{holder(seen)} gives no sign of life; its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
+
+
+def _has_moved(before: Lease | None, seen: Lease) -> bool:
+    """Whether a holder has given a sign of life meanwhile, whatever his clock says."""
+    return before is not None and before.token == seen.token and before.beat != seen.beat
 
 
 def check_free(leases: LeaseRows, table: str) -> None:
@@ -86,10 +93,11 @@ def is_alive(lease: Lease, now: float) -> bool:
 
 
 def is_gone(lease: Lease) -> bool:
-    """Whether the holder was a process of this very host that has ended; of another host nobody here can tell. This
-    process itself no longer holds what it could not let go when the state table was out of reach."""
+    """Whether the holder was a process of this very host that has ended; of another host nobody here can tell, nor of
+    one that only has its name, as cloned machines and containers may. This process itself no longer holds what it could
+    not let go when the state table was out of reach."""
     process = Process(lease.pid, lease.started)
-    if lease.host != socket.gethostname():
+    if lease.host != socket.gethostname() or not process.is_of_this_system:
         return False
     if process == Process.of(os.getpid()):
         return (lease.table, lease.token) not in _kept
