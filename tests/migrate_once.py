@@ -42,6 +42,8 @@ BEFORE_EXPORT = {
     "found": (exporting, "ready"),
     "kept": (Chronicle, "keep"),
 }
+BEFORE_ALONE = {"single": (Writes, "single")}  # a transaction's
+AFTER_ALONE = {"sent alone": (Writes, "single"), "answered alone": (Writes, "_only_answer")}
 AFTER = {
     "claimed": (UnitRows, "claim"),
     "journaled": (Journal, "write"),
@@ -52,6 +54,7 @@ AFTER = {
     "recorded": (State, "record"),
 }
 MOMENTS = (*BEFORE, *AFTER)
+ALONE = (*BEFORE_ALONE, *AFTER_ALONE)
 PAGE_ITEMS = 20
 
 
@@ -68,10 +71,11 @@ class Countdown:
 def arm(moment: str, count: int) -> None:
     """Make the moment deadly."""
     countdown = Countdown(count)
-    if moment in BEFORE | BEFORE_EXPORT:
-        _wrap(*(BEFORE | BEFORE_EXPORT)[moment], before=countdown.tick)
-    elif moment in AFTER:
-        _wrap(*AFTER[moment], after=countdown.tick)
+    before, after = BEFORE | BEFORE_EXPORT | BEFORE_ALONE, AFTER | AFTER_ALONE
+    if moment in before:
+        _wrap(*before[moment], before=countdown.tick)
+    elif moment in after:
+        _wrap(*after[moment], after=countdown.tick)
 
 
 def _wrap(

@@ -30,7 +30,7 @@ from dynamodt.control.running.catching_up import CatchingUp
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
 from dynamodt.model import Counts, Item, RunReport, StorageSpec
 from tests.emulators import Endpoint
-from tests.migrate_once import MOMENTS
+from tests.migrate_once import ALONE, MOMENTS
 from tests.service.bench import Bench
 from tests.service.test_kills import COUNTS, KILLS, SEED, attempt
 from tests.service.test_live_writers import DOUBLE as LOGGED_DOUBLE
@@ -515,12 +515,15 @@ def state_table(endpoint: Endpoint) -> Iterator[list[str]]:
 
 def deaths() -> list[tuple[str, int]]:
     """Moments to be killed at: before the export is asked for, at any, and before a window is."""
-    dice = random.Random(SEED)
-    moments = [moment for moment in MOMENTS if moment not in ("prepared", "history", "recorded")]
-    dice.shuffle(moments)
-    some = [moments[number % len(moments)] for number in range(KILLS - 3)]
-    known = [(moment, COUNTS.get(moment, dice.randint(1, 4))) for moment in some]
+    known = some_deaths([moment for moment in MOMENTS if moment not in ("prepared", "history", "recorded")], KILLS - 3)
     return [("requested", 1), ("kept", 2), *known, ("window", 1)]
+
+
+def some_deaths(moments: list[str], count: int) -> list[tuple[str, int]]:
+    dice = random.Random(SEED)
+    dice.shuffle(moments)
+    some = [moments[number % len(moments)] for number in range(count)]
+    return [(moment, COUNTS.get(moment, dice.randint(1, 4))) for moment in some]
 
 
 def test_killed_at_any_moment_every_item_is_moved_exactly_once(
@@ -549,5 +552,39 @@ def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     print(f"killed {killed} times")
     assert killed >= min(KILLS, 20) - 1, "it was hardly ever killed: this has shown nothing"
     assert by_id(bench, table) == dict.fromkeys((set(range(1000)) | born) - deleted, 2)
+    (run,) = State(endpoint.connection, f"state-{table}").runs(table)
+    assert run.status == "succeeded" and run.counts.balanced and run.counts.dead == 0
+
+
+MOVE = 'def transform_up(item):\n    return {**item, "id": item["id"] + 100_000, "n": item["n"] * 2}\n'
+
+
+def test_killed_at_any_moment_every_item_gets_its_new_key_exactly_once(
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
+) -> None:
+    """Each item is a transaction. What is deleted before it was moved does not come back under its new key."""
+    table = make_table(id="N")
+    items = 200 if KILLS < 12 else 600  # where it is killed often, each attempt must leave something to do
+    bench.tables.put(table, *({"id": number, "n": 1} for number in range(items)))
+    bench.script(table, MOVE)
+    state_table.append(table)
+    killed, deleted = 0, set()
+    moments = [*ALONE, "claimed", "journal", "journaled", "intent", "intended", "checkpoint", "checkpointed"]
+    for number, (moment, count) in enumerate(some_deaths(moments, KILLS)):
+        ended = attempt(endpoint, bench.folder, table, "1", moment, count, bench.stage.storage.url)
+        assert ended.returncode in (0, -9), (moment, ended.stderr)
+        if ended.returncode == 0:
+            break
+        killed += 1
+        for gone in (7 * number, 7 * number + 1):
+            key = {"id": {"N": str(gone)}}
+            old = bench.tables.client.delete_item(TableName=table, Key=key, ReturnValues="ALL_OLD")
+            deleted.update({gone} if "Attributes" in old else ())
+    else:
+        ended = attempt(endpoint, bench.folder, table, "1", "never", 0, bench.stage.storage.url)
+    assert ended.returncode == 0, ended.stderr
+    print(f"killed {killed} times")
+    assert killed >= min(KILLS, 12) - 1, "it was hardly ever killed: this has shown nothing"
+    assert by_id(bench, table) == {number + 100_000: 2 for number in range(items) if number not in deleted}
     (run,) = State(endpoint.connection, f"state-{table}").runs(table)
     assert run.status == "succeeded" and run.counts.balanced and run.counts.dead == 0

@@ -85,6 +85,24 @@ def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, 
     assert all(item["n"] == -(key + 1) for key, item in there.items() if key < 100)
 
 
+def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() -> None:
+    """The first look at a deletion comes after the announcement: else a dead process would be the only one to know."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(3))
+    changes = [found for image in list(fake.items.values()) if (found := moved(image))]
+    fake.delete({"id": 0})
+    announced: list[list[Change]] = []
+
+    def dies(fake: FakeDynamoDB) -> None:
+        raise RuntimeError("the machine is lost")
+
+    fake.before_write = dies
+    with pytest.raises(RuntimeError):
+        over(of(fake, moved).settling(changes, lambda changes: announced.append(as_journaled(changes))))
+    fake.before_write = None
+    assert recovered(fake, announced, moved).counts == Counts(changed=2, vanished=1)
+
+
 def test_a_move_that_cannot_be_told_is_a_dead_letter_and_nothing_is_done() -> None:
     """It was moved and then changed, or deleted where another item had the new key: nobody knows."""
     fake = FakeDynamoDB(THINGS)

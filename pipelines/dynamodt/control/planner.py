@@ -244,9 +244,9 @@ def just_written(applied: Iterable[AppliedVersion]) -> bool:
 
 
 def just_ran(runs: Iterable[RunRecord]) -> bool:
-    """`just_written`, by any run: also one that took a version back, or was taken back itself."""
+    """`just_written`, by any run that came through: also one that took a version back, or was taken back itself."""
     since = (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
-    return any(max(run.ended, run.undone) >= since for run in runs)
+    return any(run.undone >= since or (run.status == "succeeded" and run.ended >= since) for run in runs)
 
 
 def new_run() -> str:

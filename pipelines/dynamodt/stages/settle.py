@@ -105,7 +105,10 @@ class Settlement:
         ScriptError when the script must not go on, and whatever `announce` and `assure` raise.
         """
         settled = self._empty()
+        announce(changes)  # before any of them comes to its end: who finds the announcement counts all of them
         waiting = [pending for change in changes if (pending := self._start(change, settled)) is not None]
+        for pending in waiting:
+            pending.fresh = False
         waiting = self._looked_at(waiting, settled)
         return (yield from self._finish(waiting, settled, announce, assure))
 
@@ -123,7 +126,8 @@ class Settlement:
     def _finish(self, waiting: list[Pending], settled: Settled, announce: Announce, assure: Assure) -> Settling:
         """Send until all are answered for. Whatever goes out for the first time is announced before."""
         while waiting:
-            announce([pending.change for pending in waiting if pending.fresh])
+            if any(pending.fresh for pending in waiting):
+                announce([pending.change for pending in waiting if pending.fresh])
             for pending in waiting:
                 pending.fresh = False
             waiting = self._round(waiting, settled, assure)
@@ -140,9 +144,9 @@ class Settlement:
         """What the reads have cost before is not this page's."""
         return Settled(units=Units(rcu=-self._reads.rcu))
 
-    def _start(self, change: Change, settled: Settled) -> Pending | None:
+    def _start(self, change: Change, settled: Settled, doubts: Sequence[Change] = ()) -> Pending | None:
         try:
-            return Pending(change, self._statements.write(change))
+            return Pending(change, self._statements.write(change), list(doubts))
         except ItemError as error:
             self._bury(settled, change, error)
             return None
@@ -209,9 +213,11 @@ class Settlement:
         last = changes[-1]
         pending = Pending(last, NOT_SENT, doubts=list(changes))
         now = current.get(key_text(last.key))
+        if isinstance(last, Insert) and now is None:
+            return self._start(last, settled, changes)
         if isinstance(last, Insert):
-            pending.request = self._statements.write(last)
-            return pending if self._insertion_refused(pending, now, settled) else None
+            self._insertion_refused(pending, now, settled)
+            return None
         if self._change_of is None and self._stands(pending, now):
             return pending
         return pending if self._cleared(pending, now, current, settled) else None
