@@ -81,6 +81,8 @@ test-service: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## on ministack (is
 test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## the protocol, kills and faults in full, 30 minutes (as test-service)
 	DYNAMODT_KILLS=$(or $(KILLS),48) DYNAMODT_FAULTS=$(or $(FAULTS),500) $(BIN)/python -m pytest -rs -s \
 		tests/pipeline/test_protocol.py tests/service/test_kills.py tests/service/test_spark_kills.py \
+		tests/service/test_export_source.py::test_killed_at_any_moment_every_item_is_moved_exactly_once \
+		tests/service/test_export_source.py::test_killed_at_any_moment_every_item_gets_its_new_key_exactly_once \
 		tests/service/test_wire.py::test_a_run_over_a_line_where_anything_may_happen $(ARGS)
 
 test-e2e: $(INSTALLED) serverless ## the commands as typed, on the embedded local stage (and node for the plugin's)
