@@ -58,6 +58,19 @@ class Bench:
         assert totals.counts.balanced, totals
         return totals.counts
 
+    def leave(self, job: Job, writes: int) -> None:
+        """The run's process dies before a request that writes; so many went well."""
+        left = iter([True] * writes)
+
+        def dies(dynamodb: FakeDynamoDB) -> None:
+            if not next(left, False):
+                raise RuntimeError("the machine is lost")
+
+        self.dynamodb.before_write = dies
+        with pytest.raises(Exception, match="the machine is lost"):
+            self.execute(job)
+        self.dynamodb.before_write = None
+
     def run(self, text: str, **changes: Any) -> Counts:
         return self.execute(self.job(text, **changes))
 

@@ -135,20 +135,6 @@ def test_a_dry_run_asks_nothing_of_the_table(bench: Bench, exporter: Exporter) -
 # ---------------------------------------------------------------- several items made of one, and a death
 
 
-def leave(bench: Bench, job: Job, writes: int) -> None:
-    """The run's process dies before a request that writes; so many went well."""
-    left = iter([True] * writes)
-
-    def dies(dynamodb: FakeDynamoDB) -> None:
-        if not next(left, False):
-            raise RuntimeError("the machine is lost")
-
-    bench.dynamodb.before_write = dies
-    with pytest.raises(Exception, match="the machine is lost"):
-        bench.execute(job)
-    bench.dynamodb.before_write = None
-
-
 @pytest.mark.parametrize("writes", [0, 1, 4])
 @pytest.mark.parametrize("act", ["", "change", "delete"])
 @pytest.mark.parametrize("script", [MOVE, BESIDE])
@@ -158,7 +144,7 @@ def test_whoever_goes_on_makes_each_transaction_once_of_what_is_there(
     """What the application has deleted does not come back in another place; what it has changed is moved as it is."""
     bench.dynamodb.put(*numbers(12))
     job = replace(exporter.job(exporter.export(), script), writers=1)
-    leave(bench, job, writes)
+    bench.leave(job, writes)
     made = {number - 1000 for number in by_id(bench) if number >= 1000}
     for item in bench.items():
         if act == "delete" and item["id"] < 1000:

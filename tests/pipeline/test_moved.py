@@ -11,7 +11,7 @@ from dynamodt.core.codec import decode
 from dynamodt.model import Counts, Job, KeyAttribute, TableSpec
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
-from tests.pipeline.test_export_source import Exporter, leave
+from tests.pipeline.test_export_source import Exporter
 from tests.pipeline.test_undo import undone
 
 MakeBench = Callable[..., Bench]
@@ -72,7 +72,7 @@ def test_an_undo_that_died_is_done_again(make_bench: MakeBench, page_items: int)
 def test_a_move_that_was_done_is_not_done_again_to_what_came_after_it(make_bench: MakeBench, writes: int) -> None:
     """Under the old key of an item that was moved is the next one by then, moved already."""
     bench, job = prepared(make_bench)
-    leave(bench, job, writes)
+    bench.leave(job, writes)
     assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
     assert texts(bench) == AFTER
 

@@ -35,6 +35,15 @@ def beside(image: Image) -> Change | None:
     return Atomic(key_of(THINGS, image), image, (update, insert(THINGS, {**item, "id": item["id"] + 100})))
 
 
+def left_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]]:
+    """A table of twenty items, the changes that were announced for them, and so many of those written."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(20))
+    changes = [found for image in list(fake.items.values()) if (found := apply(image))]
+    of(fake, apply).settle(changes[:sent])
+    return fake, changes
+
+
 def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], dict[int, int]]:
     """What the application deletes, and what it notes on, of the items that stand under their old keys."""
     deleted: set[int] = set()
@@ -55,10 +64,7 @@ def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], 
 @many
 @given(st.integers(0, 20), acts)
 def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[int, str]]) -> None:
-    fake = FakeDynamoDB(THINGS)
-    fake.put(*numbered(20))
-    changes = [found for image in list(fake.items.values()) if (found := moved(image))]
-    of(fake, moved).settle(changes[:sent])
+    fake, changes = left_at(moved, sent)
     deleted, notes = act(fake, done)
     settled = recovered(fake, [as_journaled(changes)], moved)
     assert settled.counts == Counts(changed=20 - len(deleted), vanished=len(deleted))
@@ -71,10 +77,7 @@ def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[i
 @many
 @given(st.integers(0, 20), acts)
 def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, done: list[tuple[int, str]]) -> None:
-    fake = FakeDynamoDB(THINGS)
-    fake.put(*numbered(20))
-    changes = [found for image in list(fake.items.values()) if (found := beside(image))]
-    of(fake, beside).settle(changes[:sent])
+    fake, changes = left_at(beside, sent)
     deleted, _ = act(fake, done)
     settled = recovered(fake, [as_journaled(changes)], beside)
     lost = {number for number in deleted if number >= sent}  # what stands beside shows that the others were written

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from dynamodt.aws.export.records import change_of
+from dynamodt.aws.export.records import changed_item, parsed
 from dynamodt.aws.storage import Storage
 from dynamodt.core.codec import same
 from dynamodt.core.diff import key_of, patched
@@ -22,6 +22,8 @@ from dynamodt.core.places import part_name, void_name
 from dynamodt.errors import RunFailed
 from dynamodt.model import Atomic, Change, Image, Insert, Journaled, Remove, TableSpec, Update
 
+# The key of the item that a transaction, or an insertion by itself, was made of: in a record's Metadata, where other
+# tools pass over what they do not know.
 _SOURCE = "TransactionSource"
 _MADE_OF = "InsertSource"
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
@@ -43,10 +45,6 @@ class Journal:
         self._storage.write(name, zstandard.ZstdCompressor(_LEVEL).compress(lines))
         return name
 
-    def read(self, name: str) -> list[Journaled]:
-        """What a part says of each item, in order. Raises RunFailed when it is gone or damaged."""
-        return [change for _, change in self._records(name)]
-
     def announced(self, name: str) -> list[Change]:
         """The changes of a part as they were announced, in order: a transaction is one of them. The journal keeps no
         image of its source, only the key. Raises RunFailed when the part is gone or damaged."""
@@ -66,7 +64,7 @@ class Journal:
             )
         try:
             lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
-            return [(_metadata(line, _SOURCE), self._change(line)) for line in lines]
+            return [self._record(parsed(line)) for line in lines]
         except (zstandard.ZstdError, ValueError) as error:
             raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
 
@@ -79,26 +77,22 @@ class Journal:
         found: list[Image] = orjson.loads(self._storage.read(name) or b"[]")
         return found
 
-    def _change(self, line: bytes) -> Journaled:
-        record = change_of(line)
-        if record.old is None:
-            return Insert(self._table.name, record.key, record.new or {}, _metadata(line, _MADE_OF))
-        if record.new is None:
-            return Remove(record.key, record.old)
-        return update_between(self._table, record.old, record.new)
+    def _record(self, record: dict[str, Any]) -> tuple[Image | None, Journaled]:
+        item, metadata = changed_item(record), record["Metadata"]
+        change: Journaled
+        if item.old is None:
+            change = Insert(self._table.name, item.key, item.new or {}, metadata.get(_MADE_OF))
+        elif item.new is None:
+            change = Remove(item.key, item.old)
+        else:
+            change = update_between(self._table, item.old, item.new)
+        return metadata.get(_SOURCE), change
 
 
 def update_between(table: TableSpec, old: Image, new: Image) -> Update:
     """The update that turns one image into the other."""
     sets = {name: value for name, value in new.items() if name not in old or not same(old[name], value)}
     return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
-
-
-def _metadata(line: bytes, name: str) -> Image | None:
-    """The key of the item that a transaction, or an insertion by itself, was made of; None: the record is of none.
-    Other tools know nothing of it, and pass it over."""
-    found: Image | None = orjson.loads(line)["Metadata"].get(name) if name.encode() in line else None
-    return found
 
 
 def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:

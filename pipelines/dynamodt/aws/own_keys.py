@@ -19,6 +19,7 @@ from dynamodt.aws.reads import key_text
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
 from dynamodt.core.counted import counted_parts
+from dynamodt.core.diff import parts_of
 from dynamodt.core.places import Part, journal_prefix, part_name, part_of, puts_prefix, void_name
 from dynamodt.model import Change, Claim, Image, Insert, Job
 
@@ -61,7 +62,7 @@ class NotingJournal(Journal):
 
     def write(self, unit: int, page: int, epoch: int, part: int, changes: Sequence[Change], micros: int) -> str:
         """The keys first: whoever finds the part announced, finds them too."""
-        parts = chain.from_iterable(getattr(change, "parts", (change,)) for change in changes)
+        parts = chain.from_iterable(map(parts_of, changes))
         keys = sorted(hashed(one.key) for one in parts if isinstance(one, Insert))
         if keys:
             self._storage.write(part_name(self._puts, unit, page, epoch, part), b"".join(keys))

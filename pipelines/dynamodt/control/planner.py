@@ -239,14 +239,18 @@ def boards(workers: int) -> int:
 
 def just_written(applied: Iterable[AppliedVersion]) -> bool:
     """Whether a version was applied in the last minute: an eventually consistent scan might miss its newest rows."""
-    since = (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
+    since = _fresh_since()
     return any(version.when >= since for version in applied)
 
 
 def just_ran(runs: Iterable[RunRecord]) -> bool:
     """`just_written`, by any run that came through: also one that took a version back, or was taken back itself."""
-    since = (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
+    since = _fresh_since()
     return any(run.undone >= since or (run.status == "succeeded" and run.ended >= since) for run in runs)
+
+
+def _fresh_since() -> str:
+    return (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
 
 
 def new_run() -> str:

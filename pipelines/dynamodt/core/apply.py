@@ -8,7 +8,7 @@ from decimal import Context, localcontext
 from typing import Any, Protocol
 
 from dynamodt.core.codec import decode
-from dynamodt.core.diff import change, combined, insert, key_of, stamped
+from dynamodt.core.diff import change, combined, insert, key_of, parts_of, stamped
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Atomic, Change, Delete, Image, Insert, Item, Put, Remove, Script, TableSpec, Update
 
@@ -95,8 +95,7 @@ class Apply:
         return part._replace(item={**part.item, attribute: self._stamp}) if isinstance(part, Insert) else part
 
     def _check_halloween(self, found: Change, image: Image) -> None:
-        parts = getattr(found, "parts", (found,))
-        if self._met_again and any(isinstance(part, Insert) for part in parts):
+        if self._met_again and any(isinstance(part, Insert) for part in parts_of(found)):
             what, hint = self._met_again
             raise ScriptError(
                 f"writes an item under another key into {self._table.name}, {what}",

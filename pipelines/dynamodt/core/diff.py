@@ -125,7 +125,7 @@ def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item |
     parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
     if len(parts) < 2:
         return parts[0] if parts else None
-    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Atomic) else (part,))]
+    flat = [inner for part in parts for inner in parts_of(part)]
     if len(flat) > MAX_TRANSACTION:
         raise ItemError(
             f"{len(flat)} writes for one item: a transaction takes at most {MAX_TRANSACTION}",
@@ -140,6 +140,11 @@ def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete
     if isinstance(result, Delete):
         return Remove(key_of(spec, image), image)
     return change(spec, image, item, result)
+
+
+def parts_of(change: Change) -> tuple[Update | Insert | Remove, ...]:
+    """The parts of a transaction; of any other change, itself."""
+    return change.parts if isinstance(change, Atomic) else (change,)
 
 
 def key_of(spec: TableSpec, image: Image) -> Image:

@@ -42,10 +42,6 @@ class _Sent(NamedTuple):
 Look = Callable[[list[Pending]], list[Pending]]
 
 
-def _as_it_is(batch: list[Pending]) -> list[Pending]:
-    return batch
-
-
 class Sending:
     """Sends the changes of one lane.
 
@@ -60,7 +56,7 @@ class Sending:
         self._flow = flow
 
     def answered(
-        self, waiting: list[Pending], held: list[Pending], assure: Callable[[], None], look: Look = _as_it_is
+        self, waiting: list[Pending], held: list[Pending], assure: Callable[[], None], look: Look
     ) -> Iterator[tuple[list[Pending], Answer]]:
         """Each batch with its answer, in order. Before each, when the budget lets it pass, `look` says what of it is to
         be sent, and then `assure` is asked. Whatever ends this early, what was sent is heard out: nothing of ours is on

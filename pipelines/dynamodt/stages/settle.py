@@ -22,10 +22,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 from dynamodt.aws.batch import DONE, Verdict, Writes
 from dynamodt.aws.reads import Flow, Free, Reads, key_text
 from dynamodt.core.codec import same_image
+from dynamodt.core.diff import parts_of
 from dynamodt.core.doubts import There, by_source, inserted_keys, shown
 from dynamodt.core.rate import Backoff
 from dynamodt.core.statements import Statement, Statements
@@ -126,8 +128,8 @@ class Settlement:
     def _finish(self, waiting: list[Pending], settled: Settled, announce: Announce, assure: Assure) -> Settling:
         """Send until all are answered for. Whatever goes out for the first time is announced before."""
         while waiting:
-            if any(pending.fresh for pending in waiting):
-                announce([pending.change for pending in waiting if pending.fresh])
+            if fresh := [pending.change for pending in waiting if pending.fresh]:
+                announce(fresh)
             for pending in waiting:
                 pending.fresh = False
             waiting = self._round(waiting, settled, assure)
@@ -171,7 +173,8 @@ class Settlement:
         deletions = [pending for pending in waiting if _deletes(pending.change)]
         if not deletions:
             return waiting
-        current = self._items(key for pending in deletions for key in (pending.change.key, *_in_doubt(pending)))
+        keys = ((pending.change.key, *inserted_keys(pending.doubts)) for pending in deletions)
+        current = self._items(chain.from_iterable(keys))
         again = [pending for pending in waiting if not _deletes(pending.change)]
         for pending in deletions:
             now = current.get(key_text(pending.change.key))
@@ -322,7 +325,7 @@ class Settlement:
         for pending, image in refused:
             if image is None:
                 keys.append(pending.change.key)
-            keys += [*inserted_keys([pending.change]), *_in_doubt(pending)]
+            keys += inserted_keys([pending.change, *pending.doubts])
         return self._items(keys)
 
     def _resolved(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
@@ -419,11 +422,6 @@ def _is_as_read(change: Change, now: Image) -> bool:
     return not isinstance(change, Insert) and same_image(now, change.read)
 
 
-def _in_doubt(pending: Pending) -> list[Image]:
-    """The keys that tell, beside its own, whether it was written."""
-    return inserted_keys(pending.doubts)
-
-
 def _tired(pending: Pending) -> bool:
     return pending.conflicts > MAX_CONFLICTS
 
@@ -431,4 +429,4 @@ def _tired(pending: Pending) -> bool:
 def _deletes(change: Change) -> bool:
     if type(change) is Update:  # nearly all of them
         return False
-    return isinstance(change, Remove) or any(isinstance(part, Remove) for part in getattr(change, "parts", ()))
+    return any(isinstance(part, Remove) for part in parts_of(change))

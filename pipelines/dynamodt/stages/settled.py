@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dynamodt.aws.reads import key_text
-from dynamodt.model import Atomic, Change, Counts, DeadLetter, Friction, Image, Insert, Remove, Units, Update
+from dynamodt.core.diff import parts_of
+from dynamodt.model import Change, Counts, DeadLetter, Friction, Image, Units
 
 SAMPLES = 3
 
@@ -48,15 +49,11 @@ class Settled:
 
     def without_effect(self, change: Change) -> None:
         """Nothing of the change was written."""
-        self.void += [part.key for part in _parts(change)]
+        self.void += [part.key for part in parts_of(change)]
 
     def really_void(self) -> list[Image]:
         """The void keys on which no other change of the page had an effect: two may have been for one."""
         if not self.void:
             return []
-        effective = {key_text(part.key) for change in self.effective for part in _parts(change)}
+        effective = {key_text(part.key) for change in self.effective for part in parts_of(change)}
         return [key for key in self.void if key_text(key) not in effective]
-
-
-def _parts(change: Change) -> tuple[Update | Insert | Remove, ...]:
-    return change.parts if isinstance(change, Atomic) else (change,)

@@ -46,12 +46,16 @@ def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = 
     """
     _stopped.add((job.base_run, job.attempt))
     seen = leases.read(job.lease)
-    if seen.token == job.attempt and error is None and seen.stop in (why, *_WITH_REASON):
-        return
-    if seen.token == job.attempt and error is not None and (seen.stop, seen.error is None) == (why, False):
+    if seen.token == job.attempt and _is_said(seen, why, error):
         return
     with suppress(Fenced):
         leases.tell(job.lease, job.attempt, stop=why, **({"error": error} if error is not None else {}))
+
+
+def _is_said(seen: Lease, why: str, error: dict[str, str] | None) -> bool:
+    if error is None:
+        return seen.stop in (why, *_WITH_REASON)
+    return seen.stop == why and seen.error is not None
 
 
 @contextmanager

@@ -22,13 +22,12 @@ from dynamodt.aws.journal import Journal
 from dynamodt.aws.reads import Reads, key_text
 from dynamodt.aws.resources import Resources
 from dynamodt.core.counted import counted_parts
-from dynamodt.core.diff import key_of
+from dynamodt.core.diff import key_of, parts_of
 from dynamodt.core.places import is_void, journal_prefix, part_of, unit_prefix
 from dynamodt.core.restore import CHANGED, DELETED, STAYS, Restoration, restoration
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
 from dynamodt.model import (
-    Atomic,
     Change,
     Claim,
     Counts,
@@ -139,7 +138,7 @@ def records_of(page: JournalPage, journal: JournalReader) -> Records:
 
 
 def _add(found: Records, change: Change, void: set[str]) -> None:
-    parts = change.parts if isinstance(change, Atomic) else (change,)
+    parts = parts_of(change)
     moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
     for part in parts:
         text = key_text(part.key)

@@ -32,12 +32,16 @@ class BadLine(NamedTuple):
 
 def item_of(line: bytes) -> Image:
     """A line of a full export: `{"Item": {...}}`. Raises ValueError with the reason when it is none."""
-    return _image(_object(line), "Item")
+    return _image(parsed(line), "Item")
 
 
 def change_of(line: bytes) -> ChangedItem:
     """A line of an incremental export. Raises ValueError with the reason when it is none."""
-    record = _object(line)
+    return changed_item(parsed(line))
+
+
+def changed_item(record: dict[str, Any]) -> ChangedItem:
+    """`change_of`, of what `parsed` gives."""
     old, new = (_image(record, name) if name in record else None for name in ("OldImage", "NewImage"))
     return ChangedItem(_image(record, "Keys"), old, new, _micros(record))
 
@@ -53,7 +57,8 @@ def key_fault(table: TableSpec, image: Image) -> str:
     return ""
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def parsed(line: bytes) -> dict[str, Any]:
+    """A line's object. Raises ValueError with the reason when it is none."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest, is_too_early
 from dynamodt.aws.own_keys import gathered
 from dynamodt.control.planner import segments
-from dynamodt.control.running.exporting import WINDOWS, Found, ready, request, rest_until, token_of
+from dynamodt.control.running.exporting import WINDOWS, Found, forgotten_if_bad, ready, request, rest_until, token_of
 from dynamodt.control.running.history import Chronicle
 from dynamodt.control.running.session import Follower, Session, run_passes
 from dynamodt.core.passes import window_run
 from dynamodt.core.places import own_keys_name
-from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError
+from dynamodt.errors import DynamodtError, Refused, RunFailed
 from dynamodt.model import REST, Job, RunRecord, Script
 
 SCAN, NONE = "scan", "none"
@@ -86,15 +86,10 @@ class CatchingUp:
         if number >= len(chronicle.record.exports):
             chronicle.keep(exports=(*chronicle.record.exports, self._request(number, since)))
         record = chronicle.record
-        try:
+        unread = number > len(record.windows)
+        with forgotten_if_bad(chronicle, number, unread):
             found = ready(self._session, self._main.table, record, record.exports[number])
-        except (ServiceError, Fenced, Aborted):
-            raise
-        except DynamodtError:
-            if number > len(record.windows):  # nothing of it was read: the same command asks for another one
-                chronicle.keep(exports=record.exports[:number], failed_exports=record.failed_exports + 1)
-            raise
-        if number > len(record.windows):
+        if unread:
             chronicle.keep(windows=(*record.windows, found.files), planned=record.planned + found.files)
         return found
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -50,17 +51,25 @@ def sourced(session: Session, table: TableSpec, chronicle: Chronicle) -> Found:
         if word == NEW:
             word = request(session, ExportRequest(table, token_of(chronicle.record, 0)))
         chronicle.keep(exports=(word,))
-    try:
+    with forgotten_if_bad(chronicle, 0, unread=not chronicle.record.units):
         found = _full(session, table, chronicle.record)
-    except (ServiceError, Fenced, Aborted):
-        raise
-    except DynamodtError:
-        if not chronicle.record.units:
-            chronicle.keep(exports=(), failed_exports=chronicle.record.failed_exports + 1)
-        raise
     chronicle.keep(units=found.files)
     rest = session.options.catch_up == SCAN and not session.options.dry_run
     return replace(found, source=replace(found.source, rest=rest))
+
+
+@contextmanager
+def forgotten_if_bad(chronicle: Chronicle, number: int, unread: bool) -> Iterator[None]:
+    """An export that will not do is forgotten when nothing of it was read: the same command asks for another one."""
+    try:
+        yield
+    except (ServiceError, Fenced, Aborted):
+        raise
+    except DynamodtError:
+        record = chronicle.record
+        if unread:
+            chronicle.keep(exports=record.exports[:number], failed_exports=record.failed_exports + 1)
+        raise
 
 
 def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:
