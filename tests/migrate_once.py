@@ -69,13 +69,14 @@ class Countdown:
 
 
 def arm(moment: str, count: int) -> None:
-    """Make the moment deadly."""
+    """Make the moment deadly; of several, `batch+single`, it is whichever comes as the `count`-th of them."""
     countdown = Countdown(count)
     before, after = BEFORE | BEFORE_EXPORT | BEFORE_ALONE, AFTER | AFTER_ALONE
-    if moment in before:
-        _wrap(*before[moment], before=countdown.tick)
-    elif moment in after:
-        _wrap(*after[moment], after=countdown.tick)
+    for one in moment.split("+"):
+        if one in before:
+            _wrap(*before[one], before=countdown.tick)
+        elif one in after:
+            _wrap(*after[one], after=countdown.tick)
 
 
 def _wrap(
