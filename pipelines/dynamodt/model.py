@@ -247,6 +247,7 @@ class WrittenPage(NamedTuple):
 
 # ---------------------------------------------------------------- tables and places
 
+STATE_TABLE = "dynamodt-state"  # unless a stage names another one
 
 KEY_TYPES = ("S", "N", "B")
 
@@ -270,6 +271,7 @@ class TableSpec:
     read_units: int = 0  # 0: on-demand
     write_units: int = 0
     plain_partiql: bool = False
+    index_keys: tuple[str, ...] = ()  # the attributes that are keys of its indexes
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -303,12 +305,18 @@ class Stage:
     name: str
     connection: Connection
     storage: StorageSpec
-    state_table: str = "dynamodt-state"
+    state_table: str = STATE_TABLE
     local: bool = False  # this machine: our state table is created when it is missing
     embedded: bool = False  # the emulator that dynamodt starts by itself
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
     protected: bool = False  # its tables are written only with point-in-time recovery on
     glue_job: str = ""  # the name of its Glue job, where it is not `job_name`'s own
+    other_state_tables: tuple[str, ...] = field(default=(), compare=False)  # of the other stages of dynamodt.toml
+
+    @property
+    def state_tables(self) -> frozenset[str]:
+        """The tables that hold dynamodt's own state, and are never transformed."""
+        return frozenset((self.state_table, *self.other_state_tables))
 
     @property
     def job_name(self) -> str:

@@ -15,6 +15,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from dynamodt.aws.prepared import save
 from dynamodt.aws.storage import FolderStorage
+from dynamodt.control.planner import new_run
 from dynamodt.core.codec import decode
 from dynamodt.core.script import read_script
 from dynamodt.model import Connection, Counts, Item, Job, KeyAttribute, Script, Stage, StorageSpec, TableSpec
@@ -44,7 +45,7 @@ class Bench:
 
     def job(self, text: str, **changes: Any) -> Job:
         stage = Stage("test", Connection("us-east-1"), StorageSpec(str(self.folder)), "state", local=True)
-        job = Job(uuid4().hex, stage, self.dynamodb.spec, self.script(text), "up", units=3, page_items=5, writers=2)
+        job = Job(new_run(), stage, self.dynamodb.spec, self.script(text), "up", units=3, page_items=5, writers=2)
         return replace(job, **changes)
 
     def prepare(self, job: Job, rows: dict[Any, Any]) -> Job:

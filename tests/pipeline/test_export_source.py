@@ -17,7 +17,7 @@ from dynamodt.aws.export.layout import ExportFolder, folder_of
 from dynamodt.aws.export.request import ExportRequest
 from dynamodt.aws.export.stand_in import StandInExports
 from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control.planner import retry_job
+from dynamodt.control.planner import new_run, retry_job
 from dynamodt.core.places import dead_prefix
 from dynamodt.model import Counts, ExportSource, Job
 from dynamodt.stages import signals
@@ -327,7 +327,7 @@ def test_a_window_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: 
     full = exporter.export()
     job = exporter.job(full, 'STAMP = "_mark"' + SPLIT)
     assert bench.execute(job).changed == 4
-    bench.dynamodb.put({"id": 500, "n": 5, "_mark": "another run"})
+    bench.dynamodb.put({"id": 500, "n": 5, "_mark": new_run()})
     window = exporter.export(full)
     assert bench.execute(exporter.window(job, 1, window)) == Counts(read=1, changed=1)
     assert sorted(by_id(bench)) == [0, 1, 2, 3, 500, 1000, 1001, 1002, 1003, 1500]

@@ -469,6 +469,26 @@ def test_another_table_s_export(bench: Bench, bucket: Bucket, make_table: MakeTa
     exported(bench, table, DOUBLE)
 
 
+def test_an_export_of_the_tables_predecessor(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+    """The table was deleted and created again under its name: the export's items were another table's."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    made = bucket.export(table)
+    dynamodb = client(bench.stage.connection, "dynamodb")
+    dynamodb.delete_table(TableName=table)
+    dynamodb.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "N"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    bench.tables.put(table, *numbered(2, 3))
+    error = bench.failed(table, DOUBLE, source="export", export=bucket.url(made), catch_up="none").error
+    assert isinstance(error, Refused) and "deleted" in error.what and error.where == bucket.url(made)
+    assert by_id(bench, table) == {2: 2, 3: 3} and not bench.applied(table)
+    exported(bench, table, DOUBLE, export="new")
+
+
 def test_an_export_of_the_table_with_another_key(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1))

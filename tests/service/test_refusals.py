@@ -62,6 +62,38 @@ def test_an_unknown_target_table(bench: Bench, make_table: MakeTable) -> None:
     assert refused(bench, table, ServiceError).where == f"table {target}"
 
 
+@pytest.mark.parametrize("head", ['STAMP = "g"\n', 'STAMP = "id"\n', 'IDEMPOTENT = True\nSTAMP = "g"\n'])
+@pytest.mark.parametrize("as_target", [False, True], ids=["table", "target"])
+def test_a_mark_in_a_key_or_in_an_indexs_key(
+    bench: Bench, make_table: MakeTable, indexed_table: str, head: str, as_target: bool
+) -> None:
+    table = make_table(at="N") if as_target else indexed_table
+    bench.script(table, head + (f'TARGET_TABLE = "{indexed_table}"\n' if as_target else "") + TOUCH)
+    error = refused(bench, table, Refused)
+    assert "STAMP" in error.what and indexed_table in error.what and error.where.endswith(".py")
+    assert bench.history(table) == []
+
+
+def test_an_item_whose_mark_is_something_else(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, {"id": "a", "owner": "Ann"}, {"id": "b"})
+    report = bench.failed(table, 'STAMP = "owner"\n' + TOUCH, max_errors=5)
+    assert report.versions[-1].counts == Counts(read=2, changed=1, dead=1)
+    assert '"a"' in report.versions[-1].first_dead_letter and "owner" in report.versions[-1].first_dead_letter
+    assert {"id": "a", "owner": "Ann"} in bench.tables.items(table)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_table_of_our_own_state(bench: Bench, make_table: MakeTable, dry_run: bool) -> None:
+    table, own = make_table(id="S"), bench.stage.state_table
+    bench.script(own, TOUCH)
+    bench.script(table, f'TARGET_TABLE = "{own}"\n' + TOUCH)
+    for name in (own, table):
+        (report,) = bench.up(name, dry_run=dry_run)
+        assert isinstance(report.error, Refused) and "dynamodt's own state" in report.error.what
+    assert not [item for item in bench.tables.items(own) if "seen" in item]
+
+
 def test_no_state_table(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *ITEMS)

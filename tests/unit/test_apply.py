@@ -19,6 +19,7 @@ from dynamodt.model import Atomic, Delete, Insert, Item, KeyAttribute, Put, Remo
 USERS = TableSpec("users", (KeyAttribute("id", "S"),))
 PEOPLE = TableSpec("people", (KeyAttribute("number", "N"),))
 SCRIPT = Script("users", 1, "change", "transforms/users/v1_change.py", "", "")
+RUN, EARLIER = "20260102T030405.678901Z-0a1b2c", "20250102T030405.678901Z-0a1b2c"
 ITEM: Item = {"id": "u1", "n": 1, "old": None, "deep": {"list": [1]}}
 
 
@@ -34,7 +35,7 @@ class Returning:
 
 
 def change_of(function: Callable[[Item], Any], script: Script = SCRIPT, **more: Any) -> Any:
-    return Apply(script, Returning(function), USERS, run="run1", prepared={}, **more).change_of(encode(ITEM))
+    return Apply(script, Returning(function), USERS, run=RUN, prepared={}, **more).change_of(encode(ITEM))
 
 
 def test_one_dict_is_the_item_s_new_shape() -> None:
@@ -88,23 +89,23 @@ def test_a_last_scan_after_an_export_would_meet_it(function: Callable[[Item], An
 def test_what_is_put_is_marked(function: Callable[[Item], Any]) -> None:
     found = change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True)
     inserts = [part for part in getattr(found, "parts", (found,)) if isinstance(part, Insert)]
-    assert [part.item["_mark"] for part in inserts] == [{"S": "run1"}]
+    assert [part.item["_mark"] for part in inserts] == [{"S": RUN}]
 
 
 def test_the_source_of_a_fan_out_is_marked_with_what_is_put() -> None:
     marked = replace(SCRIPT, stamp="_mark")
     found = change_of(lambda item: [{**item, "n": 2}, Put({"id": "u2"})], marked, snapshot=True)
     (update,) = [part for part in found.parts if isinstance(part, Update)]
-    assert update.sets == {"n": {"N": "2"}, "_mark": {"S": "run1"}}
+    assert update.sets == {"n": {"N": "2"}, "_mark": {"S": RUN}}
 
 
 def test_an_item_with_this_run_s_mark_is_done() -> None:
     marked = replace(SCRIPT, stamp="_mark")
-    for mark, done in (("run1", True), ("run0", False)):
-        apply = Apply(marked, Returning(lambda item: {**item, "n": 2}), USERS, run="run1", prepared={})
+    for mark, done in ((RUN, True), (EARLIER, False)):
+        apply = Apply(marked, Returning(lambda item: {**item, "n": 2}), USERS, run=RUN, prepared={})
         assert (apply.change_of(encode({**ITEM, "_mark": mark})) is None) is done
-    unmarked = Apply(SCRIPT, Returning(lambda item: {**item, "n": 2}), USERS, run="run1", prepared={})
-    assert unmarked.change_of(encode({**ITEM, "_mark": "run1"})) is not None
+    unmarked = Apply(SCRIPT, Returning(lambda item: {**item, "n": 2}), USERS, run=RUN, prepared={})
+    assert unmarked.change_of(encode({**ITEM, "_mark": RUN})) is not None
 
 
 def test_another_table_is_never_met() -> None:
@@ -132,16 +133,56 @@ def test_what_the_target_table_cannot_take(function: Callable[[Item], Any], what
 
 def test_a_stamp_goes_with_a_change_and_is_none_itself() -> None:
     marked = replace(SCRIPT, stamp="_mark")
-    assert change_of(lambda item: {**item, "n": 2}, marked).sets == {"n": {"N": "2"}, "_mark": {"S": "run1"}}
+    assert change_of(lambda item: {**item, "n": 2}, marked).sets == {"n": {"N": "2"}, "_mark": {"S": RUN}}
     assert change_of(lambda item: item, marked) is None
-    assert change_of(lambda item: without(item, "old"), replace(SCRIPT, stamp="old")) is None  # an older run's mark
     assert change_of(lambda item: Delete(), marked) == Remove(encode({"id": "u1"}), encode(ITEM))
+    apply = Apply(marked, Returning(lambda item: without(item, "_mark")), USERS, run=RUN, prepared={})
+    assert apply.change_of(encode({**ITEM, "_mark": EARLIER})) is None
+
+
+def apply_marked(function: Callable[[Item], Any], item: Item, **more: Any) -> Any:
+    """What becomes of an item that a script with a STAMP meets."""
+    marked = replace(SCRIPT, stamp="_mark")
+    return Apply(marked, Returning(function), USERS, run=RUN, prepared={}, **more).change_of(encode(item))
+
+
+@pytest.mark.parametrize(
+    "held", ["Ann", "", None, 7, {"S": RUN}, {RUN}, [RUN], f"{RUN}x", f" {RUN}", f"{RUN}/retry1", RUN.upper()]
+)
+@pytest.mark.parametrize(
+    "function", [lambda item: {**item, "n": 2}, lambda item: item, lambda item: Delete()], ids=["set", "same", "delete"]
+)
+def test_a_stamp_replaces_nothing_but_a_runs_id(function: Callable[[Item], Any], held: Any) -> None:
+    with pytest.raises(ItemError, match="STAMP would overwrite") as caught:
+        apply_marked(function, {**ITEM, "_mark": held})
+    assert caught.value.where == "_mark" and 'STAMP = "_dynamodt"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda item: {**item, "_mark": "mine"},
+        lambda item: {**item, "id": "u2", "_mark": "mine"},
+        lambda item: Put({"id": "u2", "_mark": "mine"}),
+        lambda item: [{**item, "_mark": "mine"}, Put({"id": "u2"})],
+    ],
+    ids=["set", "re-key", "put", "fan-out"],
+)
+def test_what_a_script_writes_there_is_not_overwritten_in_silence(function: Callable[[Item], Any]) -> None:
+    with pytest.raises(ItemError, match="STAMP would overwrite"):
+        apply_marked(function, ITEM, snapshot=True)
+
+
+def test_an_earlier_runs_mark_is_replaced() -> None:
+    found = apply_marked(lambda item: {**item, "n": 2}, {**ITEM, "_mark": EARLIER})
+    assert found.sets == {"n": {"N": "2"}, "_mark": {"S": RUN}}
+    assert apply_marked(lambda item: {**item, "id": "u2"}, {**ITEM, "_mark": EARLIER}, snapshot=True) is not None
 
 
 def test_an_author_s_sums_keep_all_digits_that_dynamodb_keeps() -> None:
     digits = Decimal("1." + "3" * 37)
     image = encode({**ITEM, "n": digits})
-    apply = Apply(SCRIPT, Returning(lambda item: {**item, "n": item["n"] * 3}), USERS, run="run1", prepared={})
+    apply = Apply(SCRIPT, Returning(lambda item: {**item, "n": item["n"] * 3}), USERS, run=RUN, prepared={})
     before = getcontext().prec
     found = apply.change_of(image)
     assert isinstance(found, Update) and found.sets == {"n": {"N": "3." + "9" * 37}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,27 +11,33 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from dynamodt.aws.export.request import SHORTEST, ExportRequest
-from dynamodt.control.running import catching_up
-from dynamodt.control.running.catching_up import CatchingUp
-from dynamodt.control.running.exporting import Found
+from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest
+from dynamodt.control.requests import RunOptions
+from dynamodt.control.running import catching_up, exporting
+from dynamodt.control.running.catching_up import CatchingUp, check_moment
+from dynamodt.control.running.exporting import Found, sourced, token_of
 from dynamodt.errors import Refused, RunFailed
-from dynamodt.model import ExportSource, KeyAttribute, RunRecord, TableSpec
+from dynamodt.model import Connection, ExportSource, KeyAttribute, RunRecord, Script, StorageSpec, TableSpec
+from dynamodt.model import Stage as StageSpec
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
-SINCE = datetime.now(UTC) - timedelta(hours=1)
+SINCE = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+SCRIPT = Script("users", 1, "change", "v1_change.py", "", "")
+AWAY = StageSpec("prod", Connection("eu-west-1"), StorageSpec("s3://b"))
 
 
 class Service:
     """Refuses so many requests; notes what it was asked, and what was waited for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, recoverable: bool = True) -> None:
         self.asked: list[ExportRequest] = []
         self.rests: list[datetime] = []
         self._code = code
         self._refusals = refusals
-        monkeypatch.setattr(catching_up, "request", self._request)
-        monkeypatch.setattr(catching_up, "rest_until", lambda session, record, moment: self.rests.append(moment))
+        for module in (catching_up, exporting):
+            monkeypatch.setattr(module, "request", self._request)
+            monkeypatch.setattr(module, "rest_until", lambda session, record, moment: self.rests.append(moment))
+        monkeypatch.setattr(exporting, "has_point_in_time_recovery", lambda connection, table: recoverable)
 
     def _request(self, session: Any, wanted: ExportRequest) -> str:
         self.asked.append(wanted)
@@ -39,18 +46,19 @@ class Service:
             raise Refused("no") from cause
         return "arn"
 
-    def window(self) -> str:
+    def window(self, since: datetime = SINCE) -> str:
         record = SimpleNamespace(run="run", failed_exports=0)
-        session = SimpleNamespace(stage=SimpleNamespace(local=False))
+        session = SimpleNamespace(stage=AWAY)
         chronicle, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE)
         catching = CatchingUp(session, chronicle, None, main, [], None)  # type: ignore[arg-type]
-        return catching._request(1, SINCE)
+        return catching._request(1, since)
 
 
 def test_a_window_that_is_asked_for_too_early_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
     assert service.window() == "arn"
-    assert service.asked == [ExportRequest(TABLE, "run-1-0", since=SINCE)] * 3
+    first = service.asked[0]
+    assert service.asked == [first] * 3 and first.since == SINCE and first.until is not None
     assert service.rests[0] == SINCE + SHORTEST and len(service.rests) == 3
 
 
@@ -58,7 +66,70 @@ def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(monkeypatch, "InvalidExportTimeException", 99)
     with pytest.raises(Refused):
         service.window()
-    assert 10 < len(service.asked) < 20
+    assert 16 < len(service.asked) < 40  # DynamoDB takes a quarter of an hour and more
+
+
+def test_waiting_brings_no_point_in_time_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB refuses each moment of such a table with the code of one that is too early."""
+    service = Service(monkeypatch, "InvalidExportTimeException", 99, recoverable=False)
+    with pytest.raises(Refused):
+        service.window()
+    assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize("hours", [1, 100])
+def test_a_window_is_of_whole_seconds_and_its_token_names_them(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    service = Service(monkeypatch, "", 0)
+    service.window(datetime.now(UTC).replace(microsecond=950_000) - timedelta(hours=hours))
+    (wanted,) = service.asked
+    assert wanted.since is not None and wanted.until is not None
+    assert wanted.since.microsecond == wanted.until.microsecond == 0
+    assert SHORTEST <= wanted.until - wanted.since <= LONGEST
+    assert wanted.token == f"run-1-0-{int(wanted.since.timestamp())}-{int(wanted.until.timestamp())}"
+
+
+def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first window would begin before its moment. The second is one that no earlier version ends in."""
+    service = Service(monkeypatch, "InvalidExportTimeException", 2)
+    monkeypatch.setattr(exporting, "ready", lambda *of: Found(ExportSource("b", "f", "arn"), 3, 0, SINCE))
+    began = datetime.now(UTC)
+    session = SimpleNamespace(stage=AWAY, options=RunOptions(dry_run=True))
+    sourced(session, TABLE, Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "")))  # type: ignore[arg-type]
+    wanted = service.asked[0]
+    assert service.asked == [wanted] * 3
+    assert wanted.at is not None and wanted.at.microsecond == 0 and wanted.at >= began
+    assert wanted.token == f"run-0-0-{int(wanted.at.timestamp())}"
+
+
+def test_a_token_tells_one_export_from_another() -> None:
+    record = RunRecord("users", "run", 1, "change", "up", "", "running", "")
+    later = SINCE + SHORTEST
+    moments: list[tuple[datetime, ...]] = [(), (SINCE,), (later,), (SINCE, later)]
+    tokens = {token_of(record, number, *of) for number in (0, 1) for of in moments}
+    assert len({*tokens, token_of(replace(record, failed_exports=1), 0)}) == 9
+
+
+IN_A_SECOND = Found(ExportSource("bucket", "folder", "arn"), 3, 0, SINCE.replace(microsecond=28_000))
+
+
+@pytest.mark.parametrize(
+    ("found", "script", "catch_up", "refused"),
+    [
+        (IN_A_SECOND, SCRIPT, "", True),
+        (IN_A_SECOND, SCRIPT, "windows", True),
+        (IN_A_SECOND, replace(SCRIPT, stamp="_dynamodt"), "windows", True),
+        (IN_A_SECOND, SCRIPT, "none", False),
+        (IN_A_SECOND, replace(SCRIPT, idempotent=True), "windows", False),
+        (replace(IN_A_SECOND, until=SINCE), SCRIPT, "windows", False),
+    ],
+)
+def test_windows_do_not_follow_an_export_of_a_moment_within_a_second(
+    found: Found, script: Script, catch_up: str, refused: bool
+) -> None:
+    with pytest.raises(Refused) if refused else nullcontext() as caught:
+        check_moment(found, script, catch_up)
+    if caught is not None:
+        assert caught.value.where == "s3://bucket/folder" and "--export new" in caught.value.hint
 
 
 def test_another_refusal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

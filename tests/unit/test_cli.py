@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import cli, verbs
+from dynamodt.control import cli, requests, verbs
 from dynamodt.control.requests import Request, RunOptions, command_line, command_words
 from dynamodt.control.terminal import menu
 from dynamodt.model import Units
@@ -316,6 +316,27 @@ def test_debug_shows_the_traceback_of_what_nobody_expected(
     code, _, err = run(capfd, "status")
     assert (code, "Traceback" in err) == (1, True)
     assert "Traceback" not in run(capfd, "up", "--stage", "nowhere")[2]
+
+
+# ---------------------------------------------------------------- dynamodt's own state
+
+OF_A_TABLE = {
+    "create": ("a_name",),
+    "prepare": ("--tNumber", "1"),
+    "stamp": ("--to", "1"),
+    "throttle": ("--wcu", "5"),
+    "undo": ("20260102T030405",),
+    "retry": ("20260102T030405",),
+}
+
+
+@pytest.mark.parametrize(
+    "verb", sorted({"init", "up", "down", "history", "status", "runs", "adopt", *OF_A_TABLE, *requests.TOLD})
+)
+def test_no_command_takes_the_table_of_the_state(operations: FakeOperations, capfd: Any, verb: str) -> None:
+    code, _, err = run(capfd, verb, "--table", "dynamodt-state", *OF_A_TABLE.get(verb, ()))
+    assert code == 3 and "dynamodt-state is a table of dynamodt's own state" in err and "hint: " in err
+    assert [call for call in operations.calls if call[0] != "open_stage"] == []
 
 
 # ---------------------------------------------------------------- what reaches the operations

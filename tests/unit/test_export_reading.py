@@ -7,6 +7,9 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,9 @@ from dynamodt.aws.export import gunzip
 from dynamodt.aws.export.datafiles import CHUNK_BYTES, DataReader, check_there
 from dynamodt.aws.export.gunzip import Damaged, lines, unzipped
 from dynamodt.aws.export.layout import ExportFolder, find, split_url
-from dynamodt.aws.export.manifest import DataFile, Manifest, data_files, read_manifest
+from dynamodt.aws.export.manifest import DataFile, Manifest, check_same_table, data_files, read_manifest
 from dynamodt.aws.export.records import BadLine, change_of, item_of
+from dynamodt.aws.export.request import TableIdentity
 from dynamodt.aws.journal import Journal
 from dynamodt.aws.storage import FolderStorage
 from dynamodt.core.diff import parts_of
@@ -447,3 +451,30 @@ def test_a_file_that_is_gone_or_replaced_is_found_before_any_is_read(full: FakeO
     with pytest.raises(RunFailed, match="is missing") as caught:
         check_there(objects, files)
     assert caught.value.where == objects.place(files[0].key)
+
+
+# ---------------------------------------------------------------- a table that was made anew under its name
+
+AT = datetime(2020, 11, 4, 7, 28, 34, 28_000, UTC)
+
+
+@pytest.mark.parametrize(
+    ("found", "own", "created", "refused"),
+    [
+        ("id-1", "id-1", AT - timedelta(days=1), False),
+        ("id-1", "id-2", AT + timedelta(days=1), True),
+        ("id-1", "id-2", None, True),
+        ("", "id-2", AT + timedelta(seconds=1), True),
+        ("", "id-2", AT - timedelta(seconds=1), False),
+        ("id-1", "", AT + timedelta(seconds=1), True),
+        ("", "", None, False),
+    ],
+)
+def test_an_export_of_the_tables_predecessor(
+    full: FakeObjects, found: str, own: str, created: datetime | None, refused: bool
+) -> None:
+    manifest = replace(manifest_of(full), table_id=found, at=AT)
+    with pytest.raises(Refused, match="deleted") if refused else nullcontext() as caught:
+        check_same_table(manifest, TableIdentity(CATALOG, own, created), "s3://b/p")
+    if caught is not None:
+        assert caught.value.where == "s3://b/p" and "--export new" in caught.value.hint

@@ -32,6 +32,16 @@ BEGUN = {
 }
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return NOW + WITHIN
+
+    monkeypatch.setattr("dynamodt.aws.export.request.datetime", Clock)
+
+
 @pytest.fixture
 def dynamodb() -> Any:
     return boto3.client("dynamodb", region_name="eu-west-1", aws_access_key_id="t", aws_secret_access_key="t")
@@ -56,25 +66,25 @@ TURN_ON = (
     "aws dynamodb update-continuous-backups --table-name users --region eu-west-1 "
     "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
 )
+WITHIN = timedelta(milliseconds=950)  # DynamoDB is sent whole seconds
 SPAN = {"ExportFromTime": NOW - timedelta(hours=1), "ExportToTime": NOW, "ExportViewType": "NEW_AND_OLD_IMAGES"}
 
 
 @pytest.mark.parametrize(
     ("request_", "url", "key", "sent"),
     [
-        (ASKED, "s3://b/p/", None, {"S3Prefix": "p", "S3SseAlgorithm": "AES256", "ExportType": "FULL_EXPORT"}),
+        (ASKED, "s3://b/p/", None, {"S3Prefix": "p", "ExportType": "FULL_EXPORT", "ExportTime": NOW}),
         (
-            replace(ASKED, at=NOW),
+            replace(ASKED, at=NOW + WITHIN),
             "s3://b",
             "alias/k",
             {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": "alias/k", "ExportType": "FULL_EXPORT", "ExportTime": NOW},
         ),
         (
-            replace(ASKED, since=SPAN["ExportFromTime"], until=NOW),
+            replace(ASKED, since=SPAN["ExportFromTime"] + WITHIN, until=NOW + WITHIN),
             "s3://b",
             None,
             {
-                "S3SseAlgorithm": "AES256",
                 "ExportType": "INCREMENTAL_EXPORT",
                 "IncrementalExportSpecification": SPAN,
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,83 @@ def test_only_an_idempotent_script_can_do_without_a_journal(
         refuse_unsafe(STAGE, plan(replace(SCRIPT, idempotent=idempotent)), RunOptions(journal=journal))
     if caught is not None:
         assert "IDEMPOTENT = True" in caught.value.hint and caught.value.where == SCRIPT.path and asked == []
+
+
+INDEXED = replace(TableSpec("users", KEY), index_keys=("email", "_at"))
+
+
+@pytest.mark.parametrize(
+    ("stamp", "table", "target", "what"),
+    [
+        ("id", TableSpec("users", KEY), None, "a key of table users"),
+        ("at", TableSpec("users", (*KEY, KeyAttribute("at", "N"))), None, "a key of table users"),
+        ("email", INDEXED, None, "a key of an index of table users"),
+        ("number", TableSpec("users", KEY), TableSpec("people", (KeyAttribute("number", "N"),)), "table people"),
+        ("email", TableSpec("users", KEY), replace(INDEXED, name="people"), "a key of an index of table people"),
+    ],
+    ids=["key", "sort key", "index", "target", "target's index"],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_mark_in_a_key_is_refused(
+    asked: list[str], stamp: str, table: TableSpec, target: TableSpec | None, what: str, dry_run: bool, direction: Any
+) -> None:
+    planned = plan(replace(SCRIPT, stamp=stamp))
+    planned = replace(planned, table=table, direction=direction, steps=(replace(planned.steps[0], target=target),))
+    with pytest.raises(Refused) as caught:
+        refuse_unsafe(STAGE, planned, RunOptions(dry_run=dry_run))
+    assert what in caught.value.what and f'"{stamp}"' in caught.value.what and caught.value.where == SCRIPT.path
+    assert asked == []
+
+
+def test_a_mark_in_an_attribute_of_its_own_passes(asked: list[str]) -> None:
+    refuse_unsafe(STAGE, replace(plan(replace(SCRIPT, stamp="_dynamodt")), table=INDEXED), RunOptions())
+
+
+CHANGED = replace(SCRIPT, guard="changed")
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "refused"),
+    [
+        (CHANGED, RunOptions(source="export"), True),
+        (CHANGED, RunOptions(source="export", catch_up="none"), True),
+        (CHANGED, RunOptions(source="export", dry_run=True), True),
+        (replace(CHANGED, source="export"), RunOptions(), True),
+        (replace(CHANGED, source="export", stamp="_dynamodt"), RunOptions(), True),
+        (replace(CHANGED, source="export"), RunOptions(source="scan"), False),
+        (replace(CHANGED, idempotent=True), RunOptions(source="export"), False),
+        (replace(CHANGED, has_up=False, has_items=True), RunOptions(source="export"), False),
+        (CHANGED, RunOptions(), False),
+        (SCRIPT, RunOptions(source="export"), False),
+        (SCRIPT, RunOptions(source="export", catch_up="scan"), True),
+    ],
+)
+def test_an_export_misleads_a_guard_that_does_not_see_what_was_read(
+    asked: list[str], script: Script, options: RunOptions, refused: bool
+) -> None:
+    with pytest.raises(Refused) if refused else nullcontext() as caught:
+        refuse_unsafe(STAGE, plan(script), options)
+    if caught is not None:
+        assert caught.value.where == SCRIPT.path and "IDEMPOTENT" in caught.value.hint and asked == []
+
+
+@pytest.mark.parametrize("state_table", ["dynamodt-state", "state-of-dev"])
+@pytest.mark.parametrize("as_target", [False, True], ids=["table", "target"])
+def test_the_table_of_the_state_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_table: str, as_target: bool
+) -> None:
+    """Ours, and that of another stage in dynamodt.toml, which may be in the same account."""
+    name = "users" if as_target else state_table
+    path = tmp_path / "transforms" / name / "v1_copy.py"
+    path.parent.mkdir(parents=True)
+    setting = f'TARGET_TABLE = "{state_table}"' if as_target else ""
+    path.write_text(f"sequence = 1\n{setting}\ndef transform_up(item):\n    return item\n")
+    monkeypatch.setattr(table, "describe", lambda connection, name: TableSpec(name, KEY))
+    monkeypatch.setattr(planner, "_check_adopted", lambda stage, spec: None)
+    stage = replace(STAGE, other_state_tables=("state-of-dev",))
+    with pytest.raises(Refused, match=f"{state_table} is a table of dynamodt's own state"):
+        plan_table(stage, tmp_path, name, "up", None, {})
 
 
 class Notes(Recorder):

@@ -237,3 +237,18 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
 def test_the_repositorys_own_file_is_good() -> None:
     root = Path(__file__).resolve().parents[2]
     assert load_stage("local", root).tables == {"users": (KeyAttribute("id", "S"),)}
+
+
+def test_the_state_tables_of_all_stages_are_known(write: Write) -> None:
+    """Another stage's may be in the same account: neither is ever transformed."""
+    folder = write(PROD + 'state_table = "mine"\n[stages.dev]\nregion = "r"\nstorage = "s3://b"\nstate_table = "its"\n')
+    assert load_stage("prod", folder).state_tables == {"mine", "its", "dynamodt-state"}
+    assert load_stage("local", folder).state_tables == {"mine", "its", "dynamodt-state"}
+
+
+@pytest.mark.parametrize("table", ["dynamodt-state", "mine"])
+def test_a_state_table_is_no_table_of_the_embedded_stage(write: Write, table: str) -> None:
+    folder = write(PROD + f'state_table = "mine"\n[stages.local.tables]\n{table} = {{ id = "S" }}\n')
+    with pytest.raises(UsageError, match="is a state table") as caught:
+        load_stage("local", folder)
+    assert f"stages.local.tables.{table}" in caught.value.where

@@ -89,3 +89,15 @@ def test_the_tables_are_named_one_by_one(resources: dict[str, dict[str, Any]]) -
     statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
     open_ones = {one["Sid"] for one in statements if one.get("Resource") == "*"}
     assert open_ones == {"AlarmsThatLetItRest"}
+
+
+def test_the_key_serves_other_services_in_this_account_only(resources: dict[str, dict[str, Any]]) -> None:
+    """Else another account's rules and alarms could use it through them."""
+    statements = resources["Key"]["Properties"]["KeyPolicy"]["Statement"]
+    of_services = [one for one in statements if "Service" in one["Principal"]]
+    assert len(of_services) == 2
+    for statement in of_services:
+        (condition,) = statement["Condition"].values()
+        assert "AWS::AccountId" in str(condition), statement["Sid"]
+    (told,) = [one for one in of_services if "events.amazonaws.com" in one["Principal"]["Service"]]
+    assert "aws:SourceAccount" in told["Condition"]["StringEquals"]

@@ -55,11 +55,23 @@ def test_tables(tmp_path: Path) -> None:
     write(tmp_path, "Orders-2.x", "v1_a.py")
     write(tmp_path, "tests", "test_all.py", "conftest.py")
     write(tmp_path, "_shared", "lookup.py")
+    write(tmp_path, "__pycache__", "v1_a.pyc")
+    write(tmp_path, ".git", "hooks.py")
+    write(tmp_path, "x y", "v1_a.md")
     (folder / "empty").mkdir()
     assert tables(folder) == ("Orders-2.x", "users")
+    assert not {"_shared", "__pycache__", ".git", "x y"} & set(tables(folder))
     with pytest.raises(UsageError, match="no folder") as caught:
         tables(tmp_path / "nowhere")
     assert "dynamodt init" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["_users", "__users", ".users", "_.-", "x y", "ab"])
+@pytest.mark.parametrize("file", ["v1_a.py", "V1_a.py", "1_a.py", "v01-a.py"])
+def test_a_folder_with_a_version_is_passed_over_under_no_name(tmp_path: Path, name: str, file: str) -> None:
+    """DynamoDB allows `_users`: a deploy that skipped it would be green, and its items not transformed. What is wrong
+    with the name of the folder, or of the file, is told when it is read."""
+    assert tables(write(tmp_path, name, file)) == (name,)
 
 
 def test_a_table_without_a_folder_and_an_impossible_name(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ def describe(connection: Connection, name: str) -> TableSpec:
         item_count=table.get("ItemCount", 0),
         size_bytes=table.get("TableSizeBytes", 0),
         status=table.get("TableStatus", "ACTIVE"),
-        indexes=len(table.get("GlobalSecondaryIndexes", ())) + len(table.get("LocalSecondaryIndexes", ())),
+        indexes=len(_indexes(table)),
         read_units=throughput.get("ReadCapacityUnits", 0),
         write_units=throughput.get("WriteCapacityUnits", 0),
         plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
+        index_keys=tuple(sorted({e["AttributeName"] for index in _indexes(table) for e in index["KeySchema"]})),
     )
 
 
@@ -78,6 +79,10 @@ def list_tables(connection: Connection) -> list[str]:
         for page in client(connection, "dynamodb").get_paginator("list_tables").paginate():
             names += page["TableNames"]
     return names
+
+
+def _indexes(table: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(table.get("GlobalSecondaryIndexes") or ()), *(table.get("LocalSecondaryIndexes") or ())]
 
 
 def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:

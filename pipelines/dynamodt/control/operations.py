@@ -180,7 +180,7 @@ def prepare(
 
 def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
     """A folder and a template for each table: all tables of the stage but our own, when none is named."""
-    found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n != stage.state_table]
+    found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n not in stage.state_tables]
     if not found:
         raise UsageError(
             "the stage has no table yet", where=f"stage {stage.name}", hint="name one: dynamodt init --table users"

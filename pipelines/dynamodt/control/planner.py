@@ -15,6 +15,7 @@ from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.runner import check_script
+from dynamodt.core.names import check_no_state_table
 from dynamodt.core.passes import retry_run
 from dynamodt.core.predecessor import STATE, TOOL, record_key, says_something_stands
 from dynamodt.core.versions import plan, read_versions
@@ -99,7 +100,8 @@ def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
 
 
 def usable_table(stage: Stage, name: str) -> TableSpec:
-    """The table as it is. Raises ServiceError where there is none, Refused where it is not ready."""
+    """The table as it is. Raises ServiceError where there is none, Refused where it is not ready, or dynamodt's."""
+    check_no_state_table(stage, name)
     spec = _describe(stage, name)
     _check_active(spec)
     return spec
@@ -152,6 +154,7 @@ def _step(stage: Stage, script: Script, direction: Direction) -> Step:
 def _target(stage: Stage, script: Script) -> TableSpec | None:
     if script.target_table is None:
         return None
+    check_no_state_table(stage, script.target_table, script.path)
     spec = table.describe(stage.connection, script.target_table)
     _check_active(spec)
     return spec

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from dynamodt.control.settings import FILE_NAME, StageSettings, place, read_settings
 from dynamodt.errors import UsageError
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.model import STATE_TABLE, Connection, Stage, StorageSpec
 
 LOCAL = "local"
 WORK_FOLDER = ".dynamodt"
@@ -51,7 +51,16 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     known = read_settings(folder / FILE_NAME)
     if name != LOCAL and name not in known:
         raise _unknown_stage(name, known)
-    return _stage(name, known.get(name, StageSettings()), folder)
+    return _stage(name, known.get(name, StageSettings()), folder, _state_tables({LOCAL: StageSettings(), **known}))
+
+
+def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
+    found = tuple(sorted({settings.state_table or STATE_TABLE for settings in known.values()}))
+    for name, settings in known.items():
+        for table in settings.tables.keys() & found:
+            hint = "remove the line, it is created by itself; or name another state_table"
+            raise UsageError(f"{table} is a state table", where=place("stages", name, "tables", table), hint=hint)
+    return found
 
 
 def surroundings() -> Connection:
@@ -70,7 +79,7 @@ def _unknown_stage(name: str, known: dict[str, StageSettings]) -> UsageError:
     return UsageError(f"there is no stage {name!r}", where=FILE_NAME, hint=hint)
 
 
-def _stage(name: str, settings: StageSettings, folder: Path) -> Stage:
+def _stage(name: str, settings: StageSettings, folder: Path, state_tables: tuple[str, ...]) -> Stage:
     endpoint = _first_variable(_ENDPOINT_VARIABLES) or settings.endpoint_url
     embedded = name == LOCAL and endpoint is None
     given = {"state_table": settings.state_table, "glue_job": settings.glue_job}
@@ -83,6 +92,7 @@ def _stage(name: str, settings: StageSettings, folder: Path) -> Stage:
         embedded=embedded,
         tables=settings.tables if embedded else {},
         protected=settings.protected,
+        other_state_tables=state_tables,
         **named,
     )
 

@@ -27,6 +27,7 @@ from dynamodt.control.terminal.interrupts import StoppedError
 from dynamodt.control.terminal.next_steps import as_typed, with_stage
 from dynamodt.control.terminal.progress import Recorder
 from dynamodt.core.lifecycle import ENDED
+from dynamodt.core.names import check_no_state_table
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
 from dynamodt.model import RunReport, Stage, TableReport
 
@@ -106,12 +107,24 @@ def load_local() -> LocalOperations:
     return local
 
 
+def _open(operations: Operations, request: Request, folder: Path, recorder: Recorder) -> Stage:
+    """The stage, ready for the tables that the command names. Raises Refused for one that is dynamodt's own."""
+    stage = operations.open_stage(request.stage, folder, recorder)
+    _check_tables(stage, request)
+    return stage
+
+
+def _check_tables(stage: Stage, request: Request) -> None:
+    for table in request.tables:
+        check_no_state_table(stage, table)
+
+
 # ---------------------------------------------------------------- the verbs
 
 
 def _move(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     move = operations.up if request.verb == "up" else operations.down
     return _moved(request, stage, move(stage, folder, request.tables, request.to, request.options, recorder))
 
@@ -125,7 +138,7 @@ def _moved(request: Request, stage: Stage, found: Sequence[TableReport]) -> Answ
 
 def _undo(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     found = operations.undo(stage, folder, request.tables, request.run, request.options, recorder)
     errors = () if found.error is None else (_told(request, found.error),)
     document = shapes.undo_document(found)
@@ -134,7 +147,7 @@ def _undo(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _retry(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     return _moved(
         request, stage, operations.retry(stage, folder, request.tables, request.run, request.options, recorder)
     )
@@ -142,7 +155,7 @@ def _retry(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _history(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    found = operations.history(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
+    found = operations.history(_open(operations, request, folder, recorder), folder, request.tables)
     return Answer(shapes.history_document(found), lambda console: report.print_history(console, found, request.stage))
 
 
@@ -150,7 +163,7 @@ def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
     if request.follow:
         return _follow(request, folder, recorder)
     operations = load_operations()
-    found = operations.status(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
+    found = operations.status(_open(operations, request, folder, recorder), folder, request.tables)
     errors = tuple(_told(request, status.error) for status in found if status.error is not None)
     document = _with_error(shapes.status_document(found), errors)
     return Answer(document, lambda console: report.print_status(console, found, request.stage), errors)
@@ -158,14 +171,14 @@ def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _runs(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    found = operations.runs(operations.open_stage(request.stage, folder, recorder), folder, request.tables)
+    found = operations.runs(_open(operations, request, folder, recorder), folder, request.tables)
     return Answer(shapes.runs_document(found), lambda console: runs_report.print_runs(console, found))
 
 
 def _follow(request: Request, folder: Path, recorder: Recorder) -> Answer:
     """Watch until what is at work has ended, or until nobody reads any more."""
     operations = load_operations()
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     try:
         found = operations.follow(stage, folder, request.tables, recorder)
     except BrokenPipeError:
@@ -179,7 +192,7 @@ def _follow(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _tell(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     lease = operations.tell(stage, request.tables[0], request.verb, request.limits)
     document = shapes.told_document(request.verb, lease, request.limits)
     return Answer(document, lambda console: report.print_told(console, request, lease))
@@ -187,7 +200,7 @@ def _tell(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _take_over(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations, table, dry_run = load_operations(), request.tables[0], request.options.dry_run
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     if request.verb == "stamp":
         taken = operations.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
     else:
@@ -198,7 +211,7 @@ def _take_over(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _prepare(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations, table, version = load_operations(), request.tables[0], request.number or 0
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     dry_run, runner = request.options.dry_run, request.options.runner
     prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
     document = shapes.prepared_document(table, version, prepared, dry_run)
@@ -207,12 +220,15 @@ def _prepare(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _init(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    stage = operations.open_stage(request.stage, folder, recorder)
+    stage = _open(operations, request, folder, recorder)
     return _files(request, operations.init(stage, folder, request.tables, dry_run=request.options.dry_run))
 
 
 def _create(request: Request, folder: Path, recorder: Recorder) -> Answer:
+    from dynamodt.control.stage import load_stage
+
     operations, dry_run = load_operations(), request.options.dry_run
+    _check_tables(load_stage(request.stage, folder), request)
     return _files(request, operations.create(folder, request.tables[0], request.name, dry_run=dry_run))
 
 

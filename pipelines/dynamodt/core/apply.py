@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dynamodt.core.codec import decode
 from dynamodt.core.diff import change, combined, insert, key_of, parts_of, stamped
+from dynamodt.core.names import is_run_id
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Atomic, Change, Delete, Image, Insert, Item, Put, Remove, Script, TableSpec, Update
 
@@ -57,6 +58,7 @@ class Apply:
         mark has been changed already."""
         if self._is_done(image):
             return None
+        self._check_mark(image)
         item = decode(image)
         with localcontext(_DIGITS):
             results = self._apply(dict(item), self._prepared)
@@ -76,11 +78,22 @@ class Apply:
         attribute = self._script.stamp
         return self._stamp is not None and attribute is not None and image.get(attribute) == self._stamp
 
+    def _check_mark(self, image: Image) -> None:
+        """The mark replaces what its attribute holds, which must be an earlier run's. Raises ItemError."""
+        attribute = self._script.stamp
+        if attribute is not None and attribute in image and not is_run_id(image[attribute].get("S")):
+            raise ItemError(
+                "STAMP would overwrite this attribute, which holds something else than a run's id",
+                where=attribute,
+                hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
+            )
+
     def _stamped(self, found: Change | None) -> Change | None:
         attribute = self._script.stamp
         if self._stamp is None or attribute is None or found is None:
             return found
         if isinstance(found, Update):
+            self._check_mark(found.sets)
             update = stamped(found, attribute, self._stamp)
             return None if update.sets.keys() == {attribute} and not update.removes else update
         if isinstance(found, Atomic):
@@ -91,8 +104,12 @@ class Apply:
         """An item that is put gets the mark, too: a window of an export tells the run's own items by it."""
         assert self._stamp is not None
         if isinstance(part, Update):
+            self._check_mark(part.sets)
             return stamped(part, attribute, self._stamp)
-        return part._replace(item={**part.item, attribute: self._stamp}) if isinstance(part, Insert) else part
+        if isinstance(part, Insert):
+            self._check_mark(part.item)
+            return part._replace(item={**part.item, attribute: self._stamp})
+        return part
 
     def _check_halloween(self, found: Change, image: Image) -> None:
         if self._met_again and any(isinstance(part, Insert) for part in parts_of(found)):

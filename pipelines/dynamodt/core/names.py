@@ -1,14 +1,16 @@
-"""The rules for names: a table's, as DynamoDB has them, and a version file's, `v<N>_<name>.py`."""
+"""The rules for names: a table's, as DynamoDB has them, a version file's, `v<N>_<name>.py`, and a run's id."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from dynamodt.errors import ScriptError, UsageError
+from dynamodt.errors import Refused, ScriptError, UsageError
+from dynamodt.model import Stage
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _VERSION_FILE = re.compile(r"v([1-9][0-9]*)_([A-Za-z0-9][A-Za-z0-9_]*)\.py")
+_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}")
 _NEARLY_VERSION_FILE = re.compile(r"v?[\W_]*0*([1-9][0-9]*)(.*)\.py", re.IGNORECASE)
 
 
@@ -23,6 +25,26 @@ def check_table_name(name: str) -> None:
             f"{name!r} is not the name of a DynamoDB table",
             hint="A table's name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'.",
         )
+
+
+def check_no_state_table(stage: Stage, table: str, where: str = "") -> None:
+    """Raise Refused for a table that holds dynamodt's own state: transforming it would break every guarantee."""
+    if table in stage.state_tables:
+        raise Refused(
+            f"{table} is a table of dynamodt's own state: it is neither transformed nor written to by a script",
+            where=where or f"stage {stage.name}",
+            hint="name a table of the application; if this is one, name another state_table in dynamodt.toml",
+        )
+
+
+def is_run_id(text: object) -> bool:
+    """Whether a text has the form of a run's id, as `control.planner.new_run` makes them."""
+    return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None
+
+
+def looks_like_version_file(file_name: str) -> bool:
+    """Whether a file's name is a version's, or was meant to be one."""
+    return _NEARLY_VERSION_FILE.fullmatch(file_name) is not None
 
 
 def parse_version_file(file_name: str, where: str) -> tuple[int, str]:

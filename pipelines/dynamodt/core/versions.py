@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from dynamodt.core.names import check_table_name, parse_version_file
+from dynamodt.core.names import check_table_name, is_table_name, looks_like_version_file, parse_version_file
 from dynamodt.core.script.reading import read_script
 from dynamodt.errors import Refused, ScriptError, UsageError
 from dynamodt.model import AppliedVersion, Direction, Script, VersionStatus
@@ -21,7 +21,10 @@ Applied = Mapping[int, AppliedVersion]
 
 
 def tables(folder: Path) -> tuple[str, ...]:
-    """The tables that have versions in the folder `transforms`, sorted; names that begin with '_' or '.' are none.
+    """The tables that have versions in the folder `transforms`, sorted.
+
+    A folder whose name is unusual for a table (it begins with '_' or '.', or DynamoDB does not allow it) counts only
+    with a file that is named like a version: `_users` may be a table, `__pycache__` and `_shared` are not.
 
     Raises UsageError when there is no such folder.
     """
@@ -30,8 +33,7 @@ def tables(folder: Path) -> tuple[str, ...]:
             f"there is no folder {folder}",
             hint="Go to the folder that holds it, or make it: dynamodt init --table users",
         )
-    found = (path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "_.")
-    return tuple(sorted(path.name for path in found if any(map(_is_candidate, path.iterdir()))))
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_versions(path)))
 
 
 def read_versions(folder: Path, table: str) -> tuple[Script, ...]:
@@ -54,6 +56,11 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
     numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
     _check_numbers(numbered)
     return tuple(path for _, path in numbered)
+
+
+def _has_versions(folder: Path) -> bool:
+    usual = is_table_name(folder.name) and folder.name[0] not in "_."
+    return any(usual or looks_like_version_file(path.name) for path in filter(_is_candidate, folder.iterdir()))
 
 
 def _is_candidate(path: Path) -> bool:

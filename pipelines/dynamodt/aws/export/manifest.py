@@ -14,6 +14,7 @@ from dynamodt.aws.export.description import KINDS, Kind, table_of
 from dynamodt.aws.export.gunzip import Damaged, lines
 from dynamodt.aws.export.layout import FILES, SUMMARY, ExportFolder, check_finished, read_moment
 from dynamodt.aws.export.objects import Head, Objects, hashed
+from dynamodt.aws.export.request import TableIdentity
 from dynamodt.errors import Refused, RunFailed, UsageError
 
 REPLACE = "restore the file as DynamoDB wrote it, or request a new export"
@@ -62,6 +63,22 @@ def read_manifest(objects: Objects, folder: ExportFolder, table_arn: str) -> Man
         return _manifest(folder, summary)
     except (KeyError, TypeError, ValueError) as error:
         raise RunFailed(f"the manifest is not complete: {error!r}", where=place, hint=REPLACE) from error
+
+
+def check_same_table(manifest: Manifest, table: TableIdentity, place: str) -> None:
+    """Raises Refused for an export of a table that had the same name before: its items were another table's."""
+    moment = manifest.at or manifest.since
+    if manifest.table_id and table.id:
+        other = manifest.table_id != table.id
+    else:
+        other = moment is not None and table.created is not None and moment < table.created
+    if other:
+        since = f", created at {table.created:%Y-%m-%d %H:%M:%S} UTC" if table.created else ""
+        raise Refused(
+            f"is an export of a table that has been deleted: the one that bears its name now is another one{since}",
+            where=place,
+            hint="name an export of the table as it is now, or let one be requested: --export new",
+        )
 
 
 def data_files(objects: Objects, manifest: Manifest) -> tuple[DataFile, ...]:

@@ -36,7 +36,8 @@ class ExportRequest:
     """A table to export.
 
     Without `since`: the whole table, as it was `at` a moment (None: now). With it: what changed from `since` to
-    `until` (None: now). The same `token` stands for the same export, however often it is requested.
+    `until` (None: now). DynamoDB is sent whole seconds: a fraction is cut off. The same `token` stands for the same
+    export, however often it is requested; with other moments it is refused.
     """
 
     table: TableSpec
@@ -63,7 +64,7 @@ def aws_exports(connection: Connection, storage: StorageSpec) -> Exports:
 
 
 class AwsExports:
-    """Exports by DynamoDB itself, encrypted with the storage's KMS key, or with S3's own where it names none."""
+    """Exports by DynamoDB itself, encrypted with the storage's KMS key, or as the bucket does where it names none."""
 
     def __init__(self, dynamodb: Any, region: str, storage: StorageSpec) -> None:
         self._dynamodb = dynamodb
@@ -121,17 +122,18 @@ def is_too_early(error: Refused) -> bool:
 
 
 class TableIdentity(NamedTuple):
-    """What tells a table from one of the same name elsewhere (ARN), or at another time (id)."""
+    """What tells a table from one of the same name elsewhere (ARN), or at another time (id, moment of creation)."""
 
     arn: str
     id: str
+    created: datetime | None = None
 
 
 def identity(dynamodb: Any, table: str) -> TableIdentity:
     """Raises ServiceError when there is no such table."""
     with explained("DescribeTable", f"table {table}"):
         found = dynamodb.describe_table(TableName=table)["Table"]
-    return TableIdentity(found["TableArn"], found.get("TableId", ""))
+    return TableIdentity(found["TableArn"], found.get("TableId", ""), found.get("CreationDateTime"))
 
 
 def awaited(exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0) -> Iterator[Export]:
@@ -183,14 +185,21 @@ def _check_span(request: ExportRequest) -> None:
 def _place(storage: StorageSpec) -> dict[str, Any]:
     bucket, prefix = split_url(storage.url)
     key = storage.kms_key
-    encryption = {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": key} if key else {"S3SseAlgorithm": "AES256"}
+    encryption = {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": key} if key else {}  # none: the bucket's default counts
     below = {"S3Prefix": prefix} if prefix else {}
     return {"S3Bucket": bucket, **below, **encryption, "ExportFormat": "DYNAMODB_JSON"}
 
 
 def _time(request: ExportRequest) -> dict[str, Any]:
+    """A full export would carry milliseconds, and a window cannot start at one: both are asked for at whole seconds."""
+    now = datetime.now(UTC)
     if request.since is None:
-        return {"ExportType": "FULL_EXPORT", **({"ExportTime": request.at} if request.at else {})}
-    span = {"ExportFromTime": request.since, "ExportToTime": request.until, "ExportViewType": "NEW_AND_OLD_IMAGES"}
-    known = {name: value for name, value in span.items() if value is not None}
-    return {"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": known}
+        return {"ExportType": "FULL_EXPORT", "ExportTime": whole_second(request.at or now)}
+    since, until = whole_second(request.since), whole_second(request.until or now)
+    span = {"ExportFromTime": since, "ExportToTime": until, "ExportViewType": "NEW_AND_OLD_IMAGES"}
+    return {"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": span}
+
+
+def whole_second(moment: datetime) -> datetime:
+    """The second that a moment is in."""
+    return moment.replace(microsecond=0)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest, is_too_early
+from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest, whole_second
 from dynamodt.aws.own_keys import gathered
 from dynamodt.control.planner import segments
-from dynamodt.control.running.exporting import WINDOWS, Found, forgotten_if_bad, ready, request, rest_until, token_of
+from dynamodt.control.running.exporting import (
+    WINDOWS,
+    Found,
+    forgotten_if_bad,
+    ready,
+    request,
+    request_in_time,
+    rest_until,
+    token_of,
+)
 from dynamodt.control.running.history import Chronicle
 from dynamodt.control.running.session import Follower, Session, run_passes
 from dynamodt.core.passes import window_run
@@ -18,10 +27,37 @@ from dynamodt.model import REST, Job, RunRecord, Script
 
 SCAN, NONE = "scan", "none"
 _MOST_WINDOWS = 100
-_MOST_ASKED, _ASKED_AGAIN = 15, timedelta(minutes=1)  # of one window: what was written last is not there at once
 
 
-def check_catch_up(script: Script, catch_up: str) -> None:
+def check_export(script: Script, catch_up: str) -> None:
+    """Raises Refused for a script that an export would mislead: its images are older than the table's items."""
+    if script.guard == "changed" and not script.idempotent:
+        raise Refused(
+            'GUARD = "changed" cannot be used with an export: what the script has read of an item may be hours old, '
+            "and the guard does not compare it",
+            where=script.path,
+            hint="leave out GUARD, or read the table itself (--source scan), or set IDEMPOTENT = True, if a second "
+            "application harms nothing",
+        )
+    _check_catch_up(script, catch_up)
+
+
+def check_moment(found: Found, script: Script, catch_up: str) -> None:
+    """Raises Refused for an export whose moment is within a second: its first window would begin before it, and show
+    items of the export as new ones."""
+    moment = found.until
+    if moment is None or not moment.microsecond or script.idempotent or (catch_up or WINDOWS) != WINDOWS:
+        return
+    raise Refused(
+        f"the export shows the table at {moment:%H:%M:%S.%f} UTC, and a window starts at a whole second: what came "
+        "into being in between would be transformed twice",
+        where=f"s3://{found.source.bucket}/{found.source.folder}",
+        hint="let a new one be requested (--export new), or request it with an ExportTime of whole seconds; or go on "
+        "without windows: --catch-up none",
+    )
+
+
+def _check_catch_up(script: Script, catch_up: str) -> None:
     """Raises Refused for a last scan that could not tell what is done already."""
     if catch_up == SCAN and not (script.idempotent or script.stamp):
         raise Refused(
@@ -95,19 +131,14 @@ class CatchingUp:
 
     def _request(self, number: int, since: datetime) -> str:
         session, record = self._session, self._chronicle.record
-        wanted = ExportRequest(self._main.table, token_of(record, number), since=since)
-        if session.stage.local:
-            return request(session, wanted)
+        if session.stage.local:  # its stand-in goes on from the very moment
+            return request(session, ExportRequest(self._main.table, token_of(record, number), since=since))
+        since = whole_second(since)
         rest_until(session, record, since + SHORTEST)  # DynamoDB's rule; the stand-in knows none
-        for _ in range(_MOST_ASKED):
-            until = since + LONGEST if datetime.now(UTC) - since > LONGEST else None
-            try:
-                return request(session, replace(wanted, until=until))
-            except Refused as error:
-                if not is_too_early(error):
-                    raise
-            rest_until(session, record, datetime.now(UTC) + _ASKED_AGAIN)
-        return request(session, wanted)
+        until = min(whole_second(datetime.now(UTC)), since + LONGEST)
+        token = token_of(record, number, since, until)
+        wanted = ExportRequest(self._main.table, token, since=since, until=until)
+        return request_in_time(session, record, wanted)
 
     def _pass(self, job: Job) -> BaseException | None:
         if all(job.run != known.run for known in self._passes):

@@ -6,15 +6,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from dynamodt.aws.backups import has_point_in_time_recovery
 from dynamodt.aws.clients import client
 from dynamodt.aws.export.datafiles import check_there
 from dynamodt.aws.export.description import COMPLETED
 from dynamodt.aws.export.layout import ExportFolder, find, folder_of, split_url
-from dynamodt.aws.export.manifest import Manifest, data_files, read_manifest
+from dynamodt.aws.export.manifest import Manifest, check_same_table, data_files, read_manifest
 from dynamodt.aws.export.objects import S3Objects
-from dynamodt.aws.export.request import ExportRequest, Exports, awaited, aws_exports, identity
+from dynamodt.aws.export.request import (
+    ExportRequest,
+    Exports,
+    TableIdentity,
+    awaited,
+    aws_exports,
+    identity,
+    is_too_early,
+    whole_second,
+)
 from dynamodt.aws.export.stand_in import stand_in_exports
 from dynamodt.control.running.history import Chronicle
 from dynamodt.control.running.session import ABORT, Session
@@ -26,6 +36,7 @@ SCAN, EXPORT = "scan", "export"
 WINDOWS = "windows"
 NEW = "new"
 _ASK_SECONDS = 20.0
+_MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # of one moment: what was written last is not there at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ def sourced(session: Session, table: TableSpec, chronicle: Chronicle) -> Found:
     if not chronicle.record.exports:
         word = session.options.export or NEW
         if word == NEW:
-            word = request(session, ExportRequest(table, token_of(chronicle.record, 0)))
+            word = _request_full(session, table, chronicle.record)
         chronicle.keep(exports=(word,))
     with forgotten_if_bad(chronicle, 0, unread=not chronicle.record.units):
         found = _full(session, table, chronicle.record)
@@ -81,6 +92,36 @@ def _full(session: Session, table: TableSpec, record: RunRecord) -> Found:
     return found
 
 
+def _request_full(session: Session, table: TableSpec, record: RunRecord) -> str:
+    """A new export of the whole table: at the next whole second, where the first window can start."""
+    if session.stage.local:
+        return request(session, ExportRequest(table, token_of(record, 0)))
+    at = whole_second(datetime.now(UTC)) + timedelta(seconds=1)  # not the one before: an earlier version may end in it
+    _watchful(session, record)((at - datetime.now(UTC)).total_seconds())
+    return request_in_time(session, record, ExportRequest(table, token_of(record, 0, at), at=at))
+
+
+def request_in_time(session: Session, record: RunRecord, wanted: ExportRequest) -> str:
+    """`request`, and again every minute while DynamoDB has not got the moment yet. Raises Refused, as `request` does,
+    for any other reason, and when it is still too early after half an hour."""
+    for _ in range(_MOST_ASKED):
+        try:
+            return request(session, wanted)
+        except Refused as error:
+            if not (is_too_early(error) and _recoverable(session.stage, wanted.table.name)):
+                raise
+        rest_until(session, record, datetime.now(UTC) + _ASKED_AGAIN)
+    return request(session, wanted)
+
+
+def _recoverable(stage: Stage, table: str) -> bool:
+    """Whether waiting may help: without point-in-time recovery each moment is refused, with the same code."""
+    try:
+        return has_point_in_time_recovery(stage.connection, table)
+    except ServiceError:  # it may not be asked
+        return True
+
+
 def request(session: Session, wanted: ExportRequest) -> str:
     """Request an export, or find the one that this run has requested before; returns its ARN."""
     what = "what has changed" if wanted.since else "an export"
@@ -91,15 +132,15 @@ def request(session: Session, wanted: ExportRequest) -> str:
 
 def ready(session: Session, table: TableSpec, record: RunRecord, word: str) -> Found:
     """The export of an ARN, when it is finished, or at a place."""
-    arn = identity(client(session.stage.connection, "dynamodb"), table.name).arn
+    there = identity(client(session.stage.connection, "dynamodb"), table.name)
     if word.startswith("s3://"):
         bucket, prefix = split_url(word)
-        return _found(session.stage, arn, bucket, find(_objects(session.stage, bucket), prefix))
+        return _found(session.stage, there, bucket, find(_objects(session.stage, bucket), prefix))
     exports = exports_of(session.stage)
     began = time.monotonic()
     for export in awaited(exports, word, _watchful(session, record), every=_ASK_SECONDS):
         if export.status == COMPLETED:
-            return _found(session.stage, arn, export.bucket, folder_of(export))
+            return _found(session.stage, there, export.bucket, folder_of(export))
         session.observer.note(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")
     raise AssertionError("the last state of an export is that it is completed")
 
@@ -121,7 +162,7 @@ def rest_until(session: Session, record: RunRecord, moment: datetime) -> None:
     """Wait until a moment, with a word on it."""
     seconds = (moment - datetime.now(UTC)).total_seconds()
     if seconds > 0:
-        session.observer.note(f"the next window can be asked for at {moment:%H:%M:%S} UTC")
+        session.observer.note(f"the export can be asked for at {moment:%H:%M:%S} UTC")
         _watchful(session, record)(seconds)
 
 
@@ -131,17 +172,20 @@ def exports_of(stage: Stage) -> Exports:
     return make(stage.connection, stage.storage)
 
 
-def token_of(record: RunRecord, number: int) -> str:
-    """Stands for one export of a run, however often it is requested: 0 is the table's, the rest are its windows'."""
-    return f"{record.run}-{number}-{record.failed_exports}"
+def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
+    """Stands for one export of a run, however often it is requested: 0 is the table's, the rest are its windows'. With
+    its moments: a token that comes back with others is refused."""
+    span = "".join(f"-{int(moment.timestamp())}" for moment in moments)
+    return f"{record.run}-{number}-{record.failed_exports}{span}"
 
 
-def _found(stage: Stage, table_arn: str, bucket: str, folder: ExportFolder) -> Found:
+def _found(stage: Stage, table: TableIdentity, bucket: str, folder: ExportFolder) -> Found:
     objects = _objects(stage, bucket)
-    manifest = read_manifest(objects, folder, table_arn)
+    manifest = read_manifest(objects, folder, table.arn)
+    check_same_table(manifest, table, objects.place(folder.key))
     files = data_files(objects, manifest)
     check_there(objects, files)
-    source = ExportSource(bucket, folder.key, table_arn, incremental=manifest.kind == "incremental")
+    source = ExportSource(bucket, folder.key, table.arn, incremental=manifest.kind == "incremental")
     return Found(source, len(files), manifest.items, _moment(manifest))
 
 

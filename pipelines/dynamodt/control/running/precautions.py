@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from shlex import join
 
 from dynamodt.aws.backups import has_point_in_time_recovery
-from dynamodt.control.planner import Step, TablePlan
+from dynamodt.control.planner import Step, TablePlan, moves_items
 from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.running.catching_up import check_export
+from dynamodt.control.running.exporting import EXPORT
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import Connection, KeyAttribute, Stage
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises Refused for a script that was written for another key, one that cannot do without the journal, and a
-    table of a protected stage that could not be brought back. Only the last asks the service anything."""
+    """Raises Refused for a script that was written for another key, one whose mark would overwrite a key, one that
+    cannot do without the journal or that an export would mislead, and a table of a protected stage that could not be
+    brought back. Only the last asks the service anything."""
     for step in planned.steps:
         _check_key(planned, step)
+        _check_stamp(planned, step)
         _check_journal(step, options)
+        if moves_items(step.script, planned.direction) and (options.source or step.script.source) == EXPORT:
+            check_export(step.script, options.catch_up)
     targets = [step.target.name for step in planned.steps if step.target]
     check_recovery(stage, [planned.table.name, *targets], options)
 
@@ -53,6 +59,19 @@ def _check_key(planned: TablePlan, step: Step) -> None:
             where=script.path,
             hint="check the stage and the folder's name, which is the table's; or correct KEY in the script",
         )
+
+
+def _check_stamp(planned: TablePlan, step: Step) -> None:
+    """A mark in a key attribute would move the item; in an index's, the service rejects it or the index changes."""
+    stamp = step.script.stamp
+    for table in filter(None, (planned.table, step.target)):
+        kind = "key" if stamp in table.key_names else "key of an index" if stamp in table.index_keys else ""
+        if kind:
+            raise Refused(
+                f"STAMP names {json.dumps(stamp, ensure_ascii=False)}, which is a {kind} of table {table.name}",
+                where=step.script.path,
+                hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
+            )
 
 
 def _check_journal(step: Step, options: RunOptions) -> None:

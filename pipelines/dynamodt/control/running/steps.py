@@ -9,7 +9,7 @@ from dataclasses import replace
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
 from dynamodt.control.planner import Step, TablePlan, jobs, moves_items, retry_job
-from dynamodt.control.running.catching_up import NONE, CatchingUp, begun_later, check_catch_up
+from dynamodt.control.running.catching_up import NONE, CatchingUp, begun_later, check_export, check_moment
 from dynamodt.control.running.costs import foreseen
 from dynamodt.control.running.dead_letters import first_of
 from dynamodt.control.running.exporting import EXPORT, NEW, Found, sourced
@@ -61,10 +61,13 @@ def _sourced(session: Session, planned: TablePlan, step: Step, chronicle: Chroni
     """The export that the step reads, if it does. What stands in the way is recorded, and raised."""
     if chronicle.record.source != EXPORT or not moves_items(step.script, planned.direction):
         return None
-    check_catch_up(step.script, session.options.catch_up)
+    check_export(step.script, session.options.catch_up)
     chronicle.begin()
     try:
-        return sourced(session, planned.table, chronicle)
+        found = sourced(session, planned.table, chronicle)
+        if not (session.stage.local or session.options.dry_run):  # the stand-in's windows start at any moment
+            check_moment(found, step.script, session.options.catch_up)
+        return found
     except Fenced:
         raise
     except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
