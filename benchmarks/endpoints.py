@@ -46,12 +46,14 @@ class Endpoint:
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[Endpoint]:
-    """A ministack with its state under the folder, killed at the end."""
-    port = emulator.free_port()
-    process = emulator.spawn(folder, port)
+    """The embedded emulator with its data under the folder, killed at the end."""
+    lock = emulator.take(folder)
+    assert lock is not None, f"an emulator runs in {folder} already"
+    with lock:
+        process = emulator.spawn(folder, 0, "benchmark", lock)
     try:
-        emulator.wait_until_ready(process, port, folder)
-        yield Endpoint(emulator.url(port))
+        record = emulator.wait_until_ready(process, "benchmark", folder)
+        yield Endpoint(emulator.url(record.port))
     finally:
         process.kill()
         process.wait(5)

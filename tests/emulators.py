@@ -6,6 +6,7 @@ import http.client
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,6 @@ from typing import Any, NoReturn
 import pytest
 
 from dynamodt.control import emulator
-from dynamodt.control.process import Process
 from dynamodt.model import Connection
 from dynamodt.stages.spark import jar
 
@@ -47,40 +47,46 @@ class Endpoint:
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[Endpoint]:
-    """A ministack with its state under the folder, killed at the end."""
-    port = emulator.free_port()
-    process = emulator.spawn(folder, port)
-    try:
-        emulator.wait_until_ready(process, port, folder)
-        yield Endpoint("ministack", emulator.url(port))
-    finally:
-        process.kill()
-        process.wait(5)
+    """A ministack that keeps its state in memory, killed at the end."""
+    with _served(folder, ["-m", "ministack"]) as endpoint:
+        yield endpoint
 
 
 @contextmanager
 def deployable_ministack(folder: Path) -> Iterator[Endpoint]:
     """A ministack of its own whose CloudFormation takes infra/template.yaml, killed at the end."""
-    port = emulator.free_port()
+    with _served(folder, [str(Path(__file__).with_name("ministack_deployable.py"))]) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def _served(folder: Path, arguments: list[str]) -> Iterator[Endpoint]:
+    port = free_port()
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     with (folder / emulator.LOG_NAME).open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ministack_deployable.py"))],
+            [sys.executable, *arguments],
             cwd=folder,
-            env=emulator._environment(folder, port),
+            env=emulator.environment(folder) | {"GATEWAY_PORT": str(port), "PORT": str(port), "PERSIST_STATE": "0"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        process = Process.of(child.pid)
-        assert process is not None, "it ended at once"
-        emulator.wait_until_ready(process, port, folder)
+        said = _wait_for(child, port)
+        assert not said, f"ministack {said}: {(folder / emulator.LOG_NAME).read_text(errors='replace')}"
         yield Endpoint("ministack", emulator.url(port))
     finally:
         child.kill()
         child.wait(5)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind((emulator.HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -97,7 +103,7 @@ def dynamodb_local(folder: Path) -> Iterator[Endpoint]:
 
 def _started_java(log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], int]:
     """On a port that was free: until Java binds it, seconds later, a connection of another test may have taken it."""
-    port = emulator.free_port()
+    port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             _java_command(port),
@@ -107,7 +113,7 @@ def _started_java(log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], i
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C ends the tests first, and they end it
         )
-    said = _wait_for_java(process, port)
+    said = _wait_for(process, port)
     if said:
         process.kill()
         process.wait()
@@ -148,7 +154,7 @@ def _java_command(port: int) -> list[str]:
     return ["java", "-Xmx1g", f"-Djava.library.path={jars}", "-cp", f"{jars}/*", main, *options]
 
 
-def _wait_for_java(process: subprocess.Popen[bytes], port: int) -> str:
+def _wait_for(process: subprocess.Popen[bytes], port: int) -> str:
     """Nothing when it answers, or what became of it."""
     deadline = time.monotonic() + _READY_SECONDS
     while not _answers(port):

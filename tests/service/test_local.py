@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -10,18 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynamodt.aws.clients import client
-from dynamodt.control import emulator, local, operations
+from dynamodt.aws.state import State
+from dynamodt.control import emulator, emulator_data, local, operations
 from dynamodt.control.process import Process
+from dynamodt.control.running.lease import held
 from dynamodt.control.stage import load_stage
 from dynamodt.control.terminal.progress import Recorder
-from dynamodt.errors import ServiceError, UsageError
+from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model import Connection, Stage
 from tests.emulators import Endpoint
 
@@ -193,11 +195,13 @@ def test_reset_where_nothing_was_ever_started(tmp_path: Path) -> None:
 
 
 def test_a_recycled_pid_is_left_alone(folder: Path) -> None:
+    local.ensure_started(folder)
+    local.stop(folder)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         data = folder / ".dynamodt" / "local"
-        data.mkdir(parents=True)
-        record = {"folder": str(data), "port": 1, "pid": stranger.pid, "started": "long ago", "since": "long ago"}
-        (data / "emulator.json").write_text(json.dumps(record))
+        record = emulator.read_record(data)
+        assert record is not None
+        emulator.write_record(data, replace(record, pid=stranger.pid))
         assert not local.status(folder).running
         assert not local.stop(folder)
         local.reset(folder)
@@ -226,14 +230,182 @@ def test_a_record_that_cannot_be_read_is_as_none(folder: Path) -> None:
     assert local.ensure_started(folder).startswith("http://127.0.0.1:")
 
 
+def test_projects_that_had_the_same_port_have_an_emulator_each(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    local.ensure_started(folder)
+    local.stop(folder)
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    try:
+        commands = [start_elsewhere(one) for one in (folder, copy)]
+        for command in commands:
+            go(command)
+        urls = [command.communicate()[0].strip() for command in commands]
+        assert urls == [local.status(folder).url, local.status(copy).url]
+        assert urls[0] != urls[1]
+    finally:
+        local.reset(copy)
+
+
+def test_a_folder_that_is_renamed_keeps_its_emulator_and_its_data(folder: Path) -> None:
+    project, renamed = folder / "project", folder / "renamed"
+    project.mkdir()
+    shutil.copy(folder / "dynamodt.toml", project)
+    url = str(opened(project).connection.endpoint_url)
+    dynamodb(url).put_item(TableName="users", Item={"id": {"S": "u1"}, "at": {"N": "1"}})
+    project.rename(renamed)
+    try:
+        assert local.ensure_started(renamed) == url
+        assert local.stop(renamed)
+        assert dynamodb(local.ensure_started(renamed)).scan(TableName="users")["Count"] == 1
+        assert not project.exists()
+    finally:
+        local.reset(renamed)
+
+
+def test_an_emulator_whose_folder_was_deleted_ends(folder: Path) -> None:
+    local.ensure_started(folder)
+    process = process_of(folder)
+    shutil.rmtree(folder / ".dynamodt")
+    assert process.wait(20)
+    assert not (folder / ".dynamodt").exists()
+
+
+def process_of(folder: Path) -> Process:
+    found = Process.of(local.status(folder).pid)
+    assert found is not None
+    return found
+
+
+# ---------------------------------------------------------------- one emulator a folder, whoever looks
+
+
+@pytest.fixture
+def seen_from_another_container(folder: Path) -> Iterator[str]:
+    """The emulator's URL, where its process cannot be looked up."""
+    url = local.ensure_started(folder)
+    data = folder / ".dynamodt" / "local"
+    record = emulator.read_record(data)
+    assert record is not None
+    emulator.write_record(data, replace(record, started="in another container"))
+    yield url
+    emulator.write_record(data, record)
+
+
+def test_an_emulator_of_another_container_is_found(folder: Path, seen_from_another_container: str) -> None:
+    assert local.ensure_started(folder) == seen_from_another_container
+    assert local.status(folder).running
+
+
+@pytest.mark.parametrize("end", [local.stop, local.reset])
+def test_an_emulator_of_another_container_is_ended_there(
+    folder: Path, seen_from_another_container: str, end: Callable[[Path], Any]
+) -> None:
+    with pytest.raises(ServiceError, match="another container") as caught:
+        end(folder)
+    assert "dynamodt local stop" in caught.value.hint
+    assert local.ensure_started(folder) == seen_from_another_container
+
+
+def test_no_second_emulator_is_started_on_files_that_one_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_SILENT_SECONDS", 0.0)
+    data = folder / ".dynamodt" / "local"
+    lock = emulator.take(data)
+    assert lock is not None
+    with lock, pytest.raises(ServiceError, match="holds the folder") as caught:
+        local.ensure_started(folder)
+    assert caught.value.where == str(data)
+    assert not (data / emulator.LOG_NAME).exists()
+
+
+# ---------------------------------------------------------------- its data, whatever ends it
+
+
+def written(folder: Path) -> Process:
+    """An emulator that has been given an item."""
+    url = str(opened(folder).connection.endpoint_url)
+    dynamodb(url).put_item(TableName="users", Item={"id": {"S": "u1"}, "at": {"N": "1"}})
+    return process_of(folder)
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_emulator_has_saved_what_it_was_given(folder: Path) -> None:
+    process = written(folder)
+    until(lambda: not emulator_data.unsaved_since(folder / ".dynamodt" / "local"))
+    process.kill()
+    notes: list[str] = []
+    url = local.ensure_started(folder, notes.append)
+    assert dynamodb(url).scan(TableName="users")["Count"] == 1
+    assert [note.rpartition(": ")[2] for note in notes] == ["nothing that was written is lost"]
+
+
+def test_what_a_killed_emulator_may_have_lost_is_said(folder: Path) -> None:
+    process = written(folder)
+    process.kill()
+    emulator_data.mark_unsaved(folder / ".dynamodt" / "local", "2026-01-31T00:00:00+00:00")
+    notes: list[str] = []
+    local.ensure_started(folder, notes.append)
+    assert "since 2026-01-31T00:00:00+00:00 may be lost" in notes[0]
+    local.stop(folder)
+    notes.clear()
+    local.ensure_started(folder, notes.append)
+    assert notes == []
+
+
+def test_a_damaged_file_is_set_aside_and_said(folder: Path) -> None:
+    written(folder)
+    local.stop(folder)
+    data = folder / ".dynamodt" / "local"
+    file = data / "state" / "dynamodb.json"
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    file.write_bytes(half)
+    notes: list[str] = []
+    assert dynamodb(local.ensure_started(folder, notes.append)).list_tables()["TableNames"] == []
+    (moved,) = (data / "damaged").iterdir()
+    assert moved.read_bytes() == half
+    assert str(file) in notes[0] and str(moved) in notes[0]
+
+
+def test_data_that_cannot_be_saved_is_said_now_and_at_the_stop(folder: Path) -> None:
+    opened(folder)
+    data = folder / ".dynamodt" / "local"
+    shutil.rmtree(data / "state")
+    (data / "state").write_text("a file is in its place")
+    written(folder)
+    notes: list[str] = []
+    until(lambda: local.ensure_started(folder, notes.append) == "" or bool(notes))
+    assert "cannot save its data" in notes[0] and "emulator.log" in notes[0]
+    with pytest.raises(ServiceError, match="could not save"):
+        local.stop(folder)
+    (data / "state").unlink()
+
+
+@pytest.mark.parametrize("end", [local.stop, local.reset])
+def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path], Any]) -> None:
+    stage = operations.open_stage("local", folder, Recorder())
+    leases = State(stage.connection, stage.state_table).leases
+    with held(leases, "users", "r1", print), pytest.raises(Refused, match="r1") as caught:
+        end(folder)
+    assert caught.value.where == "table users" and "dynamodt abort --table users" in caught.value.hint
+    assert local.status(folder).running
+    end(folder)
+    assert not local.status(folder).running
+
+
 # ---------------------------------------------------------------- when it cannot start
 
 
 def test_an_emulator_that_dies_at_once_is_shown_with_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = folder / "broken" / "ministack"
     broken.mkdir(parents=True)
-    (broken / "__init__.py").touch()
-    (broken / "__main__.py").write_text("raise SystemExit('no such luck')")
+    (broken / "__init__.py").write_text("raise SystemExit('no such luck')")
     monkeypatch.setenv("PYTHONPATH", str(broken.parent))
     with pytest.raises(ServiceError, match="no such luck") as caught:
         local.ensure_started(folder)
@@ -277,6 +449,13 @@ def test_a_stage_with_an_endpoint_is_returned_as_it_is(folder: Path, monkeypatch
     stage = load_stage("local", folder)
     assert local.open_stage(stage, folder) == stage
     assert not (folder / ".dynamodt").exists()
+
+
+def test_the_work_folder_has_its_gitignore_again(folder: Path) -> None:
+    local.ensure_started(folder)
+    (folder / ".dynamodt" / ".gitignore").unlink()
+    local.ensure_started(folder)
+    assert (folder / ".dynamodt" / ".gitignore").read_text() == "*\n"
 
 
 def test_what_an_endpoint_s_runs_keep_in_a_folder_stays_out_of_the_repository(

@@ -1,29 +1,32 @@
 """The embedded local stage: an AWS emulator that is started on demand and found again by the next command.
 
-Everything of it is in `.dynamodt/local`: its tables and buckets, its log, and a record of the process. The lock stands
-beside that folder, so that it outlives a reset.
+Everything of it is in `.dynamodt/local`: its tables and buckets, its log, a record of the process, and a lock that the
+process holds as long as it lives. Another lock is beside that folder, so that it outlives a reset: for the moment in
+which a command starts or ends the emulator.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
+import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
-from dynamodt.control import emulator
-from dynamodt.control.process import Process
-from dynamodt.control.stage import LOCAL, WORK_FOLDER
-from dynamodt.errors import ServiceError, UsageError
-from dynamodt.model import Stage
+from dynamodt.control import emulator, emulator_data
+from dynamodt.control.emulator import Record
+from dynamodt.control.stage import LOCAL, WORK_FOLDER, load_stage
+from dynamodt.errors import Refused, ServiceError, UsageError
+from dynamodt.model import Connection, Stage
 
-_RECORD = "emulator.json"
-_STOP_SECONDS = 20.0
-_KILL_SECONDS = 5.0
+_STOP_SECONDS = 30.0
+_SILENT_SECONDS = 30.0
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +40,11 @@ class LocalStatus:
     since: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """The emulator that was started last for `folder`. It stays when that has ended: for the port."""
-
-    folder: str
-    port: int
-    pid: int
-    started: str
-    since: str
-
-    @property
-    def process(self) -> Process:
-        return Process(self.pid, self.started)
+def _ignore(_: str) -> None:
+    pass
 
 
-def open_stage(stage: Stage, folder: Path) -> Stage:
+def open_stage(stage: Stage, folder: Path, note: Callable[[str], None] = _ignore) -> Stage:
     """The stage ready for use. For the embedded one: the emulator runs, its endpoint is filled in, and the bucket and
     the tables of dynamodt.toml exist. Any other stage is returned as it is, and nothing is contacted.
 
@@ -61,7 +53,7 @@ def open_stage(stage: Stage, folder: Path) -> Stage:
     """
     if not stage.embedded:
         return stage
-    connection = replace(stage.connection, endpoint_url=ensure_started(folder))
+    connection = replace(stage.connection, endpoint_url=ensure_started(folder, note))
     from dynamodt.aws.provision import create_missing_bucket, create_missing_tables
 
     if stage.storage.url.startswith("s3://"):
@@ -70,18 +62,18 @@ def open_stage(stage: Stage, folder: Path) -> Stage:
     return replace(stage, connection=connection)
 
 
-def ensure_started(folder: Path) -> str:
+def ensure_started(folder: Path, note: Callable[[str], None] = _ignore) -> str:
     """The URL of the emulator of this folder, started when it does not run. It listens on 127.0.0.1 only.
 
-    Two commands at the same moment start one. Raises UsageError when it is not installed, ServiceError when it does
-    not come up.
+    Two commands at the same moment start one. What an unclean end of the last one has cost, and a file that cannot be
+    read, are noted. Raises UsageError when it is not installed, ServiceError when it does not come up.
     """
     data = _data_folder(folder)
-    record = _running(data)
-    if record is None or not emulator.answers(record.port):
-        with _locked(data):
-            record = _running(data) or _start(data)
-            emulator.wait_until_ready(record.process, record.port, data)
+    make_work_folder(data.parent)
+    record = _answering(data, note)
+    if record is None:
+        with _alone(data):
+            record = _found_or_started(data, note)
     return emulator.url(record.port)
 
 
@@ -90,13 +82,13 @@ def keep_out_of_git(stage: Stage, folder: Path) -> None:
     have no place in the author's repository. Raises UsageError when it cannot be made."""
     work = folder.resolve() / WORK_FOLDER
     if Path(stage.storage.url).is_relative_to(work):
-        _make_work_folder(work)
+        make_work_folder(work)
 
 
 def status(folder: Path) -> LocalStatus:
     """Whether the emulator of this folder runs, and where. Starts nothing."""
     data = _data_folder(folder)
-    record = _running(data)
+    record = emulator.read_record(data) if emulator.is_held(data) else None
     if record is None:
         return LocalStatus(False, "", 0, data, "")
     return LocalStatus(True, emulator.url(record.port), record.pid, data, record.since)
@@ -105,87 +97,149 @@ def status(folder: Path) -> LocalStatus:
 def stop(folder: Path) -> bool:
     """Ends the emulator and waits until its tables are on disk. False when it was not running.
 
-    Raises ServiceError when it has not ended after 20 s; it is then left alone, since to kill it would lose the tables.
+    Raises Refused while a run is at work on its tables, ServiceError when it has not ended after 30 s (it is then left
+    alone, since to kill it could lose data), or could not write its tables.
     """
     data = _data_folder(folder)
-    if _running(data) is None:
+    if not data.exists():
         return False
-    with _locked(data):
-        record = _running(data)
+    with _alone(data):
+        record = _to_end(folder, data)
         if record is not None:
             record.process.terminate()
-            _wait_for_end(record)
+            _wait_for_end(data, record)
+            _check_saved(data)
     return record is not None
 
 
 def reset(folder: Path) -> None:
-    """Ends the emulator and deletes its tables, buckets and log. Nothing outside of `.dynamodt/local` is touched."""
+    """Ends the emulator and deletes its tables, buckets and log. Nothing outside of `.dynamodt/local` is touched.
+
+    Raises Refused while a run is at work on its tables.
+    """
     data = _data_folder(folder)
     if not data.exists():
         return
-    with _locked(data):
-        record = _running(data)
+    with _alone(data):
+        record = _to_end(folder, data)
         if record is not None:
-            record.process.kill()  # what it would write down is about to be deleted
-            record.process.wait(_KILL_SECONDS)
+            record.process.kill()  # what it would write is about to be deleted
+            _wait_for_end(data, record)
         shutil.rmtree(data)
 
 
-def _wait_for_end(record: _Record) -> None:
-    if not record.process.wait(_STOP_SECONDS):
-        hint = f"look into the log; `kill -9 {record.pid}` ends it, but loses what was written since it started"
-        what = f"the embedded emulator (pid {record.pid}) has not ended after {_STOP_SECONDS:.0f} s"
-        raise ServiceError(what, where=str(Path(record.folder, emulator.LOG_NAME)), hint=hint)
+# ---------------------------------------------------------------- the one that runs
+
+
+def _answering(data: Path, note: Callable[[str], None]) -> Record | None:
+    """The emulator of this very folder, when it answers."""
+    record = emulator.read_record(data) if emulator.is_held(data) else None
+    said = emulator.identity(record) if record is not None else None
+    if said is not None and said["failure"]:
+        note(
+            f"the embedded emulator cannot save its data: {said['failure']} ({data / emulator.LOG_NAME} has the reason)"
+        )
+    return record if said is not None else None
+
+
+def _found_or_started(data: Path, note: Callable[[str], None]) -> Record:
+    """The emulator, which another command may have started by now, or may be about to end."""
+    deadline = time.monotonic() + _SILENT_SECONDS
+    while True:
+        lock = emulator.take(data)
+        if lock is not None:
+            with lock:
+                return _start(data, lock, note)
+        record = _answering(data, note)
+        if record is not None:
+            return record
+        if time.monotonic() > deadline:
+            raise _out_of_reach(data, "it does not answer")
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(data: Path, lock: IO[bytes], note: Callable[[str], None]) -> Record:
+    last = emulator.read_record(data)
+    for said in emulator_data.recover(data, stopped=last is None or bool(last.stopped)):
+        note(said)
+    token = secrets.token_hex(8)
+    process = emulator.spawn(data, last.port if last else 0, token, lock)
+    return emulator.wait_until_ready(process, token, data)
+
+
+def _to_end(folder: Path, data: Path) -> Record | None:
+    """The emulator that a command may end now; None when none runs."""
+    if not emulator.is_held(data):
+        return None
+    record = emulator.read_record(data)
+    if record is None or not record.process.alive:
+        raise _out_of_reach(data, "its process is not one of this system's")
+    if emulator.identity(record) is not None:
+        _refuse_under_a_run(folder, record)
+    return record
+
+
+def _refuse_under_a_run(folder: Path, record: Record) -> None:
+    """A run would wait for the endpoint for more than a minute, and fail; a reset would delete what it works on."""
+    from dynamodt.control.running.at_work import runs_at_work
+
+    stage = load_stage(LOCAL, folder)
+    reach = Connection(stage.connection.region, emulator.url(record.port), access_key="local", secret_key="local")
+    for lease in runs_at_work(replace(stage, connection=reach)):
+        raise Refused(
+            f"a run is at work on the local stage: {lease.run} (process {lease.pid})",
+            where=f"table {lease.table}",
+            hint=f"wait for it, or stop it first: dynamodt abort --table {lease.table}",
+        )
+
+
+def _wait_for_end(data: Path, record: Record) -> None:
+    """Returns when the lock is free: a copy of the emulator that still writes holds it, too."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while emulator.is_held(data):
+        if time.monotonic() > deadline:
+            hint = f"look into the log; `kill -9 {record.pid}` ends it, but may lose what was written last"
+            what = f"the embedded emulator (pid {record.pid}) has not ended after {_STOP_SECONDS:.0f} s"
+            raise ServiceError(what, where=str(data / emulator.LOG_NAME), hint=hint)
+        time.sleep(_POLL_SECONDS)
+
+
+def _check_saved(data: Path) -> None:
+    since = emulator_data.unsaved_since(data)
+    if since:
+        what = f"the embedded emulator ended, but could not save what was written since {since}: that is lost"
+        raise ServiceError(
+            what, where=str(data / emulator_data.STATE), hint=f"{data / emulator.LOG_NAME} has the reason"
+        )
+
+
+def _log_of(data: Path) -> str:
+    return f"the reason is in {data / emulator.LOG_NAME}"
+
+
+def _out_of_reach(data: Path, reason: str) -> ServiceError:
+    what = f"an embedded emulator holds the folder, and {reason}: it may run in another container"
+    hint = "end it where it runs (`dynamodt local stop`), or work in a copy of the project"
+    return ServiceError(what, where=str(data), hint=hint)
+
+
+# ---------------------------------------------------------------- the folder
 
 
 def _data_folder(folder: Path) -> Path:
     return folder.resolve() / WORK_FOLDER / LOCAL
 
 
-# ---------------------------------------------------------------- the one that runs
-
-
-def _running(data: Path) -> _Record | None:
-    """The emulator of this very folder that runs now. The record of a copied folder speaks of the original's."""
-    record = _read(data)
-    return record if record and record.folder == str(data) and record.process.alive else None
-
-
-def _start(data: Path) -> _Record:
-    last = _read(data)
-    port = emulator.free_port(last.port if last else 0)
-    process = emulator.spawn(data, port)
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    record = _Record(str(data), port, process.pid, process.started, since)
-    _write(data, record)  # before it answers: a command killed now leaves nothing that the next would not find
-    return record
-
-
-def _read(data: Path) -> _Record | None:
-    try:
-        return _Record(**json.loads((data / _RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None  # absent, or of another version: as if nothing had been started
-
-
-def _write(data: Path, record: _Record) -> None:
-    fresh = data / f"{_RECORD}.new"
-    fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    fresh.replace(data / _RECORD)
-
-
 @contextmanager
-def _locked(data: Path) -> Iterator[None]:
+def _alone(data: Path) -> Iterator[None]:
     """Starting and stopping are done by one command at a time. The system frees the lock of one that dies."""
-    import fcntl
-
-    _make_work_folder(data.parent)
+    make_work_folder(data.parent)
     with (data.parent / f"{LOCAL}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _make_work_folder(work: Path) -> None:
+def make_work_folder(work: Path) -> None:
     ignore = work / ".gitignore"
     try:
         work.mkdir(parents=True, exist_ok=True)

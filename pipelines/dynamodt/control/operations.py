@@ -53,7 +53,7 @@ def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
     stage = load_stage(name, folder)
     if stage.embedded and not local.status(folder).running:
         observer.note("starting the local stage")
-    stage = local.open_stage(stage, folder)
+    stage = local.open_stage(stage, folder, observer.note)
     if stage.local:
         local.keep_out_of_git(stage, folder)
         State(stage.connection, stage.state_table).ensure()

@@ -1,0 +1,97 @@
+"""The embedded emulator's files: saved as a whole, and what an unclean end has cost is said, not written over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dynamodt.control import emulator_data
+from dynamodt.errors import ServiceError
+
+GOOD = json.dumps({"__ministack_format__": 2, "payload": {"tables": {}}})
+NO_JSON = GOOD + "\0"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def write(**files: str) -> object:
+    def into(folder: Path) -> None:
+        for name, text in files.items():
+            (folder / f"{name}.json").write_text(text)
+
+    return into
+
+
+def files(data: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((data / "state").iterdir())}
+
+
+def test_a_save_replaces_the_files_and_leaves_nothing_else(data: Path) -> None:
+    (data / "state" / "kms.json").write_text("not of this save")
+    for text in ("older", "newer"):
+        emulator_data.save(data, ["dynamodb", "s3"], write(dynamodb=text, s3="same"))  # type: ignore[arg-type]
+    assert files(data) == {"dynamodb.json": "newer", "kms.json": "not of this save", "s3.json": "same"}
+
+
+def test_a_save_that_lacks_a_service_replaces_none(data: Path) -> None:
+    emulator_data.save(data, ["dynamodb", "s3"], write(dynamodb="older", s3="older"))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match=r"s3\.json"):
+        emulator_data.save(data, ["dynamodb", "s3"], write(dynamodb="newer"))  # type: ignore[arg-type]
+    assert files(data) == {"dynamodb.json": "older", "s3.json": "older"}
+
+
+def test_what_is_not_on_disk_is_known_until_it_is(data: Path) -> None:
+    assert emulator_data.unsaved_since(data) == ""
+    emulator_data.mark_unsaved(data, "2026-01-31T00:00:00+00:00")
+    assert emulator_data.unsaved_since(data) == "2026-01-31T00:00:00+00:00"
+    emulator_data.mark_saved(data)
+    emulator_data.mark_saved(data)
+    assert emulator_data.unsaved_since(data) == ""
+
+
+def test_an_unclean_end_says_what_it_has_cost_once(data: Path) -> None:
+    emulator_data.mark_unsaved(data, "2026-01-31T00:00:00+00:00")
+    (said,) = emulator_data.recover(data, stopped=False)
+    assert "since 2026-01-31T00:00:00+00:00 may be lost" in said
+    (said,) = emulator_data.recover(data, stopped=False)
+    assert "nothing that was written is lost" in said
+
+
+def test_after_a_stop_there_is_nothing_to_say(tmp_path: Path) -> None:
+    assert emulator_data.recover(tmp_path, stopped=True) == []
+    (tmp_path / "state" / "dynamodb.json").write_text(GOOD)
+    (tmp_path / "state" / ".saving-x").mkdir()  # a copy that was killed
+    assert emulator_data.recover(tmp_path, stopped=True) == []
+    assert files(tmp_path) == {"dynamodb.json": GOOD}
+
+
+@pytest.mark.parametrize("text", ["", GOOD[: len(GOOD) // 2], "[]", "{}", "null", NO_JSON, "\xff"])
+def test_a_damaged_file_is_set_aside_as_it_is(data: Path, text: str) -> None:
+    file = data / "state" / "dynamodb.json"
+    file.write_text(text, encoding="latin-1")
+    (data / "state" / "s3.json").write_text(GOOD)
+    (said,) = emulator_data.recover(data, stopped=True)
+    (moved,) = (data / "damaged").iterdir()
+    assert moved.read_text(encoding="latin-1") == text
+    assert str(file) in said and str(moved) in said and "begin empty" in said
+    assert files(data) == {"s3.json": GOOD}
+
+
+def test_a_file_of_a_later_emulator_is_refused_and_stays(data: Path) -> None:
+    later = GOOD.replace("2", "99")
+    (data / "state" / "dynamodb.json").write_text(later)
+    with pytest.raises(ServiceError, match="later release") as caught:
+        emulator_data.recover(data, stopped=True)
+    assert caught.value.where.endswith("dynamodb.json") and "pip install" in caught.value.hint
+    assert files(data) == {"dynamodb.json": later}
+
+
+def test_text_that_only_json_of_the_library_takes_is_no_damage(data: Path) -> None:
+    (data / "state" / "dynamodb.json").write_text(GOOD.replace("tables", "\\ud800"))
+    assert emulator_data.recover(data, stopped=True) == []
