@@ -127,6 +127,9 @@ class FakeOperations:
         self.calls.append(("retry", tuple(tables), run, options))
         return [self._table(run, "up", [2], options, observer)]
 
+    def younger(self, stage: Stage, name: str, runs: Sequence[RunRecord], /) -> str:
+        return ""
+
     def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]:
         run = RunRecord("users", "01RUN", 2, "split_name", "up", "ef" * 32, "succeeded", "2025-06-01T10:00:00Z")
         return {table: [run] for table in tables or ("users",)}

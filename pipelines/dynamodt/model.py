@@ -260,7 +260,9 @@ class KeyAttribute(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """A table as DescribeTable shows it. Counts lag by up to six hours; `plain_partiql` marks an emulator that
-    understands PartiQL only for plain attribute names and has no REMOVE of quoted ones (see docs/adr/001)."""
+    understands PartiQL only for plain attribute names and has no REMOVE of quoted ones (see docs/adr/001).
+
+    `identity` tells a table from one of the same name that was deleted; empty: not known."""
 
     name: str
     key: tuple[KeyAttribute, ...]
@@ -272,6 +274,8 @@ class TableSpec:
     write_units: int = 0
     plain_partiql: bool = False
     index_keys: tuple[str, ...] = ()  # the attributes that are keys of its indexes
+    identity: str = ""
+    created: str = ""  # ISO 8601, UTC
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -348,6 +352,7 @@ class Script:
     stamp: str | None = None
     source: str = "scan"
     key: tuple[KeyAttribute, ...] = ()  # of the table that it was written for; empty: it does not say
+    prepare_checksum: str = ""  # of `prepare` and all that it uses of the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +364,8 @@ class PreparedRef:
     sha256: str
     script_checksum: str
     created: str
+    prepare_checksum: str = ""
+    content: str = ""  # sha256 over the rows, whatever their order
 
 
 class Cost(NamedTuple):
@@ -400,6 +407,7 @@ class RunReport:
     rehearsal: bool = False  # a dry run, whichever way it ended
     uncovered: str = ""  # the moment (ISO 8601) after which nothing that was written is covered
     cost: Cost | None = None  # of the run that a dry run has rehearsed
+    texts: tuple[ScriptText, ...] = ()  # of a script that was edited between attempts: all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,6 +461,13 @@ class AppliedVersion:
     seconds: float = 0.0
 
 
+class ScriptText(NamedTuple):
+    """A text of a version's script, and how many items a run has transformed by it."""
+
+    checksum: str
+    items: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run as the state table remembers it, ended or not."""
@@ -484,6 +499,9 @@ class RunRecord:
     rest: int = 0  # segments of the last scan, where it catches up by one
     target: str = ""  # the table that it writes to, where that is another
     undone: str = ""  # when, and by whom
+    began: dict[str, str] = field(default_factory=dict)  # what it started with (`core.started_with`)
+    texts: tuple[ScriptText, ...] = ()  # of the script before it was edited: its present one has the rest of the items
+    whole_pages: bool = False  # its last attempt has left no page half written
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,6 +534,7 @@ class TableStatus:
     at: int
     versions: tuple[VersionStatus, ...]
     error: BaseException | None = None  # what is wrong with its folder: then no version is told
+    younger: str = ""  # that the table is another one than at its last run, in a sentence
 
 
 # ---------------------------------------------------------------- one run of one version
@@ -570,6 +589,7 @@ class Job:
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
     followed: bool = False  # windows or a last scan come after it, and would meet what it puts: it notes their keys
+    rows: str = ""  # the checksum of the rows of `items()`, as the run began with them
     passes_over: str = ""  # an object with the keys of what the run has put itself: no items for this pass
 
     @property

@@ -14,8 +14,9 @@ from dynamodt.control import planner
 from dynamodt.control.planner import Step, TablePlan, plan_table
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.running import precautions
-from dynamodt.control.running.precautions import note_other_key, refuse_unsafe, shown
+from dynamodt.control.running.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.terminal.progress import Recorder
+from dynamodt.core.started_with import key_told
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import Connection, KeyAttribute, Script, Stage, StorageSpec, TableSpec
 
@@ -90,7 +91,7 @@ def test_recovery_that_cannot_be_read_is_refused_with_the_permission(asked: list
 def test_another_key_is_refused_naming_both(asked: list[str], key: tuple[KeyAttribute, ...], dry_run: bool) -> None:
     with pytest.raises(Refused) as caught:
         refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions(dry_run=dry_run))
-    assert shown(key) in caught.value.what and '{"id": "S"}' in caught.value.what
+    assert key_told(key) in caught.value.what and '{"id": "S"}' in caught.value.what
     assert caught.value.where == SCRIPT.path and asked == []
 
 

@@ -49,7 +49,7 @@ def typed(value: Any) -> Any:
         return {name: typed(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [typed(inner) for inner in value]
-    return type(value), value
+    return frozenset if isinstance(value, set | frozenset) else type(value), value
 
 
 def refused(storage: FolderStorage, ref: PreparedRef | None = None) -> Refused:

@@ -7,6 +7,7 @@ import pickle
 import sys
 import traceback
 from collections import OrderedDict
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
@@ -75,7 +76,8 @@ def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
         def transform_up(item, prepared): ...
         class TransformDown: ...
         '''
-    assert read(tmp_path, text) == Script(
+    found = read(tmp_path, text)
+    assert replace(found, prepare_checksum="") == Script(
         table="users",
         sequence=2,
         name="split_name",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from dynamodt.core.codec import decode_value, encode_value
+from dynamodt.core.frozen import frozen
 from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model import PreparedRef, Script
 
@@ -36,7 +37,8 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
     could not be one again: two equal ones (1, 1.0 and True are), or a tuple, which would come back as a list.
     """
     with _temporary() as path:
-        count = _write_parquet(path, rows, script)
+        content = _Content()
+        count = _write_parquet(path, rows, script, content)
         storage.upload(_data_name(script), path)
         ref = PreparedRef(
             url=storage.place(_data_name(script)),
@@ -44,6 +46,8 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
             sha256=_sha256(path),
             script_checksum=script.checksum,
             created=created,
+            prepare_checksum=script.prepare_checksum,
+            content=content.text,
         )
     manifest = {**asdict(ref), "table": script.table, "version": script.sequence}
     storage.write(_manifest_name(script), orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
@@ -51,7 +55,8 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
 
 
 def find(storage: Storage, script: Script) -> PreparedRef:
-    """The prepared data of a version. Raises Refused when there is none, or when it belongs to another version."""
+    """The prepared data of a version. Raises Refused when there is none, or when it belongs to another version
+    or was made by another text of its `prepare`."""
     hint = f"dynamodt prepare --table {script.table} --tNumber {script.sequence}"
     raw = storage.read(_manifest_name(script))
     if raw is None:
@@ -67,11 +72,15 @@ def find(storage: Storage, script: Script) -> PreparedRef:
     if owner != (script.table, script.sequence):
         what = f"the prepared data belongs to version {owner[1]} of {owner[0]}"
         raise Refused(what, where=ref.url, hint=hint)
+    if ref.prepare_checksum != script.prepare_checksum:
+        what = f"the prepared data was made by another text of {script.path}'s prepare, or of what prepare uses there"
+        raise Refused(what, where=ref.url, hint=f"{hint}; or bring that text back")
     return ref
 
 
 def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
-    """The prepared rows as a read-only mapping. Raises Refused when the file is not the one that was prepared."""
+    """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is not the one that
+    was prepared."""
     hint = f"prepare it again: dynamodt prepare --table {script.table} --tNumber {script.sequence}"
     with _temporary() as path:
         if not storage.download(_data_name(script), path):
@@ -84,6 +93,22 @@ def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any
     return MappingProxyType(rows)
 
 
+class _Content:
+    """A checksum over rows, whatever their order: the sum of each row's own. Keys are all different."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, key: str, value: str) -> None:
+        value = orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS).decode()  # a map has no order
+        digest = hashlib.sha256(f"{len(key)}:{key}{value}".encode()).digest()
+        self._sum = (self._sum + int.from_bytes(digest, "big")) % (1 << 256)
+
+    @property
+    def text(self) -> str:
+        return f"{self._sum:064x}"
+
+
 def _data_name(script: Script) -> str:
     return f"prepared/{script.table}/v{script.sequence}.parquet"
 
@@ -92,7 +117,7 @@ def _manifest_name(script: Script) -> str:
     return f"prepared/{script.table}/v{script.sequence}.json"
 
 
-def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script) -> int:
+def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script, content: _Content) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,6 +126,8 @@ def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script) 
     source = iter(rows)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := [_row(key, value, script, seen) for key, value in islice(source, _ROW_GROUP)]:
+            for key, value in group:
+                content.add(key, value)
             writer.write_table(pa.table(list(map(list, zip(*group, strict=True))), schema=schema))
     return len(seen)
 
@@ -135,7 +162,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[Any, Any]]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_ROW_GROUP):
             for key, value in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
-                yield decode_value(orjson.loads(key)), decode_value(orjson.loads(value))
+                yield decode_value(orjson.loads(key)), frozen(decode_value(orjson.loads(value)))
 
 
 def _sha256(path: Path) -> str:

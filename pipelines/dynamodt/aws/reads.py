@@ -10,8 +10,8 @@ from dynamodt.aws.batch import MAX_KEYS, Caller
 from dynamodt.aws.failures import service_error
 from dynamodt.aws.retried import Answered, Retried
 from dynamodt.aws.wire import Refusal
-from dynamodt.core.codec import normal
 from dynamodt.core.diff import key_of
+from dynamodt.core.diff import key_text as key_text
 from dynamodt.core.rate import Backoff
 from dynamodt.model import Image, TableSpec
 
@@ -127,9 +127,3 @@ class Reads:
             return self._calls.call(operation, body)
         except Refusal as refusal:
             raise service_error(operation, self._where, refusal.code, refusal.message) from refusal
-
-
-def key_text(key: Image) -> str:
-    """A key as a string that can index a dict: `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}` are one key."""
-    parts = ((name, kind, raw) for name in sorted(key) for kind, raw in key[name].items())
-    return repr([(name, kind, str(normal(raw)) if kind == "N" else raw) for name, kind, raw in parts])

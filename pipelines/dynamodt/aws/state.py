@@ -28,7 +28,7 @@ from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.core.codec import encode
 from dynamodt.errors import DynamodtError, Fenced, Refused
-from dynamodt.model import AppliedVersion, Counts, RunRecord, Units
+from dynamodt.model import AppliedVersion, Counts, RunRecord, ScriptText, Units
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection
@@ -178,6 +178,7 @@ def _row(kind: type[Row], item: dict[str, Any]) -> Row:
         known |= {name: int(item.get(name, default)) for name, default in _RUN_NUMBERS.items()}
         known["exports"] = tuple(item.get("exports", ()))
         known["windows"] = tuple(map(int, item.get("windows", ())))
+        known["texts"] = tuple(ScriptText(checksum, int(items)) for checksum, items in item.get("texts", ()))
     return kind(**known)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
     with explained("DescribeTable", f"table {name}"):
         table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
     throughput = table.get("ProvisionedThroughput", {})
+    created = _moment(table.get("CreationDateTime"))
     return TableSpec(
         name=name,
         key=_key(table),
@@ -30,6 +32,8 @@ def describe(connection: Connection, name: str) -> TableSpec:
         write_units=throughput.get("WriteCapacityUnits", 0),
         plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
         index_keys=tuple(sorted({e["AttributeName"] for index in _indexes(table) for e in index["KeySchema"]})),
+        identity=table.get("TableId") or created,
+        created=created,
     )
 
 
@@ -83,6 +87,10 @@ def list_tables(connection: Connection) -> list[str]:
 
 def _indexes(table: dict[str, Any]) -> list[dict[str, Any]]:
     return [*(table.get("GlobalSecondaryIndexes") or ()), *(table.get("LocalSecondaryIndexes") or ())]
+
+
+def _moment(value: datetime | None) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds") if value else ""
 
 
 def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:

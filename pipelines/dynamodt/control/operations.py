@@ -15,7 +15,7 @@ from dynamodt.control.glue import on_glue
 from dynamodt.control.preparation import PreparationContext, counted
 from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
 from dynamodt.control.runner import check_script, ready
-from dynamodt.control.running import following, undoing
+from dynamodt.control.running import following, tables_gone, undoing
 from dynamodt.control.running.finding import find_run
 from dynamodt.control.running.history import now
 from dynamodt.control.running.moves import Move, plan_move, table_report
@@ -31,7 +31,7 @@ from dynamodt.control.stage import load_stage
 from dynamodt.control.terminal.progress import as_watcher
 from dynamodt.core.script import prepare_rows
 from dynamodt.core.versions import read_versions, statuses, tables
-from dynamodt.errors import Busy, DynamodtError, ScriptError, UsageError
+from dynamodt.errors import Busy, DynamodtError, ScriptError, ServiceError, UsageError
 from dynamodt.model import (
     Direction,
     PreparedRef,
@@ -130,10 +130,21 @@ def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[
     return {name: state.runs(name) for name in names or _all_tables(folder)}
 
 
+def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
+    """That a table is another one than at its last run, in a sentence; empty where it is not, or cannot be asked."""
+    try:
+        spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
+    except ServiceError:
+        return ""
+    last = tables_gone.younger(spec, runs) if spec else None
+    return tables_gone.told_younger(spec, last) if spec and last else ""
+
+
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
-    return [_status(state, folder, name) for name in names or _all_tables(folder)]
+    found = [_status(state, folder, name) for name in names or _all_tables(folder)]
+    return [replace(one, younger=younger(stage, one.table, state.runs(one.table))) for one in found]
 
 
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:

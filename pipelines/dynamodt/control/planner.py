@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,9 +15,13 @@ from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.runner import check_script
+from dynamodt.control.running.tables_gone import runs_on_gone_tables
 from dynamodt.core.names import check_no_state_table
+from dynamodt.core.own_rows import checked_rows
 from dynamodt.core.passes import retry_run
 from dynamodt.core.predecessor import STATE, TOOL, record_key, says_something_stands
+from dynamodt.core.standing import half_rolled_back
+from dynamodt.core.started_with import ITEMS, started_with
 from dynamodt.core.versions import plan, read_versions
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import (
@@ -55,6 +59,7 @@ class Step:
     script: Script
     prepared: PreparedRef | None
     target: TableSpec | None
+    began: Mapping[str, str] = field(default_factory=dict)  # what a run of it starts with
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class TablePlan:
     at: int  # the version that the table stands at
     scripts: tuple[Script, ...]  # all versions that there is a file for
     just_written: bool = False  # by a version before: read with strong consistency
+    gone: frozenset[str] = frozenset()  # runs that wrote to a table that was deleted since
 
     @property
     def latest(self) -> int:
@@ -74,18 +80,28 @@ class TablePlan:
 
 
 def plan_table(
-    stage: Stage, folder: Path, name: str, direction: Direction, to: int | None, applied: Mapping[int, AppliedVersion]
+    stage: Stage,
+    folder: Path,
+    name: str,
+    direction: Direction,
+    to: int | None,
+    applied: Mapping[int, AppliedVersion],
+    runs: Sequence[RunRecord] = (),
+    with_rows: bool = True,
 ) -> TablePlan:
-    """The steps of one table. Raises whatever stands in the way, before anything is started: ScriptError for a file,
-    Refused for the order, an irreversible step or missing prepared data, ServiceError for a table that is not there.
+    """The steps of one table. `with_rows`: the rows of `items()` are looked at; what they are made of may be elsewhere.
+
+    Raises whatever stands in the way, before anything is started: ScriptError for a file, Refused for the order, an
+    irreversible step or missing prepared data, ServiceError for a table that is not there.
     """
     files = read_versions(folder / "transforms", name)
-    scripts = plan(files, applied, direction, to)
     spec = usable_table(stage, name)
+    gone = runs_on_gone_tables(stage, spec, runs)
+    scripts = plan(files, applied, direction, to, half_rolled_back(run for run in runs if run.run not in gone))
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec)
-    steps = tuple(_step(stage, script, direction) for script in scripts)
-    return TablePlan(spec, direction, steps, max(applied, default=0), files, just_written(applied.values()))
+    steps = tuple(_step(stage, spec, script, direction, with_rows) for script in scripts)
+    return TablePlan(spec, direction, steps, max(applied, default=0), files, just_written(applied.values()), gone)
 
 
 def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
@@ -136,7 +152,7 @@ def _check_adopted(stage: Stage, spec: TableSpec) -> None:
         )
 
 
-def _step(stage: Stage, script: Script, direction: Direction) -> Step:
+def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, with_rows: bool) -> Step:
     if script.target_table and direction == "down":
         raise Refused(
             f"version {script.sequence} wrote to {script.target_table}: `down` cannot take that back",
@@ -148,7 +164,9 @@ def _step(stage: Stage, script: Script, direction: Direction) -> Step:
     ref = None
     if script.has_prepare and moves_items(script, direction):
         ref = prepared.find(open_storage(stage.connection, stage.storage), script)
-    return Step(script, ref, _target(stage, script))
+    target = _target(stage, script)
+    rows = "" if not script.has_items else checked_rows(script, target or table) if with_rows else None
+    return Step(script, ref, target, started_with(table, script, stage.storage.url, ref, target, rows))
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:
@@ -191,7 +209,7 @@ def jobs(
         attempt=token,
         journal=record.journal,
     )
-    own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True)
+    own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True, rows=record.began.get(ITEMS, ""))
     scan = replace(scan, export=export)
     passes = [scan] if moves_items(step.script, planned.direction) else []
     if step.script.has_items:

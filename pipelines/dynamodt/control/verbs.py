@@ -155,8 +155,11 @@ def _retry(request: Request, folder: Path, recorder: Recorder) -> Answer:
 
 def _history(request: Request, folder: Path, recorder: Recorder) -> Answer:
     operations = load_operations()
-    found = operations.history(_open(operations, request, folder, recorder), folder, request.tables)
-    return Answer(shapes.history_document(found), lambda console: report.print_history(console, found, request.stage))
+    stage = _open(operations, request, folder, recorder)
+    found = operations.history(stage, folder, request.tables)
+    younger = {table: told for table, runs in found.items() if (told := operations.younger(stage, table, runs))}
+    document = shapes.history_document(found, younger)
+    return Answer(document, lambda console: report.print_history(console, found, request.stage, younger))
 
 
 def _status(request: Request, folder: Path, recorder: Recorder) -> Answer:

@@ -17,6 +17,7 @@ from dynamodt.core.codec import (
     encode_value,
     holds,
     image_bytes,
+    normal,
     same,
     surely_fit,
     value_bytes,
@@ -191,3 +192,9 @@ def _check_size(image: Image) -> None:
             f"the item would take {size:,} bytes; DynamoDB keeps at most {MAX_ITEM_BYTES:,}",
             hint="move a large attribute to S3 or to an item of its own",
         )
+
+
+def key_text(key: Image) -> str:
+    """A key as a string that can index a dict: `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}` are one key."""
+    parts = ((name, kind, raw) for name in sorted(key) for kind, raw in key[name].items())
+    return repr([(name, kind, str(normal(raw)) if kind == "N" else raw) for name, kind, raw in parts])

@@ -36,11 +36,15 @@ TRANSITIONS: Final = (
     Transition("stopped", "undo", "undoing", "What it has done is taken back, in place of going on."),
     Transition("running", "undo", "undoing", "Its process died; what it has done is taken back."),
     Transition("undoing", "undo", "undoing", "The undo was stopped, or died: it goes on from its checkpoints."),
+    *(
+        Transition(status, "replace", "replaced", "Nothing that it wrote is there: a new run begins in its place.")
+        for status in ("running", "failed", "stopped", "undoing")
+    ),
     Transition("undoing", "undone", "undone", "All that is still as the run wrote it is as it was before the run."),
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
-ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone"})
+ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone", "replaced"})
 
 
 def after(status: str, event: str) -> str:

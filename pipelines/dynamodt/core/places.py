@@ -14,7 +14,12 @@ def run_prefix(job: Job) -> str:
 
 def journal_prefix(job: Job) -> str:
     """The parts of the journal: for an undo, of the run that it takes back."""
-    return f"runs/{job.table.name}/{job.undoes or job.run}/journal/"
+    return journal_of_run(job.table.name, job.undoes or job.run)
+
+
+def journal_of_run(table: str, run: str) -> str:
+    """The same, by the pass's id."""
+    return f"runs/{table}/{run}/journal/"
 
 
 def puts_prefix(job: Job) -> str:

@@ -47,3 +47,12 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
         return replace(version, state="running", run=run)
     left = run if run.status == "undoing" else replace(run, status=status)  # only `undo` goes on with such a one
     return replace(version, state="unfinished" if version.state in ("pending", "applied") else version.state, run=left)
+
+
+def half_rolled_back(records: Iterable[RunRecord]) -> frozenset[int]:
+    """The versions with a way down that was begun and is not at its end: its script may be mended."""
+    return frozenset(
+        record.version
+        for record in records
+        if record.direction == "down" and record.status in ("running", "failed", "stopped")
+    )

@@ -5,7 +5,7 @@ Reading touches the folder and nothing else; `plan` and `statuses` touch nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -111,17 +111,22 @@ def _renumbered(path: Path, number: int) -> str:
 
 
 def plan(
-    scripts: Sequence[Script], applied: Applied, direction: Direction, to: int | None = None
+    scripts: Sequence[Script],
+    applied: Applied,
+    direction: Direction,
+    to: int | None = None,
+    mended: Collection[int] = (),
 ) -> tuple[Script, ...]:
     """The versions to run, in the order of running; empty when there is nothing to do.
 
     up: every pending version up to `to` (default: the latest). down: the applied ones above `to`, from the highest
-    (default: the latest alone; 0: all). Raises UsageError for a `to` that no file has, Refused where running would
-    break the history; both before anything is started.
+    (default: the latest alone; 0: all). `mended`: versions whose way down was begun, and whose file may have been
+    edited since. Raises UsageError for a `to` that no file has, Refused where running would break the history; both
+    before anything is started.
     """
     if to is not None and to < 0:
         raise UsageError(f"{to} is no version", hint="Versions count from 1; 0 is the table before the first.")
-    return _plan_up(scripts, applied, to) if direction == "up" else _plan_down(scripts, applied, to)
+    return _plan_up(scripts, applied, to) if direction == "up" else _plan_down(scripts, applied, to, mended)
 
 
 def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tuple[Script, ...]:
@@ -154,7 +159,9 @@ def _way_back(table: str, at: int, goal: int) -> Refused:
     )
 
 
-def _plan_down(scripts: Sequence[Script], applied: Applied, to: int | None) -> tuple[Script, ...]:
+def _plan_down(
+    scripts: Sequence[Script], applied: Applied, to: int | None, mended: Collection[int]
+) -> tuple[Script, ...]:
     if not applied:
         return ()
     at = max(applied)
@@ -167,7 +174,12 @@ def _plan_down(scripts: Sequence[Script], applied: Applied, to: int | None) -> t
         )
     numbered = {script.sequence: script for script in scripts}
     versions = sorted((number for number in applied if number > goal), reverse=True)
-    steps = tuple(_as_applied(numbered.get(number), applied[number]) for number in versions)
+    steps = tuple(
+        numbered[number]
+        if number in mended and number in numbered
+        else _as_applied(numbered.get(number), applied[number])
+        for number in versions
+    )
     for script in steps:
         _check_reversible(script)
     return steps

@@ -15,10 +15,10 @@ from dynamodt.aws.batch import Caller
 from dynamodt.aws.own_keys import OwnKeys
 from dynamodt.aws.reads import Reads, ScanPage
 from dynamodt.aws.resources import Resources
-from dynamodt.core.diff import insert, key_of
+from dynamodt.core.diff import key_of
+from dynamodt.core.own_rows import check_same_rows, own_image
 from dynamodt.core.predecessor import without_record
 from dynamodt.core.script import item_rows
-from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Claim, Cursor, DeadLetter, Image, Job, Page
 from dynamodt.stages.deadletters import letters
 from dynamodt.stages.governor import governor_of
@@ -90,8 +90,11 @@ class _ReadOwnItems(ReadPages):
     """The rows of the script's `items()`, as pages."""
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        job = self._job
         for claim in claims:
-            yield from own_pages(self._job, claim, item_rows(self._job.script))
+            if job.rows and (claim.page or claim.intent):
+                check_same_rows(job.script, job.target or job.table, job.rows)
+            yield from own_pages(job, claim, item_rows(job.script))
 
 
 class _ReplayLetters(ReadPages):
@@ -174,12 +177,4 @@ def own_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterato
     def page(number: int, images: list[Image], last: bool) -> Page:
         return Page(claim, number, images, last=last)
 
-    return resumed_pages(job, claim, rows, partial(_own_image, job), page)
-
-
-def _own_image(job: Job, row: dict[str, Any]) -> Image:
-    try:
-        return insert(job.target or job.table, row).item
-    except ItemError as error:
-        where = f"{job.script.path}: items(): {error.where}"
-        raise ScriptError(error.what, where=where, hint=error.hint) from error
+    return resumed_pages(job, claim, rows, partial(own_image, job.script, job.target or job.table), page)

@@ -6,14 +6,26 @@ from __future__ import annotations
 import getpass
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from dynamodt.aws.state import State
 from dynamodt.core.lifecycle import after
+from dynamodt.core.texts import texts_of, texts_told
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
-from dynamodt.model import AppliedVersion, Counts, Direction, RunRecord, RunReport, Script, TableSpec, Totals, Units
+from dynamodt.model import (
+    AppliedVersion,
+    Counts,
+    Direction,
+    RunRecord,
+    RunReport,
+    Script,
+    TableSpec,
+    Totals,
+    Units,
+)
 
 
 def now() -> str:
@@ -31,10 +43,16 @@ def author() -> str:
 
 
 def first_record(
-    script: Script, direction: Direction, run: str, units: int, journal: bool = False, source: str = ""
+    script: Script,
+    direction: Direction,
+    run: str,
+    units: int,
+    journal: bool = False,
+    source: str = "",
+    began: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """The record of a run that begins now; `journal`: with one, even where the script needs none; `source`: another
-    than the script's."""
+    than the script's; `began`: the facts that it starts with."""
     return RunRecord(
         table=script.table,
         run=run,
@@ -49,12 +67,17 @@ def first_record(
         journal=journal or not script.idempotent,
         source=source or script.source,
         target=script.target_table or "",
+        began=dict(began or {}),
     )
 
 
-def next_record(before: RunRecord, script: Script) -> RunRecord:
-    """The record of a run that goes on, with its script as it is now. Raises Refused when it cannot."""
+def next_record(
+    before: RunRecord, script: Script, transformed: int = 0, began: Mapping[str, str] | None = None
+) -> RunRecord:
+    """The record of a run that goes on, with its script as it is now: `transformed` items are done by its texts so far.
+    Raises Refused when it cannot."""
     status = after(before.status, "continue")
+    edited = script.checksum != before.checksum
     return replace(
         before,
         status=status,
@@ -63,7 +86,9 @@ def next_record(before: RunRecord, script: Script) -> RunRecord:
         by=author(),
         attempts=before.attempts + 1,
         error="",
-        target=script.target_table or "",
+        texts=texts_of(before, transformed) if edited else before.texts,
+        began=dict(began or before.began),
+        whole_pages=False,
     )
 
 
@@ -105,7 +130,15 @@ class Chronicle:
         self.record = replace(self.record, **changes)
         self.begin()
 
-    def end(self, status: str, counts: Counts, consumed: Units, error: str = "", dead_letters: str = "") -> None:
+    def end(
+        self,
+        status: str,
+        counts: Counts,
+        consumed: Units,
+        error: str = "",
+        dead_letters: str = "",
+        whole_pages: bool = False,
+    ) -> None:
         """Record how it ended; on success the version stands from now on (or no longer, on the way down). Raises Fenced
         when the run is another process's by now: then nothing is recorded."""
         self.record = replace(
@@ -117,6 +150,7 @@ class Chronicle:
             seconds=round(self._seconds_before + time.monotonic() - self._began, 3),
             error=error,
             dead_letters=dead_letters,
+            whole_pages=whole_pages,
         )
         if self._dry_run:
             return
@@ -150,6 +184,7 @@ def report_of(record: RunRecord) -> RunReport:
         seconds=record.seconds,
         error=record.error,
         dead_letters=record.dead_letters,
+        texts=texts_told(record),
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dynamodt.aws.state import State
 from dynamodt.control.planner import TablePlan, plan_table, unprepared
-from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.requests import GLUE, Observer, RunOptions
 from dynamodt.control.running.precautions import note_other_key, refuse_unsafe
+from dynamodt.control.running.restored import refuse_restored
 from dynamodt.control.running.resuming import check_not_undoing, check_nothing_half_done
 from dynamodt.core.versions import is_reversible
 from dynamodt.errors import DynamodtError
@@ -52,13 +53,16 @@ def plan_move(
     try:
         state = State(stage.connection, stage.state_table)
         move.applied = state.applied(table)
-        check_not_undoing(state.runs(table))
-        move.planned = plan_table(stage, folder, table, direction, to, move.applied)
+        runs = state.runs(table)
+        with_rows = options.runner != GLUE
+        move.planned = plan_table(stage, folder, table, direction, to, move.applied, runs, with_rows)
+        check_not_undoing(run for run in runs if run.run not in move.planned.gone)
+        refuse_restored(stage, state, move.planned, runs, move.applied)
         note_other_key(stage, move.planned, observer)
         if move.planned.steps:
             refuse_unsafe(stage, move.planned, options)
         else:
-            check_nothing_half_done(state, table)
+            check_nothing_half_done(state, table, move.planned.gone)
     except DynamodtError as error:
         move.error = error
     return move

@@ -11,8 +11,9 @@ from dynamodt.control.planner import Step, TablePlan, moves_items
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.running.catching_up import check_export
 from dynamodt.control.running.exporting import EXPORT
+from dynamodt.core.started_with import key_told
 from dynamodt.errors import Refused, ServiceError
-from dynamodt.model import Connection, KeyAttribute, Stage
+from dynamodt.model import Connection, Stage
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
@@ -41,21 +42,18 @@ def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None
     table, wanted = planned.table, stage.tables.get(planned.table.name)
     if wanted and wanted != table.key:
         observer.note(
-            f"table {table.name} has the key {shown(table.key)}, while dynamodt.toml says {shown(wanted)}: a table is "
-            "created once and then left as it is (`dynamodt local reset` deletes all of them, with their items)"
+            f"table {table.name} has the key {key_told(table.key)}, while dynamodt.toml says {key_told(wanted)}: "
+            "a table is created once and then left as it is (`dynamodt local reset` deletes all of them, "
+            "with their items)"
         )
-
-
-def shown(key: tuple[KeyAttribute, ...]) -> str:
-    """A key as a script writes it."""
-    return json.dumps(dict(key), ensure_ascii=False)
 
 
 def _check_key(planned: TablePlan, step: Step) -> None:
     script, table = step.script, planned.table
     if script.key and script.key != table.key:
         raise Refused(
-            f"the script was written for the key {shown(script.key)}, and table {table.name} has {shown(table.key)}",
+            f"the script was written for the key {key_told(script.key)}, "
+            f"and table {table.name} has {key_told(table.key)}",
             where=script.path,
             hint="check the stage and the folder's name, which is the table's; or correct KEY in the script",
         )

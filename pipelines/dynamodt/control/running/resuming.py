@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,10 +17,12 @@ from dynamodt.control.running.lease import at_work, held, is_alive, new_lease
 from dynamodt.control.running.lease import check_free as check_not_held
 from dynamodt.control.running.session import ABORT, Session, aborted
 from dynamodt.control.running.steps import run_step
-from dynamodt.core.lifecycle import unfinished
+from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes
+from dynamodt.core.started_with import ITEMS, Difference, differences, may_be_repeated
+from dynamodt.core.texts import transformed
 from dynamodt.errors import Refused
-from dynamodt.model import Lease, RunRecord, TableSpec
+from dynamodt.model import OWN_ITEMS, Claim, Lease, RunRecord, TableSpec
 
 
 @contextmanager
@@ -33,21 +35,22 @@ def holding(
     """
     step = planned.steps[0]
     if options.dry_run:
-        _note_half_done(state, planned.table.name, observer)
+        _note_half_done(state, planned, observer)
         record = _fresh(planned, step, options)
         yield rehearsing(state, record.run, options.workers), record
         return
     table = planned.table.name
-    before = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
+    before = _gone_on_with(state, left_unfinished(state, planned, step), step, options)
     run = before.run if before else new_run()
     with held(state.leases, table, run, observer.note, boards(options.workers)) as lease:
-        left = left_unfinished(state, table, step, planned)  # as it is now that nobody else can move it
-        left = _gone_on_with(state, left, options)
-        _check_only(options.only, left)
-        if left is not None:
-            record = _continued(left, step, options, observer)
+        left = left_unfinished(state, planned, step)  # as it is now that nobody else can move it
+        found = _gone_on_with(state, left, step, options)
+        _check_only(options.only, found)
+        if found is not None:
+            record = _continued(state, found, step, options, observer)
         else:  # what was to go on may have been undone meanwhile: its units say that they are done
             record = _fresh(planned, step, options, "" if before else run)
+            _replace(state, planned, left, step, lease.token, observer)
         if record.run != run:
             state.leases.tell(table, lease.token, run=record.run)
         yield lease.token, record
@@ -58,12 +61,12 @@ def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
     to hold it elsewhere, a while from now. A dry run is refused nothing."""
     if options.dry_run:
         return
-    table, step = planned.table.name, planned.steps[0]
-    check_not_held(state.leases, table)
-    left = _gone_on_with(state, left_unfinished(state, table, step, planned), options)
+    step = planned.steps[0]
+    check_not_held(state.leases, planned.table.name)
+    left = _gone_on_with(state, left_unfinished(state, planned, step), step, options)
     _check_only(options.only, left)
     if left is not None:
-        _check_continued(left, step, options)
+        _check_continued(left, options)
 
 
 def rehearsing(state: State, run: str, workers: int) -> int:
@@ -73,47 +76,123 @@ def rehearsing(state: State, run: str, workers: int) -> int:
     return mine.token
 
 
-def _continued(left: RunRecord, step: Step, options: RunOptions, observer: Observer) -> RunRecord:
-    _check_continued(left, step, options)
+def _continued(state: State, left: RunRecord, step: Step, options: RunOptions, observer: Observer) -> RunRecord:
+    _check_continued(left, options)
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
-    return next_record(left, step.script)
+    for kept in _differences(state, left, step):
+        observer.note(f"{step.script.path}: {kept.told}: the run goes on as it began")
+    done = _transformed(state, left)
+    if step.script.checksum != left.checksum and done:
+        items = "1 item was" if done == 1 else f"{done:,} items were"
+        observer.note(
+            f"{step.script.path} was edited since: {items} transformed by the text before "
+            f"({left.checksum[:12]}) and are not transformed again; the rest is, by this one "
+            f"({step.script.checksum[:12]}); dynamodt history keeps both"
+        )
+    rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
+    return next_record(left, step.script, done, {**step.began, **left.began, **rows})
 
 
-def _check_continued(left: RunRecord, step: Step, options: RunOptions) -> None:
+def _transformed(state: State, record: RunRecord) -> int:
+    """How many items the run's script has brought through so far. A page that is announced is brought to its end as it
+    was announced."""
+    done = 0
+    for claim in _claims(state, record):
+        done += transformed(claim.counts)
+        if claim.intent is not None:
+            done += transformed(claim.intent.counts)
+    return done
+
+
+def _replace(
+    state: State, planned: TablePlan, left: RunRecord | None, step: Step, token: int, observer: Observer
+) -> None:
+    """End the runs that a new one begins in the place of: one of the same step, and those whose table is gone."""
+    if left is not None:
+        told = [one.told for one in differences(left.began, step.began)]
+        why = "a new run begins: " + "; ".join(told) if told else "a new run begins in its place"
+        observer.note(f"run {left.run} was left {left.status}: {why}")
+    for record in state.runs(planned.table.name):
+        is_gone = record.run in planned.gone and unfinished(record.status)
+        if is_gone and record.version == step.script.sequence:
+            observer.note(f"the table that run {record.run} wrote to is gone: none of its checkpoints is used")
+        if is_gone or (left is not None and record.run == left.run):
+            state.record(replace(record, status=after(record.status, "replace")), token)
+
+
+def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
+    """The refusal, with every difference: by halves, the run would come to something that no script says."""
+    back = "put back what was changed, and type the same command again: it goes on"
+    if left.journal:
+        out = f"or take back what it has done, dynamodt undo {left.run}, and type the command again: it begins anew"
+    else:
+        out = "or restore the table from before the run (it keeps no journal): a restored table is begun anew"
+    return Refused(
+        f"run {left.run} ({left.direction} of version {left.version}, {left.name}), {left.status}, has written, and "
+        "began with something else: " + "; ".join(one.told for one in found if not one.kept),
+        where=f"table {left.table}, {path}",
+        hint=f"{back}; {out}",
+    )
+
+
+def _check_continued(left: RunRecord, options: RunOptions) -> None:
     """Raises Refused for another word on the journal than the run began with: half a journal undoes half a run."""
-    journal = left.journal or not step.script.idempotent
-    if options.journal not in (None, journal):
-        began = "with" if journal else "without"
+    if options.journal not in (None, left.journal):
+        began = "with" if left.journal else "without"
         raise Refused(
             f"run {left.run} began {began} a journal, and goes on as it began",
             where=f"table {left.table}",
-            hint=f"leave out --{'no-' if journal else ''}journal",
+            hint=f"leave out --{'no-' if left.journal else ''}journal",
         )
     check_source(left, options.source, options.export)
 
 
-def _gone_on_with(state: State, left: RunRecord | None, options: RunOptions) -> RunRecord | None:
-    """The run that was left, unless another export is asked for, and it has failed on its own without a write."""
-    if left is None or left.status != "failed" or not (left.units and left.exports):
-        return left
-    other = options.export not in ("", left.exports[0])
-    return None if other and not has_written(state, left) else left
+def _gone_on_with(state: State, left: RunRecord | None, step: Step, options: RunOptions) -> RunRecord | None:
+    """The run that was left, or None where a new one is to begin: the first has written nothing, and another export is
+    asked for or what it began with has changed; or an idempotent script is applied afresh to all items.
+
+    Raises Refused where it has written, and what it began with has changed.
+    """
+    if left is None:
+        return None
+    found = _differences(state, left, step)
+    if not has_written(state, left):
+        return None if found or _asks_for_another_export(left, options) else left
+    if not all(one.kept for one in found):
+        if left.journal or not step.script.idempotent or not may_be_repeated(found):
+            raise _begun_otherwise(left, found, step.script.path)
+        return None
+    return left
+
+
+def _asks_for_another_export(left: RunRecord, options: RunOptions) -> bool:
+    begun = left.status == "failed" and left.units and left.exports
+    return bool(begun) and options.export not in ("", left.exports[0])
+
+
+def _differences(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
+    """What the run has begun with and is otherwise now. Rows of `items()` that it has not begun to write are free."""
+    found = differences(left.began, step.began)
+    if any(state.units(left.run + OWN_ITEMS).all(1)):
+        return found
+    return tuple(one for one in found if one.name != ITEMS)
 
 
 def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
     source = options.source or step.script.source
     units = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
-    return first_record(step.script, planned.direction, run or new_run(), units, bool(options.journal), source)
+    run, journal = run or new_run(), bool(options.journal)
+    return first_record(step.script, planned.direction, run, units, journal, source, step.began)
 
 
-def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) -> RunRecord | None:
+def left_unfinished(state: State, planned: TablePlan, step: Step) -> RunRecord | None:
     """The run of this very step that an earlier process has left unfinished. Raises Refused when one of another
     version, or of the other direction, has written something and was left half done.
 
     One that has written nothing holds nobody up, so others may have run since: then what it has found done is not."""
     wanted = (step.script.sequence, planned.direction)
     found = None
-    records = state.runs(table)
+    records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
     check_not_undoing(records)
     for record in (record for record in records if unfinished(record.status)):
         if (record.version, record.direction) == wanted:
@@ -123,22 +202,23 @@ def left_unfinished(state: State, table: str, step: Step, planned: TablePlan) ->
     return found
 
 
-def _note_half_done(state: State, table: str, observer: Observer) -> None:
-    for record in state.runs(table):
-        if unfinished(record.status) and has_written(state, record):
+def _note_half_done(state: State, planned: TablePlan, observer: Observer) -> None:
+    for record in state.runs(planned.table.name):
+        if record.run not in planned.gone and unfinished(record.status) and has_written(state, record):
             observer.note(f"run {record.run} is half done: the rehearsal tries its items anew, as they are now")
 
 
-def check_nothing_half_done(state: State, table: str) -> None:
-    """Raises Refused when a run has written something and is unfinished: left so, or still at work."""
-    records = state.runs(table)
+def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()) -> None:
+    """Raises Refused when a run has written something and is unfinished: left so, or still at work. Those that are
+    `gone` wrote to another table."""
+    records = [record for record in state.runs(table) if record.run not in gone]
     check_not_undoing(records)
     for record in records:
         if unfinished(record.status) and has_written(state, record):
             raise _half_done(state, record)
 
 
-def check_not_undoing(records: Sequence[RunRecord]) -> None:
+def check_not_undoing(records: Iterable[RunRecord]) -> None:
     """Raises Refused while a run of the table is half undone: neither its version nor the one before is true then."""
     for record in records:
         if record.status == "undoing":
@@ -177,9 +257,19 @@ def goal(record: RunRecord) -> int:
 
 
 def has_written(state: State, record: RunRecord) -> bool:
-    """Whether a run may have changed an item: a run that failed before is as if it had never been."""
-    claims = (claim for each in passes(record) for claim in state.units(each.run).all(each.units))
-    return any(claim.counts.changed or claim.intent or any(era.parts for era in claim.eras) for claim in claims)
+    """Whether a run may have changed an item: a run that failed before is as if it had never been. Without a journal
+    nothing announces a page: one that was begun may be written, unless the attempt has ended with whole pages."""
+    silent = not record.journal and not record.whole_pages
+    return any(_may_have_written(claim, silent) for claim in _claims(state, record))
+
+
+def _may_have_written(claim: Claim, silent: bool) -> bool:
+    announced = claim.intent is not None or any(era.parts for era in claim.eras)
+    return bool(claim.counts.changed) or announced or (silent and not claim.done)
+
+
+def _claims(state: State, record: RunRecord) -> Iterator[Claim]:
+    return (claim for each in passes(record) for claim in state.units(each.run).all(each.units))
 
 
 def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:

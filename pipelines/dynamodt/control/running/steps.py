@@ -20,6 +20,7 @@ from dynamodt.core.codec import decode
 from dynamodt.core.counted import counted_notes
 from dynamodt.core.lifecycle import after
 from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
+from dynamodt.core.started_with import as_it_began
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused
 from dynamodt.model import Counts, Item, Job, RunRecord, Totals, Units
 
@@ -29,6 +30,7 @@ _SAMPLES = 3
 def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord) -> None:
     """Run one version (or go on with it) and keep its report, whichever way it ends; then raise what ended it, if
     anything. Raises Fenced, with nothing recorded, when another process has taken the run over."""
+    step = replace(step, script=as_it_began(step.script, record.began))
     chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
     found = _sourced(session, planned, step, chronicle)
     source = found.source if found else None
@@ -97,11 +99,12 @@ def _finish(
     where = session.storage.place(dead_letters_name(passes[0]))
     run = passes[0].base_run
     letters = gather_dead_letters(session, passes) if totals.counts.dead else b""
+    whole_pages = error is None
     if error is None:
         units = sum(job.units for job in passes)
         error = verdict(totals, units, f"run {run}", where, count_doubtful(letters), run, count_unreadable(letters))
     dead_letters = where if totals.counts.dead else ""
-    chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters)
+    chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages)
     report = chronicle.report(read_samples(session.storage, passes))
     report = replace(report, first_dead_letter=first_of(letters, passes[0].script.path), uncovered=uncovered)
     report = foreseen(report, session.state, passes, totals, session.options.export in ("", NEW))

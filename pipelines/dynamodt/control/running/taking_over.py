@@ -7,6 +7,7 @@ command that died half way leaves a gap below them, which `up` refuses and the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from dynamodt.control.requests import Observer
 from dynamodt.control.running.history import author, now
 from dynamodt.control.running.lease import held
 from dynamodt.control.running.resuming import check_nothing_half_done
-from dynamodt.core.lifecycle import after
+from dynamodt.control.running.tables_gone import runs_on_gone_tables, younger
+from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.predecessor import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
+from dynamodt.core.started_with import TABLE
 from dynamodt.core.versions import read_versions
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model import AppliedVersion, Counts, Direction, RunRecord, Script, Stage, TableSpec, TakeOver
@@ -32,6 +35,7 @@ class _Known(NamedTuple):
     scripts: tuple[Script, ...]
     applied: Standing
     runs: Sequence[RunRecord]
+    table: TableSpec
 
 
 # ---------------------------------------------------------------- the two operations
@@ -47,9 +51,9 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
     if not 0 <= to <= len(scripts):
         hint = f"write its file first: dynamodt create --table {name} NAME"
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
-    usable_table(stage, name)
+    spec = usable_table(stage, name)
     run = new_run()
-    return _take_over(stage, name, scripts, run, observer, dry_run, lambda known: _stamped(known, run, to))
+    return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _stamped(known, run, to))
 
 
 def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
@@ -59,15 +63,16 @@ def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bo
     Raises as `stamp` does, and Refused where there is no such record, or none that this history can follow.
     """
     scripts = read_versions(folder / "transforms", name)
-    past = _past(stage, usable_table(stage, name))
+    spec = usable_table(stage, name)
+    past = _past(stage, spec)
     _check_files(name, past.versions, scripts)
     run = new_run()
-    return _take_over(stage, name, scripts, run, observer, dry_run, lambda known: _adopted(name, known, run, past))
+    return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _adopted(name, known, run, past))
 
 
 def _take_over(
     stage: Stage,
-    name: str,
+    spec: TableSpec,
     scripts: tuple[Script, ...],
     run: str,
     observer: Observer,
@@ -75,21 +80,30 @@ def _take_over(
     entries_of: Callable[[_Known], list[Entry]],
 ) -> TakeOver:
     """Record the entries, under the table's lease. They are worked out before it is taken, and again under it."""
-    state = State(stage.connection, stage.state_table)
+    state, name = State(stage.connection, stage.state_table), spec.name
 
     def planned() -> tuple[list[Entry], int]:
-        known = _Known(scripts, state.applied(name), state.runs(name))
-        entries = entries_of(known)
+        known = _Known(scripts, state.applied(name), state.runs(name), spec)
+        entries = [_of_table(entry, spec) for entry in entries_of(known)]
         return entries, _at(known.applied, entries)
 
     entries, at = planned()
     if entries and not dry_run:
         with held(state.leases, name, run, observer.note) as lease:
-            check_nothing_half_done(state, name)
+            runs = state.runs(name)
+            gone = runs_on_gone_tables(stage, spec, runs)
+            check_nothing_half_done(state, name, gone)
             entries, at = planned()
-            state.record_all(entries, lease.token)
+            replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
+            ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
+            state.record_all([*entries, *ended], lease.token)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
     return TakeOver(name, tuple(records), at, len(scripts), dry_run)
+
+
+def _of_table(entry: Entry, spec: TableSpec) -> Entry:
+    """The entry, which holds for this very table, not for another one of its name that comes after it."""
+    return entry._replace(record=replace(entry.record, began={TABLE: spec.identity}))
 
 
 def _at(applied: Standing, entries: Sequence[Entry]) -> int:
@@ -107,6 +121,9 @@ def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
     entries = [_come(_record(script, "up", "stamp", run), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
     entries += [Entry(_record(version, "down", "stamp", run), reverted=True) for version in surplus]
+    if not entries and known.scripts and younger(known.table, known.runs):  # the same, said of another table
+        script = known.scripts[max(to, 1) - 1]
+        entries = [Entry(_record(script, "up" if to else "down", "stamp", run))]
     return sorted(entries, key=lambda entry: -entry.record.version)
 
 

@@ -25,6 +25,7 @@ from dynamodt.control.running.precautions import check_recovery
 from dynamodt.control.running.resuming import goal, has_written, rehearsing, tell_budget
 from dynamodt.control.running.session import Follower, Session, is_governed, run_passes
 from dynamodt.control.running.steps import counted_parts, read_samples
+from dynamodt.control.running.tables_gone import check_not_recreated
 from dynamodt.control.running.waiting import in_turn
 from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes, undo_run
@@ -88,8 +89,21 @@ def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
     state = State(stage.connection, stage.state_table)
     record = find_run(state, [record.table], record.run)
     check_undoable(state, record)
+    check_not_recreated(stage, record)
+    check_same_storage(stage, record)
     check_recovery(stage, [record.target or record.table], options)
     return record
+
+
+def check_same_storage(stage: Stage, record: RunRecord) -> None:
+    """Raises Refused where the run's journal lies elsewhere than the stage says now."""
+    was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
+    if was not in (None, now_at):
+        raise Refused(
+            f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is {now_at} by now",
+            where=f"table {record.table}",
+            hint=f"give the stage that storage while it is undone: DYNAMODT_STORAGE={was} dynamodt undo {record.run}",
+        )
 
 
 def check_undoable(state: State, record: RunRecord) -> None:
@@ -102,6 +116,9 @@ def check_undoable(state: State, record: RunRecord) -> None:
         raise Refused(
             f"run {record.run} is undone already", where=where, hint=f"dynamodt status --table {record.table}"
         )
+    if record.status == "replaced":
+        what = f"run {record.run} was replaced by a later one: it had written nothing, or to a table that is gone"
+        raise Refused(what, where=where, hint=f"dynamodt history --table {record.table}")
     if not record.journal:
         raise Refused(
             f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT",
@@ -151,7 +168,7 @@ def _order(record: RunRecord) -> tuple[bool, str, str]:
 def _stands(state: State, record: RunRecord) -> bool:
     if record.status in ("succeeded", "undoing"):
         return True
-    return record.status != "undone" and has_written(state, record)
+    return record.status not in ("undone", "replaced") and has_written(state, record)
 
 
 # ---------------------------------------------------------------- the passes

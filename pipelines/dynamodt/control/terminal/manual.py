@@ -203,6 +203,9 @@ Examples:
 --json: {"tables": [{"table", "runs": [{"run", "version", "name", "direction",
           "checksum", "status", "started", "ended", "by", "counts", "consumed",
           "seconds", "dead_letters", "error", "undone"}]}]}
+  "scripts": [{"checksum", "items"}] is there for a run whose script was edited while
+  it was unfinished: each text, and how many items it has brought through.
+  "younger_than_last_run", of a table: that it was deleted and created again since.
 """
 
 STATUS = """Show what is applied, pending, running, unfinished, edited or missing.
@@ -227,6 +230,7 @@ Examples:
           [{"version", "name", "state", "path", "when",
             "run": {"id", "direction", "status", "started", "dead_letters"}}]}]}
   "run" is there for a version that is running or unfinished.
+  "younger_than_last_run", of a table: that it was deleted and created again since.
 --follow --json is JSON lines: one object a line, for each look at each run (about one a second)
   {"at", "table", "run", "version", "name", "direction", "status", "held_by", "percent",
    "units": {"done", "planned"}, "counts", "friction": {"conflicts", "throttles"},
@@ -241,7 +245,8 @@ Examples:
 RUNS = """List the runs of the tables, the newest first.
 
 A run is running, paused, held (by an alarm), stopping, gone (its process died, or was silent for too long), failed,
-stopped or succeeded; undoing or undone; stamped or adopted, where it ran elsewhere. For one that is at work it tells
+stopped or succeeded; undoing or undone; replaced, where nothing of it is there and a later run has
+begun in its place; stamped or adopted, where it ran elsewhere. For one that is at work it tells
 who holds it. `history` tells more of each.
 
 \b

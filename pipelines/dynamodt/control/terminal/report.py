@@ -25,6 +25,7 @@ from dynamodt.control.terminal.next_steps import (
 )
 from dynamodt.core.codec import decode
 from dynamodt.core.item import without
+from dynamodt.core.texts import texts_told
 from dynamodt.model import (
     Counts,
     Item,
@@ -32,6 +33,7 @@ from dynamodt.model import (
     PreparedRef,
     RunRecord,
     RunReport,
+    ScriptText,
     Stage,
     TableReport,
     TableStatus,
@@ -55,6 +57,7 @@ _STYLES = {
     "adopted": "cyan",
     "undoing": "yellow",
     "undone": "dim",
+    "replaced": "dim",
     "failed": "red",
     "missing": "red",
 }
@@ -113,10 +116,17 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
         console.print(_steps(after_undo(request, undo)), soft_wrap=True)
 
 
-def print_history(console: Console, history: Mapping[str, Sequence[RunRecord]], stage: str = LOCAL) -> None:
+def print_history(
+    console: Console,
+    history: Mapping[str, Sequence[RunRecord]],
+    stage: str = LOCAL,
+    younger: Mapping[str, str] = {},
+) -> None:
     """Every run, three lines each: narrow enough for 80 columns."""
     for table, runs in history.items():
         console.print(Text.assemble((table, "bold"), ("" if runs else "  no run yet", "dim")))
+        if table in younger:
+            console.print(_younger(table, younger[table], stage), soft_wrap=True)
         for run in runs:
             console.print(_record(run, stage), soft_wrap=True)
 
@@ -128,8 +138,15 @@ def print_status(console: Console, statuses: Sequence[TableStatus], stage: str =
         told = [f"{number} {state}" for state, number in counted.items() if number]
         told = told or ["nothing pending" if status.error is None else "its folder has a fault"]
         console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(told)}"))
+        if status.younger:
+            console.print(_younger(status.table, status.younger, stage), soft_wrap=True)
         for line in _version_lines(status, stage):
             console.print(line, soft_wrap=True)
+
+
+def _younger(table: str, told: str, stage: str) -> Text:
+    words = _command(f"stamp --table {table} --to N", stage)
+    return Text(f"  {printable(told)}\n  which versions stand in it is for you to say: {words}", "yellow")
 
 
 def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) -> None:
@@ -386,6 +403,7 @@ def _record(run: RunRecord, stage: str) -> Text:
         Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
         Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
+    lines += [_text(text) for text in texts_told(run)]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
     if run.status == "undoing":
         lines.append(Text(f"    half undone; to finish it: {_command(f'undo {run.run}', stage)}", "yellow"))
@@ -393,6 +411,11 @@ def _record(run: RunRecord, stage: str) -> Text:
     lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
     lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
     return Text("\n").join(lines)
+
+
+def _text(text: ScriptText) -> Text:
+    items = "1 item" if text.items == 1 else f"{text.items:,} items"
+    return Text(f"    {items} by the script's text {text.checksum[:12]}", "yellow")
 
 
 def _command(words: str, stage: str) -> str:

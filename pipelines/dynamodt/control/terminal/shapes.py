@@ -12,6 +12,7 @@ from typing import Any
 from dynamodt.control.requests import LocalStatus
 from dynamodt.control.terminal.pace import Speed
 from dynamodt.control.terminal.progress import Current
+from dynamodt.core.texts import texts_told
 from dynamodt.errors import DynamodtError
 from dynamodt.model import (
     Cost,
@@ -20,6 +21,7 @@ from dynamodt.model import (
     RunRecord,
     RunReport,
     RunState,
+    ScriptText,
     TableReport,
     TableStatus,
     TakeOver,
@@ -61,9 +63,15 @@ def undo_document(report: UndoReport) -> Document:
     return document if report.error is None else {**document, "error": error_document(report.error)}
 
 
-def history_document(history: Mapping[str, Sequence[RunRecord]]) -> Document:
-    """What `history` prints: a table's runs in the order of the mapping's lists."""
-    return {"tables": [{"table": table, "runs": [_record(run) for run in runs]} for table, runs in history.items()]}
+def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mapping[str, str] = {}) -> Document:
+    """What `history` prints: a table's runs in the order of the mapping's lists. `younger` tables than their last runs
+    have a sentence that says so."""
+    runs_of = {table: {"table": table, "runs": [_record(run) for run in runs]} for table, runs in history.items()}
+    return {"tables": [_with_younger(document, younger.get(table, "")) for table, document in runs_of.items()]}
+
+
+def _with_younger(document: Document, told: str) -> Document:
+    return {**document, "younger_than_last_run": told} if told else document
 
 
 def status_document(statuses: Iterable[TableStatus]) -> Document:
@@ -158,6 +166,8 @@ def _run(run: RunReport) -> Document:
         document["dead_letters"] = run.dead_letters
     if run.uncovered:
         document["uncovered_since"] = run.uncovered
+    if run.texts:
+        document["scripts"] = _texts(run.texts)
     if run.error:
         where = f"{run.table} v{run.version} {run.name}"
         document["error"] = error_document(DynamodtError(run.error, where=where))
@@ -185,7 +195,16 @@ def _amounts(run: RunReport | RunRecord) -> Document:
     }
 
 
+def _texts(texts: Sequence[ScriptText]) -> list[Document]:
+    return [text._asdict() for text in texts]
+
+
 def _record(run: RunRecord) -> Document:
+    texts = texts_told(run)
+    return {**_record_itself(run), **({"scripts": _texts(texts)} if texts else {})}
+
+
+def _record_itself(run: RunRecord) -> Document:
     return {
         "run": run.run,
         "version": run.version,
@@ -229,7 +248,8 @@ def _rounded(**amounts: float) -> Document:
 
 
 def _status(status: TableStatus) -> Document:
-    document = {"table": status.table, "at": status.at, "versions": [_version_status(v) for v in status.versions]}
+    versions = [_version_status(v) for v in status.versions]
+    document = _with_younger({"table": status.table, "at": status.at, "versions": versions}, status.younger)
     return document if status.error is None else {**document, "error": error_document(status.error)}
 
 

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 
 from dynamodt.core.names import parse_version_file
+from dynamodt.core.script.parts import part_checksum
 from dynamodt.core.script.settings import bindings, literal, read_settings
 from dynamodt.errors import ScriptError
 from dynamodt.model import Script
@@ -42,6 +43,7 @@ def read_script(path: Path, root: Path) -> Script:
         has_down="transform_down" in bound or "TransformDown" in bound,
         has_prepare="prepare" in bound,
         has_items="items" in bound,
+        prepare_checksum=part_checksum(tree, "prepare"),
         **read_settings(tree, bound, table, where),
     )
 

@@ -1,0 +1,94 @@
+"""What a run starts with besides the text of its functions, recorded by name, and compared when it is continued.
+
+Each fact decides what the run writes, where, or how what it has written is recognised. A run whose facts differ from
+those it has started with would write one half of a table by the one and the other half by the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from dynamodt.model import KeyAttribute, PreparedRef, Script, TableSpec
+
+TABLE, TARGET, ITEMS = "table", "target", "items"
+_TOLD: Final = {  # facts whose values say nothing to a person
+    TABLE: "the table was deleted and created again",
+    TARGET: "the target table was deleted and created again",
+    "prepared": "the prepared data has other rows",
+    ITEMS: "items() gives other rows, or gives them in another order",
+}
+_REPEATABLE: Final = frozenset({"STAMP", "GUARD", "KEY", "storage", "prepared"})
+_KEPT: Final = frozenset({"STAMP", "GUARD", "IDEMPOTENT"})
+
+
+class Difference(NamedTuple):
+    """A fact that is another one by now: its name, and both values in a sentence. `kept`: a run that is continued goes
+    on with its own."""
+
+    name: str
+    told: str
+    kept: bool = False
+
+
+def started_with(
+    table: TableSpec,
+    script: Script,
+    storage: str,
+    prepared: PreparedRef | None = None,
+    target: TableSpec | None = None,
+    rows: str | None = "",
+) -> dict[str, str]:
+    """The facts by name. An empty one is not there, or not known; `rows` is the checksum of the rows of `items()`,
+    None where it cannot be told from here."""
+    facts = {
+        TABLE: table.identity,
+        "key": key_told(table.key),
+        "TARGET_TABLE": script.target_table or "",
+        TARGET: target.identity if target else "",
+        "key of TARGET_TABLE": key_told(target.key) if target else "",
+        "STAMP": script.stamp or "",
+        "GUARD": script.guard,
+        "IDEMPOTENT": str(script.idempotent),
+        "KEY": key_told(script.key or table.key),
+        "storage": storage.rstrip("/"),
+        "prepared": (prepared.content or prepared.sha256) if prepared else "",
+    }
+    return facts if rows is None else {**facts, ITEMS: rows}
+
+
+def differences(began: Mapping[str, str], now: Mapping[str, str]) -> tuple[Difference, ...]:
+    """What is another one now. A fact that one side does not have was not known there."""
+    both = [name for name in now if name in began and began[name] != now[name]]
+    if "TARGET_TABLE" in both:  # what follows from it says nothing more
+        both = [name for name in both if name not in (TARGET, "key of TARGET_TABLE")]
+    unknown = {name for name in (TABLE, TARGET) if not (began.get(name) and now.get(name))}
+    return tuple(_difference(name, began[name], now[name]) for name in both if name not in unknown)
+
+
+def _difference(name: str, was: str, now: str) -> Difference:
+    """What an idempotent run has written before, nothing tells from what it has not: it cannot go on otherwise."""
+    kept = name in _KEPT and (name, was) != ("IDEMPOTENT", str(True))
+    return Difference(name, _TOLD.get(name) or f"{name} was {was or 'not set'} and is {now or 'not set'}", kept)
+
+
+def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
+    """The script with the settings that its run began with: by them the run knows what it has written."""
+    return replace(
+        script,
+        stamp=(began["STAMP"] or None) if "STAMP" in began else script.stamp,
+        guard="changed" if began.get("GUARD", script.guard) == "changed" else "item",
+        idempotent=began.get("IDEMPOTENT", str(script.idempotent)) == str(True),
+    )
+
+
+def may_be_repeated(found: tuple[Difference, ...]) -> bool:
+    """Whether a second application from the beginning leaves nothing of what an idempotent one has written before."""
+    return all(one.name in _REPEATABLE for one in found)
+
+
+def key_told(key: tuple[KeyAttribute, ...]) -> str:
+    """A key as a script writes it."""
+    return json.dumps(dict(key), ensure_ascii=False)

@@ -1,0 +1,363 @@
+"""What a run started with is part of the run: whatever of it is otherwise when the run is continued, in any way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.control import operations
+from dynamodt.control.requests import RunOptions
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
+from dynamodt.model import StorageSpec, UndoReport
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+
+# It doubles a number, so that a second application shows; item 0 fails until it is mended.
+DOUBLE = """
+{settings}
+def transform_up(item{prepared}):
+    if item["id"] == 0 and {bad}:
+        raise ValueError("bad")
+    return {{**item, "n": item["n"] * 2{more}}}
+
+def transform_down(item):
+    if item["id"] == 0 and {bad_down}:
+        raise ValueError("bad")
+    return {{**item, "n": item["n"] / 2}}
+"""
+ITEMS = 40
+
+
+def double(settings: str = "", bad: bool = False, bad_down: bool = False, prepared: str = "", more: str = "") -> str:
+    return DOUBLE.format(settings=settings, bad=bad, bad_down=bad_down, prepared=prepared, more=more)
+
+
+@pytest.fixture
+def endpoint(ministack: Endpoint) -> Endpoint:
+    """One judge is enough for most of it; identities of tables are tried on both below."""
+    return ministack
+
+
+@pytest.fixture
+def table(bench: Bench, make_table: MakeTable) -> str:
+    name = make_table(id="N")
+    fill(bench, name)
+    return name
+
+
+def fill(bench: Bench, table: str) -> None:
+    bench.tables.put(table, *({"id": number, "n": 1} for number in range(ITEMS)))
+
+
+def recreate(bench: Bench, make_table: MakeTable, table: str) -> None:
+    """As a stack does that replaces a table, or a person who restores one."""
+    bench.tables.client.delete_table(TableName=table)
+    bench.tables.client.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "N"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+def half_done(bench: Bench, table: str, settings: str = "", **words: str) -> str:
+    """A run that has written all items but one; returns its id."""
+    bench.script(table, double(settings, bad=True, **words))
+    (report,) = bench.up(table, max_errors=5)
+    assert isinstance(report.error, DeadLetters), report.error
+    return report.versions[0].run
+
+
+def numbers(bench: Bench, table: str) -> list[int]:
+    return [int(item["n"]) for item in bench.tables.items(table)]
+
+
+def undone(bench: Bench, table: str, run: str) -> UndoReport:
+    return operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+
+
+def refused(bench: Bench, table: str, *words: str) -> Refused:
+    """`up` is refused, in words, and has written nothing."""
+    before, runs = bench.tables.items(table), bench.history(table)
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused), report.error
+    assert bench.tables.items(table) == before and bench.history(table) == runs
+    for word in words:
+        assert word in f"{report.error.where} {report.error.what} {report.error.hint}", report.error
+    return report.error
+
+
+def last(bench: Bench, table: str) -> Any:
+    return bench.history(table)[-1]
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("", 'STAMP = "_s"'),
+        ('STAMP = "_s"', ""),
+        ('STAMP = "_s"', 'STAMP = "_t"'),
+        ("", 'GUARD = "changed"'),
+        ('GUARD = "changed"', ""),
+        ("", "IDEMPOTENT = True"),
+    ],
+)
+def test_a_run_goes_on_with_the_settings_that_it_began_with(bench: Bench, table: str, was: str, now: str) -> None:
+    run = half_done(bench, table, was)
+    bench.script(table, double(now))
+    (report,) = bench.up(table)
+    assert report.error is None and report.versions[0].run == run
+    assert numbers(bench, table) == [2] * ITEMS
+    stamped = {name for item in bench.tables.items(table) for name in item if name.startswith("_")}
+    assert stamped == ({"_s"} if "_s" in was else set())
+    assert undone(bench, table, run).error is None and numbers(bench, table) == [1] * ITEMS
+
+
+def test_an_idempotent_run_does_not_go_on_as_another(bench: Bench, table: str) -> None:
+    run = half_done(bench, table, "IDEMPOTENT = True")
+    bench.script(table, double())
+    refused(bench, table, run, "IDEMPOTENT was True and is False", "put back", "restore")
+    bench.script(table, double("IDEMPOTENT = True"))
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
+@pytest.mark.parametrize(("was", "now"), [(0, 1), (1, 0), (1, 2)])
+def test_another_target_is_refused_and_undo_goes_to_the_one_of_the_run(
+    bench: Bench, table: str, make_table: MakeTable, was: int, now: int
+) -> None:
+    targets = ["", *(f'TARGET_TABLE = "{make_table(id="N")}"' for _ in range(2))]
+    run = half_done(bench, table, targets[was])
+    bench.script(table, double(targets[now]))
+    refused(bench, table, run, "TARGET_TABLE was", f"dynamodt undo {run}", "put back")
+    with_source = bench.tables.items(table)
+    assert undone(bench, table, run).error is None
+    assert len(bench.tables.items(table)) == ITEMS and numbers(bench, table) == [1] * ITEMS
+    assert with_source == bench.tables.items(table) or not was
+    (report,) = bench.up(table)
+    assert report.error is None and report.versions[0].run != run
+
+
+def test_a_run_that_has_written_nothing_is_begun_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
+    target = make_table(id="N")
+    bench.script(table, "def transform_up(item):\n    raise ValueError('bad')\n")
+    (failed,) = bench.up(table)
+    assert isinstance(failed.error, DeadLetters)
+    bench.script(table, double(f'TARGET_TABLE = "{target}"'))
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, target) == [2] * ITEMS
+    assert [run.status for run in bench.history(table)] == ["replaced", "succeeded"]
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    assert [version.state for version in status.versions] == ["applied"]
+
+
+def test_another_storage_is_refused(bench: Bench, table: str, tmp_path: Path) -> None:
+    run = half_done(bench, table)
+    bench.script(table, double())
+    moved = replace(bench, stage=replace(bench.stage, storage=StorageSpec(str(tmp_path / "elsewhere"))))
+    refused(moved, table, "storage was", str(tmp_path / "elsewhere"))
+    with pytest.raises(Refused, match="the journal of run"):
+        undone(moved, table, run)
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
+# ---------------------------------------------------------------- the formula
+
+
+def test_an_edited_formula_goes_on_and_both_texts_stay_in_the_history(bench: Bench, table: str) -> None:
+    run = half_done(bench, table)
+    first = last(bench, table).checksum
+    bench.script(table, double(more=', "edited": True'))
+    (report,) = bench.up(table)
+    second = last(bench, table).checksum
+    assert report.error is None and report.versions[0].run == run
+    assert report.versions[0].texts == ((first, ITEMS - 1), (second, 1))
+    assert sum("edited" in item for item in bench.tables.items(table)) == 1
+
+
+# ---------------------------------------------------------------- prepared data and own rows
+
+PREPARE = "def prepare(context):\n    yield 'rate', {0}\n    yield 'other', 1\n"
+PREPARE_TURNED = "def prepare(context):\n    yield 'other', 1\n    yield 'rate', 1\n"
+JOINED = {"prepared": ", prepared", "more": ', "rate": prepared["rate"]'}
+
+
+def test_prepared_data_with_other_rows_is_refused(bench: Bench, table: str) -> None:
+    bench.script(table, double(PREPARE.format(1), bad=True, **JOINED))
+    bench.prepare(table)
+    run = half_done(bench, table, PREPARE.format(1), **JOINED)
+    bench.script(table, double(PREPARE.format(2), **JOINED))
+    refused(bench, table, "another text", "dynamodt prepare")
+    bench.prepare(table)
+    refused(bench, table, "prepared data has other rows", f"dynamodt undo {run}")
+    bench.script(table, double(PREPARE_TURNED, **JOINED))  # the same rows, by another text
+    bench.prepare(table)
+    assert bench.up(table)[0].error is None
+    assert {int(item["rate"]) for item in bench.tables.items(table)} == {1}
+
+
+OWN = "def items():\n    for number in {0}:\n        yield {{'id': number, 'n': 2}}\n"
+
+
+def test_other_own_rows_are_refused_once_they_are_begun(bench: Bench, table: str) -> None:
+    bench.script(table, double(OWN.format("(100, 101)"), bad=True))
+    (report,) = bench.up(table)  # it ends before its own rows
+    assert isinstance(report.error, DeadLetters)
+    bench.script(table, double(OWN.format("(102, 101)")))
+    assert bench.up(table)[0].error is None
+    assert [int(item["id"]) for item in bench.tables.items(table)][ITEMS:] == [101, 102]
+
+
+@pytest.mark.parametrize("now", ["(101, 100)", "(100, 101, 102)", "(100,)"])
+def test_own_rows_in_another_order_are_refused(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    run = half_done(bench, table, OWN.format("(100, 101)"))
+    state = operations.State(bench.stage.connection, bench.stage.state_table)
+    state.units(f"{run}/items").claim(0, 1)
+    bench.script(table, double(OWN.format(now)))
+    refused(bench, table, "items() gives other rows", f"dynamodt undo {run}")
+    bench.script(table, double(OWN.format("(100, 101)")))
+    assert bench.up(table)[0].error is None
+
+
+def test_two_own_rows_with_one_key_are_an_error_before_the_first_write(bench: Bench, table: str) -> None:
+    bench.script(table, double(OWN.format("(100, 101, 100)")))
+    (report,) = bench.up(table)
+    assert isinstance(report.error, ScriptError) and "rows 1 and 3" in report.error.what
+    assert numbers(bench, table) == [1] * ITEMS and bench.history(table) == []
+
+
+# ---------------------------------------------------------------- tables that are not the same any more
+
+
+def test_a_recreated_table_is_begun_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
+    run = half_done(bench, table)
+    recreate(bench, make_table, table)
+    fill(bench, table)
+    with pytest.raises(Refused, match="another table of this name"):
+        undone(bench, table, run)
+    bench.script(table, double())
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, table) == [2] * ITEMS
+    assert [(one.status, one.attempts) for one in bench.history(table)] == [("replaced", 1), ("succeeded", 1)]
+    with pytest.raises(Refused, match="replaced"):
+        undone(bench, table, run)
+
+
+def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str, make_table: MakeTable) -> None:
+    run = half_done(bench, table)
+    backup = bench.tables.items(table)
+    recreate(bench, make_table, table)
+    bench.tables.put(table, *({**item, "n": 1} for item in backup[:20]), *backup[20:])  # some of each unit are done
+    bench.script(table, double())
+    refused(bench, table, f"from a moment within run {run}", "restore it from before")
+    assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0  # a person's word
+    assert bench.up(table)[0].error is None
+
+
+@pytest.mark.parametrize("how", ["up", "down", "up again"])
+def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(
+    bench: Bench, table: str, make_table: MakeTable, how: str
+) -> None:
+    bench.script(table, double())
+    assert bench.up(table)[0].at == 1
+    recreate(bench, make_table, table)
+    fill(bench, table)
+    if how == "up again":
+        bench.script(table, "def transform_up(item):\n    return {**item, 'v': 2}\n", 2)
+    (report,) = bench.down(table) if how == "down" else bench.up(table)
+    assert isinstance(report.error, Refused) and "younger than its last run" in report.error.what
+    assert f"dynamodt stamp --table {table} --to N" in report.error.hint
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    assert "younger than its last run" in status.younger
+    assert "younger" in operations.younger(bench.stage, table, bench.history(table))
+    at = 0 if how == "up again" else 1
+    assert operations.stamp(bench.stage, bench.folder, table, at, bench.recorder).at == at
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    assert status.younger == "" and status.at == at
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, table) == [2 if at == 0 else 1] * ITEMS
+
+
+def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(
+    bench: Bench, table: str, make_table: MakeTable
+) -> None:
+    bench.script(table, double())
+    assert bench.up(table)[0].at == 1
+    bench.script(table, double(bad=True), 2)
+    assert isinstance(bench.up(table, max_errors=5)[0].error, DeadLetters)
+    recreate(bench, make_table, table)
+    fill(bench, table)
+    assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0
+    assert bench.history(table)[1].status == "replaced"
+    bench.script(table, double(), 2)
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, table) == [4] * ITEMS
+
+
+def test_a_recreated_target_is_filled_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
+    target = make_table(id="N")
+    run = half_done(bench, table, f'TARGET_TABLE = "{target}"')
+    recreate(bench, make_table, target)
+    with pytest.raises(Refused, match="another table of this name"):
+        undone(bench, table, run)
+    bench.script(table, double(f'TARGET_TABLE = "{target}"'))
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, target) == [2] * ITEMS
+
+
+def test_a_recreated_source_of_a_target_is_refused_until_the_run_is_undone(
+    bench: Bench, table: str, make_table: MakeTable
+) -> None:
+    target = make_table(id="N")
+    run = half_done(bench, table, f'TARGET_TABLE = "{target}"')
+    recreate(bench, make_table, table)
+    fill(bench, table)
+    bench.script(table, double(f'TARGET_TABLE = "{target}"'))
+    refused(bench, table, "deleted and created again", f"dynamodt undo {run}")
+    assert undone(bench, table, run).error is None and bench.tables.items(target) == []
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, target) == [2] * ITEMS
+
+
+# ---------------------------------------------------------------- the way down
+
+
+def test_a_way_down_that_has_left_dead_letters_may_be_mended(bench: Bench, table: str) -> None:
+    bench.script(table, double(bad_down=True))
+    assert bench.up(table)[0].error is None
+    (report,) = bench.down(table, max_errors=5)
+    assert isinstance(report.error, DeadLetters)
+    bench.script(table, double())
+    (report,) = bench.down(table)
+    assert report.error is None and report.at == 0 and numbers(bench, table) == [1] * ITEMS
+    assert [text.items for text in report.versions[0].texts] == [ITEMS - 1, 1]
+
+
+def test_an_edited_file_is_refused_on_the_way_down_before_it_has_begun(bench: Bench, table: str) -> None:
+    bench.script(table, double())
+    assert bench.up(table)[0].error is None
+    bench.script(table, double(more=', "edited": 1'))
+    (report,) = bench.down(table)
+    assert isinstance(report.error, Refused) and "was edited" in report.error.what
+
+
+@pytest.mark.parametrize("verb", ["retry", "down"])
+def test_any_way_of_going_on_is_refused(bench: Bench, table: str, make_table: MakeTable, verb: str) -> None:
+    run = half_done(bench, table)
+    bench.script(table, double(f'TARGET_TABLE = "{make_table(id="N")}"'))
+    before = bench.tables.items(table)
+    if verb == "retry":
+        (report,) = operations.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    else:
+        (report,) = bench.down(table)
+    assert isinstance(report.error, DynamodtError) and bench.tables.items(table) == before

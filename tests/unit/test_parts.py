@@ -1,0 +1,75 @@
+"""The checksum of what `prepare` depends on."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from dynamodt.core.script.parts import part_checksum
+
+TEXT = '''
+"""Title."""
+import csv
+from pathlib import Path
+
+sequence = 1
+RATES = {"a": 1}
+if True:
+    SCALE = 2
+
+
+def _row(line):
+    return line[0], RATES[line[1]] * SCALE
+
+
+def prepare(context):
+    for line in csv.reader((context.folder / "x").open()):
+        yield _row(line)
+
+
+def _cents(value):
+    return value * 100
+
+
+def transform_up(item, prepared):
+    return {**item, "rate": _cents(prepared["rate"])}
+'''
+
+
+def checksum(text: str = TEXT) -> str:
+    return part_checksum(ast.parse(text), "prepare")
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ('yield _row(line)', 'yield _row(line[1:])'),
+        ("line[0], RATES", "line[2], RATES"),
+        ('{"a": 1}', '{"a": 2}'),
+        ("SCALE = 2", "SCALE = 3"),
+        ("import csv", "import mycsv as csv"),
+        ("sequence = 1\n", "sequence = 1\nprint(RATES.clear())\n"),
+    ],
+)  # fmt: skip
+def test_whatever_prepare_uses_counts(was: str, now: str) -> None:
+    assert was in TEXT and checksum(TEXT.replace(was, now)) != checksum()
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("value * 100", "value * 1000"),
+        ('"rate": _cents', '"cents": _cents'),
+        ("Title.", "Another."),
+        ("sequence = 1", "sequence = 1\nGUARD = 'changed'"),
+        ("def _row(line):\n", "def _row(line):\n    # a remark\n\n"),
+        ('{"a": 1}', "{\n    'a': 1,\n}"),
+    ],
+)
+def test_nothing_else_does(was: str, now: str) -> None:
+    assert was in TEXT and checksum(TEXT.replace(was, now)) == checksum()
+
+
+def test_without_a_prepare_there_is_none() -> None:
+    assert checksum("sequence = 1") == ""

@@ -1,0 +1,110 @@
+"""What a run started with, compared with what there is when it is continued."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dynamodt.control.running.tables_gone import younger
+from dynamodt.core.started_with import as_it_began, differences, may_be_repeated, started_with
+from dynamodt.model import KeyAttribute, PreparedRef, RunRecord, Script, TableSpec
+
+TABLE = TableSpec("users", (KeyAttribute("id", "S"),), identity="one", created="2026-01-01")
+TARGET = TableSpec("people", (KeyAttribute("id", "S"),), identity="two")
+SCRIPT = Script("users", 1, "a", "v1_a.py", "", "", target_table="people")
+PREPARED = PreparedRef("s3://b/p", 3, "aa", "", "", content="rows")
+BASE: dict[str, Any] = {
+    "table": TABLE, "script": SCRIPT, "storage": "s3://b/p", "prepared": PREPARED, "target": TARGET, "rows": "r",
+}  # fmt: skip
+OTHER_KEY = (KeyAttribute("pk", "S"),)
+RECORD = RunRecord("users", "01", 1, "a", "up", "", "failed", "then", began=started_with(**BASE))
+
+
+def told(**changes: Any) -> dict[str, str]:
+    return {one.name: one.told for one in differences(started_with(**BASE), started_with(**{**BASE, **changes}))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"table": replace(TABLE, identity="three")}, ["table"]),
+        ({"table": replace(TABLE, identity="three", key=OTHER_KEY)}, ["table", "key", "KEY"]),
+        ({"target": replace(TARGET, identity="three")}, ["target"]),
+        ({"target": replace(TARGET, key=OTHER_KEY)}, ["key of TARGET_TABLE"]),
+        ({"script": replace(SCRIPT, target_table=None), "target": None}, ["TARGET_TABLE"]),
+        ({"script": replace(SCRIPT, target_table="x"), "target": replace(TARGET, identity="x")}, ["TARGET_TABLE"]),
+        ({"script": replace(SCRIPT, stamp="_s")}, ["STAMP"]),
+        ({"script": replace(SCRIPT, guard="changed")}, ["GUARD"]),
+        ({"script": replace(SCRIPT, idempotent=True)}, ["IDEMPOTENT"]),
+        ({"script": replace(SCRIPT, key=OTHER_KEY)}, ["KEY"]),
+        ({"storage": "s3://c"}, ["storage"]),
+        ({"prepared": replace(PREPARED, content="others")}, ["prepared"]),
+        ({"prepared": None}, ["prepared"]),
+        ({"rows": "s"}, ["items"]),
+    ],
+)  # fmt: skip
+def test_each_fact_that_differs_is_named(changes: dict[str, Any], names: list[str]) -> None:
+    assert list(told(**changes)) == names
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"script": replace(SCRIPT, text="other", checksum="other", path="elsewhere")},  # its formula is free
+        {"script": replace(SCRIPT, key=TABLE.key)},  # the table's own
+        {"prepared": replace(PREPARED, sha256="bb", created="later")},  # the same rows
+        {"storage": "s3://b/p/"},
+        {"table": replace(TABLE, identity="", item_count=9)},  # an endpoint that gives none
+        {"rows": None},  # not known here
+    ],
+)  # fmt: skip
+def test_what_makes_no_difference_is_none(changes: dict[str, Any]) -> None:
+    assert told(**changes) == {}
+
+
+def test_both_values_are_told() -> None:
+    assert told(script=replace(SCRIPT, stamp="_s")) == {"STAMP": "STAMP was not set and is _s"}
+    assert told(storage="s3://c") == {"storage": "storage was s3://b/p and is s3://c"}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "kept"),
+    [
+        ({}, {"stamp": "_s"}, True),
+        ({"stamp": "_s"}, {}, True),
+        ({}, {"guard": "changed"}, True),
+        ({}, {"idempotent": True}, True),
+        ({"idempotent": True}, {}, False),  # nothing tells what it has written
+        ({}, {"target_table": None}, False),
+    ],
+)
+def test_settings_by_which_a_run_knows_its_writes_are_kept(
+    was: dict[str, Any], now: dict[str, Any], kept: bool
+) -> None:
+    began = started_with(TABLE, replace(SCRIPT, **was), "s3://b")
+    script = replace(SCRIPT, **now)
+    (one,) = differences(began, started_with(TABLE, script, "s3://b"))
+    assert one.kept == kept
+    if kept:
+        found = as_it_began(script, began)
+        assert (found.stamp, found.guard, found.idempotent) == (
+            was.get("stamp"), was.get("guard", "item"), was.get("idempotent", False),
+        )  # fmt: skip
+
+
+def test_only_what_leaves_nothing_behind_is_repeated() -> None:
+    began = started_with(**BASE)
+    assert may_be_repeated(differences(began, started_with(**{**BASE, "prepared": None, "storage": "x"})))
+    assert not may_be_repeated(differences(began, started_with(**{**BASE, "prepared": None, "rows": "x"})))
+
+
+def test_a_table_is_younger_than_a_run_of_another_one() -> None:
+    unknown = replace(RECORD, run="02", began={})
+    assert younger(TABLE, [RECORD, unknown]) is None and younger(TABLE, [unknown]) is None
+    assert younger(replace(TABLE, identity="three"), [RECORD, unknown]) is RECORD
+    assert younger(replace(TABLE, identity=""), [RECORD]) is None
+    since = replace(RECORD, run="03", began={"table": "three"})
+    assert younger(replace(TABLE, identity="three"), [RECORD, since]) is None
