@@ -7,7 +7,8 @@
 | AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
 | AWS::Logs::MetricFilter | made by its own CloudWatch Logs |
 | the answer to DeleteChangeSet is not as boto3 reads it | it is |
-| a bucket's encryption and tags, a table's point-in-time recovery | set as by their own calls |
+| a bucket's encryption and tags | set as by their own calls |
+| a table's point-in-time recovery, encryption and tags | set as by their own calls |
 """
 
 from __future__ import annotations
@@ -102,6 +103,12 @@ def _table(resource: str, properties: dict[str, Any], stack: str) -> Made:
     made: Made = _create_table(resource, properties, stack)
     recovery = properties.get("PointInTimeRecoverySpecification", {})
     dynamodb._pitr_settings[made[0]] = str(recovery.get("PointInTimeRecoveryEnabled")).lower() == "true"
+    table = dynamodb._tables[made[0]]
+    dynamodb._tags[table["TableArn"]] = list(properties.get("Tags", ()))
+    encryption = properties.get("SSESpecification", {})
+    if encryption:
+        named = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": encryption["KMSMasterKeyId"]}
+        table["SSEDescription"] = dynamodb._sse_description_from_spec(named)
     return made
 
 

@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from tests import emulators
 from tests.emulators import Endpoint
+from tests.service.account import Account
 from tests.service.bench import Bench, make_bench
 from tests.service.proxy import Proxy, proxy_before
 
@@ -85,3 +87,25 @@ def bad_line(bench: Bench, proxy: Proxy) -> Bench:
     line of its own."""
     proxy.spared = bench.stage.state_table
     return replace(bench, stage=replace(bench.stage, connection=proxy.connection))
+
+
+@pytest.fixture(scope="session")
+def deployable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with emulators.deployable_ministack(tmp_path_factory.mktemp("deployable")) as found:
+        yield found
+
+
+@pytest.fixture
+def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.setattr("dynamodt.control.deploying.stack_watch.POLL_SECONDS", 0.05)
+    jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
+    jar.write_bytes(b"jar")
+    monkeypatch.setenv("DYNAMODT_SPARK_JAR", str(jar))
+    found = Account(tmp_path / "project", deployable)
+    found.folder.mkdir()
+    found.make_table(found.table)
+    found.script()
+    found.configure()
+    return found

@@ -3,133 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from dynamodt.aws.clients import client
 from dynamodt.aws.stacks import Stack
 from dynamodt.aws.state import State
 from dynamodt.control import cli
-from dynamodt.control.deploying.deploy import Deployment, deploy
-from dynamodt.control.deploying.destroy import Removal, destroy
 from dynamodt.control.running.lease import held
-from dynamodt.control.stage import load_stage
 from dynamodt.errors import Refused, RunFailed, UsageError
-from dynamodt.model import Stage
-from tests import emulators
-from tests.emulators import Endpoint
-
-SCRIPT = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"
-
-
-@dataclass
-class Notes:
-    """What a person would be told meanwhile."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-
-@dataclass
-class Account:
-    """A project whose stage is the emulated account, and what is in there."""
-
-    folder: Path
-    endpoint: Endpoint
-    name: str = field(default_factory=lambda: f"stage-{uuid4().hex[:8]}")
-    notes: Notes = field(default_factory=Notes)
-
-    def configure(self, deploy_settings: str = "", stage_settings: str = "") -> None:
-        self.folder.joinpath("dynamodt.toml").write_text(
-            f'[stages.{self.name}]\nregion = "us-east-1"\nendpoint_url = "{self.endpoint.url}"\n'
-            f'storage = "s3://{self.bucket}/below"\nstate_table = "{self.state_table}"\n{stage_settings}\n'
-            f"[stages.{self.name}.deploy]\n{deploy_settings}\n"
-        )
-
-    def script(self, text: str = SCRIPT, table: str = "") -> None:
-        path = self.folder / "transforms" / (table or self.table) / "v1_first.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def make_table(self, name: str, key: str = "") -> None:
-        encryption = {"SSESpecification": {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": key}} if key else {}
-        self.client("dynamodb").create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-            **encryption,
-        )
-
-    def deploy(self, dry_run: bool = False) -> Deployment:
-        return deploy(self.stage, self.folder, self.notes, dry_run)  # type: ignore[arg-type]
-
-    def destroy(self, purge: bool = False, dry_run: bool = False) -> Removal:
-        return destroy(self.stage, self.folder, self.notes, purge=purge, dry_run=dry_run)  # type: ignore[arg-type]
-
-    def client(self, service: str) -> Any:
-        return client(self.endpoint.connection, service)
-
-    def job(self, suffix: str = "") -> dict[str, Any]:
-        job: dict[str, Any] = self.client("glue").get_job(JobName=f"dynamodt-{self.name}{suffix}")["Job"]
-        return job
-
-    def objects(self) -> set[str]:
-        found = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", ())
-        return {entry["Key"] for entry in found}
-
-    def exists(self, url: str) -> bool:
-        return url.removeprefix(f"s3://{self.bucket}/") in self.objects()
-
-    @property
-    def stage(self) -> Stage:
-        return load_stage(self.name, self.folder)
-
-    @property
-    def stack(self) -> Stack:
-        return Stack(self.stage.connection, f"dynamodt-{self.name}")
-
-    @property
-    def bucket(self) -> str:
-        return f"files-of-{self.name}"
-
-    @property
-    def table(self) -> str:
-        return f"users-{self.name}"
-
-    @property
-    def state_table(self) -> str:
-        return f"state-of-{self.name}"
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    with emulators.deployable_ministack(tmp_path_factory.mktemp("deployable")) as found:
-        yield found
-
-
-@pytest.fixture
-def account(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    monkeypatch.setattr("dynamodt.control.deploying.stack_watch.POLL_SECONDS", 0.05)
-    jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
-    jar.write_bytes(b"jar")
-    monkeypatch.setenv("DYNAMODT_SPARK_JAR", str(jar))
-    found = Account(tmp_path / "project", endpoint)
-    found.folder.mkdir()
-    found.make_table(found.table)
-    found.script()
-    found.configure()
-    return found
-
+from tests.service.account import SCRIPT, Account
+from tests.service.account import Notes as Notes
 
 # ---------------------------------------------------------------- deploying
 
@@ -360,8 +243,8 @@ def test_what_cannot_be_had_again_stays_and_is_found_again(account: Account) -> 
 
 def test_purge_leaves_nothing(account: Account) -> None:
     key = account.deploy().outputs["KeyArn"]
-    account.client("s3").put_object(Bucket=account.bucket, Key="twice", Body=b"1")
-    account.client("s3").put_object(Bucket=account.bucket, Key="twice", Body=b"2")
+    account.client("s3").put_object(Bucket=account.bucket, Key="below/twice", Body=b"1")
+    account.client("s3").put_object(Bucket=account.bucket, Key="below/twice", Body=b"2")
     gone = account.destroy(purge=True)
     assert len(gone.removed) == 4 and gone.kept == ()
     assert account.bucket not in {bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]}

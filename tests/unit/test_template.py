@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.buckets import STAGE_TAG
 from dynamodt.aws.table import TablePlace
+from dynamodt.aws.tags import BUCKET_TAG, STAGE_TAG
 from dynamodt.control.deploying.deploy import NO_PARTS
 from dynamodt.control.deploying.deployed import Found
 from dynamodt.control.deploying.packaging import template
@@ -63,8 +63,10 @@ def test_what_cannot_be_had_again_outlives_the_stack(resources: dict[str, dict[s
 
 
 def test_what_is_left_behind_bears_the_stage(resources: dict[str, dict[str, Any]]) -> None:
+    """And the key its bucket, too: once the bucket is gone, nothing else leads to the key."""
     for name in ("Key", "Storage", "State"):
-        assert resources[name]["Properties"]["Tags"] == [{"Key": STAGE_TAG, "Value": {"!Ref": "Stage"}}]
+        assert resources[name]["Properties"]["Tags"][0] == {"Key": STAGE_TAG, "Value": {"!Ref": "Stage"}}
+    assert resources["Key"]["Properties"]["Tags"][1] == {"Key": BUCKET_TAG, "Value": {"!Ref": "Bucket"}}
 
 
 @pytest.mark.parametrize("name", ["MigrateJob", "PrepareJob"])

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dynamodt.aws.account import account_id
 from dynamodt.aws.clients import client
 from dynamodt.aws.failures import explained
+from dynamodt.aws.tags import STAGE_TAG
 from dynamodt.errors import ServiceError, UsageError
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection
 
-STAGE_TAG = "dynamodt:stage"  # on whatever infra/template.yaml makes and leaves behind
+_LAST = chr(0x10FFFF)  # after every other character of a name
 
 
 class BucketFacts(NamedTuple):
@@ -25,42 +27,83 @@ class BucketFacts(NamedTuple):
 def bucket_facts(connection: Connection, bucket: str) -> BucketFacts | None:
     """What a deployment must know of a bucket; None when there is none of that name.
 
-    Raises UsageError when it is somebody else's, ServiceError when S3 cannot be asked.
+    Raises UsageError when it is of another account or region, ServiceError when S3 cannot be asked.
     """
     from botocore.exceptions import ClientError
 
     s3 = client(connection, "s3")
+    account = account_id(connection)
     with explained("HeadBucket", f"bucket {bucket}"):
         try:
-            s3.head_bucket(Bucket=bucket)
+            found = s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:
                 return None
             if status in (301, 403):
-                raise _not_ours(bucket, connection.region) from error
+                raise _not_ours(bucket, f"of account {account}, or not in {connection.region}") from error
             raise
+    region = found.get("BucketRegion") or connection.region
+    if region != connection.region:  # S3 sends a client on to where the bucket is
+        raise _not_ours(bucket, f"in {connection.region}, but in {region}")
     return BucketFacts(_default_key(s3, bucket), _stage(s3, bucket))
+
+
+def outside(connection: Connection, bucket: str, prefix: str) -> str:
+    """The name of an object, or of an upload under way, that does not begin with the prefix; empty when there is none.
+
+    Versions and delete markers of what was deleted count, too. Raises ServiceError.
+    """
+    s3 = client(connection, "s3")
+    with explained("ListObjectVersions", f"bucket {bucket}"):
+        ends = [s3.list_object_versions(Bucket=bucket, MaxKeys=1, KeyMarker=marker) for marker in ("", prefix + _LAST)]
+    with explained("ListMultipartUploads", f"bucket {bucket}"):
+        pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+        names = [one["Key"] for page in pages for one in page.get("Uploads", ())]
+    names = [one["Key"] for end in ends for one in (*end.get("Versions", ()), *end.get("DeleteMarkers", ()))] + names
+    return next((name for name in names if not name.startswith(prefix)), "")
+
+
+def folders(connection: Connection, bucket: str, prefix: str) -> set[str]:
+    """The names between the prefix and the next slash. Raises ServiceError."""
+    pages = client(connection, "s3").get_paginator("list_objects_v2")
+    with explained("ListObjectsV2", f"s3://{bucket}/{prefix}"):
+        found = [one for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/") for one in _common(page)]
+    return {name.removeprefix(prefix).rstrip("/") for name in found}
+
+
+def _common(page: dict[str, Any]) -> list[str]:
+    return [one["Prefix"] for one in page.get("CommonPrefixes", ())]
 
 
 def purge_bucket(connection: Connection, bucket: str, note: Callable[[str], None]) -> None:
     """Delete a bucket with all versions of all that is in it. Raises ServiceError; what is deleted by then is gone."""
+    delete_objects(connection, bucket, "", note)
+    delete_bucket(connection, bucket)
+
+
+def delete_objects(connection: Connection, bucket: str, prefix: str, note: Callable[[str], None]) -> None:
+    """Delete all versions of all objects whose names begin with the prefix. Raises ServiceError, as above."""
     s3 = client(connection, "s3")
     deleted = 0
     with explained("DeleteObjects", f"bucket {bucket}"):
-        for versions in _versions(s3, bucket):
+        for versions in _versions(s3, bucket, prefix):
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": versions, "Quiet": True})
             for refusal in answer.get("Errors", ()):
                 raise ServiceError(f"{refusal.get('Code')}: {refusal.get('Message')}", where=f"bucket {bucket}")
             deleted += len(versions)
             note(f"deleted {deleted:,} objects of {bucket}")
+
+
+def delete_bucket(connection: Connection, bucket: str) -> None:
+    """Delete a bucket, which S3 does only where nothing is in it. Raises ServiceError."""
     with explained("DeleteBucket", f"bucket {bucket}"):
-        s3.delete_bucket(Bucket=bucket)
+        client(connection, "s3").delete_bucket(Bucket=bucket)
 
 
-def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+def _versions(s3: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, str]]]:
     """The versions and delete markers of a bucket, up to a thousand at once: as many as one request deletes."""
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
         if found:
             yield [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
@@ -94,6 +137,6 @@ def _absent_is_none(ask: Callable[[], Any], operation: str, bucket: str) -> Any:
             raise
 
 
-def _not_ours(bucket: str, region: str) -> UsageError:
+def _not_ours(bucket: str, why: str) -> UsageError:
     hint = "names are unique in all of S3: choose another one for `storage`, or the account and region of this one"
-    return UsageError(f"the bucket is not this account's, or not in {region}", where=f"bucket {bucket}", hint=hint)
+    return UsageError(f"the bucket is not {why}", where=f"bucket {bucket}", hint=hint)

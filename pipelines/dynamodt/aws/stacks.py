@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UNMADE = "REVIEW_IN_PROGRESS"  # a change set was made for it, and never carried out
 GONE = "DELETE_COMPLETE"
 _POLL_SECONDS = 2.0
+_NOT_MADE = (GONE, "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_SKIPPED")  # it has the name, and not the thing
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -96,8 +97,14 @@ class Stack:
         """The resources that exist: their names in the template, and their own."""
         with explained("DescribeStackResources", self.where):
             found = self._cloudformation.describe_stack_resources(StackName=self.name)["StackResources"]
-        there = (one for one in found if one["ResourceStatus"] != GONE)
+        there = (one for one in found if one["ResourceStatus"] not in _NOT_MADE)
         return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in there}
+
+    def change_sets(self) -> list[str]:
+        """The names of the change sets that were made for it."""
+        pages = self._cloudformation.get_paginator("list_change_sets")
+        with explained("ListChangeSets", self.where):
+            return [one["ChangeSetName"] for page in pages.paginate(StackName=self.name) for one in page["Summaries"]]
 
     def propose(
         self, template: str, parameters: Mapping[str, str], tags: Mapping[str, str], exists: bool
@@ -183,6 +190,13 @@ class Stack:
     def _drop(self, change_set: str) -> None:
         with explained("DeleteChangeSet", self.where):
             self._cloudformation.delete_change_set(ChangeSetName=change_set, StackName=self.name)
+
+
+def all_stacks(connection: Connection) -> dict[str, StackState]:
+    """Every stack of the account and region that is there, by its name. Raises ServiceError."""
+    pages = client(connection, "cloudformation").get_paginator("describe_stacks")
+    with explained("DescribeStacks", f"region {connection.region}"):
+        return {one["StackName"]: _state(one) for page in pages.paginate() for one in page["Stacks"]}
 
 
 def _event(found: dict[str, Any]) -> StackEvent:

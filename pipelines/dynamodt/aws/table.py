@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.aws.clients import client
 from dynamodt.aws.failures import explained
+from dynamodt.aws.tags import STAGE_TAG
 from dynamodt.model import Image, KeyAttribute, TableSpec
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class TablePlace(NamedTuple):
 
     arn: str
     key_arn: str
+    status: str = "ACTIVE"
 
 
 def place_of(connection: Connection, name: str) -> TablePlace | None:
@@ -52,7 +54,15 @@ def place_of(connection: Connection, name: str) -> TablePlace | None:
             table = dynamodb.describe_table(TableName=name)["Table"]
         except dynamodb.exceptions.ResourceNotFoundException:
             return None
-    return TablePlace(table["TableArn"], (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", ""))
+    key = (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", "")
+    return TablePlace(table["TableArn"], key, table.get("TableStatus", "ACTIVE"))
+
+
+def stage_of(connection: Connection, place: TablePlace) -> str:
+    """The stage that a table was made for, by its tag; empty where it has none. Raises ServiceError."""
+    with explained("ListTagsOfResource", f"table {place.arn}"):
+        pages = client(connection, "dynamodb").get_paginator("list_tags_of_resource").paginate(ResourceArn=place.arn)
+        return next((str(tag["Value"]) for page in pages for tag in page["Tags"] if tag["Key"] == STAGE_TAG), "")
 
 
 def delete_table(connection: Connection, name: str) -> None:

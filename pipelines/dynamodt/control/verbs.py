@@ -267,7 +267,7 @@ def _destroy(request: Request, folder: Path, recorder: Recorder) -> Answer:
     if found.removed and not dry_run:
         confirm(request, found)
     if not dry_run:
-        found = destroy.destroy(stage, folder, recorder, purge=request.purge)
+        found = destroy.destroy(stage, folder, recorder, purge=request.purge, agreed=found)
     document = deploy_report.removal_document(found)
     return Answer(document, lambda console: deploy_report.print_removal(console, request, found))
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynamodt.aws.assets import Assets
-from dynamodt.aws.buckets import STAGE_TAG
 from dynamodt.aws.stacks import UNMADE, ChangeSet, ResourceChange, Stack, StackState
+from dynamodt.aws.tags import STAGE_TAG
 from dynamodt.control.deploying.deployed import Found, find, stack_of
 from dynamodt.control.deploying.packaging import Parts, parts, places, template, uploaded
 from dynamodt.control.deploying.parameters import parameters

@@ -63,7 +63,12 @@ def stack_of(stage: Stage, sleep: Callable[[float], None] = time.sleep) -> Stack
 
 def bucket_of(stage: Stage) -> Bucket:
     """The bucket and the prefix of the stage's storage."""
-    name, _, prefix = stage.storage.url.removeprefix("s3://").partition("/")
+    return bucket_at(stage.storage.url)
+
+
+def bucket_at(url: str) -> Bucket:
+    """The bucket and the prefix of `s3://BUCKET/PREFIX`; of any other text they name nothing that is there."""
+    name, _, prefix = url.removeprefix("s3://").partition("/")
     prefix = prefix.strip("/")
     return Bucket(name, f"{prefix}/" if prefix else "")
 
@@ -86,10 +91,14 @@ def find(stage: Stage, folder: Path, stack: Stack, state: StackState | None) -> 
 
 
 def check_ours(stage: Stage, stack: Stack, state: StackState) -> None:
-    """A stack's name is made of the stage's alone: two projects in one account may mean the same one."""
+    """A stack's name is made of the stage's alone: two projects in one account may mean the same one, and a stack of
+    that name may be no stack of dynamodt's at all. Raises Refused."""
     bucket = bucket_of(stage)
-    here = {"Bucket": bucket.name, "Prefix": bucket.prefix, "StateTable": stage.state_table}
-    there = {key: state.parameters.get(key, "") for key in here}
+    here = {"Stage": stage.name, "Bucket": bucket.name, "Prefix": bucket.prefix, "StateTable": stage.state_table}
+    if not here.keys() <= state.parameters.keys():
+        hint = f"rename this stage in {FILE_NAME}: that stack was not made by `dynamodt deploy`"
+        raise Refused("the stack is there, and is not dynamodt's", where=stack.where, hint=hint)
+    there = {key: state.parameters[key] for key in here}
     if there != here:
         told = f"s3://{there['Bucket']}/{there['Prefix']} and the state table {there['StateTable']}"
         hint = f"if that is another project's, rename this stage; else correct storage and state_table in {FILE_NAME}"

@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamodt.aws.buckets import bucket_facts, purge_bucket
+from dynamodt.aws.buckets import delete_bucket, delete_objects
+from dynamodt.aws.glue import GlueJob
 from dynamodt.aws.keys import schedule_deletion
 from dynamodt.aws.stacks import UNMADE, Stack, StackState
 from dynamodt.aws.state import State
 from dynamodt.aws.table import delete_table, place_of
-from dynamodt.control.deploying.deployed import bucket_of, check_ours, stack_of
+from dynamodt.control.deploying.deployed import check_ours, stack_of
+from dynamodt.control.deploying.evidence import gather, glance, users_of_state
+from dynamodt.control.deploying.removal import Evidence, Plan, plan
 from dynamodt.control.deploying.stack_watch import at_rest
 from dynamodt.control.deploying.stack_watch import removed as delete_stack
 from dynamodt.control.requests import Observer
-from dynamodt.control.running.run_states import run_states
-from dynamodt.core.standing import AT_WORK
+from dynamodt.control.running.lease import holder, is_alive
 from dynamodt.core.versions import tables
 from dynamodt.errors import Refused
 from dynamodt.model import Stage
 
+_OURS = "dynamodt-"  # what the names of our own change sets begin with
+_JOBS = ("MigrateJob", "PrepareJob")
+_DATA = "it holds what cannot be had again: only --purge deletes it"
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `destroy` has removed, or would remove, and what it leaves: each a bucket, table, key or stack, in words."""
+    """What `destroy` has removed, or would remove, and what it leaves: each a bucket, table, key or stack, in words,
+    with the evidence or the reason."""
 
     stack: str
     status: str  # destroyed, nothing or dry-run
     removed: tuple[str, ...]
     kept: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Belongings:
-    """The stack as it is, and the names of what outlives it: those that are this stage's own; "" for what is not."""
-
-    state: StackState | None
-    bucket: str
-    state_table: str
-    key: str
 
 
 def destroy(
@@ -50,70 +47,101 @@ def destroy(
     *,
     purge: bool = False,
     dry_run: bool = False,
+    agreed: Removal | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Removal:
-    """Delete the stage's stack; with `purge` its bucket, its state table and its key, too.
+    """Delete the stage's stack; with `purge` its bucket, its state table and its key, too, each where it proves to be
+    the stage's own (`removal`). Interrupted, it is finished by the same command.
 
-    Refused while a run is at work. Whatever is deleted is so for good, but for the key: KMS waits 30 days with it.
-    Raises what `deploy` raises.
+    Refused while a run is at work, and where something else would go than was `agreed`. Whatever is deleted is so for
+    good, but for the key: KMS waits 30 days with it. Raises what `deploy` raises.
     """
     stack = stack_of(stage, sleep)
-    own = belongings(stage, stack, at_rest(stack, observer.note, sleep))
-    _refuse_at_work(stage, folder, own)
-    removed, kept = _words(stage, stack, own, purge)
+    state = at_rest(stack, observer.note, sleep)
+    whole = _planned(stage, folder, stack, state, observer, purge)
+    found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
+    if agreed is not None and found.removed != agreed.removed:
+        hint = "nothing was deleted; run the same command again, and look at what it lists"
+        raise Refused("what would be deleted has changed meanwhile", where=stack.where, hint=hint)
     if dry_run:
-        return Removal(stack.name, "dry-run", removed, kept)
-    if own.state is not None:
-        delete_stack(stack, own.state, observer.note, sleep)
-    if purge:
-        _purge(stage, own, observer)
-    return Removal(stack.name, "destroyed" if removed else "nothing", removed, kept)
+        return found
+    if state is not None and _stack_line(stack) in whole.removed:
+        delete_stack(stack, state, observer.note, sleep)
+    _delete(stage, folder, whole, observer)
+    return replace(found, status="destroyed" if found.removed else "nothing")
 
 
-def belongings(stage: Stage, stack: Stack, state: StackState | None) -> Belongings:
-    """What is the stage's: made by its stack as it is, or left behind by one that it had, which the bucket's tag says.
-    The key that dynamodt.toml names is never its own."""
+def _planned(
+    stage: Stage, folder: Path, stack: Stack, state: StackState | None, observer: Observer, purge: bool
+) -> Plan:
     if state is not None and state.status != UNMADE:
         check_ours(stage, stack, state)
     own = stack.resources() if state is not None else {}
-    facts = bucket_facts(stage.connection, bucket_of(stage).name)
-    left = facts if facts is not None and facts.stage == stage.name else None
-    has_table = place_of(stage.connection, stage.state_table) is not None
-    return Belongings(
-        state=state,
-        bucket=bucket_of(stage).name if left or (facts and "Storage" in own) else "",
-        state_table=stage.state_table if has_table and (left or "State" in own) else "",
-        key=own.get("Key", "") or (left.kms_key if left and not stage.storage.kms_key else ""),
+    _refuse_at_work(stage, folder, own)
+    lasting = (
+        plan(gather(stage, folder, stack.name, own, observer.note)) if purge else _left(glance(stage, folder, own))
     )
+    if state is None:
+        return lasting
+    if state.status == UNMADE and not all(name.startswith(_OURS) for name in stack.change_sets()):
+        kept = f"{_stack_line(stack)}: it is empty, and waits for a change set that another program has made"
+        return replace(lasting, kept=(kept, *lasting.kept))
+    return replace(lasting, removed=(_stack_line(stack), *lasting.removed))
 
 
-def _words(stage: Stage, stack: Stack, own: Belongings, purge: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    lasting = [
-        f"bucket {own.bucket}, with all that is in it" if own.bucket else "",
-        f"state table {own.state_table}, with the history of all runs" if own.state_table else "",
-        f"key {own.key}, which both are encrypted with" if own.key else "",
-    ]
-    named = tuple(filter(None, lasting))
-    gone = (f"stack {stack.name}",) if own.state is not None else ()
-    return (gone + named, ()) if purge else (gone, named)
+def _stack_line(stack: Stack) -> str:
+    return f"stack {stack.name}"
 
 
-def _refuse_at_work(stage: Stage, folder: Path, own: Belongings) -> None:
-    if not own.state_table:
+def _left(found: Evidence) -> Plan:
+    """Without --purge nothing of it goes, whosever it is."""
+    lasting = plan(found)
+    return Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
+
+
+def _refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str]) -> None:
+    """Whosever the state table is: the runs of these tables are this stage's, and so are those of its jobs."""
+    for job in filter(None, (own.get(name) for name in _JOBS)):
+        for run in _job_runs(stage, job):
+            hint = f"wait for it, or stop it: aws glue batch-stop-job-run --job-name {job} --job-run-ids {run}"
+            raise Refused(f"its run {run} is at work, and would lose what it needs", where=f"job {job}", hint=hint)
+    if place_of(stage.connection, stage.state_table) is None:
         return
-    state = State(stage.connection, stage.state_table)
+    leases = State(stage.connection, stage.state_table).leases
     for table in tables(folder / "transforms"):
-        if any(run.status in AT_WORK and run.holder is not None for run in run_states(state, table)):
+        lease = leases.read(table)
+        if is_alive(lease, time.time()):
             hint = f"wait for it, or stop it: dynamodt abort --table {table}"
-            raise Refused("a run is at work, and would lose what it needs", where=f"table {table}", hint=hint)
+            what = f"a run is at work, and would lose what it needs: {holder(lease)}"
+            raise Refused(what, where=f"table {table}", hint=hint)
 
 
-def _purge(stage: Stage, own: Belongings, observer: Observer) -> None:
-    if own.bucket:
-        purge_bucket(stage.connection, own.bucket, observer.note)
-    if own.state_table:
-        observer.note(f"deleting the table {own.state_table}")
-        delete_table(stage.connection, own.state_table)
-    if own.key:
-        days = schedule_deletion(stage.connection, own.key)
-        observer.note(f"KMS will delete the key {own.key} in {days} days; until then: aws kms cancel-key-deletion")
+def _job_runs(stage: Stage, job: str) -> list[str]:
+    try:
+        return [run.id for run in GlueJob(stage.connection, job, stage.name).at_work()]
+    except Refused:  # it was deleted by hand
+        return []
+
+
+def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer) -> None:
+    """What leads to the others goes last: the bucket names the key, and says by its tag whose it is."""
+    if whole.state_table:
+        _check_unshared(stage, folder)
+        observer.note(f"deleting the table {whole.state_table}")
+        delete_table(stage.connection, whole.state_table)
+    if whole.objects is not None:
+        delete_objects(stage.connection, whole.objects.name, whole.objects.prefix, observer.note)
+    for key in whole.keys:
+        days = schedule_deletion(stage.connection, key)
+        observer.note(f"KMS will delete the key {key} in {days} days; until then: aws kms cancel-key-deletion")
+    if whole.bucket:
+        delete_bucket(stage.connection, whole.bucket)
+
+
+def _check_unshared(stage: Stage, folder: Path) -> None:
+    """Taking down a stack takes minutes: who has come to the state table in these is found now."""
+    strangers, at_work = users_of_state(stage, folder)
+    if strangers or at_work:
+        what = f"{', '.join(strangers or at_work)} has come to use it meanwhile"
+        where = f"state table {stage.state_table}"
+        raise Refused(what, where=where, hint="it was left; the same command lists what stays, and why")

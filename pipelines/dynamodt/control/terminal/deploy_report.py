@@ -71,8 +71,8 @@ def print_removal(console: Console, request: Request, removal: Removal) -> None:
         console.print(Text.assemble((f"{word}  ", "bold"), one), soft_wrap=True)
     for one in removal.kept:
         console.print(Text.assemble(("stays  ", "dim"), one), soft_wrap=True)
-    if removal.kept:
-        console.print(Text("what stays goes with --purge; `deploy` would find and use it again", "dim"), soft_wrap=True)
+    if removal.kept and not request.purge:
+        console.print(Text("`deploy` would find and use what stays", "dim"), soft_wrap=True)
 
 
 def _change(change: ResourceChange) -> Text:

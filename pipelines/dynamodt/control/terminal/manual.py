@@ -368,9 +368,11 @@ Examples:
 DESTROY = """Take down what `deploy` has made for a stage.
 
 The jobs, their role, logs, schedule and alarms go. The bucket, the state table and the key stay, since journals, dead
-letters and the history of runs are in them, and the next `deploy` finds them; with --purge they go, too (KMS keeps the
-key for 30 days). What `deploy` has found there already, it leaves alone. It is refused while a run is at work, and asks
-before it does anything; --yes is for where nobody can be asked.
+letters and the history of runs are in them, and the next `deploy` finds them. With --purge each of them goes that the
+stack has made, or that bears the tag of this stage, unless it holds what is another's or another stage uses it (KMS
+keeps the key for 30 days). Of a bucket with other things in it only what is below the stage's prefix goes. --dry-run
+lists what goes and what stays, and why; interrupted, the same command finishes it. It is refused while a run is at
+work, and asks before it does anything; --yes is for where nobody can be asked.
 
 \b
 Examples:

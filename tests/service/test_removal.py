@@ -1,0 +1,273 @@
+"""`destroy --purge` in an emulated account where things are shared by stages, or were there before dynamodt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.glue import GlueJob, JobRun
+from dynamodt.control import operations
+from dynamodt.control.deploying import destroy as destroying
+from dynamodt.control.deploying.destroy import destroy
+from dynamodt.control.running.lease import held
+from dynamodt.errors import Refused
+from tests.service.account import Account
+
+
+@pytest.fixture
+def other(account: Account, tmp_path: Path) -> Account:
+    """Another project with another stage, in the same account."""
+    found = Account(tmp_path / "other", account.endpoint)
+    found.folder.mkdir()
+    found.make_table(found.table)
+    found.script()
+    found.configure()
+    return found
+
+
+def share(account: Account, other: Account, *, state_table: bool = False, bucket: str | None = None) -> None:
+    """Let the other project use this one's state table, or its bucket, below `bucket`."""
+    file = other.folder / "dynamodt.toml"
+    text = file.read_text()
+    if state_table:
+        text = text.replace(other.state_table, account.state_table)
+    if bucket is not None:
+        text = text.replace(f"s3://{other.bucket}/below", f"s3://{account.bucket}/{bucket}")
+    file.write_text(text)
+
+
+def stamp(account: Account) -> None:
+    account.client("dynamodb").put_item(TableName=account.table, Item={"id": {"S": "1"}})
+    operations.stamp(account.stage, account.folder, account.table, 1, account.notes)  # type: ignore[arg-type]
+
+
+def tables(account: Account) -> set[str]:
+    return set(account.client("dynamodb").list_tables()["TableNames"])
+
+
+def buckets(account: Account) -> set[str]:
+    return {bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]}
+
+
+def key_state(account: Account, key: str) -> str:
+    return str(account.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"])
+
+
+def why(removed: tuple[str, ...], kind: str) -> str:
+    (found,) = (text for text in removed if text.startswith(kind))
+    return found
+
+
+# ---------------------------------------------------------------- what two stages share
+
+
+@pytest.mark.parametrize("maker_first", [True, False])
+def test_a_state_table_of_two_projects_outlives_both_purges_of_one(
+    account: Account, other: Account, maker_first: bool
+) -> None:
+    """By its tag, where the one that goes has found it; by the other's history, where it has made it."""
+    account.deploy()
+    share(account, other, state_table=True)
+    other.deploy()
+    stamp(account)
+    stamp(other)
+    gone, stays = (account, other) if maker_first else (other, account)
+    done = gone.destroy(purge=True)
+    assert account.state_table in tables(account)
+    assert (stays.table if maker_first else account.name) in why(done.kept, "state table")
+    assert operations.history(stays.stage, stays.folder, ())
+    assert gone.bucket not in buckets(account) and stays.bucket in buckets(account)
+
+
+def test_a_state_table_that_a_deployed_neighbour_names_stays_though_it_is_empty(
+    account: Account, other: Account
+) -> None:
+    account.deploy()
+    share(account, other, state_table=True)
+    other.deploy()
+    done = account.destroy(purge=True)
+    assert f"the stack dynamodt-{other.name} uses it" in why(done.kept, "state table")
+    assert account.state_table in tables(account)
+
+
+def test_a_state_table_that_a_stage_of_the_same_file_names_stays(account: Account) -> None:
+    account.deploy()
+    file = account.folder / "dynamodt.toml"
+    file.write_text(file.read_text() + file.read_text().replace(account.name, "twin").replace("files-of-twin", "twins"))
+    text = file.read_text().replace("state-of-twin", account.state_table)
+    file.write_text(text)
+    done = account.destroy(purge=True)
+    assert "the stage twin of dynamodt.toml uses it" in why(done.kept, "state table")
+
+
+def test_a_bucket_of_two_stages_loses_one_prefix_alone(account: Account, other: Account) -> None:
+    key = account.deploy().outputs["KeyArn"]
+    share(account, other, bucket="beside")
+    other.deploy()
+    done = account.destroy(purge=True)
+    assert "objects below" in why(done.removed, "objects") and "beside/" in why(done.kept, "bucket")
+    assert account.objects() and all(name.startswith("beside/") for name in account.objects())
+    assert key_state(account, key) == "Enabled"
+    assert other.deploy().status == "unchanged"
+
+
+@pytest.mark.parametrize("prefix", ["below", "below/within", ""])
+def test_a_bucket_whose_prefixes_lie_within_each_other_stays_as_it_is(
+    account: Account, other: Account, prefix: str
+) -> None:
+    account.deploy()
+    share(account, other, bucket=prefix)
+    other.deploy()
+    before = account.objects()
+    done = account.destroy(purge=True)
+    assert f"the stack dynamodt-{other.name} uses it" in why(done.kept, "bucket")
+    assert account.objects() == before
+
+
+def test_files_of_another_table_below_the_same_prefix_keep_the_bucket(account: Account) -> None:
+    account.deploy()
+    account.client("s3").put_object(Bucket=account.bucket, Key="below/runs/strange/r/dead-letters.jsonl", Body=b"1")
+    before = account.objects()
+    assert "strange" in why(account.destroy(purge=True).kept, "bucket")
+    assert account.objects() == before
+
+
+@pytest.mark.parametrize("name", ["photos/1", "a", "below", "below-too/1", "zebra"])
+def test_what_is_not_below_the_prefix_stays_and_so_does_the_bucket(account: Account, name: str) -> None:
+    account.deploy()
+    account.client("s3").put_object(Bucket=account.bucket, Key=name, Body=b"1")
+    done = account.destroy(purge=True)
+    assert account.objects() == {name} and name in why(done.kept, "bucket")
+
+
+def test_an_old_version_of_what_was_deleted_outside_keeps_the_bucket_too(account: Account) -> None:
+    account.deploy()
+    account.client("s3").put_object(Bucket=account.bucket, Key="photos/1", Body=b"1")
+    account.client("s3").delete_object(Bucket=account.bucket, Key="photos/1")
+    account.destroy(purge=True)
+    assert account.bucket in buckets(account)
+
+
+# ---------------------------------------------------------------- what was found
+
+
+def test_a_state_table_that_was_there_before_stays(account: Account) -> None:
+    account.client("dynamodb").create_table(
+        TableName=account.state_table,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    account.deploy()
+    done = account.destroy(purge=True)
+    assert "was found, and not made" in why(done.kept, "state table") and account.state_table in tables(account)
+
+
+def test_a_key_of_the_companys_stays_though_the_file_no_longer_names_it(account: Account) -> None:
+    key = account.client("kms").create_key()["KeyMetadata"]["Arn"]
+    account.configure(stage_settings=f'kms_key = "{key}"')
+    account.deploy()
+    account.configure()
+    done = account.destroy(purge=True)
+    assert "was found, and not made" in why(done.kept, "key") and key_state(account, key) == "Enabled"
+    assert account.bucket not in buckets(account) and account.state_table not in tables(account)
+
+
+def test_a_key_that_encrypts_a_table_of_the_application_stays(account: Account) -> None:
+    key = account.deploy().outputs["KeyArn"]
+    secret = f"secret-{account.name}"
+    account.make_table(secret, key)
+    account.script(table=secret)
+    assert f"it encrypts {secret}" in why(account.destroy(purge=True).kept, "key")
+    assert key_state(account, key) == "Enabled"
+
+
+def test_a_stack_of_that_name_that_is_not_dynamodts_is_left_alone(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    body = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    cloudformation.create_stack(StackName=account.stack.name, TemplateBody=body)
+    for command in (account.deploy, account.destroy):
+        with pytest.raises(Refused, match="is not dynamodt's"):
+            command()
+    state = account.stack.state()
+    assert state is not None and state.status == "CREATE_COMPLETE"
+
+
+# ---------------------------------------------------------------- what is at work
+
+
+def test_a_run_at_work_is_in_the_way_whosever_the_state_table_is(account: Account, other: Account) -> None:
+    account.deploy()
+    share(account, other, state_table=True)
+    other.deploy()
+    with (
+        held(operations.State(other.stage.connection, other.stage.state_table).leases, other.table, "r", print),
+        pytest.raises(Refused, match="a run is at work"),
+    ):
+        other.destroy()
+    assert other.job()
+
+
+def test_a_run_of_the_job_that_holds_no_lease_yet_is_in_the_way(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.deploy()
+    monkeypatch.setattr(GlueJob, "at_work", lambda self: [JobRun("jr_1", "STARTING")])
+    with pytest.raises(Refused, match="run jr_1 is at work"):
+        account.destroy(purge=True)
+    assert account.job() and account.objects()
+
+
+# ---------------------------------------------------------------- interrupted
+
+
+STEPS = ("delete_table", "delete_objects", "schedule_deletion", "delete_bucket")
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Callable[[], Any]], None]]:
+    def run(step: str, command: Callable[[], Any]) -> None:
+        def stop(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(destroying, step, stop)
+            command()
+
+    yield run
+
+
+@pytest.mark.parametrize(
+    ("step", "found_bucket"),
+    [(step, False) for step in STEPS] + [("delete_table", True), ("schedule_deletion", True)],
+)
+def test_an_interrupted_purge_is_finished_by_the_same_command(
+    account: Account, interrupted: Callable[[str, Callable[[], Any]], None], step: str, found_bucket: bool
+) -> None:
+    if found_bucket:
+        account.client("s3").create_bucket(Bucket=account.bucket)
+    key = account.deploy().outputs["KeyArn"]
+    interrupted(step, lambda: account.destroy(purge=True))
+    account.destroy(purge=True)
+    assert account.state_table not in tables(account) and key_state(account, key) == "PendingDeletion"
+    assert (account.bucket in buckets(account)) is found_bucket
+    assert account.destroy(purge=True).status == "nothing"
+
+
+def test_a_plan_that_is_not_the_one_agreed_to_deletes_nothing(account: Account) -> None:
+    account.deploy()
+    agreed = account.destroy(purge=True, dry_run=True)
+    account.client("s3").put_object(Bucket=account.bucket, Key="photos/1", Body=b"1")
+    with pytest.raises(Refused, match="has changed meanwhile"):
+        destroy(account.stage, account.folder, account.notes, purge=True, agreed=agreed)  # type: ignore[arg-type]
+    assert account.job() and account.bucket in buckets(account)
+
+
+def test_without_purge_all_that_is_there_is_told_and_stays(account: Account) -> None:
+    account.client("s3").create_bucket(Bucket=account.bucket)
+    account.deploy()
+    done = account.destroy()
+    assert "only --purge" in why(done.kept, "state table") and "was found, and not made" in why(done.kept, "bucket")

@@ -1,0 +1,128 @@
+"""What a removal deletes, and what it leaves: each table, bucket and key by evidence of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dynamodt.control.deploying.deployed import Bucket
+from dynamodt.control.deploying.neighbours import Neighbour
+from dynamodt.control.deploying.removal import Evidence, FoundBucket, FoundKey, FoundTable, Origin, plan
+
+MADE, TAGGED, FOUND = Origin("prod", True), Origin("prod", False), Origin("", False)
+UNTAGGED, SHOPS, RETAGGED = Origin("", True), Origin("shop", False), Origin("shop", True)
+KEY, HERE = "arn:aws:kms:r:1:key/k", Bucket("files", "below/")
+TABLE = FoundTable("state", MADE, KEY, (), ())
+FILES = FoundBucket(HERE, MADE, KEY, "")
+ENCRYPTING = FoundKey(KEY, MADE, False, ())
+ALL = Evidence("prod", TABLE, FILES, (ENCRYPTING,), ())
+
+
+def kept(found: Evidence) -> list[str]:
+    """The reasons, and nothing that stays is among what goes."""
+    made = plan(found)
+    names = {text.partition(":")[0] for text in made.removed} & {text.partition(":")[0] for text in made.kept}
+    assert not names
+    return list(made.kept)
+
+
+def neighbour(bucket: Bucket = Bucket("other", ""), state_table: str = "other", key: str = "") -> Neighbour:
+    return Neighbour("the stack dynamodt-shop", bucket, state_table, key)
+
+
+@pytest.mark.parametrize("origin", [MADE, TAGGED, UNTAGGED])
+def test_what_is_the_stages_own_goes(origin: Origin) -> None:
+    found = replace(
+        ALL,
+        state_table=TABLE._replace(origin=origin),
+        bucket=FILES._replace(origin=origin),
+        keys=(ENCRYPTING._replace(origin=origin),),
+    )
+    made = plan(found)
+    assert (made.state_table, made.objects, made.bucket, made.keys, made.kept) == ("state", HERE, "files", (KEY,), ())
+    evidence = "of the stack" if origin.of_stack else "its tag names this stage"
+    assert len(made.removed) == 3 and all(text.endswith(evidence) for text in made.removed)
+
+
+@pytest.mark.parametrize(
+    ("origin", "why"),
+    [(FOUND, "was found, and not made"), (SHOPS, "made for the stage shop"), (RETAGGED, "made for the stage shop")],
+)
+def test_what_is_anothers_stays_each_by_itself(origin: Origin, why: str) -> None:
+    """A tag of another stage goes before the stack's list: somebody has made a new one under the name of the old."""
+    for found in (
+        replace(ALL, state_table=TABLE._replace(origin=origin), keys=()),
+        replace(ALL, bucket=FILES._replace(origin=origin), keys=()),
+        replace(ALL, keys=(ENCRYPTING._replace(origin=origin),)),
+    ):
+        (reason,) = kept(found)
+        assert why in reason
+        assert len(plan(found).removed) == len([found.state_table, found.bucket, *found.keys]) - 1
+
+
+def test_a_state_table_with_the_history_of_other_tables_stays_and_so_does_its_key() -> None:
+    found = replace(ALL, state_table=TABLE._replace(strangers=("orders", "posts")))
+    table, key = kept(found)
+    assert "orders, posts" in table and "state table state, which stays" in key
+    assert plan(found).state_table == "" and plan(found).keys == () and plan(found).bucket == "files"
+
+
+def test_a_state_table_with_a_live_lease_stays() -> None:
+    found = replace(ALL, state_table=TABLE._replace(at_work=("users",)), keys=())
+    assert "a run is at work on users" in kept(found)[0]
+
+
+def test_a_state_table_of_another_stage_too_stays() -> None:
+    found = replace(ALL, neighbours=(neighbour(state_table="state"),), keys=())
+    assert "the stack dynamodt-shop uses it" in kept(found)[0] and plan(found).bucket == "files"
+
+
+def test_a_bucket_with_what_is_not_below_the_prefix_loses_the_prefix_alone() -> None:
+    found = replace(ALL, bucket=FILES._replace(stranger="photos/1"))
+    made = plan(found)
+    assert (made.objects, made.bucket, made.keys) == (HERE, "", ())
+    assert made.removed[0].startswith("objects below s3://files/below/")
+    assert "photos/1 is in it" in made.kept[0] and "bucket files, which stays" in made.kept[1]
+
+
+@pytest.mark.parametrize("prefix", ["below/", "", "below/further/"])
+def test_a_bucket_where_another_stages_prefix_lies_within_this_ones_or_around_it_stays_whole(prefix: str) -> None:
+    found = replace(ALL, neighbours=(neighbour(bucket=Bucket("files", prefix)),))
+    assert "dynamodt-shop uses it" in kept(found)[0]
+    assert (plan(found).objects, plan(found).bucket, plan(found).keys) == (None, "", ())
+
+
+def test_a_bucket_with_files_of_other_tables_below_the_same_prefix_stays_whole() -> None:
+    found = replace(ALL, bucket=FILES._replace(tables=("orders",)))
+    assert "files of other tables" in kept(found)[0] and plan(found).objects is None
+
+
+def test_a_prefix_beside_this_one_is_in_nobodys_way() -> None:
+    """The bucket stays by what lies below it."""
+    assert plan(replace(ALL, neighbours=(neighbour(bucket=Bucket("files", "beside/")),))).objects == HERE
+
+
+def test_a_bucket_out_of_reach_stays() -> None:
+    found = replace(ALL, bucket=FoundBucket(HERE, FOUND, "", "", (), "the bucket is not in r, but in s"), keys=())
+    assert "not in r, but in s" in kept(found)[0]
+
+
+def test_a_key_that_dynamodt_toml_names_stays_unless_the_stack_has_made_it() -> None:
+    named = ENCRYPTING._replace(origin=TAGGED, named=True)
+    assert "kms_key" in kept(replace(ALL, keys=(named,)))[0]
+    assert plan(replace(ALL, keys=(named._replace(origin=MADE),))).keys == (KEY,)
+
+
+def test_a_key_that_others_need_stays() -> None:
+    assert "dynamodt-shop uses it" in kept(replace(ALL, neighbours=(neighbour(key=KEY),)))[0]
+    assert "it encrypts users, too" in kept(replace(ALL, keys=(ENCRYPTING._replace(tables=("users",)),)))[0]
+
+
+def test_what_is_not_there_is_not_told() -> None:
+    made = plan(Evidence("prod", None, None, (), ()))
+    assert (made.removed, made.kept) == ((), ())
+
+
+def test_an_orphaned_key_goes_alone() -> None:
+    assert plan(Evidence("prod", None, None, (ENCRYPTING._replace(origin=TAGGED),), ())).keys == (KEY,)
