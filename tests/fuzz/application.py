@@ -1,0 +1,83 @@
+"""The application of a fuzzed run: it writes to any item at any moment, and remembers what it did.
+
+An item carries `src`, which names the item that it comes from: one that the application creates, or puts anew in place
+of another, has a `src` of its own. What the script puts beside an item has the item's `src` and a suffix.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from dynamodt.core.codec import decode
+from dynamodt.model import Item
+from tests.fakes import FakeDynamoDB
+
+ACTS = ("note", "note", "note", "delete", "create", "replace", "unstamp")
+
+
+@dataclass
+class Application:
+    """`free` are keys where it may create an item; `often` is how likely it acts before a write of the run's."""
+
+    dynamodb: FakeDynamoDB
+    dice: random.Random
+    free: tuple[int, ...]
+    often: float
+    acts: tuple[str, ...] = ACTS
+    log: list[str] = field(default_factory=list)
+    born: set[str] = field(default_factory=set)  # every `src` that the application has made
+    removed: set[str] = field(default_factory=set)  # deleted or replaced
+    frozen: dict[str, set[str]] = field(default_factory=dict)  # what had been made of an item when it was removed
+    notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(lambda: ["old"]))
+    quiet: bool = False
+
+    def put(self, key: int, note: str = "old") -> None:
+        """A new item."""
+        src = f"{key}.{len(self.born)}"
+        self.born.add(src)
+        self.notes[src] = [note]
+        self.dynamodb.put({"id": key, "src": src, "times": 0, "note": note})
+
+    def act(self) -> None:
+        if self.quiet or self.dice.random() >= self.often:
+            return
+        what = self.dice.choice(self.acts)
+        if what == "create":
+            self._create(self.dice.choice(self.free))
+        elif items := self.items():
+            key = self.dice.choice(sorted(items))
+            self.log.append(f"{what} {key}")
+            getattr(self, f"_{what}")(items[key])
+
+    def items(self) -> dict[int, Item]:
+        return {int(item["id"]): item for item in map(decode, self.dynamodb.items.values())}
+
+    def touched(self, src: str) -> bool:
+        return src in self.removed or len(self.notes[src]) > 1
+
+    def _create(self, key: int) -> None:
+        if key not in self.items():
+            self.log.append(f"create {key}")
+            self.put(key, f"new {len(self.log)}")
+
+    def _note(self, item: Item) -> None:
+        note = f"note {len(self.log)}"
+        self.notes[item["src"]] = [*self.notes[item["src"]], note]
+        self.dynamodb.put({**item, "note": note})
+
+    def _delete(self, item: Item) -> None:
+        src = str(item["src"])
+        self.removed.add(src)
+        made = {str(one["src"]) for one in self.items().values()} | self.removed
+        self.frozen[src] = {one for one in made if one.startswith(f"{src}/")}
+        self.dynamodb.delete(item)
+
+    def _replace(self, item: Item) -> None:
+        self._delete(item)
+        self.put(int(item["id"]), f"new {len(self.log)}")
+
+    def _unstamp(self, item: Item) -> None:
+        """It writes what it knows of the item, which is no mark of a migration."""
+        self.dynamodb.put({name: value for name, value in item.items() if name != "_by"})

@@ -1,0 +1,215 @@
+"""One fuzzed case: a seed draws a version, a table, faults, deaths and acts of an application; a run, and its undo.
+
+The script is never idempotent: each transformation adds one to `times`. What must hold is in `invariants`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
+
+from dynamodt.aws.lease_rows import LeaseRows
+from dynamodt.aws.own_keys import gathered
+from dynamodt.control.planner import retry_job
+from dynamodt.core.counted import counted_notes
+from dynamodt.core.passes import undo_run
+from dynamodt.core.places import dead_prefix, own_keys_name
+from dynamodt.model import OWN_ITEMS, Job
+from dynamodt.stages.migrate import migrate
+from dynamodt.stages.undo import undo
+from tests.fake_objects import FakeObjects
+from tests.fakes import FakeState
+from tests.fuzz.application import Application
+from tests.fuzz.faults import (
+    ANSWERED,
+    LATE,
+    TWICE,
+    Died,
+    FuzzedDynamoDB,
+    FuzzedRows,
+    FuzzedStorage,
+    Life,
+    SteadyResources,
+    World,
+)
+from tests.inline import run_inline
+from tests.pipeline.conftest import NUMBERED, Bench
+from tests.pipeline.test_export_source import Exporter
+
+HUNDREDS = {"move": 100, "beside": 200, "alone": 300, "left": 400, "right": 500}
+INSERTING = ("move", "fan", "split")
+IN_PLACE = ("update", "delete", "same")
+SCRIPT = """
+from dynamodt import Delete, Put
+
+KINDS = {kinds!r}
+
+def items():
+    for number in {rows}:
+        yield {{"id": number, "src": f"{{number}}.own/row", "times": 0, "note": "old"}}
+
+def transform_up(item):
+    number = int(item["id"])
+    new = {{**item, "times": item["times"] + 1}}
+    put = lambda step, name: Put({{**new, "id": number + step, "src": f"{{item['src']}}/{{name}}"}})
+    ways = {{
+        "update": lambda: new,
+        "delete": lambda: Delete(),
+        "same": lambda: item,
+        "move": lambda: {{**new, "id": number + 100}},
+        "freed": lambda: {{**new, "id": number - 1}},
+        "fan": lambda: [new, put(200, "beside")],
+        "lone": lambda: [item, put(300, "alone")],
+        "split": lambda: [put(400, "left"), put(500, "right"), Delete()],
+    }}
+    return ways[KINDS[number % len(KINDS)] if number < 100 else "update"]()
+"""
+OWN_ROWS = (900, 901, 902)
+MOST_ATTEMPTS = 9
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a seed says."""
+
+    kinds: tuple[str, ...]
+    export: bool
+    items: int
+    head: str  # the script's constants
+    page_items: int
+    scan_page: int
+    lanes: int
+    acts: float
+    faults: float
+    late: bool
+    deaths: tuple[int, ...]  # requests of each attempt
+    undo_deaths: tuple[int, ...]
+    rows: bool  # of the version's own
+    window: bool  # the changes since the export
+    acts_in_undo: bool
+
+
+def drawn(seed: int) -> Draw:
+    dice = random.Random(seed)
+    export = dice.random() < 0.6
+    kinds = (*INSERTING, *IN_PLACE) if export else (*IN_PLACE, "update")
+    return Draw(
+        kinds=tuple(dice.choice(kinds) for _ in range(dice.choice([1, 2, 4]))),
+        export=export,
+        items=dice.choice([2, 3, 6, 9]),
+        head=dice.choice(["", "", 'STAMP = "_by"\n']) + dice.choice(["", "", 'GUARD = "changed"\n']),
+        page_items=dice.choice([1, 2, 5]),
+        scan_page=dice.choice([1, 3, 9]),
+        lanes=dice.choice([1, 2]),
+        acts=dice.choice([0.0, 0.0, 0.15, 0.4]),
+        faults=dice.choice([0.0, 0.2, 0.4]),
+        late=dice.random() < 0.5,
+        deaths=tuple(dice.choice([3, 8, 15, 25, 40]) for _ in range(dice.choice([0, 1, 2, 3]))),
+        undo_deaths=tuple(dice.choice([3, 8, 15, 25]) for _ in range(dice.choice([0, 1, 2]))),
+        rows=dice.random() < 0.3,
+        window=export and dice.random() < 0.3,
+        acts_in_undo=dice.random() < 0.3,
+    )
+
+
+@dataclass
+class Case:
+    """A seed's world, run by `run`. `found` are the breaches."""
+
+    seed: int
+    folder: Path
+    draw: Draw = field(init=False)
+    found: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.draw = draw = drawn(self.seed)
+        dice = random.Random(self.seed + 1)
+        kinds = (*ANSWERED, LATE, TWICE) if draw.late else ANSWERED
+        self.world = World(dice, draw.faults, kinds)
+        self.dynamodb = FuzzedDynamoDB(NUMBERED, page=draw.scan_page, world=self.world)
+        self.state = FakeState()
+        self.state.rows = FuzzedRows(self.world)
+        self.state.leases = LeaseRows(self.state.rows)  # type: ignore[arg-type]
+        self.storage, objects = FuzzedStorage(self.world), FakeObjects()
+        name = uuid4().hex
+        SteadyResources.made[name] = (self.dynamodb, self.state, self.storage, objects)
+        resources = SteadyResources(name)
+        self.bench = Bench(self.folder, self.dynamodb, self.state, self.storage, resources, objects)  # type: ignore[arg-type]
+        self.exporter = Exporter(self.bench)
+        self.done: list[Job] = []
+        keys = range(1, draw.items + 1)
+        free = (key + step for key in keys for step in (0, -1, *HUNDREDS.values()) if key + step > 0)
+        self.application = Application(self.dynamodb, dice, (*free, *OWN_ROWS), draw.acts)
+        for key in keys:
+            self.application.put(key)
+        self.world.acts = self.application.act
+
+    def jobs(self) -> Iterator[Job]:
+        """The passes of the run; each is asked for when those before it are done."""
+        draw = self.draw
+        text = draw.head + SCRIPT.format(kinds=draw.kinds, rows=OWN_ROWS)
+        export = self.exporter.export() if draw.export else None
+        job = self.exporter.job(export, text) if export else self.bench.job(text)
+        job = replace(job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, lanes=draw.lanes)
+        job = replace(job, read_ahead=2, followed=draw.window)
+        yield job
+        if draw.rows:
+            yield replace(job, run=job.run + OWN_ITEMS, units=1, own_items=True, export=None)
+        if draw.window:
+            yield self._passing_over(self.exporter.window(job, 1, self.exporter.export(export)))
+        for before in list(self.done):
+            if letters := self.letters_of(before):
+                yield retry_job(before, 1, letters)
+
+    def _passing_over(self, job: Job) -> Job:
+        if kept := gathered(self.storage, self.state, self.done):  # type: ignore[arg-type]
+            self.storage.write(own_keys_name(job), kept)
+            return replace(job, passes_over=own_keys_name(job))
+        return job
+
+    def letters_of(self, job: Job) -> tuple[str, ...]:
+        """The parts of its dead letters that `retry` takes up."""
+        claims = {claim.unit: claim for claim in self.state.units(job.run).all(job.units)}
+        names = counted_notes(self.storage.names(dead_prefix(job)), claims, recovers=True)
+        return tuple(name for name in names if not name.endswith("-doubt.jsonl"))
+
+    def finish(self, flow: Callable[..., None], job: Job, deaths: tuple[int, ...]) -> Job:
+        """Start it again until it comes to its end; returns the job of the last attempt."""
+        lives = [*deaths, *[Life().left] * (MOST_ATTEMPTS - len(deaths))]
+        for attempt, left in enumerate(lives, job.attempt):
+            job = replace(job, attempt=attempt)
+            self.world.life = Life()
+            self.state.lease(job)
+            self.world.life = Life(left)
+            try:
+                run_inline(flow, job, self.bench.resources)
+                break
+            except Died:
+                self.dynamodb.faults.clear()
+        self.world.life = Life()
+        return job
+
+    def run(self) -> None:
+        """The run, and all that is late of it."""
+        deaths = list(self.draw.deaths)
+        for job in self.jobs():
+            some, deaths = deaths[:2], deaths[2:]
+            attempt = self.done[-1].attempt if self.done else 1
+            self.done.append(self.finish(migrate, replace(job, attempt=attempt), tuple(some)))
+        self.settle()
+
+    def undo(self) -> None:
+        self.application.quiet = not self.draw.acts_in_undo
+        attempt = self.done[-1].attempt
+        for job in reversed(self.done):
+            back = replace(job, run=undo_run(job.run, 1), undoes=job.run, export=None, attempt=attempt + 1)
+            back = replace(back, letters=(), own_items=False, passes_over="", followed=False)
+            attempt = self.finish(undo, back, self.draw.undo_deaths).attempt
+        self.settle()
+
+    def settle(self) -> None:
+        self.dynamodb.faults.clear()
+        self.world.network.flush()

@@ -1,0 +1,183 @@
+"""A DynamoDB, a state table and a storage that lose, delay and repeat requests; processes die at any of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import orjson
+
+from dynamodt.aws.rows import RowKey
+from dynamodt.aws.wire import InDoubt
+from dynamodt.model import Item
+from tests.fakes import FakeDynamoDB, FakeResources, FakeRows
+
+READS = ("Scan", "BatchGetItem", "GetItem", "Query")
+ANSWERED = ("throttled", "partial", "partial-500", "full", "lost", "reset")  # those of FakeDynamoDB
+LATE, TWICE = "late", "twice"  # heard after later ones, and never answered; heard and answered, and heard once more
+
+
+class Died(Exception):
+    """The process of this attempt is gone."""
+
+
+@dataclass
+class Life:
+    """How many requests an attempt's process makes before it dies; from then on it makes none."""
+
+    left: int = 1_000_000
+
+    def tick(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Died("the machine is lost")
+
+
+@dataclass
+class Network:
+    """Requests that are carried out after later ones: each with the number of writes that overtake it."""
+
+    waiting: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
+    carrying: bool = False
+
+    def delay(self, writes: int, request: Callable[[], object]) -> None:
+        self.waiting.append((writes, request))
+
+    def passed(self) -> None:
+        """A write has been carried out."""
+        self.waiting = [(writes - 1, request) for writes, request in self.waiting]
+        due = [request for writes, request in self.waiting if writes < 0]
+        self.waiting = [one for one in self.waiting if one[0] >= 0]
+        self._carry_out(due)
+
+    def flush(self) -> None:
+        """All that is still on its way arrives."""
+        due, self.waiting = [request for _, request in self.waiting], []
+        self._carry_out(due)
+
+    def _carry_out(self, requests: list[Callable[[], object]]) -> None:
+        self.carrying = True
+        try:
+            for request in requests:
+                request()
+        finally:
+            self.carrying = False
+
+
+@dataclass
+class World:
+    """What the fakes of one case share. `acts` is called before each request that writes to the table."""
+
+    dice: random.Random
+    faults: float = 0.0  # how often a request that writes meets one
+    kinds: tuple[str, ...] = ANSWERED
+    row_faults: float = 0.0
+    life: Life = field(default_factory=Life)
+    network: Network = field(default_factory=Network)
+    acts: Callable[[], None] = lambda: None
+
+    def fault(self) -> str:
+        if self.network.carrying or self.dice.random() >= self.faults:
+            return ""
+        return self.dice.choice(self.kinds)
+
+
+@dataclass
+class FuzzedDynamoDB(FakeDynamoDB):
+    world: World = field(default_factory=lambda: World(random.Random(0)))
+
+    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+        if self.world.network.carrying:
+            return super().call(operation, body)
+        self.world.life.tick()
+        if operation in READS:
+            return super().call(operation, body)
+        self.world.acts()
+        answer = self._written(operation, orjson.loads(body if isinstance(body, bytes) else orjson.dumps(body)))
+        self.world.network.passed()
+        return answer
+
+    def _written(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        fault = self.world.fault()
+        if fault in (LATE, TWICE):
+            self.world.network.delay(self.world.dice.randint(0, 6), lambda: self._again(operation, request))
+        if fault == LATE:
+            raise InDoubt("it is late")
+        if fault not in ("", TWICE):
+            self.faults.append(fault)
+        return super().call(operation, request)
+
+    def _again(self, operation: str, request: dict[str, Any]) -> None:
+        """Nobody waits for the answer."""
+        try:
+            super().call(operation, request)
+        except Exception:
+            return
+
+
+class FuzzedRows(FakeRows):
+    """The state table's rows. A request that is carried out twice was sent again after its answer was lost: a row that
+    another owner has written since must not be put back by it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def get(self, key: RowKey) -> Item | None:
+        self._tick()
+        return super().get(key)
+
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        if self.world.network.carrying:
+            return super().update(key, row, condition, **values)
+        self._tick()
+        if self.world.dice.random() < self.world.row_faults:
+            self.world.network.delay(self.world.dice.randint(0, 6), lambda: self._again(key, row, condition, values))
+        found = super().update(key, row, condition, **values)
+        self.world.network.passed()
+        return found
+
+    def _again(self, key: RowKey, row: Item, condition: str, values: Item) -> None:
+        try:
+            super().update(key, row, condition, **values)
+        except Exception:
+            return
+
+    def _tick(self) -> None:
+        if not self.world.network.carrying:
+            self.world.life.tick()
+
+
+class FuzzedStorage:
+    """The stage's storage in memory: a process may die before it writes or reads an object."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.objects: dict[str, bytes] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        self.world.life.tick()
+        self.objects[name] = data
+
+    def read(self, name: str) -> bytes | None:
+        self.world.life.tick()
+        return self.objects.get(name)
+
+    def names(self, prefix: str) -> Iterator[str]:
+        return iter(sorted(name for name in self.objects if name.startswith(prefix)))
+
+    def place(self, name: str) -> str:
+        return name
+
+
+@dataclass(frozen=True)
+class SteadyResources(FakeResources):
+    """With a clock that goes on a little at each look: what a case does must not depend on the machine."""
+
+    times: ClassVar[dict[str, float]] = {}
+
+    def clock(self) -> float:
+        self.times[self.name] = self.times.get(self.name, 0.0) + 0.01
+        return self.times[self.name]

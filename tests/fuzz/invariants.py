@@ -1,0 +1,188 @@
+"""What must hold at the end of a fuzzed run, and after its undo. Each function yields what does not.
+
+`main` is an item that carries the `src` of what the application made; `derived` is one that the script put beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+
+from dynamodt.core.codec import decode
+from dynamodt.model import Counts, Item
+from tests.fuzz.case import HUNDREDS, OWN_ROWS, Case
+
+PUTS = {"fan": ("beside",), "lone": ("alone",), "split": ("left", "right")}
+_TIRED = "gave up after"
+
+
+class End:
+    """The table and the letters at one moment."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.app = case, case.application
+        self.items = self.app.items()
+        self.letters = [json.loads(line) for line in case.bench.dead_letters()]
+        self.doubts = {_id(letter["key"]) for letter in self.letters if letter["stage"] == "doubt"}
+        self.dead = {_id(letter["key"]) for letter in self.letters}
+
+    @property
+    def by_value(self) -> bool:
+        """Whether an item that was put in place of another may be taken for it: it has the guarded values, too."""
+        return "changed" in self.case.draw.head
+
+    @cached_property
+    def by_src(self) -> dict[str, Item]:
+        return {str(item["src"]): item for item in self.items.values()}
+
+    def kind(self, src: str) -> str:
+        key, kinds = key_of(src), self.case.draw.kinds
+        return kinds[key % len(kinds)] if key < 100 else "update"
+
+    def derived(self, src: str) -> set[str]:
+        return {one for one in self.by_src if one.startswith(f"{src}/")}
+
+    def living(self) -> list[str]:
+        """The items that the application has made and not removed."""
+        return sorted(self.app.born - self.app.removed)
+
+    def expected(self, src: str) -> dict[str, int]:
+        """What becomes of an item that nobody else touches: the key of each `src`."""
+        key, kind = key_of(src), self.kind(src)
+        where = {"move": key + HUNDREDS["move"], "freed": key - 1, "delete": None, "split": None}.get(kind, key)
+        puts = {f"{src}/{name}": key + HUNDREDS[name] for name in PUTS.get(kind, ())}
+        return puts if where is None else {src: where, **puts}
+
+
+def _id(image: dict[str, dict[str, str]]) -> int:
+    return int(str(decode(image)["id"]))
+
+
+def key_of(src: str) -> int:
+    """The key under which the application has made the item."""
+    return int(src.partition(".")[0])
+
+
+# ---------------------------------------------------------------- after the run
+
+
+def breaches_of_run(case: Case) -> Iterator[str]:
+    end = End(case)
+    yield from _counts(end)
+    yield from _once(end)
+    yield from _nothing_lost(end)
+    yield from _notes(end)
+    if not case.draw.acts:
+        yield from _as_expected(end)
+
+
+def _counts(end: End) -> Iterator[str]:
+    total = Counts()
+    for job in end.case.done:
+        totals = end.case.state.units(job.run).totals(job.units)
+        total = total.plus(totals.counts)
+        if totals.done != job.units or not totals.counts.balanced:
+            yield f"the balance does not hold: {job.run} {totals}"
+    main = end.case.state.units(end.case.done[0].run).totals(end.case.done[0].units)
+    if end.case.draw.export and main.counts.read != end.case.draw.items:
+        yield f"not all that was read is counted: {main.counts}"
+    still = [src for src in end.living() if not end.app.touched(src) and _not_begun(end, src)]
+    if len(still) > total.dead + total.superseded:
+        yield f"not transformed, and nobody says so: {still} {total}"
+
+
+def _not_begun(end: End, src: str) -> bool:
+    """Whether an item of the beginning is as it was, though the script changes it."""
+    there = end.by_src.get(src)
+    first = int(src.partition(".")[2]) < end.case.draw.items
+    return first and there is not None and there["times"] == 0 and end.kind(src) not in ("same", "lone")
+
+
+def _once(end: End) -> Iterator[str]:
+    """No item is transformed twice, nor there before and after it."""
+    twice = [src for src, count in Counter(item["src"] for item in end.items.values()).items() if count > 1]
+    if twice:
+        yield f"there twice: {twice}"
+    for key, item in end.items.items():
+        if item["times"] > int("/row" not in item["src"]):
+            yield f"transformed twice: {key} {item}"
+    for src in end.app.born:
+        main, derived = end.by_src.get(src), end.derived(src)
+        if main is not None and main["times"] == 0 and derived and end.kind(src) != "lone":
+            yield f"transformed in part: {src} and {derived}"
+        if not end.by_value and (late := derived - end.app.frozen.get(src, derived)):
+            yield f"made of an item that was deleted before: {late}"
+    yield from (f"deleted, and back: {src}" for src in end.app.removed & end.by_src.keys())
+
+
+def _nothing_lost(end: End) -> Iterator[str]:
+    for src in end.living():
+        if src not in end.by_src and not end.derived(src) and not _deleted(end, src):
+            yield f"lost: {src} ({end.kind(src)})"
+
+
+def _deleted(end: End, src: str, also_script: bool = True) -> bool:
+    """Whether the script deletes it; or the application has, as far as it was in the items made of it."""
+    kind = end.kind(src)
+    made = {f"{src}/{name}" for name in PUTS.get(kind, ())}
+    return (kind == "delete" and also_script) or (kind == "split" and bool(made & end.app.removed))
+
+
+def _notes(end: End) -> Iterator[str]:
+    """The application's last word stands; what was made of an item has one of its notes."""
+    for src, item in end.by_src.items():
+        known = end.app.notes.get(src, ["old"])
+        if "/" not in src or len(known) > 1:
+            if item["note"] != known[-1]:
+                yield f"a live write is lost: {item} instead of {known[-1]}"
+        elif item["note"] not in end.app.notes[src.partition("/")[0]]:
+            yield f"a note that was never written: {item}"
+
+
+def _as_expected(end: End) -> Iterator[str]:
+    """Where nobody else writes, all becomes what the script says. A way to a key that others free depends on them."""
+    if "freed" in end.case.draw.kinds or any(_TIRED in letter["error"] for letter in end.letters):
+        return
+    if end.letters:
+        yield f"dead letters without need: {[letter['error'] for letter in end.letters]}"
+    expected = {made: key for src in end.living() for made, key in end.expected(src).items()}
+    expected |= {f"{key}.own/row": key for key in OWN_ROWS if end.case.draw.rows}
+    found = {src: int(item["id"]) for src, item in end.by_src.items()}
+    if found != expected:
+        yield f"not as the script says: {found} instead of {expected}"
+    still = [src for src in end.living() if _not_begun(end, src)]
+    if still:
+        yield f"not transformed: {still}"
+
+
+# ---------------------------------------------------------------- after the undo
+
+
+def breaches_of_undo(case: Case) -> Iterator[str]:
+    """What the run has moved or deleted, and the application has changed or put there since, stays and is reported;
+    then the item may be at its old key, too."""
+    end, left = End(case), _left(case)
+    for src in end.living():
+        there = [item for item in end.items.values() if str(item["src"]).partition("/")[0] == src]
+        open_ = {key_of(src), *end.expected(src).values()} & (left | end.doubts)
+        if not there and not open_ and not _deleted(end, src, also_script=False):
+            yield f"lost by the undo: {src} ({end.kind(src)})"
+        own = any(len(end.app.notes.get(item["src"], "")) > 1 for item in there if item["src"] != src)
+        if there and not own and end.app.notes[src][-1] not in [item["note"] for item in there]:
+            yield f"a live write is lost by the undo: {there}"
+    for key, item in end.items.items():
+        src = str(item["src"]).partition("/")[0]
+        if (item["times"] or "/" in item["src"]) and not {key, key_of(src)} & (left | end.doubts):
+            yield f"neither restored nor reported: {key} {item}"
+    for src in end.app.removed & end.by_src.keys():
+        if end.kind(src) not in ("delete", "move", "freed", "split"):
+            yield f"deleted, and back: {src}"
+
+
+def _left(case: Case) -> set[int]:
+    """The keys that the undo reports."""
+    names = [name for name in case.storage.objects if name.startswith("runs/") and "/left/" in name]
+    lines = [json.loads(line) for name in names for line in case.storage.objects[name].splitlines()]
+    return {_id(line["key"]) for line in lines}

@@ -1,0 +1,93 @@
+"""Runs the flow of a job in the caller's thread, without a Beam runner: the same steps in the same order each time.
+
+The real transforms are composed as Beam composes them. Each lane is a bundle; each element goes through all steps
+before the next one is made, as in a fused bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.utils.windowed_value import WindowedValue
+
+from dynamodt.stages import read, read_export
+
+
+class Chain:
+    """Stands for a pipeline and for each of its collections: `Create`, then `ParDo`s one after the other."""
+
+    def __init__(self) -> None:
+        self._elements: list[Any] = []
+        self._steps: list[beam.DoFn] = []
+
+    def __or__(self, labelled: Any) -> Chain:
+        transform = getattr(labelled, "transform", labelled)
+        if isinstance(transform, beam.Create):
+            self._elements = list(transform.values)
+        elif isinstance(transform, beam.ParDo):
+            self._steps.append(transform.fn)
+        elif not isinstance(transform, beam.Reshuffle):
+            expanded: Chain = transform.expand(self)
+            return expanded
+        return self
+
+    def run(self) -> None:
+        """Every element through every step. Raises what a step raises; the steps are torn down in any case."""
+        ready: list[beam.DoFn] = []
+        try:
+            for step in self._steps:
+                step.setup()
+                ready.append(step)
+            for element in self._elements:
+                self._bundle(element)
+        finally:
+            for step in ready:
+                step.teardown()
+
+    def _bundle(self, element: Any) -> None:
+        for step in self._steps:
+            step.start_bundle()
+        self._push(element, 0)
+        for number, step in enumerate(self._steps):
+            for made in step.finish_bundle() or ():
+                self._push(made.value if isinstance(made, WindowedValue) else made, number + 1)
+
+    def _push(self, element: Any, number: int) -> None:
+        if number < len(self._steps):
+            for made in self._steps[number].process(element) or ():
+                self._push(made, number + 1)
+
+
+def run_inline(flow: Callable[..., None], *arguments: Any) -> None:
+    """Run a flow that takes the pipeline first: `run_inline(migrate, job, resources)`."""
+    chain = Chain()
+    flow(chain, *arguments)
+    chain.run()
+
+
+class InlineExecutor:
+    """A pool without threads: what is submitted is done at once."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def shutdown(self, **options: Any) -> None:
+        pass
+
+
+def without_threads(patch: pytest.MonkeyPatch) -> None:
+    """Pages are read when they are asked for, so that a seed says all that happens."""
+    for module in (read, read_export):
+        patch.setattr(module, "ThreadPoolExecutor", InlineExecutor)

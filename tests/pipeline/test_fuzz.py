@@ -1,0 +1,46 @@
+"""Random versions, faults, deaths and acts of an application, on the fakes; then an undo (guarantees G1, G2, G3, G5).
+
+A seed says all that happens. `DYNAMODT_SEEDS=0-5000` tries these; `make test-chaos` thousands.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.case import Case, drawn
+from tests.fuzz.invariants import breaches_of_run, breaches_of_undo
+from tests.inline import without_threads
+
+FIRST, _, LAST = os.environ.get("DYNAMODT_SEEDS", "0-299").partition("-")
+SEEDS = range(int(FIRST), int(LAST or FIRST) + 1)
+BUNCH = 50  # seeds of one test
+AGAIN = "DYNAMODT_SEEDS={seed} .venv/bin/python -m pytest tests/pipeline/test_fuzz.py"
+
+
+def breaches(seed: int, folder: Path) -> list[str]:
+    """What does not hold in a case."""
+    random.seed(seed)  # the jitter of what is tried again
+    case = Case(seed, folder)
+    case.run()
+    found = list(breaches_of_run(case))
+    case.undo()
+    found += breaches_of_undo(case)
+    return [f"{one}; the application: {', '.join(case.application.log)}" for one in found]
+
+
+@pytest.mark.parametrize("first", SEEDS[::BUNCH])
+def test_random_runs(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_threads(monkeypatch)
+    logging.disable(logging.ERROR)
+    found: list[str] = []
+    for seed in range(first, min(first + BUNCH, SEEDS.stop)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        found += [f"{one}\n  {drawn(seed)}\n  {AGAIN.format(seed=seed)}" for one in breaches(seed, folder)]
+    logging.disable(logging.NOTSET)
+    assert not found, "\n".join(found[:5])
