@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from operator import eq, le
+from operator import eq, le, lt
 from typing import Any, ClassVar
 
 import orjson
@@ -424,7 +424,7 @@ class FakeRows:
         if term.startswith("attribute_not_exists("):
             return term[21:-1] not in found
         name, sign, placeholder = term.split()
-        compared = {"=": eq, "<=": le}[sign]
+        compared = {"=": eq, "<=": le, "<": lt}[sign]
         return bool(name in found and compared(found[name], values[placeholder.removeprefix(":")]))
 
     def query(self, pk: str, prefix: str) -> Iterator[Item]:

@@ -502,6 +502,7 @@ class RunRecord:
     began: dict[str, str] = field(default_factory=dict)  # what it started with (`core.started_with`)
     texts: tuple[ScriptText, ...] = ()  # of the script before it was edited: its present one has the rest of the items
     whole_pages: bool = False  # its last attempt has left no page half written
+    revision: int = 0  # of its row: each write raises it, and is conditional on the one before; 0: not written yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -637,6 +638,9 @@ class Lease(NamedTuple):
     wcu: float = 0.0  # the budget of all workers together, in units a second; 0: not limited
     rcu: float = 0.0
     boards: int = 1  # rows that say the same, for as many groups of workers to look at
+    revision: int = 0  # of the row: each write raises it, and is conditional on the one before
+    words: tuple[str, ...] = ()  # the ids of the last few writes, the latest first
+    beats: int = 0  # signs of life under this token
 
 
 class RunState(NamedTuple):

@@ -106,14 +106,14 @@ def test_a_version_is_recorded_once_and_taken_back_once(bench: Bench) -> None:
     script = Script("things", 1, "change", "v1_change.py", "", "")
     record = replace(first_record(script, "up", "ours", 4), status="succeeded", ended="now")
     assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
-    state.record(record, 1, applied=applied_by(record))
+    written = state.record(record, 1, applied=applied_by(record))
     other = replace(record, run="theirs")
     with pytest.raises(Refused, match="version 1 was recorded by another run meanwhile"):
         state.record(other, 1, applied=applied_by(other))
     with pytest.raises(Fenced):
         state.record(other, 2)
     assert [run.run for run in state.runs("things")] == ["ours"] and state.applied("things")[1].run == "ours"
-    state.record(record, 1, reverted=True)
+    state.record(written, 1, reverted=True)
     with pytest.raises(Refused, match="recorded by another run"):
         state.record(other, 1, reverted=True)
     assert state.applied("things") == {}

@@ -45,7 +45,8 @@ class Stage:
     def unit(self, run: str, number: int, read: int, done: bool = True) -> None:
         units = self.state.units(run)
         claim: Claim = units.claim(number, 1)
-        units.checkpoint(claim, 1, None, Totals(Counts(read, read), Units(1.0, float(read)), int(done)))
+        totals = Totals(Counts(read, read), Units(1.0, float(read)), int(done))
+        units.checkpoint(claim, claim.page + 1, None, totals)
 
     def clock(self) -> float:
         return self.now

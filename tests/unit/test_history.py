@@ -27,11 +27,12 @@ class Rows:
 
     def record(
         self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
-    ) -> None:
+    ) -> RunRecord:
         if token != self.holder:
             raise Fenced("another process has taken the run over")
         self.runs.append(record)
         self.applied, self.reverted = applied, reverted
+        return record
 
 
 def chronicle(rows: Rows, direction: Direction = "up", **more: Any) -> Chronicle:

@@ -18,7 +18,8 @@ class Table:
         self.units = UnitRows(self.rows, "run")  # type: ignore[arg-type]
 
     def move(self, unit: int, read: int, done: bool = False) -> None:
-        self.units.checkpoint(self.units.claim(unit, 1), 1, None, Totals(Counts(read, read), done=int(done)))
+        claim = self.units.claim(unit, 1)
+        self.units.checkpoint(claim, claim.page + 1, None, Totals(Counts(read, read), done=int(done)))
 
 
 def test_a_look_at_many_units_reads_a_few_of_them() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from dynamodt.aws.clients import client
@@ -30,6 +30,31 @@ RowKey = tuple[str, str]  # pk, sk
 
 class ConditionFailed(Exception):
     """A row was not as its writer required."""
+
+
+class Writable(Protocol):
+    """What `write_once` needs of `Rows`."""
+
+    def get(self, key: RowKey) -> Item | None: ...
+
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item: ...
+
+
+def write_once(rows: Writable, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
+    """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` does not hold
+    any more once it is written. Returns the row after it.
+
+    The endpoint, or a client that sends again after a lost answer, may carry a request out twice, or long after it was
+    sent. What comes late finds a higher number and is refused. A second sending that is refused by its own first one
+    has succeeded: the row shows its number and content then. Raises ConditionFailed for any other refusal.
+    """
+    try:
+        return rows.update(key, row, condition, **values)
+    except ConditionFailed:
+        found = rows.get(key) or {}
+        if any(name not in found or found[name] != value for name, value in row.items()):
+            raise
+        return found
 
 
 class Rows:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dynamodt.aws.failures import explained
@@ -43,6 +43,7 @@ _RUN_NUMBERS = {
     "planned": 0,
     "rest": 0,
     "failed_exports": 0,
+    "revision": 0,
 }  # and what they are where a row lacks them
 
 
@@ -111,22 +112,27 @@ class State:
 
     def record(
         self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
-    ) -> None:
-        """Write a run's record and, in the same transaction, that its version stands now (or no longer).
+    ) -> RunRecord:
+        """Write a run's record over the revision that it was read or written as and, in the same transaction, that its
+        version stands now (or no longer); returns it with its new revision.
 
         Raises Fenced when the lease is not the holder's any more, Refused when the version is recorded already.
         """
-        self.record_all([Entry(record, applied, reverted)], token)
+        (written,) = self.record_all([Entry(record, applied, reverted)], token)
+        return written
 
-    def record_all(self, entries: Sequence[Entry], token: int) -> None:
+    def record_all(self, entries: Sequence[Entry], token: int) -> list[RunRecord]:
         """Write entries of one table, as `record` does: so many in a transaction as it can hold, in this order."""
-        for start in range(0, len(entries), _MOST_ENTRIES):
-            some = entries[start : start + _MOST_ENTRIES]
+        raised = [entry._replace(record=_raised(entry.record)) for entry in entries]
+        for start in range(0, len(raised), _MOST_ENTRIES):
+            some = raised[start : start + _MOST_ENTRIES]
             ours = self.leases.condition(some[0].record.table, token)
             try:
                 self.rows.transact([ours, *(action for entry in some for action in self._actions(entry))])
             except ConditionFailed as error:
-                raise self._overtaken(some, token) from error
+                if not self._is_written(some[0].record):
+                    raise self._overtaken(some, token) from error
+        return [entry.record for entry in raised]
 
     def _actions(self, entry: Entry) -> list[dict[str, Any]]:
         actions = [{"Put": self._run_put(entry.record)}]
@@ -135,6 +141,10 @@ class State:
         if entry.reverted:
             actions.append({"Delete": self._version_delete(entry.record.table, entry.record.version)})
         return actions
+
+    def _is_written(self, record: RunRecord) -> bool:
+        """Whether a refused transaction was carried out before, and only its answer lost: it is there whole, or not."""
+        return self.run(record.table, record.run) == record
 
     def _overtaken(self, entries: Sequence[Entry], token: int) -> DynamodtError:
         table = entries[0].record.table
@@ -148,7 +158,12 @@ class State:
         )
 
     def _run_put(self, record: RunRecord) -> dict[str, Any]:
-        return {"TableName": self.rows.table, "Item": encode({**_run_key(record), **asdict_flat(record)})}
+        item = encode({**_run_key(record), **asdict_flat(record)})
+        put = {"TableName": self.rows.table, "Item": item}
+        if record.revision == 1:
+            return {**put, "ConditionExpression": "attribute_not_exists(revision)"}
+        values = encode({":before": record.revision - 1})
+        return {**put, "ConditionExpression": "revision = :before", "ExpressionAttributeValues": values}
 
     def _version_put(self, applied: AppliedVersion) -> dict[str, Any]:
         item = encode({**_version_key(applied.table, applied.version), **asdict_flat(applied)})
@@ -157,6 +172,10 @@ class State:
     def _version_delete(self, table: str, version: int) -> dict[str, Any]:
         key = encode(_version_key(table, version))
         return {"TableName": self.rows.table, "Key": key, "ConditionExpression": "attribute_exists(pk)"}
+
+
+def _raised(record: RunRecord) -> RunRecord:
+    return replace(record, revision=record.revision + 1)
 
 
 def asdict_flat(row: AppliedVersion | RunRecord) -> dict[str, Any]:

@@ -2,19 +2,26 @@
 
 A unit is owned by the last worker that claimed it: the claim raises the row's `epoch`, and intent and checkpoint are
 conditional on it. A worker that was thought dead and wakes up finds another epoch and is `Fenced`.
+
+Within an epoch the writes are ordered by numbers that only grow: a checkpoint by its `page`, an intent by `announced`
+(its page and how many parts it has). An earlier one that is carried out late is refused (ADR 025).
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from dynamodt.aws.rows import ConditionFailed, RowKey, Rows
+from dynamodt.aws.rows import ConditionFailed, RowKey, Rows, write_once
 from dynamodt.errors import Fenced
 from dynamodt.model import Claim, Counts, Cursor, Era, Friction, Intent, Item, Totals, Units
 
 _OURS = "epoch = :epoch"
+_LATER_PAGE = f"{_OURS} AND page < :page"
+_LATER_INTENT = f"{_LATER_PAGE} AND announced < :announced"
+_PARTS = 1_000_000  # more than a page is announced in
 _NOTHING = "null"
 _CLAIM_TRIES = 20  # the row moves on between read and update only while its owner is still alive
 
@@ -29,33 +36,44 @@ class UnitRows:
     def claim(self, unit: int, attempt: int, *, recovers: bool = True) -> Claim:
         """Take a unit over, for an attempt that is not older than its owner's; returns where it stands. Who does not
         recover what the owner before has announced reads again from the last checkpoint on."""
+        claimant = secrets.token_hex(8)
         for _ in range(_CLAIM_TRIES):
             row = self._rows.get(self._key(unit)) or {}
             if int(row.get("attempt", 0)) > attempt:
                 break
             before = _claim(unit, row)
             claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before, recovers))
-            if self._take(claimed, attempt, row, recovers):
+            if self._take(claimed, attempt, row, recovers, claimant):
                 return claimed if recovers else claimed._replace(intent=None)
         raise self._fenced(unit)
 
-    def _take(self, claimed: Claim, attempt: int, row: Item, recovers: bool) -> bool:
+    def _take(self, claimed: Claim, attempt: int, row: Item, recovers: bool, claimant: str) -> bool:
         """Only if the row is still as it was read: an owner who is not dead yet may have moved it on since, and we
         would go back to before what he has written. An announcement that is passed over is in the era now."""
         fresh: dict[str, Any] = {} if row else {"page": 0}
         passed_over = {} if row and recovers else {"intent": _NOTHING}
-        taken = {"epoch": claimed.epoch, "attempt": attempt, "eras": json.dumps(claimed.eras), **fresh, **passed_over}
+        taken = {
+            "epoch": claimed.epoch,
+            "attempt": attempt,
+            "claimant": claimant,
+            "eras": json.dumps(claimed.eras),
+            "announced": 0,
+            **fresh,
+            **passed_over,
+        }
         condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(epoch)"
         values = {name: row[name] for name in ("epoch", "page", "intent")} if row else {}
         try:
-            self._rows.update(self._key(claimed.unit), taken, condition, **values)
+            write_once(self._rows, self._key(claimed.unit), taken, condition, **values)
         except ConditionFailed:
             return False
         return True
 
     def intend(self, claim: Claim, intent: Intent) -> None:
-        """Announce the page after the checkpoint, before any of it is written."""
-        self._update(claim, {"intent": json.dumps(intent)})
+        """Announce the page after the checkpoint, before any of it is written; each time with one part more."""
+        number = intent.page * _PARTS + len(intent.parts)
+        row = {"intent": json.dumps(intent), "announced": number}
+        self._update(claim, row, _LATER_INTENT, page=intent.page, announced=number)
 
     def checkpoint(
         self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, announced: bool = True
@@ -72,11 +90,12 @@ class UnitRows:
             "bytes": totals.bytes,
             "done": bool(totals.done),
         }
-        self._update(claim, {**row, "intent": _NOTHING} if announced else row)
+        self._update(claim, {**row, "intent": _NOTHING} if announced else row, _LATER_PAGE, page=page)
 
-    def _update(self, claim: Claim, row: dict[str, Any]) -> None:
+    def _update(self, claim: Claim, row: dict[str, Any], condition: str, **values: Any) -> None:
+        row["epoch"] = claim.epoch  # whose the row is, where it refuses a second sending of what it shows already
         try:
-            self._rows.update(self._key(claim.unit), row, _OURS, epoch=claim.epoch)
+            write_once(self._rows, self._key(claim.unit), row, condition, epoch=claim.epoch, **values)
         except ConditionFailed as error:
             raise self._fenced(claim.unit) from error
 

@@ -1,17 +1,22 @@
 """A run's workers in the state table: each says that it lives and what it has used, and hears its part of the budget.
 
 A worker is a process. Its row has two writers, of different attributes: the worker, and the one process that follows
-the run and shares the budget out. The rows of many workers are spread over several partition keys.
+the run and shares the budget out. Each numbers its writes (`beat`, `granted`), so that none is undone by an earlier one
+that is carried out late. The rows of many workers are spread over several partition keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
-from dynamodt.aws.rows import RowKey, Rows
+from dynamodt.aws.rows import ConditionFailed, RowKey, Rows, write_once
 from dynamodt.model import Item, Units
+
+_LATER_REPORT = "attribute_not_exists(beat) OR beat < :beat"
+_LATER_GRANT = "attribute_not_exists(granted) OR granted < :granted"
 
 
 class Grant(NamedTuple):
@@ -62,11 +67,13 @@ class WorkerRows:
             "used": [repr(value) for value in report.used],
             "throttles": list(report.throttles),
         }
-        return _grant(self._rows.update(self._key(name), row))
+        return _grant(write_once(self._rows, self._key(name), row, _LATER_REPORT, beat=report.beat))
 
     def grant(self, name: str, grant: Grant) -> None:
-        """Tell a worker what it may use."""
-        self._rows.update(self._key(name), {"grant": grant.number, "rate": [repr(value) for value in grant.rate]})
+        """Tell a worker what it may use; a later grant stands."""
+        row = {"granted": grant.number, "rate": [repr(value) for value in grant.rate]}
+        with suppress(ConditionFailed):
+            write_once(self._rows, self._key(name), row, _LATER_GRANT, granted=grant.number)
 
     def all(self) -> Iterator[Worker]:
         """All workers that have ever reported in this attempt."""
@@ -89,7 +96,7 @@ def _worker(row: Item) -> Worker:
 
 
 def _grant(row: Item) -> Grant | None:
-    return Grant(int(row["grant"]), _units(row["rate"])) if "grant" in row else None
+    return Grant(int(row["granted"]), _units(row["rate"])) if "granted" in row else None
 
 
 def _units(values: list[str]) -> Units:

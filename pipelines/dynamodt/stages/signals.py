@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
-from dynamodt.model import Job, Lease
+from dynamodt.model import Item, Job, Lease
 from dynamodt.stages.looks import LOOK_SECONDS, Looks
 
 _WITH_REASON = ("abort", "error")
@@ -34,7 +34,7 @@ class LeaseBoard(Protocol):
 
     def begin_read(self, table: str, board: int = 0) -> Callable[[], Lease]: ...
 
-    def tell(self, table: str, token: int, **what: Any) -> None: ...
+    def change(self, table: str, token: int, changes: Callable[[Lease], Item]) -> None: ...
 
 
 def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = None) -> None:
@@ -45,11 +45,14 @@ def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = 
     An error, or a person's word, that stands there is not replaced by what stops a run without one.
     """
     _stopped.add((job.base_run, job.attempt))
-    seen = leases.read(job.lease)
-    if seen.token == job.attempt and _is_said(seen, why, error):
-        return
+
+    def said(seen: Lease) -> Item:
+        if _is_said(seen, why, error):
+            return {}
+        return {"stop": why, **({"error": error} if error is not None else {})}
+
     with suppress(Fenced):
-        leases.tell(job.lease, job.attempt, stop=why, **({"error": error} if error is not None else {}))
+        leases.change(job.lease, job.attempt, said)
 
 
 def _is_said(seen: Lease, why: str, error: dict[str, str] | None) -> bool:

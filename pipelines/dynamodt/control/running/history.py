@@ -123,7 +123,7 @@ class Chronicle:
     def begin(self) -> None:
         """Record that the run begins, or goes on."""
         if not self._dry_run:
-            self._state.record(self.record, self._token)
+            self.record = self._state.record(self.record, self._token)
 
     def keep(self, **changes: Any) -> None:
         """Change the record of a run that goes on. Raises Fenced."""
@@ -157,7 +157,7 @@ class Chronicle:
         succeeded = self.record.status == "succeeded"
         applied = applied_by(self.record) if succeeded and self.record.direction == "up" else None
         reverted = succeeded and self.record.direction == "down"
-        self._state.record(self.record, self._token, applied=applied, reverted=reverted)
+        self.record = self._state.record(self.record, self._token, applied=applied, reverted=reverted)
 
     def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
         """The run as a person or a program is told of it."""

@@ -233,7 +233,7 @@ class _Undo:
         session, record = self.session, self.record
         if not session.options.dry_run:
             self.record = replace(record, status=after(record.status, "undo"))
-            session.state.record(self.record, session.token)
+            self.record = session.state.record(self.record, session.token)
         follower = Follower(session.state, self.jobs, session.observer)
         name = f"undo of {record.name}"
         session.observer.run_started(record.table, record.version, name, record.direction, self._changed())
@@ -299,7 +299,7 @@ class _Undo:
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
         applied = applied_by(self._up()) if again else None
-        session.state.record(self.record, session.token, applied=applied, reverted=reverted)
+        self.record = session.state.record(self.record, session.token, applied=applied, reverted=reverted)
 
     def _up(self) -> RunRecord:
         """The run by which the version stood, before the one that is undone took it back."""
