@@ -17,7 +17,8 @@ from rich.console import Console
 from dynamodt.control.requests import Request, RunOptions
 from dynamodt.control.terminal import report, shapes
 from dynamodt.control.terminal.bars import BarDisplay
-from dynamodt.control.terminal.item_diff import DiffLine, clip, item_diff, key_text, printable, value_text
+from dynamodt.control.terminal.escaping import printable
+from dynamodt.control.terminal.item_diff import DiffLine, clip, item_diff, key_text, value_text
 from dynamodt.control.terminal.next_steps import next_steps, with_stage, with_typed_commands
 from dynamodt.control.terminal.progress import LineDisplay, Recorder, display
 from dynamodt.control.terminal.runs_report import print_runs

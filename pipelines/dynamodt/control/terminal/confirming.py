@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from dynamodt.control.requests import Request
+from dynamodt.control.terminal.escaping import printable
 from dynamodt.control.terminal.next_steps import as_typed
 from dynamodt.errors import Refused, UsageError
 
@@ -25,9 +26,9 @@ def confirm(request: Request, planned: Removal) -> None:
     import questionary
 
     for one in planned.removed:
-        questionary.print(f"  will be deleted: {one}")
+        questionary.print(f"  will be deleted: {printable(one)}")
     for one in planned.kept:
-        questionary.print(f"  stays:           {one}")
+        questionary.print(f"  stays:           {printable(one)}")
     if request.purge:
         sure = questionary.text(f"What is deleted cannot be had again. The stage's name ({request.stage})?").ask()
     else:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dynamodt.control.terminal.item_diff import printable
+from dynamodt.control.terminal.escaping import InertStream, json_line, printable
 from dynamodt.control.terminal.next_steps import with_typed_commands
 from dynamodt.errors import DynamodtError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 DEBUG = "DYNAMODT_DEBUG"
 _PIPE_WIDTH = 120  # a pipe has no width; rich would take 80
@@ -53,7 +53,7 @@ def print_results(document: dict[str, Any] | None, render: Callable[[Console], N
         if document is None:
             _keep_quiet_when_broken(render)
         else:
-            sys.stdout.write(json.dumps(document) + "\n")
+            sys.stdout.write(json_line(document))
         sys.stdout.flush()
     except BrokenPipeError:
         drop_output()
@@ -101,7 +101,14 @@ def lenient_streams() -> None:
 
 
 def _console(stream: TextIO) -> Console:
+    """One that shows all text, wherever it comes from, but obeys none: see `escaping`."""
     from rich.console import Console
 
+    class Escaping(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    inert = cast(TextIO, InertStream(stream))
+    return Escaping(file=inert, width=width, highlight=False, markup=False, emoji=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from dynamodt.control.terminal.escaping import printable
 from dynamodt.model import Item
 
 _ABSENT = object()
@@ -56,11 +57,6 @@ def clip(text: str, width: int, start: int = 0) -> str:
     return head + (rest if len(rest) <= room else rest[: room - 1] + "…")
 
 
-def printable(text: str) -> str:
-    """The text with control and other invisible characters spelt out; line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
-
-
 def _map_lines(path: tuple[str, ...], before: dict[str, Any], after: dict[str, Any], width: int) -> Iterator[DiffLine]:
     for name in sorted({*before, *after}):
         yield from _value_lines((*path, name), before.get(name, _ABSENT), after.get(name, _ABSENT), width)
@@ -106,10 +102,6 @@ def _name(name: str) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return f'"{printable(escaped)}"'
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode() if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def _binary(value: Any) -> str:

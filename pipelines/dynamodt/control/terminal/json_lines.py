@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from dynamodt.control.running.history import now
 from dynamodt.control.terminal import shapes
+from dynamodt.control.terminal.escaping import json_line
 from dynamodt.control.terminal.progress import Recorder
 from dynamodt.model import Standing
 
@@ -33,5 +33,5 @@ class JsonLines(Recorder):
 
 def print_line(document: dict[str, Any]) -> None:
     """To stdout at once. Raises BrokenPipeError when the reader has left."""
-    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.write(json_line(document))
     sys.stdout.flush()

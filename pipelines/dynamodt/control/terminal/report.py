@@ -11,7 +11,8 @@ from rich.text import Text
 from dynamodt.control.requests import PROGRAM, LocalStatus, Request
 from dynamodt.control.stage import LOCAL, WORK_FOLDER, embedded_file
 from dynamodt.control.terminal.cost_lines import cost_lines
-from dynamodt.control.terminal.item_diff import clip, item_diff, key_text, printable
+from dynamodt.control.terminal.escaping import printable
+from dynamodt.control.terminal.item_diff import clip, item_diff, key_text
 from dynamodt.control.terminal.next_steps import (
     NextStep,
     after_preparation,

@@ -1,0 +1,117 @@
+"""What comes from outside is shown, and neither a terminal nor a CI system obeys it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.text import Text
+
+from dynamodt.control.terminal import console
+from dynamodt.control.terminal.bars import BarDisplay
+from dynamodt.control.terminal.escaping import inert, json_line, printable
+from dynamodt.control.terminal.json_lines import print_line
+from dynamodt.control.terminal.progress import LineDisplay
+from dynamodt.errors import RunFailed
+from dynamodt.model import RunReport
+
+TITLE, CLEAR, BLINK = "\x1b]0;owned\x07", "\x1b[2J", "\x1b[5m"
+EVIL = f"a{TITLE}{CLEAR}{BLINK}\x9b2J\x7f\b\r::add-mask::x\u202e\u2066\u2028\x85[bold red]markup[/]\ud800 \U000e0001"
+COMMANDS = "one\n::error::two\n  ::add-mask::three\n\t::x::\n##[error]four\nfive ##vso[task.x]six\n##[group]seven"
+
+
+class Obeyed:
+    """Whether GitHub's or Azure's runner would take one of the lines for a command."""
+
+    @staticmethod
+    def by(shown: str) -> list[str]:
+        lines = shown.replace("\r", "\n").splitlines()
+        return [line for line in lines if line.strip().startswith("::") or "##[" in line or "##vso[" in line]
+
+
+Tell = Callable[[str], None]
+
+
+def tell_error(text: str) -> None:
+    console.print_error(console.message_console(), RunFailed(text, where=text, hint=text))
+
+
+def tell_unexpected(text: str) -> None:
+    console.print_error(console.message_console(), ValueError(text))
+
+
+def tell_note(text: str) -> None:
+    LineDisplay(console.message_console()).note(text)
+
+
+def tell_results(text: str) -> None:
+    console.print_results(None, lambda shown: shown.print(Text.assemble((text, "bold red"), text), soft_wrap=True))
+
+
+def tell_plain(text: str) -> None:
+    console.print_results(None, lambda shown: shown.print(text))
+
+
+def tell_bars(text: str) -> None:
+    display = BarDisplay(console.message_console())
+    display.run_started(text, 1, text, "up", 5)
+    display.note(text)
+    display.run_ended(RunReport(text, "up", 1, text, "run", "failed"))
+
+
+@pytest.fixture(params=[tell_error, tell_unexpected, tell_note, tell_results, tell_plain, tell_bars])
+def tell(request: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Tells a text in one of the ways that there are; returns what reached the streams."""
+    monkeypatch.setenv(console.DEBUG, "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    def telling(text: str) -> str:
+        stream = io.StringIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", stream)
+            patched.setattr(sys, "stderr", stream)
+            request.param(text)
+        return stream.getvalue()
+
+    return telling
+
+
+def test_no_control_character_of_anybody_else_reaches_the_terminal(tell: Callable[[str], str]) -> None:
+    shown = tell(EVIL)
+    assert not [one for one in (TITLE, CLEAR, BLINK) if one in shown]
+    assert not set(shown) & set("\x07\x08\x7f\x85\x9b\u2028\u202e\u2066\ud800\U000e0001")
+    assert "[bold red]markup[/]" in shown and "\\x1b" in shown
+
+
+def test_no_line_is_a_command_of_the_ci_system(tell: Callable[[str], str]) -> None:
+    shown = tell(COMMANDS)
+    assert not Obeyed.by(shown), shown
+    assert all(word in shown for word in ("error", "two", "three", "four", "five", "six", "seven"))
+
+
+@pytest.mark.parametrize("emit", [print_line, lambda document: console.print_results(document, print)])
+def test_json_is_json_and_no_command(emit: Callable[[Any], None], capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"what": EVIL + COMMANDS, COMMANDS: ["##[x]", "#", "##"]}
+    emit(document)
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == document and shown.isascii() and len(shown.splitlines()) == 1
+    assert not Obeyed.by(shown)
+
+
+@given(st.text())
+def test_any_text(text: str) -> None:
+    shown = inert(printable(text))
+    assert not Obeyed.by(shown)
+    assert shown.replace("\n", "").isprintable()
+    assert json.loads(json_line({"text": text})) == {"text": text}
+
+
+@pytest.mark.parametrize("text", ["a::b", "std::vector", "# heading", "## two", "##x", "", "Grüße 日本 🎉"])
+def test_what_harms_nobody_stays_as_it_is(text: str) -> None:
+    assert inert(printable(text)) == text
