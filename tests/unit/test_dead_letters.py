@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
+import pytest
 
 from dynamodt.control.running.dead_letters import first_of
+from dynamodt.model import (
+    AppliedPage,
+    Claim,
+    Connection,
+    DeadLetter,
+    Image,
+    Job,
+    KeyAttribute,
+    Page,
+    Script,
+    Stage,
+    StorageSpec,
+    TableSpec,
+)
+from dynamodt.stages.apply import apply_page
 from dynamodt.stages.deadletters import dead_letter
+
+
+class Base(BaseException):
+    """Of an author's own."""
+
 
 PATH = "transforms/users/v3_total.py"
 TRACEBACK = f"""Traceback (most recent call last):
@@ -39,6 +61,45 @@ def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
 
 def test_no_letter_is_no_sentence() -> None:
     assert first_of(b"", PATH) == ""
+
+
+TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
+STAGE = Stage("local", Connection("r"), StorageSpec("s"))
+SCRIPT = Script("users", 1, "change", PATH, "", "")
+JOB = Job("run", STAGE, TABLE, SCRIPT, "up", 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), SystemExit("x"), SystemExit(), GeneratorExit(), RecursionError(), MemoryError(), Base("x")],
+)
+def test_whatever_a_script_raises_is_a_dead_letter_of_its_item(error: BaseException) -> None:
+    """`sys.exit()` would end the pipeline, and name neither the item nor the line."""
+    applied, dead = applied_page(error)
+    assert (applied.dead, applied.unchanged) == (1, 1)
+    assert dead[0].key == {"id": {"S": "u1"}} and dead[0].error.startswith(type(error).__name__)
+
+
+def test_a_ctrl_c_is_none_of_the_script_s() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        applied_page(KeyboardInterrupt())
+
+
+def test_a_script_that_raises_one_is_at_fault_where_no_ctrl_c_arrives() -> None:
+    """Signals reach the main thread alone; pipelines run in others."""
+    with ThreadPoolExecutor(1) as pool:
+        _, dead = pool.submit(applied_page, KeyboardInterrupt("mine")).result()
+    assert dead[0].error == "KeyboardInterrupt: mine"
+
+
+def applied_page(error: BaseException) -> tuple[AppliedPage, list[DeadLetter]]:
+    """A page of two items, the first of which is failed on."""
+
+    def change_of(image: Image) -> None:
+        if image["id"]["S"] == "u1":
+            raise error
+
+    return apply_page(JOB, Page(Claim(0, 1), 1, [{"id": {"S": "u1"}}, {"id": {"S": "u2"}}]), change_of)
 
 
 def test_a_message_that_no_utf_8_can_hold_is_spelt_out() -> None:

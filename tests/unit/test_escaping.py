@@ -70,6 +70,7 @@ def tell(request: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Tells a text in one of the ways that there are; returns what reached the streams."""
     monkeypatch.setenv(console.DEBUG, "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "2000")
 
     def telling(text: str) -> str:
         stream = io.StringIO()

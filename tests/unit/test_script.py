@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import sys
 import traceback
@@ -458,6 +459,87 @@ def test_what_goes_wrong_in_a_life_cycle_names_the_authors_line(stage: str) -> N
     with pytest.raises(ScriptError, match=f"{SHOWN}:4: TransformUp.{stage} fails: OSError: no model") as caught:
         getattr(transform(body % stage), stage)()
     assert caught.value.hint
+
+
+ENDS = {
+    "sys.exit": ("import sys; sys.exit('no model')", "SystemExit: no model"),
+    "exit": ("exit(0)", "SystemExit: 0"),
+    "os._exit": ("import os; os._exit(0)", "SystemExit: os._exit"),
+    "from os": ("from os import _exit; _exit(0)", "SystemExit: os._exit"),
+    "posix._exit": ("import posix; posix._exit(0)", "SystemExit: os._exit"),
+    "os.abort": ("import os; os.abort()", "SystemExit: os.abort"),
+    "os.exec": ("import os; os.execlp('true', 'true')", "SystemExit: os.exec"),
+    "generator": ("raise GeneratorExit", "GeneratorExit"),
+    "base": ("raise type('Stop', (BaseException,), {})('now')", "Stop: now"),
+    "recursion": ("(lambda f: f(f))(lambda f: f(f))", "RecursionError"),
+    "memory": ("raise MemoryError", "MemoryError"),
+    "no text": ("raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})", "Odd, whose text cannot be had"),
+}
+ends = pytest.mark.parametrize(("line", "said"), ENDS.values(), ids=ENDS)
+
+
+@ends
+@pytest.mark.parametrize("stage", ["setup", "start_bundle", "finish_bundle", "teardown", "__init__"])
+def test_no_life_cycle_ends_the_process(stage: str, line: str, said: str) -> None:
+    body = f"class TransformUp:\n    def process(self, item): ...\n    def {stage}(self):\n        {line}\n"
+    with pytest.raises(ScriptError, match=said) as caught:
+        getattr(transform(body), stage)()
+    assert caught.value.where.startswith(SHOWN)
+
+
+@ends
+@pytest.mark.parametrize(
+    "head", ["def items():\n    yield {}", "def items():\n    return map(f, [1])\ndef f(row):\n    pass"]
+)
+def test_no_row_ends_the_process(head: str, line: str, said: str) -> None:
+    with pytest.raises(ScriptError, match=f"items fails.*{said}") as caught:
+        list(item_rows(script(f"{head}\n    {line}\n")))
+    assert caught.value.where.startswith(SHOWN)
+
+
+@ends
+def test_no_loading_ends_the_process(line: str, said: str) -> None:
+    with pytest.raises(ScriptError, match=f"fails when it is loaded: {said}") as caught:
+        check(script(f"{UP}def f():\n    {line}\nf()\n"))
+    assert caught.value.where.startswith(SHOWN)
+
+
+def test_a_ctrl_c_ends_what_a_script_does() -> None:
+    for body in ("", "    yield {}\n"):
+        with pytest.raises(KeyboardInterrupt):
+            list(item_rows(script(f"def items():\n{body}    raise KeyboardInterrupt\n")))
+    body = "class TransformUp:\n    def process(self, i): ...\n    def setup(self): raise KeyboardInterrupt\n"
+    with pytest.raises(KeyboardInterrupt):
+        transform(body).setup()
+    with pytest.raises(KeyboardInterrupt):
+        check(script(f"{UP}raise KeyboardInterrupt\n"))
+
+
+def test_rows_that_nobody_asks_for_any_more_are_closed() -> None:
+    found = item_rows(script("def items():\n    yield {'id': '1'}\n    yield {'id': '2'}\n"))
+    assert next(found) == {"id": "1"}
+    found.close()  # type: ignore[attr-defined]
+    assert list(found) == []
+
+
+def test_what_a_script_forks_may_end() -> None:
+    body = """\
+import os
+def items():
+    child = os.fork()
+    if not child:
+        os._exit(7)
+    yield {"code": os.waitpid(child, 0)[1] >> 8}
+"""
+    assert list(item_rows(script(body))) == [{"code": 7}]
+
+
+def test_other_code_may_end_the_process() -> None:
+    check(script(UP))
+    ended = os.fork()
+    if not ended:
+        os._exit(5)
+    assert os.waitpid(ended, 0)[1] >> 8 == 5
 
 
 def test_a_finish_bundle_that_yields_nothing_runs_to_its_end() -> None:

@@ -10,7 +10,7 @@ import apache_beam as beam
 from dynamodt.aws.resources import Resources
 from dynamodt.core.apply import Apply
 from dynamodt.core.diff import key_of
-from dynamodt.core.script import Transform
+from dynamodt.core.script import Transform, is_interrupt
 from dynamodt.errors import ScriptError
 from dynamodt.model import AppliedPage, Change, DeadLetter, Image, Insert, Job, Page, Remove
 from dynamodt.stages.deadletters import UNREADABLE, dead_letter, store
@@ -72,9 +72,9 @@ def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, 
     for image in page.images:
         try:
             change = change_of(image)
-        except ScriptError:
-            raise
-        except Exception as error:  # the author's code may raise anything
+        except BaseException as error:  # the author's code may raise anything, and call sys.exit
+            if isinstance(error, ScriptError) or is_interrupt(error):
+                raise
             dead.append(dead_letter(key_of(job.table, image), image, "transform", error))
             continue
         if change is None:

@@ -10,6 +10,7 @@ import orjson
 
 from dynamodt.aws.reads import key_text
 from dynamodt.core.places import dead_prefix
+from dynamodt.core.script import said
 from dynamodt.errors import DynamodtError
 from dynamodt.model import DeadLetter, Image, Job, Page
 
@@ -28,7 +29,7 @@ def dead_letter(key: Image, image: Image, stage: str, error: BaseException) -> D
     """A failure with the item that it befell."""
     trace = "".join(traceback.format_exception(error))
     hint = f" ({error.hint})" if isinstance(error, DynamodtError) and error.hint else ""
-    return DeadLetter(key, image, stage, _storable(f"{type(error).__name__}: {error}{hint}"), _storable(trace))
+    return DeadLetter(key, image, stage, _storable(f"{said(error)}{hint}"), _storable(trace))
 
 
 def _storable(text: str) -> str:

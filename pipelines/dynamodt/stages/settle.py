@@ -30,6 +30,7 @@ from dynamodt.core.codec import same_image
 from dynamodt.core.diff import parts_of
 from dynamodt.core.doubts import There, by_source, inserted_keys, shown
 from dynamodt.core.rate import Backoff
+from dynamodt.core.script import is_interrupt
 from dynamodt.core.statements import Statement, Statements
 from dynamodt.errors import ItemError, ScriptError, ServiceError
 from dynamodt.model import Atomic, Change, Friction, Image, Insert, Remove, Units, Update
@@ -348,9 +349,9 @@ class Settlement:
                 settled.end(pending.change, "superseded")
                 return False
             pending.change, pending.request, pending.fresh = change, self._statements.write(change), True
-        except (ScriptError, ServiceError):
-            raise
-        except Exception as error:  # whatever the author's code raises on the fresh image
+        except BaseException as error:  # whatever the author's code raises on the fresh image
+            if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
+                raise
             self._bury(settled, pending.change, error, now, stage="transform")
             return False
         return True

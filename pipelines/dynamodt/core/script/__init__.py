@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dynamodt.core.script.loading import load, load_script
+from dynamodt.core.script.loading import is_interrupt, load, load_script, said
 from dynamodt.core.script.reading import read_script
 from dynamodt.core.script.results import Result
 from dynamodt.core.script.rows import PrepareContext, item_rows, prepare_rows
@@ -18,9 +18,11 @@ __all__ = [
     "Result",
     "Transform",
     "check",
+    "is_interrupt",
     "item_rows",
     "load",
     "load_script",
     "prepare_rows",
     "read_script",
+    "said",
 ]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
 
-from dynamodt.core.script.loading import load, script_failure
+from dynamodt.core.script.loading import is_interrupt, load, script_failure
 from dynamodt.core.script.signature import line_of, parameters
 from dynamodt.errors import DynamodtError, ScriptError
 from dynamodt.model import Item, Script
 
 _CONTEXT: Final = {1: "(context)"}
 _NOTHING: Final = {0: "()"}
+_END: Final = object()
 
 
 class PrepareContext(Protocol):
@@ -74,17 +76,24 @@ def _function(script: Script, module: ModuleType, name: str, forms: Mapping[int,
 
 
 def _rows(script: Script, name: str, function: Callable[[], object], expected: str) -> Iterator[object]:
-    number = 0
-    try:
-        for row in _iterable(script, name, function(), expected):
-            yield row
-            number += 1
-    except DynamodtError:
-        raise
-    except Exception as error:
+    rows = _caught(script, f"{name} fails", lambda: iter(_iterable(script, name, function(), expected)))
+    for number in count():
         after = f" after row {number:,}" if number else ""
+        row = _caught(script, f"{name} fails{after}", lambda: next(rows, _END))
+        if row is _END:
+            return
+        yield row
+
+
+def _caught(script: Script, what: str, step: Callable[[], Any]) -> Any:
+    """What a step of the author's code gives. Raises ScriptError for whatever that raises, but for a Ctrl-C."""
+    try:
+        return step()
+    except BaseException as error:
+        if isinstance(error, DynamodtError) or is_interrupt(error):
+            raise
         hint = "Mend the line named above, or what it reads from, and run the same command again."
-        raise script_failure(script, f"{name} fails{after}", error, hint) from error
+        raise script_failure(script, what, error, hint) from error
 
 
 def _iterable(script: Script, name: str, rows: object, expected: str) -> Iterable[object]:

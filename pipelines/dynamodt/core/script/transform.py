@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
-from dynamodt.core.script.loading import load, script_failure
+from dynamodt.core.script.loading import is_interrupt, load, script_failure
 from dynamodt.core.script.results import Result, results_of
 from dynamodt.core.script.rows import check_rows
 from dynamodt.core.script.signature import line_of, parameters
@@ -75,9 +75,9 @@ class Transform:
         try:
             outputs = None if hook is None else hook()
             has_output = isinstance(outputs, Iterable) and any(True for _ in outputs)  # also runs a generator's body
-        except DynamodtError:
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, DynamodtError) or is_interrupt(error):
+                raise
             raise script_failure(self._script, f"{self._name}.{stage} fails", error, _MEND) from error
         if has_output:
             raise ScriptError(
@@ -105,7 +105,9 @@ def _instance(script: Script, name: str, kind: type) -> Any:
         )
     try:
         return kind()
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         failure = script_failure(script, f"{name}() fails", error)
         failure.where = line_of(script, name) if failure.where == script.path else failure.where
         raise failure from error
