@@ -99,6 +99,26 @@ def test_tables_buckets_and_the_port_are_kept_over_a_stop(folder: Path) -> None:
     assert body.read() == b"kept"
 
 
+def test_its_files_are_the_owners_alone(folder: Path) -> None:
+    """Tables, prepared data and journals may hold what nobody else on the machine is to read."""
+    before = os.umask(0o000)
+    try:
+        (folder / ".dynamodt").mkdir()  # as an earlier release has made it
+        stage = opened(folder)
+        client(stage.connection, "s3").put_object(Bucket="dynamodt-local", Key="dynamodt/some/thing", Body=b"x")
+        dynamodb(stage.connection.endpoint_url or "").put_item(
+            TableName="users", Item={"id": {"S": "u1"}, "at": {"N": "1"}}
+        )
+        local.stop(folder)
+        assert os.umask(0o000) == 0, "what the author's own commands make is not ours to decide"
+    finally:
+        os.umask(before)
+    found = {path: path.stat().st_mode & 0o777 for path in (folder / ".dynamodt", *(folder / ".dynamodt").rglob("*"))}
+    assert any(path.name == "thing" for path in found) and len(found) > 8
+    wrong = {str(path): oct(mode) for path, mode in found.items() if mode != (0o700 if path.is_dir() else 0o600)}
+    assert wrong == {}
+
+
 def test_another_port_is_taken_when_the_last_one_is_in_use(folder: Path) -> None:
     url = local.ensure_started(folder)
     local.stop(folder)

@@ -46,6 +46,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 def main(token: str, preferred_port: int, lock: int) -> None:
     """Serves until SIGTERM, SIGINT, or the end of the folder. The current folder is the emulator's; `lock` is the file
     descriptor that holds its lock."""
+    os.umask(0o077)  # its data is the owner's
     listener = _listening(preferred_port)
     port = listener.getsockname()[1]
     os.environ.update(GATEWAY_PORT=str(port), PORT=str(port))

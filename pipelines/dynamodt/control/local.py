@@ -8,6 +8,7 @@ which a command starts or ends the emulator.
 from __future__ import annotations
 
 import fcntl
+import os
 import secrets
 import shutil
 import time
@@ -234,17 +235,31 @@ def _data_folder(folder: Path) -> Path:
 def _alone(data: Path) -> Iterator[None]:
     """Starting and stopping are done by one command at a time. The system frees the lock of one that dies."""
     make_work_folder(data.parent)
-    with (data.parent / f"{LOCAL}.lock").open("w") as file:
+    with _for_the_owner_alone(), (data.parent / f"{LOCAL}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+@contextmanager
+def _for_the_owner_alone() -> Iterator[None]:
+    """Files that are made within, and by a process that is started within, are 0600, and folders 0700."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def make_work_folder(work: Path) -> None:
+    """Make `.dynamodt`, for the owner alone and ignored by git: data of tables is in it. Raises UsageError."""
     ignore = work / ".gitignore"
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")  # data of tables has no place in the author's repository
+        with _for_the_owner_alone():
+            work.mkdir(parents=True, exist_ok=True)
+            if work.stat().st_mode & 0o077:  # of an earlier release
+                work.chmod(0o700)
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
         hint = "run dynamodt in a folder that you may write to"
         raise UsageError(f"the folder cannot be made: {error.strerror}", where=str(work), hint=hint) from error
