@@ -2,7 +2,8 @@
 
 | it lacks | here |
 | --- | --- |
-| `DeletionPolicy`: a stack that goes takes all with it | what the template retains stays |
+| `DeletionPolicy`: a stack that goes, or lets a resource go, deletes it | what the template retains stays |
+| a change set shows nothing where only a Condition changes | it shows what comes and what goes by that |
 | a failed update that is taken back deletes what was there before | nothing is deleted then |
 | AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
 | AWS::Logs::MetricFilter | made by its own CloudWatch Logs |
@@ -20,11 +21,12 @@ from typing import Any
 from ministack.app import main
 from ministack.services import cloudformation as service
 from ministack.services import cloudwatch_logs, dynamodb, glue, s3
-from ministack.services.cloudformation import provisioners, stacks
+from ministack.services.cloudformation import changesets, engine, provisioners, stacks
 
 Answer = tuple[int, dict[str, str], Any]
 Made = tuple[str, dict[str, str]]
 _delete_resource = stacks._delete_resource
+_resolve_for_change_set = changesets._resolve_props_for_diff
 _answer_to_delete_change_set = service._ACTION_HANDLERS["DeleteChangeSet"]
 _create_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["create"]
 _create_table = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"]
@@ -33,9 +35,18 @@ _create_table = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"
 def _delete_unless_retained(kind: str, name: str, properties: dict[str, Any], stack: str, resource: str) -> None:
     found = service._stacks[stack]
     policy = found["_template"].get("Resources", {}).get(resource, {}).get("DeletionPolicy", "Delete")
-    retained = policy.startswith("Retain") and found["StackStatus"] == "DELETE_IN_PROGRESS"
+    retained = policy.startswith("Retain") and found["StackStatus"] in ("DELETE_IN_PROGRESS", "UPDATE_IN_PROGRESS")
     if not retained and found["StackStatus"] != "UPDATE_ROLLBACK_IN_PROGRESS":
         _delete_resource(kind, name, properties, stack, resource)
+
+
+def _resolve_with_conditions(template: dict[str, Any], parameters: dict[str, Any], *rest: Any) -> dict[str, Any]:
+    resolved: dict[str, Any] = _resolve_for_change_set(template, parameters, *rest)
+    conditions = engine._evaluate_conditions(template, parameters)
+    there = {
+        name: one for name, one in resolved.get("Resources", {}).items() if conditions.get(one.get("Condition"), True)
+    }
+    return {"Resources": there}
 
 
 def _checked(answer: Answer) -> None:
@@ -115,6 +126,7 @@ def _table(resource: str, properties: dict[str, Any], stack: str) -> Made:
 def fill_gaps() -> None:
     """Teach the emulator's CloudFormation what the table above says."""
     stacks._delete_resource = _delete_unless_retained
+    changesets._resolve_props_for_diff = _resolve_with_conditions
     service._ACTION_HANDLERS["DeleteChangeSet"] = _delete_change_set
     handlers = provisioners._RESOURCE_HANDLERS
     handlers["AWS::S3::Bucket"]["create"] = _bucket

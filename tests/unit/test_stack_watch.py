@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -11,8 +11,11 @@ from dynamodt.aws.stacks import GONE, UNMADE, StackEvent, StackState
 from dynamodt.control.deploying import deploy, stack_watch
 from dynamodt.control.deploying.stack_watch import at_rest, ended, failure, refuse_broken
 from dynamodt.errors import Refused
+from dynamodt.model import Connection, Stage, StorageSpec
 
 STACK = "AWS::CloudFormation::Stack"
+STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://files/below"))
+OURS = {"Stage": "prod", "Bucket": "files", "Prefix": "below/", "StateTable": "dynamodt-state"}
 
 
 @dataclass
@@ -57,6 +60,9 @@ def event(status: str, resource: str = "Storage", kind: str = "AWS::S3::Bucket",
 
 def of_stack(status: str) -> StackEvent:
     return event(status, "dynamodt-prod", STACK)
+
+
+FAILED = at("ROLLBACK_COMPLETE")
 
 
 def watch(states: Sequence[str], happened: list[list[StackEvent]]) -> tuple[str, list[str], int]:
@@ -126,16 +132,23 @@ def test_what_another_has_begun_is_waited_for() -> None:
     assert found == at("UPDATE_COMPLETE") and "waiting until that has ended" in notes[0]
 
 
-@pytest.mark.parametrize("states", [[None], [at(UNMADE)], [at("DELETE_IN_PROGRESS"), at(GONE)]])
-def test_what_is_not_there_is_made_anew(states: list[StackState | None]) -> None:
-    stack, sleep = FakeStack(states), Sleeper()
-    assert deploy._found_state(stack, lambda _: None, sleep, False) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize("state", [None, at(UNMADE), replace(FAILED, parameters=OURS)])
+def test_what_is_not_there_is_made_anew(state: StackState | None) -> None:
+    assert deploy._live(STAGE, FakeStack([]), state) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parameters", [{}, {**OURS, "Bucket": "anothers"}, {**OURS, "StateTable": "anothers"}])
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "CREATE_COMPLETE", "DELETE_FAILED"])
+def test_a_stack_that_does_not_prove_to_be_ours_is_left_alone(status: str, parameters: dict[str, str]) -> None:
+    stack = FakeStack([])
+    with pytest.raises(Refused, match="the stack is there"):
+        deploy._live(STAGE, stack, StackState("id", status, parameters=parameters))  # type: ignore[arg-type]
     assert stack.deleted == 0
 
 
 def test_what_a_failed_creation_has_left_is_removed() -> None:
-    stack, sleep = FakeStack([at("ROLLBACK_COMPLETE"), at("DELETE_IN_PROGRESS"), at(GONE)]), Sleeper()
-    assert deploy._found_state(stack, lambda _: None, sleep, False) is None  # type: ignore[arg-type]
+    stack, sleep = FakeStack([at("DELETE_IN_PROGRESS"), at(GONE)]), Sleeper()
+    deploy._remove_failed(stack, FAILED, lambda _: None, sleep, False)  # type: ignore[arg-type]
     assert stack.deleted == 1
 
 

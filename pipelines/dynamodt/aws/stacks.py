@@ -95,10 +95,16 @@ class Stack:
 
     def resources(self) -> dict[str, str]:
         """The resources that exist: their names in the template, and their own."""
+        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in self._resources()}
+
+    def kinds(self) -> dict[str, str]:
+        """The types of the resources that exist, by their names in the template."""
+        return {one["LogicalResourceId"]: one["ResourceType"] for one in self._resources()}
+
+    def _resources(self) -> list[dict[str, Any]]:
         with explained("DescribeStackResources", self.where):
             found = self._cloudformation.describe_stack_resources(StackName=self.name)["StackResources"]
-        there = (one for one in found if one["ResourceStatus"] not in _NOT_MADE)
-        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in there}
+        return [one for one in found if one["ResourceStatus"] not in _NOT_MADE]
 
     def change_sets(self) -> list[str]:
         """The names of the change sets that were made for it."""

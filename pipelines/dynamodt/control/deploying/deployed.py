@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 class Found:
     """The stack (None: there is none), which of its three lasting resources are its own, and what lies beside it.
 
-    `key` is the ARN of a key to use instead of one of the stack's own; empty for that one.
+    `key` is the ARN of a key to use instead of one of the stack's own; empty for that one. `own` are the resources of
+    the stack, by their names in the template.
     """
 
     state: StackState | None
@@ -34,6 +36,8 @@ class Found:
     owns_state_table: bool
     key: str
     tables: Mapping[str, TablePlace]
+    own: Mapping[str, str] = field(default_factory=dict)
+    state_table_exists: bool = False
 
 
 class Bucket(NamedTuple):
@@ -73,20 +77,23 @@ def bucket_at(url: str) -> Bucket:
     return Bucket(name, f"{prefix}/" if prefix else "")
 
 
-def find(stage: Stage, folder: Path, stack: Stack, state: StackState | None) -> Found:
-    """All that is there. Raises UsageError for a table that is not, Refused for a stack of another project."""
-    if state is not None:
-        check_ours(stage, stack, state)
-    own = stack.resources() if state is not None else {}
+def find(stage: Stage, stack: Stack, state: StackState | None, tables: Mapping[str, TablePlace]) -> Found:
+    """All that is there. Raises UsageError for a bucket that is another's, Refused for a state table that goes."""
     bucket = bucket_facts(stage.connection, bucket_of(stage).name)
+    own = stack.resources() if state is not None else {}
     state_table = place_of(stage.connection, stage.state_table)
+    if state_table is not None and state_table.status == "DELETING":
+        hint = "wait until it is gone, a minute or two, and run the same command again"
+        raise Refused("it is being deleted", where=f"state table {stage.state_table}", hint=hint)
     return Found(
         state=state,
         bucket_exists=bucket is not None,
         owns_bucket="Storage" in own or bucket is None,
         owns_state_table="State" in own or state_table is None,
-        key=_key(stage, own, bucket),
-        tables=_tables(stage, folder),
+        key=_key(stage, own, bucket, state),
+        tables=tables,
+        own=own,
+        state_table_exists=state_table is not None,
     )
 
 
@@ -105,9 +112,13 @@ def check_ours(stage: Stage, stack: Stack, state: StackState) -> None:
         raise Refused(f"the stack is there, with the storage {told}", where=stack.where, hint=hint)
 
 
-def _key(stage: Stage, own: Mapping[str, str], bucket: BucketFacts | None) -> str:
-    """The key that is there: what dynamodt.toml names, else what the bucket has that is not the stack's."""
-    named = stage.storage.kms_key or ("" if "Key" in own or bucket is None else bucket.kms_key)
+def _key(stage: Stage, own: Mapping[str, str], bucket: BucketFacts | None, state: StackState | None) -> str:
+    """The key that is there: what dynamodt.toml names, else what the bucket has that is not the stack's, else, where
+    the bucket is gone, the one that the stack was given."""
+    named = stage.storage.kms_key
+    if not named and "Key" not in own:
+        given = state.parameters.get("KmsKey", "") if state is not None else ""
+        named = bucket.kms_key if bucket is not None else given
     if not named:
         return ""
     arn = key_arn(stage.connection, named)
@@ -115,9 +126,9 @@ def _key(stage: Stage, own: Mapping[str, str], bucket: BucketFacts | None) -> st
     return "" if ours and arn.endswith(f"/{ours}") else arn
 
 
-def _tables(stage: Stage, folder: Path) -> dict[str, TablePlace]:
+def found_tables(stage: Stage, folder: Path) -> dict[str, TablePlace]:
     """Every table that the versions here read or write. Raises UsageError for one that does not exist."""
-    found = {name: place_of(stage.connection, name) for name in _named(folder)}
+    found = {name: place_of(stage.connection, name) for name in named_tables(folder)}
     missing = [name for name, there in found.items() if there is None]
     if missing:
         hint = "deploy the application that makes it first, or check the region and the folder's name"
@@ -125,10 +136,36 @@ def _tables(stage: Stage, folder: Path) -> dict[str, TablePlace]:
     return {name: there for name, there in found.items() if there is not None}
 
 
-def _named(folder: Path) -> list[str]:
+def named_tables(folder: Path) -> list[str]:
+    """The tables that have a folder, and those that their versions write to. Raises UsageError when there is none."""
     transforms = folder / "transforms"
     names = tables(transforms)
     if not names:
         raise UsageError("transforms/ holds no table", hint="dynamodt init --table TABLE")
     scripts = (script for name in names for script in read_versions(transforms, name))
     return sorted({*names, *(script.target_table for script in scripts if script.target_table)})
+
+
+def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, here: Collection[str]) -> None:
+    """A deploy takes no table away from the jobs' role: what the stack has and this project lacks is another project's,
+    which has the same stage, storage and state table. Raises Refused; a table that is gone is no loss."""
+    arns = filter(None, state.parameters.get("TableArns", "").split(","))
+    lost = [name for arn in arns if (name := arn.rpartition("/")[2]) not in here]
+    lost = [name for name in lost if place_of(stage.connection, name) is not None]
+    if lost:
+        what = f"it is for the table {', '.join(lost)}, too, which the project in {folder.resolve()} does not name; "
+        hint = (
+            f"if another project has them, rename the stage of one of the two; else bring transforms/{lost[0]} back, "
+        )
+        hint += f"or aws cloudformation delete-stack --stack-name {stack.name} (the data stays), and deploy again"
+        raise Refused(f"{what}that has {', '.join(sorted(here)) or 'no table'}", where=stack.where, hint=hint)
+
+
+def tables_here(folder: Path) -> set[str]:
+    """The same for a removal, which a version that cannot be read does not stop."""
+    transforms = folder / "transforms"
+    found = set(tables(transforms))
+    for name in tuple(found):
+        with suppress(UsageError):
+            found |= {script.target_table for script in read_versions(transforms, name) if script.target_table}
+    return found

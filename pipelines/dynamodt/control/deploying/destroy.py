@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynamodt.aws.buckets import delete_bucket, delete_objects
-from dynamodt.aws.glue import GlueJob
 from dynamodt.aws.keys import schedule_deletion
 from dynamodt.aws.stacks import UNMADE, Stack, StackState
-from dynamodt.aws.state import State
-from dynamodt.aws.table import delete_table, place_of
-from dynamodt.control.deploying.deployed import check_ours, stack_of
+from dynamodt.aws.table import delete_table
+from dynamodt.control.deploying.at_work import refuse_at_work
+from dynamodt.control.deploying.deployed import check_ours, check_tables, stack_of, tables_here
 from dynamodt.control.deploying.evidence import gather, glance, users_of_state
 from dynamodt.control.deploying.removal import Evidence, Plan, plan
 from dynamodt.control.deploying.stack_watch import at_rest
 from dynamodt.control.deploying.stack_watch import removed as delete_stack
 from dynamodt.control.requests import Observer
-from dynamodt.control.running.lease import holder, is_alive
-from dynamodt.core.versions import tables
 from dynamodt.errors import Refused
 from dynamodt.model import Stage
 
 _OURS = "dynamodt-"  # what the names of our own change sets begin with
-_JOBS = ("MigrateJob", "PrepareJob")
 _DATA = "it holds what cannot be had again: only --purge deletes it"
 
 
@@ -76,8 +72,9 @@ def _planned(
 ) -> Plan:
     if state is not None and state.status != UNMADE:
         check_ours(stage, stack, state)
+        check_tables(stage, folder, stack, state, tables_here(folder))
     own = stack.resources() if state is not None else {}
-    _refuse_at_work(stage, folder, own)
+    refuse_at_work(stage, folder, own)
     lasting = (
         plan(gather(stage, folder, stack.name, own, observer.note)) if purge else _left(glance(stage, folder, own))
     )
@@ -97,30 +94,6 @@ def _left(found: Evidence) -> Plan:
     """Without --purge nothing of it goes, whosever it is."""
     lasting = plan(found)
     return Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
-
-
-def _refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str]) -> None:
-    """Whosever the state table is: the runs of these tables are this stage's, and so are those of its jobs."""
-    for job in filter(None, (own.get(name) for name in _JOBS)):
-        for run in _job_runs(stage, job):
-            hint = f"wait for it, or stop it: aws glue batch-stop-job-run --job-name {job} --job-run-ids {run}"
-            raise Refused(f"its run {run} is at work, and would lose what it needs", where=f"job {job}", hint=hint)
-    if place_of(stage.connection, stage.state_table) is None:
-        return
-    leases = State(stage.connection, stage.state_table).leases
-    for table in tables(folder / "transforms"):
-        lease = leases.read(table)
-        if is_alive(lease, time.time()):
-            hint = f"wait for it, or stop it: dynamodt abort --table {table}"
-            what = f"a run is at work, and would lose what it needs: {holder(lease)}"
-            raise Refused(what, where=f"table {table}", hint=hint)
-
-
-def _job_runs(stage: Stage, job: str) -> list[str]:
-    try:
-        return [run.id for run in GlueJob(stage.connection, job, stage.name).at_work()]
-    except Refused:  # it was deleted by hand
-        return []
 
 
 def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer) -> None:

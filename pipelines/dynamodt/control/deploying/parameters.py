@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dynamodt.aws.stacks import Stack
+from dynamodt.aws.table import TablePlace
 from dynamodt.control.deploying.deploy_settings import DeploySettings
 from dynamodt.control.deploying.deployed import Found, bucket_of
+from dynamodt.control.deploying.limits import check_parameters
 from dynamodt.control.settings import FILE_NAME, StageSettings, place, read_settings
 from dynamodt.errors import UsageError
 from dynamodt.model import Stage
 
-_LONGEST = 4096  # CloudFormation's own limit for the value of a parameter
+
+def deploy_settings_of(stage: Stage, folder: Path) -> DeploySettings:
+    """The stage's `[stages.NAME.deploy]`."""
+    return read_settings(folder / FILE_NAME).get(stage.name, StageSettings()).deploy
 
 
 def parameters(stage: Stage, folder: Path, found: Found) -> dict[str, str]:
     """What dynamodt.toml and the account say. Raises UsageError for a stack of the application that is not there, and
-    for more tables than a parameter can name."""
-    settings = read_settings(folder / FILE_NAME).get(stage.name, StageSettings()).deploy
+    for a value that is longer than a parameter."""
+    settings = deploy_settings_of(stage, folder)
     bucket = bucket_of(stage)
-    return {
+    given = {
         "Stage": stage.name,
         "Bucket": bucket.name,
         "Prefix": bucket.prefix,
@@ -28,21 +33,20 @@ def parameters(stage: Stage, folder: Path, found: Found) -> dict[str, str]:
         "StateTable": stage.state_table,
         "MakeStateTable": _word(found.owns_state_table),
         "KmsKey": found.key,
-        **_tables(found),
+        **_tables(found.tables),
         **_of_jobs(settings),
         "AlarmEmail": settings.alarm_email,
         "Schedule": settings.schedule,
-        "ApplicationStackIds": ",".join(_stack_ids(stage, settings)),
     }
+    check_parameters(stage, given)  # before CloudFormation is asked about the application's stacks
+    given["ApplicationStackIds"] = ",".join(_stack_ids(stage, settings))
+    check_parameters(stage, given)
+    return given
 
 
-def _tables(found: Found) -> dict[str, str]:
-    arns = ",".join(table.arn for table in found.tables.values())
-    if len(arns) > _LONGEST:
-        hint = "split the project into several stages' projects, each with some of the tables"
-        raise UsageError(f"{len(found.tables)} tables are more than one stack can name", hint=hint)
-    keys = {table.key_arn for table in found.tables.values() if table.key_arn}
-    return {"TableArns": arns, "TableKeyArns": ",".join(sorted(keys))}
+def _tables(tables: Mapping[str, TablePlace]) -> dict[str, str]:
+    keys = {table.key_arn for table in tables.values() if table.key_arn}
+    return {"TableArns": ",".join(table.arn for table in tables.values()), "TableKeyArns": ",".join(sorted(keys))}
 
 
 def _of_jobs(settings: DeploySettings) -> dict[str, str]:

@@ -350,6 +350,9 @@ runs and dead letters. [stages.NAME.deploy] in dynamodt.toml says how many worke
 told. The package, Beam's Spark runner and the transformations are uploaded under their content's hash: after a change
 to a script, deploy again. A bucket, a state table or a key (`kms_key`) that exists is used as it is, and stays.
 
+What was deleted by hand is named before anything is changed, and made anew where nothing is lost by that. A stack that
+is for tables of another project, too, is refused.
+
 Without a change it does nothing, and says so. It waits for the stack, and shows each resource as it is ready;
 interrupted or failed, the same command goes on. --dry-run shows what would be changed, and uploads nothing.
 
