@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 import orjson
 
 from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.reads import key_text
 from dynamodt.aws.rows import ConditionFailed as RowConditionFailed
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.aws.wire import InDoubt, Refusal, Throttled
 from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.core.codec import encode, same
+from dynamodt.core.keys import key_text
 from dynamodt.model import Image, Item, Job, Lease, TableSpec
 
 _TOKEN = re.compile(r'\s*("(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z]+|[=,?{}:])')
@@ -64,6 +64,10 @@ class FakeDynamoDB:
     faults: deque[str] = field(default_factory=deque)
     before_write: Callable[[FakeDynamoDB], None] | None = None
     calls: Counter[str] = field(default_factory=Counter)
+    others: dict[str, dict[str, Image]] = field(default_factory=dict)  # the items of other tables, by its name
+    keys: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # and their key attributes; of the state table pk, sk
     tokens: set[str] = field(default_factory=set)  # of transactions that took effect: sent again, they are no-ops
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -106,11 +110,14 @@ class FakeDynamoDB:
         return answer
 
     def _batchgetitem(self, request: dict[str, Any]) -> dict[str, Any]:
-        keys = request["RequestItems"][self.spec.name]["Keys"]
-        first, rest = keys[:3], keys[3:]  # answers in part, as a full one does
-        found = [self.items[self._text(key)] for key in first if self._text(key) in self.items]
-        left = {self.spec.name: {"Keys": rest, "ConsistentRead": True}} if rest else {}
-        return {"Responses": {self.spec.name: found}, "UnprocessedKeys": left}
+        ((table, wanted),) = request["RequestItems"].items()
+        keys, items = wanted["Keys"], self._items(table)
+        texts = [self._text(key, table) for key in keys]
+        assert len(set(texts)) == len(texts) <= 100, "a key twice, or too many"
+        rest = keys[3:]  # answers in part, as a full one does
+        found = [items[text] for text in texts[:3] if text in items]
+        left = {table: {"Keys": rest, "ConsistentRead": True}} if rest else {}
+        return {"Responses": {table: found}, "UnprocessedKeys": left}
 
     # ------------------------------------------------------------ writes
 
@@ -206,10 +213,17 @@ class FakeDynamoDB:
 
     def _put(self, request: dict[str, Any]) -> None:
         assert request["ConditionExpression"] == "attribute_not_exists(#k)"
-        image = self.items.get(self._text(request["Item"]))
-        if image is not None:
+        items, text = self._items(request["TableName"]), self._text(request["Item"], request["TableName"])
+        if text in items:
+            raise ConditionFailed(items[text])
+        items[text] = request["Item"]
+
+    def _absent_or_as_read(self, request: dict[str, Any]) -> None:
+        image = self._items(request["TableName"]).get(self._text(request["Key"], request["TableName"]))
+        if request["ConditionExpression"] != "attribute_not_exists(#k)":
+            self._check(image, *self._condition(request))
+        elif image is not None:
             raise ConditionFailed(image)
-        self._insert(request["Item"])
 
     def _remove(self, request: dict[str, Any]) -> None:
         text = self._text(request["Key"])
@@ -265,10 +279,12 @@ class FakeDynamoDB:
             raise InDoubt("reset before it was applied")
         if request["ClientRequestToken"] in self.tokens:
             return {}
-        before = dict(self.items)
+        before, others = dict(self.items), {name: dict(items) for name, items in self.others.items()}
+        met = [self._met(next(iter(action.values()))) for action in request["TransactItems"]]
+        assert len(set(met)) == len(met) <= 100, "two actions for one item, or too many"
         reasons = [self._action(action) for action in request["TransactItems"]]
         if any(reason["Code"] != "None" for reason in reasons):
-            self.items = before
+            self.items, self.others = before, others
             raise Refusal("TransactionCanceledException", "cancelled", {"CancellationReasons": reasons})
         self.tokens.add(request["ClientRequestToken"])
         if fault == "reset":
@@ -281,17 +297,26 @@ class FakeDynamoDB:
                 self._put(action["Put"])
             elif "Delete" in action:
                 self._remove(action["Delete"])
+            elif "ConditionCheck" in action:
+                self._absent_or_as_read(action["ConditionCheck"])
             else:
                 self._update(action["Update"])
         except (ConditionFailed, Duplicate):
             return {"Code": "ConditionalCheckFailed"}
         return {"Code": "None"}
 
-    def _key(self, image: Image) -> Image:
-        return {name: image[name] for name in self.spec.key_names}
+    def _met(self, action: dict[str, Any]) -> tuple[str, str]:
+        return action["TableName"], self._text(action.get("Key") or action["Item"], action["TableName"])
 
-    def _text(self, image: Image) -> str:
-        return key_text(self._key(image))
+    def _items(self, table: str) -> dict[str, Image]:
+        return self.items if table == self.spec.name else self.others.setdefault(table, {})
+
+    def _key(self, image: Image, table: str = "") -> Image:
+        names = self.spec.key_names if table in ("", self.spec.name) else self.keys.get(table, ("pk", "sk"))
+        return {name: image[name] for name in names}
+
+    def _text(self, image: Image, table: str = "") -> str:
+        return key_text(self._key(image, table))
 
 
 class Parsed:

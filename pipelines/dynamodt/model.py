@@ -45,13 +45,19 @@ class Update(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Write an item where its key is absent; `table` is its table, `source` the key of the item that it was made of (of
-    the table that is read), if it goes by itself and was made of one."""
+    """Write an item of `table` where its key is absent. By itself it is a row of the version's `items()`; what is made
+    of an item is a part of its Atomic."""
 
     table: str
     key: Image
     item: Image
-    source: Image | None = None
+
+
+class Check(NamedTuple):
+    """An item is still what was read as `read`; nothing is written."""
+
+    key: Image
+    read: Image
 
 
 class Remove(NamedTuple):
@@ -62,11 +68,15 @@ class Remove(NamedTuple):
 
 
 class Atomic(NamedTuple):
-    """All of the parts or none, in one transaction: a re-key (insert, remove) or a fan-out. `read` is the source."""
+    """All of the parts or none, in one transaction: a re-key (insert, remove), a fan-out, an item for another table.
+
+    `key` and `read` are the source, the item that all of it was made of. One part updates, removes or checks it, so
+    that nothing is made of an item that is no more what was read; all others are insertions.
+    """
 
     key: Image
     read: Image
-    parts: tuple[Update | Insert | Remove, ...]
+    parts: tuple[Update | Insert | Remove | Check, ...]
 
 
 Change: TypeAlias = Update | Insert | Remove | Atomic
@@ -208,6 +218,7 @@ class Page(NamedTuple):
     throttles: int = 0  # of its reading
     unreadable: tuple[DeadLetter, ...] = ()  # lines that are no items: read, and dead
     bytes: int = 0  # of an export's lines
+    not_inserted: int = 0  # rows of `items()` that the run to take back has not inserted: they stay
 
 
 class AppliedPage(NamedTuple):
@@ -589,15 +600,27 @@ class Job:
     writers: int = 16  # batches of a page that are in flight: the table may be as far away as a laptop is
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
-    followed: bool = False  # windows or a last scan come after it, and would meet what it puts: it notes their keys
     rows: str = ""  # the checksum of the rows of `items()`, as the run began with them
-    passes_over: str = ""  # an object with the keys of what the run has put itself: no items for this pass
+    inserted_by: str = ""  # the run whose rows of `items()` this one takes back
+    retried: tuple[str, ...] = ()  # passes over dead letters, before a window that may show their items as created
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled and announced before they are written: always, if a second pass would harm; and
-        where others are to know a version's own rows."""
-        return (self.journal or not self.script.idempotent or (self.followed and self.own_items)) and not self.dry_run
+        """Whether pages are journaled and announced before they are written: always, if a second pass would harm."""
+        return (self.journal or not self.script.idempotent) and not self.dry_run
+
+    @property
+    def meets_insertions(self) -> bool:
+        """Whether an item that it reads or meets may be one that the run has inserted, which it must not transform: its
+        source is older than the table, so that the key of an item may have been freed and taken by the run since."""
+        older = self.export is not None or bool(self.letters)
+        return older and self.target is None and not self.own_items and not self.script.idempotent
+
+    @property
+    def later(self) -> bool:
+        """Whether it comes after the passes over what was there when the run began: it may meet rows of `items()`."""
+        in_window = self.export is not None and self.export.incremental
+        return in_window or bool(self.letters) or self.run.partition("/retry")[0].endswith(REST)
 
     @property
     def lease(self) -> str:

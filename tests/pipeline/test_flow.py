@@ -292,17 +292,29 @@ def test_own_items_go_where_nothing_is(bench: Bench) -> None:
 
 def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    bench.run(script, own_items=True, units=1)
+    up = bench.job(script, own_items=True, units=1)
+    bench.execute(up)
     bench.dynamodb.put({"id": 1, "n": "used"})
-    bench.run(script, own_items=True, units=1, direction="down")
+    bench.run(script, own_items=True, units=1, direction="down", inserted_by=up.run)
     assert bench.items() == [{"id": 1, "n": "used"}]
+
+
+def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
+    up = bench.job(script, own_items=True, units=1)
+    assert bench.execute(up) == Counts(read=3, changed=2, unchanged=1)
+    down = bench.job(script, own_items=True, units=1, direction="down", inserted_by=up.run)
+    assert bench.execute(down) == Counts(read=3, changed=2, unchanged=1)
+    assert bench.items() == [{"id": 1, "n": 1}]
 
 
 def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
     """Their owner before had announced that, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    bench.run(script, own_items=True, units=1)
-    down = bench.job(script, own_items=True, units=1, direction="down")
+    up = bench.job(script, own_items=True, units=1)
+    bench.execute(up)
+    down = bench.job(script, own_items=True, units=1, direction="down", inserted_by=up.run)
     bench.leave(down, 0)
     assert bench.execute(replace(down, attempt=2)) == Counts(read=3, changed=3)
     assert bench.items() == []

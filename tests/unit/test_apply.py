@@ -14,7 +14,7 @@ from dynamodt.core.codec import decode, encode
 from dynamodt.core.diff import insert
 from dynamodt.core.item import without
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model import Atomic, Delete, Insert, Item, KeyAttribute, Put, Remove, Script, TableSpec, Update
+from dynamodt.model import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, Script, TableSpec, Update
 
 USERS = TableSpec("users", (KeyAttribute("id", "S"),))
 PEOPLE = TableSpec("people", (KeyAttribute("number", "N"),))
@@ -111,9 +111,10 @@ def test_an_item_with_this_run_s_mark_is_done() -> None:
 def test_another_table_is_never_met() -> None:
     source = {"id": {"S": "u1"}}
     found = change_of(lambda item: {"number": 7, "was": item["id"]}, target=PEOPLE)
-    assert found == insert(PEOPLE, {"number": 7, "was": "u1"})._replace(source=source)
+    assert isinstance(found, Atomic) and found.key == source
+    assert found.parts == (Check(source, found.read), insert(PEOPLE, {"number": 7, "was": "u1"}))
     put = change_of(lambda item: Put({"number": 7}), target=PEOPLE)
-    assert put == insert(PEOPLE, {"number": 7})._replace(source=source)
+    assert isinstance(put, Atomic) and put.parts[1:] == (insert(PEOPLE, {"number": 7}),)
     assert change_of(lambda item: [], target=PEOPLE) is None
 
 

@@ -14,7 +14,7 @@ from dynamodt.core.codec import MAX_ITEM_BYTES, decode, encode, encode_value, im
 from dynamodt.core.diff import carries, change, combined, insert, key_of, patched, stamped
 from dynamodt.core.units import write_units
 from dynamodt.errors import ItemError
-from dynamodt.model import Atomic, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
+from dynamodt.model import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
 from tests import strategies
 from tests.strategies import pairs
 
@@ -283,7 +283,6 @@ def several(*results: Any) -> Any:
 
 def test_one_result_is_no_transaction() -> None:
     assert several(dict(BEFORE)) is None
-    assert several(dict(BEFORE), Put({"id": "u2"})) == insert(USERS, {"id": "u2"})
     assert several(Delete()) == Remove(key_of(USERS, encode(BEFORE)), encode(BEFORE))
 
 
@@ -298,14 +297,33 @@ def test_a_rekey_among_several_lies_flat() -> None:
     assert [type(part) for part in found.parts] == [Insert, Remove, Insert]
 
 
-def test_a_transaction_takes_a_hundred_writes() -> None:
-    puts = [Put({"id": f"new{number}"}) for number in range(100)]
-    assert len(several(*puts).parts) == 100
-    assert len(several(Delete(), *puts[1:]).parts) == 100
-    with pytest.raises(ItemError, match="101 writes"):
+def test_what_is_put_beside_an_item_rests_on_it() -> None:
+    key, read = key_of(USERS, encode(BEFORE)), encode(BEFORE)
+    assert several(dict(BEFORE), Put({"id": "u2"})).parts == (Check(key, read), insert(USERS, {"id": "u2"}))
+    assert several(Put({"id": "u2"})).parts == (Check(key, read), insert(USERS, {"id": "u2"}))
+
+
+def test_a_transaction_takes_49_new_items() -> None:
+    """Each has a row of the state table beside it."""
+    puts = [Put({"id": f"new{number}"}) for number in range(50)]
+    assert len(several(*puts[1:]).parts) == 50
+    assert len(several(Delete(), *puts[1:]).parts) == 50
+    with pytest.raises(ItemError, match="50 new items"):
         several(Delete(), *puts)
-    with pytest.raises(ItemError, match="101 writes"):
+    with pytest.raises(ItemError, match="50 new items"):
         several({**BEFORE, "id": "u9"}, *puts[1:])
+
+
+def test_two_new_items_of_one_key_are_refused() -> None:
+    with pytest.raises(ItemError, match="two new items have one key") as caught:
+        several(Put({"id": "u2", "n": 1}), Put({"id": "u2", "n": 2}))
+    assert caught.value.where == "id = 'u2'"
+
+
+def test_an_item_is_not_put_onto_itself() -> None:
+    assert several(Put(dict(BEFORE))) is None
+    with pytest.raises(ItemError, match="the key of the item itself"):
+        several(Put({**BEFORE, "n": 2}))
 
 
 def test_a_put_without_its_key_is_refused() -> None:
@@ -349,4 +367,5 @@ def test_a_write_costs_the_larger_of_before_and_after(before: int, after: int, u
 
 def test_a_transaction_costs_double() -> None:
     assert write_units(several(Put({"id": "u2", "a": "x" * 2000}), Delete())) == 2 * (2 + 1)
+    assert write_units(several(Put({"id": "u2"}))) == 2 * (1 + 1)  # with the check of its source
     assert write_units(insert(USERS, {"id": "u2", "a": "x" * 2000})) == 2

@@ -421,7 +421,7 @@ def test_the_journal_gives_a_transaction_back_as_one_change(tmp_path: Path) -> N
     remove = Remove({"Id": {"N": "5"}}, {"Id": {"N": "5"}})
     changes: list[Change] = [
         puts[0],
-        Insert("ProductCatalog", {"Id": {"N": "6"}}, {"Id": {"N": "6"}}, key),
+        Insert("ProductCatalog", {"Id": {"N": "6"}}, {"Id": {"N": "6"}}),
         Atomic(key, update.read, (update, puts[1])),
         Atomic(remove.key, remove.read, (puts[2], remove)),
         remove,

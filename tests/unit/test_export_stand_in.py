@@ -17,9 +17,9 @@ from dynamodt.aws.export.manifest import data_files, read_manifest
 from dynamodt.aws.export.records import ChangedItem
 from dynamodt.aws.export.request import ExportRequest
 from dynamodt.aws.export.stand_in import StandInExports
-from dynamodt.aws.reads import key_text
 from dynamodt.core.codec import decode
 from dynamodt.core.diff import key_of
+from dynamodt.core.keys import key_text
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model import Image, Item, KeyAttribute, TableSpec
 from tests.fake_objects import FakeObjects

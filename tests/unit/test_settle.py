@@ -5,6 +5,7 @@ The single outcomes, one by one, are in tests/pipeline; here they meet in any or
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -15,14 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamodt.aws.batch import Writes
-from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.lookups import InsertedItems, Lookups
+from dynamodt.aws.reads import Reads
 from dynamodt.aws.wire import Refusal
 from dynamodt.core.codec import decode, encode
-from dynamodt.core.diff import change, insert, key_of
+from dynamodt.core.diff import change, insert, key_of, together
+from dynamodt.core.inserted import InsertedRows
+from dynamodt.core.keys import key_text
 from dynamodt.core.rate import Backoff
 from dynamodt.core.statements import Statements
 from dynamodt.errors import Fenced
-from dynamodt.model import Atomic, Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.model import Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.stages.settle import Settlement, Settling
 from dynamodt.stages.settled import Settled
 from tests import strategies
@@ -39,10 +43,12 @@ guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 Apply = Callable[[Image], Change | None]
 
 
-def settlement(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", **more: Any) -> Settlement:
-    reads = Reads(fake, fake.spec, sleep=lambda seconds: None)
-    writer = Statements(fake.spec, guard)
-    options = {"sleep": lambda seconds: None, "dice": lambda: 0.5, **more}
+def settlement(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets: bool = False, **more: Any) -> Settlement:
+    rows, pause = InsertedRows("state", "run"), {"sleep": lambda seconds: None}
+    inserted = InsertedItems(fake, rows, fake.spec.name, **pause)
+    reads = Lookups(Reads(fake, fake.spec, **pause), inserted=inserted, meets=meets)
+    writer = Statements(fake.spec, guard, rows, meets=meets)
+    options = {"dice": lambda: 0.5, **pause, **more}
     return Settlement(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
 
 
@@ -323,43 +329,117 @@ def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda
     return sorted(int(key["id"]["N"]) for key in settlement(fake, apply).settle(changes).void)
 
 
-def test_an_insertion_onto_an_item_has_no_effect() -> None:
+def rows(fake: FakeDynamoDB) -> dict[int, str]:
+    """Which keys the run has inserted, by its rows in the state table, and of which sources."""
+    found = fake.others.get("state", {}).values()
+    return {int(json.loads(row["key"]["S"])["id"]["N"]): row["source"]["S"] for row in found}
+
+
+def test_each_insertion_has_its_row_and_none_has_one_without() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1}, {"id": 2, "n": 0})
-    assert void_of(fake, [insert(THINGS, {"id": number, "n": 1}) for number in (1, 2, 3)]) == [1, 2]
+    assert void_of(fake, [insert(THINGS, {"id": number, "n": 1}) for number in (1, 2, 3)]) == []
+    assert rows(fake) == {3: "null"}
 
 
-def test_of_two_insertions_for_one_key_one_has_an_effect() -> None:
+def test_of_two_rows_for_one_key_one_is_a_dead_letter() -> None:
     fake = FakeDynamoDB(THINGS)
-    assert void_of(fake, [insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)]) == []
+    settled = settlement(fake, lambda image: None).settle([insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)])
+    assert settled.counts == Counts(changed=1, dead=1)
+    assert "another row of items() has the key id = '1'" in settled.dead[0].error
     assert left(fake) == {1: {"id": 1, "n": 1}}
 
 
 def test_a_transaction_that_fails_has_no_effect_on_any_of_its_keys() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1}, {"id": 100, "n": "another"})
-    assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == [0, 100]
+    assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == [0]
+    assert rows(fake) == {}
 
 
 def test_the_part_of_a_transaction_that_was_there_already_has_no_effect() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1}, {"id": 100, "n": 2})  # as it would be moved
-    assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == [100]
-    assert left(fake).keys() == {100}
+    assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == []
+    assert left(fake).keys() == {100} and rows(fake) == {}
 
 
-def test_what_another_change_of_the_page_has_written_is_not_void() -> None:
-    """Two put the same item beside them, and one an item onto another's key: those keys show an effect."""
+def test_two_items_that_put_the_same_one_beside_them_have_put_it_once() -> None:
     fake = FakeDynamoDB(THINGS)
-    fake.put(*numbered(3))
+    fake.put(*numbered(2))
     changes: list[Change] = []
-    for image, beside in zip(list(fake.items.values()), (9, 9, 0), strict=True):
+    for image in list(fake.items.values()):
         update = double(image)
         assert isinstance(update, Update)
-        put = insert(THINGS, {"id": beside, "n": 5})
-        changes.append(Atomic(update.key, image, (update, put)))
-    assert void_of(fake, changes, double) == []
-    assert {number: item["n"] for number, item in left(fake).items()} == {0: 2, 1: 4, 2: 6, 9: 5}
+        changes.append(together(update.key, image, [update, insert(THINGS, {"id": 9, "n": 5})]))
+    assert settlement(fake, double).settle(changes).counts == Counts(changed=2)
+    assert {number: item["n"] for number, item in left(fake).items()} == {0: 2, 1: 4, 9: 5}
+
+
+def test_two_items_for_one_key_are_a_collision_that_names_both() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(2))
+    changes: list[Change] = [
+        together(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
+        for image in list(fake.items.values())
+    ]
+    settled = settlement(fake, lambda image: None).settle(changes)
+    assert settled.counts == Counts(changed=1, dead=1)
+    assert "two items are for the key id = '9': id = '0' and id = '1'" in settled.dead[0].error
+
+
+@pytest.mark.parametrize(("loses", "counts"), [(True, Counts(dead=1)), (False, Counts(changed=1))])
+def test_an_item_loses_nothing_to_a_key_that_is_taken(loses: bool, counts: Counts) -> None:
+    """What it was to hold from then on would be nowhere."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 0, "address": "Main St 1"}, {"id": 9, "address": "Old Rd 9"})
+    image = fake.items[key_text(encode({"id": 0}))]
+    item = decode(image)
+    update = change(THINGS, image, item, {"id": 0, "moved": 1} if loses else {**item, "moved": 1})
+    assert isinstance(update, Update)
+    put = insert(THINGS, {"id": 9, "address": "Main St 1"})
+    settled = settlement(fake, lambda image: None).settle([together(update.key, image, [update, put])])
+    assert settled.counts == counts
+    assert left(fake)[0].get("address") == "Main St 1" and left(fake)[9]["address"] == "Old Rd 9"
+
+
+@pytest.mark.parametrize("act", ["change", "delete"])
+def test_nothing_is_made_of_an_item_that_is_no_more_what_was_read(act: str) -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 0, "n": 1})
+    image = fake.items[key_text(encode({"id": 0}))]
+
+    def beside(image: Image) -> Change:
+        return together(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
+
+    made = beside(image)
+    if act == "delete":
+        fake.delete({"id": 0})
+    else:
+        fake.put({"id": 0, "n": 2})
+    settled = settlement(fake, beside).settle([made])
+    assert settled.counts == (Counts(vanished=1) if act == "delete" else Counts(changed=1))
+    assert {number: item["n"] for number, item in left(fake).items()} == ({} if act == "delete" else {0: 2, 9: 2})
+
+
+@pytest.mark.parametrize("kind", ["update", "delete", "move"])
+def test_an_item_that_the_run_has_moved_to_a_freed_key_is_not_the_one_that_was_read(kind: str) -> None:
+    """Also where the two are equal: the row of the insertion tells, and is a part of the deletion's transaction."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put({"id": 0, "n": 1}, {"id": 1, "n": 1})
+    one, other = (fake.items[key_text(encode({"id": number}))] for number in (0, 1))
+    item = decode(other)
+    changes = {
+        "update": change(THINGS, other, item, {**item, "n": 2}),
+        "delete": Remove(key_of(THINGS, other), other),
+        "move": change(THINGS, other, item, {**item, "id": 2}),
+    }
+    fake.delete({"id": 1})
+    step = change(THINGS, one, decode(one), {**decode(one), "id": 1, "n": 5 if kind == "update" else 1})
+    settling = settlement(fake, lambda image: pytest.fail("its own item"), meets=True)
+    assert settling.settle([step]).counts == Counts(changed=1)  # type: ignore[list-item]
+    assert settling.settle([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
+    assert left(fake) == {1: {"id": 1, "n": 5 if kind == "update" else 1}}
 
 
 @pytest.mark.parametrize(("fault", "void"), [("throttled", [1]), ("lost", [])])
@@ -399,7 +479,7 @@ def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, Settlem
     fake = FakeDynamoDB(THINGS, faults=deque(faults))
     fake.put(*numbered(count))
     wire = Wire(fake)
-    reads = Reads(fake, THINGS, sleep=lambda seconds: None)
+    reads = Lookups(Reads(fake, THINGS, sleep=lambda seconds: None))
     one = Settlement(Writes(wire, "things"), reads, Statements(THINGS), double, 3, **options)  # type: ignore[arg-type]
     return wire, one, [found for image in list(fake.items.values()) if (found := double(image))]
 

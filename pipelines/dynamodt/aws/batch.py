@@ -66,11 +66,12 @@ class Caller(Protocol):
 
 class Writes:
     """Sends writes to one table; what `batch` and `single` return waits for the answer, and raises ServiceError for
-    what no retry can mend (no permission, no table)."""
+    what no retry can mend (no permission, no table). What transactions take of the table `uncounted` is not counted."""
 
-    def __init__(self, wire: Caller, table: str) -> None:
+    def __init__(self, wire: Caller, table: str, uncounted: str = "") -> None:
         self._wire = wire
         self._where = f"table {table}"
+        self._uncounted = uncounted
 
     def batch(self, statements: Sequence[Statement]) -> Coming:
         """Send up to 25 statements in one request; in several when they are too large for one."""
@@ -105,7 +106,7 @@ class Writes:
             return Answer([self._refused(operation, refusal)], None)
         except (Throttled, InDoubt) as error:
             return Answer([_unanswered(error)], 0.0)
-        return Answer([DONE], _units(answer.get("ConsumedCapacity")))
+        return Answer([DONE], _units(answer.get("ConsumedCapacity"), self._uncounted))
 
     def _statement(self, response: dict[str, Any]) -> Verdict:
         error = response.get("Error")
@@ -163,8 +164,9 @@ def _long(code: str) -> str:
     return code if code.endswith("Exception") or not code.isalpha() else code + "Exception"
 
 
-def _units(consumed: Any) -> float | None:
+def _units(consumed: Any, uncounted: str = "") -> float | None:
     if consumed is None:
         return None
     entries = consumed if isinstance(consumed, list) else [consumed]
-    return float(sum(entry.get("CapacityUnits", 0.0) for entry in entries))
+    counted = (entry for entry in entries if not uncounted or entry.get("TableName") != uncounted)
+    return float(sum(entry.get("CapacityUnits", 0.0) for entry in counted))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import zstandard
@@ -20,13 +20,19 @@ from dynamodt.core.codec import same
 from dynamodt.core.diff import key_of, patched
 from dynamodt.core.places import part_name, void_name
 from dynamodt.errors import RunFailed
-from dynamodt.model import Atomic, Change, Image, Insert, Journaled, Remove, TableSpec, Update
+from dynamodt.model import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 
-# The key of the item that a transaction, or an insertion by itself, was made of: in a record's Metadata, where other
-# tools pass over what they do not know.
+# The key of the item that a transaction was made of: in a record's Metadata, where other tools pass over what they do
+# not know.
 _SOURCE = "TransactionSource"
-_MADE_OF = "InsertSource"
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
+
+
+class VoidKeys(NamedTuple):
+    """What a page's owner has noted on its changes: see `Journal.write_void`."""
+
+    void: Sequence[Image] = ()
+    unconfirmed: Sequence[Image] = ()
 
 
 class Journal:
@@ -68,20 +74,21 @@ class Journal:
         except (zstandard.ZstdError, ValueError) as error:
             raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
 
-    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None:
-        """Store the keys of a page whose changes, although announced, had no effect."""
-        self._storage.write(void_name(self._prefix, unit, page, epoch), orjson.dumps(keys))
+    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
+        """Store the keys of a page whose changes, although announced, had no effect, and those of items that are gone,
+        whether by the run or by the application."""
+        note = {"void": keys, "unconfirmed": unconfirmed}
+        self._storage.write(void_name(self._prefix, unit, page, epoch), orjson.dumps(note))
 
-    def read_void(self, name: str) -> list[Image]:
+    def read_void(self, name: str) -> VoidKeys:
         """The keys that `write_void` has stored; none when there is no such part."""
-        found: list[Image] = orjson.loads(self._storage.read(name) or b"[]")
-        return found
+        return VoidKeys(**orjson.loads(self._storage.read(name) or b"{}"))
 
     def _record(self, record: dict[str, Any]) -> tuple[Image | None, Journaled]:
         item, metadata = changed_item(record), record["Metadata"]
         change: Journaled
         if item.old is None:
-            change = Insert(self._table.name, item.key, item.new or {}, metadata.get(_MADE_OF))
+            change = Insert(self._table.name, item.key, item.new or {})
         elif item.new is None:
             change = Remove(item.key, item.old)
         else:
@@ -98,10 +105,10 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
 def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(change, Atomic):
         for part in change.parts:
-            yield from _lines(part, {**metadata, _SOURCE: change.key})
+            if not isinstance(part, Check):  # which writes nothing
+                yield from _lines(part, {**metadata, _SOURCE: change.key})
     elif isinstance(change, Insert):
-        made_of = {} if change.source is None else {_MADE_OF: change.source}
-        yield {"Metadata": {**metadata, **made_of}, "Keys": change.key, "NewImage": change.item}
+        yield {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
     elif isinstance(change, Remove):
         yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}
     else:

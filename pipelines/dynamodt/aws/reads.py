@@ -11,7 +11,7 @@ from dynamodt.aws.failures import service_error
 from dynamodt.aws.retried import Answered, Retried
 from dynamodt.aws.wire import Refusal
 from dynamodt.core.diff import key_of
-from dynamodt.core.diff import key_text as key_text
+from dynamodt.core.keys import key_text
 from dynamodt.core.rate import Backoff
 from dynamodt.model import Image, TableSpec
 

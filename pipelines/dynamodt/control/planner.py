@@ -60,6 +60,7 @@ class Step:
     prepared: PreparedRef | None
     target: TableSpec | None
     began: Mapping[str, str] = field(default_factory=dict)  # what a run of it starts with
+    applied_by: str = ""  # on the way down: the run by which the version stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,13 @@ def plan_table(
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec)
     steps = tuple(_step(stage, spec, script, direction, with_rows) for script in scripts)
+    steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
     return TablePlan(spec, direction, steps, max(applied, default=0), files, just_written(applied.values()), gone)
+
+
+def _run_of(script: Script, applied: Mapping[int, AppliedVersion]) -> str:
+    version = applied.get(script.sequence)
+    return version.run if version is not None else ""
 
 
 def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
@@ -209,7 +216,8 @@ def jobs(
         attempt=token,
         journal=record.journal,
     )
-    own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True, rows=record.began.get(ITEMS, ""))
+    own = replace(scan, run=record.run + OWN_ITEMS, units=1, own_items=True, inserted_by=step.applied_by)
+    own = replace(own, rows=record.began.get(ITEMS, ""))
     scan = replace(scan, export=export)
     passes = [scan] if moves_items(step.script, planned.direction) else []
     if step.script.has_items:

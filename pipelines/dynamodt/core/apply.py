@@ -8,10 +8,10 @@ from decimal import Context, localcontext
 from typing import Any, Protocol
 
 from dynamodt.core.codec import decode
-from dynamodt.core.diff import change, combined, insert, key_of, parts_of, stamped
+from dynamodt.core.diff import Part, change, combined, insert, key_of, parts_of, stamped, together
 from dynamodt.core.names import is_run_id
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model import Atomic, Change, Delete, Image, Insert, Item, Put, Remove, Script, TableSpec, Update
+from dynamodt.model import Atomic, Change, Delete, Image, Insert, Item, Put, Script, TableSpec, Update
 
 _DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's own 28 would round the author's sums without a word
 
@@ -20,9 +20,6 @@ class Transforming(Protocol):
     """What `core.script.Transform` offers, and a test's stand-in must."""
 
     def apply(self, item: Item, prepared: Mapping[Any, Any]) -> list[Item | Put | Delete]: ...
-
-
-Part = Update | Insert | Remove
 
 
 class Apply:
@@ -70,8 +67,6 @@ class Apply:
             found = combined(self._table, image, item, results)
         if found is not None and type(found) is not Update:
             self._check_halloween(found, image)
-            if isinstance(found, Insert):
-                found = found._replace(source=key_of(self._table, image))
         return self._stamped(found)
 
     def _is_done(self, image: Image) -> bool:
@@ -98,7 +93,7 @@ class Apply:
             return None if update.sets.keys() == {attribute} and not update.removes else update
         if isinstance(found, Atomic):
             return found._replace(parts=tuple(self._marked(part, attribute) for part in found.parts))
-        return self._marked(found, attribute) if isinstance(found, Insert) else found
+        return found
 
     def _marked(self, part: Part, attribute: str) -> Part:
         """An item that is put gets the mark, too: a window of an export tells the run's own items by it."""
@@ -124,7 +119,7 @@ class Apply:
         inserts = [insert(target, self._plain(result)) for result in results]
         if len(inserts) > 1:
             raise ItemError("more than one item for the target table", hint="return one dict for each item read")
-        return inserts[0]._replace(source=key_of(self._table, image)) if inserts else None
+        return together(key_of(self._table, image), image, inserts) if inserts else None
 
     def _plain(self, result: Item | Put | Delete) -> Item:
         if isinstance(result, Delete):

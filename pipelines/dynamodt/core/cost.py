@@ -1,7 +1,8 @@
 """What a run would cost, from what it would take: for a dry run, before anything is written.
 
 An estimate. Not in it: writes that meet somebody else's and are tried again, the windows that a run catches up with
-after an export, the run's own state table (a few rows for each page), what the workers themselves cost, and all that
+after an export, the run's own state table (a few rows for each page, and one for
+each insertion), what the workers themselves cost, and all that
 `core.prices` leaves out.
 """
 

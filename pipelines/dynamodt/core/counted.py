@@ -9,7 +9,7 @@ from dynamodt.core.places import part_of
 from dynamodt.model import Claim
 
 Claims = dict[int, Claim]  # by unit
-_BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl")
+_BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl", "-retried-doubt.jsonl")
 
 
 def counted_parts(names: Iterable[str], claims: Claims) -> list[str]:

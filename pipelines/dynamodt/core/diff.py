@@ -17,18 +17,34 @@ from dynamodt.core.codec import (
     encode_value,
     holds,
     image_bytes,
-    normal,
     same,
+    same_image,
     surely_fit,
     value_bytes,
 )
+from dynamodt.core.keys import key_text
 from dynamodt.errors import ItemError
-from dynamodt.model import Atomic, AttributeValue, Change, Delete, Image, Insert, Item, Put, Remove, TableSpec, Update
+from dynamodt.model import (
+    Atomic,
+    AttributeValue,
+    Change,
+    Check,
+    Delete,
+    Image,
+    Insert,
+    Item,
+    Put,
+    Remove,
+    TableSpec,
+    Update,
+)
+
+Part = Update | Insert | Remove | Check
 
 _IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
 _MISSING = object()
 _MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
-MAX_TRANSACTION = 100
+MAX_INSERTIONS = 49  # of one item: each has a row beside it, and a transaction takes 100 actions
 
 
 def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | None:
@@ -124,26 +140,55 @@ def _check_key_size(name: str, size: int, most: int) -> None:
 def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
     """The one change of a fan-out: what the results ask for, all together or not at all."""
     parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    flat = [inner for part in parts for inner in parts_of(part)]
-    if len(flat) > MAX_TRANSACTION:
+    if not any(isinstance(part, Insert) for part in parts):
+        return parts[0] if parts else None  # one dict, or one Delete(): no more are taken
+    return together(key_of(spec, image), image, [inner for part in parts for inner in parts_of(part)])
+
+
+def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
+    """The parts as one transaction, which rests on the source as it was read. Raises ItemError for too many, or for two
+    items of one key."""
+    inserts = [part for part in parts if isinstance(part, Insert)]
+    if len(inserts) > MAX_INSERTIONS:
         raise ItemError(
-            f"{len(flat)} writes for one item: a transaction takes at most {MAX_TRANSACTION}",
+            f"{len(inserts)} new items for one item: a transaction takes at most {MAX_INSERTIONS}",
             hint="return fewer, in several versions",
         )
-    return Atomic(key_of(spec, image), image, tuple(flat))
+    keys = [key_text(part.key) for part in inserts]
+    if twice := next((part for part in inserts if keys.count(key_text(part.key)) > 1), None):
+        raise ItemError("two new items have one key", where=key_shown(twice.key), hint="return one item for each key")
+    rests = any(isinstance(part, Update | Remove) for part in parts)
+    return Atomic(key, read, tuple(parts) if rests else (Check(key, read), *parts))
+
+
+def key_shown(key: Image) -> str:
+    """A key as an error names it."""
+    return ", ".join(f"{name} = {next(iter(value.values()))!r}" for name, value in key.items())
 
 
 def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete) -> Change | None:
     if isinstance(result, Put):
-        return insert(spec, result.item)
+        return _put(spec, image, result.item)
     if isinstance(result, Delete):
         return Remove(key_of(spec, image), image)
     return change(spec, image, item, result)
 
 
-def parts_of(change: Change) -> tuple[Update | Insert | Remove, ...]:
+def _put(spec: TableSpec, image: Image, item: Item) -> Insert | None:
+    """The insertion of another item; the item itself, as it is, needs none."""
+    part = insert(spec, item)
+    if key_text(part.key) != key_text(key_of(spec, image)):
+        return part
+    if same_image(part.item, image):
+        return None
+    raise ItemError(
+        "Put() has the key of the item itself",
+        where=key_shown(part.key),
+        hint="return the dict instead: it is its new shape",
+    )
+
+
+def parts_of(change: Change) -> tuple[Part, ...]:
     """The parts of a transaction; of any other change, itself."""
     return change.parts if isinstance(change, Atomic) else (change,)
 
@@ -192,9 +237,3 @@ def _check_size(image: Image) -> None:
             f"the item would take {size:,} bytes; DynamoDB keeps at most {MAX_ITEM_BYTES:,}",
             hint="move a large attribute to S3 or to an item of its own",
         )
-
-
-def key_text(key: Image) -> str:
-    """A key as a string that can index a dict: `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}` are one key."""
-    parts = ((name, kind, raw) for name in sorted(key) for kind, raw in key[name].items())
-    return repr([(name, kind, str(normal(raw)) if kind == "N" else raw) for name, kind, raw in parts])

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from dynamodt.core.codec import decode
-from dynamodt.core.diff import insert, key_of, key_text
+from dynamodt.core.diff import insert, key_of
+from dynamodt.core.keys import key_text
 from dynamodt.core.script import item_rows
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model import Image, Item, Script, TableSpec

@@ -22,16 +22,6 @@ def journal_of_run(table: str, run: str) -> str:
     return f"runs/{table}/{run}/journal/"
 
 
-def puts_prefix(job: Job) -> str:
-    """The keys of what the pages put themselves, beside the parts of the journal, under the same names."""
-    return f"{run_prefix(job)}puts/"
-
-
-def own_keys_name(job: Job) -> str:
-    """The keys of what the run has put itself before this pass."""
-    return f"{run_prefix(job)}own-keys"
-
-
 def dead_prefix(job: Job) -> str:
     """The parts of the dead letters."""
     return f"{run_prefix(job)}dead/"

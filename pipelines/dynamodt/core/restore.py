@@ -17,6 +17,7 @@ from dynamodt.model import AttributeValue, Image, Insert, Journaled, Remove, Tab
 CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
 TAKEN = "another item has the key of the one that the run deleted"
+UNCONFIRMED = "the item is gone: whether the run or the application has deleted it, nothing shows"
 STAYS = "it cannot go back to the key that the run moved it from"
 
 

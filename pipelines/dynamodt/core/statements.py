@@ -13,8 +13,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from dynamodt.core.diff import Part, parts_of
+from dynamodt.core.inserted import InsertedRows
 from dynamodt.errors import ItemError
-from dynamodt.model import Atomic, AttributeValue, Change, Guard, Insert, Remove, TableSpec, Update
+from dynamodt.model import Atomic, AttributeValue, Change, Check, Guard, Image, Insert, Remove, TableSpec, Update
 
 MAX_STATEMENT = 8192
 MAX_EXPRESSION = 4096
@@ -38,11 +40,28 @@ class Call(NamedTuple):
 
 
 class Statements:
-    """Writes the statements for one table. The text depends only on the names involved, so it is kept by shape."""
+    """Writes the statements for the table that is read; an insertion names its own. The text depends only on the names
+    involved, so it is kept by shape.
 
-    def __init__(self, spec: TableSpec, guard: Guard = "item") -> None:
+    With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
+    fails where the item is absent, instead of a statement, which then succeeds. `meets`: the item of a key may be one
+    that the run has inserted; a transaction or deletion about it fails then.
+    """
+
+    def __init__(
+        self,
+        spec: TableSpec,
+        guard: Guard = "item",
+        inserted: InsertedRows | None = None,
+        *,
+        confirms: bool = False,
+        meets: bool = False,
+    ) -> None:
         self._spec = spec
         self._guard = guard
+        self._inserted = inserted
+        self._confirms = confirms
+        self._meets = meets
         self._keys = spec.key_names
         self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
 
@@ -51,11 +70,11 @@ class Statements:
         if type(change) is Update:
             return self._update(change)
         if isinstance(change, Insert):
-            return self._insert(change)
+            return self._insert(change) if self._inserted is None else self._transaction(change, None)
         if isinstance(change, Remove):
-            return self._remove(change)
+            return self._transaction(change, change.key) if self._meets else self._remove(change)
         assert isinstance(change, Atomic)
-        return self._transaction(change)
+        return self._transaction(change, change.key)
 
     # ------------------------------------------------------------ statements
 
@@ -94,9 +113,10 @@ class Statements:
             return all(map(_PLAIN.match, names))
         return not any(name.startswith(("#", ":")) for name in names)
 
-    def _guarded(self, change: Update | Remove) -> tuple[str, ...]:
-        """The attributes that must still be as they were read. A deletion rests on all of them, whatever the guard."""
-        if self._guard == "item" or isinstance(change, Remove):
+    def _guarded(self, change: Update | Remove | Check) -> tuple[str, ...]:
+        """The attributes that must still be as they were read. A deletion or a check rests on all of them, whatever the
+        guard."""
+        if self._guard == "item" or not isinstance(change, Update):
             return tuple(name for name in change.read if name not in self._keys)
         return tuple(name for name in (*change.sets, *change.removes) if name in change.read)
 
@@ -109,7 +129,7 @@ class Statements:
 
     def _remove(self, change: Remove) -> Statement | Call:
         text = f"DELETE FROM {quoted(self._spec.name)} WHERE {self._where(change)}"
-        if self._too_wide(text, change) or not self._can_say(change.read):
+        if self._confirms or self._too_wide(text, change) or not self._can_say(change.read):
             return self._single("DeleteItem", {**self._delete_body(change), "Key": change.key})
         guarded = self._guarded(change)
         return Statement(text, [*change.key.values(), *[change.read[name] for name in guarded]])
@@ -128,23 +148,38 @@ class Statements:
         answer = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD", "ReturnConsumedCapacity": "INDEXES"}
         return Call(operation, {"TableName": self._spec.name, **answer, **body})
 
-    def _transaction(self, change: Atomic) -> Call:
-        items = [self._action(part) for part in change.parts]
+    def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
+        items = [action for part in parts_of(change) for action in self._actions(part, source)]
+        if self._meets and self._inserted is not None and source is not None:
+            items.append(self._inserted.absent(self._spec.name, source))
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
 
-    def _action(self, part: Update | Insert | Remove) -> dict[str, Any]:
+    def _actions(self, part: Part, source: Image | None) -> list[dict[str, Any]]:
         if isinstance(part, Insert):
-            return {"Put": self._put_body(part)}
+            row = [] if self._inserted is None else [self._inserted.put(part, source)]
+            return [{"Put": self._put_body(part)}, *row]
+        where = {"TableName": self._spec.name, "Key": part.key}
         if isinstance(part, Remove):
-            return {"Delete": {"TableName": self._spec.name, "Key": part.key, **self._delete_expression(part)}}
-        return {"Update": {"TableName": self._spec.name, "Key": part.key, **self._update_expression(part)}}
+            return [{"Delete": {**where, **self._delete_expression(part)}}]
+        if isinstance(part, Check):
+            return [{"ConditionCheck": {**where, **self._check_expression(part)}}]
+        return [{"Update": {**where, **self._update_expression(part)}}]
+
+    def _check_expression(self, change: Check) -> dict[str, Any]:
+        """Of an item too wide for an expression, `GUARD = "changed"` asks only whether it is still there."""
+        try:
+            return self._delete_expression(change)
+        except ItemError:
+            if self._guard == "item":
+                raise
+            return self._delete_expression(change._replace(read=change.key))
 
     def _put_body(self, change: Insert) -> dict[str, Any]:
         condition = {"ConditionExpression": "attribute_not_exists(#k)"}
         names = {"ExpressionAttributeNames": {"#k": next(iter(change.key))}}
         return {"TableName": change.table, "Item": change.item, **condition, **names}
 
-    def _delete_expression(self, change: Remove) -> dict[str, Any]:
+    def _delete_expression(self, change: Remove | Check) -> dict[str, Any]:
         expression = _Expression()
         return expression.body(ConditionExpression=self._condition(expression, change))
 
@@ -158,7 +193,7 @@ class Statements:
         condition = self._condition(expression, change)
         return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
 
-    def _condition(self, expression: _Expression, change: Update | Remove) -> str:
+    def _condition(self, expression: _Expression, change: Update | Remove | Check) -> str:
         exists = f"attribute_exists({expression.name(self._keys[0])})"
         equal = [expression.equal(name, change.read[name]) for name in self._guarded(change)]
         missing = [f"attribute_not_exists({expression.name(name)})" for name in _added(change)]
@@ -237,5 +272,5 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _added(change: Update | Remove) -> list[str]:
-    return [] if isinstance(change, Remove) else [name for name in change.sets if name not in change.read]
+def _added(change: Update | Remove | Check) -> list[str]:
+    return [name for name in change.sets if name not in change.read] if isinstance(change, Update) else []

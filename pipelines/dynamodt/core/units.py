@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dynamodt.core.codec import image_bytes
-from dynamodt.core.diff import patched
-from dynamodt.model import Atomic, Change, Insert, Remove
+from dynamodt.core.diff import Part, patched
+from dynamodt.model import Atomic, Change, Check, Insert, Remove
 
 
-def write_units(change: Change) -> int:
-    """Write units of the table itself: a unit for each KB of the larger of before and after, double in a transaction.
+def write_units(change: Change | Part) -> int:
+    """Write units of the tables themselves: a unit for each KB of the larger of before and after, double in a
+    transaction, where a check costs as much as a write. Rows of the state table are not counted.
 
     Index writes come on top and are known only to the service (AWS, "Capacity unit consumption").
     """
@@ -16,7 +17,7 @@ def write_units(change: Change) -> int:
         return 2 * sum(write_units(part) for part in change.parts)
     if isinstance(change, Insert):
         return _kilobytes(image_bytes(change.item))
-    if isinstance(change, Remove):
+    if isinstance(change, Remove | Check):
         return _kilobytes(image_bytes(change.read))
     return _kilobytes(max(image_bytes(change.read), image_bytes(patched(change))))
 

@@ -15,6 +15,7 @@ from dynamodt.errors import ScriptError
 from dynamodt.model import AppliedPage, Change, DeadLetter, Image, Insert, Job, Page, Remove
 from dynamodt.stages.deadletters import UNREADABLE, dead_letter, store
 from dynamodt.stages.prepared import PreparedCache
+from dynamodt.stages.retried import Retried, RetriedOrNot, retried_of
 from dynamodt.stages.signals import reporting
 
 ChangeOf = Callable[[Image], Change | None]
@@ -43,14 +44,16 @@ class _ApplyVersion(beam.DoFn):
         self._storage = self._resources.storage()
         with reporting(self._leases, self._job):
             self._version.setup()
+            self._retried = retried_of(self._storage, self._job) if self._job.retried else None
 
     def start_bundle(self) -> None:
         self._version.start_bundle()
 
     def process(self, page: Page) -> Iterator[AppliedPage]:
         with reporting(self._leases, self._job):
-            applied, dead = apply_page(self._job, page, self._version.change_of)
-            store(self._storage, self._job, page, "transform", dead)
+            applied, dead = apply_page(self._job, page, self._version.change_of, self._retried)
+            for stage, name in (("transform", "transform"), ("doubt", "retried-doubt")):
+                store(self._storage, self._job, page, name, [letter for letter in dead if letter.stage == stage])
             store(self._storage, self._job, page, UNREADABLE, page.unreadable)
             yield applied
 
@@ -62,7 +65,9 @@ class _ApplyVersion(beam.DoFn):
         self._version.teardown()
 
 
-def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, list[DeadLetter]]:
+def apply_page(
+    job: Job, page: Page, change_of: ChangeOf, retried: Retried | None = None
+) -> tuple[AppliedPage, list[DeadLetter]]:
     """A page's changes, and its dead letters. Raises ScriptError for what the whole run must stop at."""
     if job.confirmed:
         return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
@@ -71,17 +76,26 @@ def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, 
     unchanged = 0
     for image in page.images:
         try:
-            change = change_of(image)
+            change = change_of(image) if retried is None else _not_retried(image, change_of, retried)
         except BaseException as error:  # the author's code may raise anything, and call sys.exit
             if isinstance(error, ScriptError) or is_interrupt(error):
                 raise
-            dead.append(dead_letter(key_of(job.table, image), image, "transform", error))
+            stage = "doubt" if isinstance(error, RetriedOrNot) else "transform"
+            dead.append(dead_letter(key_of(job.table, image), image, stage, error))
             continue
         if change is None:
             unchanged += 1
         else:
             changes.append(change)
     return AppliedPage(page, changes, unchanged, len(dead) + len(page.unreadable)), dead
+
+
+def _not_retried(image: Image, change_of: ChangeOf, retried: Retried) -> Change | None:
+    """The change of an item, if it is not the run's own result. Raises RetriedOrNot."""
+    shows = retried.shown(image)
+    if shows == "unclear":
+        raise RetriedOrNot
+    return None if shows == "written" else change_of(image)
 
 
 class Version:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import orjson
 
-from dynamodt.aws.reads import key_text
+from dynamodt.core.keys import key_text
 from dynamodt.core.places import dead_prefix
 from dynamodt.core.script import said
 from dynamodt.errors import DynamodtError

@@ -16,7 +16,9 @@ class JournalParts(Protocol):
 
     def announced(self, name: str) -> list[Change]: ...
 
-    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image]) -> None: ...
+    def write_void(
+        self, unit: int, page: int, epoch: int, keys: Sequence[Image], unconfirmed: Sequence[Image]
+    ) -> None: ...
 
 
 class Intents(Protocol):
@@ -58,11 +60,12 @@ class Ledger:
         self._intents.intend(page.claim, self._intent())
         self.announced = True
 
-    def settled(self, void: Sequence[Image]) -> None:
-        """Note which keys' changes had no effect, before the checkpoint: `undo` must not take them back."""
-        if self._journal is not None and self.announced and void:
+    def settled(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
+        """Note, before the checkpoint, which keys' changes had no effect, and which items are gone without it being
+        known whether the run has deleted them: `undo` must take back neither."""
+        if self._journal is not None and self.announced and (void or unconfirmed):
             claim = self._page.claim
-            self._journal.write_void(claim.unit, self._page.number, claim.epoch, void)
+            self._journal.write_void(claim.unit, self._page.number, claim.epoch, void, unconfirmed)
 
     def found(self) -> list[list[Change]]:
         """What the owners before may have written of this page: their announcements, in order."""

@@ -10,17 +10,18 @@ from typing import Any, Protocol
 
 import apache_beam as beam
 
-from dynamodt.aws import own_keys
 from dynamodt.aws.batch import Caller
-from dynamodt.aws.own_keys import OwnKeys
+from dynamodt.aws.lookups import InsertedItems, inserted_items
 from dynamodt.aws.reads import Reads, ScanPage
 from dynamodt.aws.resources import Resources
 from dynamodt.core.diff import key_of
+from dynamodt.core.keys import key_text
 from dynamodt.core.own_rows import check_same_rows, own_image
 from dynamodt.core.predecessor import without_record
 from dynamodt.core.script import item_rows
 from dynamodt.model import Claim, Cursor, DeadLetter, Image, Job, Page
 from dynamodt.stages.deadletters import letters
+from dynamodt.stages.foreign import Foreign, all_of, foreign_of
 from dynamodt.stages.governor import governor_of
 from dynamodt.stages.pages import Coming, Lane, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.stages.read_export import ReadExport
@@ -76,10 +77,10 @@ class _ScanSegments(ReadPages):
         self._governor = governor_of(job, self._resources)
         self._reads = reads_of(self._wire, job, self._resources)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="scan")
-        self._own = own_keys.load(self._resources.storage(), job)
+        self._foreign = foreign_of(self._wire, job, self._resources)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        return scan_pages(self._job, claims, self._reads, self._executor, self._governor.page_items, self._own)
+        return scan_pages(self._job, claims, self._reads, self._executor, self._governor.page_items, self._foreign)
 
     def teardown(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -87,14 +88,26 @@ class _ScanSegments(ReadPages):
 
 
 class _ReadOwnItems(ReadPages):
-    """The rows of the script's `items()`, as pages."""
+    """The rows of the script's `items()`, as pages; on the way down those that the run to take back has inserted."""
+
+    def setup(self) -> None:
+        super().setup()
+        with reporting(self._leases, self._job):
+            self._wire = self._resources.wire(1)
+        self._inserted = inserted_items(self._wire, self._job, self._resources.sleep)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         job = self._job
         for claim in claims:
             if job.rows and (claim.page or claim.intent):
                 check_same_rows(job.script, job.target or job.table, job.rows)
-            yield from own_pages(job, claim, item_rows(job.script))
+            yield from map(self._inserted_only, own_pages(job, claim, item_rows(job.script)))
+
+    def _inserted_only(self, page: Page) -> Page:
+        return page if self._job.direction == "up" else inserted_only(self._job, page, self._inserted)
+
+    def teardown(self) -> None:
+        self._wire.close()
 
 
 class _ReplayLetters(ReadPages):
@@ -106,21 +119,33 @@ class _ReplayLetters(ReadPages):
         with reporting(self._leases, self._job):
             self._wire = self._resources.wire(1)
         self._reads = reads_of(self._wire, self._job, self._resources)
+        self._foreign = foreign_of(self._wire, self._job, self._resources)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        source = letters(self._storage, self._job.letters)
         for claim in claims:
-            yield from replayed_pages(self._job, claim, letters(self._storage, self._job.letters), self._reads)
+            yield from replayed_pages(self._job, claim, source, self._reads, self._foreign)
 
     def teardown(self) -> None:
         self._wire.close()
 
 
-def replayed_pages(job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Lookup) -> Iterator[Page]:
+def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
+    """The page with only those of its rows that the run to take back has inserted: others were there before."""
+    table = job.target or job.table
+    rows = inserted.of([key_of(table, image) for image in page.images])
+    images = [image for image in page.images if key_text(key_of(table, image)) in rows]
+    return page._replace(images=images, not_inserted=len(page.images) - len(images))
+
+
+def replayed_pages(
+    job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Lookup, foreign: Foreign = all_of
+) -> Iterator[Page]:
     """Letters as pages of at most `job.page_items`, from where the claim stands."""
     without = without_record(job.table)
 
     def current(batch: list[DeadLetter]) -> list[Image]:
-        return without(list(reads.items([letter.key for letter in batch]).values()))
+        return foreign(without(list(reads.items([letter.key for letter in batch]).values())))
 
     def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
         before = reads.rcu
@@ -150,18 +175,16 @@ def scan_pages(
     reads: Scanner,
     executor: Executor,
     page_items: Callable[[int], int] = lambda most: most,
-    own: OwnKeys = OwnKeys(),
+    foreign: Foreign = all_of,
 ) -> Iterator[Page]:
     """The pages of some segments, in turn. `page_items`: how many of at most so many items the next one may have;
-    `own`: what the run has put itself, and passes over."""
+    `foreign`: which of them the run has not inserted itself."""
     without = without_record(job.table)
 
     def read(claim: Claim, number: int, cursor: Cursor | None, limit: int) -> Page:
         assert not isinstance(cursor, int)
         scanned = reads.scan(claim.unit, job.units, cursor, limit, job.consistent)
-        images, last = without(scanned.images), scanned.cursor is None
-        if own:
-            images = [image for image in images if not own.own(key_of(job.table, image))]
+        images, last = foreign(without(scanned.images)), scanned.cursor is None
         return Page(claim, number, images, scanned.rcu, scanned.cursor, last=last, throttles=scanned.throttles)
 
     def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from dynamodt.aws import own_keys
 from dynamodt.aws.export.datafiles import Chunk, DataReader
 from dynamodt.aws.export.layout import ExportFolder
 from dynamodt.aws.export.manifest import DataFile, data_files, read_manifest
 from dynamodt.aws.export.objects import Objects
 from dynamodt.aws.export.records import BadLine, ChangedItem
-from dynamodt.aws.own_keys import OwnKeys
 from dynamodt.core.predecessor import without_record
 from dynamodt.model import Claim, Cursor, DeadLetter, ExportSource, Image, Job, Page
+from dynamodt.stages.foreign import Foreign, foreign_of
 from dynamodt.stages.governor import governor_of
 from dynamodt.stages.pages import Coming, ReadPages, pages_in_turn
 from dynamodt.stages.signals import reporting
@@ -32,8 +31,9 @@ class ReadExport(ReadPages):
         with reporting(self._leases, job):
             self._objects = self._resources.objects(source.bucket)
             self._files = files_of(self._objects, source)
+            self._wire = self._resources.wire(job.read_ahead)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="export")
-        self._own = own_keys.load(self._resources.storage(), job)
+        self._foreign = foreign_of(self._wire, job, self._resources) if source.incremental else None
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         return export_pages(self._job, claims, self._images, self._executor)
@@ -41,10 +41,11 @@ class ReadExport(ReadPages):
     def _images(self, claim: Claim, cursor: int) -> Images:
         size = self._governor.page_items(self._job.page_items)
         reader = DataReader(self._objects, self._job.table, size=size)
-        return images_of(self._job, reader, self._files[claim.unit], cursor, self._own)
+        return images_of(self._job, reader, self._files[claim.unit], cursor, self._foreign)
 
     def teardown(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._wire.close()
 
 
 def files_of(objects: Objects, source: ExportSource) -> tuple[DataFile, ...]:
@@ -53,17 +54,18 @@ def files_of(objects: Objects, source: ExportSource) -> tuple[DataFile, ...]:
     return data_files(objects, read_manifest(objects, ExportFolder(source.folder), source.table_arn))
 
 
-def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, own: OwnKeys = OwnKeys()) -> Images:
+def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign: Foreign | None = None) -> Images:
     """The images of a file that the job is to transform. What a window shows deleted stays deleted, and what the run
-    has put itself is its `own`."""
+    has inserted itself is not `foreign`."""
     source = job.export
     assert source is not None
     if not source.incremental:
         return reader.items(file, cursor)
     wanted = _created(job) if source.created_only else _there
+    foreign = foreign or (lambda images: images)
     return (
         Chunk(
-            [r.new for r in chunk.records if r.new is not None and wanted(r) and not (own and own.own(r.key))],
+            foreign([r.new for r in chunk.records if r.new is not None and wanted(r)]),
             chunk.bad,
             chunk.cursor,
             chunk.last,

@@ -6,9 +6,8 @@ A change goes out guarded by what was read. Then, for each:
 - *conflict*: somebody wrote the item since. The current item is transformed afresh and the fresh change is tried,
   a bounded number of times. If nothing is left to do it is superseded; if the item is gone it has vanished.
 - *throttled*: nothing has happened; sent again later, and in smaller batches when the request failed as a whole.
-- *doubt* (time-out, reset, 5xx): sent again; if it is then refused and the current item carries the change, it had
-  been written; if the item is as it was before, it had not. An item that shows neither is a dead letter: others have
-  changed the same attributes, and nobody can tell. A refusal without a doubt before it is never taken for written.
+- *doubt* (time-out, reset, 5xx): sent again; if it is then refused, the current item (or, of an insertion, its row in
+  the state table) shows whether it had been written. What shows neither is a dead letter (`core.conflicts`).
 - *rejected*: the service will never take it: a dead letter.
 
 Before anything is sent it is announced (guarantee G3, see `ledger`), and so is every fresh change; before every
@@ -19,21 +18,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 
 from dynamodt.aws.batch import DONE, Verdict, Writes
-from dynamodt.aws.reads import Flow, Free, Reads, key_text
+from dynamodt.aws.lookups import Lookups
+from dynamodt.aws.reads import Flow, Free
 from dynamodt.core.codec import same_image
-from dynamodt.core.diff import parts_of
-from dynamodt.core.doubts import There, by_source, inserted_keys, shown
+from dynamodt.core.conflicts import Again, Collision, Current, Ends, Unclear, inserts_of, judged
+from dynamodt.core.diff import key_shown, parts_of
+from dynamodt.core.doubts import by_source
+from dynamodt.core.keys import key_text
 from dynamodt.core.rate import Backoff
 from dynamodt.core.script import is_interrupt
 from dynamodt.core.statements import Statement, Statements
 from dynamodt.errors import ItemError, ScriptError, ServiceError
-from dynamodt.model import Atomic, Change, Friction, Image, Insert, Remove, Units, Update
+from dynamodt.model import Change, Friction, Image, Insert, Remove, Units, Update
 from dynamodt.stages.deadletters import dead_letter
 from dynamodt.stages.sending import Pending, Sending
 from dynamodt.stages.settled import Settled
@@ -54,7 +55,7 @@ Settling = Generator[float, None, Settled]  # each step gives the seconds to res
 
 class Settlement:
     """Settles pages of one table. `change_of` is the author's function; without one, an item that somebody has written
-    meanwhile is his. `reads` reads the table that is written to.
+    meanwhile is his. `lookups` reads what is there instead.
 
     `writers` requests of it are on their way at once (see `Sending`).
     """
@@ -62,7 +63,7 @@ class Settlement:
     def __init__(
         self,
         writes: Writes,
-        reads: Reads,
+        lookups: Lookups,
         statements: Statements,
         change_of: Callable[[Image], Change | None] | None,
         writers: int,
@@ -76,7 +77,7 @@ class Settlement:
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._sending = Sending(writes, writers, assure, flow)
-        self._reads = reads
+        self._lookups = lookups
         self._statements = statements
         self._change_of = change_of
         self._backoff = backoff
@@ -135,17 +136,17 @@ class Settlement:
                 pending.fresh = False
             waiting = self._round(waiting, settled, assure)
             if waiting:
-                before = self._reads.rcu
+                before = self._lookups.rcu
                 yield self._pause(waiting)
-                settled.units = settled.units.plus(Units(rcu=before - self._reads.rcu))  # what others read meanwhile
+                settled.units = settled.units.plus(Units(rcu=before - self._lookups.rcu))  # what others read meanwhile
                 waiting = self._looked_at(waiting, settled)
-        settled.units = settled.units.plus(Units(rcu=self._reads.rcu))
+        settled.units = settled.units.plus(Units(rcu=self._lookups.rcu))
         settled.void = settled.really_void()
         return settled
 
     def _empty(self) -> Settled:
         """What the reads have cost before is not this page's."""
-        return Settled(units=Units(rcu=-self._reads.rcu))
+        return Settled(units=Units(rcu=-self._lookups.rcu))
 
     def _start(self, change: Change, settled: Settled, doubts: Sequence[Change] = ()) -> Pending | None:
         try:
@@ -174,76 +175,43 @@ class Settlement:
         deletions = [pending for pending in waiting if _deletes(pending.change)]
         if not deletions:
             return waiting
-        keys = ((pending.change.key, *inserted_keys(pending.doubts)) for pending in deletions)
-        current = self._items(chain.from_iterable(keys))
+        current = self._current([(pending, None) for pending in deletions])
         again = [pending for pending in waiting if not _deletes(pending.change)]
-        for pending in deletions:
-            now = current.get(key_text(pending.change.key))
-            if self._stands(pending, now) or self._resolved(pending, now, current, settled):
-                again.append(pending)
-        return again
+        return again + [
+            pending
+            for pending in deletions
+            if self._stands(pending, current) or self._resolved(pending, current, settled)
+        ]
 
-    def _stands(self, pending: Pending, now: Image | None) -> bool:
+    def _stands(self, pending: Pending, current: Current) -> bool:
         """Whether a deletion can go out as it is: its item is as it was read. It is guarded by what is there, as an own
-        row's numbers may be written otherwise in the script, which not every emulator's `=` sees through.
-
-        And so can a transaction in doubt whose source is gone: it knows best itself whether that was its doing."""
+        row's numbers may be written otherwise in the script, which not every emulator's `=` sees through."""
         change = pending.change
-        if now is None:
-            return isinstance(change, Atomic) and bool(pending.doubts)
-        if not _is_as_read(change, now):
+        now = current.source(change.key)
+        if now is None or isinstance(change, Insert) or not same_image(now, change.read):
             return False
         if isinstance(change, Remove):
             pending.change = change._replace(read=now)
             pending.request = self._statements.write(pending.change)
         return True
 
-    def _items(self, keys: Iterable[Image]) -> dict[str, Image]:
-        """The items of these keys as they are now, by `key_text`."""
-        wanted = {key_text(key): key for key in keys}
-        return self._reads.items(list(wanted.values())) if wanted else {}
-
     # ------------------------------------------------------------ after somebody else
 
     def _doubtful(self, announced: Sequence[Sequence[Change]], settled: Settled) -> list[Pending]:
         """What is still to do of a page that was announced; the rest is counted."""
         self._looked = self._clock()
-        sources = by_source(announced)
-        current = self._items(key for changes in sources for key in (changes[-1].key, *inserted_keys(changes)))
-        found = (self._doubt(changes, current, settled) for changes in sources)
+        left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in by_source(announced)]
+        current = self._current([(pending, None) for pending in left])
+        found = (self._doubt(pending, current, settled) for pending in left)
         return [pending for pending in found if pending is not None]
 
-    def _doubt(self, changes: list[Change], current: dict[str, Image], settled: Settled) -> Pending | None:
-        last = changes[-1]
-        pending = Pending(last, NOT_SENT, doubts=list(changes))
-        now = current.get(key_text(last.key))
-        if isinstance(last, Insert) and now is None:
-            return self._start(last, settled, changes)
-        if isinstance(last, Insert):
-            self._insertion_refused(pending, now, settled)
-            return None
-        if self._change_of is None and self._stands(pending, now):
+    def _doubt(self, pending: Pending, current: Current, settled: Settled) -> Pending | None:
+        """A row of `items()` is just inserted again: its row in the state table says whether it was."""
+        if isinstance(pending.change, Insert):
+            return self._start(pending.change, settled, pending.doubts)
+        if self._change_of is None and self._stands(pending, current):
             return pending
-        return pending if self._cleared(pending, now, current, settled) else None
-
-    def _cleared(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
-        """Fit a refused change to the current items and return True, or count it.
-
-        What was sent before and never answered may have been written: an item that carries it is done, one that is as
-        it was before is still to do, and to any other nothing is done: it is a dead letter.
-        """
-        doubts = [shown(doubt, _there(doubt, now, current), self._stamp) for doubt in pending.doubts]
-        if "written" in doubts:
-            settled.end(pending.change, "changed")
-        elif doubts and doubts[-1] == "unclear":
-            self._bury(settled, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), now, stage="doubt")
-        elif now is None:
-            settled.end(pending.change, "vanished")
-        elif isinstance(pending.change, Atomic) and _is_as_read(pending.change, now) and not _tired(pending):
-            return self._without_taken(pending, pending.change, current, settled)
-        else:
-            return self._afresh(pending, now, settled)
-        return False
+        return pending if self._judged(pending, current, settled) else None
 
     # ------------------------------------------------------------ one round of sending
 
@@ -313,36 +281,39 @@ class Settlement:
         if not refused:
             return []
         current = self._current(refused)
-        again = []
-        for pending, image in refused:
-            now = image if image is not None else current.get(key_text(pending.change.key))
-            if self._resolved(pending, now, current, settled):
-                again.append(pending)
-        return again
+        return [pending for pending, known in refused if self._resolved(pending, current, settled, known)]
 
-    def _current(self, refused: list[tuple[Pending, Image | None]]) -> dict[str, Image]:
-        """The items whose refusals came without them, and those that stand in the way of an insertion."""
-        keys: list[Image] = []
-        for pending, image in refused:
-            if image is None:
-                keys.append(pending.change.key)
-            keys += inserted_keys([pending.change, *pending.doubts])
-        return self._items(keys)
+    def _current(self, refused: Sequence[tuple[Pending, Image | None]]) -> Current:
+        """The items whose refusals came without them, what has the keys of insertions, and what the run inserted."""
+        sources = [pending.change.key for pending, image in refused if image is None and not _is_row(pending)]
+        known = [pending.change.key for pending, image in refused if image is not None]
+        places = [part.key for pending, _ in refused for part in inserts_of([pending.change, *pending.doubts])]
+        return self._lookups.current(sources, places, known)
 
-    def _resolved(self, pending: Pending, now: Image | None, current: dict[str, Image], settled: Settled) -> bool:
-        """Count the pending, or fit it to the current items and return True."""
+    def _resolved(self, pending: Pending, current: Current, settled: Settled, known: Image | None = None) -> bool:
+        """Count a refusal, or fit it to the current items and return True."""
         pending.conflicts += 1
         settled.friction = settled.friction.plus(Friction(conflicts=1))
-        if isinstance(pending.change, Insert):
-            return self._insertion_refused(pending, now, settled)
-        return self._cleared(pending, now, current, settled)
+        return self._judged(pending, current, settled, known)
+
+    def _judged(self, pending: Pending, current: Current, settled: Settled, known: Image | None = None) -> bool:
+        found = judged(pending.change, pending.doubts, current, known, self._stamp)
+        if isinstance(found, Ends):
+            settled.end(pending.change, found.outcome, unconfirmed=found.unconfirmed)
+        elif isinstance(found, Unclear):
+            self._bury(settled, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, stage="doubt")
+        elif isinstance(found, Collision):
+            self._bury(settled, pending.change, _collision(found, pending.change))
+        elif _tired(pending):
+            self._bury(settled, pending.change, ItemError(_tired_of(pending)), getattr(found, "now", None))
+        elif isinstance(found, Again):
+            return self._go_on_with(pending, found.change)
+        else:
+            return self._afresh(pending, found.now, settled)
+        return False
 
     def _afresh(self, pending: Pending, now: Image, settled: Settled) -> bool:
         """Transform the current item and make the pending the fresh change, if there is one."""
-        if _tired(pending):
-            error = ItemError(f"the item was changed by others {pending.conflicts} times while it was written")
-            self._bury(settled, pending.change, error, now)
-            return False
         try:
             change = self._change_of(now) if self._change_of is not None else None
             if change is None:
@@ -356,75 +327,48 @@ class Settlement:
             return False
         return True
 
-    def _insertion_refused(self, pending: Pending, now: Image | None, settled: Settled) -> bool:
-        """Somebody has the key. The same item is no loss; another one is a live write, and wins."""
-        assert isinstance(pending.change, Insert)
-        if now is None and not _tired(pending):
-            return True  # gone again: insert it once more
-        if now is None:
-            error = ItemError(f"the key was taken and gone again {pending.conflicts} times")
-            self._bury(settled, pending.change, error)
-            return False
-        if not same_image(now, pending.change.item):
-            kind = "superseded"
-        else:
-            kind = "changed" if pending.doubts else "unchanged"
-        settled.end(pending.change, kind)
-        return False
-
-    def _without_taken(self, pending: Pending, change: Atomic, current: dict[str, Image], settled: Settled) -> bool:
-        """The source is as it was read, so an insertion met an item. The same item needs no insertion; another one
-        wins, unless the source would be deleted for it: then its data would be lost, and it is a dead letter."""
-        deletes = _deletes(change)
-        left = []
-        for part in change.parts:
-            there = current.get(key_text(part.key)) if isinstance(part, Insert) else None
-            if there is None:
-                left.append(part)
-            elif deletes and isinstance(part, Insert) and not same_image(there, part.item):
-                error = ItemError("another item has the new key already", where=", ".join(part.key))
-                self._bury(settled, change, error)
-                return False
-        return self._go_on_with(pending, change, left, settled)
-
-    def _go_on_with(
-        self, pending: Pending, change: Atomic, left: list[Update | Insert | Remove], settled: Settled
-    ) -> bool:
-        settled.without_effect(change._replace(parts=tuple(part for part in change.parts if part not in left)))
-        if not left:
-            settled.end(pending.change, "superseded")
-            return False
-        alone = len(left) == 1 and not isinstance(left[0], Insert)  # which by itself would not say what it was made of
-        pending.change = left[0] if alone else change._replace(parts=tuple(left))
-        pending.fresh = True
-        pending.request = self._statements.write(pending.change)
+    def _go_on_with(self, pending: Pending, change: Change) -> bool:
+        """Send the same again, or what of it is left to do: that is announced as a change of its own."""
+        if change != pending.change:
+            pending.change, pending.fresh = change, True
+            pending.request = self._statements.write(change)
         return True
 
     def _bury(
         self, settled: Settled, change: Change, error: BaseException, now: Image | None = None, stage: str = "write"
     ) -> None:
-        key, image = change.key, now
-        if isinstance(change, Insert):  # which is replayed from what it was made of
-            key, image = change.source or key, change.item
-        elif not image:
-            image = change.read
+        image = now or (change.item if isinstance(change, Insert) else change.read)
         settled.counts = settled.counts._replace(dead=settled.counts.dead + 1)
-        settled.dead.append(dead_letter(key, image, stage, error))
+        settled.dead.append(dead_letter(change.key, image, stage, error))
         if stage != "doubt":
             settled.without_effect(change)
 
 
-def _there(doubt: Change, now: Image | None, current: dict[str, Image]) -> There:
-    """The current items, of which the doubt's own may have come with the refusal."""
-    return lambda key: now if key == doubt.key else current.get(key_text(key))
+def _collision(found: Collision, change: Change) -> ItemError:
+    key = key_shown(found.insert.key)
+    if not found.own:
+        what = f"another item has the new key {key} already"
+    elif found.other is None:
+        what = f"another row of items() has the key {key}"
+    elif key_text(found.other) == key_text(change.key):
+        what = f"the run has inserted another item, made of an earlier state of this one, under the key {key}"
+    else:
+        what = f"two items are for the key {key}: {key_shown(found.other)} and {key_shown(change.key)}"
+    return ItemError(what, where=f"table {found.insert.table}", hint="give each item a key of its own in the script")
 
 
-def _is_as_read(change: Change, now: Image) -> bool:
-    return not isinstance(change, Insert) and same_image(now, change.read)
+def _tired_of(pending: Pending) -> str:
+    if isinstance(pending.change, Insert):
+        return f"the key was taken and gone again {pending.conflicts} times"
+    return f"the item was changed by others {pending.conflicts} times while it was written"
 
 
 def _tired(pending: Pending) -> bool:
     return pending.conflicts > MAX_CONFLICTS
+
+
+def _is_row(pending: Pending) -> bool:
+    return isinstance(pending.change, Insert)
 
 
 def _deletes(change: Change) -> bool:

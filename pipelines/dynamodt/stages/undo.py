@@ -18,17 +18,22 @@ from typing import Any, NamedTuple, Protocol
 import apache_beam as beam
 
 from dynamodt.aws.batch import Writes
-from dynamodt.aws.journal import Journal
-from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.journal import Journal, VoidKeys
+from dynamodt.aws.lookups import InsertedItems, Lookups, inserted_items
+from dynamodt.aws.reads import Reads
 from dynamodt.aws.resources import Resources
+from dynamodt.core.conflicts import inserts_of
 from dynamodt.core.counted import counted_parts
 from dynamodt.core.diff import key_of, parts_of
+from dynamodt.core.inserted import InsertedRow
+from dynamodt.core.keys import image_digest, key_text
 from dynamodt.core.places import is_void, journal_prefix, part_of, unit_prefix
-from dynamodt.core.restore import CHANGED, DELETED, STAYS, Restoration, restoration
+from dynamodt.core.restore import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, restoration
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
 from dynamodt.model import (
     Change,
+    Check,
     Claim,
     Counts,
     Image,
@@ -115,26 +120,52 @@ class JournalReader(Protocol):
 
     def announced(self, name: str) -> list[Change]: ...
 
-    def read_void(self, name: str) -> list[Image]: ...
+    def read_void(self, name: str) -> VoidKeys: ...
+
+
+class Inserted(Protocol):
+    """What `aws.lookups.InsertedItems` offers, and a test's fake must."""
+
+    def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]: ...
 
 
 class Records(NamedTuple):
-    """The records of a page that may have had an effect, and which keys items were moved from, both by `key_text`."""
+    """The records of a page that may have had an effect, which keys items were moved from, and the deletions that are
+    not confirmed, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]]
     moved_from: dict[str, set[str]]
+    unconfirmed: dict[str, Image]
 
 
-def records_of(page: JournalPage, journal: JournalReader) -> Records:
+def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) -> Records:
     """Of a page. A note of void keys speaks of all that was announced until it was written: by its own owner and by
-    those before."""
-    found = Records({}, {})
-    voids = [(part_of(name).epoch, set(map(key_text, journal.read_void(name)))) for name in page.voids]
-    for name in page.parts:
-        void = set().union(*(keys for epoch, keys in voids if epoch >= part_of(name).epoch))
-        for change in journal.announced(name):
+    those before. Of insertions, and of all that went with them, their rows in the state table tell."""
+    found = Records({}, {}, {})
+    notes = [(part_of(name).epoch, journal.read_void(name)) for name in page.voids]
+    for _, note in notes:
+        found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
+    announced = [(part_of(name).epoch, change) for name in page.parts for change in journal.announced(name)]
+    rows = inserted.of([part.key for part in inserts_of([change for _, change in announced])])
+    for epoch, change in announced:
+        void = {key_text(key) for since, note in notes if since >= epoch for key in note.void}
+        if _was_written(change, rows):
             _add(found, change, void)
     return found
+
+
+def _was_written(change: Change, rows: dict[str, InsertedRow]) -> bool:
+    """Whether a change with insertions was: all or nothing of it. Of others the items tell."""
+    inserts = inserts_of([change])
+    source = None if isinstance(change, Insert) else key_text(change.key)
+    found = ((rows.get(key_text(part.key)), part) for part in inserts)
+    return not inserts or any(row is not None and _made(row, part, source) for row, part in found)
+
+
+def _made(row: InsertedRow, part: Insert, source: str | None) -> bool:
+    """Whether a row is of this very insertion."""
+    of = None if row.source is None else key_text(row.source)
+    return of == source and row.item == image_digest(part.item)
 
 
 def _add(found: Records, change: Change, void: set[str]) -> None:
@@ -142,10 +173,13 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
     moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
     for part in parts:
         text = key_text(part.key)
-        if text not in void:
-            found.by_key.setdefault(text, []).append(part)
-            if moves and isinstance(part, Insert):
-                found.moved_from.setdefault(text, set()).add(key_text(change.key))
+        if isinstance(part, Check) or (text in void and not isinstance(part, Insert)):
+            continue
+        if isinstance(part, Remove) and text in found.unconfirmed:
+            continue
+        found.by_key.setdefault(text, []).append(part)
+        if moves and isinstance(part, Insert):
+            found.moved_from.setdefault(text, set()).add(key_text(change.key))
 
 
 # ---------------------------------------------------------------- their items
@@ -184,11 +218,12 @@ class _RestoreItems(beam.DoFn):
         self._governor = governor_of(job, resources)
         flow, units = self._governor.reads, self._governor.read_estimate
         self._reads = Reads(self._wire, self._table, flow=flow, units=units, sleep=resources.sleep)
+        self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
             begun = self._reads.rcu
-            items = PageItems(self._table, records_of(page, self._journal), self._reads)
+            items = PageItems(self._table, records_of(page, self._journal, self._inserted), self._reads)
             settled = foreseen(items.changes) if self._job.dry_run else items.settled(self._settlement(items).settle)
             store_left(self._storage, self._job, page.page, items.left(settled))
             yield WrittenPage(
@@ -204,7 +239,7 @@ class _RestoreItems(beam.DoFn):
         """Guarded by the attributes that are restored: what others have done to the rest of the item is theirs."""
         return Settlement(
             Writes(self._wire, self._table.name),
-            self._reads,
+            Lookups(self._reads),
             Statements(self._table, "changed"),
             items.change_of,
             self._job.writers,
@@ -225,11 +260,13 @@ class PageItems:
     def __init__(self, table: TableSpec, records: Records, reads: Lookup) -> None:
         self._table = table
         self._records = records.by_key
+        self._unconfirmed = records.unconfirmed
         self._moved_from = records.moved_from
         self._reads = reads
         self._found = self._judged(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
-        self.counts = Counts(read=len(self._records))
+        alone = len(self._unconfirmed.keys() - self._records.keys())
+        self.counts = Counts(read=len(self._records) + alone, superseded=alone)
         for found in self._found.values():
             if found.change is None:
                 kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
@@ -265,7 +302,8 @@ class PageItems:
         again = self._judged([text for text in map(key_text, settled.void) if text not in dead])
         found = {**self._found, **{text: _not_written(one) for text, one in again.items()}}
         judged = {text: self._left(text, one) for text, one in found.items() if one.why}
-        return list({**judged, **dead}.values())
+        unconfirmed = (LeftItem(key, (), UNCONFIRMED) for key in self._unconfirmed.values())
+        return [*{**judged, **dead}.values(), *unconfirmed]
 
     def _judged(self, texts: Sequence[str]) -> dict[str, Restoration]:
         current = self._reads.items([self._records[text][-1].key for text in texts]) if texts else {}

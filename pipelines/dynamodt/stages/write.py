@@ -10,10 +10,11 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.aws.batch import Writes
-from dynamodt.aws.own_keys import journal_of
-from dynamodt.aws.reads import Reads
+from dynamodt.aws.journal import Journal
+from dynamodt.aws.lookups import lookups, rows_of
 from dynamodt.aws.resources import Resources
 from dynamodt.core.diff import patched
+from dynamodt.core.places import journal_prefix
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
 from dynamodt.model import (
@@ -27,7 +28,6 @@ from dynamodt.model import (
     Job,
     Remove,
     Sample,
-    TableSpec,
     Totals,
     Units,
     Update,
@@ -76,19 +76,21 @@ class _WritePatches(beam.DoFn):
         self._signal = Signal(self._leases, job, self._resources.clock)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
-        table = job.target or job.table
-        self._journal = journal_of(self._resources.storage(), job) if job.journals else None
-        self._settlement = self._settling(table)
+        self._journal = self._journal_of(job) if job.journals else None
+        self._settlement = self._settling(job)
 
-    def _settling(self, table: TableSpec) -> Settlement:
-        governor = governor_of(self._job, self._resources)
+    def _journal_of(self, job: Job) -> Journal:
+        return Journal(self._resources.storage(), job.target or job.table, journal_prefix(job))
+
+    def _settling(self, job: Job) -> Settlement:
+        governor = governor_of(job, self._resources)
         return Settlement(
-            Writes(self._wire, table.name),
-            Reads(self._wire, table, flow=governor.reads, sleep=self._resources.sleep),
-            Statements(table, self._job.script.guard),
-            None if self._job.own_items else self._change_of,
-            self._job.writers,
-            stamp=self._job.script.stamp,
+            Writes(self._wire, (job.target or job.table).name, uncounted=job.stage.state_table),
+            lookups(self._wire, job, governor.reads, self._resources.sleep),
+            statements(job),
+            None if job.own_items else self._change_of,
+            job.writers,
+            stamp=job.script.stamp,
             assure=self._signal.assure,
             flow=governor.writes,
             clock=self._resources.clock,
@@ -133,6 +135,11 @@ class _WritePatches(beam.DoFn):
         self._wire.close()
 
 
+def statements(job: Job) -> Statements:
+    """What writes a job's changes."""
+    return Statements(job.table, job.script.guard, rows_of(job), confirms=job.journals, meets=job.meets_insertions)
+
+
 class Tenant(Intents, Protocol):
     """What `Tenure` offers, and a test's fake must."""
 
@@ -153,7 +160,7 @@ def writing_page(
         settled = yield from settlement.recovering(ledger.found(), ledger.announce, assure)
     else:
         settled = yield from settlement.settling(applied.changes, ledger.announce, assure)
-    ledger.settled(settled.void)
+    ledger.settled(settled.void, settled.unconfirmed)
     return written(applied, without_write, settled, ledger.announced)
 
 
@@ -170,7 +177,8 @@ def _without_write(applied: AppliedPage) -> Counts:
     if replayed:  # they were read, and died, in an earlier pass: now each ends in another count
         gone = replayed - images
         return Counts(0, applied.confirmed, applied.unchanged, 0, gone, applied.dead - replayed)
-    return Counts(read=images + len(applied.page.unreadable), unchanged=applied.unchanged, dead=applied.dead)
+    read = images + len(applied.page.unreadable) + applied.page.not_inserted
+    return Counts(read=read, unchanged=applied.unchanged + applied.page.not_inserted, dead=applied.dead)
 
 
 def written(applied: AppliedPage, without_write: Counts, settled: Settled, announced: bool = False) -> WrittenPage:

@@ -27,10 +27,11 @@ from dynamodt.aws.export.manifest import Manifest, data_files, read_manifest
 from dynamodt.aws.export.objects import Objects, S3Objects
 from dynamodt.aws.export.request import ExportRequest, Exports, TableIdentity, identity, not_found
 from dynamodt.aws.export.writer import ExportWriter, Line, Summary
-from dynamodt.aws.reads import Reads, key_text
+from dynamodt.aws.reads import Reads
 from dynamodt.aws.wire import Wire
 from dynamodt.core.codec import same_image
 from dynamodt.core.diff import key_of
+from dynamodt.core.keys import key_text
 from dynamodt.errors import Refused, UsageError
 
 if TYPE_CHECKING:

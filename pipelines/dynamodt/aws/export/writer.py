@@ -12,7 +12,7 @@ import orjson
 
 from dynamodt.aws.export.layout import FILES, STARTED, SUMMARY, ExportFolder
 from dynamodt.aws.export.objects import Objects
-from dynamodt.aws.reads import key_text
+from dynamodt.core.keys import key_text
 from dynamodt.model import Image
 
 Line: TypeAlias = tuple[Image, dict[str, Any]]  # what decides the file (a partition key), and the record

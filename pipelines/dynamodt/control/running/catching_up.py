@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest, whole_second
-from dynamodt.aws.own_keys import gathered
 from dynamodt.control.planner import segments
 from dynamodt.control.running.exporting import (
     WINDOWS,
@@ -21,7 +20,6 @@ from dynamodt.control.running.exporting import (
 from dynamodt.control.running.history import Chronicle
 from dynamodt.control.running.session import Follower, Session, run_passes
 from dynamodt.core.passes import window_run
-from dynamodt.core.places import own_keys_name
 from dynamodt.errors import DynamodtError, Refused, RunFailed
 from dynamodt.model import REST, Job, RunRecord, Script
 
@@ -144,18 +142,8 @@ class CatchingUp:
         if all(job.run != known.run for known in self._passes):
             self._passes.append(job)
             self._follower.add(job)
-        return run_passes(self._session, [self._passing_over(job)], self._follower)
-
-    def _passing_over(self, job: Job) -> Job:
-        """The job, told what the run has put itself so far: that is there in what it reads, too."""
-        if not job.followed:  # it writes to another table
-            return job
-        session, before = self._session, [one for one in self._passes if one.run != job.run]
-        kept = gathered(session.storage, session.state, before)
-        if not kept:
-            return job
-        session.storage.write(own_keys_name(job), kept)
-        return replace(job, passes_over=own_keys_name(job))
+        retried = tuple(one.run for one in self._passes if one.letters)
+        return run_passes(self._session, [replace(job, retried=retried)], self._follower)
 
 
 def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:

@@ -12,12 +12,13 @@ from dynamodt.aws.storage import open_storage
 from dynamodt.aws.wire import shared_wire
 from dynamodt.control.planner import TablePlan
 from dynamodt.control.running.tables_gone import told_younger, younger
-from dynamodt.core.diff import key_text, parts_of
+from dynamodt.core.diff import parts_of
+from dynamodt.core.keys import key_text
 from dynamodt.core.passes import passes
 from dynamodt.core.places import is_void, journal_of_run, part_of
 from dynamodt.core.restore import restoration
 from dynamodt.errors import Refused
-from dynamodt.model import AppliedVersion, Image, Journaled, RunRecord, Stage
+from dynamodt.model import AppliedVersion, Check, Image, Journaled, RunRecord, Stage
 
 
 def refuse_restored(
@@ -55,7 +56,9 @@ def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRe
         prefix = journal_of_run(name, each.run)
         journal = Journal(storage, planned.table, prefix)
         for part in _first_parts(storage.names(prefix)):
-            records = _by_key(part_ for change in journal.announced(part) for part_ in parts_of(change))
+            records = _by_key(
+                one for change in journal.announced(part) for one in parts_of(change) if not isinstance(one, Check)
+            )
             current = reads.items([changes[-1].key for changes in records.values()])
             for text, image in current.items():
                 if restoration(planned.table, records[text], image).change is not None:

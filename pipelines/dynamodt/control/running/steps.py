@@ -35,9 +35,8 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
     found = _sourced(session, planned, step, chronicle)
     source = found.source if found else None
     options = session.options
-    followed = found is not None and step.target is None and not options.dry_run and options.catch_up != NONE
     main = [
-        replace(job, governed=is_governed(session, job), followed=followed)
+        replace(job, governed=is_governed(session, job))
         for job in jobs(session.stage, planned, step, options, chronicle.record, session.token, source)
     ]
     again = retries(session, [*main, *begun_later(chronicle.record, main)]) if record.attempts > 1 else []

@@ -1,0 +1,270 @@
+"""A run meets keys that it has inserted itself: it never takes its own output for somebody else's item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.control.planner import retry_job
+from dynamodt.core.codec import decode
+from dynamodt.core.places import dead_prefix
+from dynamodt.model import Counts, Job, KeyAttribute, TableSpec
+from dynamodt.stages.migrate import migrate
+from tests.fakes import FakeDynamoDB
+from tests.pipeline.conftest import Bench
+from tests.pipeline.test_export_source import Exporter, by_id
+from tests.pipeline.test_undo import left, undone
+
+DOWN_ONE = """
+from dynamodt import Delete
+
+def transform_up(item):
+    if item.get("obsolete"):
+        return Delete()
+    return {**item, "id": item["id"] - 1, "n": item["n"] * 2}
+"""
+BESIDE = """
+from dynamodt import Put
+
+def transform_up(item):
+    if item["id"] >= 100:
+        return {**item, "n": item["n"] * 2}
+    return [item, Put({"id": item["id"] + 100, "n": item["n"]})]
+"""
+DOUBLE_UNLESS_BAD = """
+def transform_up(item):
+    if item.get("bad"):
+        raise ValueError("bad")
+    return {**item, "n": item["n"] * 2}
+"""
+INTO_OTHER = """
+TARGET_TABLE = "others"
+def transform_up(item):
+    return {"name": str(item["name"]), "n": item["n"]}
+"""
+OTHERS = TableSpec("others", (KeyAttribute("name", "S"),))
+
+
+@pytest.fixture
+def exporter(bench: Bench) -> Exporter:
+    return Exporter(bench)
+
+
+def retried(bench: Bench, job: Job, number: int = 1) -> Counts:
+    """The dead letters of a pass, replayed."""
+    again = retry_job(replace(job, attempt=job.attempt + 1), number, tuple(bench.storage.names(dead_prefix(job))))
+    bench.state.lease(again)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        migrate(pipeline, again, bench.resources)
+    return bench.state.units(again.run).totals(1).counts
+
+
+def once(act: Callable[[FakeDynamoDB], None], call: int = 1) -> Callable[[FakeDynamoDB], None]:
+    """The application acts before the write request of this number."""
+    left = iter(range(1, call + 1))
+
+    def before(table: FakeDynamoDB) -> None:
+        if next(left, 0) == call:
+            act(table)
+
+    return before
+
+
+# ---------------------------------------------------------------- freed keys
+
+
+def test_an_item_that_was_moved_to_a_freed_key_is_moved_once(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put(*({"id": n, "n": 1} for n in (11, 21, 31, 10, 20, 30)))
+    job = exporter.job(exporter.export(), DOWN_ONE)
+    bench.dynamodb.delete({"id": 10})
+    bench.dynamodb.delete({"id": 20})
+    bench.dynamodb.delete({"id": 30})
+    assert bench.execute(job) == Counts(read=6, changed=3, vanished=3)
+    assert by_id(bench) == {10: 2, 20: 2, 30: 2}
+
+
+def test_a_dead_letter_of_a_freed_key_is_replayed_as_vanished(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put({"id": 11, "n": 1}, {"id": 10, "n": "no number"})
+    job = exporter.job(exporter.export(), DOWN_ONE.replace('"n": item["n"]', '"n": int(item["n"])'), rest=False)
+    bench.dynamodb.delete({"id": 10})
+    assert bench.execute(replace(job, max_errors=1)) == Counts(read=2, changed=1, dead=1)
+    assert by_id(bench) == {10: 2}
+    assert retried(bench, job) == Counts(vanished=1, dead=-1)
+    assert by_id(bench) == {10: 2}
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_deletion_whose_key_was_taken_by_a_move_is_not_done_to_it(
+    bench: Bench,
+    exporter: Exporter,
+    writes: int,
+) -> None:
+    """The process dies before the page's checkpoint, wherever it was."""
+    bench.dynamodb.put({"id": 1, "n": 1, "obsolete": True}, {"id": 2, "n": 1})
+    job = replace(exporter.job(exporter.export(), DOWN_ONE), units=4, writers=1)
+    bench.leave(job, writes) if writes < 2 else checkpoint_lost(bench, job)
+    bench.execute(replace(job, attempt=2, max_errors=9))
+    assert retried_until_done(bench, job) == {1: 2}
+    if any("/retry1/journal" in name for name in bench.storage.names("runs/")):
+        undone(bench, replace(job, run=f"{job.run}/retry1", units=1, attempt=8))
+    undone(bench, replace(job, attempt=9))
+    there = by_id(bench)
+    assert there[2] == 1 and there.get(1) in (None, 1)
+    assert (1 in there) or left(bench, job)[1].why.startswith("the item is gone")
+
+
+def checkpoint_lost(bench: Bench, job: Job) -> None:
+    def dies(self: object, *args: object, **how: object) -> None:
+        raise RuntimeError("the machine is lost")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UnitRows, "checkpoint", dies)
+        with pytest.raises(Exception, match="the machine is lost"):
+            bench.execute(job)
+
+
+def retried_until_done(bench: Bench, job: Job) -> dict[int, int]:
+    """An item whose new key was not free yet is a dead letter: it has its turn again."""
+    if any(bench.storage.names(dead_prefix(job))):
+        retried(bench, replace(job, attempt=2))
+    return by_id(bench)
+
+
+# ---------------------------------------------------------------- insertions in doubt
+
+
+@pytest.mark.parametrize("act", ["change", "delete"])
+def test_an_insertion_in_doubt_is_the_run_s_whatever_became_of_it(
+    bench: Bench,
+    exporter: Exporter,
+    act: str,
+) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    export = exporter.export()
+    job = exporter.job(export, BESIDE)
+    bench.dynamodb.faults.append("reset")  # 101 is inserted, the answer is lost
+
+    def application(table: FakeDynamoDB) -> None:
+        assert table.get({"id": 101}) is not None
+        table.delete({"id": 101})
+        if act == "change":
+            table.put({"id": 101, "n": 1, "note": "live"})
+
+    bench.dynamodb.before_write = once(application, call=2)
+    bench.dynamodb.tokens = Forgetful()  # type: ignore[assignment]
+    assert bench.execute(job) == Counts(read=1, changed=1)
+    bench.dynamodb.before_write = None
+    there = bench.items()
+    assert bench.execute(exporter.window(job, 1, exporter.export(export))) == Counts()
+    assert bench.items() == there
+    counts = undone(bench, job)
+    assert bench.items() == there and counts.changed == 0
+    assert (101 in left(bench, job)) is (act == "change")
+
+
+class Forgetful(set[str]):
+    """The service keeps a transaction's token for ten minutes."""
+
+    def add(self, token: str) -> None: ...
+
+
+# ---------------------------------------------------------------- windows and retries
+
+
+def test_what_a_retry_has_written_a_later_window_does_not_bring_again(
+    bench: Bench,
+    exporter: Exporter,
+) -> None:
+    """The item is dead, deleted in the first window, created again and retried; the second shows it as created."""
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 1, "bad": True})
+    full = exporter.export()
+    job = exporter.job(full, DOUBLE_UNLESS_BAD)
+    assert bench.execute(replace(job, max_errors=1)) == Counts(read=2, changed=1, dead=1)
+    bench.dynamodb.delete({"id": 2})
+    first = exporter.export(full)
+    assert bench.execute(exporter.window(job, 1, first)) == Counts()
+    bench.dynamodb.put({"id": 2, "n": 5})
+    assert retried(bench, job) == Counts(changed=1, dead=-1)
+    assert by_id(bench) == {1: 2, 2: 10}
+    bench.dynamodb.put({"id": 2, "n": 10, "note": "live"}, {"id": 3, "n": 7})
+    window = replace(exporter.window(job, 2, exporter.export(first)), retried=(f"{job.run}/retry1",))
+    assert bench.execute(window) == Counts(read=2, changed=1, unchanged=1)
+    assert by_id(bench) == {1: 2, 2: 10, 3: 14}
+
+
+def test_what_a_retry_may_have_written_is_a_dead_letter_in_a_later_window(
+    bench: Bench,
+    exporter: Exporter,
+) -> None:
+    bench.dynamodb.put({"id": 2, "n": 1, "bad": True})
+    full = exporter.export()
+    job = exporter.job(full, DOUBLE_UNLESS_BAD)
+    bench.execute(replace(job, max_errors=1))
+    bench.dynamodb.delete({"id": 2})
+    first = exporter.export(full)
+    bench.execute(exporter.window(job, 1, first))
+    bench.dynamodb.put({"id": 2, "n": 5})
+    retried(bench, job)
+    bench.dynamodb.put({"id": 2, "n": 11})  # counted up, or set anew
+    window = replace(exporter.window(job, 2, exporter.export(first)), retried=(f"{job.run}/retry1",), max_errors=1)
+    assert bench.execute(window) == Counts(read=1, dead=1)
+    assert by_id(bench) == {2: 11}
+    (name,) = bench.storage.names(dead_prefix(window))
+    assert name.endswith("-doubt.jsonl")
+    assert json.loads(bench.storage.read(name) or b"")["stage"] == "doubt"
+
+
+# ---------------------------------------------------------------- another table
+
+
+def into_others(bench: Bench, **changes: object) -> Job:
+    bench.dynamodb.keys["others"] = ("name",)
+    return replace(bench.job(INTO_OTHER, units=1, max_errors=9), target=OTHERS, **changes)  # type: ignore[arg-type]
+
+
+def others(bench: Bench) -> dict[str, int]:
+    items = map(decode, bench.dynamodb.others.get("others", {}).values())
+    return {item["name"]: int(item["n"]) for item in items}
+
+
+def test_of_two_items_for_one_key_of_another_table_one_is_a_dead_letter_that_names_both(bench: Bench) -> None:
+    bench.dynamodb.put(
+        {"id": 1, "name": "ann", "n": 1}, {"id": 2, "name": "ann", "n": 2}, {"id": 3, "name": "bo", "n": 3}
+    )
+    assert bench.execute(into_others(bench)) == Counts(read=3, changed=2, dead=1)
+    assert others(bench) == {"ann": 1, "bo": 3}
+    (line,) = bench.dead_letters()
+    assert "two items are for the key name = 'ann': id = '1' and id = '2'" in json.loads(line)["error"]
+
+
+@pytest.mark.parametrize("act", ["delete", "change"])
+def test_another_table_gets_nothing_of_what_has_changed_since(bench: Bench, act: str) -> None:
+    bench.dynamodb.put({"id": 1, "name": "ann", "n": 1})
+
+    def application(table: FakeDynamoDB) -> None:
+        table.delete({"id": 1})
+        if act == "change":
+            table.put({"id": 1, "name": "ann", "n": 5})
+
+    bench.dynamodb.before_write = once(application)
+    counts = bench.execute(into_others(bench))
+    assert counts == (Counts(read=1, vanished=1) if act == "delete" else Counts(read=1, changed=1))
+    assert others(bench) == ({} if act == "delete" else {"ann": 5})
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_items_for_another_table_are_inserted_once_whenever_that_was_left(bench: Bench, writes: int) -> None:
+    bench.dynamodb.put(*({"id": n, "name": f"u{n}", "n": n} for n in range(3)))
+    job = into_others(bench)
+    bench.leave(job, writes)
+    written = dict(others(bench))
+    for name in written:  # the application goes on with what is there
+        del bench.dynamodb.others["others"][bench.dynamodb._text({"name": {"S": name}}, "others")]
+    assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
+    assert others(bench).keys() == {"u0", "u1", "u2"} - written.keys()  # a deleted item stays deleted

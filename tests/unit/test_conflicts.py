@@ -1,0 +1,147 @@
+"""What items and rows tell of writes whose outcome is unknown."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamodt.core.codec import encode
+from dynamodt.core.conflicts import Afresh, Again, Collision, Current, Ends, Unclear, judged, shown
+from dynamodt.core.diff import change, insert
+from dynamodt.core.inserted import InsertedRow
+from dynamodt.core.keys import image_digest, key_text
+from dynamodt.model import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
+
+THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
+READ = {"id": 1, "n": 5}
+MADE, OTHER = {"id": 2, "n": 5}, {"id": 2, "n": "another"}
+
+
+def key(number: int) -> Image:
+    return encode({"id": number})
+
+
+def update(n: int = 10, read: Item = READ, **more: object) -> Update:
+    found = change(THINGS, encode(read), read, {**read, "n": n, **more})
+    assert isinstance(found, Update)
+    return found
+
+
+def several(*parts: Update | Insert | Remove | Check) -> Atomic:
+    return Atomic(key(1), encode(READ), parts)
+
+
+REMOVE = Remove(key(1), encode(READ))
+MOVE = several(insert(THINGS, MADE), REMOVE)
+SPLIT = several(update(), insert(THINGS, MADE))
+BESIDE = several(Check(key(1), encode(READ)), insert(THINGS, MADE))
+INTO = several(update(read=READ, n=5, note="kept"), insert(THINGS, MADE))
+
+
+def row(item: Item, source: int | None = 1) -> dict[str, InsertedRow]:
+    return {
+        key_text(key(int(item["id"]))): InsertedRow(None if source is None else key(source), image_digest(encode(item)))
+    }
+
+
+def current(items: list[Item], rows: dict[str, InsertedRow] | None = None, meets: bool = False) -> Current:
+    there = {key_text(key(int(item["id"]))): encode(item) for item in items}
+    return Current(there, there, rows or {}, meets)
+
+
+@pytest.mark.parametrize(
+    ("doubt", "items", "rows", "found"),
+    [
+        (update(), [{"id": 1, "n": 10, "note": "live"}], {}, "written"),
+        (update(), [{"id": 1, "n": 5, "note": "live"}], {}, "unwritten"),
+        (update(), [{"id": 1, "n": 7}], {}, "unclear"),
+        (update(), [], {}, "unwritten"),
+        (REMOVE, [READ], {}, "unwritten"),
+        (REMOVE, [], {}, "gone"),
+        (MOVE, [MADE], row(MADE), "written"),
+        (MOVE, [], row(MADE), "written"),  # and deleted since
+        (MOVE, [OTHER], row(MADE), "written"),  # and changed since
+        (MOVE, [MADE], {}, "unwritten"),  # it is the application's
+        (MOVE, [MADE], row(MADE, 7), "unwritten"),  # it was made of another
+        (MOVE, [MADE], row(OTHER), "unwritten"),  # of an earlier state of this one
+        (MOVE, [], {}, "unwritten"),
+        (SPLIT, [{"id": 1, "n": 7}, OTHER], row(MADE), "written"),  # all of it or nothing
+        (SPLIT, [READ, MADE], row(MADE), "unwritten"),  # of an earlier transaction for the same item
+        (SPLIT, [READ], {}, "unwritten"),
+        (BESIDE, [READ, OTHER], row(MADE), "written"),
+        (BESIDE, [READ, MADE], {}, "unwritten"),
+    ],
+)
+def test_what_is_there_shows(doubt: Change, items: list[Item], rows: dict[str, InsertedRow], found: str) -> None:
+    assert shown(doubt, current(items, rows)) == found
+
+
+@pytest.mark.parametrize(
+    ("item", "found"),
+    [
+        ({"id": 1, "n": 7, "by": "run"}, "written"),  # whatever others have changed
+        ({"id": 1, "n": 7}, "unclear"),  # put back by an application that does not know the stamp
+        ({"id": 1, "n": 10}, "unclear"),
+        ({"id": 1, "n": 5}, "unwritten"),
+        ({"id": 1, "n": 5, "by": "older"}, "unwritten"),
+    ],
+)
+def test_a_stamp_that_is_missing_shows_nothing_by_itself(item: Item, found: str) -> None:
+    assert shown(update(by="run"), current([item]), stamp="by") == found
+
+
+@pytest.mark.parametrize(
+    ("refused", "items", "rows", "found"),
+    [
+        (update(), [{"id": 1, "n": 7}], {}, Afresh(encode({"id": 1, "n": 7}))),
+        (update(), [], {}, Ends("vanished")),
+        (MOVE, [READ], {}, Again(MOVE)),  # it met another transaction
+        (MOVE, [READ, MADE], {}, Again(REMOVE)),
+        (MOVE, [READ, OTHER], {}, Collision(insert(THINGS, MADE), None, own=False)),
+        (MOVE, [READ, OTHER], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),
+        (MOVE, [READ], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),  # deleted since
+        (MOVE, [READ], row(OTHER), Collision(insert(THINGS, MADE), key(1), own=True)),  # it was moved before
+        (MOVE, [OTHER], {}, Ends("vanished")),
+        (SPLIT, [READ, OTHER], {}, Collision(insert(THINGS, MADE), None, own=False)),
+        (SPLIT, [READ, MADE], {}, Again(update())),
+        (INTO, [READ, OTHER], {}, Again(INTO.parts[0])),  # it loses nothing
+        (BESIDE, [READ, OTHER], {}, Ends("superseded")),
+        (BESIDE, [READ, MADE], {}, Ends("unchanged")),
+        (BESIDE, [READ, OTHER], row(MADE), Ends("changed")),  # an earlier attempt has written it
+        (BESIDE, [READ, OTHER], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),
+        (BESIDE, [READ, MADE], row(MADE, 7), Ends("unchanged")),  # two items ask for the same
+        (insert(THINGS, MADE), [MADE], {}, Ends("unchanged")),
+        (insert(THINGS, MADE), [OTHER], {}, Ends("superseded")),
+        (insert(THINGS, MADE), [], {}, Again(insert(THINGS, MADE))),
+        (insert(THINGS, MADE), [OTHER], row(MADE, None), Ends("changed")),
+        (insert(THINGS, MADE), [], row(MADE, None), Ends("changed")),  # and deleted since
+        (insert(THINGS, MADE), [OTHER], row(OTHER, None), Collision(insert(THINGS, MADE), None, own=True)),
+    ],
+)
+def test_what_becomes_of_a_refusal(
+    refused: Change, items: list[Item], rows: dict[str, InsertedRow], found: object
+) -> None:
+    assert judged(refused, [], current(items, rows)) == found
+
+
+@pytest.mark.parametrize(
+    ("doubts", "items", "rows", "found"),
+    [
+        ([update()], [{"id": 1, "n": 10}], {}, Ends("changed")),
+        ([update()], [{"id": 1, "n": 7}], {}, Unclear(encode({"id": 1, "n": 7}))),
+        ([REMOVE], [], {}, Ends("changed", unconfirmed=True)),
+        ([MOVE], [], {}, Ends("vanished")),
+        ([MOVE], [], row(MADE), Ends("changed")),
+        ([MOVE], [{"id": 1, "n": 7}], {}, Afresh(encode({"id": 1, "n": 7}))),
+    ],
+)
+def test_what_becomes_of_a_doubt(
+    doubts: list[Change], items: list[Item], rows: dict[str, InsertedRow], found: object
+) -> None:
+    assert judged(doubts[-1], doubts, current(items, rows)) == found
+
+
+@pytest.mark.parametrize("refused", [update(), REMOVE, MOVE, BESIDE])
+def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -> None:
+    rows = row({"id": 1, "n": 5}, 9)
+    assert judged(refused, [], current([READ], rows, meets=True)) == Ends("vanished")
+    assert judged(refused, [], current([], rows, meets=True), known=encode(READ)) == Ends("vanished")
