@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
-from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.own_keys import gathered
+
+from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.control.planner import retry_job
 from dynamodt.core.counted import counted_notes
 from dynamodt.core.passes import undo_run
