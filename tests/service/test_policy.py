@@ -7,10 +7,12 @@ below, XX
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -142,14 +144,15 @@ class ExportsOfBoth:
 
     def __init__(self, stage: Stage, recording: Recording) -> None:
         self._real = aws_exports(stage.connection, stage.storage)
-        self._stand_in = stand_in_exports(stage.connection, stage.storage)
+        seconds = count(int(time.time()))  # whole ones, as exports of DynamoDB are asked for
+        self._stand_in = stand_in_exports(stage.connection, stage.storage, lambda: float(next(seconds)))
         self._recording = recording
 
     def request(self, wanted: ExportRequest) -> Export:
         long = wanted if wanted.since is None else replace(wanted, since=wanted.since - timedelta(minutes=20))
         self._real.describe(self._real.request(long).arn)  # a window of seconds is too short for DynamoDB
         with self._recording.paused():
-            return self._stand_in.request(wanted)
+            return self._stand_in.request(replace(wanted, at=None, until=None))  # an emulator has no past
 
     def describe(self, arn: str) -> Export:
         with self._recording.paused():
@@ -173,7 +176,7 @@ def recording(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Recording:
         return ExportsOfBoth(bench.stage, found)
 
     monkeypatch.setattr(exporting, "aws_exports", exports)
-    monkeypatch.setattr(catching_up, "rest_until", lambda *_: None)
+    monkeypatch.setattr(catching_up, "rest", lambda *_: None)
     monkeypatch.setattr(catching_up, "SHORTEST", timedelta(0))
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", make_api_call)
     monkeypatch.setattr(Wire, "begin", begin)

@@ -22,6 +22,7 @@ from dynamodt.model import Stage as StageSpec
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SINCE = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+SERVICE_TIME = SINCE + timedelta(minutes=5)  # by its own clock; ours is 55 minutes ahead of it
 SCRIPT = Script("users", 1, "change", "v1_change.py", "", "")
 AWAY = StageSpec("prod", Connection("eu-west-1"), StorageSpec("s3://b"))
 
@@ -31,12 +32,13 @@ class Service:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, recoverable: bool = True) -> None:
         self.asked: list[ExportRequest] = []
-        self.rests: list[datetime] = []
+        self.rests: list[timedelta] = []
         self._code = code
         self._refusals = refusals
         for module in (catching_up, exporting):
             monkeypatch.setattr(module, "request", self._request)
-            monkeypatch.setattr(module, "rest_until", lambda session, record, moment: self.rests.append(moment))
+            monkeypatch.setattr(module, "rest", lambda session, record, time_left: self.rests.append(time_left))
+            monkeypatch.setattr(module, "time_of", lambda stage, table: SERVICE_TIME)
         monkeypatch.setattr(exporting, "has_point_in_time_recovery", lambda connection, table: recoverable)
 
     def _request(self, session: Any, wanted: ExportRequest) -> str:
@@ -59,7 +61,8 @@ def test_a_window_that_is_asked_for_too_early_is_asked_for_again(monkeypatch: py
     assert service.window() == "arn"
     first = service.asked[0]
     assert service.asked == [first] * 3 and first.since == SINCE and first.until is not None
-    assert service.rests[0] == SINCE + SHORTEST and len(service.rests) == 3
+    assert first.until == SINCE + SHORTEST, "not by this machine's clock"
+    assert service.rests[0] == SHORTEST - timedelta(minutes=5) and len(service.rests) == 3
 
 
 def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,10 +80,10 @@ def test_waiting_brings_no_point_in_time_recovery(monkeypatch: pytest.MonkeyPatc
     assert len(service.asked) == 1
 
 
-@pytest.mark.parametrize("hours", [1, 100])
+@pytest.mark.parametrize("hours", [0, 1, 100])
 def test_a_window_is_of_whole_seconds_and_its_token_names_them(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
     service = Service(monkeypatch, "", 0)
-    service.window(datetime.now(UTC).replace(microsecond=950_000) - timedelta(hours=hours))
+    service.window(SINCE.replace(microsecond=950_000) - timedelta(hours=hours))
     (wanted,) = service.asked
     assert wanted.since is not None and wanted.until is not None
     assert wanted.since.microsecond == wanted.until.microsecond == 0
@@ -89,15 +92,17 @@ def test_a_window_is_of_whole_seconds_and_its_token_names_them(monkeypatch: pyte
 
 
 def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the first window would begin before its moment. The second is one that no earlier version ends in."""
+    """Else the first window would begin before its moment. The second is one that no earlier version ends in, by the
+    service's clock."""
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
     monkeypatch.setattr(exporting, "ready", lambda *of: Found(ExportSource("b", "f", "arn"), 3, 0, SINCE))
-    began = datetime.now(UTC)
+    slept: list[float] = []
+    monkeypatch.setattr(exporting, "_watchful", lambda session, record: slept.append)
     session = SimpleNamespace(stage=AWAY, options=RunOptions(dry_run=True))
     sourced(session, TABLE, Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "")))  # type: ignore[arg-type]
     wanted = service.asked[0]
     assert service.asked == [wanted] * 3
-    assert wanted.at is not None and wanted.at.microsecond == 0 and wanted.at >= began
+    assert wanted.at == SERVICE_TIME + timedelta(seconds=1) and slept == [1.0]
     assert wanted.token == f"run-0-0-{int(wanted.at.timestamp())}"
 
 

@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 
 from dynamodt.aws.export.description import COMPLETED, FAILED, IN_PROGRESS, Export, export_of
 from dynamodt.aws.export.layout import folder_of
-from dynamodt.aws.export.request import AwsExports, ExportRequest, awaited
+from dynamodt.aws.export.request import AwsExports, ExportRequest, awaited, service_time
 from dynamodt.errors import DynamodtError, Refused, RunFailed, ServiceError, UsageError
 from dynamodt.model import KeyAttribute, StorageSpec, TableSpec
 
@@ -137,6 +137,19 @@ def test_a_span_that_no_incremental_export_has(dynamodb: Any, stub: Stubber, min
     with pytest.raises(UsageError, match="cannot span") as caught:
         exports(dynamodb).request(replace(ASKED, since=NOW - timedelta(minutes=minutes), until=NOW))
     assert "15 minutes to 24 hours" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [({"date": "Fri, 02 Jan 2026 03:00:00 GMT"}, NOW.replace(minute=0, second=0)), ({}, NOW)],
+    ids=["told", "not told"],
+)
+def test_the_time_is_the_services_where_it_tells_it(
+    dynamodb: Any, stub: Stubber, headers: dict[str, str], told: datetime
+) -> None:
+    answer = {"Table": {"TableArn": TABLE}, "ResponseMetadata": {"HTTPHeaders": headers}}
+    stub.add_response("describe_table", answer, {"TableName": "users"})
+    assert service_time(dynamodb, "users") == told
 
 
 def test_a_folder_takes_no_export(dynamodb: Any) -> None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dynamodt.aws.clients import client
@@ -134,6 +135,14 @@ def identity(dynamodb: Any, table: str) -> TableIdentity:
     with explained("DescribeTable", f"table {table}"):
         found = dynamodb.describe_table(TableName=table)["Table"]
     return TableIdentity(found["TableArn"], found.get("TableId", ""), found.get("CreationDateTime"))
+
+
+def service_time(dynamodb: Any, table: str) -> datetime:
+    """The second that DynamoDB is in by its own clock: an export that is asked for by a clock which is behind misses
+    what was written last."""
+    with explained("DescribeTable", f"table {table}"):
+        told = dynamodb.describe_table(TableName=table)["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(told) if told else whole_second(datetime.now(UTC))
 
 
 def awaited(exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0) -> Iterator[Export]:

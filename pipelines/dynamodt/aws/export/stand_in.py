@@ -42,11 +42,11 @@ _PAGE = 1000
 _KEPT = "stand-in"  # the prefix, below the exports' own, of the scans that incremental exports have ended with
 
 
-def stand_in_exports(connection: Connection, storage: StorageSpec) -> Exports:
+def stand_in_exports(connection: Connection, storage: StorageSpec, clock: Callable[[], float] = time.time) -> Exports:
     """Exports of an emulator's tables. Raises UsageError when the storage is not in (its) S3."""
     bucket, prefix = split_url(storage.url)
     objects = S3Objects(client(connection, "s3"), bucket, storage.kms_key)
-    return StandInExports(client(connection, "dynamodb"), Wire(connection, 1), objects, bucket, prefix)
+    return StandInExports(client(connection, "dynamodb"), Wire(connection, 1), objects, bucket, prefix, clock)
 
 
 class StandInExports:

@@ -23,6 +23,7 @@ from dynamodt.control.cli import main
 from dynamodt.control.glue.answers import dead_letters_in
 from dynamodt.control.stage import load_stage, surroundings
 from dynamodt.control.terminal.console import message_console, print_error
+from dynamodt.control.terminal.escaping import inert, printable
 from dynamodt.control.verbs import Answer
 from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.model import StorageSpec
@@ -86,4 +87,4 @@ def _hear(stage: str, job_run: str, answer: Answer) -> None:
 
 
 def _log(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{inert(printable(line))}\n")

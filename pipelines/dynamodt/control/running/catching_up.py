@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest, whole_second
 from dynamodt.control.planner import segments
@@ -14,7 +14,8 @@ from dynamodt.control.running.exporting import (
     ready,
     request,
     request_in_time,
-    rest_until,
+    rest,
+    time_of,
     token_of,
 )
 from dynamodt.control.running.history import Chronicle
@@ -132,8 +133,9 @@ class CatchingUp:
         if session.stage.local:  # its stand-in goes on from the very moment
             return request(session, ExportRequest(self._main.table, token_of(record, number), since=since))
         since = whole_second(since)
-        rest_until(session, record, since + SHORTEST)  # DynamoDB's rule; the stand-in knows none
-        until = min(whole_second(datetime.now(UTC)), since + LONGEST)
+        earliest = since + SHORTEST  # DynamoDB's rule; the stand-in knows none
+        rest(session, record, earliest - time_of(session.stage, self._main.table))
+        until = min(max(earliest, time_of(session.stage, self._main.table)), since + LONGEST)
         token = token_of(record, number, since, until)
         wanted = ExportRequest(self._main.table, token, since=since, until=until)
         return request_in_time(session, record, wanted)

@@ -23,7 +23,7 @@ from dynamodt.aws.export.request import (
     aws_exports,
     identity,
     is_too_early,
-    whole_second,
+    service_time,
 )
 from dynamodt.aws.export.stand_in import stand_in_exports
 from dynamodt.control.running.history import Chronicle
@@ -36,6 +36,7 @@ SCAN, EXPORT = "scan", "export"
 WINDOWS = "windows"
 NEW = "new"
 _ASK_SECONDS = 20.0
+_SECOND = timedelta(seconds=1)
 _MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # of one moment: what was written last is not there at once
 
 
@@ -96,8 +97,8 @@ def _request_full(session: Session, table: TableSpec, record: RunRecord) -> str:
     """A new export of the whole table: at the next whole second, where the first window can start."""
     if session.stage.local:
         return request(session, ExportRequest(table, token_of(record, 0)))
-    at = whole_second(datetime.now(UTC)) + timedelta(seconds=1)  # not the one before: an earlier version may end in it
-    _watchful(session, record)((at - datetime.now(UTC)).total_seconds())
+    at = time_of(session.stage, table) + _SECOND  # not the one that it is in: an earlier version may have ended in it
+    _watchful(session, record)(_SECOND.total_seconds())
     return request_in_time(session, record, ExportRequest(table, token_of(record, 0, at), at=at))
 
 
@@ -110,8 +111,13 @@ def request_in_time(session: Session, record: RunRecord, wanted: ExportRequest) 
         except Refused as error:
             if not (is_too_early(error) and _recoverable(session.stage, wanted.table.name)):
                 raise
-        rest_until(session, record, datetime.now(UTC) + _ASKED_AGAIN)
+        rest(session, record, _ASKED_AGAIN)
     return request(session, wanted)
+
+
+def time_of(stage: Stage, table: TableSpec) -> datetime:
+    """The second that DynamoDB is in."""
+    return service_time(client(stage.connection, "dynamodb"), table.name)
 
 
 def _recoverable(stage: Stage, table: str) -> bool:
@@ -158,12 +164,11 @@ def _watchful(session: Session, record: RunRecord) -> Callable[[float], None]:
     return sleep
 
 
-def rest_until(session: Session, record: RunRecord, moment: datetime) -> None:
-    """Wait until a moment, with a word on it."""
-    seconds = (moment - datetime.now(UTC)).total_seconds()
-    if seconds > 0:
-        session.observer.note(f"the export can be asked for at {moment:%H:%M:%S} UTC")
-        _watchful(session, record)(seconds)
+def rest(session: Session, record: RunRecord, time_left: timedelta) -> None:
+    """Wait until an export can be asked for, with a word on it."""
+    if time_left > timedelta():
+        session.observer.note(f"the export can be asked for at {datetime.now(UTC) + time_left:%H:%M:%S} UTC")
+        _watchful(session, record)(time_left.total_seconds())
 
 
 def exports_of(stage: Stage) -> Exports:
