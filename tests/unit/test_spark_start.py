@@ -105,3 +105,9 @@ def test_of_others_folders_those_go_that_nobody_is_at_work_in(tmp_path: Path, mo
     home._mine[1].close()  # it ends
     home.begin()
     assert not theirs.exists() and (tmp_path / home.PYTHON_LOG).read_bytes() == b""
+
+
+def test_what_spark_leaves_stays_out_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    home.begin()
+    assert (tmp_path / ".dynamodt" / ".gitignore").read_text() == "*\n"

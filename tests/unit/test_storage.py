@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.aws.storage import FolderStorage, S3Storage, open_storage
-from dynamodt.errors import ServiceError, UsageError
+from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model import Connection, StorageSpec
 
 NAMES = ["prepared/users/v1.json", "prepared/users/v1.parquet", "prepared/users2/v1.json", "runs/a/dead/1", "top"]
@@ -89,13 +91,73 @@ def test_a_file_is_replaced_whole_or_not_at_all(storage: FolderStorage, monkeypa
 
     def full(*args: Any) -> None:
         assert list(storage.names("")) == ["a/b"]  # what is being written has no name yet
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ServiceError, match="No space left") as caught:
         storage.write("a/b", b"newer")
+    assert caught.value.where == storage.place("a/b") and "free some space" in caught.value.hint
     assert storage.read("a/b") == b"older"
     assert [path.name for path in Path(storage.place("a")).iterdir()] == ["b"]  # and nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EROFS, "DYNAMODT_STORAGE"),
+        (errno.EACCES, "DYNAMODT_STORAGE"),
+        (errno.EIO, "check the disk"),
+        (errno.ESTALE, "check the folder"),
+    ],
+)
+def test_a_folder_fails_as_storage_does(
+    storage: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    filled(storage)
+    for name in ("os.replace", "os.walk", "pathlib.Path.read_bytes", "shutil.copyfile"):
+        monkeypatch.setattr(name, fail)
+    (tmp_path / "file").touch()
+    for attempt in (
+        lambda: storage.write("top", b"x"),
+        lambda: storage.upload("top", tmp_path / "file"),
+        lambda: storage.read("top"),
+        lambda: storage.download("top", tmp_path / "copy"),
+        lambda: list(storage.names("")),
+    ):
+        with pytest.raises(ServiceError, match=os.strerror(number)) as caught:
+            attempt()
+        assert str(tmp_path / "storage") in caught.value.where and hint in caught.value.hint
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(storage: FolderStorage) -> None:
+    storage.check()
+    filled(storage).check()
+    assert [*storage.names("")] == NAMES
+    assert not [path for path in Path(storage.place("")).rglob("*") if path.name.startswith(".")]
+
+
+def test_where_nothing_can_be_written_is_known_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(Refused, match="cannot be written") as caught:
+            FolderStorage(root).check()
+        assert caught.value.where == str(root) and "a file is where a folder should be" in caught.value.hint
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Refused, match="No space left"):
+        FolderStorage(tmp_path / "storage").check()
+    assert list((tmp_path / "storage").iterdir()) == []
 
 
 # ---------------------------------------------------------------- which one

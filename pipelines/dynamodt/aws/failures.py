@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -36,6 +38,33 @@ _CREDENTIALS_HINT = "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_
 
 _TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
 _DAMAGED = "run the same command again; if that ends the same, the object is damaged: make it anew"
+
+
+_NO_SPACE = "free some space on its disk, then run the same command again"
+_NO_ACCESS = "give the user that runs this write access, or name another folder (DYNAMODT_STORAGE)"
+_FILE_HINTS = {
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), then run the same command again",
+    errno.EACCES: _NO_ACCESS,
+    errno.EPERM: _NO_ACCESS,
+    errno.EROFS: _NO_ACCESS,
+    errno.ENOTDIR: "a file is where a folder should be: move it, or name another folder as the storage",
+    errno.EEXIST: "a file is where a folder should be: move it, or name another folder as the storage",
+    errno.EIO: "check the disk",
+}
+
+
+@contextmanager
+def file_explained(what: str, path: Path) -> Iterator[None]:
+    """Turns an error of the file system, while a file is read or written, into ServiceError: storage in a folder fails
+    as storage in S3 does."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = _FILE_HINTS.get(error.errno or 0, "check the folder, then run the same command again")
+        raise ServiceError(f"the file cannot be {what}: {reason}", where=str(path), hint=hint) from error
 
 
 @contextmanager

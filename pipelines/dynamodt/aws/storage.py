@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from dynamodt.aws.clients import client
-from dynamodt.aws.failures import explained
-from dynamodt.errors import UsageError
+from dynamodt.aws.failures import explained, file_explained
+from dynamodt.errors import Refused, ServiceError, UsageError
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection, StorageSpec
+
+
+_PROBE_BYTES = 1 << 16
 
 
 class Storage(Protocol):
@@ -41,6 +44,9 @@ class Storage(Protocol):
 
     def place(self, name: str) -> str:
         """Where an object is, as a person would look for it."""
+
+    def check(self) -> None:
+        """Raises Refused where it is known now that nothing can be written."""
 
 
 def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
@@ -101,6 +107,9 @@ class S3Storage:
     def place(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._root}{name}"
 
+    def check(self) -> None:
+        """What an object may cost, and whether it may be written, only a write can tell."""
+
 
 class FolderStorage:
     """Files under a folder of this machine, readable by its owner alone, each replaced as a whole.
@@ -123,32 +132,59 @@ class FolderStorage:
 
     def read(self, name: str) -> bytes | None:
         path = self._root / name
-        return path.read_bytes() if path.is_file() else None
+        with file_explained("read", path):
+            return path.read_bytes() if path.is_file() else None
 
     def download(self, name: str, path: Path) -> bool:
         source = self._root / name
-        if not source.is_file():
-            return False
-        shutil.copyfile(source, path)
+        with file_explained("read", source):
+            if not source.is_file():
+                return False
+            shutil.copyfile(source, path)
         return True
 
     def names(self, prefix: str) -> Iterator[str]:
-        files = (path for path in (self._root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
-        found = (str(path.relative_to(self._root)) for path in files if not path.name.startswith(self._UNFINISHED))
+        top = self._root / prefix.rpartition("/")[0]
+        with file_explained("read", top):
+            found = [str(path.relative_to(self._root)) for path in self._files(top)]
         return iter(sorted(name for name in found if name.startswith(prefix)))
 
     def place(self, name: str) -> str:
         return str(self._root / name)
 
+    def check(self) -> None:
+        """By a file that is written and deleted again: on a full disk, or in a folder that is read-only, it fails."""
+        try:
+            with file_explained("written", self._root):
+                self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with tempfile.NamedTemporaryFile(dir=self._root, prefix=self._UNFINISHED) as probe:
+                    probe.write(bytes(_PROBE_BYTES))
+                    probe.flush()
+                    os.fsync(probe.fileno())
+        except ServiceError as error:
+            raise Refused(error.what, where=error.where, hint=error.hint) from error
+
+    def _files(self, top: Path) -> Iterator[Path]:
+        """Every finished file under a folder; a folder within that cannot be read is an error, not an empty one."""
+        if not top.is_dir():
+            return
+        for folder, _, files in os.walk(top, onerror=_raised):
+            yield from (Path(folder, name) for name in files if not name.startswith(self._UNFINISHED))
+
     @contextmanager
     def _replacing(self, name: str) -> Iterator[BinaryIO]:
         path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=self._UNFINISHED)  # made with mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with file_explained("written", path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=self._UNFINISHED)  # made with mode 0600
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield file
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+
+
+def _raised(error: OSError) -> None:
+    raise error

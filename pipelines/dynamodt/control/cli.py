@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynamodt.control.requests import DEFAULT_SHARE, GLUE, PROGRAM, Request, RunOptions
-from dynamodt.control.terminal import manual
-from dynamodt.errors import UsageError
+from dynamodt.control.terminal import manual, streams
+from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.model import Units
 
 if TYPE_CHECKING:
@@ -28,14 +28,28 @@ Hear = Callable[["Answer"], None]
 def main(arguments: Sequence[str] | None = None, hear: Hear | None = None) -> int:
     """Runs one command and returns its exit code; `arguments` are `sys.argv[1:]` by default. `hear` is handed the
     answer before it is shown."""
+    streams.prepare()
     words, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
     try:
         request = app(words, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
         return _misused("--json" in words, error, hear)
+    except OSError as error:  # the parser itself writes nothing but help
+        return _told_unwritten(streams.not_written(error))
     if isinstance(request, Request):
         return _run(request, hear)
-    return request if isinstance(request, int) else 0  # --help and --version end the parser with a code
+    unwritten = _told_unwritten(streams.flush_results())
+    return (request if isinstance(request, int) else 0) or unwritten  # --help and --version end the parser with a code
+
+
+def _told_unwritten(error: DynamodtError | None) -> int:
+    """The exit code of a result that may not have arrived."""
+    if error is None:
+        return 0
+    from dynamodt.control.terminal import console
+
+    console.print_error(console.message_console(), error)
+    return error.exit_code
 
 
 def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -48,17 +62,16 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _run(request: Request, hear: Hear | None) -> int:
-    from dynamodt.control.terminal import console
     from dynamodt.control.terminal.interrupts import signals_raise
     from dynamodt.core.collector import collect_less
 
     collect_less()
-    console.lenient_streams()
+    streams.lenient()
     recorder = _recorder(request)
     with signals_raise(recorder.stopping) as signals:
         code = _carried_out(request, recorder, hear)
     if signals.count > 1:
-        console.leave(code)
+        streams.leave(code)
     return code
 
 
@@ -119,16 +132,17 @@ def _answer(request: Request, recorder: Recorder) -> Answer:
 
 
 def _show(request: Request, answer: Answer, hear: Hear | None) -> int:
-    """Results to stdout, errors to stderr; a reader who has left (`| head`) changes no exit code."""
+    """Results to stdout, errors to stderr. A reader who has left (`| head`) changes no exit code; a stdout that cannot
+    take the result, full or closed, makes a failure of a success."""
     from dynamodt.control.terminal import console
 
     if hear is not None:
         hear(answer)
-    console.print_results(answer.document if request.json else None, answer.render)
+    unwritten = console.print_results(answer.document if request.json else None, answer.render)
     messages = console.message_console()
     for error in answer.errors:
         console.print_error(messages, error)
-    return answer.exit_code
+    return answer.exit_code or _told_unwritten(unwritten)
 
 
 def _misused(json: bool, error: Exception, hear: Hear | None) -> int:

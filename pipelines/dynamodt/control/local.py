@@ -8,7 +8,6 @@ which a command starts or ends the emulator.
 from __future__ import annotations
 
 import fcntl
-import os
 import secrets
 import shutil
 import time
@@ -21,9 +20,10 @@ from urllib.parse import urlsplit
 
 from dynamodt.control import emulator, emulator_data
 from dynamodt.control.emulator import Record
-from dynamodt.control.stage import LOCAL, WORK_FOLDER, load_stage
-from dynamodt.errors import Refused, ServiceError, UsageError
+from dynamodt.control.stage import LOCAL, load_stage
+from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import Connection, Stage
+from dynamodt.work_folder import WORK_FOLDER, for_the_owner_alone, make_work_folder
 
 _STOP_SECONDS = 30.0
 _SILENT_SECONDS = 30.0
@@ -235,31 +235,6 @@ def _data_folder(folder: Path) -> Path:
 def _alone(data: Path) -> Iterator[None]:
     """Starting and stopping are done by one command at a time. The system frees the lock of one that dies."""
     make_work_folder(data.parent)
-    with _for_the_owner_alone(), (data.parent / f"{LOCAL}.lock").open("w") as file:
+    with for_the_owner_alone(), (data.parent / f"{LOCAL}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _for_the_owner_alone() -> Iterator[None]:
-    """Files that are made within, and by a process that is started within, are 0600, and folders 0700."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-def make_work_folder(work: Path) -> None:
-    """Make `.dynamodt`, for the owner alone and ignored by git: data of tables is in it. Raises UsageError."""
-    ignore = work / ".gitignore"
-    try:
-        with _for_the_owner_alone():
-            work.mkdir(parents=True, exist_ok=True)
-            if work.stat().st_mode & 0o077:  # of an earlier release
-                work.chmod(0o700)
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
-    except OSError as error:
-        hint = "run dynamodt in a folder that you may write to"
-        raise UsageError(f"the folder cannot be made: {error.strerror}", where=str(work), hint=hint) from error

@@ -182,11 +182,14 @@ def prepare(
     if runner == GLUE:
         return on_glue.prepare(stage, folder, script, dry_run, as_watcher(observer))
     check_script(script)
+    storage = open_storage(stage.connection, stage.storage)
+    if not dry_run:
+        storage.check()
     context = PreparationContext(stage, folder / "transforms" / name, script)
     rows = counted(prepare_rows(script, context), observer)
     if dry_run:
         return PreparedRef(url="", rows=sum(1 for _ in rows), sha256="", script_checksum=script.checksum, created=now())
-    return prepared_data.save(open_storage(stage.connection, stage.storage), script, rows, now())
+    return prepared_data.save(storage, script, rows, now())
 
 
 def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
@@ -254,9 +257,10 @@ def _run(stage: Stage, move: Move, options: RunOptions, observer: Observer, repo
     assert move.planned is not None
     options = ready(options, observer.note)
     state = State(stage.connection, stage.state_table)
+    storage = open_storage(stage.connection, stage.storage)
+    storage.check()
     with holding(state, move.planned, options, observer) as (token, record):
         if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease
             raise Busy(f"{move.table} was moved meanwhile", hint="run the same command again")
-        storage = open_storage(stage.connection, stage.storage)
         session = Session(stage, state, storage, options, observer, token, reports.append)
         run_steps(session, move.planned, record)

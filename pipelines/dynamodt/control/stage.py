@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from dynamodt.control.settings import FILE_NAME, StageSettings, place, read_settings
 from dynamodt.errors import UsageError
 from dynamodt.model import STATE_TABLE, Connection, Stage, StorageSpec
+from dynamodt.work_folder import WORK_FOLDER
 
 LOCAL = "local"
-WORK_FOLDER = ".dynamodt"
 LOCAL_REGION = "us-east-1"
 _EMULATED_ACCOUNT = "000000000000"
 EMBEDDED_STORAGE = "s3://dynamodt-local/dynamodt"

@@ -22,10 +22,10 @@ from dynamodt.control.requests import (
     check,
 )
 from dynamodt.control.terminal import report, runs_report, shapes
-from dynamodt.control.terminal.console import drop_output
 from dynamodt.control.terminal.interrupts import StoppedError
 from dynamodt.control.terminal.next_steps import as_typed, with_stage
 from dynamodt.control.terminal.progress import Recorder
+from dynamodt.control.terminal.streams import drop_output
 from dynamodt.core.lifecycle import ENDED
 from dynamodt.core.names import check_no_state_table
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError

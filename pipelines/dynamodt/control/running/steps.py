@@ -21,7 +21,7 @@ from dynamodt.core.counted import counted_notes
 from dynamodt.core.lifecycle import after
 from dynamodt.core.places import dead_letters_name, dead_prefix, retries_prefix, retry_name, samples_prefix
 from dynamodt.core.started_with import as_it_began
-from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused
+from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, ServiceError
 from dynamodt.model import Counts, Item, Job, RunRecord, Totals, Units
 
 _SAMPLES = 3
@@ -97,20 +97,41 @@ def _finish(
 ) -> None:
     where = session.storage.place(dead_letters_name(passes[0]))
     run = passes[0].base_run
-    letters = gather_dead_letters(session, passes) if totals.counts.dead else b""
     whole_pages = error is None
+    letters, error = _gathered(session, passes, totals, error)
     if error is None:
         units = sum(job.units for job in passes)
         error = verdict(totals, units, f"run {run}", where, count_doubtful(letters), run, count_unreadable(letters))
     dead_letters = where if totals.counts.dead else ""
     chronicle.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages)
-    report = chronicle.report(read_samples(session.storage, passes))
+    report = chronicle.report(_samples(session, passes))
     report = replace(report, first_dead_letter=first_of(letters, passes[0].script.path), uncovered=uncovered)
     report = foreseen(report, session.state, passes, totals, session.options.export in ("", NEW))
     session.observer.run_ended(report)
     session.keep(report)
     if error is not None:
         raise error
+
+
+def _gathered(
+    session: Session, passes: list[Job], totals: Totals, error: BaseException | None
+) -> tuple[bytes, BaseException | None]:
+    """The dead letters, and what ended the run: storage that fails here ends it, too, and is recorded like the rest."""
+    if not totals.counts.dead:
+        return b"", error
+    try:
+        return gather_dead_letters(session, passes), error
+    except ServiceError as failed:
+        return b"", error or failed
+
+
+def _samples(session: Session, passes: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
+    """What a report shows; it is no part of what the run has come to."""
+    try:
+        return read_samples(session.storage, passes)
+    except ServiceError as error:
+        session.observer.note(f"no sample can be shown: {error}")
+        return ()
 
 
 def _status(error: BaseException | None) -> str:

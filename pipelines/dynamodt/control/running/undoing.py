@@ -53,10 +53,11 @@ def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions,
     table = tables_of_stage.describe(stage.connection, record.table)
     target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
     options = ready(options, observer.note)
+    storage = open_storage(stage.connection, stage.storage)
+    storage.check()
     with _holding(state, record, options, observer) as (token, base):
         record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
         check_undoable(state, record)
-        storage = open_storage(stage.connection, stage.storage)
         session = Session(stage, state, storage, options, observer, token, lambda report: None)
         tell_budget(session, base, table, target)
         jobs = undo_jobs(session, record, table, target, base)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from dynamodt.control.terminal import streams
 from dynamodt.control.terminal.escaping import InertStream, json_line, printable
 from dynamodt.control.terminal.next_steps import with_typed_commands
 from dynamodt.errors import DynamodtError
@@ -47,21 +48,16 @@ def print_error(console: Console, error: BaseException) -> None:
         console.print(Text(printable("".join(traceback.format_exception(error)))), soft_wrap=True)
 
 
-def print_results(document: dict[str, Any] | None, render: Callable[[Console], None]) -> None:
-    """One JSON object where there is a document, else what `render` draws. A reader who has left is no error."""
+def print_results(document: dict[str, Any] | None, render: Callable[[Console], None]) -> DynamodtError | None:
+    """One JSON object where there is a document, else what `render` draws; then, if it could not be written, why."""
     try:
         if document is None:
             _keep_quiet_when_broken(render)
         else:
             sys.stdout.write(json_line(document))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        drop_output()
-
-
-def drop_output() -> None:
-    """What is written to stdout from now on goes nowhere: its reader has left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return streams.not_written(error)
+    return streams.flush_results()
 
 
 def _keep_quiet_when_broken(render: Callable[[Console], None]) -> None:
@@ -83,21 +79,6 @@ def stdout_kept_clean() -> Iterator[None]:
     finally:
         os.dup2(saved, 1)
         os.close(saved)
-
-
-def leave(code: int) -> None:
-    """Ends the process without waiting for threads that are still at work."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def lenient_streams() -> None:
-    """An unusual character must not fail a run that has succeeded: it is escaped where a stream cannot show it."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _console(stream: TextIO) -> Console:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamodt.control.requests import PROGRAM, LocalStatus, Request
-from dynamodt.control.stage import LOCAL, WORK_FOLDER, embedded_file
+from dynamodt.control.stage import LOCAL, embedded_file
 from dynamodt.control.terminal.cost_lines import cost_lines
 from dynamodt.control.terminal.escaping import printable
 from dynamodt.control.terminal.item_diff import clip, item_diff, key_text
@@ -42,6 +42,7 @@ from dynamodt.model import (
     UndoReport,
     VersionStatus,
 )
+from dynamodt.work_folder import WORK_FOLDER
 
 EXAMPLES = 3
 _TO_BE_DONE = ("running", "unfinished", "pending")

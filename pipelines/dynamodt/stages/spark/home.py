@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-FOLDER = Path(".dynamodt") / "spark"
+from dynamodt.work_folder import WORK_FOLDER, make_work_folder
+
+FOLDER = Path(WORK_FOLDER) / "spark"
 LOG = FOLDER / "spark.log"
 PYTHON_LOG = FOLDER / "python.log"  # what the harnesses wrote to stderr
 
@@ -31,7 +33,8 @@ _mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and what s
 
 def begin() -> None:
     """The folder is there, what processes left that are gone is not, and the logs are empty."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    make_work_folder(FOLDER.parent)
+    FOLDER.mkdir(exist_ok=True)
     for home in FOLDER.glob(f"{_HOMES}*"):
         lock = _locked(home)
         if lock is not None:

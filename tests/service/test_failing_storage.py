@@ -1,0 +1,102 @@
+"""A folder that stops to take files in the middle of a run, or before it: recorded, named, and gone on with later."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.state import State
+from dynamodt.errors import DeadLetters, Refused, ServiceError
+from dynamodt.model import StorageSpec
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+
+MARK = """
+def transform_up(item):
+    if item.get("bad"):
+        raise ValueError("bad")
+    return {**item, "n": item.get("n", 0) + 1}
+
+def transform_down(item):
+    return {name: value for name, value in item.items() if name != "n"}
+"""
+
+
+@pytest.fixture
+def endpoint(ministack: Endpoint) -> Endpoint:
+    """One judge is enough here: it is about files."""
+    return ministack
+
+
+@pytest.fixture
+def table(bench: Bench, make_table: Callable[..., str]) -> str:
+    name = make_table(id="N")
+    bench.script(name, MARK, 1, "mark")
+    return name
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+class Disk:
+    """Is full for files in whose path a word is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full_for = ""
+        self.after = 0
+        monkeypatch.setattr("os.replace", self._replace)
+        self._really = os.rename
+
+    def _replace(self, source: Any, target: Any) -> None:
+        if self.full_for and self.full_for in str(target):
+            self.after -= 1
+            if self.after < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        self._really(source, target)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_disk_that_is_full_in_the_middle_of_a_run(bench: Bench, table: str, disk: Disk, after: int) -> None:
+    bench.tables.put(table, *({"id": number} for number in range(200)))
+    disk.full_for, disk.after = "journal", after
+    (failed,) = bench.up(table)
+    assert isinstance(failed.error, ServiceError) and "No space left" in failed.error.what
+    assert str(bench.folder / "storage") in failed.error.where and "free some space" in failed.error.hint
+    (record,) = State(bench.stage.connection, bench.stage.state_table).runs(table)
+    assert record.status == "failed" and "No space left" in record.error
+    disk.full_for = ""
+    (report,) = bench.up(table)
+    assert report.error is None and [one.run for one in report.versions] == [record.run]
+    assert {item["n"] for item in bench.tables.items(table)} == {1}
+
+
+def test_dead_letters_that_cannot_be_joined_end_the_run_and_are_recorded(bench: Bench, table: str, disk: Disk) -> None:
+    bench.tables.put(table, {"id": 1, "bad": 1}, {"id": 2})
+    disk.full_for = "dead-letters.jsonl"
+    (failed,) = bench.up(table)
+    (record,) = State(bench.stage.connection, bench.stage.state_table).runs(table)
+    assert failed.error is not None and record.status == "failed" and "No space left" in record.error
+    disk.full_for = ""
+    (again,) = bench.up(table)
+    assert isinstance(again.error, DeadLetters)
+    bench.tables.put(table, {"id": 1})
+    assert bench.up(table)[0].error is None
+    assert [item["n"] for item in bench.tables.items(table)] == [1, 1]
+
+
+def test_a_folder_that_takes_nothing_is_refused_before_the_start(bench: Bench, table: str, tmp_path: Path) -> None:
+    bench.tables.put(table, {"id": 1})
+    (tmp_path / "file").touch()
+    elsewhere = replace(bench.stage, storage=StorageSpec(str(tmp_path / "file")))
+    (refused,) = replace(bench, stage=elsewhere).up(table)
+    assert isinstance(refused.error, Refused) and refused.error.where == str(tmp_path / "file")
+    assert State(bench.stage.connection, bench.stage.state_table).runs(table) == []
+    assert bench.up(table)[0].error is None
