@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ import pytest
 from dynamodt.control import emulator
 from dynamodt.model import Connection
 from dynamodt.stages.spark import jar
+from tests.waiting import HANG_SECONDS, until
 
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
-_READY_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _served(folder: Path, arguments: list[str]) -> Iterator[Endpoint]:
         yield Endpoint("ministack", emulator.url(port))
     finally:
         child.kill()
-        child.wait(5)
+        child.wait(HANG_SECONDS)
 
 
 def free_port() -> int:
@@ -156,18 +155,15 @@ def _java_command(port: int) -> list[str]:
 
 def _wait_for(process: subprocess.Popen[bytes], port: int) -> str:
     """Nothing when it answers, or what became of it."""
-    deadline = time.monotonic() + _READY_SECONDS
-    while not _answers(port):
-        if process.poll() is not None:
-            return "ended at once"
-        if time.monotonic() > deadline:
-            return f"did not answer for {_READY_SECONDS} s"
-        time.sleep(0.1)
+    try:
+        until(lambda: _answers(port), "it answers", process)
+    except AssertionError as error:
+        return f"did not start: {error}"
     return ""
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(emulator.HOST, port, timeout=2)
+    connection = http.client.HTTPConnection(emulator.HOST, port, timeout=HANG_SECONDS)
     try:
         connection.request("GET", "/")
         connection.getresponse()

@@ -24,6 +24,7 @@ import urllib3
 
 from dynamodt.aws.clients import client
 from tests.emulators import Endpoint
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[1]
 LOG_GROUP = "/aws-glue/jobs/output"
@@ -178,7 +179,7 @@ class GlueStandIn:
         for run in self.runs:
             self._stop(run)
             if run.process:
-                run.process.wait(10)
+                run.process.wait(HANG_SECONDS)
         self.pool.clear()
 
 

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ from typing import Any
 from dynamodt.aws.clients import client
 from dynamodt.control import emulator
 from dynamodt.model import Connection
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
-_SECONDS = 120  # for one command, on a machine that does other things too
 _NOT_PASSED_ON = ("ARGS", "AWS_", "DYNAMODT_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "COV", "PYTEST", "NO_COLOR")
 
 Done = subprocess.CompletedProcess[str]
@@ -90,7 +88,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS,
+            timeout=HANG_SECONDS,
         )
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
@@ -132,14 +130,6 @@ def _make_environment(folder: Path) -> None:
     program.write_text(f"#!{venv}/bin/python\nimport sys\nfrom dynamodt.control.cli import main\nsys.exit(main())\n")
     program.chmod(0o755)
     (venv / ".installed").touch()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Returns as soon as it is true; fails when it never is."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -15,12 +15,12 @@ from dynamodt.aws.clients import client
 from dynamodt.aws.state import State
 from tests.e2e.project import ROOT, Done
 from tests.emulators import Endpoint
+from tests.waiting import HANG_SECONDS
 
 PLUGIN = ROOT / "infra" / "serverless"
 SAMPLE = Path(__file__).parent / "shop"
 REGION = "eu-west-1"
 BUCKET = "shop-dynamodt"
-_SECONDS = 120  # for one command, on a machine that does other things too
 
 
 def framework_missing() -> str:
@@ -49,7 +49,7 @@ class Service:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS,
+            timeout=HANG_SECONDS,
         )
 
     def ok(self, *words: str) -> str:
@@ -88,7 +88,7 @@ def make_service(folder: Path, endpoint: Endpoint) -> Service:
     """A copy of the sample, and in its node_modules what `npm publish` would send."""
     shutil.copytree(SAMPLE, folder)
     packing = ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
-    subprocess.run(packing, cwd=PLUGIN, check=True, capture_output=True, timeout=_SECONDS)
+    subprocess.run(packing, cwd=PLUGIN, check=True, capture_output=True, timeout=HANG_SECONDS)
     (packed,) = folder.glob("*.tgz")
     with tarfile.open(packed) as archive:
         archive.extractall(folder / "node_modules", filter="data")

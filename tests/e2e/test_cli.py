@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dynamodt.control.emulator import answers
-from tests.e2e.project import Project, interrupt, wait_until
+from tests.e2e.project import Project, interrupt
+from tests.waiting import HANG_SECONDS, until
 
 COUNTS = {"read", "changed", "unchanged", "superseded", "vanished", "dead"}
 TABLES = """
@@ -261,9 +262,9 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(things: Project) -> Non
 def test_ctrl_c_ends_with_what_was_done(things: Project) -> None:
     things.script("interrupted", 2, "double", SLOW)
     process = things.start("up", "--table", "interrupted", "--json")
-    wait_until(lambda: _doubled(things, "interrupted") > 0)
+    until(lambda: _doubled(things, "interrupted"), "a first item is doubled", process)
     interrupt(process)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "stopping when the pages in flight are written" in err
@@ -286,9 +287,9 @@ def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(thin
     things.script("killed", 2, "double", SLOW)
     before = things.json("local", "status")
     process = things.start("up", "--table", "killed")
-    wait_until(lambda: _doubled(things, "killed") > 0)
+    until(lambda: _doubled(things, "killed"), "a first item is doubled", process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     assert things.json("local", "status") == before
     assert _doubled(things, "killed") < 1000
     assert "no end is recorded" in things.ok("history", "--table", "killed")

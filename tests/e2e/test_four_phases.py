@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.project import ROOT, Project, wait_until
+from tests.e2e.project import ROOT, Project
+from tests.waiting import until
 
 TABLE = "users"
 _LINES = (ROOT / "transforms" / "users" / "countries.csv").read_text(encoding="utf-8").splitlines()[1:]
@@ -168,7 +169,7 @@ def test_a_name_is_split_rolled_back_used_and_cleaned_up(project: Project, appli
     # Phase 1: the release that writes both shapes is deployed. The old users have one name still.
     application.shape = release_2
     with application.live():
-        wait_until(lambda: application.requests >= 50)
+        until(lambda: application.requests >= 50, "fifty requests of the application")
     application.check(release_1)
     assert any("first_name" not in item for item in application.items().values())
 

@@ -9,6 +9,7 @@ import pytest
 from tests import emulators
 from tests.e2e.service import PLUGIN, Service, framework_missing, make_service
 from tests.emulators import Endpoint
+from tests.waiting import HANG_SECONDS
 
 TABLE = "shop-dev-users"
 ITEMS = 8
@@ -62,7 +63,7 @@ def attributes(shop: Service) -> set[str]:
 
 
 def test_the_units_of_the_plugin() -> None:
-    done = subprocess.run(["node", "--test", "test/"], cwd=PLUGIN, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["node", "--test", "test/"], cwd=PLUGIN, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout
     assert "# fail 0" in done.stdout and "# pass 0" not in done.stdout
 

@@ -13,6 +13,7 @@ from dynamodt.aws.export.layout import ExportFolder
 from dynamodt.aws.export.writer import ExportWriter, Line
 from dynamodt.model import Image
 from tests.read_once import ARN, EXPORT, FolderObjects
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 SMALL, LARGE = 20_000, 200_000
@@ -39,7 +40,9 @@ def peak(folder: Path, items: int) -> int:
     written(folder, items)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
     words = [sys.executable, "-m", "tests.read_once", str(folder)]
-    ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    ended = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=HANG_SECONDS
+    )
     read, bytes_ = map(int, ended.stdout.split())
     assert read == items
     return bytes_

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,6 +17,7 @@ from dynamodt.control.running.unit_totals import ROWS
 from dynamodt.errors import Fenced
 from dynamodt.model import Counts, Job, Totals
 from tests.pipeline.conftest import Bench
+from tests.waiting import HANG_SECONDS
 
 TOUCH = "def transform_up(item):\n    return item\n"
 
@@ -100,18 +103,24 @@ def test_what_was_read_of_a_large_pass_is_not_read_again_before_it_begins(bench:
 def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thread.join tells of a thread that was interrupted while one waited for it that it has ended (CPython 3.11)."""
     done: list[str] = []
+    begun, looked = threading.Event(), threading.Event()
+
+    def look() -> None:
+        """The second one is that of a run that waits for its pipeline."""
+        (looked if begun.is_set() else begun).set()
 
     def a_page(pipeline: runner._Background) -> None:
-        time.sleep(0.5)
+        looked.wait(HANG_SECONDS)
+        os.kill(os.getpid(), signal.SIGALRM)
+        time.sleep(0.5)  # a wait that did not wait would be over by then
         done.append("page")
         pipeline.ended.set()
 
     monkeypatch.setattr(runner._Background, "run", a_page)
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run(bench, lambda: None)
+            run(bench, look)
     finally:
         signal.signal(signal.SIGALRM, previous)
     assert done == ["page"]

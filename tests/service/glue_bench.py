@@ -20,10 +20,10 @@ from dynamodt.control.requests import RunOptions
 from dynamodt.control.stage import load_stage
 from dynamodt.control.terminal.progress import Recorder
 from dynamodt.model import Item, Stage, TableReport, UndoReport
-from tests.e2e.project import wait_until
 from tests.emulators import Endpoint
 from tests.glue_stand_in import ROOT, GlueStandIn, glue_before
 from tests.service.bench import Tables
+from tests.waiting import HANG_SECONDS, until
 
 BUCKET = "glue-tests"
 
@@ -113,7 +113,7 @@ class Client:
 
     def said(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANG_SECONDS)
         return process.returncode, out, err
 
     def jobs(self) -> int:
@@ -122,7 +122,7 @@ class Client:
 
     def wait_for_job(self) -> None:
         """Returns when a run of the job is at work on the table."""
-        wait_until(lambda: bool(self.state.leases.read(self.table).run))
+        until(lambda: self.state.leases.read(self.table).run, "a job is at work on the table")
 
     @property
     def dynamodb(self) -> Any:

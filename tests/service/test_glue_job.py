@@ -21,10 +21,10 @@ from dynamodt.control.deploying.project import project_zip
 from dynamodt.core.versions import read_versions
 from dynamodt.model import Counts
 from dynamodt.stages.spark.jar import jar
-from tests.e2e.project import wait_until
 from tests.emulators import Endpoint, deployable_ministack
 from tests.glue_stand_in import ROOT, Words, as_given
 from tests.service.glue_bench import Client, glue_client
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 SETTINGS = (
@@ -96,7 +96,7 @@ def test_the_example_s_table_is_moved_and_its_data_prepared_by_the_scripts(users
     items = users.items()
     assert len(items) == 1000 and all({"first_name", "last_name"} <= item.keys() for item in items)
     assert sorted(users.state.applied(users.table)) == [1, 2]
-    wait_until(lambda: users.glue.runs[2].state != "RUNNING", 60)  # it has answered before its Spark has ended
+    until(lambda: users.glue.runs[2].state != "RUNNING", "the job ends")  # it has answered before its Spark has ended
     assert [run.state for run in users.glue.runs] == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
     assert users.state.runs(users.table)[1].by.startswith(users.glue.runs[2].id)
 
@@ -106,7 +106,7 @@ def started(users: Client, command: str) -> tuple[int, str, str]:
     project = Assets(users.stage).put("project.zip", project_zip(users.folder, users.stage))
     job = GlueJob(users.stage.connection, "dynamodt-dev", "dev")
     run = job.start({"--stage": "dev", "--project": project, "--command": command})
-    wait_until(lambda: job.look(run).ended, 120)
+    until(lambda: job.look(run).ended, "the job ends")
     process = users.glue.runs[-1].process
     answer = AnswerRows(users.state.rows).read(run)
     assert process is not None and answer is not None and answer.exit_code == process.returncode

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from dynamodt.control.running.operating import tell
 from dynamodt.errors import Aborted
 from dynamodt.model import Counts, TableReport, Units
 from tests.service.bench import Bench
+from tests.waiting import join, until
 
 MakeTable = Callable[..., str]
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
@@ -30,11 +30,11 @@ def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=2.0)))
     run.start()
     state = State(bench.stage.connection, bench.stage.state_table)
-    lease = wait_until(lambda: state.leases.read(table), lambda found: found.wcu == 2.0)
-    wait_until(lambda: list(state.workers(lease.run, lease.token).all()), lambda found: bool(found and found[0].grant))
+    until(lambda: state.leases.read(table).wcu == 2.0, "the run's lease")
+    lease = state.leases.read(table)
+    until(lambda: [w for w in state.workers(lease.run, lease.token).all() if w.grant], "a worker with a grant")
     tell(bench.stage, table, "throttle", Units(wcu=10_000.0))
-    run.join(60)
-    assert not run.is_alive(), "it has not heard of the new rate"
+    join(run, "the run hears of the new rate")
     (report,) = reports
     assert report.error is None and report.versions[0].counts == Counts(read=200, changed=200)
     (worker,) = state.workers(lease.run, lease.token).all()
@@ -60,16 +60,15 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make
         (found,) = operations.runs(bench.stage, bench.folder, [table]) or [None]
         return found.status if found else ""
 
-    wait_until(changed, lambda number: number > 0)
+    until(changed, "a first item is changed")
     tell(bench.stage, table, "pause")
-    wait_until(follow, lambda status: status == "paused")
+    until(lambda: follow() == "paused", "the run is paused")
     rested = at_rest(changed)
     assert rested < 60
     tell(bench.stage, table, "resume")
-    wait_until(changed, lambda number: number > rested)
+    until(lambda: changed() > rested, "the run goes on")
     tell(bench.stage, table, "abort")
-    run.join(60)
-    assert not run.is_alive()
+    join(run, "the run hears that it is to end")
     (report,) = reports
     assert isinstance(report.error, Aborted) and "goes on from its checkpoints" in report.error.hint
     stopped = report.versions[0]
@@ -98,11 +97,3 @@ def at_rest(look: Callable[[], int]) -> int:
         before = now
         time.sleep(5.0)
     return now
-
-
-def wait_until(look: Callable[[], Any], true: Callable[[Any], bool]) -> Any:
-    deadline = time.monotonic() + 60
-    while not true(found := look()):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-    return found

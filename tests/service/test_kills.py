@@ -21,6 +21,7 @@ from dynamodt.aws.state import State
 from dynamodt.core.codec import decode
 from tests.emulators import Endpoint
 from tests.migrate_once import MOMENTS
+from tests.waiting import HANG_SECONDS
 
 ITEMS = 3000
 KILLS = int(os.environ.get("DYNAMODT_KILLS", "4"))
@@ -81,7 +82,9 @@ def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str
     words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, what, moment, str(count)]
     words += [storage] if storage else []
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
 
 
 def fill(endpoint: Endpoint, table: str) -> None:

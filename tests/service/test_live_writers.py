@@ -17,6 +17,7 @@ from dynamodt.model import Counts, Item
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.writer import CONTESTED, ITEMS, STEP
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 Entry = tuple[str, int, int]  # verb, item, what n was before
@@ -30,14 +31,14 @@ LOG = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def transform_up(item):
     os.write(LOG, b"%d\\n" % item["id"])
-    until = time.monotonic() + 30
+    until = time.monotonic() + HANG
     while item["id"] < 5000 and item["id"] % 500 < 6 and not os.path.exists({log!r} + ".%d" % item["id"]):
         assert time.monotonic() < until, "the writer has not come"
         time.sleep(0.002)
     if item["archived"]:
         return item
     return {{**item, "n": item["n"] * 2}}
-"""
+""".replace("HANG", str(HANG_SECONDS))
 
 
 def first(number: int) -> Item:
@@ -54,7 +55,7 @@ def writing(endpoint: Endpoint, table: str, number: int, log: Path, looks: Path)
     try:
         assert process.stdout is not None and process.stdout.readline() == "writing\n"
         yield
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 0
     finally:
         process.kill()

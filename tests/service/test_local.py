@@ -26,11 +26,13 @@ from dynamodt.control.terminal.progress import Recorder
 from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model import Connection, Stage
 from tests.emulators import Endpoint
+from tests.waiting import HANG_SECONDS, until
 
 STARTER = """
 import sys, time
 from pathlib import Path
 from dynamodt.control import local
+print("ready", flush=True)
 sys.stdin.readline()
 print(local.ensure_started(Path(sys.argv[1])), flush=True)
 time.sleep(float(sys.argv[2]))
@@ -58,7 +60,9 @@ def start_elsewhere(folder: Path, seconds: float = 0) -> subprocess.Popen[str]:
     """Another command, in a process group of its own: told to `go`, it starts the stage and lives on for that long."""
     command = [sys.executable, "-c", STARTER, str(folder), str(seconds)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+    assert first_line(process) == "ready"  # it has imported what it needs, and waits
+    return process
 
 
 def go(command: subprocess.Popen[str]) -> None:
@@ -145,7 +149,6 @@ def test_it_outlives_the_command_that_started_it(folder: Path, end: signal.Signa
 @needs_proc
 def test_commands_at_the_same_moment_start_one(folder: Path) -> None:
     commands = [start_elsewhere(folder) for _ in range(4)]
-    time.sleep(1)  # all of them have imported what they need, and wait
     for command in commands:
         go(command)
     urls = {command.communicate()[0].strip() for command in commands}
@@ -288,7 +291,7 @@ def test_an_emulator_whose_folder_was_deleted_ends(folder: Path) -> None:
     local.ensure_started(folder)
     process = process_of(folder)
     shutil.rmtree(folder / ".dynamodt")
-    assert process.wait(20)
+    assert process.wait(HANG_SECONDS)
     assert not (folder / ".dynamodt").exists()
 
 
@@ -349,16 +352,9 @@ def written(folder: Path) -> Process:
     return process_of(folder)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_killed_emulator_has_saved_what_it_was_given(folder: Path) -> None:
     process = written(folder)
-    until(lambda: not emulator_data.unsaved_since(folder / ".dynamodt" / "local"))
+    until(lambda: not emulator_data.unsaved_since(folder / ".dynamodt" / "local"), "what was written is saved")
     process.kill()
     notes: list[str] = []
     url = local.ensure_started(folder, notes.append)
@@ -400,7 +396,7 @@ def test_data_that_cannot_be_saved_is_said_now_and_at_the_stop(folder: Path) -> 
     (data / "state").write_text("a file is in its place")
     written(folder)
     notes: list[str] = []
-    until(lambda: local.ensure_started(folder, notes.append) == "" or bool(notes))
+    until(lambda: local.ensure_started(folder, notes.append) == "" or notes, "a note that nothing can be saved")
     assert "cannot save its data" in notes[0] and "emulator.log" in notes[0]
     with pytest.raises(ServiceError, match="could not save"):
         local.stop(folder)

@@ -14,10 +14,10 @@ from dynamodt.aws.answer_rows import AnswerRows
 from dynamodt.control.glue.job import DEAD_LETTERS
 from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused, RunFailed
-from tests.e2e.project import wait_until
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.glue_bench import Client, glue_client, make_deployed
+from tests.waiting import HANG_SECONDS, until
 
 ADD = """
 def transform_up(item):
@@ -115,11 +115,11 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed:
     typed.script(SLOW)
     process = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
-    wait_until(lambda: "change: started" in typed.glue.runs[0].log.read_text())
+    until(lambda: "change: started" in typed.glue.runs[0].log.read_text(), "the job begins to move the table")
     job = typed.glue.runs[0].process
     assert job is not None
     job.kill()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert "the job ended without an answer: FAILED: SystemExit: -9" in err
     assert "the end of the job's log (/aws-glue/jobs/output, jr_" in err and f"{typed.table} v1 change: started" in err
@@ -137,7 +137,7 @@ def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Clie
     typed.wait_for_job()
     tell(typed.stage, typed.table, "pause")  # it is at work for as long as this takes
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=HANG_SECONDS)
     assert first.returncode == 130
     for told in ("status --stage dev --follow", "pause --stage dev --table", "abort --stage dev --table"):
         assert f"dynamodt {told}" in err
@@ -156,7 +156,7 @@ def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(
     report = typed.up(to=1, wait_lock="2m")  # another command: it does not say the same
     assert report.error is None and report.versions == () and report.at == 1
     assert [note for note in typed.seen.notes if note.startswith("waited 0 s of 2m for table")]
-    assert first.wait(60) == 0 and typed.jobs() == 1
+    assert first.wait(HANG_SECONDS) == 0 and typed.jobs() == 1
 
 
 def test_what_stands_in_the_way_of_starting_a_job(typed: Client) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from dynamodt.errors import ScriptError
 from dynamodt.model import Counts
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.waiting import until
 
 MakeTable = Callable[..., str]
 
 SERVER = "apache_beam.runners.portability.local_job_service_main"
-_SECONDS = 60
 
 
 @pytest.fixture
@@ -48,12 +47,7 @@ def portable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 
 
 def _written(port: Path, process: subprocess.Popen[bytes], log: Path) -> int:
-    deadline = time.monotonic() + _SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if port.exists() and (text := port.read_text().strip()):
-            return int(text)
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
+    return int(until(lambda: port.exists() and port.read_text().strip(), f"its port is in {port} (see {log})", process))
 
 
 def test_a_version_goes_up_and_down_again(bench: Bench, make_table: MakeTable, portable: dict[str, Any]) -> None:

@@ -23,8 +23,8 @@ from dynamodt.stages.spark.context import spark_context
 from dynamodt.stages.spark.environment import process_environment
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
-from tests.service.test_governed import wait_until
 from tests.service.test_live_writers import migrate_under_writers
+from tests.waiting import join, until
 
 MakeTable = Callable[..., str]
 
@@ -107,9 +107,9 @@ def test_an_abort_is_obeyed_within_a_page(spark: OnSpark, make_table: MakeTable)
     state, reports = State(bench.stage.connection, bench.stage.state_table), []
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, **spark.options)))
     run.start()
-    wait_until(lambda: state.leases.read(table), lambda lease: lease.run and changed(state, lease.run))
+    until(lambda: (lease := state.leases.read(table)).run and changed(state, lease.run), "a first item is changed")
     tell(bench.stage, table, "abort")
-    run.join(120)
+    join(run, "the run ends when it is told to")
     (report,) = reports
     assert isinstance(report.error, Aborted) and 0 < report.versions[0].counts.changed < 800
     (report,) = bench.up(table, **spark.options)
@@ -128,9 +128,10 @@ def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTa
     state, reports = State(bench.stage.connection, bench.stage.state_table), []
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=rate, **spark.options)))
     run.start()
-    lease = wait_until(lambda: state.leases.read(table), lambda lease: lease.run and state.runs(table))
+    until(lambda: state.leases.read(table).run and state.runs(table), "the run is recorded")
+    lease = state.leases.read(table)
     workers = state.workers(lease.run, lease.token)
-    wait_until(lambda: list(workers.all()), bool)
+    until(lambda: list(workers.all()), "a worker is there")
     begun, seen = time.monotonic(), []
     while run.is_alive():
         used = [worker.report.used.wcu for worker in workers.all()]

@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from dynamodt.aws.state import State
 from dynamodt.model import Lease
 from tests.emulators import Endpoint
 from tests.service.test_kills import ITEMS, ROOT, SEED, Writer, check, fill
+from tests.waiting import HANG_SECONDS, until
 
 KILLS = max(1, int(os.environ.get("DYNAMODT_KILLS", "4")) // 12)
 SLOWLY = """
@@ -32,7 +32,6 @@ def transform_up(item):
     return {**item, "n": item["n"] + 1}
 """
 VICTIMS = {"harness": "dynamodt.stages.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
-_SECONDS = 300
 
 pytestmark = pytest.mark.slow
 
@@ -63,12 +62,9 @@ class Attempt:
 
     def wait_until(self, changed: int) -> bool:
         """Whether the run has come so far; not if it is over before."""
-        deadline = time.monotonic() + _SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            if self._changed() >= changed:
-                return True
-            time.sleep(0.3)
-        return False
+        over = self.process.poll
+        until(lambda: self._changed() >= changed or over() is not None, f"{changed} items are changed")
+        return over() is None
 
     def _changed(self) -> int:
         lease = self._lease()
@@ -88,7 +84,7 @@ class Attempt:
         return bool(found)
 
     def ended(self) -> int:
-        return self.process.wait(_SECONDS)
+        return self.process.wait(HANG_SECONDS)
 
 
 def below(root: int, word: str) -> list[int]:

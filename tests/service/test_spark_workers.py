@@ -15,9 +15,9 @@ from dynamodt.stages.spark.context import spark_context
 from dynamodt.stages.spark.home import FOLDER
 from dynamodt.stages.spark.jar import jar
 from dynamodt.stages.spark.runner import SparkRunner
-from tests.e2e.project import wait_until
 from tests.emulators import Endpoint, check_spark
 from tests.service.bench import Bench
+from tests.waiting import until
 
 MakeTable = Callable[..., str]
 
@@ -86,7 +86,7 @@ def meet():
         FIRST.touch(exist_ok=False)
     except FileExistsError:
         SECOND.touch()
-    for _ in range(6_000):
+    for _ in range(60_000):
         if SECOND.exists():
             return
         time.sleep(0.01)
@@ -122,7 +122,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> list[Both]:
         if made:
             return once(runner, *what)
         first = once(runner, *what)
-        wait_until((bench.folder / "first").exists)
+        until((bench.folder / "first").exists, "the first one is at the item where they meet")
         made.append(Both(first, once(runner, *what)))
         return made[0]
 

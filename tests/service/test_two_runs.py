@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dynamodt.errors import Refused
 from dynamodt.model import Stage, StorageSpec
 from tests.emulators import Endpoint
 from tests.service.test_kills import ROOT, scan
+from tests.waiting import HANG_SECONDS, until
 
 ITEMS = 600
 # Most of the items are done, in whole pages; the last hundred wait for the file, however long other processes take.
@@ -44,22 +44,20 @@ def start(endpoint: Endpoint, folder: Path, table: str) -> subprocess.Popen[str]
 
 
 def wait_until_changed(endpoint: Endpoint, table: str) -> None:
-    deadline = time.monotonic() + 60
-    while not any(item["n"] for item in scan(endpoint, table).values()):
-        assert time.monotonic() < deadline, "the run does not begin"
-        time.sleep(0.1)
+    until(lambda: any(item["n"] for item in scan(endpoint, table).values()), "a first item is changed")
 
 
 def unlock(stage: Stage, table: str) -> None:
     """A sign of life that was on its way when its sender was suspended may still arrive, and is then respected."""
-    deadline = time.monotonic() + 10
-    while True:
+
+    def unlocked() -> bool:
         try:
             tell(stage, table, "unlock")
-            return
         except Refused:
-            assert time.monotonic() < deadline, "a suspended process goes on giving signs of life"
-            time.sleep(0.2)
+            return False
+        return True
+
+    until(unlocked, "a suspended process gives no more signs of life")
 
 
 def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
@@ -78,18 +76,18 @@ def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
     first = start(endpoint, tmp_path, table)
     wait_until_changed(endpoint, table)
     second = start(endpoint, tmp_path, table)
-    _, said = second.communicate(timeout=60)
+    _, said = second.communicate(timeout=HANG_SECONDS)
     assert second.returncode == 3 and f"process {first.pid}" in said, said
     first.send_signal(signal.SIGSTOP)
     go_on.touch()
     stage = Stage("local", endpoint.connection, StorageSpec(str(tmp_path / "storage")), f"state-{table}", local=True)
     unlock(stage, table)
     third = start(endpoint, tmp_path, table)
-    _, said = third.communicate(timeout=120)
+    _, said = third.communicate(timeout=HANG_SECONDS)
     assert third.returncode == 0, said
     before = scan(endpoint, table)
     first.send_signal(signal.SIGCONT)
-    _, said = first.communicate(timeout=60)
+    _, said = first.communicate(timeout=HANG_SECONDS)
     assert first.returncode == 1 and "taken" in said, said
     assert scan(endpoint, table) == before and all(item["n"] == 1 for item in before.values())
     (run,) = State(stage.connection, stage.state_table).runs(table)

@@ -24,6 +24,7 @@ from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.waiting import HANG_SECONDS
 
 MakeTable = Callable[..., str]
 ROOT = Path(__file__).parents[2]
@@ -331,7 +332,9 @@ def test_a_half_undone_run_holds_its_table(
 def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str, count: int) -> Any:
     words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, what, moment, str(count)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
 
 
 def doubled(bench: Bench, table: str) -> int:

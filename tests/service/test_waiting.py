@@ -15,6 +15,7 @@ from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
 from tests.service.test_two_runs import ITEMS, SCRIPT, wait_until_changed
+from tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -61,12 +62,12 @@ def test_a_second_deploy_waits_for_the_first_and_ctrl_c_ends_a_third(
     for waiting in (second, third):
         assert f"(process {first.pid}, run" in first_line(waiting, "waited 0 s of 2m for table")
     os.killpg(third.pid, signal.SIGINT)
-    _, said = third.communicate(timeout=60)
+    _, said = third.communicate(timeout=HANG_SECONDS)
     assert third.returncode == 130 and "stopped by Ctrl-C" in said, said
     go_on.touch()
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=HANG_SECONDS)
     assert first.returncode == 0, said
-    done, said = second.communicate(timeout=120)
+    done, said = second.communicate(timeout=HANG_SECONDS)
     assert second.returncode == 0, said
     assert f"table {table} is free, after" in said and "Nothing to do" in done, done + said
     assert [item["n"] for item in tables.items(table)] == [1] * ITEMS

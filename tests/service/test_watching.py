@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
+from tests.waiting import HANG_SECONDS, until
 
 ITEMS = 600
 QUICK = 'def transform_up(item):\n    return {**item, "more": True}\n'
@@ -80,7 +80,7 @@ class Elsewhere:
         (self.folder / "followed").touch()
 
     def said(self, *words: str) -> str:
-        out, err = self.start(*words).communicate(timeout=60)
+        out, err = self.start(*words).communicate(timeout=HANG_SECONDS)
         assert self.started[-1].returncode == 0, err
         return out
 
@@ -90,12 +90,12 @@ class Elsewhere:
 
     def wait_for(self, status: str) -> dict[str, Any]:
         """The newest run, as soon as it has this status."""
-        deadline = time.monotonic() + 60
-        while True:
-            newest = next(iter(self.runs()), {"status": "none"})
-            if newest["status"] == status:
-                return newest
-            assert time.monotonic() < deadline, f"no run is {status}: {newest}"
+
+        def newest() -> dict[str, Any] | None:
+            found = next(iter(self.runs()), {"status": "none"})
+            return found if found["status"] == status else None
+
+        return until(newest, f"the newest run is {status}") or {}
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
     assert looks.stdout is not None
     begun = json.loads(looks.stdout.readline())
     elsewhere.go_on()
-    *seen, outcome = begun, *map(json.loads, looks.communicate(timeout=90)[0].splitlines())
+    *seen, outcome = begun, *map(json.loads, looks.communicate(timeout=HANG_SECONDS)[0].splitlines())
     assert looks.returncode == 0
     first = [look for look in seen if look["run"] == at_work["run"]]
     percents = [look["percent"] for look in first]
@@ -142,12 +142,12 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
         (2, "succeeded", ITEMS),
     ]
 
-    out, err = lines.communicate(timeout=90)
+    out, err = lines.communicate(timeout=HANG_SECONDS)
     assert (lines.returncode, err) == (0, "")
     assert f"{elsewhere.table} v1 change: at work" in out
     assert f"{elsewhere.table} v2 change: succeeded, 600 items" in out
     assert f"{elsewhere.table} v2 change  up  succeeded" in out
-    assert up.wait(60) == 0
+    assert up.wait(HANG_SECONDS) == 0
     assert [(run["version"], run["status"], run["holder"]) for run in elsewhere.runs()] == [
         (2, "succeeded", None),
         (1, "succeeded", None),
@@ -161,10 +161,10 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
     run = elsewhere.wait_for("running")["run"]
     looks = elsewhere.follow()
     elsewhere.go_on()
-    outcome = json.loads(looks.communicate(timeout=90)[0].splitlines()[-1])
+    outcome = json.loads(looks.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
     assert looks.returncode == outcome["error"]["exit_code"] == 1
     assert [(one["run"], one["status"], one["counts"]["dead"]) for one in outcome["runs"]] == [(run, "failed", 1)]
-    assert up.wait(60) == 1
+    assert up.wait(HANG_SECONDS) == 1
     (failed,) = elsewhere.runs()
     assert (failed["status"], failed["counts"]["dead"]) == ("failed", 1)
     (version,) = json.loads(elsewhere.said("status", "--json"))["tables"][0]["versions"]
@@ -179,8 +179,8 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     elsewhere.wait_for("running")
     looks = elsewhere.follow()
     up.send_signal(signal.SIGKILL)
-    up.wait(10)
-    outcome = json.loads(looks.communicate(timeout=60)[0].splitlines()[-1])
+    up.wait(HANG_SECONDS)
+    outcome = json.loads(looks.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
     assert (looks.returncode, outcome["runs"][0]["status"]) == (1, "gone")
     assert f"up --table {elsewhere.table} goes on with it" in outcome["error"]["hint"]
     (gone,) = elsewhere.runs()
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
     elsewhere.wait_for("running")
     looks = elsewhere.follow()
     looks.send_signal(signal.SIGINT)
-    _, err = looks.communicate(timeout=30)
+    _, err = looks.communicate(timeout=HANG_SECONDS)
     elsewhere.go_on()
     assert looks.returncode == 130 and "whatever runs goes on" in err
-    assert up.wait(60) == 0
+    assert up.wait(HANG_SECONDS) == 0

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_SECONDS
+
 PACKAGE = Path(__file__).parents[2] / "pipelines" / "dynamodt"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LONGEST, LONG, MOST = 60, 30, 0.9
@@ -59,7 +61,9 @@ def loaded(statement: str) -> set[str]:
     """The top-level modules that a fresh interpreter holds after a statement."""
     code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     environment = {"PYTHONPATH": str(PACKAGE.parent), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=HANG_SECONDS
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 

@@ -12,6 +12,7 @@ import pytest
 
 from dynamodt.control import process
 from dynamodt.control.process import Process
+from tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_another_process_with_its_pid_is_not_it(child: subprocess.Popen[bytes]) 
 def test_a_killed_process_is_gone_though_nobody_has_asked_for_its_end(child: subprocess.Popen[bytes]) -> None:
     ours = of(child)
     ours.kill()
-    assert ours.wait(5)
+    assert ours.wait(HANG_SECONDS)
     assert Process.of(child.pid) is None  # a zombie until it is reaped
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from dynamodt.aws.wire import InDoubt, Refusal, Throttled, Wire
 from dynamodt.model import Connection
+from tests.waiting import HANG_SECONDS, join
 
 
 def connection(port: int) -> Connection:
@@ -33,13 +34,13 @@ def server(answer: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
             client.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(HANG_SECONDS)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         wire = Wire(connection(listener.getsockname()[1]))
         yield wire, heard
         wire.close()
-        thread.join(5)
+        join(thread, "the server has answered")
 
 
 def response(status: int, body: bytes, length: int | None = None) -> bytes:

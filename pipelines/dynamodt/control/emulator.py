@@ -28,7 +28,7 @@ LOCK_NAME = "lock"
 IDENTITY_PATH = "/_dynamodt"
 
 _RECORD_NAME = "emulator.json"
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0  # alive and silent for so long, it hangs: on a busy machine it starts for half a minute
 _POLL_SECONDS = 0.05
 _LOG_TAIL_LINES = 15
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")

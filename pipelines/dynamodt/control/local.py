@@ -25,8 +25,8 @@ from dynamodt.errors import Refused, ServiceError
 from dynamodt.model import Connection, Stage
 from dynamodt.work_folder import WORK_FOLDER, for_the_owner_alone, make_work_folder
 
-_STOP_SECONDS = 30.0
-_SILENT_SECONDS = 30.0
+_STOP_SECONDS = 120.0
+_SILENT_SECONDS = 150.0  # longer than another command waits for the one that it starts
 _POLL_SECONDS = 0.05
 
 

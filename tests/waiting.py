@@ -1,0 +1,34 @@
+"""How the tests wait: for an event, and up to a bound that only a hang reaches, however busy the machine is."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+HANG_SECONDS = 600.0  # also the timeout of every process that a test waits for
+_POLL_SECONDS = 0.05
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], what: str, process: subprocess.Popen[Any] | None = None) -> T:
+    """What `look` returns, as soon as that is true. Fails, and says what was awaited, when it never is; at once when
+    the process that is to bring it about has ended without it."""
+    end = time.monotonic() + HANG_SECONDS
+    while not (found := look()):
+        ended = process is not None and process.poll() is not None
+        if ended and (found := look()):
+            break
+        assert not ended, f"the process ended with {process and process.returncode} before {what}; last seen: {found!r}"
+        assert time.monotonic() < end, f"not within {HANG_SECONDS:.0f} s: {what}; last seen: {found!r}"
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def join(thread: threading.Thread, what: str) -> None:
+    """Returns when the thread has ended; fails, and says what it was to do, when it never does."""
+    thread.join(HANG_SECONDS)
+    assert not thread.is_alive(), f"not within {HANG_SECONDS:.0f} s: {what}"
