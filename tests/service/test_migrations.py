@@ -290,7 +290,8 @@ def test_a_version_brings_items_of_its_own_and_takes_back_those_unchanged(bench:
     bench.tables.put(table, {"id": 7, "n": 7, "used": True})
     (report,) = bench.down(table)
     assert report.error is None and report.versions[0].counts.balanced
-    assert bench.tables.items(table) == [{"id": 3, "n": "mine"}, {"id": 7, "n": 7, "used": True}]
+    was_there = [{"id": 3, "n": "mine"}, {"id": 4, "n": 4}]
+    assert bench.tables.items(table) == [*was_there, {"id": 7, "n": 7, "used": True}]
 
 
 def test_a_version_never_transforms_its_own_items(bench: Bench, make_table: MakeTable) -> None:
@@ -430,7 +431,9 @@ def test_a_dry_run_writes_nothing_and_predicts_the_counts(bench: Bench, make_tab
 
     report = bench.succeeded(table, script)
     assert report.counts.changed == foreseen.counts.changed > 0 and report.cost is None
-    assert foreseen.cost.wcu == foreseen.consumed.wcu <= report.consumed.wcu <= foreseen.cost.wcu_most
+    # DynamoDB Local charges each table of a transaction with the whole of it.
+    most = foreseen.cost.wcu_most * (2 if "items()" in script else 1)
+    assert foreseen.cost.wcu == foreseen.consumed.wcu <= report.consumed.wcu <= most
     assert bench.tables.items(table) != numbered(25)
 
 

@@ -368,4 +368,4 @@ def test_a_write_costs_the_larger_of_before_and_after(before: int, after: int, u
 def test_a_transaction_costs_double() -> None:
     assert write_units(several(Put({"id": "u2", "a": "x" * 2000}), Delete())) == 2 * (2 + 1)
     assert write_units(several(Put({"id": "u2"}))) == 2 * (1 + 1)  # with the check of its source
-    assert write_units(insert(USERS, {"id": "u2", "a": "x" * 2000})) == 2
+    assert write_units(insert(USERS, {"id": "u2", "a": "x" * 2000})) == 2 * 2  # with its row

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodt.control.running.tables_gone import younger
-from dynamodt.core.started_with import as_it_began, differences, may_be_repeated, started_with
+from dynamodt.core.started_with import as_it_began, changed_within, differences, may_be_repeated, started_with
 from dynamodt.model import KeyAttribute, PreparedRef, RunRecord, Script, TableSpec
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),), identity="one", created="2026-01-01")
@@ -75,7 +75,6 @@ def test_both_values_are_told() -> None:
     [
         ({}, {"stamp": "_s"}, True),
         ({"stamp": "_s"}, {}, True),
-        ({}, {"guard": "changed"}, True),
         ({}, {"idempotent": True}, True),
         ({"idempotent": True}, {}, False),  # nothing tells what it has written
         ({}, {"target_table": None}, False),
@@ -87,12 +86,20 @@ def test_settings_by_which_a_run_knows_its_writes_are_kept(
     began = started_with(TABLE, replace(SCRIPT, **was), "s3://b")
     script = replace(SCRIPT, **now)
     (one,) = differences(began, started_with(TABLE, script, "s3://b"))
-    assert one.kept == kept
+    assert bool(one.effect) == kept
     if kept:
         found = as_it_began(script, began)
-        assert (found.stamp, found.guard, found.idempotent) == (
-            was.get("stamp"), was.get("guard", "item"), was.get("idempotent", False),
-        )  # fmt: skip
+        assert (found.stamp, found.idempotent) == (was.get("stamp"), was.get("idempotent", False))
+
+
+def test_another_guard_is_for_what_is_left_to_do() -> None:
+    """A dead letter asks for it; what was written is told from the items, whatever guarded it."""
+    began = started_with(TABLE, SCRIPT, "s3://b")
+    script = replace(SCRIPT, guard="changed")
+    now = started_with(TABLE, script, "s3://b")
+    (one,) = differences(began, now)
+    assert one.effect == "the rest of the run goes by it"
+    assert as_it_began(script, began).guard == "changed" and changed_within(now) == {"GUARD": "changed"}
 
 
 def test_only_what_leaves_nothing_behind_is_repeated() -> None:

@@ -160,11 +160,11 @@ def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
     collision."""
     text = key_text(change.key)
     row, there = current.inserted.get(text), current.placed.get(text)
-    if row is not None:
-        return Ends("changed") if row.item == image_digest(change.item) else Collision(change, row.source, own=True)
-    if there is None:
+    if row is not None and row.item != image_digest(change.item):
+        return Collision(change, row.source, own=True)
+    if row is None and there is None:
         return Again(change)
-    if not same_image(there, change.item):
+    if row is None and not same_image(there or {}, change.item):
         return Ends("superseded")
     return Ends("changed" if doubtful else "unchanged")
 
@@ -190,10 +190,10 @@ def _taken(change: Atomic, part: Insert, current: Current) -> Count | Collision 
     text = key_text(part.key)
     row, there = current.inserted.get(text), current.placed.get(text)
     if row is not None:
-        own = _from(row, change.key)
         if row.item == image_digest(part.item):
-            return "changed" if own else "unchanged"
-        return "changed" if own and not _loses(change) else Collision(part, row.source, own=True)
+            return "unchanged"
+        own = _from(row, change.key)
+        return "superseded" if own and not _loses(change) else Collision(part, row.source, own=True)
     if there is None:
         return None
     if same_image(there, part.item):
@@ -216,4 +216,4 @@ def _rest(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
         if isinstance(part, Update | Remove):
             return Again(part)
         assert isinstance(part, Check)
-    return Ends(next((count for count in ("changed", "superseded", "unchanged") if count in ended), "superseded"))
+    return Ends("superseded" if "superseded" in ended else "unchanged")

@@ -21,16 +21,17 @@ _TOLD: Final = {  # facts whose values say nothing to a person
     ITEMS: "items() gives other rows, or gives them in another order",
 }
 _REPEATABLE: Final = frozenset({"STAMP", "GUARD", "KEY", "storage", "prepared"})
-_KEPT: Final = frozenset({"STAMP", "GUARD", "IDEMPOTENT"})
+_KEPT: Final = frozenset({"STAMP", "IDEMPOTENT"})
+_CHANGEABLE: Final = frozenset({"GUARD"})  # what was written is told from the items alone, whatever guarded it
 
 
 class Difference(NamedTuple):
-    """A fact that is another one by now: its name, and both values in a sentence. `kept`: a run that is continued goes
-    on with its own."""
+    """A fact that is another one by now: its name, and both values in a sentence. `effect` is what that means for a run
+    that is continued; empty: it is refused."""
 
     name: str
     told: str
-    kept: bool = False
+    effect: str = ""
 
 
 def started_with(
@@ -70,8 +71,10 @@ def differences(began: Mapping[str, str], now: Mapping[str, str]) -> tuple[Diffe
 
 def _difference(name: str, was: str, now: str) -> Difference:
     """What an idempotent run has written before, nothing tells from what it has not: it cannot go on otherwise."""
-    kept = name in _KEPT and (name, was) != ("IDEMPOTENT", str(True))
-    return Difference(name, _TOLD.get(name) or f"{name} was {was or 'not set'} and is {now or 'not set'}", kept)
+    effect = "the rest of the run goes by it" if name in _CHANGEABLE else ""
+    if name in _KEPT and (name, was) != ("IDEMPOTENT", str(True)):
+        effect = "the run goes on as it began"
+    return Difference(name, _TOLD.get(name) or f"{name} was {was or 'not set'} and is {now or 'not set'}", effect)
 
 
 def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
@@ -79,9 +82,13 @@ def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
     return replace(
         script,
         stamp=(began["STAMP"] or None) if "STAMP" in began else script.stamp,
-        guard="changed" if began.get("GUARD", script.guard) == "changed" else "item",
         idempotent=began.get("IDEMPOTENT", str(script.idempotent)) == str(True),
     )
+
+
+def changed_within(now: Mapping[str, str]) -> dict[str, str]:
+    """The facts that a run takes over when it is continued."""
+    return {name: value for name, value in now.items() if name in _CHANGEABLE}
 
 
 def may_be_repeated(found: tuple[Difference, ...]) -> bool:

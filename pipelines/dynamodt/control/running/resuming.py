@@ -19,7 +19,7 @@ from dynamodt.control.running.session import ABORT, Session, aborted
 from dynamodt.control.running.steps import run_step
 from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes
-from dynamodt.core.started_with import ITEMS, Difference, differences, may_be_repeated
+from dynamodt.core.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated
 from dynamodt.core.texts import transformed
 from dynamodt.errors import Refused
 from dynamodt.model import OWN_ITEMS, Claim, Lease, RunRecord, TableSpec
@@ -79,8 +79,8 @@ def rehearsing(state: State, run: str, workers: int) -> int:
 def _continued(state: State, left: RunRecord, step: Step, options: RunOptions, observer: Observer) -> RunRecord:
     _check_continued(left, options)
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
-    for kept in _differences(state, left, step):
-        observer.note(f"{step.script.path}: {kept.told}: the run goes on as it began")
+    for one in _differences(state, left, step):
+        observer.note(f"{step.script.path}: {one.told}: {one.effect}")
     done = _transformed(state, left)
     if step.script.checksum != left.checksum and done:
         items = "1 item was" if done == 1 else f"{done:,} items were"
@@ -90,7 +90,8 @@ def _continued(state: State, left: RunRecord, step: Step, options: RunOptions, o
             f"({step.script.checksum[:12]}); dynamodt history keeps both"
         )
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
-    return next_record(left, step.script, done, {**step.began, **left.began, **rows})
+    began = {**step.began, **left.began, **rows, **changed_within(step.began)}
+    return next_record(left, step.script, done, began)
 
 
 def _transformed(state: State, record: RunRecord) -> int:
@@ -129,7 +130,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
         out = "or restore the table from before the run (it keeps no journal): a restored table is begun anew"
     return Refused(
         f"run {left.run} ({left.direction} of version {left.version}, {left.name}), {left.status}, has written, and "
-        "began with something else: " + "; ".join(one.told for one in found if not one.kept),
+        "began with something else: " + "; ".join(one.told for one in found if not one.effect),
         where=f"table {left.table}, {path}",
         hint=f"{back}; {out}",
     )
@@ -158,7 +159,7 @@ def _gone_on_with(state: State, left: RunRecord | None, step: Step, options: Run
     found = _differences(state, left, step)
     if not has_written(state, left):
         return None if found or _asks_for_another_export(left, options) else left
-    if not all(one.kept for one in found):
+    if not all(one.effect for one in found):
         if left.journal or not step.script.idempotent or not may_be_repeated(found):
             raise _begun_otherwise(left, found, step.script.path)
         return None

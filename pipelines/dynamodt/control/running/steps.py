@@ -40,6 +40,7 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         for job in jobs(session.stage, planned, step, options, chronicle.record, session.token, source)
     ]
     again = retries(session, [*main, *begun_later(chronicle.record, main)]) if record.attempts > 1 else []
+    again = _each_after_the_others(again)
     if options.only:
         _check_left(session, main, [job for _, job in again])
     passes = [*(job for _, job in again), *main]
@@ -176,6 +177,12 @@ def retries(session: Session, main: list[Job]) -> list[tuple[int, Job]]:
             done.append((number, _retry(session, job, name)))
             found.append(done[-1])
     return found
+
+
+def _each_after_the_others(again: list[tuple[int, Job]]) -> list[tuple[int, Job]]:
+    """Each knows what those before it have written: an item may have died in several passes."""
+    runs = [job.run for _, job in again]
+    return [(number, replace(job, retried=tuple(runs[:place]))) for place, (number, job) in enumerate(again)]
 
 
 def _taken_up(left: list[str], doubtful: str) -> list[tuple[bool, list[str]]]:
