@@ -6,9 +6,10 @@ const { existsSync, readdirSync } = require("node:fs");
 const path = require("node:path");
 
 const { commands, wordsOf } = require("./lib/commands");
+const { chosen, handedOn } = require("./lib/credentials");
 const { findProgram, run } = require("./lib/program");
 const { settingsOf } = require("./lib/settings");
-const { tablesOf } = require("./lib/tables");
+const { declaresTables, tablesOf } = require("./lib/tables");
 
 class ServerlessDynamodt {
   constructor(serverless, options, { log }) {
@@ -18,6 +19,7 @@ class ServerlessDynamodt {
     this.provider = serverless.getProvider("aws");
     this.commands = commands;
     this.hooks = {
+      "before:deploy:deploy": () => this.beforeDeploy(),
       "after:deploy:deploy": () => this.afterDeploy(),
       "dynamodt:init:init": () => this.init(),
       "dynamodt:prepare:prepare": () => this.ofOneTable("prepare"),
@@ -29,6 +31,13 @@ class ServerlessDynamodt {
   }
 
   // ------------------------------------------------------------ the commands
+
+  // What would fail after the deploy, and can be seen before it, fails here: nothing is deployed.
+  async beforeDeploy() {
+    if (!this.settings.enabled || !existsSync(this.transforms)) return;
+    await this.chosen();
+    this.program();
+  }
 
   async afterDeploy() {
     const { enabled, stage } = this.settings;
@@ -43,20 +52,16 @@ class ServerlessDynamodt {
   }
 
   async init() {
-    const tables = this.named() ?? this.declared();
-    if (!tables.length) {
+    const tables = await this.chosen();
+    if (!tables?.length) {
       throw this.error("the service's resources hold no DynamoDB table with a name; name one: sls dynamodt init --table T");
     }
     await this.dynamodt("init", tables, this.options);
   }
 
   async up(options, failed) {
-    const tables = this.named() ?? this.declared();
-    const pending = this.named() ? tables : tables.filter((table) => this.folders.includes(table));
-    if (tables.length && !pending.length) {
-      this.log.notice(`dynamodt: nothing to do; transforms/ has no folder for ${tables.join(", ")}`);
-      return;
-    }
+    const pending = await this.withFolders();
+    if (!pending) return;
     const left = this.folders.filter((folder) => pending.length && !pending.includes(folder));
     if (left.length) this.log.notice(`dynamodt: no table of this service on this stage, left alone: ${left.join(", ")}`);
     await this.dynamodt("up", pending, options, failed);
@@ -67,7 +72,8 @@ class ServerlessDynamodt {
   }
 
   async read(verb) {
-    await this.dynamodt(verb, this.named() ?? this.declared().filter((table) => this.folders.includes(table)), this.options);
+    const tables = await this.withFolders();
+    if (tables) await this.dynamodt(verb, tables, this.options);
   }
 
   // ------------------------------------------------------------ what they are about
@@ -104,34 +110,79 @@ class ServerlessDynamodt {
     return this.options.table ? [this.options.table] : this.settings.tables?.map(String);
   }
 
-  // Those of the service's resources; none where all of its tables are another service's.
-  declared() {
-    const pseudo = { "AWS::Region": this.provider.getRegion(), "AWS::StackName": this.provider.naming.getStackName() };
-    const { names, unnamed } = tablesOf(this.serverless.service.resources, pseudo);
-    for (const id of unnamed) {
-      this.log.warning(`dynamodt: the name of table ${id} is not known here; list it in custom.dynamodt.tables`);
+  // The named tables, or those of the service's resources; undefined where the service has none: all are another's then.
+  async chosen() {
+    const named = this.named();
+    if (named) return named;
+    return declaresTables(this.serverless.service.resources) ? this.declared() : undefined;
+  }
+
+  // Those of them that a command is about: none named means every folder, and so only a service without any table gets
+  // there. Undefined where there is nothing to do.
+  async withFolders() {
+    const tables = await this.chosen();
+    if (!tables) return [];
+    const found = this.named() ? tables : tables.filter((table) => this.folders.includes(table));
+    if (found.length) return found;
+    const why = tables.length ? `transforms/ has no folder for ${tables.join(", ")}` : "no table of this service on this stage";
+    this.log.notice(`dynamodt: nothing to do; ${why}`);
+    return undefined;
+  }
+
+  async declared() {
+    const { service } = this.serverless;
+    const given = (service.provider?.stackParameters ?? []).map((one) => [one.ParameterKey, one.ParameterValue]);
+    const { names, unnamed } = tablesOf(service.resources, await this.pseudo(), Object.fromEntries(given));
+    if (unnamed.length) {
+      const which = `only CloudFormation knows the name of ${unnamed.join(", ")}, or whether this stage has it`;
+      throw this.error(`${which}; list the names of this service's tables in custom.dynamodt.tables`);
     }
     return names;
+  }
+
+  async pseudo() {
+    const account = await this.account();
+    const names = { "AWS::Region": this.provider.getRegion(), "AWS::StackName": this.provider.naming.getStackName() };
+    return account ? { ...names, "AWS::AccountId": account } : names;
+  }
+
+  // The account that the framework deploys to; undefined with a framework that does not tell.
+  async account() {
+    return this.provider.getAccountId?.();
   }
 
   // ------------------------------------------------------------ running it
 
   async dynamodt(verb, tables, options, failed = "") {
-    const settings = this.settings;
-    const program = findProgram(settings.command, this.folder);
-    if (!program) throw this.error(notFound(this.folder));
-    const words = wordsOf(verb, tables, options, settings);
+    const program = this.program();
+    const words = wordsOf(verb, tables, options, this.settings);
     this.log.info([...program, ...words].join(" "));
-    const { code, said, signal } = await run(program, words, { folder: this.folder, env: this.environment() });
+    const { env, close } = await handedOn(this.provider, { ...this.environment(), ...(await this.expected()) });
+    const { code, said, signal } = await run(program, words, { folder: this.folder, env }).finally(close);
     if (signal) process.exit(code); // told to stop: the framework leaves it to who listened
     if (code) throw this.failure(`dynamodt ${words.join(" ")}`, code, said, failed);
   }
 
-  // The region of the deploy, and the profile that it was told to use, where dynamodt.toml names none.
+  program() {
+    const program = findProgram(this.settings.command, this.folder);
+    if (!program) throw this.error(notFound(this.folder));
+    return program;
+  }
+
+  // The region of the deploy, and where its credentials come from by the framework's own order.
   environment() {
-    const profile = this.provider.getProfile?.();
     const region = this.provider.getRegion();
-    return { ...process.env, AWS_REGION: region, AWS_DEFAULT_REGION: region, ...(profile && { AWS_PROFILE: profile }) };
+    const cliProfile = this.provider.options?.["aws-profile"];
+    const profile = this.provider.serverless?.service?.provider?.profile ?? this.provider.getProfile?.();
+    const env = chosen(process.env, this.provider.getStage(), { cliProfile, profile });
+    return { ...env, AWS_REGION: region, AWS_DEFAULT_REGION: region };
+  }
+
+  // Where the service is: a stage of dynamodt.toml that is elsewhere is refused before anything is read or written.
+  async expected() {
+    const account = await this.account();
+    const region = { DYNAMODT_EXPECTED_REGION: this.provider.getRegion() };
+    return account ? { ...region, DYNAMODT_EXPECTED_ACCOUNT: account } : region;
   }
 
   // The framework ends with 1 whatever the error; a pipeline may want to know that it was 3, and nothing was started.

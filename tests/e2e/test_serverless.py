@@ -103,3 +103,14 @@ def test_a_stage_may_be_left_to_a_person(shop: Service) -> None:
     said = shop.ok("deploy", "--stage", "prod")
     assert "custom.dynamodt.enabled is false here; later: sls dynamodt up --stage prod" in said
     assert "no folder for shop-prod-users" in shop.ok("dynamodt", "up", "--stage", "prod")
+
+
+def test_a_stage_elsewhere_than_the_service_is_left_alone(shop: Service) -> None:
+    """In dynamodt.toml it is in another region: the table of that name there is another one."""
+    file = shop.folder / "dynamodt.toml"
+    before = file.read_text()
+    file.write_text(before.replace("[stages.dev]", '[stages.dev]\nregion = "us-east-1"'))
+    refused = shop.sls("dynamodt", "up")
+    assert refused.returncode == 3, refused.stdout + refused.stderr
+    assert "deployed to eu-west-1, and this stage is in us-east-1" in refused.stderr
+    file.write_text(before)

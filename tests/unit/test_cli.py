@@ -447,6 +447,13 @@ def test_a_command_line_can_be_written_down_and_read_again() -> None:
     assert read_again(throttle) == throttle
 
 
+@pytest.mark.parametrize("table", ["--purge", "-x", "--", "--table=users"])
+def test_a_table_whose_name_begins_with_a_hyphen_is_no_option(table: str) -> None:
+    """DynamoDB allows it, and a job in AWS gets the command as words."""
+    request = Request("up", "dev", (table, "users"))
+    assert read_again(request) == request
+
+
 def test_a_throttle_without_a_rate_is_refused(operations: FakeOperations, capfd: Any) -> None:
     code, _, err = run(capfd, "throttle", "--table", "users")
     assert code == 2 and "--wcu" in err

@@ -52,15 +52,20 @@ const commands = {
 
 // The words of one dynamodt command: `tables` are those it is about, `options` what was typed after `sls dynamodt`.
 function wordsOf(verb, tables, options, settings) {
-  const words = [verb, ...tables.flatMap((name) => ["--table", name]), "--stage", settings.stage];
+  const words = [verb, ...tables.flatMap((name) => option("--table", name)), ...option("--stage", settings.stage)];
   const pairs = [["--tNumber", options.tNumber], ["--to", options.to]];
   if (verb === "up" || verb === "down") {
     pairs.push(["--runner", options.runner ?? settings.runner]);
     pairs.push(["--wait-lock", options["wait-lock"] ?? settings.waitLock]);
   }
-  for (const [flag, value] of pairs) if (value != null) words.push(flag, String(value));
+  for (const [flag, value] of pairs) if (value != null) words.push(...option(flag, String(value)));
   if (options.dry) words.push("--dry-run");
   return verb === "up" ? [...words, ...settings.arguments.map(String)] : words;
+}
+
+// A value that begins with a hyphen, as a table's name may, would be taken for an option of its own.
+function option(flag, value) {
+  return value.startsWith("-") ? [`${flag}=${value}`] : [flag, value];
 }
 
 module.exports = { commands, wordsOf };

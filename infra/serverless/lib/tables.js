@@ -3,37 +3,51 @@
 // The DynamoDB tables among a service's CloudFormation resources, by the names that they have when they are deployed.
 
 const TYPES = ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable"];
+const MADE_UP = "AWS::SSM::"; // a parameter of such a type has the name of the value for its default
+
+const isTable = (resource) => TYPES.includes(resource?.Type);
+
+// Whether there is any table at all, whatever its condition.
+function declaresTables(resources) {
+  return Object.values(resources?.Resources ?? {}).some(isTable);
+}
 
 // `resources` is the service's `resources` section, `pseudo` the values of CloudFormation's pseudo parameters that are
-// known before a deploy. Returns { names, unnamed }: the latter are logical ids of tables whose name only CloudFormation
-// knows, since it makes one up or joins it from what it has created.
-function tablesOf(resources, pseudo) {
-  const defaults = Object.entries(resources?.Parameters ?? {}).map(([name, parameter]) => [name, parameter?.Default]);
-  const known = { ...Object.fromEntries(defaults), ...pseudo };
+// known before a deploy, `given` the parameters that the framework is told. Returns { names, unnamed }: the latter are
+// logical ids of tables whose name, or whose condition, only CloudFormation knows. One whose condition is false is no table.
+function tablesOf(resources, pseudo, given = {}) {
+  const known = { values: { ...defaults(resources), ...given, ...pseudo }, conditions: resources?.Conditions ?? {} };
   const names = [];
   const unnamed = [];
   for (const [id, resource] of Object.entries(resources?.Resources ?? {})) {
-    if (!TYPES.includes(resource?.Type)) continue;
-    const name = resolved(resource.Properties?.TableName, known);
+    const there = isTable(resource) && (resource.Condition === undefined || conditionOf(resource.Condition, known));
+    if (there === false) continue;
+    const name = there && resolved(resource.Properties?.TableName, known);
     if (name === undefined) unnamed.push(id);
     else names.push(name);
   }
   return { names, unnamed };
 }
 
-// A text, or Ref, Fn::Sub or Fn::Join of what is known; else undefined.
+function defaults(resources) {
+  const plain = Object.entries(resources?.Parameters ?? {}).filter(([, one]) => !String(one?.Type).startsWith(MADE_UP));
+  return Object.fromEntries(plain.map(([name, parameter]) => [name, parameter?.Default]));
+}
+
+// A text, or Ref, Fn::Sub, Fn::Join or Fn::If of what is known; else undefined.
 function resolved(value, known) {
-  if (typeof value === "string" || typeof value === "number") return String(value);
+  if (["string", "number", "boolean"].includes(typeof value)) return String(value);
   if (value === null || typeof value !== "object") return undefined;
-  if ("Ref" in value) return resolved(known[value.Ref], {});
+  if ("Ref" in value) return resolved(known.values[value.Ref], { ...known, values: {} });
   if ("Fn::Sub" in value) return substituted([value["Fn::Sub"]].flat(), known);
   if ("Fn::Join" in value) return joined(value["Fn::Join"], known);
+  if ("Fn::If" in value) return either([value["Fn::If"]].flat(), known);
   return undefined;
 }
 
 function substituted([text, own], known) {
   if (typeof text !== "string") return undefined;
-  const all = { ...known, ...own };
+  const all = { ...known.values, ...own };
   let whole = true;
   const said = text.replace(/\$\{(!?)([^}]+)\}/g, (reference, literal, name) => {
     if (literal) return `\${${name}}`;
@@ -51,4 +65,39 @@ function joined(value, known) {
   return said.includes(undefined) ? undefined : said.join(separator);
 }
 
-module.exports = { tablesOf };
+function either([name, yes, no], known) {
+  const holds = conditionOf(name, known);
+  return holds === undefined ? undefined : resolved(holds ? yes : no, known);
+}
+
+// Whether a condition holds, by its name; undefined where only CloudFormation knows.
+function conditionOf(name, known, above = []) {
+  if (above.includes(name)) return undefined;
+  return holds(known.conditions[name], known, [...above, name]);
+}
+
+function holds(condition, known, above) {
+  if (condition === null || typeof condition !== "object") return undefined;
+  const inner = (operator) => [condition[operator]].flat().map((one) => holds(one, known, above));
+  if ("Condition" in condition) return conditionOf(condition.Condition, known, above);
+  if ("Fn::Equals" in condition) return equal([condition["Fn::Equals"]].flat(), known);
+  if ("Fn::Not" in condition) return negated(inner("Fn::Not")[0]);
+  if ("Fn::Or" in condition) return negated(all(inner("Fn::Or").map(negated)));
+  if ("Fn::And" in condition) return all(inner("Fn::And"));
+  return undefined;
+}
+
+function equal(pair, known) {
+  const [one, other] = pair.map((value) => resolved(value, known));
+  return one === undefined || other === undefined ? undefined : one === other;
+}
+
+const negated = (value) => (value === undefined ? undefined : !value);
+
+// One that is false decides, whatever is not known.
+function all(values) {
+  if (values.includes(false)) return false;
+  return values.includes(undefined) ? undefined : true;
+}
+
+module.exports = { declaresTables, tablesOf };

@@ -54,3 +54,40 @@ test("what only CloudFormation knows is not guessed", () => {
     assert.equal(nameOf(value, { Name: { Type: "String" } }), undefined);
   }
 });
+
+function withCondition(condition, more = {}) {
+  const Users = { Type: "AWS::DynamoDB::Table", Condition: "C", Properties: { TableName: "users" } };
+  return tablesOf({ Conditions: { C: condition, ...more }, Resources: { Users } }, PSEUDO, { Stage: "prod" });
+}
+
+const IS_PROD = { "Fn::Equals": [{ Ref: "Stage" }, "prod"] };
+const IS_DEV = { "Fn::Equals": ["dev", { Ref: "Stage" }] };
+const UNKNOWN = { "Fn::Equals": [{ "Fn::ImportValue": "n" }, "x"] };
+
+test("conditions are evaluated as CloudFormation does", () => {
+  const [yes, no, open] = [["users"], [], undefined];
+  for (const [condition, names] of [
+    [IS_PROD, yes], [IS_DEV, no], [{ "Fn::Not": [IS_PROD] }, no], [{ "Fn::Or": [IS_DEV, IS_PROD] }, yes],
+    [{ "Fn::And": [IS_DEV, IS_PROD] }, no], [{ Condition: "Other" }, yes], [UNKNOWN, open], [undefined, open],
+    [{ "Fn::And": [UNKNOWN, IS_DEV] }, no], [{ "Fn::And": [UNKNOWN, IS_PROD] }, open], [{ "Fn::Or": [UNKNOWN, IS_PROD] }, yes],
+    [{ "Fn::Not": [UNKNOWN] }, open], [{ Condition: "C" }, open],
+  ]) {
+    const found = withCondition(condition, { Other: IS_PROD });
+    assert.deepEqual(found, names ? { names, unnamed: [] } : { names: [], unnamed: ["Users"] }, JSON.stringify(condition));
+  }
+});
+
+test("a name may depend on a condition", () => {
+  const Users = { Type: "AWS::DynamoDB::Table", Properties: { TableName: { "Fn::If": ["C", "one", "other"] } } };
+  const named = (condition) => tablesOf({ Conditions: { C: condition }, Resources: { Users } }, PSEUDO, { Stage: "prod" });
+  assert.deepEqual([named(IS_PROD).names, named(IS_DEV).names, named(UNKNOWN).unnamed], [["one"], ["other"], ["Users"]]);
+});
+
+test("what the framework is told goes before a default, and a default that names a value elsewhere is none", () => {
+  const resources = (Type) => ({
+    Parameters: { Name: { Type, Default: "/users/name" } },
+    Resources: { Users: { Type: "AWS::DynamoDB::Table", Properties: { TableName: { Ref: "Name" } } } },
+  });
+  assert.deepEqual(tablesOf(resources("String"), PSEUDO, { Name: "users" }).names, ["users"]);
+  assert.deepEqual(tablesOf(resources("AWS::SSM::Parameter::Value<String>"), PSEUDO).unnamed, ["Users"]);
+});

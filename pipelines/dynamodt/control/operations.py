@@ -11,6 +11,7 @@ from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control import local, scaffold
+from dynamodt.control.expected import check_expected
 from dynamodt.control.glue import on_glue
 from dynamodt.control.preparation import PreparationContext, counted
 from dynamodt.control.requests import GLUE, Observer, RunOptions, Watcher
@@ -48,9 +49,11 @@ from dynamodt.model import (
 def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
     """The stage, ready for use: the embedded one is started and seeded; on this machine our state table is made.
 
-    Raises UsageError for a stage that is not configured, ServiceError for one that cannot be reached.
+    Raises UsageError for a stage that is not configured, Refused for one that is not where the application was
+    deployed, ServiceError for one that cannot be reached.
     """
     stage = load_stage(name, folder)
+    check_expected(stage)
     if stage.embedded and not local.status(folder).running:
         observer.note("starting the local stage")
     stage = local.open_stage(stage, folder, observer.note)

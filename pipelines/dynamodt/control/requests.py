@@ -98,7 +98,7 @@ def command_words(request: Request) -> list[str]:
     """The words that ask for this request, without the program's name; defaults are left out."""
     words = request.verb.split()
     for table in request.tables:
-        words += ["--table", table]
+        words += [f"--table={table}"] if table.startswith("-") else ["--table", table]  # a name may begin with one
     for flag, value in (("--tNumber", request.number), ("--to", request.to)):
         words += [] if value is None else [flag, str(value)]
     for flag, units in (("--wcu", request.limits.wcu), ("--rcu", request.limits.rcu)):

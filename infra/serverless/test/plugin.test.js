@@ -1,0 +1,126 @@
+"use strict";
+
+// What the plugin asks dynamodt for, by a program that only shows its words.
+
+const assert = require("node:assert/strict");
+const { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require("node:fs");
+const { tmpdir } = require("node:os");
+const path = require("node:path");
+const { after, beforeEach, test } = require("node:test");
+
+const Plugin = require("..");
+
+const FOLDER = mkdtempSync(path.join(tmpdir(), "serverless-dynamodt-"));
+const SHOWN = path.join(FOLDER, "shown");
+const NAMES = ["AWS_ACCESS_KEY_ID", "AWS_REGION", "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"];
+const table = (TableName, more = {}) => ({ Type: "AWS::DynamoDB::Table", Properties: { TableName }, ...more });
+const NEVER = { Never: { "Fn::Equals": ["a", "b"] } };
+
+for (const name of ["billing", "users"]) mkdirSync(path.join(FOLDER, "transforms", name), { recursive: true });
+mkdirSync(path.join(FOLDER, ".venv/bin"), { recursive: true });
+const shows = `#!/bin/sh\necho "$*" > ${SHOWN}\n${NAMES.map((name) => `echo "$${name}" >> ${SHOWN}`).join("\n")}\n`;
+writeFileSync(path.join(FOLDER, ".venv/bin/dynamodt"), shows, { mode: 0o755 });
+beforeEach(() => writeFileSync(SHOWN, ""));
+after(() => rmSync(FOLDER, { recursive: true }));
+
+function plugin({ Resources = {}, Conditions, custom, provider = {}, stackParameters, options = {} }) {
+  const notices = [];
+  const log = { notice: (text) => notices.push(text), warning: (text) => notices.push(text), info() {} };
+  const serverless = {
+    serviceDir: FOLDER,
+    service: { custom: { dynamodt: custom }, resources: { Resources, Conditions }, provider: { stackParameters } },
+    classes: { Error },
+    getProvider: () => ({
+      getStage: () => "prod",
+      getRegion: () => "eu-west-1",
+      getAccountId: async () => "123456789012",
+      naming: { getStackName: () => "users-prod" },
+      ...provider,
+    }),
+  };
+  return Object.assign(new Plugin(serverless, options, { log }), { notices });
+}
+
+const shown = () => readFileSync(SHOWN, "utf8").split("\n");
+const words = () => shown()[0];
+
+test("the account, the region and the credentials are the framework's", async () => {
+  const found = { accessKeyId: "FRAMEWORKS", secretAccessKey: "s" };
+  await plugin({ Resources: { U: table("users") }, provider: { getAwsSdkV3CredentialsProvider: () => async () => found } }).afterDeploy();
+  assert.deepEqual(shown().slice(0, 5), ["up --table users --stage prod", "FRAMEWORKS", "eu-west-1", "123456789012", "eu-west-1"]);
+});
+
+for (const [name, Resources] of Object.entries({
+  "a name that is imported": { Users: table({ "Fn::ImportValue": "users-name" }) },
+  "a name that CloudFormation makes up": { Users: table(undefined) },
+  "a name of an attribute": { Users: table({ "Fn::Sub": "users-${Key.Arn}" }) },
+  "a condition that is not known": { Users: table("users", { Condition: "Somewhere" }) },
+  "one that is known beside one that is not": { Billing: table("billing"), Users: table({ "Fn::ImportValue": "n" }) },
+})) {
+  test(`${name} is an error that names the table, and no table is migrated, before the deploy and after it`, async () => {
+    for (const command of ["beforeDeploy", "afterDeploy", "init"]) {
+      await assert.rejects(async () => plugin({ Resources })[command](), /the name of Users.*custom\.dynamodt\.tables/);
+    }
+    await assert.rejects(async () => plugin({ Resources }).read("status"), /Users/);
+    assert.equal(words(), "");
+  });
+  test(`${name} is none where the tables are named`, async () => {
+    await plugin({ Resources, custom: { tables: ["users"] } }).afterDeploy();
+    assert.equal(words(), "up --table users --stage prod");
+  });
+}
+
+test("the account's number and the parameters that the framework is told are known", async () => {
+  const Resources = { U: table({ "Fn::Sub": "users-${AWS::AccountId}" }), B: table({ Ref: "Billing" }) };
+  const stackParameters = [{ ParameterKey: "Billing", ParameterValue: "billing" }];
+  const made = plugin({ Resources, stackParameters });
+  await made.afterDeploy();
+  assert.equal(words(), "up --table billing --stage prod");
+});
+
+test("an empty list means none, for every command", async () => {
+  for (const command of [(made) => made.afterDeploy(), (made) => made.read("status")]) {
+    const made = plugin({ Resources: { U: table("users") }, custom: { tables: [] } });
+    await command(made);
+    assert.equal(words(), "");
+    assert.match(made.notices.at(-1), /nothing to do/);
+  }
+});
+
+test("a table under a condition that is false is left alone, and is not all tables", async () => {
+  const made = plugin({ Conditions: NEVER, Resources: { B: table("billing", { Condition: "Never" }) } });
+  await made.afterDeploy();
+  assert.equal(words(), "");
+  const Resources = { B: table("billing", { Condition: "Never" }), U: table("users") };
+  await plugin({ Conditions: NEVER, Resources }).afterDeploy();
+  assert.equal(words(), "up --table users --stage prod");
+});
+
+test("a service without any table is about all that have a folder", async () => {
+  await plugin({}).afterDeploy();
+  assert.equal(words(), "up --stage prod");
+});
+
+test("a table that has no folder is nothing to do, and nothing to read", async () => {
+  for (const command of [(made) => made.afterDeploy(), (made) => made.read("history")]) {
+    await command(plugin({ Resources: { O: table("orders") } }));
+    assert.equal(words(), "");
+  }
+});
+
+test("a name that begins with a hyphen is no option", async () => {
+  await plugin({ custom: { tables: ["--purge", "-x"] } }).afterDeploy();
+  assert.equal(words(), "up --table=--purge --table=-x --stage prod");
+});
+
+test("nothing is hooked but the deploy of the whole service and the plugin's own commands", () => {
+  const events = Object.keys(plugin({}).hooks).filter((event) => !event.startsWith("dynamodt:"));
+  assert.deepEqual(events, ["before:deploy:deploy", "after:deploy:deploy"]);
+});
+
+test("before a deploy nothing is asked of what is not to be migrated", async () => {
+  const Resources = { Users: table(undefined) };
+  await plugin({ Resources, custom: { enabled: false } }).beforeDeploy();
+  await plugin({ Resources, custom: { folder: "elsewhere" } }).beforeDeploy();
+  await assert.rejects(async () => plugin({ custom: { enable: false } }).beforeDeploy(), /enable is not known/);
+});
