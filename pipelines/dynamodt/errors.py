@@ -65,7 +65,11 @@ class Refused(DynamodtError):
 
 
 class Busy(Refused):
-    """Another run holds the table, or has moved it while this one was planned."""
+    """Another run holds `table`, or has moved it while this one was planned."""
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", table: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.table = table
 
 
 class RunFailed(DynamodtError):

@@ -567,6 +567,9 @@ class ExportSource:
     rest: bool = False  # a last scan follows, which meets the items once more
 
 
+Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
@@ -600,6 +603,7 @@ class Job:
     writers: int = 16  # batches of a page that are in flight: the table may be as far away as a laptop is
     spread: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
+    fences: tuple[Fence, ...] = ()  # what the run holds beside its own table
     rows: str = ""  # the checksum of the rows of `items()`, as the run began with them
     inserted_by: str = ""  # the run whose rows of `items()` this one takes back
     retried: tuple[str, ...] = ()  # passes over dead letters, before a window that may show their items as created
@@ -641,7 +645,8 @@ REST = "/rest"
 class Lease(NamedTuple):
     """Who may run on a table, and what he was told meanwhile. `token` grows with every owner.
 
-    `beat` is the holder's last sign of life (seconds since 1970), `ttl` how long it holds. An empty `run`: nobody.
+    `beat` is the holder's last sign of life by its own clock (seconds since 1970, for people to read), `ttl` how long
+    the lease holds without another one. An empty `run`: nobody.
     """
 
     table: str
@@ -664,6 +669,8 @@ class Lease(NamedTuple):
     revision: int = 0  # of the row: each write raises it, and is conditional on the one before
     words: tuple[str, ...] = ()  # the ids of the last few writes, the latest first
     beats: int = 0  # signs of life under this token
+    ticks: float = 0.0  # the monotonic clock of the holder's system at the last one
+    owner: str = ""  # the table whose run holds it, which writes to this one; empty: its own
 
 
 class RunState(NamedTuple):

@@ -15,10 +15,12 @@ import pytest
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.worker_rows import Report
 from dynamodt.control.process import Process
-from dynamodt.control.running.lease import TTL_SECONDS, acquire, held, new_lease
+from dynamodt.control.running import operating
+from dynamodt.control.running.lease import TTL_SECONDS, acquire, held, held_all, new_lease
+from dynamodt.control.running.life import BEAT_SECONDS, Life, Watch, settled
 from dynamodt.control.running.operating import _VERBS
 from dynamodt.core.codec import encode
-from dynamodt.errors import Fenced, Refused, ScriptError, ServiceError
+from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError
 from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
 from dynamodt.stages import signals
 from dynamodt.stages.signals import Signal, reported, reporting, stop
@@ -64,7 +66,7 @@ def take(state: FakeState, clock: Clock, notes: list[str] | None = None) -> Leas
 
 
 def hold(state: FakeState, lease: Lease) -> None:
-    assert state.leases.take(lease, over=state.leases.read("things"))
+    assert state.leases.take(lease, over=state.leases.read(lease.table))
 
 
 def test_a_free_table_is_taken_and_the_token_grows(state: FakeState, clock: Clock) -> None:
@@ -76,6 +78,7 @@ def test_a_free_table_is_taken_and_the_token_grows(state: FakeState, clock: Cloc
 
 def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: FakeState, clock: Clock) -> None:
     hold(state, foreign())
+    clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused, match=r"someone@elsewhere.*42.*theirs.*then") as refused:
         take(state, clock)
     assert "dynamodt unlock --table things" in refused.value.hint
@@ -151,25 +154,152 @@ def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> Non
 def test_a_machine_of_the_same_name_is_another(state: FakeState, clock: Clock) -> None:
     """A cloned one, or a container: what its processes do nobody here can tell."""
     hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1"))
+    clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):
         take(state, clock)
 
 
-def test_a_holder_whose_clock_is_behind_is_seen_to_be_alive(state: FakeState, clock: Clock) -> None:
-    """By this machine's clock it is always silent, and never for long enough."""
-    hold(state, foreign(beat=NOW - 20))
-    clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now - 20)
+SKEWS = [-1e6, -3600.0, -60.0, -20.0, 0.0, 60.0, 3600.0, 1e6]
+
+
+@pytest.mark.parametrize("skew", SKEWS)
+def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState, clock: Clock, skew: float) -> None:
+    hold(state, foreign(beat=NOW + skew))
+    clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now + skew)
     with pytest.raises(Refused):
         take(state, clock)
-    assert clock.now - NOW < 10
+    assert clock.now - NOW < BEAT_SECONDS
 
 
-def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(beat=NOW - 20))
+def test_nor_whether_its_clock_moves_at_all(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign())
+    clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
+    with pytest.raises(Refused):
+        take(state, clock)
+
+
+@pytest.mark.parametrize("skew", SKEWS)
+def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeState, clock: Clock, skew: float) -> None:
+    hold(state, foreign(beat=NOW + skew))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2
-    assert clock.now - NOW == pytest.approx(10, abs=1)
-    assert any("ends in 10 s" in note for note in notes) and any("ends in 2 s" in note for note in notes)
+    assert clock.now - NOW == pytest.approx(TTL_SECONDS, abs=1)
+    assert any("ends in 30 s" in note for note in notes) and any("ends in 2 s" in note for note in notes)
+
+
+def test_a_persons_word_is_no_sign_of_life(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign())
+    clock.meanwhile = lambda: state.leases.tell("things", 1, paused=True)
+    assert take(state, clock).token == 2
+    assert not state.leases.read("things").paused
+
+
+def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeState, clock: Clock) -> None:
+    """Both go by the one clock of their system: what has passed before we came counts."""
+    parent = Process.of(os.getppid())
+    assert parent is not None
+    theirs = new_lease("things", 1, "theirs", NOW)
+    ticks = theirs.ticks - 20.0
+    hold(state, theirs._replace(pid=parent.pid, started=parent.started, ticks=ticks))
+    notes: list[str] = []
+    assert take(state, clock, notes).token == 2
+    assert "ends in 10 s" in notes[0]
+
+
+def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
+    watch = Watch(clock.time)
+    assert watch.look(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
+    hold(state, foreign())
+    assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
+    state.leases.beat("things", 1, NOW)
+    clock.now += 5.0
+    assert watch.look(state.leases, "things")[1] is Life.SEEN
+    clock.now += 20.0
+    assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
+    clock.now += 10.0
+    assert watch.look(state.leases, "things")[1] is Life.OVER
+    hold(state, foreign(2))
+    assert watch.look(state.leases, "things")[1] is Life.UNKNOWN, "another holder may be as dead as the one before"
+    assert settled(state.leases, "things", clock.sleep, watch)[1] is Life.OVER
+
+
+# ---------------------------------------------------------------- several tables
+
+
+def test_a_run_holds_all_of_its_tables_and_lets_all_go(state: FakeState) -> None:
+    with held_all(state.leases, "things", ["others", "a"], "mine", print) as (lease, fences):
+        assert (lease.table, lease.owner) == ("things", "")
+        assert fences == (("a", 1), ("others", 1))
+        others = state.leases.read("others")
+        assert (others.run, others.owner) == ("mine", "things")
+        with (
+            pytest.raises(Busy, match="run mine of table things") as refused,
+            held(state.leases, "others", "theirs", print),
+        ):
+            pass
+        assert "abort --table things" in refused.value.hint and "unlock --table others" in refused.value.hint
+        assert refused.value.table == "others"
+    assert [state.leases.read(name).run for name in ("a", "others", "things")] == ["", "", ""]
+
+
+def test_one_that_is_held_is_named_and_the_others_are_let_go(state: FakeState) -> None:
+    with held(state.leases, "others", "theirs", print):
+        with (
+            pytest.raises(Busy, match="run theirs") as refused,
+            held_all(state.leases, "things", ["others", "a"], "mine", print),
+        ):
+            pass
+        assert refused.value.where == "table others"
+        assert [state.leases.read(name).run for name in ("a", "others", "things")] == ["", "theirs", ""]
+
+
+def test_they_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    take = state.leases.take
+
+    def noted(lease: Lease, over: Lease) -> bool:
+        taken.append(lease.table)
+        return take(lease, over)
+
+    monkeypatch.setattr(state.leases, "take", noted)
+    for table, other in (("a", "b"), ("b", "a")):
+        with held_all(state.leases, table, [other], "mine", print):
+            pass
+    assert taken == ["a", "b", "a", "b"]
+
+
+def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operating, "State", lambda *_: state)
+    stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
+    with held_all(state.leases, "things", ["others"], "mine", print):
+        for verb in ("pause", "resume", "abort", "throttle"):
+            with pytest.raises(Refused, match="of table things writes to it") as refused:
+                operating.tell(stage, "others", verb, Units(wcu=5.0))
+            assert refused.value.hint == f"dynamodt {verb} --table things"
+        operating.tell(stage, "things", "pause")
+        assert state.leases.read("things").paused
+        operating.tell(stage, "others", "unlock")
+        assert state.leases.read("others").run == ""
+
+
+def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    hold(state, foreign(7)._replace(table="others"))
+    mine = replace(job(1), fences=(("others", 7),))
+    signal = Signal(state.leases, mine, clock.time, clock.sleep)
+    signal.assure()
+    assert signals.lost(state.leases, mine) is None
+    hold(state, foreign(8)._replace(table="others"))
+    clock.now += 0.5
+    for look in (signal.assure, signal.stopping):
+        with pytest.raises(Fenced, match="table others"):
+            look()
+    found = signals.lost(state.leases, mine)
+    assert found is not None and "runs --table others" in found.hint
+    with pytest.raises(Fenced), reporting(state.leases, mine):
+        raise Fenced("a worker has noticed")
+    assert signals._stopped == {(mine.base_run, mine.attempt)}, "all of its lanes end, not one unit"
+    assert state.leases.read("things").stop == ""
 
 
 def test_a_silent_holder_who_speaks_again_is_refused(state: FakeState, clock: Clock) -> None:

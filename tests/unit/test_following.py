@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.aws.state import State, asdict_flat
+from dynamodt.control.process import Process
 from dynamodt.control.running.following import LOOK_SECONDS, RunTotals, follow
 from dynamodt.control.running.run_states import run_states, version_states
 from dynamodt.control.terminal.progress import Recorder
@@ -115,8 +118,26 @@ def test_a_process_that_dies_leaves_a_run_that_is_gone() -> None:
     stage.steps = [dies]
     assert stage.follow(seen, "users") == [("01RUN", 2, "gone")]
     assert seen.ended[0].counts.read == 30  # from its units: it has recorded none
-    assert stage.follow(seen, "users") == []  # nothing is at work any more
-    assert "elsewhere" in seen.notes[-1] and "gone" in seen.notes[-1]
+    assert stage.now >= Lease("users", 1).ttl, "by the time that it was watched, whatever the clocks of others say"
+
+
+def test_a_run_that_a_process_of_this_host_has_left_is_told_at_once() -> None:
+    stage, seen, here = Stage(), Seen(), Process.of(os.getpid())
+    assert here is not None
+    stage.write(RECORD)
+    dead = Lease("users", 1, RECORD.run, "ada", socket.gethostname(), here.pid, f"{here.started}0")
+    assert stage.state.leases.take(dead, over=Lease("users", 0))
+    assert stage.follow(seen, "users") == [] and stage.now == 0.0
+    assert "ada" in seen.notes[-1] and "gone" in seen.notes[-1]
+
+
+def test_a_table_that_another_ones_run_writes_to_has_no_run_of_its_own_at_work() -> None:
+    stage = Stage()
+    stage.write(RECORD)
+    theirs = Lease("users", 1, "02RUN", "ada", "elsewhere", 17, owner="people", beat=1e12)
+    assert stage.state.leases.take(theirs, over=Lease("users", 0))
+    assert stage.follow(Seen(), "users") == [] and stage.now == 0.0
+    assert [run.status for run in run_states(stage.state, "users")] == ["gone"]
 
 
 def test_with_nothing_at_work_it_ends_at_once() -> None:

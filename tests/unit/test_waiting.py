@@ -170,6 +170,29 @@ def test_a_table_that_is_moved_for_ever_is_refused_in_the_end(elsewhere: Elsewhe
     assert 90 <= elsewhere.waited < 93
 
 
+def test_another_table_that_the_run_writes_to_is_waited_for_too(elsewhere: Elsewhere) -> None:
+    leases = elsewhere.state.leases
+    assert leases.take(Lease("target", 1, "theirs", "ada", "elsewhere", 42), over=Lease("target", 0))
+    tries = []
+
+    def beats_for_a_while() -> None:
+        if elsewhere.waited < 20:
+            leases.beat("target", 1, 0.0)
+        elif leases.read("target").run:
+            leases.release("target", 1)
+
+    def attempt() -> str:
+        tries.append(elsewhere.waited)
+        if leases.read("target").run:
+            raise Busy("another run is at work", table="target")
+        return "done"
+
+    elsewhere.meanwhile = beats_for_a_while
+    assert elsewhere.attempt(attempt) == "done"
+    assert len(tries) == 2 and tries[1] >= 20
+    assert "for table target" in elsewhere.notes[0]
+
+
 def test_a_refusal_that_another_run_may_have_caused_is_no_last_word(elsewhere: Elsewhere) -> None:
     tries = []
 

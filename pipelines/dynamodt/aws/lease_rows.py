@@ -27,7 +27,7 @@ _AS_READ = f"{_OURS} AND revision = :revision"
 _LATER_COPY = "attribute_not_exists(pk) OR revision < :revision"
 _WORDS = 8  # that a row names
 _TRIES = 100  # each time somebody else has written the row between read and write
-_FRACTIONS = ("beat", "ttl", "wcu", "rcu")
+_FRACTIONS = ("beat", "ttl", "wcu", "rcu", "ticks")
 
 
 class LeaseRows:
@@ -35,6 +35,11 @@ class LeaseRows:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+
+    @property
+    def name(self) -> str:
+        """Of the state table."""
+        return self._rows.table
 
     def read(self, table: str, board: int = 0) -> Lease:
         """The lease as it is, or as a board has it; one that was never taken has token 0 and no run."""
@@ -60,9 +65,10 @@ class LeaseRows:
                 return True
         return False
 
-    def beat(self, table: str, token: int, beat: float) -> None:
-        """Give a sign of life. Raises Fenced when somebody else holds the lease by now."""
-        self.change(table, token, lambda seen: {"beat": beat, "beats": seen.beats + 1})
+    def beat(self, table: str, token: int, beat: float, ticks: float = 0.0) -> None:
+        """Give a sign of life, with the time and the system's monotonic clock. Raises Fenced when somebody else holds
+        the lease by now."""
+        self.change(table, token, lambda seen: {"beat": beat, "beats": seen.beats + 1, "ticks": ticks})
 
     def tell(self, table: str, token: int, **what: Any) -> None:
         """Leave word for all workers of a run: `paused`, `hold`, `stop`, `error`, `wcu`, `rcu`. Raises Fenced when

@@ -28,7 +28,7 @@ from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.aws.worker_rows import WorkerRows
 from dynamodt.core.codec import encode
 from dynamodt.errors import DynamodtError, Fenced, Refused
-from dynamodt.model import AppliedVersion, Counts, RunRecord, ScriptText, Units
+from dynamodt.model import AppliedVersion, Counts, Fence, RunRecord, ScriptText, Units
 
 if TYPE_CHECKING:
     from dynamodt.model import Connection
@@ -111,27 +111,35 @@ class State:
         return None if item is None else _row(RunRecord, item)
 
     def record(
-        self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
+        self,
+        record: RunRecord,
+        token: int,
+        *,
+        applied: AppliedVersion | None = None,
+        reverted: bool = False,
+        fences: Sequence[Fence] = (),
     ) -> RunRecord:
         """Write a run's record over the revision that it was read or written as and, in the same transaction, that its
         version stands now (or no longer); returns it with its new revision.
 
-        Raises Fenced when the lease is not the holder's any more, Refused when the version is recorded already.
+        Raises Fenced when the lease (or one of `fences`) is not the holder's any more, Refused when the version is
+        recorded already.
         """
-        (written,) = self.record_all([Entry(record, applied, reverted)], token)
+        (written,) = self.record_all([Entry(record, applied, reverted)], token, fences)
         return written
 
-    def record_all(self, entries: Sequence[Entry], token: int) -> list[RunRecord]:
+    def record_all(self, entries: Sequence[Entry], token: int, fences: Sequence[Fence] = ()) -> list[RunRecord]:
         """Write entries of one table, as `record` does: so many in a transaction as it can hold, in this order."""
         raised = [entry._replace(record=_raised(entry.record)) for entry in entries]
         for start in range(0, len(raised), _MOST_ENTRIES):
             some = raised[start : start + _MOST_ENTRIES]
-            ours = self.leases.condition(some[0].record.table, token)
+            held = [(some[0].record.table, token), *fences]
+            ours = [self.leases.condition(*each) for each in held]
             try:
-                self.rows.transact([ours, *(action for entry in some for action in self._actions(entry))])
+                self.rows.transact([*ours, *(action for entry in some for action in self._actions(entry))])
             except ConditionFailed as error:
                 if not self._is_written(some[0].record):
-                    raise self._overtaken(some, token) from error
+                    raise self._overtaken(some, held) from error
         return [entry.record for entry in raised]
 
     def _actions(self, entry: Entry) -> list[dict[str, Any]]:
@@ -146,10 +154,11 @@ class State:
         """Whether a refused transaction was carried out before, and only its answer lost: it is there whole, or not."""
         return self.run(record.table, record.run) == record
 
-    def _overtaken(self, entries: Sequence[Entry], token: int) -> DynamodtError:
+    def _overtaken(self, entries: Sequence[Entry], held: Sequence[Fence]) -> DynamodtError:
         table = entries[0].record.table
-        if self.leases.read(table).token != token:
-            return Fenced("another process holds the lease by now", where=f"table {table}")
+        for name, token in held:
+            if self.leases.read(name).token != token:
+                return Fenced("another process holds the lease by now", where=f"table {name}")
         versions = ", ".join(str(entry.record.version) for entry in entries)
         return Refused(
             f"version {versions} was recorded by another run meanwhile",

@@ -85,7 +85,7 @@ def _stop(state: State, job: Job, why: str = "interrupted") -> None:
 def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
     from dynamodt.stages import signals
 
-    named = signals.reported(state.leases.read(job.lease), job)
+    named = signals.lost(state.leases, job) or signals.reported(state.leases.read(job.lease), job)
     if named is not None:
         raise named from error
     if error is None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from dynamodt import errors
@@ -104,6 +105,7 @@ class Signal:
         self._job = job
         self._board = random.randrange(job.spread)  # by lot: the process numbers of containers are much alike
         self._looks: Looks[Lease] = Looks(clock)
+        self._fences = [(table, token, Looks[Lease](clock)) for table, token in job.fences]
         self._sleep = sleep
 
     def stopping(self) -> bool:
@@ -124,6 +126,10 @@ class Signal:
         return bool(self._look().stop) or (self._job.base_run, self._job.attempt) in _stopped
 
     def _look(self) -> Lease:
+        for table, token, looks in self._fences:
+            held = looks.current(partial(self._leases.begin_read, table, self._board))
+            if held is not None and held.token != token:
+                raise _fenced(self._job, table)
         seen = self._looks.current(self._begin)
         assert seen is not None
         if seen.token != self._job.attempt:
@@ -153,16 +159,27 @@ def reporting(leases: LeaseBoard, job: Job) -> Iterator[None]:
 def _is_lost(leases: LeaseBoard, job: Job) -> bool:
     """Whether the whole run is another's; or only one unit, which a runner has given to another worker of the run."""
     try:
-        return leases.read(job.lease).token != job.attempt
+        return lost(leases, job) is not None
     except ServiceError:
         return True
 
 
-def _fenced(job: Job) -> Fenced:
+def lost(leases: LeaseBoard, job: Job) -> Fenced | None:
+    """What a run is told that has lost one of its leases, or None."""
+    for table, token in ((job.lease, job.attempt), *job.fences):
+        if leases.read(table).token != token:
+            return _fenced(job, table)
+    return None
+
+
+def _fenced(job: Job, lease: str = "") -> Fenced:
+    table = job.table.name if lease in ("", job.lease) else lease
     return Fenced(
-        "another process has taken the run over, or its lease was broken",
+        f"another process has taken the lease on table {table} over, or it was broken"
+        if table != job.table.name
+        else "another process has taken the run over, or its lease was broken",
         where=f"run {job.base_run}",
-        hint=f"this process has ended its part; who holds the table now: dynamodt runs --table {job.table.name}",
+        hint=f"this process has ended its part; who holds the table now: dynamodt runs --table {table}",
     )
 
 

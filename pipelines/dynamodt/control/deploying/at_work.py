@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str]) -> None:
     leases = State(stage.connection, stage.state_table).leases
     for table in tables(folder / "transforms"):
         lease = leases.read(table)
-        if is_alive(lease, time.time()):
+        if is_alive(lease):
             hint = f"wait for it, or stop it: dynamodt abort --table {table}"
             what = f"a run is at work, and would lose what it needs: {holder(lease)}"
             raise Refused(what, where=f"table {table}", hint=hint)

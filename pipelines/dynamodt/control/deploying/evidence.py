@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def users_of_state(stage: Stage, folder: Path) -> tuple[tuple[str, ...], tuple[s
     names = sorted(tables_in(stage.connection, stage.state_table))
     leases = State(stage.connection, stage.state_table).leases
     histories = (name for name in names if not name.startswith(_DRY_RUN))
-    return _strangers(histories, folder), tuple(name for name in names if is_alive(leases.read(name), time.time()))
+    return _strangers(histories, folder), tuple(name for name in names if is_alive(leases.read(name)))
 
 
 def _strangers(names: Iterable[str], folder: Path) -> tuple[str, ...]:

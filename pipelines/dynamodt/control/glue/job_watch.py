@@ -129,7 +129,7 @@ class JobWatch:
         """Leave word for the run on a table, unless it has just ended."""
         lease = self._leases.read(table)
         try:
-            if lease.run:
+            if lease.run and not lease.owner:
                 self._leases.tell(table, lease.token, **word)
         except Fenced:
             return

@@ -60,7 +60,8 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
     job = DeployedJob(stage, folder, request, watcher)
     found = job.at_work()
     if found is None and not options.dry_run:
-        check_not_held(job.state.leases, record.table)
+        for table in filter(None, (record.table, record.target)):
+            check_not_held(job.state.leases, table)
     answer = job.answer(found, [record.table])
     if answer is None or "counts" not in answer.document:
         raise job.failure(answer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from dynamodt.aws.state import State
 from dynamodt.aws.table import list_tables
 from dynamodt.control.running.lease import is_alive
@@ -17,4 +15,4 @@ def runs_at_work(stage: Stage) -> list[Lease]:
         return []
     leases = State(stage.connection, stage.state_table).leases
     answers = [leases.begin_read(name) for name in tables if name != stage.state_table]
-    return [lease for lease in (answer() for answer in answers) if is_alive(lease, time.time())]
+    return [lease for lease in (answer() for answer in answers) if is_alive(lease)]

@@ -12,7 +12,8 @@ from functools import partial
 from dynamodt.aws.state import State
 from dynamodt.control.requests import Watcher
 from dynamodt.control.running.history import report_of
-from dynamodt.control.running.lease import holder, is_alive
+from dynamodt.control.running.lease import holder
+from dynamodt.control.running.life import Watch
 from dynamodt.core.passes import Pass, passes, undo_passes
 from dynamodt.core.standing import AT_WORK, UNDOING
 from dynamodt.model import Lease, RunRecord, RunReport, Standing, Totals
@@ -81,8 +82,10 @@ class TableWatch:
         watcher: Watcher,
         clock: Clock = time.time,
         before: Mapping[str, int] | None = None,
+        lives: Watch | None = None,
     ) -> None:
         self._state = state
+        self._lives = lives or Watch()
         self._table = table
         self._count_items = count_items
         self._watcher = watcher
@@ -106,8 +109,8 @@ class TableWatch:
 
     def look(self) -> bool:
         """Look once; returns whether a run is at work."""
-        lease = self._state.leases.read(self._table)
-        alive = is_alive(lease, self._clock())
+        lease, life = self._lives.look(self._state.leases, self._table)
+        alive = not life.is_over and not lease.owner
         held = lease.run if alive else ""
         if not held and self._before is None:
             self._note_gone(lease.run, holder(lease))
@@ -178,7 +181,7 @@ def follow(
 ) -> list[RunReport]:
     """Follow whatever is at work on the tables until nothing is; returns the runs that have ended meanwhile, in their
     order. A run that nobody holds any more, and whose end is not recorded, is "gone"."""
-    watches = [TableWatch(state, table, count_items, watcher) for table in tables]
+    watches = [TableWatch(state, table, count_items, watcher, lives=Watch(clock)) for table in tables]
     busy_at = clock() if _look(watches) else None
     while busy_at is not None:
         _wait(watches, partial(_tick, watcher, sleep), clock)

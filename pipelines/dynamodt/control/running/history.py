@@ -6,7 +6,7 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from dynamodt.model import (
     AppliedVersion,
     Counts,
     Direction,
+    Fence,
     RunRecord,
     RunReport,
     Script,
@@ -111,10 +112,19 @@ def applied_by(record: RunRecord) -> AppliedVersion:
 class Chronicle:
     """Writes down one version's run, under the lease that `token` stands for. A dry run leaves no record."""
 
-    def __init__(self, state: State, table: TableSpec, record: RunRecord, token: int, dry_run: bool) -> None:
+    def __init__(
+        self,
+        state: State,
+        table: TableSpec,
+        record: RunRecord,
+        token: int,
+        dry_run: bool,
+        fences: Sequence[Fence] = (),
+    ) -> None:
         self._state = state
         self._key_names = table.key_names
         self._token = token
+        self._fences = fences
         self._dry_run = dry_run
         self._began = time.monotonic()
         self._seconds_before = record.seconds
@@ -123,7 +133,7 @@ class Chronicle:
     def begin(self) -> None:
         """Record that the run begins, or goes on."""
         if not self._dry_run:
-            self.record = self._state.record(self.record, self._token)
+            self.record = self._recorded()
 
     def keep(self, **changes: Any) -> None:
         """Change the record of a run that goes on. Raises Fenced."""
@@ -157,7 +167,11 @@ class Chronicle:
         succeeded = self.record.status == "succeeded"
         applied = applied_by(self.record) if succeeded and self.record.direction == "up" else None
         reverted = succeeded and self.record.direction == "down"
-        self.record = self._state.record(self.record, self._token, applied=applied, reverted=reverted)
+        self.record = self._recorded(applied, reverted)
+
+    def _recorded(self, applied: AppliedVersion | None = None, reverted: bool = False) -> RunRecord:
+        more: dict[str, Any] = {"fences": self._fences} if self._fences else {}
+        return self._state.record(self.record, self._token, applied=applied, reverted=reverted, **more)
 
     def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
         """The run as a person or a program is told of it."""

@@ -1,4 +1,4 @@
-"""One run per table: taking the table's lease, keeping it, and letting it go (guarantee G4)."""
+"""One run per table: taking the leases of a run's tables, keeping them, and letting them go (guarantee G4, ADR 026)."""
 
 from __future__ import annotations
 
@@ -6,37 +6,64 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from getpass import getuser
+from typing import NamedTuple
 
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.control.process import Process
+from dynamodt.control.running import life
+from dynamodt.control.running.life import BEAT_SECONDS, SILENT_SECONDS, Life, Watch
+from dynamodt.control.running.life import is_alive as is_alive
+from dynamodt.control.running.life import is_gone as is_gone
 from dynamodt.errors import Busy, Fenced, ServiceError
-from dynamodt.model import Lease
+from dynamodt.model import Fence, Lease
 
-BEAT_SECONDS = 5.0
 TTL_SECONDS = 30.0
-_kept: set[tuple[str, int]] = set()  # tables and tokens of the leases that this process holds
-_SILENT_SECONDS = 2.5 * BEAT_SECONDS  # without a sign of life for so long, a holder is probably gone
-_FRESH_SECONDS = TTL_SECONDS - _SILENT_SECONDS  # a lease that holds longer than that has a holder who is alive
+_watch = Watch()  # what this process has seen: who has waited for a table need not watch it anew
+
+
+class Held(NamedTuple):
+    """What a run holds: the lease of its own table, and the tables that it writes to beside it, with their tokens."""
+
+    lease: Lease
+    fences: tuple[Fence, ...]
 
 
 @contextmanager
-def held(leases: LeaseRows, table: str, run: str, note: Callable[[str], None], boards: int = 1) -> Iterator[Lease]:
-    """Holds a table's lease, giving a sign of life every five seconds, and lets it go at the end.
+def held_all(
+    leases: LeaseRows, table: str, others: Sequence[str], run: str, note: Callable[[str], None], boards: int = 1
+) -> Iterator[Held]:
+    """Holds a run's own table and the others that it writes to, as `held` does each. All commands take them in the
+    order of their names, so that no two wait for each other."""
+    taken: dict[str, Lease] = {}
+    with ExitStack() as stack:
+        for name in sorted({table, *others}):
+            owner = "" if name == table else table
+            taken[name] = stack.enter_context(held(leases, name, run, note, boards, owner))
+        own = taken.pop(table)
+        yield Held(own, tuple((name, lease.token) for name, lease in taken.items()))
+
+
+@contextmanager
+def held(
+    leases: LeaseRows, table: str, run: str, note: Callable[[str], None], boards: int = 1, owner: str = ""
+) -> Iterator[Lease]:
+    """Holds a table's lease, giving a sign of life every five seconds, and lets it go at the end. `owner` is the table
+    whose run it is, where that is another.
 
     Raises Busy when somebody else holds it and is alive. A holder on this host whose process is gone is taken over
-    at once; another silent one when its lease has expired, with a countdown.
+    at once; another silent one when it was watched for its lease's duration, with a countdown.
     """
-    lease = acquire(leases, table, run, note, boards=boards)
+    lease = acquire(leases, table, run, note, boards=boards, owner=owner)
     keeper = _Keeper(leases, lease)
-    _kept.add((table, lease.token))
+    life._kept.add((table, lease.token))
     try:
         yield lease
     finally:
         keeper.stop()
-        _kept.discard((table, lease.token))
+        life._kept.discard((table, lease.token))
         with suppress(Fenced, ServiceError):
             leases.release(table, lease.token)
 
@@ -46,66 +73,48 @@ def acquire(
     table: str,
     run: str,
     note: Callable[[str], None],
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     boards: int = 1,
+    owner: str = "",
 ) -> Lease:
-    """Take the lease, or raise Busy; see `held`. Its workers are told on so many boards."""
-    waited: Lease | None = None
+    """Take the lease, or raise Busy; see `held`. Its workers are told on so many boards. `clock` is this process's own:
+    only what it shows at two moments is compared."""
+    watch = watch_of(clock)
     while True:
-        seen = leases.read(table)
-        left = _seconds_left(seen, clock())
-        if left <= 0:
-            mine = new_lease(table, seen.token + 1, run, clock(), boards)
+        seen, known = watch.look(leases, table)
+        if known is Life.SEEN:
+            raise at_work(seen)
+        if known.is_over:
+            mine = new_lease(table, seen.token + 1, run, time.time(), boards)._replace(owner=owner)
             if leases.take(mine, over=seen):
                 _tell_take_over(seen, note)
                 return mine
-        elif left > _FRESH_SECONDS or _has_moved(waited, seen):
-            raise at_work(seen)
         else:
-            waited = seen
-            note(f"{holder(seen)} gives no sign of life; its lease on {table} ends in {left:.0f} s")
+            left = watch.left(leases, seen)
+            note(f"no sign of life yet of {holder(seen)}: its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
 
 
-def _has_moved(before: Lease | None, seen: Lease) -> bool:
-    """Whether a holder has given a sign of life meanwhile, whatever his clock says."""
-    return before is not None and before.token == seen.token and before.beat != seen.beat
+def watch_of(clock: Callable[[], float]) -> Watch:
+    """What was seen by a clock: this process remembers by its own one."""
+    return _watch if clock is time.monotonic else Watch(clock)
 
 
-def check_free(leases: LeaseRows, table: str) -> None:
-    """Raises Refused when somebody holds the table and is alive: whoever is going to take it would be refused."""
-    seen = leases.read(table)
-    if _seconds_left(seen, time.time()) > _FRESH_SECONDS:
-        raise at_work(seen)
-
-
-def _seconds_left(lease: Lease, now: float) -> float:
-    """How long the lease still holds: not at all when nobody has it, or its process on this very host is gone."""
-    if not lease.run or is_gone(lease):
-        return 0.0
-    return lease.beat + lease.ttl - now
-
-
-def is_alive(lease: Lease, now: float) -> bool:
-    """Whether a run is at work under the lease, as far as anybody can tell."""
-    return _seconds_left(lease, now) > 0
-
-
-def is_gone(lease: Lease) -> bool:
-    """Whether the holder was a process of this very host that has ended; of another host nobody here can tell, nor of
-    one that only has its name, as cloned machines and containers may. This process itself no longer holds what it could
-    not let go when the state table was out of reach."""
-    process = Process(lease.pid, lease.started)
-    if lease.host != socket.gethostname() or not process.is_of_this_system:
-        return False
-    if process == Process.of(os.getpid()):
-        return (lease.table, lease.token) not in _kept
-    return not process.alive
+def check_free(leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Raises Busy when somebody holds the table and is alive: whoever is going to take it would be refused. A holder
+    elsewhere is watched for as long as two signs of life may take."""
+    while True:
+        seen, known = _watch.look(leases, table)
+        if known is Life.SEEN:
+            raise at_work(seen)
+        if known.is_over or seen.ttl - _watch.left(leases, seen) >= SILENT_SECONDS:
+            return
+        sleep(1.0)
 
 
 def new_lease(table: str, token: int, run: str, now: float, boards: int = 1) -> Lease:
-    """A lease that this process would hold."""
+    """A lease that this process would hold. `now` (seconds since 1970) is for people to read only."""
     process = Process.of(os.getpid())
     return Lease(
         table=table,
@@ -119,6 +128,7 @@ def new_lease(table: str, token: int, run: str, now: float, boards: int = 1) -> 
         beat=now,
         ttl=TTL_SECONDS,
         boards=boards,
+        ticks=time.monotonic(),
     )
 
 
@@ -131,7 +141,8 @@ def _user() -> str:
 
 def holder(lease: Lease) -> str:
     """Who holds a lease, as a person is told."""
-    return f"{lease.user}@{lease.host} (process {lease.pid}, run {lease.run}, since {lease.since})"
+    run = f"run {lease.run} of table {lease.owner}" if lease.owner else f"run {lease.run}"
+    return f"{lease.user}@{lease.host} (process {lease.pid}, {run}, since {lease.since})"
 
 
 def at_work(seen: Lease, after: str = "") -> Busy:
@@ -140,7 +151,8 @@ def at_work(seen: Lease, after: str = "") -> Busy:
         f"{after}another run is at work: {holder(seen)}",
         where=f"table {seen.table}",
         hint=f"wait for it (up, down, undo and retry do with --wait-lock 10m), stop it (dynamodt abort --table "
-        f"{seen.table}), or, if it is surely dead, dynamodt unlock --table {seen.table}",
+        f"{seen.owner or seen.table}), or, if it is surely dead, dynamodt unlock --table {seen.table}",
+        table=seen.table,
     )
 
 
@@ -162,7 +174,7 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             try:
-                self._leases.beat(self._lease.table, self._lease.token, time.time())
+                self._leases.beat(self._lease.table, self._lease.token, time.time(), time.monotonic())
             except Fenced:
                 return
             except ServiceError:

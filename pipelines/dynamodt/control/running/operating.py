@@ -23,6 +23,12 @@ def tell(stage: Stage, table: str, verb: str, limits: Units = Units()) -> Lease:
     lease = leases.read(table)
     if not lease.run:
         raise Refused("no run is at work", where=f"table {table}", hint=f"dynamodt history --table {table}")
+    if lease.owner and verb != "unlock":
+        raise Refused(
+            f"run {lease.run} of table {lease.owner} writes to it, and listens there",
+            where=f"table {table}",
+            hint=f"dynamodt {verb} --table {lease.owner}",
+        )
     if verb == "throttle":
         _throttle(leases, lease, limits)
     else:

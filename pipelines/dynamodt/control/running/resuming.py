@@ -13,8 +13,9 @@ from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.running.budget import budget
 from dynamodt.control.running.exporting import SCAN, check_source
 from dynamodt.control.running.history import first_record, next_record
-from dynamodt.control.running.lease import at_work, held, is_alive, new_lease
+from dynamodt.control.running.lease import at_work, held_all, new_lease
 from dynamodt.control.running.lease import check_free as check_not_held
+from dynamodt.control.running.life import settled
 from dynamodt.control.running.session import ABORT, Session, aborted
 from dynamodt.control.running.steps import run_step
 from dynamodt.core.lifecycle import after, unfinished
@@ -22,14 +23,15 @@ from dynamodt.core.passes import passes
 from dynamodt.core.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated
 from dynamodt.core.texts import transformed
 from dynamodt.errors import Refused
-from dynamodt.model import OWN_ITEMS, Claim, Lease, RunRecord, TableSpec
+from dynamodt.model import OWN_ITEMS, Claim, Fence, Lease, RunRecord, TableSpec
 
 
 @contextmanager
 def holding(
     state: State, planned: TablePlan, options: RunOptions, observer: Observer
-) -> Iterator[tuple[int, RunRecord]]:
-    """Holds the table for the plan's steps: the lease's token, and the record of the first run, new or gone on with.
+) -> Iterator[tuple[int, tuple[Fence, ...], RunRecord]]:
+    """Holds the table for the plan's steps, and those that they write to: the lease's token, the others, and the record
+    of the first run, new or gone on with.
 
     Raises Refused when another run is at work, or when one of another version (or direction) was left half done.
     """
@@ -37,12 +39,13 @@ def holding(
     if options.dry_run:
         _note_half_done(state, planned, observer)
         record = _fresh(planned, step, options)
-        yield rehearsing(state, record.run, options.workers), record
+        yield rehearsing(state, record.run, options.workers), (), record
         return
     table = planned.table.name
     before = _gone_on_with(state, left_unfinished(state, planned, step), step, options)
     run = before.run if before else new_run()
-    with held(state.leases, table, run, observer.note, boards(options.workers)) as lease:
+    workers = boards(options.workers)
+    with held_all(state.leases, table, targets(planned), run, observer.note, workers) as (lease, fences):
         left = left_unfinished(state, planned, step)  # as it is now that nobody else can move it
         found = _gone_on_with(state, left, step, options)
         _check_only(options.only, found)
@@ -52,8 +55,18 @@ def holding(
             record = _fresh(planned, step, options, "" if before else run)
             _replace(state, planned, left, step, lease.token, observer)
         if record.run != run:
-            state.leases.tell(table, lease.token, run=record.run)
-        yield lease.token, record
+            _tell_run(state, ((table, lease.token), *fences), record.run)
+        yield lease.token, fences, record
+
+
+def targets(planned: TablePlan) -> list[str]:
+    """The other tables that the plan's steps write to."""
+    return sorted({step.target.name for step in planned.steps if step.target})
+
+
+def _tell_run(state: State, held: Iterable[Fence], run: str) -> None:
+    for table, token in held:
+        state.leases.tell(table, token, run=run)
 
 
 def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
@@ -62,7 +75,8 @@ def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
     if options.dry_run:
         return
     step = planned.steps[0]
-    check_not_held(state.leases, planned.table.name)
+    for table in (planned.table.name, *targets(planned)):
+        check_not_held(state.leases, table)
     left = _gone_on_with(state, left_unfinished(state, planned, step), step, options)
     _check_only(options.only, left)
     if left is not None:
@@ -242,8 +256,10 @@ def not_unfinished(run: str) -> Refused:
 
 def _half_done(state: State, left: RunRecord) -> Refused:
     lease = state.leases.read(left.table)
-    if lease.run == left.run and is_alive(lease, time.time()):
-        return at_work(lease)
+    if lease.run == left.run:
+        lease, life = settled(state.leases, left.table)
+        if lease.run == left.run and not life.is_over:
+            return at_work(lease)
     return Refused(
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
         where=f"table {left.table}",
@@ -288,7 +304,7 @@ def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
             else:
                 if session.state.leases.read(planned.table.name).stop == ABORT:
                     raise aborted(record.run)
-                session.state.leases.tell(planned.table.name, session.token, run=record.run)
+                _tell_run(session.state, ((planned.table.name, session.token), *session.fences), record.run)
         run_step(session, planned, step, record)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from dynamodt.aws.state import State
-from dynamodt.control.running.lease import is_alive
+from dynamodt.control.running.life import SILENT_SECONDS, is_alive, settled
 from dynamodt.core.passes import passes
 from dynamodt.core.standing import AT_WORK, standing, with_runs
 from dynamodt.model import Counts, Lease, RunRecord, RunState, VersionStatus
@@ -31,10 +31,18 @@ def _seen(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
         open_runs = {record.run for record in records if record.status in AT_WORK}
         if open_runs:
             lease = state.leases.read(table)
-            alive = is_alive(lease, time.time())
+            alive = lease.run in open_runs and _is_alive(state, lease)
         if open_runs <= ({lease.run} if alive else set()):
             break
     return records, lease, alive
+
+
+def _is_alive(state: State, lease: Lease) -> bool:
+    """A holder elsewhere whose last sign of life seems to be old is looked at until it is known: its clock may be
+    wrong, or ours."""
+    if is_alive(lease) and time.time() - lease.beat > SILENT_SECONDS:
+        return not settled(state.leases, lease.table)[1].is_over
+    return is_alive(lease)
 
 
 def _run_state(state: State, record: RunRecord, lease: Lease, alive: bool) -> RunState:

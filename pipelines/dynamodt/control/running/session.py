@@ -17,7 +17,7 @@ from dynamodt.control.running.alarms import watching
 from dynamodt.control.running.budget import Allocator
 from dynamodt.control.running.unit_totals import UnitTotals
 from dynamodt.errors import Aborted, DynamodtError, Fenced
-from dynamodt.model import Job, Lease, RunReport, Stage, Standing, Totals
+from dynamodt.model import Fence, Job, Lease, RunReport, Stage, Standing, Totals
 
 ABORT = "abort"
 _LEASE_SECONDS = 1.0
@@ -36,6 +36,7 @@ class Session:
     observer: Observer
     token: int
     keep: Callable[[RunReport], None]
+    fences: tuple[Fence, ...] = ()  # what is held beside the table
 
 
 def is_governed(session: Session, job: Job) -> bool:

@@ -31,12 +31,12 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
     """Run one version (or go on with it) and keep its report, whichever way it ends; then raise what ended it, if
     anything. Raises Fenced, with nothing recorded, when another process has taken the run over."""
     step = replace(step, script=as_it_began(step.script, record.began))
-    chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run)
+    chronicle = Chronicle(session.state, planned.table, record, session.token, session.options.dry_run, session.fences)
     found = _sourced(session, planned, step, chronicle)
     source = found.source if found else None
     options = session.options
     main = [
-        replace(job, governed=is_governed(session, job))
+        replace(job, governed=is_governed(session, job), fences=session.fences)
         for job in jobs(session.stage, planned, step, options, chronicle.record, session.token, source)
     ]
     again = retries(session, [*main, *begun_later(chronicle.record, main)]) if record.attempts > 1 else []

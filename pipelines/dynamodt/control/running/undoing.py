@@ -20,7 +20,7 @@ from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.runner import ready
 from dynamodt.control.running.finding import find_run
 from dynamodt.control.running.history import applied_by, author, now
-from dynamodt.control.running.lease import held
+from dynamodt.control.running.lease import held_all
 from dynamodt.control.running.precautions import check_recovery
 from dynamodt.control.running.resuming import goal, has_written, rehearsing, tell_budget
 from dynamodt.control.running.session import Follower, Session, is_governed, run_passes
@@ -31,7 +31,7 @@ from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes, undo_run
 from dynamodt.core.places import left_name, left_prefix
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
-from dynamodt.model import Job, LeftItem, RunRecord, RunReport, Script, Stage, TableSpec, Totals, UndoReport
+from dynamodt.model import Fence, Job, LeftItem, RunRecord, RunReport, Script, Stage, TableSpec, Totals, UndoReport
 
 _SHOWN = 3
 
@@ -55,24 +55,29 @@ def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions,
     options = ready(options, observer.note)
     storage = open_storage(stage.connection, stage.storage)
     storage.check()
-    with _holding(state, record, options, observer) as (token, base):
+    with _holding(state, record, options, observer) as (token, fences, base):
         record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
         check_undoable(state, record)
-        session = Session(stage, state, storage, options, observer, token, lambda report: None)
+        session = Session(stage, state, storage, options, observer, token, lambda report: None, fences)
         tell_budget(session, base, table, target)
         jobs = undo_jobs(session, record, table, target, base)
         return _Undo(session, record, table, jobs).run()
 
 
 @contextmanager
-def _holding(state: State, record: RunRecord, options: RunOptions, observer: Observer) -> Iterator[tuple[int, str]]:
-    """Holds the table: the lease's token, and the id that the undo's own passes begin with."""
+def _holding(
+    state: State, record: RunRecord, options: RunOptions, observer: Observer
+) -> Iterator[tuple[int, tuple[Fence, ...], str]]:
+    """Holds the table, and the one that the run has written to: the lease's token, the other one, and the id that the
+    undo's own passes begin with."""
     if options.dry_run:
         run = new_run()
-        yield rehearsing(state, run, options.workers), run
+        yield rehearsing(state, run, options.workers), (), run
         return
-    with held(state.leases, record.table, record.run, observer.note, boards(options.workers)) as lease:
-        yield lease.token, record.run
+    others = [record.target] if record.target else []
+    workers = boards(options.workers)
+    with held_all(state.leases, record.table, others, record.run, observer.note, workers) as (lease, fences):
+        yield lease.token, fences, record.run
 
 
 # ---------------------------------------------------------------- what stands in the way
@@ -194,6 +199,7 @@ def undo_jobs(session: Session, record: RunRecord, table: TableSpec, target: Tab
         dry_run=options.dry_run,
         max_errors=options.max_errors,
         attempt=session.token,
+        fences=session.fences,
     )
     like = replace(like, governed=is_governed(session, like))
     number = 1
@@ -234,7 +240,7 @@ class _Undo:
         session, record = self.session, self.record
         if not session.options.dry_run:
             self.record = replace(record, status=after(record.status, "undo"))
-            self.record = session.state.record(self.record, session.token)
+            self.record = session.state.record(self.record, session.token, fences=session.fences)
         follower = Follower(session.state, self.jobs, session.observer)
         name = f"undo of {record.name}"
         session.observer.run_started(record.table, record.version, name, record.direction, self._changed())
@@ -300,7 +306,9 @@ class _Undo:
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
         applied = applied_by(self._up()) if again else None
-        self.record = session.state.record(self.record, session.token, applied=applied, reverted=reverted)
+        self.record = session.state.record(
+            self.record, session.token, applied=applied, reverted=reverted, fences=session.fences
+        )
 
     def _up(self) -> RunRecord:
         """The run by which the version stood, before the one that is undone took it back."""

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.control.requests import RunOptions
-from dynamodt.control.running.lease import at_work, holder, is_alive
+from dynamodt.control.running.lease import at_work, holder, watch_of
+from dynamodt.control.running.life import Watch, is_alive
 from dynamodt.core.durations import seconds
 from dynamodt.errors import Busy, Refused
 from dynamodt.model import Lease
@@ -25,9 +26,9 @@ _LOOK_SECONDS = 1.0
 
 @dataclass
 class Clock:
-    """Wall-clock seconds, as a lease counts them, and how to let some pass."""
+    """Seconds of this process, and how to let some pass."""
 
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -59,8 +60,8 @@ def in_turn(
 
 
 def is_held(leases: LeaseRows, table: str) -> bool:
-    """Whether a run is at work on the table now."""
-    return is_alive(leases.read(table), time.time())
+    """Whether a run may be at work on the table now."""
+    return is_alive(leases.read(table))
 
 
 @dataclass
@@ -74,18 +75,22 @@ class _Turn:
     note: Callable[[str], None]
     clock: Clock
     began: float = field(init=False)
+    watch: Watch = field(init=False)
+    tables: list[str] = field(init=False)  # that are waited for: those that it writes to come when they were refused
     told: tuple[str, float] = ("", 0.0)  # of whom, and when
 
     def __post_init__(self) -> None:
         self.began = self.clock.now()
+        self.watch = watch_of(self.clock.now)
+        self.tables = [self.table]
 
     @property
     def waited(self) -> float:
         return self.clock.now() - self.began
 
     def wait(self) -> None:
-        """Until nobody is at work on the table. Raises Busy when that takes too long."""
-        while is_alive(seen := self.leases.read(self.table), self.clock.now()):
+        """Until nobody is at work on the tables. Raises Busy when that takes too long."""
+        while (seen := self._holder()) is not None:
             if self.waited >= self.patience:
                 raise at_work(seen, f"waited {self.written} in vain: ")
             self._tell(seen)
@@ -98,7 +103,18 @@ class _Turn:
         """Whether waiting changes nothing: a refusal while another run is at work may not hold when it has ended."""
         if self.waited >= self.patience:
             return True
-        return not isinstance(refused, Busy) and not is_alive(self.leases.read(self.table), self.clock.now())
+        if isinstance(refused, Busy):
+            self.tables += [refused.table] if refused.table not in ("", *self.tables) else []
+            return False
+        return self._holder() is None
+
+    def _holder(self) -> Lease | None:
+        """The first lease that somebody holds, or may hold."""
+        for table in self.tables:
+            lease, life = self.watch.look(self.leases, table)
+            if not life.is_over:
+                return lease
+        return None
 
     def pause(self) -> None:
         self.clock.sleep(_LOOK_SECONDS * random.uniform(1, 2))
@@ -109,4 +125,4 @@ class _Turn:
         if whom == seen.run and self.clock.now() - when < _NOTE_SECONDS:
             return
         self.told = seen.run, self.clock.now()
-        self.note(f"waited {self.waited:.0f} s of {self.written} for table {self.table}: {holder(seen)} is at work")
+        self.note(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is at work")

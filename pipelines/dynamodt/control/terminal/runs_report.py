@@ -37,7 +37,12 @@ def print_runs(console: Console, runs: Sequence[RunState], now: float | None = N
 
 
 def _holder(lease: Lease) -> str:
-    return f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
+    held = f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
+    return f"{held}, last sign of life by its clock {_time(lease.beat)}" if lease.beat else held
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%H:%M:%SZ", time.gmtime(seconds))
 
 
 def style_of(status: str) -> str:

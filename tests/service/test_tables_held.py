@@ -1,0 +1,110 @@
+"""A run that writes to another table holds both: neither is touched by two runs at once (guarantee G4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dynamodt.aws.state import State
+from dynamodt.control import operations
+from dynamodt.control.requests import RunOptions
+from dynamodt.control.running import steps
+from dynamodt.control.running.lease import held
+from dynamodt.control.running.operating import tell
+from dynamodt.errors import Busy, Fenced
+from tests.service.bench import Bench
+
+MakeTable = Callable[..., str]
+
+
+@pytest.fixture
+def tables(bench: Bench, make_table: MakeTable) -> tuple[str, str]:
+    """A table, and the one that its version writes to, which has a version of its own."""
+    source, target = make_table(id="N"), make_table(id="N")
+    bench.tables.put(source, *({"id": number, "n": 1} for number in range(5)))
+    bench.tables.put(target, *({"id": 100 + number, "n": 1} for number in range(5)))
+    double = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n'
+    bench.script(target, double)
+    bench.script(
+        source,
+        f'TARGET_TABLE = "{target}"\n'
+        'def transform_up(item):\n    return {"id": item["id"] + 1000, "n": item["n"] * 2}\n',
+    )
+    return source, target
+
+
+def leases(bench: Bench) -> Any:
+    return State(bench.stage.connection, bench.stage.state_table).leases
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """`act` while the next run is at work."""
+    original = steps.run_passes
+
+    def run_passes(*arguments: Any) -> Any:
+        monkeypatch.setattr(steps, "run_passes", original)
+        act()
+        return original(*arguments)
+
+    monkeypatch.setattr(steps, "run_passes", run_passes)
+
+
+@pytest.mark.parametrize("first", ["source", "target"])
+def test_neither_runs_while_the_other_is_at_work(
+    bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    source, target = tables
+    one, other = (source, target) if first == "source" else (target, source)
+    refused: list[Any] = []
+    meanwhile(monkeypatch, lambda: refused.extend(bench.up(other)))
+    (report,) = bench.up(one)
+    assert report.error is None, report.error
+    error = refused[0].error
+    assert isinstance(error, Busy) and error.where == f"table {target}" and not refused[0].versions
+    assert f"dynamodt abort --table {one}" in error.hint
+    assert [leases(bench).read(name).run for name in tables] == ["", ""]
+    assert bench.applied(other) == []
+
+
+def test_one_after_the_other_in_one_command(bench: Bench, tables: tuple[str, str]) -> None:
+    source, target = tables
+    assert [report.error for report in bench.up(target, source)] == [None, None]
+    assert sorted(item["n"] for item in bench.tables.items(target)) == [2] * 10
+
+
+def test_an_undo_holds_what_its_run_has_written_to(
+    bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tables
+    (report,) = bench.up(source)
+    run = report.versions[0].run
+    before = bench.tables.items(target)
+
+    def undo() -> Any:
+        return operations.undo(bench.stage, bench.folder, [source], run, RunOptions(), bench.recorder)
+
+    with held(leases(bench), target, "theirs", bench.recorder.note), pytest.raises(Busy, match="run theirs"):
+        undo()
+    assert bench.tables.items(target) == before and leases(bench).read(source).run == ""
+    assert undo().error is None
+    assert [item["id"] for item in bench.tables.items(target)] == [100, 101, 102, 103, 104]
+
+
+def test_a_run_whose_target_was_taken_from_it_writes_and_records_nothing(
+    bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tables
+    before = bench.tables.items(target)
+    meanwhile(monkeypatch, lambda: void(tell(bench.stage, target, "unlock")))
+    (report,) = bench.up(source)
+    assert isinstance(report.error, Fenced) and target in report.error.what
+    assert bench.tables.items(target) == before and bench.applied(source) == []
+    assert [run.status for run in bench.history(source)] == ["running"], "the next one goes on with it"
+    (report,) = bench.up(source)
+    assert report.error is None and bench.applied(source) == [1]
+
+
+def void(_: object) -> None:
+    pass
