@@ -124,6 +124,17 @@ class Friction(NamedTuple):
         return Friction(self.conflicts + other.conflicts, self.throttles + other.throttles)
 
 
+class JournalCount(NamedTuple):
+    """What the journal of a split must contain: parts, the records in them, and the notes that pages ended with."""
+
+    parts: int = 0
+    records: int = 0
+    notes: int = 0
+
+    def plus(self, other: JournalCount) -> JournalCount:
+        return JournalCount(self.parts + other.parts, self.records + other.records, self.notes + other.notes)
+
+
 class Totals(NamedTuple):
     """Where a unit, or a run as the sum over its units, stands."""
 
@@ -132,6 +143,7 @@ class Totals(NamedTuple):
     done: int = 0  # units done; of a single unit, 1 when it is
     friction: Friction = Friction()
     bytes: int = 0  # read from an export
+    journal: JournalCount = JournalCount()
 
     def plus(self, other: Totals) -> Totals:
         return Totals(
@@ -140,6 +152,7 @@ class Totals(NamedTuple):
             self.done + other.done,
             self.friction.plus(other.friction),
             self.bytes + other.bytes,
+            self.journal.plus(other.journal),
         )
 
 
@@ -157,7 +170,8 @@ class Intent(NamedTuple):
     """What a unit is about to write: the page that its next checkpoint is for.
 
     `parts` name the page's journal; the rest is what the checkpoint will need and the journal does not hold: where
-    the next page starts, the counts of the items that need no write, and what the unit had come to `before` the page.
+    the next page starts, the counts of the items that need no write, what the unit had come to `before` the page, and
+    how many `records` the parts contain.
     The last checkpoint may be further back: pages that need no write are recorded now and then only.
     """
 
@@ -168,6 +182,7 @@ class Intent(NamedTuple):
     rcu: float
     page: int
     before: Totals = Totals()
+    records: int = 0
 
 
 class Era(NamedTuple):
@@ -193,11 +208,12 @@ class Claim(NamedTuple):
     eras: tuple[Era, ...] = ()
     friction: Friction = Friction()
     bytes: int = 0
+    journal: JournalCount = JournalCount()
 
     @property
     def totals(self) -> Totals:
         """What the unit has come to."""
-        return Totals(self.counts, self.units, int(self.done), self.friction, self.bytes)
+        return Totals(self.counts, self.units, int(self.done), self.friction, self.bytes, self.journal)
 
 
 class Page(NamedTuple):
@@ -233,11 +249,11 @@ class AppliedPage(NamedTuple):
 
 
 class JournalPage(NamedTuple):
-    """A page of a run that is taken back: the parts of its journal that count, and the notes of keys without effect."""
+    """A page of a run that is taken back: the parts of its journal that count, and the notes of its owners."""
 
     page: Page
     parts: tuple[str, ...]
-    voids: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 Sample: TypeAlias = tuple[Image, Image | None]  # before, after
@@ -254,6 +270,7 @@ class WrittenPage(NamedTuple):
     samples: list[Sample]
     announced: bool = False
     friction: Friction = Friction()
+    journal: JournalCount = JournalCount()
 
 
 # ---------------------------------------------------------------- tables and places

@@ -30,16 +30,21 @@ from dynamodt.aws.batch import Writes
 from dynamodt.aws.journal import Journal
 from dynamodt.aws.lookups import Lookups
 from dynamodt.aws.reads import Reads
+from dynamodt.aws.sealed import checked
 from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.core.apply import Apply
 from dynamodt.core.codec import decode, encode
+from dynamodt.core.counted import counts, due
+from dynamodt.core.places import is_note
 from dynamodt.core.script import Transform, read_script
 from dynamodt.core.statements import Statements
 from dynamodt.model import (
     AppliedPage,
+    Claim,
     Connection,
     Image,
     Job,
+    JournalCount,
     KeyAttribute,
     Stage,
     StorageSpec,
@@ -275,10 +280,19 @@ class World:
             self._check_item(image)
         for claim in self.state.units("run").all(1):
             assert claim.intent is None or claim.intent.page > claim.page, "what is recorded is still announced"
+            self._check_journal(claim)
         if (1 in self.finished and not self.doubtful) or (self.script.stamp and "B" in ended):
             self._check_same(sum(claim.counts.dead for claim in self.state.units("run").all(1)))
         if "B" in ended:
             self._check_end()
+
+    def _check_journal(self, claim: Claim) -> None:
+        """At any moment an undo may ask whether the journal is whole: the row counts just what is there and counts."""
+        there = JournalCount()
+        for name in filter(lambda name: name.startswith("journal/") and counts(name, claim), self.storage.objects):
+            records = checked(name, self.storage.objects[name]).records
+            there = there.plus(JournalCount(notes=1) if is_note(name) else JournalCount(1, records))
+        assert there == due(claim), "the row counts another journal than there is"
 
     def _overwritten(self, item) -> bool:  # type: ignore[no-untyped-def]
         """The application has written the value that the script's first patch would have, before it was written."""

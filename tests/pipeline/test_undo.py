@@ -11,11 +11,11 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.aws.journal import Journal, VoidKeys
+from dynamodt.aws.journal import Journal, Note
 from dynamodt.core.apply import Apply
 from dynamodt.core.codec import decode
 from dynamodt.core.inserted import InsertedRow
-from dynamodt.core.places import is_void, journal_prefix, left_prefix, part_name, void_name
+from dynamodt.core.places import is_note, journal_prefix, left_prefix, note_name, part_name
 from dynamodt.model import (
     Change,
     Claim,
@@ -61,8 +61,8 @@ def left(bench: Bench, job: Job) -> dict[int, LeftItem]:
 def voids(bench: Bench, job: Job) -> set[int]:
     """The keys that the journal's notes say have seen no effect."""
     journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
-    names = filter(is_void, bench.storage.names(journal_prefix(job)))
-    return {int(key["id"]["N"]) for name in names for key in journal.read_void(name).void}
+    names = filter(is_note, bench.storage.names(journal_prefix(job)))
+    return {int(key["id"]["N"]) for name in names for key in journal.read_note(name).void}
 
 
 def once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
@@ -247,8 +247,8 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
         def write(self, *args: object) -> str:
             return "part"
 
-        def write_void(self, unit: int, page: int, epoch: int, keys: object, unconfirmed: object) -> None:
-            self.voids.append((unit, page, epoch, keys, unconfirmed))
+        def write_note(self, unit: int, page: int, epoch: int, note: Note) -> None:
+            self.voids.append((unit, page, epoch, note))
 
         def intend(self, *args: object) -> None: ...
 
@@ -262,7 +262,7 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
     ledger.settled([], [])
     assert journal.voids == []
     ledger.settled([key], [])
-    assert journal.voids == [(3, 7, 2, [key], [])]
+    assert journal.voids == [(3, 7, 2, Note(1, [key], []))]
 
 
 # ---------------------------------------------------------------- deaths
@@ -349,8 +349,8 @@ class Parts:
         key: Image = {"id": {"N": "1"}}
         return [Update(key, {**key, "n": {"N": str(read)}}, {"n": {"N": str(read + 10)}})]
 
-    def read_void(self, name: str) -> VoidKeys:
-        return VoidKeys([{"id": {"N": "1.0"}}])
+    def read_note(self, name: str) -> Note:
+        return Note(1, [{"id": {"N": "1.0"}}])
 
     def of(self, keys: object) -> dict[str, InsertedRow]:
         return {}
@@ -360,6 +360,6 @@ class Parts:
 def test_a_note_speaks_of_what_was_announced_until_it_was_written(epochs: tuple[int, ...], kept: int) -> None:
     """The first owner's change lost, as it has noted; the second, which took the page over, has announced another."""
     reads = {part_name("j/", 0, 1, epoch, epoch - 1): epoch for epoch in (1, 2)}
-    parts = Parts(reads, tuple(void_name("j/", 0, 1, epoch) for epoch in epochs))
+    parts = Parts(reads, tuple(note_name("j/", 0, 1, epoch) for epoch in epochs))
     found = records_of(parts.page(), parts, parts)
     assert [len(records) for records in found.by_key.values()] == ([kept] if kept else [])

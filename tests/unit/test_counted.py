@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamodt.core.counted import counted_notes, counted_parts
-from dynamodt.core.places import page_prefix, part_name, part_of, void_name
+from dynamodt.core.places import note_name, page_prefix, part_name, part_of
 from dynamodt.model import Claim, Counts, Era, Intent
 
 
@@ -82,5 +82,5 @@ def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
 
 
 def test_names_tell_their_unit_page_and_epoch() -> None:
-    for name in (part_name("a/b-1/", 17, 5, 3, 2), void_name("a/", 17, 5, 3)):
+    for name in (part_name("a/b-1/", 17, 5, 3, 2), note_name("a/", 17, 5, 3)):
         assert part_of(name) == (17, 5, 3)

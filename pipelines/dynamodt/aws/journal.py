@@ -1,7 +1,8 @@
 """The journal: what each page is about to write, before and after, put to storage before the first write.
 
 A part is a file in the layout of a DynamoDB incremental export with new and old images (AWS, "DynamoDB table export
-output format"), one JSON object a line, compressed with zstd: other tools can read it.
+output format"), one JSON object a line, compressed with zstd: other tools can read it. Its seal (`aws.sealed`), which
+they pass over, says that it is whole and which run, split, page and owner it belongs to.
 """
 
 from __future__ import annotations
@@ -9,28 +10,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
-import zstandard
 
 from dynamodt.aws.export.records import changed_item, parsed
+from dynamodt.aws.sealed import Sealed, Unsealed, checked, sealed
 from dynamodt.aws.storage import Storage
 from dynamodt.core.codec import same
-from dynamodt.core.diff import key_of, patched
-from dynamodt.core.places import part_name, void_name
+from dynamodt.core.diff import count_records, key_of, patched
+from dynamodt.core.places import note_name, part_name
 from dynamodt.errors import RunFailed
 from dynamodt.model import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 
 # The key of the item that a transaction was made of: in a record's Metadata, where other tools pass over what they do
 # not know.
 _SOURCE = "TransactionSource"
-_LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
 
 
-class VoidKeys(NamedTuple):
-    """What a page's owner has noted on its changes: see `Journal.write_void`."""
+class Objects(Protocol):
+    """What `aws.storage.Storage` offers, and a test's fake must."""
 
+    def read(self, name: str) -> bytes | None: ...
+
+
+class Note(NamedTuple):
+    """What a page's owner notes at its end: how many parts the page has, over all owners, the keys whose changes,
+    although announced, had no effect, and those of items that are gone, whether by the run or by the application."""
+
+    parts: int
     void: Sequence[Image] = ()
     unconfirmed: Sequence[Image] = ()
 
@@ -48,12 +56,12 @@ class Journal:
         name = part_name(self._prefix, unit, page, epoch, part)
         time = {"WriteTimestampMicros": {"N": str(micros)}}
         lines = b"\n".join(map(orjson.dumps, chain.from_iterable(_lines(change, time) for change in changes)))
-        self._storage.write(name, zstandard.ZstdCompressor(_LEVEL).compress(lines))
+        self._storage.write(name, sealed(name, lines, count_records(changes)))
         return name
 
     def announced(self, name: str) -> list[Change]:
         """The changes of a part as they were announced, in order: a transaction is one of them. The journal keeps no
-        image of its source, only the key. Raises RunFailed when the part is gone or damaged."""
+        image of its source, only the key. Raises RunFailed when the part is missing or not whole."""
         found: list[Change] = []
         for source, records in groupby(self._records(name), key=itemgetter(0)):
             parts = tuple(change for _, change in records)
@@ -62,27 +70,26 @@ class Journal:
 
     def _records(self, name: str) -> list[tuple[Image | None, Journaled]]:
         """Each record, with the source's key when it is one of a transaction."""
-        data = self._storage.read(name)
-        where = self._storage.place(name)
-        if data is None:
-            raise RunFailed(
-                "a part of the journal is gone", where=where, hint="restore it: the run cannot go on without"
-            )
         try:
-            lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
-            return [self._record(parsed(line)) for line in lines]
-        except (zstandard.ZstdError, ValueError) as error:
-            raise RunFailed("a part of the journal is damaged", where=where, hint="restore it from a copy") from error
+            return [self._record(parsed(line)) for line in check(self._storage, name).content().splitlines()]
+        except ValueError as error:
+            raise self._broken(name, error) from error
 
-    def write_void(self, unit: int, page: int, epoch: int, keys: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
-        """Store the keys of a page whose changes, although announced, had no effect, and those of items that are gone,
-        whether by the run or by the application."""
-        note = {"void": keys, "unconfirmed": unconfirmed}
-        self._storage.write(void_name(self._prefix, unit, page, epoch), orjson.dumps(note))
+    def _broken(self, name: str, error: ValueError) -> RunFailed:
+        hint = "restore the object from a copy, such as an older version of it: the run cannot go on without"
+        return RunFailed(f"a part of the journal is {error}", where=self._storage.place(name), hint=hint)
 
-    def read_void(self, name: str) -> VoidKeys:
-        """The keys that `write_void` has stored; none when there is no such part."""
-        return VoidKeys(**orjson.loads(self._storage.read(name) or b"{}"))
+    def write_note(self, unit: int, page: int, epoch: int, note: Note) -> None:
+        """Store what a page's owner notes at its end."""
+        name = note_name(self._prefix, unit, page, epoch)
+        self._storage.write(name, sealed(name, orjson.dumps(note._asdict()), len(note.void) + len(note.unconfirmed)))
+
+    def read_note(self, name: str) -> Note:
+        """The note that `write_note` has stored. Raises RunFailed when it is missing or not whole."""
+        try:
+            return Note(**orjson.loads(check(self._storage, name).content()))
+        except ValueError as error:
+            raise self._broken(name, error) from error
 
     def _record(self, record: dict[str, Any]) -> tuple[Image | None, Journaled]:
         item, metadata = changed_item(record), record["Metadata"]
@@ -94,6 +101,14 @@ class Journal:
         else:
             change = update_between(self._table, item.old, item.new)
         return metadata.get(_SOURCE), change
+
+
+def check(objects: Objects, name: str) -> Sealed:
+    """A part or a note, read and found whole. Raises Unsealed with the reason when it is missing or not whole."""
+    data = objects.read(name)
+    if data is None:
+        raise Unsealed("missing")
+    return checked(name, data)
 
 
 def update_between(table: TableSpec, old: Image, new: Image) -> Update:

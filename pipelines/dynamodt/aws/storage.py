@@ -112,7 +112,8 @@ class S3Storage:
 
 
 class FolderStorage:
-    """Files under a folder of this machine, readable by its owner alone, each replaced as a whole.
+    """Files under a folder of this machine, readable by its owner alone, each replaced as a whole. What is written is
+    on the disk when `write` returns, and so is its name: a run's journal outlives the machine's power.
 
     A file that is being written has a name of its own, which `names` leaves out.
     """
@@ -175,16 +176,38 @@ class FolderStorage:
     def _replacing(self, name: str) -> Iterator[BinaryIO]:
         path = self._root / name
         with file_explained("written", path):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_folder(path.parent)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=self._UNFINISHED)  # made with mode 0600
             try:
                 with os.fdopen(handle, "wb") as file:
                     yield file
+                    file.flush()
+                    os.fsync(file.fileno())
                 os.replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise
+            _sync_folder(path.parent)
 
 
 def _raised(error: OSError) -> None:
     raise error
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, each of which is on the disk then."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in reversed(missing):
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring a folder's names to the disk, where the system can open a folder (Windows cannot)."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -16,7 +16,7 @@ from typing import Any
 
 from dynamodt.aws.rows import ConditionFailed, RowKey, Rows, write_once
 from dynamodt.errors import Fenced
-from dynamodt.model import Claim, Counts, Cursor, Era, Friction, Intent, Item, Totals, Units
+from dynamodt.model import Claim, Counts, Cursor, Era, Friction, Intent, Item, JournalCount, Totals, Units
 
 _OURS = "epoch = :epoch"
 _LATER_PAGE = f"{_OURS} AND page < :page"
@@ -43,6 +43,8 @@ class UnitRows:
                 break
             before = _claim(unit, row)
             claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before, recovers))
+            if not recovers:
+                claimed = claimed._replace(journal=before.journal.plus(_announced(before.intent)))
             if self._take(claimed, attempt, row, recovers, claimant):
                 return claimed if recovers else claimed._replace(intent=None)
         raise self._fenced(unit)
@@ -58,6 +60,7 @@ class UnitRows:
             "claimant": claimant,
             "eras": json.dumps(claimed.eras),
             "announced": 0,
+            "journal": json.dumps(claimed.journal),
             **fresh,
             **passed_over,
         }
@@ -88,6 +91,7 @@ class UnitRows:
             "units": json.dumps(totals.units),
             "friction": json.dumps(totals.friction),
             "bytes": totals.bytes,
+            "journal": json.dumps(totals.journal),
             "done": bool(totals.done),
         }
         self._update(claim, {**row, "intent": _NOTHING} if announced else row, _LATER_PAGE, page=page)
@@ -145,6 +149,11 @@ def _with_era(before: Claim, recovers: bool) -> tuple[Era, ...]:
     return (*before.eras, Era(before.epoch + 1, after, intent.parts))
 
 
+def _announced(intent: Intent | None) -> JournalCount:
+    """What stays in the journal of a page that is announced, and read again by its next owner."""
+    return JournalCount() if intent is None else JournalCount(len(intent.parts), intent.records)
+
+
 def _claim(unit: int, row: Item) -> Claim:
     page, intent = int(row.get("page", 0)), _intent(_loaded(row, "intent"))
     return Claim(
@@ -159,6 +168,7 @@ def _claim(unit: int, row: Item) -> Claim:
         friction=Friction(*(_loaded(row, "friction") or ())),
         bytes=int(row.get("bytes", 0)),
         eras=tuple(Era(epoch, after, tuple(parts)) for epoch, after, parts in _loaded(row, "eras") or ()),
+        journal=JournalCount(*(_loaded(row, "journal") or ())),
     )
 
 
@@ -169,10 +179,10 @@ def _loaded(row: Item, name: str) -> Any:
 def _intent(value: list[Any] | None) -> Intent | None:
     if value is None:
         return None
-    parts, cursor, last, counts, rcu, page, before = value
-    return Intent(tuple(parts), cursor, last, Counts(*counts), rcu, page, _totals(before))
+    parts, cursor, last, counts, rcu, page, before, records = value
+    return Intent(tuple(parts), cursor, last, Counts(*counts), rcu, page, _totals(before), records)
 
 
 def _totals(value: list[Any]) -> Totals:
-    counts, units, done, friction, read = value
-    return Totals(Counts(*counts), Units(*units), done, Friction(*friction), read)
+    counts, units, done, friction, read, journal = value
+    return Totals(Counts(*counts), Units(*units), done, Friction(*friction), read, JournalCount(*journal))

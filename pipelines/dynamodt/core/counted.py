@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dynamodt.core.places import part_of
-from dynamodt.model import Claim
+from dynamodt.core.places import is_note, part_of
+from dynamodt.model import Claim, JournalCount
 
 Claims = dict[int, Claim]  # by unit
 _BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl", "-retried-doubt.jsonl")
@@ -24,6 +24,19 @@ def counted_notes(names: Iterable[str], claims: Claims, recovers: bool) -> list[
     return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim, recovers)]
 
 
+def counts(name: str, claim: Claim) -> bool:
+    """Whether a part or a note of a split's journal is one of those that its row counts."""
+    return _note_of_page_counts(name, claim) if is_note(name) else _part_counts(name, claim)
+
+
+def due(claim: Claim) -> JournalCount:
+    """What the journal of a split must contain: what its row counts, and the parts of the page that it announces."""
+    intent = claim.intent
+    if intent is None:
+        return claim.journal
+    return intent.before.journal.plus(JournalCount(len(intent.parts), intent.records))
+
+
 def _claim(name: str, claims: Claims) -> Claim | None:
     return claims.get(part_of(name).unit)
 
@@ -32,8 +45,17 @@ def _part_counts(name: str, claim: Claim) -> bool:
     intent = claim.intent
     if any(name in era.parts for era in claim.eras) or (intent is not None and name in intent.parts):
         return True
-    reached = claim.page if intent is None else max(claim.page, intent.page - 1)
-    return part_of(name).page <= reached and _by_last_owner(name, claim)
+    return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
+
+
+def _note_of_page_counts(name: str, claim: Claim) -> bool:
+    """A note is written right before its page is counted."""
+    return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
+
+
+def _reached(claim: Claim) -> int:
+    """The last page whose writes are over."""
+    return claim.page if claim.intent is None else max(claim.page, claim.intent.page - 1)
 
 
 def _note_counts(name: str, claim: Claim, recovers: bool) -> bool:

@@ -193,6 +193,11 @@ def parts_of(change: Change) -> tuple[Part, ...]:
     return change.parts if isinstance(change, Atomic) else (change,)
 
 
+def count_records(changes: Sequence[Change]) -> int:
+    """How many records of the journal the changes are: a transaction is there in the parts that write."""
+    return sum(not isinstance(part, Check) for change in changes for part in parts_of(change))
+
+
 def key_of(spec: TableSpec, image: Image) -> Image:
     """The key attributes of an image."""
     return {attribute.name: image[attribute.name] for attribute in spec.key}

@@ -83,14 +83,14 @@ def part_name(prefix: str, unit: int, page: int, epoch: int, part: int) -> str:
     return f"{page_prefix(prefix, unit, page, epoch)}{part:04d}.json.zst"
 
 
-def void_name(prefix: str, unit: int, page: int, epoch: int) -> str:
-    """The keys of a page whose changes had no effect; sorts after the parts of its page."""
-    return f"{page_prefix(prefix, unit, page, epoch)}void.json"
+def note_name(prefix: str, unit: int, page: int, epoch: int) -> str:
+    """What an owner notes at a page's end; sorts after the parts of its page."""
+    return f"{page_prefix(prefix, unit, page, epoch)}note.json.zst"
 
 
-def is_void(name: str) -> bool:
-    """Whether `void_name` has made a name, not `part_name`."""
-    return name.endswith("-void.json")
+def is_note(name: str) -> bool:
+    """Whether `note_name` has made a name, not `part_name`."""
+    return name.endswith("-note.json.zst")
 
 
 def unit_prefix(prefix: str, unit: int) -> str:

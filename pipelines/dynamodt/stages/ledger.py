@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from dynamodt.model import Change, Claim, Counts, Image, Intent, Page, Totals, WrittenPage
+from dynamodt.aws.journal import Note
+from dynamodt.core.diff import count_records
+from dynamodt.model import Change, Claim, Counts, Image, Intent, JournalCount, Page, Totals, WrittenPage
 
 
 class JournalParts(Protocol):
@@ -16,9 +18,7 @@ class JournalParts(Protocol):
 
     def announced(self, name: str) -> list[Change]: ...
 
-    def write_void(
-        self, unit: int, page: int, epoch: int, keys: Sequence[Image], unconfirmed: Sequence[Image]
-    ) -> None: ...
+    def write_note(self, unit: int, page: int, epoch: int, note: Note) -> None: ...
 
 
 class Intents(Protocol):
@@ -47,6 +47,8 @@ class Ledger:
         self._clock = clock
         announced = page.claim.intent if page.recovers else None
         self._parts = announced.parts if announced is not None else ()
+        self._records = announced.records if announced is not None else 0
+        self._notes = 0
         self.announced = announced is not None
 
     def announce(self, changes: Sequence[Change]) -> None:
@@ -57,15 +59,25 @@ class Ledger:
         micros = int(self._clock() * 1_000_000)
         part = self._journal.write(page.claim.unit, page.number, page.claim.epoch, len(self._parts), changes, micros)
         self._parts = (*self._parts, part)
+        self._records += count_records(changes)
         self._intents.intend(page.claim, self._intent())
         self.announced = True
 
     def settled(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
         """Note, before the checkpoint, which keys' changes had no effect, and which items are gone without it being
-        known whether the run has deleted them: `undo` must take back neither."""
-        if self._journal is not None and self.announced and (void or unconfirmed):
-            claim = self._page.claim
-            self._journal.write_void(claim.unit, self._page.number, claim.epoch, void, unconfirmed)
+        known whether the run has deleted them: `undo` must take back neither. A page of several parts has a note too,
+        so that `undo` can tell whether one of them is missing."""
+        if self._journal is None or not self.announced:
+            return
+        if void or unconfirmed or len(self._parts) > 1:
+            claim, note = self._page.claim, Note(len(self._parts), void, unconfirmed)
+            self._journal.write_note(claim.unit, self._page.number, claim.epoch, note)
+            self._notes = 1
+
+    @property
+    def written(self) -> JournalCount:
+        """What the page has in the journal, over all its owners."""
+        return JournalCount(len(self._parts), self._records, self._notes)
 
     def found(self) -> list[list[Change]]:
         """What the owners before may have written of this page: their announcements, in order."""
@@ -73,7 +85,8 @@ class Ledger:
 
     def _intent(self) -> Intent:
         page = self._page
-        return Intent(self._parts, page.cursor, page.last, self._without_write, page.rcu, page.number, self._before)
+        without_write, before, records = self._without_write, self._before, self._records
+        return Intent(self._parts, page.cursor, page.last, without_write, page.rcu, page.number, before, records)
 
 
 class Running:
@@ -101,7 +114,7 @@ class Running:
 def totals_of(written: WrittenPage) -> Totals:
     """What one page has come to."""
     page = written.page
-    return Totals(written.counts, written.units, int(page.last), written.friction, page.bytes)
+    return Totals(written.counts, written.units, int(page.last), written.friction, page.bytes, written.journal)
 
 
 def _beginning(page: Page) -> Totals:

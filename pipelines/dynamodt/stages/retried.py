@@ -13,7 +13,7 @@ from dynamodt.aws.storage import Storage
 from dynamodt.core.conflicts import Current, Shown, shown
 from dynamodt.core.diff import key_of, parts_of
 from dynamodt.core.keys import key_text
-from dynamodt.core.places import is_void, journal_of_run
+from dynamodt.core.places import is_note, journal_of_run
 from dynamodt.errors import ItemError
 from dynamodt.model import Image, Job, TableSpec, Update
 
@@ -58,9 +58,9 @@ def _updates(storage: Storage, job: Job) -> Iterator[Update]:
         prefix = journal_of_run(job.table.name, run)
         journal = Journal(storage, job.table, prefix)
         names = list(storage.names(prefix))
-        void = {key_text(key) for name in names if is_void(name) for key in journal.read_void(name).void}
+        void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
         for name in names:
-            for change in () if is_void(name) else journal.announced(name):
+            for change in () if is_note(name) else journal.announced(name):
                 for part in parts_of(change):
                     if isinstance(part, Update) and key_text(part.key) not in void:
                         yield part

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import apache_beam as beam
 
 from dynamodt.aws.batch import Writes
-from dynamodt.aws.journal import Journal, VoidKeys
+from dynamodt.aws.journal import Journal, Note
 from dynamodt.aws.lookups import InsertedItems, Lookups, inserted_items
 from dynamodt.aws.reads import Reads
 from dynamodt.aws.resources import Resources
@@ -27,7 +27,7 @@ from dynamodt.core.counted import counted_parts
 from dynamodt.core.diff import key_of, parts_of
 from dynamodt.core.inserted import InsertedRow
 from dynamodt.core.keys import image_digest, key_text
-from dynamodt.core.places import is_void, journal_prefix, part_of, unit_prefix
+from dynamodt.core.places import is_note, journal_prefix, part_of, unit_prefix
 from dynamodt.core.restore import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, restoration
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
@@ -105,12 +105,12 @@ def journal_pages(claim: Claim, undone: Claim | None, names: Iterable[str]) -> I
     `undone` is the unit's claim in the run that is undone (None: it has not begun), `names` are its objects in the
     journal. The undo's own claim says how many pages are done."""
     kept = list(names)
-    parts = counted_parts((name for name in kept if not is_void(name)), {claim.unit: undone} if undone else {})
+    parts = counted_parts((name for name in kept if not is_note(name)), {claim.unit: undone} if undone else {})
     numbers = sorted({part_of(name).page for name in parts}, reverse=True)
     for position, number in list(enumerate(numbers, 1))[claim.page :]:
-        voids = tuple(name for name in kept if is_void(name) and part_of(name).page == number)
+        notes = tuple(name for name in kept if is_note(name) and part_of(name).page == number)
         page = Page(claim, position, [], last=number == numbers[-1])
-        yield JournalPage(page, tuple(name for name in parts if part_of(name).page == number), voids)
+        yield JournalPage(page, tuple(name for name in parts if part_of(name).page == number), notes)
     if len(numbers) <= claim.page:
         yield JournalPage(Page(claim, claim.page + 1, [], last=True), (), ())
 
@@ -120,7 +120,7 @@ class JournalReader(Protocol):
 
     def announced(self, name: str) -> list[Change]: ...
 
-    def read_void(self, name: str) -> VoidKeys: ...
+    def read_note(self, name: str) -> Note: ...
 
 
 class Inserted(Protocol):
@@ -142,7 +142,7 @@ def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) ->
     """Of a page. A note of void keys speaks of all that was announced until it was written: by its own owner and by
     those before. Of insertions, and of all that went with them, their rows in the state table tell."""
     found = Records({}, {}, {})
-    notes = [(part_of(name).epoch, journal.read_void(name)) for name in page.voids]
+    notes = [(part_of(name).epoch, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
         found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
     announced = [(part_of(name).epoch, change) for name in page.parts for change in journal.announced(name)]

@@ -161,7 +161,7 @@ def writing_page(
     else:
         settled = yield from settlement.settling(applied.changes, ledger.announce, assure)
     ledger.settled(settled.void, settled.unconfirmed)
-    return written(applied, without_write, settled, ledger.announced)
+    return written(applied, without_write, settled, ledger.announced)._replace(journal=ledger.written)
 
 
 def _not_asked() -> None:

@@ -15,7 +15,7 @@ from dynamodt.control.running.tables_gone import told_younger, younger
 from dynamodt.core.diff import parts_of
 from dynamodt.core.keys import key_text
 from dynamodt.core.passes import passes
-from dynamodt.core.places import is_void, journal_of_run, part_of
+from dynamodt.core.places import is_note, journal_of_run, part_of
 from dynamodt.core.restore import restoration
 from dynamodt.errors import Refused
 from dynamodt.model import AppliedVersion, Check, Image, Journaled, RunRecord, Stage
@@ -67,7 +67,7 @@ def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRe
 
 def _first_parts(names: Iterable[str]) -> Iterator[str]:
     """The parts of each unit's first page in the journal."""
-    parts = (name for name in names if not is_void(name))
+    parts = (name for name in names if not is_note(name))
     for _, of_unit in groupby(parts, key=lambda name: part_of(name).unit):
         for _, of_page in groupby(of_unit, key=lambda name: part_of(name).page):
             yield from of_page

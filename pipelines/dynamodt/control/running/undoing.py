@@ -19,7 +19,8 @@ from dynamodt.control.planner import boards, new_run
 from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.runner import ready
 from dynamodt.control.running.finding import find_run
-from dynamodt.control.running.history import applied_by, author, now
+from dynamodt.control.running.history import applied_by, author, now, report_of
+from dynamodt.control.running.journal_check import check_journal, refusal
 from dynamodt.control.running.lease import held_all
 from dynamodt.control.running.precautions import check_recovery
 from dynamodt.control.running.resuming import goal, has_written, rehearsing, tell_budget
@@ -31,7 +32,20 @@ from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes, undo_run
 from dynamodt.core.places import left_name, left_prefix
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
-from dynamodt.model import Fence, Job, LeftItem, RunRecord, RunReport, Script, Stage, TableSpec, Totals, UndoReport
+from dynamodt.model import (
+    Counts,
+    Fence,
+    Job,
+    LeftItem,
+    RunRecord,
+    RunReport,
+    Script,
+    Stage,
+    TableSpec,
+    Totals,
+    UndoReport,
+    Units,
+)
 
 _SHOWN = 3
 
@@ -58,6 +72,9 @@ def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions,
     with _holding(state, record, options, observer) as (token, fences, base):
         record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
         check_undoable(state, record)
+        refused = refusal(check_journal(state, storage, record, observer.note), storage, record)
+        if refused is not None:
+            return _not_begun(state, record, refused, options.dry_run)
         session = Session(stage, state, storage, options, observer, token, lambda report: None, fences)
         tell_budget(session, base, table, target)
         jobs = undo_jobs(session, record, table, target, base)
@@ -175,6 +192,13 @@ def _stands(state: State, record: RunRecord) -> bool:
     if record.status in ("succeeded", "undoing"):
         return True
     return record.status not in ("undone", "replaced") and has_written(state, record)
+
+
+def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
+    """The report of an undo that is refused by what its journal lacks."""
+    run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
+    run = replace(run, dead_letters="", rehearsal=dry_run)
+    return UndoReport(run, max(state.applied(record.table), default=0), error=error)
 
 
 # ---------------------------------------------------------------- the passes

@@ -1,0 +1,199 @@
+"""Whether a run's journal is whole, before an undo writes anything: each part that the splits' rows count is there, has
+its verified end and is of this run, and the numbers are equal.
+
+Every counted object is read once. What is kept in memory is a phase's rows, and a few objects.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from dynamodt.aws.journal import check
+from dynamodt.aws.sealed import Unsealed
+from dynamodt.aws.state import State
+from dynamodt.aws.storage import Storage
+from dynamodt.core.counted import Claims, counts, due
+from dynamodt.core.passes import passes
+from dynamodt.core.places import is_note, journal_of_run, part_of, unit_prefix
+from dynamodt.errors import Refused
+from dynamodt.model import Claim, JournalCount, RunRecord
+
+_READERS = 10  # at a time: a client's connections
+_AHEAD = 4 * _READERS
+_SHOWN = 3
+_TOLD_EVERY = 10.0  # seconds
+
+
+class Objects(Protocol):
+    """What `aws.storage.Storage` offers, and a test's fake must."""
+
+    def read(self, name: str) -> bytes | None: ...
+
+    def names(self, prefix: str) -> Iterator[str]: ...
+
+    def place(self, name: str) -> str: ...
+
+
+class Checked(NamedTuple):
+    """One object of the journal: how many records it has, or why it cannot be used."""
+
+    name: str
+    records: int = 0
+    why: str = ""
+
+
+@dataclass
+class JournalCheck:
+    """What a run's journal must contain, and what of it is there and whole. `faults` are the first few, in words."""
+
+    due: JournalCount = JournalCount()
+    whole: JournalCount = JournalCount()
+    broken: int = 0  # parts and notes that are missing, truncated, damaged or foreign
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, what: str, number: int = 1) -> None:
+        """Count a fault, and keep the first few."""
+        self.broken += number
+        if len(self.faults) < _SHOWN:
+            self.faults.append(what)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.broken and self.whole == self.due
+
+
+def check_journal(
+    state: State,
+    storage: Storage,
+    record: RunRecord,
+    note: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> JournalCheck:
+    """Read the journal of all phases of a run, and compare it with the splits' rows; `note` is told how far it is."""
+    found = JournalCheck()
+    phases = {
+        each.run: {claim.unit: claim for claim in state.units(each.run).all(each.units)} for each in passes(record)
+    }
+    for claims in phases.values():
+        for claim in claims.values():
+            found.due = found.due.plus(due(claim))
+    told = _Progress(found.due.parts + found.due.notes, note, clock)
+    for run, claims in phases.items():
+        if any(due(claim).parts for claim in claims.values()):
+            _Phase(storage, journal_of_run(record.table, run), claims, found).check(told.step)
+    return found
+
+
+def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused | None:
+    """What an undo by a journal that is not whole is refused with; None: it is whole."""
+    if found.is_whole:
+        return None
+    parts = found.due.parts + found.due.notes
+    more = "; ..." if found.broken > len(found.faults) else ""
+    return Refused(
+        f"the journal of run {record.run} is not whole: {found.broken:,} of its {parts:,} parts cannot be used "
+        f"({'; '.join(found.faults)}{more})",
+        where=storage.place(_root(record)),
+        hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
+        f"copy) and type the same command again; or dynamodt undo {record.run} --partial restores what the journal "
+        "still has, and the run does not become undone",
+    )
+
+
+def _root(record: RunRecord) -> str:
+    return f"runs/{record.table}/"
+
+
+class _Phase:
+    """The journal of one phase."""
+
+    def __init__(self, objects: Objects, prefix: str, claims: Claims, found: JournalCheck) -> None:
+        self._objects = objects
+        self._prefix = prefix
+        self._claims = claims
+        self._found = found
+        self._there: dict[int, JournalCount] = {}  # by split
+        self._whole: dict[int, JournalCount] = {}
+
+    def check(self, step: Callable[[], None]) -> None:
+        counted = (name for name in self._objects.names(self._prefix) if _counts(name, self._claims))
+        for one in _read_ahead(partial(_checked, self._objects), counted):
+            self._add(one)
+            step()
+        for unit, claim in sorted(self._claims.items()):
+            self._compare(unit, due(claim))
+
+    def _add(self, one: Checked) -> None:
+        unit = part_of(one.name).unit
+        single = JournalCount(notes=1) if is_note(one.name) else JournalCount(1, one.records)
+        self._there[unit] = self._there.get(unit, JournalCount()).plus(single)
+        if one.why:
+            self._found.fault(f"{_shown(one.name)}: {one.why}")
+        else:
+            self._whole[unit] = self._whole.get(unit, JournalCount()).plus(single)
+
+    def _compare(self, unit: int, wanted: JournalCount) -> None:
+        """What a split's row counts beside what there is; an object that is there and not whole is counted already."""
+        there, whole = self._there.get(unit, JournalCount()), self._whole.get(unit, JournalCount())
+        found, names = self._found, f"{_shown(unit_prefix(self._prefix, unit))}*"
+        found.whole = found.whole.plus(whole)
+        for kind, many, have in (("parts", wanted.parts, there.parts), ("notes", wanted.notes, there.notes)):
+            if have < many:
+                found.fault(f"{names}: {many - have:,} of {many:,} {kind} missing", many - have)
+            elif have > many:
+                found.fault(f"{names}: {have:,} {kind} instead of {many:,}", have - many)
+        if whole.parts == wanted.parts and whole.records != wanted.records:
+            found.fault(f"{names}: {whole.records:,} records instead of {wanted.records:,}")
+
+
+def _shown(name: str) -> str:
+    """A name below the folder of its table's runs."""
+    return name.split("/", 2)[2]
+
+
+def _counts(name: str, claims: Claims) -> bool:
+    claim: Claim | None = claims.get(part_of(name).unit)
+    return claim is not None and counts(name, claim)
+
+
+def _checked(storage: Objects, name: str) -> Checked:
+    try:
+        return Checked(name, check(storage, name).records)
+    except Unsealed as error:
+        return Checked(name, why=str(error))
+
+
+def _read_ahead(read: Callable[[str], Checked], names: Iterable[str]) -> Iterator[Checked]:
+    """The objects in order, a few of them on their way at once."""
+    flying: deque[Future[Checked]] = deque()
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as pool:
+        for name in names:
+            flying.append(pool.submit(read, name))
+            if len(flying) > _AHEAD:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+
+
+class _Progress:
+    """Tells every few seconds how many objects have been read: a large journal takes minutes."""
+
+    def __init__(self, planned: int, note: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._planned = planned
+        self._note = note
+        self._clock = clock
+        self._told_at = clock()
+        self._read = 0
+
+    def step(self) -> None:
+        """One more has been read."""
+        self._read += 1
+        if self._clock() - self._told_at >= _TOLD_EVERY:
+            self._told_at = self._clock()
+            self._note(f"checking the journal: {self._read:,} of {self._planned:,} parts")
