@@ -51,15 +51,18 @@ def sealed(name: str, content: bytes, records: int) -> bytes:
 def checked(name: str, data: bytes) -> Sealed:
     """An object that was read under a name. Raises Unsealed when it is truncated, damaged or another one."""
     compressed, seal = _split(data)
-    if seal["object"] != name:
-        raise Unsealed(f"foreign: it was written as {seal['object']}")
-    records = int(seal["records"])
-    if seal["digest"] != _digest(name, compressed, records):
+    try:
+        written, records, digest = str(seal["object"]), int(seal["records"]), str(seal["digest"])
+    except (KeyError, TypeError, ValueError) as failure:
+        raise Unsealed("damaged: its seal is no seal") from failure
+    if digest != _digest(written, compressed, records):
         raise Unsealed("damaged: its digest is another one")
+    if written != name:
+        raise Unsealed(f"foreign: it was written as {written}")
     return Sealed(compressed, records)
 
 
-def _split(data: bytes) -> tuple[bytes, dict[str, Any]]:
+def _split(data: bytes) -> tuple[bytes, Any]:
     """The compressed content and the seal. Raises Unsealed when the end is missing."""
     try:
         size, ours = _END.unpack(data[-_END.size :])

@@ -1,0 +1,141 @@
+"""What an undo asks before it writes: is the journal that the splits' rows count there, whole, and the run's own?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynamodt.control.running.journal_check import JournalCheck, check_journal
+from dynamodt.core.places import is_note, journal_prefix
+from dynamodt.model import Counts, Job, JournalCount, RunRecord
+from tests.fakes import FakeDynamoDB, numbers
+from tests.pipeline.conftest import Bench
+
+DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
+
+
+def record_of(job: Job) -> RunRecord:
+    return RunRecord("things", job.run, 1, "change", "up", "", "succeeded", "now", units=job.units, journal=True)
+
+
+def found_in(bench: Bench, job: Job) -> JournalCheck:
+    return check_journal(bench.state, bench.storage, record_of(job), lambda text: None)  # type: ignore[arg-type]
+
+
+def files(bench: Bench, job: Job) -> list[Path]:
+    return [bench.folder / "storage" / name for name in bench.storage.names(journal_prefix(job))]
+
+
+@pytest.fixture
+def job(bench: Bench) -> Job:
+    """Ten pages of five items, each of one part."""
+    bench.dynamodb.put(*numbers(50))
+    job = bench.job(DOUBLE, units=2)
+    assert bench.execute(job) == Counts(read=50, changed=50)
+    return job
+
+
+def test_a_whole_journal_has_what_the_rows_count(bench: Bench, job: Job) -> None:
+    found = found_in(bench, job)
+    assert found.is_whole and found.whole == found.due == JournalCount(len(files(bench, job)), 50, 0)
+
+
+def test_of_a_run_that_wrote_nothing_nothing_is_due(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(9))
+    job = bench.job("def transform_up(item):\n    return item\n")
+    bench.execute(job)
+    found = found_in(bench, job)
+    assert found.is_whole and found.due == JournalCount()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+
+
+def swap(path: Path) -> None:
+    """Another part of the very same journal lies under the name."""
+    other = next(one for one in sorted(path.parent.iterdir()) if one != path)
+    shutil.copyfile(other, path)
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [(Path.unlink, "1 of "), (cut, "truncated"), (spoil, "damaged"), (swap, "foreign"), (Path.touch, "")],
+)
+@pytest.mark.parametrize("which", [0, -1])
+def test_each_part_must_be_there_and_whole(
+    bench: Bench, job: Job, act: Callable[[Path], None], why: str, which: int
+) -> None:
+    act(files(bench, job)[which])
+    found = found_in(bench, job)
+    assert found.is_whole is not bool(why) and found.broken == bool(why)
+    assert all(why in fault for fault in found.faults)
+
+
+def test_the_first_few_are_named_and_all_are_counted(bench: Bench, job: Job) -> None:
+    paths = files(bench, job)
+    for path in paths:
+        cut(path)
+    found = found_in(bench, job)
+    assert found.broken == len(paths) and len(found.faults) == 3 and paths[0].name in found.faults[0]
+    shutil.rmtree(bench.folder / "storage")
+    assert found_in(bench, job).broken == len(paths)
+
+
+def test_the_note_of_what_had_no_effect_must_be_there_too(bench: Bench) -> None:
+    """Without it, an undo would take the application's own write back."""
+    bench.dynamodb.put(*numbers(5))
+    job = bench.job(DOUBLE, units=1)
+
+    def application(table: FakeDynamoDB) -> None:
+        table.before_write = None
+        table.delete({"id": 1})
+
+    bench.dynamodb.before_write = application
+    assert bench.execute(job).vanished == 1
+    (note,) = (path for path in files(bench, job) if is_note(path.name))
+    assert found_in(bench, job).whole == JournalCount(1, 5, 1)
+    note.unlink()
+    found = found_in(bench, job)
+    assert not found.is_whole and "1 of 1 notes missing" in found.faults[0]
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: int) -> None:
+    """Left by one owner, and gone on with by another: in between, and at the end."""
+    bench.dynamodb.put(*numbers(20))
+    job = bench.job(DOUBLE, units=1, writers=1)
+    bench.leave(job, writes)
+    left = found_in(bench, job)
+    assert left.is_whole and left.due.records > 0
+    bench.execute(replace(job, attempt=2))
+    found = found_in(bench, job)
+    assert found.is_whole and found.due.records >= 20
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_an_idempotent_run_s_next_owner_reads_again_what_was_announced(bench: Bench, writes: int) -> None:
+    bench.dynamodb.put(*numbers(20))
+    job = bench.job('IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "m": 1}\n', units=1, journal=True)
+    bench.leave(job, writes)
+    bench.execute(replace(job, attempt=2))
+    found = found_in(bench, job)
+    assert found.is_whole and found.due.records >= 20
+
+
+def test_a_large_journal_tells_how_far_it_is(bench: Bench, job: Job) -> None:
+    told: list[str] = []
+    moments = iter(range(0, 1000, 20))
+    parts = len(files(bench, job))
+    check_journal(bench.state, bench.storage, record_of(job), told.append, lambda: next(moments))  # type: ignore[arg-type]
+    assert told[0] == f"checking the journal: 1 of {parts} parts" and len(told) == parts

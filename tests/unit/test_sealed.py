@@ -1,0 +1,42 @@
+"""`aws.sealed`: an object is what was written under its name, or it is not used."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import zstandard
+
+from dynamodt.aws.sealed import Unsealed, checked, sealed
+
+NAME, CONTENT = "runs/users/RUN/journal/000000-00000001-0001-0000.json.zst", b'{"Keys": {}}\n' * 50
+DATA = sealed(NAME, CONTENT, 50)
+
+
+def test_what_is_whole_is_read() -> None:
+    found = checked(NAME, DATA)
+    assert (found.content(), found.records) == (CONTENT, 50)
+
+
+def test_other_tools_read_the_content_alone() -> None:
+    reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(DATA), read_across_frames=True)
+    assert reader.read() == CONTENT
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(DATA) == CONTENT
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, len(DATA) // 2, *range(len(DATA) - 20, len(DATA))])
+def test_a_missing_end_is_recognized(size: int) -> None:
+    with pytest.raises(Unsealed, match="truncated"):
+        checked(NAME, DATA[:size])
+
+
+@pytest.mark.parametrize("at", range(len(DATA)))
+def test_a_changed_byte_is_recognized(at: int) -> None:
+    with pytest.raises(Unsealed):
+        checked(NAME, DATA[:at] + bytes([DATA[at] ^ 1]) + DATA[at + 1 :])
+
+
+@pytest.mark.parametrize("other", ["runs/users/OTHER/", "runs/users/RUN/window1/"])
+def test_an_object_of_another_run_or_phase_is_foreign(other: str) -> None:
+    with pytest.raises(Unsealed, match="foreign: it was written as runs/users/RUN/journal/"):
+        checked(NAME.replace("runs/users/RUN/", other), DATA)
