@@ -101,8 +101,7 @@ def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused
         f"({'; '.join(found.faults)}{more})",
         where=storage.place(_root(record)),
         hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
-        f"copy) and type the same command again; or dynamodt undo {record.run} --partial restores what the journal "
-        "still has, and the run does not become undone",
+        "copy) and type the same command again",
     )
 
 
