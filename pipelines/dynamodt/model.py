@@ -187,11 +187,12 @@ class Intent(NamedTuple):
 
 class Era(NamedTuple):
     """One owner's time over a unit: from the page after `after` on, pages are of `epoch`. `parts` is the journal of
-    the page that the owner before left in doubt."""
+    the page that the owner before left in doubt, `attempt` the one of the run that the owner belongs to."""
 
     epoch: int
     after: int
     parts: tuple[str, ...] = ()
+    attempt: int = 0
 
 
 class Claim(NamedTuple):
@@ -249,11 +250,13 @@ class AppliedPage(NamedTuple):
 
 
 class JournalPage(NamedTuple):
-    """A page of a run that is taken back: the parts of its journal that count, and the notes of its owners."""
+    """A page of a run that is taken back: the parts of its journal that count, and the notes of its owners. `expected`
+    is how many parts there must be; 0: as the last note says; below 0: nothing tells."""
 
     page: Page
     parts: tuple[str, ...]
     notes: tuple[str, ...]
+    expected: int = 0
 
 
 Sample: TypeAlias = tuple[Image, Image | None]  # before, after
@@ -453,11 +456,13 @@ class TableReport:
 
 
 class LeftItem(NamedTuple):
-    """An item that an undo leaves as it is, at least in part: which attributes (none: all of it), and why."""
+    """An item that an undo leaves as it is, at least in part: which attributes (none: all of it), and why. `restored`
+    are attributes that are as before the run: with some of these, the item is restored in part."""
 
     key: Image
     attributes: tuple[str, ...]
     why: str
+    restored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +476,13 @@ class UndoReport:
     left_at: str = ""  # where the file is that names them
     first_left: tuple[LeftItem, ...] = ()
     error: BaseException | None = None
+    partly: int = 0  # of the items that are left, those that are restored in part
+    missing: int = 0  # parts of the journal that could not be used
+
+    @property
+    def fully(self) -> int:
+        """The items that are as before the run, in all that it had changed."""
+        return self.run.counts.read - self.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,6 +539,10 @@ class RunRecord:
     rest: int = 0  # segments of the last scan, where it catches up by one
     target: str = ""  # the table that it writes to, where that is another
     undone: str = ""  # when, and by whom
+    partial_tries: int = 0  # the last try of its undo that did without parts of the journal; 0: none did
+    partly_restored: int = 0  # items that its undo has restored in part, and left in part
+    accepts: tuple[str, ...] = ()  # undone runs whose partly restored items it may transform
+    order: tuple[str, ...] = ()  # its phases, and from which attempt on, as they were written: see `core.passes.stints`
     began: dict[str, str] = field(default_factory=dict)  # what it started with (`core.started_with`)
     texts: tuple[ScriptText, ...] = ()  # of the script before it was edited: its present one has the rest of the items
     whole_pages: bool = False  # its last attempt has left no page half written
@@ -607,6 +623,8 @@ class Job:
     letters: tuple[str, ...] = ()  # parts of dead letters to replay, instead of reading the table
     confirmed: bool = False  # a person has found the letters' items written: they are counted, nothing is written
     undoes: str = ""  # the run (or pass of one) to take back by its journal, instead of migrating
+    partial: bool = False  # of an undo: what cannot be read of the journal is passed over
+    attempts: tuple[int, int] = (0, 0)  # of an undo: pages of the attempts from the first to before the second; 0: all
     target: TableSpec | None = None
     prepared: PreparedRef | None = None
     consistent: bool = False

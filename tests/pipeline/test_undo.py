@@ -50,11 +50,14 @@ def undone(bench: Bench, job: Job, **changes: object) -> Counts:
     return totals.counts
 
 
-def left(bench: Bench, job: Job) -> dict[int, LeftItem]:
-    names = bench.storage.names(left_prefix(replace(job, run=f"{job.run}/undo1")))
+def left(bench: Bench, job: Job, number: int = 1) -> dict[int, LeftItem]:
+    names = bench.storage.names(left_prefix(replace(job, run=f"{job.run}/undo{number}")))
     lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
     return {
-        int(line["key"]["id"]["N"]): LeftItem(line["key"], tuple(line["attributes"]), line["why"]) for line in lines
+        int(line["key"]["id"]["N"]): LeftItem(
+            line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"])
+        )
+        for line in lines
     }
 
 

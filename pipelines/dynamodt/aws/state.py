@@ -40,6 +40,8 @@ _RUN_NUMBERS = {
     "units": 0,
     "attempts": 1,
     "retries": 0,
+    "partial_tries": 0,
+    "partly_restored": 0,
     "planned": 0,
     "rest": 0,
     "failed_exports": 0,
@@ -205,6 +207,7 @@ def _row(kind: type[Row], item: dict[str, Any]) -> Row:
     if kind is RunRecord:
         known |= {name: int(item.get(name, default)) for name, default in _RUN_NUMBERS.items()}
         known["exports"] = tuple(item.get("exports", ()))
+        known |= {name: tuple(item.get(name, ())) for name in ("order", "accepts")}
         known["windows"] = tuple(map(int, item.get("windows", ())))
         known["texts"] = tuple(ScriptText(checksum, int(items)) for checksum, items in item.get("texts", ()))
     return kind(**known)

@@ -42,7 +42,7 @@ class UnitRows:
             if int(row.get("attempt", 0)) > attempt:
                 break
             before = _claim(unit, row)
-            claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before, recovers))
+            claimed = before._replace(epoch=before.epoch + 1, eras=_with_era(before, attempt, recovers))
             if not recovers:
                 claimed = claimed._replace(journal=before.journal.plus(_announced(before.intent)))
             if self._take(claimed, attempt, row, recovers, claimant):
@@ -140,13 +140,13 @@ class UnitRows:
         return Fenced(f"another process has taken unit {unit} over", where=f"run {self._run}")
 
 
-def _with_era(before: Claim, recovers: bool) -> tuple[Era, ...]:
+def _with_era(before: Claim, attempt: int, recovers: bool) -> tuple[Era, ...]:
     """The new owner begins with the page that is announced; those before it stay as they were, recorded or not."""
     intent = before.intent
     if intent is None:
-        return (*before.eras, Era(before.epoch + 1, before.page))
+        return (*before.eras, Era(before.epoch + 1, before.page, (), attempt))
     after = intent.page - 1 if recovers else before.page
-    return (*before.eras, Era(before.epoch + 1, after, intent.parts))
+    return (*before.eras, Era(before.epoch + 1, after, intent.parts, attempt))
 
 
 def _announced(intent: Intent | None) -> JournalCount:
@@ -167,7 +167,7 @@ def _claim(unit: int, row: Item) -> Claim:
         intent=intent if intent is not None and intent.page > page else None,  # an older one is over
         friction=Friction(*(_loaded(row, "friction") or ())),
         bytes=int(row.get("bytes", 0)),
-        eras=tuple(Era(epoch, after, tuple(parts)) for epoch, after, parts in _loaded(row, "eras") or ()),
+        eras=tuple(Era(epoch, after, tuple(parts), *rest) for epoch, after, parts, *rest in _loaded(row, "eras") or ()),
         journal=JournalCount(*(_loaded(row, "journal") or ())),
     )
 

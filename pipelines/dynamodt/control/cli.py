@@ -229,6 +229,10 @@ Export = Annotated[
 CatchUp = Annotated[
     str, typer.Option("--catch-up", metavar="HOW", show_default=False, help="After it: windows, scan, or none.")
 ]
+Partial = Annotated[bool, typer.Option("--partial", help="Restore what a journal that is not whole still has.")]
+PartlyRestored = Annotated[
+    bool, typer.Option("--accept-partly-restored", help="Transform items that an undo has restored in part, too.")
+]
 NoPitr = Annotated[bool, typer.Option("--no-pitr", help="Write to a protected stage without point-in-time recovery.")]
 Journal = Annotated[
     bool | None,
@@ -312,6 +316,7 @@ def up(
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
+    accept_partly_restored: PartlyRestored = False,
     no_pitr: NoPitr = False,
     journal: Journal = None,
     source: Source = "",
@@ -338,6 +343,7 @@ def down(
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
+    accept_partly_restored: PartlyRestored = False,
     no_pitr: NoPitr = False,
     journal: Journal = None,
     source: Source = "",
@@ -419,6 +425,7 @@ def undo(
     max_wcu: MaxWcu = 0.0,
     max_rcu: MaxRcu = 0.0,
     share: Share = DEFAULT_SHARE,
+    partial: Partial = False,
     no_pitr: NoPitr = False,
     wait_lock: WaitLock = "",
     pause_on_alarm: Alarms = None,
@@ -548,6 +555,8 @@ def _options(given: dict[str, Any], beam_args: tuple[str, ...]) -> RunOptions:
         spark_master=str(given.get("spark_master", "")),
         beam_args=beam_args,
         no_pitr=bool(given.get("no_pitr")),
+        partial=bool(given.get("partial")),
+        accept_partly_restored=bool(given.get("accept_partly_restored")),
         journal=given.get("journal"),
         alarms=tuple(given.get("pause_on_alarm") or ()),
         doubtful=str(given.get("doubtful", "")),

@@ -50,7 +50,9 @@ class RunOptions:
     "again" (transform them afresh), "done" (they are written), or nothing yet. `source` is "scan" or "export" (empty:
     as the script says); `export` is "new", an export's ARN, or its place in S3; `catch_up` is "windows", "scan" or
     "none". `spark_master` is of a local Spark (empty: all cores of this machine); `workers` is found out when the
-    runner is ready. `wait_lock` is how long to wait for another run on the table, such as "10m" (empty: not at all)."""
+    runner is ready. `partial` lets an undo restore what a journal that is not whole still has, `accept_partly_restored`
+    lets a run transform items that an undo has restored in part.
+    `wait_lock` is how long to wait for another run on the table, such as "10m" (empty: not at all)."""
 
     dry_run: bool = False
     max_errors: int = 0
@@ -70,6 +72,8 @@ class RunOptions:
     spark_master: str = ""
     workers: int = 1
     wait_lock: str = ""
+    partial: bool = False
+    accept_partly_restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,8 @@ def option_words(options: RunOptions) -> list[str]:
 def _caution_words(options: RunOptions) -> list[str]:
     """The words for what a run does without, waits or rests for."""
     words = ["--no-pitr"] if options.no_pitr else []
+    words += ["--partial"] if options.partial else []
+    words += ["--accept-partly-restored"] if options.accept_partly_restored else []
     words += [] if options.journal is None else ["--journal" if options.journal else "--no-journal"]
     words += ["--wait-lock", options.wait_lock] if options.wait_lock else []
     return words + [word for name in options.alarms for word in ("--pause-on-alarm", name)]

@@ -37,6 +37,11 @@ def due(claim: Claim) -> JournalCount:
     return intent.before.journal.plus(JournalCount(len(intent.parts), intent.records))
 
 
+def attempt_of(page: int, claim: Claim) -> int:
+    """The run's attempt that has brought a page to its end."""
+    return next((era.attempt for era in reversed(claim.eras) if era.after < page), 0)
+
+
 def _claim(name: str, claims: Claims) -> Claim | None:
     return claims.get(part_of(name).unit)
 

@@ -38,13 +38,16 @@ TRANSITIONS: Final = (
     Transition("undoing", "undo", "undoing", "The undo was stopped, or died: it goes on from its checkpoints."),
     *(
         Transition(status, "replace", "replaced", "Nothing that it wrote is there: a new run begins in its place.")
-        for status in ("running", "failed", "stopped", "undoing")
+        for status in ("running", "failed", "stopped", "undoing", "partly-undone")
     ),
     Transition("undoing", "undone", "undone", "All that is still as the run wrote it is as it was before the run."),
+    Transition("undoing", "lack", "partly-undone", "What its journal still has is taken back, not the version."),
+    Transition("partly-undone", "undo", "undoing", "What its journal lacked may be back: all is gone over again."),
+    Transition("partly-undone", "stamp", "closed", "A person has mended the items, and said which versions stand."),
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
-ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone", "replaced"})
+ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone", "replaced", "closed"})
 
 
 def after(status: str, event: str) -> str:

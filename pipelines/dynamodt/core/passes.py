@@ -25,9 +25,43 @@ def passes(record: RunRecord) -> tuple[Pass, ...]:
     return (*main, *again)
 
 
+class Stint(NamedTuple):
+    """A phase, or a part of one: what the attempts from `since` to before `until` (0: all later ones) have written of
+    it, without a write of another phase in between. `number` counts the stints of the phase, from 1 on."""
+
+    run: str
+    units: int
+    since: int = 0
+    until: int = 0
+    number: int = 1
+
+
+def with_begun(record: RunRecord, run: str, attempt: int) -> tuple[str, ...]:
+    """The record's order, with a phase that an attempt begins or goes on with. Where nothing else was written since it
+    was written last, that is no new stint."""
+    suffix = run.removeprefix(record.run)
+    last = record.order[-1].rpartition("@")[0] if record.order else None
+    return record.order if last == suffix else (*record.order, f"{suffix}@{attempt}")
+
+
+def stints(record: RunRecord) -> tuple[Stint, ...]:
+    """What the run has written, in the order of the writes. Phases that the record does not order come first."""
+    units = {each.run: each.units for each in passes(record)}
+    parsed = (one.rpartition("@") for one in record.order)
+    begun = [(record.run + suffix, int(attempt)) for suffix, _, attempt in parsed]
+    ordered: list[Stint] = []
+    for place, (run, attempt) in enumerate(begun):
+        number = 1 + sum(one.run == run for one in ordered)
+        until = next((later for other, later in begun[place + 1 :] if other == run), 0)
+        ordered.append(Stint(run, units.get(run, 0), attempt if number > 1 else 0, until, number))
+    known = {run for run, _ in begun}
+    return (*(Stint(each.run, each.units) for each in passes(record) if each.run not in known), *ordered)
+
+
 def undo_passes(record: RunRecord, number: int) -> tuple[Pass, ...]:
-    """The passes that take a run back; the first try is 1, and each that leaves dead letters has another after it."""
-    return tuple(Pass(undo_run(each.run, number), each.units) for each in passes(record))
+    """The passes that take a run back, what was written last first; the first try is 1, and each that leaves dead
+    letters has another after it."""
+    return tuple(Pass(undo_run(each, number), each.units) for each in reversed(stints(record)))
 
 
 def window_run(run: str, number: int) -> str:
@@ -40,6 +74,6 @@ def retry_run(run: str, number: int) -> str:
     return f"{run}/retry{number}"
 
 
-def undo_run(run: str, number: int) -> str:
-    """The id of a pass that takes another back."""
-    return f"{run}/undo{number}"
+def undo_run(stint: Stint, number: int) -> str:
+    """The id of a pass that takes a stint back."""
+    return f"{stint.run}/undo{number}" + (f".{stint.number}" if stint.number > 1 else "")

@@ -34,7 +34,12 @@ def left_prefix(job: Job) -> str:
 
 def left_name(job: Job) -> str:
     """The one file that holds all that an undo leaves as it is."""
-    return f"runs/{job.table.name}/{job.base_run}/undo-left.jsonl"
+    return left_of(job.table.name, job.base_run)
+
+
+def left_of(table: str, run: str) -> str:
+    """The same, by the run's id."""
+    return f"runs/{table}/{run}/undo-left.jsonl"
 
 
 def samples_prefix(job: Job) -> str:

@@ -23,11 +23,12 @@ STAYS = "it cannot go back to the key that the run moved it from"
 
 class Restoration(NamedTuple):
     """The change that restores an item (None: there is nothing to restore), and what stays as it is: its attributes'
-    names, and why; an empty `why`: nothing."""
+    names, and why; an empty `why`: nothing. `restored` are those that the change restores, or that are restored."""
 
     change: Update | Insert | Remove | None
     left: tuple[str, ...] = ()
     why: str = ""
+    restored: tuple[str, ...] = ()
 
 
 NOTHING = Restoration(None)
@@ -110,6 +111,7 @@ def _of_deleted(record: Journaled, now: Image) -> Restoration:
 def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
     before: dict[str, AttributeValue | None] = {}
     left: list[str] = []
+    as_it_was: list[str] = []
     for name in dict.fromkeys(name for update in updates for name in (*update.sets, *update.removes)):
         writers = [update for update in updates if name in update.sets or name in update.removes]
         current = now.get(name)
@@ -117,7 +119,10 @@ def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
             before[name] = writers[0].read.get(name)
         elif not _equal(current, writers[0].read.get(name)):
             left.append(name)
-    return Restoration(_update(updates[0].key, now, before), tuple(left), CHANGED if left else "")
+        else:
+            as_it_was.append(name)
+    why = CHANGED if left else ""
+    return Restoration(_update(updates[0].key, now, before), tuple(left), why, (*before, *as_it_was))
 
 
 def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:

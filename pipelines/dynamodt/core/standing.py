@@ -10,7 +10,8 @@ from dynamodt.model import Lease, RunRecord, VersionStatus
 
 UNDOING = "undoing"
 AT_WORK = ("running", UNDOING)
-LEFT = ("failed", "stopped", "gone")  # the same command goes on with such a run
+PARTLY_UNDONE = "partly-undone"
+LEFT = ("failed", "stopped", "gone", PARTLY_UNDONE)  # the same command goes on with such a run
 
 
 def standing(record: RunRecord, lease: Lease, alive: bool) -> str:
@@ -45,7 +46,8 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
     status = standing(run, lease, alive)
     if status not in LEFT:
         return replace(version, state="running", run=run)
-    left = run if run.status == "undoing" else replace(run, status=status)  # only `undo` goes on with such a one
+    by_undo = run.status in (UNDOING, PARTLY_UNDONE)  # only that goes on with such a one
+    left = run if by_undo else replace(run, status=status)
     return replace(version, state="unfinished" if version.state in ("pending", "applied") else version.state, run=left)
 
 

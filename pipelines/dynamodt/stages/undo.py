@@ -23,7 +23,7 @@ from dynamodt.aws.lookups import InsertedItems, Lookups, inserted_items
 from dynamodt.aws.reads import Reads
 from dynamodt.aws.resources import Resources
 from dynamodt.core.conflicts import inserts_of
-from dynamodt.core.counted import counted_parts
+from dynamodt.core.counted import attempt_of, counted_parts, counts, due
 from dynamodt.core.diff import key_of, parts_of
 from dynamodt.core.inserted import InsertedRow
 from dynamodt.core.keys import image_digest, key_text
@@ -31,6 +31,7 @@ from dynamodt.core.places import is_note, journal_prefix, part_of, unit_prefix
 from dynamodt.core.restore import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, restoration
 from dynamodt.core.statements import Statements
 from dynamodt.core.units import write_units
+from dynamodt.errors import RunFailed
 from dynamodt.model import (
     Change,
     Check,
@@ -96,23 +97,49 @@ class _ReadJournal(ReadPages):
     def _pages(self, claims: Iterator[Claim]) -> Iterator[JournalPage]:
         for claim in claims:
             names = self._storage.names(unit_prefix(journal_prefix(self._job), claim.unit))
-            yield from journal_pages(claim, self._undone.read(claim.unit), names)
+            yield from journal_pages(claim, self._undone.read(claim.unit), names, self._job.attempts)
 
 
-def journal_pages(claim: Claim, undone: Claim | None, names: Iterable[str]) -> Iterator[JournalPage]:
+def journal_pages(
+    claim: Claim, undone: Claim | None, names: Iterable[str], attempts: tuple[int, int] = (0, 0)
+) -> Iterator[JournalPage]:
     """The pages of a unit, the last one first: what was moved to a key must leave it before what was there is back.
 
     `undone` is the unit's claim in the run that is undone (None: it has not begun), `names` are its objects in the
-    journal. The undo's own claim says how many pages are done."""
+    journal, and only pages of these `attempts` are taken back. The undo's own claim says how many pages are done."""
     kept = list(names)
     parts = counted_parts((name for name in kept if not is_note(name)), {claim.unit: undone} if undone else {})
+    since, until = attempts
+    if undone is not None and any(attempts):
+        by = {name: attempt_of(part_of(name).page, undone) for name in parts}
+        parts = [name for name in parts if since <= by[name] and (not until or by[name] < until)]
     numbers = sorted({part_of(name).page for name in parts}, reverse=True)
     for position, number in list(enumerate(numbers, 1))[claim.page :]:
         notes = tuple(name for name in kept if is_note(name) and part_of(name).page == number)
         page = Page(claim, position, [], last=number == numbers[-1])
-        yield JournalPage(page, tuple(name for name in parts if part_of(name).page == number), notes)
+        of_page = tuple(name for name in parts if part_of(name).page == number)
+        yield JournalPage(page, of_page, notes, expected_parts(number, undone, kept) if undone else 0)
     if len(numbers) <= claim.page:
         yield JournalPage(Page(claim, claim.page + 1, [], last=True), (), ())
+
+
+def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
+    """How many parts a page has: those that its intent names, or one where no owner has noted otherwise. 0: as its last
+    note says; below 0: nothing tells, since a note of the split is missing."""
+    if undone.intent is not None and undone.intent.page == number:
+        return len(undone.intent.parts)
+    notes = [name for name in names if is_note(name) and counts(name, undone)]
+    noted = any(part_of(name).page == number for name in notes)
+    if noted:
+        return 0
+    return 1 if len(notes) == due(undone).notes else -1
+
+
+def is_complete(page: JournalPage, journal: JournalReader) -> bool:
+    """Whether all parts of a page are there. Raises RunFailed for a note that is not whole."""
+    if page.expected or not page.notes:
+        return len(page.parts) == page.expected
+    return len(page.parts) == journal.read_note(max(page.notes, key=lambda name: part_of(name).epoch)).parts
 
 
 class JournalReader(Protocol):
@@ -223,7 +250,7 @@ class _RestoreItems(beam.DoFn):
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
             begun = self._reads.rcu
-            items = PageItems(self._table, records_of(page, self._journal, self._inserted), self._reads)
+            items = PageItems(self._table, self._records_of(page), self._reads)
             settled = foreseen(items.changes) if self._job.dry_run else items.settled(self._settlement(items).settle)
             store_left(self._storage, self._job, page.page, items.left(settled))
             yield WrittenPage(
@@ -234,6 +261,18 @@ class _RestoreItems(beam.DoFn):
                 samples(settled.written),
                 friction=settled.friction,
             )
+
+    def _records_of(self, page: JournalPage) -> Records:
+        """The page's records. An undo that does without parts of the journal passes a page over that lacks some: what
+        is there may have been changed once more."""
+        if not self._job.partial:
+            return records_of(page, self._journal, self._inserted)
+        try:
+            if is_complete(page, self._journal):
+                return records_of(page, self._journal, self._inserted)
+        except RunFailed:
+            pass
+        return Records({}, {}, {})
 
     def _settlement(self, items: PageItems) -> Settlement:
         """Guarded by the attributes that are restored: what others have done to the rest of the item is theirs."""
@@ -310,12 +349,12 @@ class PageItems:
         return {text: restoration(self._table, self._records[text], current.get(text)) for text in texts}
 
     def _left(self, text: str, found: Restoration) -> LeftItem:
-        return LeftItem(self._records[text][-1].key, found.left, found.why)
+        return LeftItem(self._records[text][-1].key, found.left, found.why, found.restored if found.left else ())
 
 
 def _not_written(found: Restoration) -> Restoration:
     """Others have changed an item while it was to be written, and back again."""
-    return found._replace(why=CHANGED) if found.change is not None else found
+    return found._replace(why=CHANGED, restored=()) if found.change is not None else found
 
 
 def foreseen(changes: Sequence[Change]) -> Settled:

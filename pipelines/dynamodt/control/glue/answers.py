@@ -38,9 +38,21 @@ def undo_of(document: Document) -> UndoReport:
     """The report of the document that `undo` prints."""
     left = document["left"]
     run = _run(document["table"], document["direction"], document)
-    first = tuple(LeftItem(one["key"], tuple(one["attributes"]), one["why"]) for one in left["first"])
+    first = tuple(
+        LeftItem(one["key"], tuple(one["attributes"]), one["why"], tuple(one.get("restored", ())))
+        for one in left["first"]
+    )
     run = replace(run, rehearsal=run.status == "dry-run")
-    return UndoReport(run, document["at"], left["items"], left["file"], first, told_error(document))
+    return UndoReport(
+        run,
+        document["at"],
+        left["items"],
+        left["file"],
+        first,
+        told_error(document),
+        document["restored"]["partly"],
+        document["missing_parts"],
+    )
 
 
 def prepared_of(document: Document) -> PreparedRef:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dynamodt.aws.state import State
 from dynamodt.core.lifecycle import after
+from dynamodt.core.passes import with_begun
 from dynamodt.core.texts import texts_of, texts_told
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
 from dynamodt.model import (
@@ -20,6 +21,7 @@ from dynamodt.model import (
     Counts,
     Direction,
     Fence,
+    Job,
     RunRecord,
     RunReport,
     Script,
@@ -139,6 +141,12 @@ class Chronicle:
         """Change the record of a run that goes on. Raises Fenced."""
         self.record = replace(self.record, **changes)
         self.begin()
+
+    def phase_begins(self, job: Job) -> None:
+        """Record, before a phase writes, what was written before it: an undo goes the other way. Raises Fenced."""
+        order = with_begun(self.record, job.run, job.attempt)
+        if order != self.record.order:
+            self.keep(order=order)
 
     def end(
         self,

@@ -21,7 +21,7 @@ from dynamodt.aws.storage import Storage
 from dynamodt.core.counted import Claims, counts, due
 from dynamodt.core.passes import passes
 from dynamodt.core.places import is_note, journal_of_run, part_of, unit_prefix
-from dynamodt.errors import Refused
+from dynamodt.errors import Refused, RunFailed
 from dynamodt.model import Claim, JournalCount, RunRecord
 
 _READERS = 10  # at a time: a client's connections
@@ -101,7 +101,19 @@ def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused
         f"({'; '.join(found.faults)}{more})",
         where=storage.place(_root(record)),
         hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
-        "copy) and type the same command again",
+        f"copy) and type the same command again; or dynamodt undo {record.run} --partial restores what the journal "
+        "still has, and the run does not become undone",
+    )
+
+
+def lack(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
+    """Why a run is not undone by an undo that did without parts of its journal."""
+    parts = found.due.parts + found.due.notes
+    return RunFailed(
+        f"run {record.run} is undone in part: {found.broken:,} of the {parts:,} parts of its journal could not be used",
+        where=storage.place(_root(record)),
+        hint=f"restore them, then: dynamodt undo {record.run}; or mend the items by hand, and say which versions "
+        f"stand: dynamodt stamp --table {record.table} --to N",
     )
 
 

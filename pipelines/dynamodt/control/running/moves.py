@@ -12,10 +12,11 @@ from dynamodt.control.planner import TablePlan, plan_table, unprepared
 from dynamodt.control.requests import GLUE, Observer, RunOptions
 from dynamodt.control.running.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.running.restored import refuse_restored
-from dynamodt.control.running.resuming import check_not_undoing, check_nothing_half_done
+from dynamodt.control.running.resuming import accepted, check_not_undoing, check_nothing_half_done
+from dynamodt.core.lifecycle import unfinished
 from dynamodt.core.versions import is_reversible
 from dynamodt.errors import DynamodtError
-from dynamodt.model import AppliedVersion, Direction, RunReport, Stage, TableReport
+from dynamodt.model import AppliedVersion, Direction, RunRecord, RunReport, Stage, TableReport
 
 
 @dataclass
@@ -61,11 +62,24 @@ def plan_move(
         note_other_key(stage, move.planned, observer)
         if move.planned.steps:
             refuse_unsafe(stage, move.planned, options)
+            _check_partly_restored(move.planned, runs, options)
         else:
             check_nothing_half_done(state, table, move.planned.gone)
     except DynamodtError as error:
         move.error = error
     return move
+
+
+def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
+    """Raises Refused where items that were restored in part would be transformed by a run that begins now."""
+    step = planned.steps[0]
+    here = [run for run in runs if run.run not in planned.gone]
+    begun = any(
+        unfinished(run.status) and (run.version, run.direction) == (step.script.sequence, planned.direction)
+        for run in here
+    )
+    if not begun:
+        accepted(here, options)
 
 
 def table_report(stage: Stage, move: Move, reports: Sequence[RunReport] = ()) -> TableReport:

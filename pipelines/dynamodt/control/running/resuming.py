@@ -20,6 +20,8 @@ from dynamodt.control.running.session import ABORT, Session, aborted
 from dynamodt.control.running.steps import run_step
 from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.passes import passes
+from dynamodt.core.places import left_of
+from dynamodt.core.standing import PARTLY_UNDONE
 from dynamodt.core.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated
 from dynamodt.core.texts import transformed
 from dynamodt.errors import Refused
@@ -52,7 +54,8 @@ def holding(
         if found is not None:
             record = _continued(state, found, step, options, observer)
         else:  # what was to go on may have been undone meanwhile: its units say that they are done
-            record = _fresh(planned, step, options, "" if before else run)
+            records = (one for one in state.runs(table) if one.run not in planned.gone)
+            record = replace(_fresh(planned, step, options, "" if before else run), accepts=accepted(records, options))
             _replace(state, planned, left, step, lease.token, observer)
         if record.run != run:
             _tell_run(state, ((table, lease.token), *fences), record.run)
@@ -242,6 +245,37 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
                 where=f"table {record.table}",
                 hint=f"finish it first: dynamodt undo {record.run}",
             )
+        if record.status == PARTLY_UNDONE:
+            raise Refused(
+                f"run {record.run} ({record.direction} of version {record.version}, {record.name}) is undone in part: "
+                "parts of its journal are missing",
+                where=f"table {record.table}",
+                hint=f"restore them, then: dynamodt undo {record.run}; or mend the items by hand, and say which "
+                f"versions stand: dynamodt stamp --table {record.table} --to N",
+            )
+
+
+def accepted(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
+    """The undone runs that have left items restored in part, which a run that begins now would transform again. Raises
+    Refused for them unless that is asked for, or a run since has begun so."""
+    records = list(records)
+    before = {run for record in records for run in record.accepts}
+    left = [one for one in records if one.status == "undone" and one.partly_restored and one.run not in before]
+    if left and not options.accept_partly_restored:
+        raise _partly_restored(left[-1])
+    return tuple(record.run for record in left)
+
+
+def _partly_restored(undone: RunRecord) -> Refused:
+    number = undone.partly_restored
+    items = "1 item" if number == 1 else f"{number:,} items"
+    return Refused(
+        f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
+        "as before the run, others as they were written since; transformed again they may hold the version twice",
+        where="/".join(filter(None, [undone.began.get("storage"), left_of(undone.table, undone.run)])),
+        hint='the file names them (lines with "restored"): mend them, then type the same command with '
+        "--accept-partly-restored; or type it with that at once, if the script leaves what it has transformed alone",
+    )
 
 
 def _check_only(run: str, left: RunRecord | None) -> None:

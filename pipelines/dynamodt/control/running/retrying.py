@@ -6,6 +6,7 @@ from dynamodt.aws.state import State
 from dynamodt.control.running.resuming import goal
 from dynamodt.core.lifecycle import unfinished
 from dynamodt.core.passes import passes
+from dynamodt.core.standing import PARTLY_UNDONE
 from dynamodt.errors import Refused
 from dynamodt.model import RunRecord
 
@@ -16,6 +17,9 @@ def check_retriable(state: State, record: RunRecord) -> None:
     where = f"table {record.table}"
     if not unfinished(record.status):
         raise Refused(f"run {record.run} has ended ({record.status}): nothing of it is left to retry", where=where)
+    if record.status == PARTLY_UNDONE:
+        hint = f"restore what its journal lacks, then: dynamodt undo {record.run}"
+        raise Refused(f"run {record.run} is undone in part", where=where, hint=hint)
     if record.status == "undoing":
         raise Refused(
             f"run {record.run} is half undone", where=where, hint=f"finish it first: dynamodt undo {record.run}"

@@ -53,8 +53,11 @@ def _ticks(session: Session, job: Job) -> list[Tick]:
     return [allocator.tick, *watching(session.options.alarms, job, session.state, session.observer.note)]
 
 
-def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseException | None:
-    """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
+def run_passes(
+    session: Session, passes: list[Job], follower: Follower, begins: Callable[[Job], None] = lambda job: None
+) -> BaseException | None:
+    """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded. `begins` is told
+    of each before it writes anything."""
     passes = [fitted(job, session.options.workers) for job in passes]
     ticks = _ticks(session, passes[0]) if passes else []
     for job in passes:
@@ -62,6 +65,7 @@ def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseE
             return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
         try:
             if follower.done(job) < job.units:
+                begins(job)
                 run(job, session.state, session.options, partial(follower.progressed, job), ticks, follower.units(job))
         except Fenced:
             raise

@@ -21,6 +21,7 @@ from dynamodt.control.running.resuming import check_nothing_half_done
 from dynamodt.control.running.tables_gone import runs_on_gone_tables, younger
 from dynamodt.core.lifecycle import after, unfinished
 from dynamodt.core.predecessor import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
+from dynamodt.core.standing import PARTLY_UNDONE
 from dynamodt.core.started_with import TABLE
 from dynamodt.core.versions import read_versions
 from dynamodt.errors import Refused, UsageError
@@ -92,10 +93,12 @@ def _take_over(
         with held(state.leases, name, run, observer.note) as lease:
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs)
-            check_nothing_half_done(state, name, gone)
+            partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
+            check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
             entries, at = planned()
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
+            ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
             state.record_all([*entries, *ended], lease.token)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
     return TakeOver(name, tuple(records), at, len(scripts), dry_run)
@@ -121,7 +124,8 @@ def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
     entries = [_come(_record(script, "up", "stamp", run), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
     entries += [Entry(_record(version, "down", "stamp", run), reverted=True) for version in surplus]
-    if not entries and known.scripts and younger(known.table, known.runs):  # the same, said of another table
+    said_again = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
+    if not entries and known.scripts and said_again:  # of another table, or of items that were mended by hand
         script = known.scripts[max(to, 1) - 1]
         entries = [Entry(_record(script, "up" if to else "down", "stamp", run))]
     return sorted(entries, key=lambda entry: -entry.record.version)

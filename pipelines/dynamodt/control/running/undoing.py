@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from itertools import islice
+from typing import NamedTuple
 
 import orjson
 
@@ -20,7 +21,7 @@ from dynamodt.control.requests import Observer, RunOptions
 from dynamodt.control.runner import ready
 from dynamodt.control.running.finding import find_run
 from dynamodt.control.running.history import applied_by, author, now, report_of
-from dynamodt.control.running.journal_check import check_journal, refusal
+from dynamodt.control.running.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.control.running.lease import held_all
 from dynamodt.control.running.precautions import check_recovery
 from dynamodt.control.running.resuming import goal, has_written, rehearsing, tell_budget
@@ -29,8 +30,9 @@ from dynamodt.control.running.steps import counted_parts, read_samples
 from dynamodt.control.running.tables_gone import check_not_recreated
 from dynamodt.control.running.waiting import in_turn
 from dynamodt.core.lifecycle import after, unfinished
-from dynamodt.core.passes import passes, undo_run
+from dynamodt.core.passes import passes, stints, undo_run
 from dynamodt.core.places import left_name, left_prefix
+from dynamodt.core.standing import PARTLY_UNDONE, UNDOING
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
 from dynamodt.model import (
     Counts,
@@ -72,13 +74,14 @@ def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions,
     with _holding(state, record, options, observer) as (token, fences, base):
         record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
         check_undoable(state, record)
-        refused = refusal(check_journal(state, storage, record, observer.note), storage, record)
-        if refused is not None:
+        found = check_journal(state, storage, record, observer.note)
+        refused = refusal(found, storage, record)
+        if refused is not None and not options.partial:
             return _not_begun(state, record, refused, options.dry_run)
         session = Session(stage, state, storage, options, observer, token, lambda report: None, fences)
         tell_budget(session, base, table, target)
-        jobs = undo_jobs(session, record, table, target, base)
-        return _Undo(session, record, table, jobs).run()
+        number, jobs = undo_jobs(session, record, table, target, base, partly=refused is not None)
+        return _Undo(session, record, table, jobs, number, found).run()
 
 
 @contextmanager
@@ -135,6 +138,9 @@ def check_undoable(state: State, record: RunRecord) -> None:
     if record.status in ("stamped", "adopted"):
         hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
         raise Refused(f"{record.run} did not run here: its version was {record.status}", where=where, hint=hint)
+    if record.status == "closed":
+        hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
+        raise Refused(f"run {record.run} was taken back in part, and its version stamped since", where=where, hint=hint)
     if record.status == "undone":
         raise Refused(
             f"run {record.run} is undone already", where=where, hint=f"dynamodt status --table {record.table}"
@@ -189,9 +195,9 @@ def _order(record: RunRecord) -> tuple[bool, str, str]:
 
 
 def _stands(state: State, record: RunRecord) -> bool:
-    if record.status in ("succeeded", "undoing"):
+    if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
         return True
-    return record.status not in ("undone", "replaced") and has_written(state, record)
+    return record.status not in ("undone", "replaced", "closed") and has_written(state, record)
 
 
 def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
@@ -204,14 +210,17 @@ def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -
 # ---------------------------------------------------------------- the passes
 
 
-def undo_jobs(session: Session, record: RunRecord, table: TableSpec, target: TableSpec | None, base: str) -> list[Job]:
-    """A job for each pass of the run that has begun, the last one first.
+def undo_jobs(
+    session: Session, record: RunRecord, table: TableSpec, target: TableSpec | None, base: str, partly: bool = False
+) -> tuple[int, list[Job]]:
+    """A job for each phase of the run that has begun, in the reverse order of the writes.
 
     Their ids tell the tries apart: where one has left dead letters, the next goes over all pages again, and finds
-    what is restored already as it was before.
+    what is restored already as it was before. So does the one after a try that did without parts of the journal
+    (`partly`). Returns the number of the try, too.
     """
     options, units = session.options, session.state.units
-    begun = [one for one in reversed(passes(record)) if any(units(one.run).all(one.units))]
+    begun = [one for one in reversed(stints(record)) if any(units(one.run).all(one.units))]
     like = Job(
         run=base,
         stage=session.stage,
@@ -224,16 +233,24 @@ def undo_jobs(session: Session, record: RunRecord, table: TableSpec, target: Tab
         max_errors=options.max_errors,
         attempt=session.token,
         fences=session.fences,
+        partial=partly,
     )
     like = replace(like, governed=is_governed(session, like))
-    number = 1
+    goes_on = partly and record.status == UNDOING and record.partial_tries > 0
+    number = record.partial_tries + (0 if goes_on else 1)
     while True:
         jobs = [
-            replace(like, run=undo_run(_under(base, record, one.run), number), units=one.units, undoes=one.run)
+            replace(
+                like,
+                run=_under(base, record, undo_run(one, number)),
+                units=one.units,
+                undoes=one.run,
+                attempts=(one.since, one.until),
+            )
             for one in begun
         ]
         if not any(units(job.run).totals(job.units).counts.dead for job in jobs):
-            return jobs
+            return number, jobs
         number += 1
 
 
@@ -259,11 +276,14 @@ class _Undo:
     record: RunRecord
     table: TableSpec
     jobs: list[Job]
+    number: int  # of the try
+    journal: JournalCheck
 
     def run(self) -> UndoReport:
         session, record = self.session, self.record
         if not session.options.dry_run:
-            self.record = replace(record, status=after(record.status, "undo"))
+            partial_tries = record.partial_tries if self.journal.is_whole else self.number
+            self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
             self.record = session.state.record(self.record, session.token, fences=session.fences)
         follower = Follower(session.state, self.jobs, session.observer)
         name = f"undo of {record.name}"
@@ -295,9 +315,10 @@ class _Undo:
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
         session, record = self.session, self.record
-        left, first = gather_left(session, self.jobs, self._left_name())
+        left = gather_left(session, self.jobs, self._left_name())
         if error is None:
-            self._end()
+            self._end(left.partly)
+            error = None if self.journal.is_whole else lack(self.journal, session.storage, record)
         status = self.record.status if not session.options.dry_run else "stopped" if error else "dry-run"
         run = RunReport(
             record.table,
@@ -314,16 +335,22 @@ class _Undo:
             rehearsal=session.options.dry_run,
         )
         at = max(session.state.applied(record.table), default=0)
-        left_at = session.storage.place(self._left_name()) if left else ""
-        return UndoReport(run, at, left, left_at, first, error)
+        left_at = session.storage.place(self._left_name()) if left.items else ""
+        missing = self.journal.broken
+        return UndoReport(run, at, left.items, left_at, left.first, error, left.partly, missing)
 
     def _left_name(self) -> str:
         return left_name(self.jobs[0]) if self.jobs else ""
 
-    def _end(self) -> None:
-        """Record that the run is undone and, in the same transaction, what that means for its version."""
-        session, record = self.session, self.record
+    def _end(self, partly_restored: int) -> None:
+        """Record that the run is undone and, in the same transaction, what that means for its version. Where parts of
+        the journal were missing it is not, and its version stays in the history as it was."""
+        session, record = self.session, replace(self.record, partly_restored=partly_restored)
         if session.options.dry_run:
+            return
+        if not self.journal.is_whole:
+            lacking = replace(record, status=after(record.status, "lack"))
+            self.record = session.state.record(lacking, session.token, fences=session.fences)
             return
         self.record = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
         version = session.state.applied(record.table).get(record.version)
@@ -341,11 +368,24 @@ class _Undo:
         return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
 
 
-def gather_left(session: Session, jobs: list[Job], name: str) -> tuple[int, tuple[LeftItem, ...]]:
-    """Join what the passes leave as it is into one JSON-lines file; returns how many items, and the first few."""
+class NotRestored(NamedTuple):
+    """How many items an undo leaves as they are, how many of them only in part, and the first few."""
+
+    items: int
+    partly: int
+    first: tuple[LeftItem, ...]
+
+
+def gather_left(session: Session, jobs: list[Job], name: str) -> NotRestored:
+    """Join what the passes leave as it is into one JSON-lines file."""
     parts = [part for job in jobs for part in counted_parts(session.storage, session.state, job, left_prefix(job))]
     lines = b"".join(session.storage.read(part) or b"" for part in parts)
     if lines:
         session.storage.write(name, lines)
-    first = map(orjson.loads, islice(BytesIO(lines), _SHOWN))
-    return lines.count(b"\n"), tuple(LeftItem(one["key"], tuple(one["attributes"]), one["why"]) for one in first)
+    first = tuple(map(_left_item, islice(BytesIO(lines), _SHOWN)))
+    return NotRestored(lines.count(b"\n"), sum(bool(_left_item(line).restored) for line in BytesIO(lines)), first)
+
+
+def _left_item(line: bytes) -> LeftItem:
+    one = orjson.loads(line)
+    return LeftItem(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"]))

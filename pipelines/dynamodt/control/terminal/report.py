@@ -59,6 +59,9 @@ _STYLES = {
     "adopted": "cyan",
     "undoing": "yellow",
     "undone": "dim",
+    "partly-undone": "yellow",
+    "closed": "dim",
+    "refused": "red",
     "replaced": "dim",
     "failed": "red",
     "missing": "red",
@@ -72,6 +75,7 @@ _LEFT = {
     "stopped": "was stopped",
     "gone": "is nobody's: its process is gone",
     "undoing": "is half undone",
+    "partly-undone": "is undone in part: parts of its journal are missing",
 }
 _REHEARSED_APART = "Each version was tried on the items as they are now, without what an earlier one would write."
 _UNENDED = "no end is recorded: it runs now, or its command was killed, and the same command goes on with it"
@@ -356,7 +360,9 @@ def _left(undo: UndoReport, stage: Stage) -> list[Text]:
     if not undo.left:
         return []
     items = "1 item stays as it is" if undo.left == 1 else f"{undo.left:,} items stay as they are"
-    lines = [Text.assemble((f"{items}, at least in part: ", "yellow"), printable(undo.left_at))]
+    told = (undo.fully, "as before the run"), (undo.partly, "restored in part"), (undo.left - undo.partly, "left")
+    lines = [Text(", ".join(f"{number:,} {what}" for number, what in told))]
+    lines += [Text.assemble((f"{items}, at least in part: ", "yellow"), printable(undo.left_at))]
     if stage.embedded and undo.left_at.startswith("s3://"):
         lines.append(Text(f"  the file: {printable(embedded_file(undo.left_at))}"))
     for item in undo.first_left:
@@ -409,6 +415,10 @@ def _record(run: RunRecord, stage: str) -> Text:
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
     if run.status == "undoing":
         lines.append(Text(f"    half undone; to finish it: {_command(f'undo {run.run}', stage)}", "yellow"))
+    if run.status == "partly-undone":
+        lines.append(
+            Text(f"    undone in part; once its journal is whole: {_command(f'undo {run.run}', stage)}", "yellow")
+        )
     lines += [Text(f"    undone {run.undone}", "dim")] if run.undone else []
     lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
     lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
@@ -448,7 +458,11 @@ def _version_line(version: VersionStatus, names: int, states: int, stage: str) -
 def _left_lines(run: RunRecord, stage: str) -> list[Text]:
     """A run that was left half done, and what to do about it."""
     goal = "" if run.direction == "up" else f" --to {run.version - 1}"
-    words = f"undo {run.run}" if run.status == "undoing" else f"{run.direction} --table {run.table}{goal}"
+    words = (
+        f"undo {run.run}"
+        if run.status in ("undoing", "partly-undone")
+        else f"{run.direction} --table {run.table}{goal}"
+    )
     onward = f"`{_command(words, stage)}` goes on with it"
     lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

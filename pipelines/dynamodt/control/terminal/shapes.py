@@ -57,7 +57,9 @@ def undo_document(report: UndoReport) -> Document:
         "direction": run.direction,
         "status": run.status,
         **_amounts(run),
+        "restored": {"fully": report.fully, "partly": report.partly},
         "left": {"items": report.left, "file": report.left_at, "first": first},
+        "missing_parts": report.missing,
         "at": report.at,
     }
     return document if report.error is None else {**document, "error": error_document(report.error)}

@@ -1,0 +1,83 @@
+"""What an undo takes back of a journal that lacks parts, or of some attempts only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from dynamodt.core.places import is_note, journal_prefix
+from dynamodt.model import Counts, Job
+from tests.fakes import FakeDynamoDB, numbers
+from tests.pipeline.conftest import Bench
+from tests.pipeline.test_undo import DOUBLE, left, once, undone
+
+
+def files(bench: Bench, job: Job) -> list[Path]:
+    return [bench.folder / "storage" / name for name in bench.storage.names(journal_prefix(job))]
+
+
+def test_pages_that_are_whole_are_taken_back(bench: Bench) -> None:
+    """Four pages of five; of two of them nothing can be read."""
+    bench.dynamodb.put(*numbers(20))
+    job = bench.job(DOUBLE, units=1)
+    bench.execute(job)
+    first, second, *_ = files(bench, job)
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-1])
+    assert undone(bench, job, partial=True) == Counts(read=10, changed=10)
+    assert sum("twice" in item for item in bench.items()) == 10
+
+
+def test_a_page_that_lacks_one_of_its_parts_is_left_alone(bench: Bench) -> None:
+    """The item was changed afresh after the application's write: by the first part alone, that would be taken back."""
+    bench.dynamodb.put(*numbers(5))
+    job = bench.job(DOUBLE, units=1)
+    bench.dynamodb.before_write = once(lambda table: table.put({"id": 1, "n": 10, "twice": False}))
+    assert bench.execute(job) == Counts(read=5, changed=5)
+    after = bench.items()
+    parts = [path for path in files(bench, job) if not is_note(path.name)]
+    assert len(parts) == 2
+    parts[1].unlink()
+    assert undone(bench, job, partial=True) == Counts()
+    assert bench.items() == after
+
+
+def test_without_a_note_no_page_is_known_to_be_whole(bench: Bench) -> None:
+    bench.dynamodb.put(*numbers(10))
+    job = bench.job(DOUBLE, units=1)
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "n": 2, "note": "item 1", "twice": True})
+
+    bench.dynamodb.before_write = once(application)
+    bench.execute(job)
+    (note,) = (path for path in files(bench, job) if is_note(path.name))
+    note.unlink()
+    assert undone(bench, job, partial=True) == Counts()
+    assert next(item for item in bench.items() if item["id"] == 1)["twice"] is True, "the application's write is lost"
+
+
+def test_only_the_pages_of_these_attempts_are_taken_back(bench: Bench) -> None:
+    before = list(numbers(20))
+    bench.dynamodb.put(*before)
+    job = bench.job(DOUBLE, units=1, writers=1, attempt=3)
+    bench.leave(job, 2)
+    bench.execute(replace(job, attempt=7))
+    later = undone(bench, job, run=f"{job.run}/undo1.2", attempts=(7, 0), attempt=9)
+    assert 0 < later.changed < 20
+    assert sum("twice" in item for item in bench.items()) == 20 - later.changed
+    assert undone(bench, job, attempts=(0, 7), attempt=9).changed == 20 - later.changed
+    assert bench.items() == before
+
+
+def test_an_item_is_restored_in_part_however_often_its_page_is_done(bench: Bench) -> None:
+    """An undo that died after the write counts it, too."""
+    bench.dynamodb.put(*numbers(3))
+    job = bench.job(DOUBLE, units=1)
+    bench.execute(job)
+    bench.dynamodb.put({"id": 1, "n": 2, "twice": False}, {"id": 2, "n": 7, "twice": False})
+    undone(bench, job)
+    assert {key: item.restored for key, item in left(bench, job).items()} == {1: ("n",), 2: ()}
+    undone(bench, job, run=f"{job.run}/undo2")
+    again = left(bench, job, 2)
+    assert {key: item.restored for key, item in again.items()} == {1: ("n",), 2: ()}

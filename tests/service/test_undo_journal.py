@@ -1,0 +1,105 @@
+"""`undo` by a journal that is not whole, and what an undo that has restored items in part means for the next run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynamodt.control import operations
+from dynamodt.core.places import journal_of_run
+from dynamodt.errors import Refused, RunFailed
+from dynamodt.model import Counts
+from tests.service.bench import Bench
+from tests.service.test_undo import DOUBLE, last, numbered, undo
+
+MakeTable = Callable[..., str]
+
+
+def parts(bench: Bench, table: str) -> list[Path]:
+    return sorted((bench.folder / "storage" / journal_of_run(table, last(bench, table).run)).iterdir())
+
+
+@pytest.fixture
+def table(bench: Bench, make_table: MakeTable) -> str:
+    name = make_table(id="N")
+    bench.tables.put(name, *numbered(40))
+    bench.run(name, DOUBLE)
+    return name
+
+
+def doubled(bench: Bench, table: str) -> int:
+    return sum("twice" in item for item in bench.tables.items(table))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_without_its_journal_nothing_is_undone(bench: Bench, table: str, dry_run: bool) -> None:
+    shutil.rmtree(bench.folder / "storage")
+    report = undo(bench, last(bench, table).run, dry_run=dry_run)
+    assert isinstance(report.error, Refused) and "is not whole" in report.error.what
+    assert "--partial" in report.error.hint and "older versions" in report.error.hint
+    assert (report.run.status, report.run.counts, report.at) == ("refused", Counts(), 1)
+    assert doubled(bench, table) == 40 and bench.applied(table) == [1] and last(bench, table).status == "succeeded"
+
+
+def test_what_is_left_of_a_journal_is_taken_back_and_later_the_rest(bench: Bench, table: str) -> None:
+    run, (lost, *_) = last(bench, table).run, parts(bench, table)
+    kept = lost.read_bytes()
+    lost.unlink()
+    report = undo(bench, run, partial=True)
+    assert isinstance(report.error, RunFailed) and "is undone in part: 1 of the" in report.error.what
+    assert report.missing == 1 and report.run.status == last(bench, table).status == "partly-undone"
+    assert 0 < doubled(bench, table) < 40 and bench.applied(table) == [1]
+    for moved in (bench.up(table), bench.up(table, dry_run=True)):
+        assert isinstance(moved[0].error, Refused) and f"dynamodt undo {run}" in moved[0].error.hint
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    assert (status.versions[0].state, status.versions[0].run and status.versions[0].run.status) == (
+        "unfinished",
+        "partly-undone",
+    )
+    assert isinstance(undo(bench, run).error, Refused)
+
+    lost.write_bytes(kept)
+    whole = undo(bench, run)
+    assert (whole.error, whole.run.status, whole.missing) == (None, "undone", 0)
+    assert bench.tables.items(table) == numbered(40) and bench.applied(table) == []
+
+
+def test_a_person_may_say_what_stands_after_a_partial_undo(bench: Bench, table: str) -> None:
+    run = last(bench, table).run
+    parts(bench, table)[0].unlink()
+    undo(bench, run, partial=True)
+    taken = operations.stamp(bench.stage, bench.folder, table, 1, bench.recorder)
+    assert taken.at == 1 and [one.status for one in bench.history(table)] == ["closed", "stamped"]
+    assert [report.error for report in bench.up(table)] == [None]
+    with pytest.raises(Refused, match="its version stamped since"):
+        undo(bench, run)
+
+
+def test_what_is_restored_in_part_is_not_transformed_again_unasked(bench: Bench, table: str) -> None:
+    run = last(bench, table).run
+    bench.tables.put(table, {"id": 3, "n": 8, "twice": False}, {"id": 5, "n": 1, "twice": "mine"})
+    report = undo(bench, run)
+    assert (report.error, report.left, report.partly, report.fully) == (None, 2, 1, 38)
+    lines = {line["key"]["id"]["N"]: line for line in map(json.loads, Path(report.left_at).read_text().splitlines())}
+    assert lines["3"]["restored"] == ["n"] and lines["5"]["restored"] == []
+    for options in ({}, {"dry_run": True}):
+        (refused,) = bench.up(table, **options)
+        assert isinstance(refused.error, Refused) and "1 item of version 1 in part" in refused.error.what
+        assert refused.error.where == report.left_at and "--accept-partly-restored" in refused.error.hint
+    assert doubled(bench, table) == 2 and len(bench.history(table)) == 1
+    (accepted,) = bench.up(table, accept_partly_restored=True)
+    assert accepted.error is None and accepted.at == 1
+    assert undo(bench, last(bench, table).run).error is None
+    assert [again.error for again in bench.up(table)] == [None], "it was accepted before"
+
+
+def test_a_run_records_in_which_order_it_writes(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(20))
+    text = 'def items():\n    yield {"id": 100, "n": 1}\ndef transform_up(item):\n    return {**item, "m": 1}\n'
+    bench.run(table, text)
+    assert [one.rpartition("@")[0] for one in last(bench, table).order] == ["", "/items"]

@@ -1,0 +1,57 @@
+"""An undo goes the other way: what a run has written last, phase by phase, is taken back first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dynamodt.core.passes import Stint, stints, undo_passes, with_begun
+from dynamodt.model import RunRecord
+
+RECORD = RunRecord("users", "RUN", 1, "change", "up", "", "running", "now", units=4, windows=(2, 3), retries=1)
+
+
+def begun(*phases: tuple[str, int]) -> RunRecord:
+    record = RECORD
+    for suffix, attempt in phases:
+        record = replace(record, order=with_begun(record, f"RUN{suffix}", attempt))
+    return record
+
+
+def ordered(record: RunRecord) -> list[Stint]:
+    known = {f"RUN{one.rpartition('@')[0]}" for one in record.order}
+    return [stint for stint in stints(record) if stint.run in known]
+
+
+def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
+    record = begun(("", 1), ("/window1", 1), ("/retry1", 2), ("/window2", 2))
+    assert ordered(record) == [
+        Stint("RUN", 4),
+        Stint("RUN/window1", 2),
+        Stint("RUN/retry1", 1),
+        Stint("RUN/window2", 3),
+    ]
+    undone = [one.run for one in undo_passes(record, 1)]
+    assert undone[:4] == ["RUN/window2/undo1", "RUN/retry1/undo1", "RUN/window1/undo1", "RUN/undo1"]
+
+
+def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
+    record = begun(("", 1), ("/window1", 1), ("/retry1", 5), ("/window1", 5))
+    assert ordered(record) == [
+        Stint("RUN", 4),
+        Stint("RUN/window1", 2, 0, 5),
+        Stint("RUN/retry1", 1),
+        Stint("RUN/window1", 2, 5, 0, 2),
+    ]
+    undone = [one.run for one in undo_passes(record, 2)]
+    assert undone[:4] == ["RUN/window1/undo2.2", "RUN/retry1/undo2", "RUN/window1/undo2", "RUN/undo2"]
+
+
+def test_a_phase_that_goes_on_alone_is_one() -> None:
+    record = begun(("", 1), ("", 2), ("", 3), ("/items", 3), ("/items", 4))
+    assert record.order == ("@1", "/items@3")
+    assert ordered(record) == [Stint("RUN", 4), Stint("RUN/items", 1)]
+
+
+def test_what_is_not_ordered_comes_first() -> None:
+    assert [one.run for one in stints(RECORD)][:4] == ["RUN", "RUN/items", "RUN/window1", "RUN/window2"]
+    assert [one.run for one in stints(begun(("/window1", 3)))][-1] == "RUN/window1"
