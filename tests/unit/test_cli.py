@@ -140,10 +140,19 @@ def test_undo_json_has_exactly_the_documented_shape(operations: FakeOperations, 
         "counts": {"read": 1000, "changed": 990, "unchanged": 2, "superseded": 5, "vanished": 3, "dead": 0},
         "consumed": {"rcu": 0.0, "wcu": 990.0},
         "seconds": 0.5,
+        "restored": {"fully": 991, "partly": 0},
+        "missing_parts": 0,
         "left": {
             "items": 9,
             "file": "s3://dynamodt/undo-left.jsonl",
-            "first": [{"key": {"id": {"S": "u1"}}, "attributes": ["name", "age"], "why": "changed since the run"}],
+            "first": [
+                {
+                    "key": {"id": {"S": "u1"}},
+                    "attributes": ["name", "age"],
+                    "why": "changed since the run",
+                    "restored": [],
+                }
+            ],
         },
         "at": 1,
     }

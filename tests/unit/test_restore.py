@@ -138,7 +138,11 @@ SPLIT = update(BEFORE, {"id": 1, "first": "Ada", "last": "L", "n": 1})
 def test_each_attribute_is_judged_by_itself() -> None:
     now = encode({"id": 1, "first": "Ada", "last": "Byron", "n": 7, "new": True})
     found = restoration(THINGS, [SPLIT], now)
-    assert found == Restoration(Update(SPLIT.key, now, {"name": {"S": "Ada L"}}, ("first",)), ("last",), CHANGED)
+    back = Update(SPLIT.key, now, {"name": {"S": "Ada L"}}, ("first",))
+    assert found == Restoration(back, ("last",), CHANGED, ("first", "name"))
+    assert back.sets and restoration(THINGS, [SPLIT], patched(back)) == found._replace(
+        change=None, restored=("first", "name")
+    )
 
 
 def test_an_item_deleted_since_stays_deleted() -> None:

@@ -23,7 +23,8 @@ STAYS = "it cannot go back to the key that the run moved it from"
 
 class Restoration(NamedTuple):
     """The change that restores an item (None: there is nothing to restore), and what stays as it is: its attributes'
-    names, and why; an empty `why`: nothing. `restored` are those that the change restores, or that are restored."""
+    names, and why; an empty `why`: nothing. `restored` are, beside those, the attributes that are then as before
+    the run."""
 
     change: Update | Insert | Remove | None
     left: tuple[str, ...] = ()
@@ -121,8 +122,8 @@ def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
             left.append(name)
         else:
             as_it_was.append(name)
-    why = CHANGED if left else ""
-    return Restoration(_update(updates[0].key, now, before), tuple(left), why, (*before, *as_it_was))
+    why, restored = (CHANGED, (*before, *as_it_was)) if left else ("", ())
+    return Restoration(_update(updates[0].key, now, before), tuple(left), why, restored)
 
 
 def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:

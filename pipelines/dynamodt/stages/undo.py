@@ -349,7 +349,7 @@ class PageItems:
         return {text: restoration(self._table, self._records[text], current.get(text)) for text in texts}
 
     def _left(self, text: str, found: Restoration) -> LeftItem:
-        return LeftItem(self._records[text][-1].key, found.left, found.why, found.restored if found.left else ())
+        return LeftItem(self._records[text][-1].key, found.left, found.why, found.restored)
 
 
 def _not_written(found: Restoration) -> Restoration:

@@ -84,6 +84,7 @@ With --wait-lock 10m (90s, 1h) a run that is at work on the table is waited for,
 it this one is refused. Where several tables are named, it is so long for each.
 On a stage with `protected = true` in dynamodt.toml, a table is written only with point-in-time recovery on, or with
 --no-pitr.
+After an undo that has restored items in part, --accept-partly-restored lets the run transform these, too.
 With --pause-on-alarm the run rests while the alarm is in ALARM or cannot be read, and goes on by itself.
 
 What follows `--` goes to Beam as it is.
@@ -160,18 +161,27 @@ the application has written since stays, and is reported. Items that the run ins
 unchanged, and those that it deleted come back where their key is free. Stopped or killed, the same command goes on.
 It looks in all tables that have a folder, or in --table.
 
+Before anything is written the whole journal is read once: a part that is missing, truncated, damaged or of another
+run is named, and the undo is refused. --partial restores what the journal still has; the run is then partly-undone,
+its version stays in the history, and `up` and `down` are refused until `undo` has finished it, or `stamp` says what
+stands. Items that are restored in part are not transformed again by `up` or `down` without --accept-partly-restored.
+
 \b
 Examples:
   dynamodt undo 20260131T101500.123456Z-1a2b3c
   dynamodt undo 20260131T1015 --dry-run      how many it would restore, and leave
   dynamodt undo 20260131T1015 --table users --stage prod
+  dynamodt undo 20260131T1015 --partial      what its journal still has
 
 \b
 --json: {"table", "run", "version", "name", "direction", "status",
          "counts": {"read", "changed", "unchanged", "superseded", "vanished", "dead"},
-         "consumed": {"rcu", "wcu"}, "seconds",
-         "left": {"items", "file", "first": [{"key", "attributes", "why"}]}, "at"}
-  status: undone, undoing (it has not come to its end) or dry-run.
+         "consumed": {"rcu", "wcu"}, "seconds", "restored": {"fully", "partly"},
+         "left": {"items", "file", "first": [{"key", "attributes", "why", "restored"}]},
+         "missing_parts", "at"}
+  status: undone, undoing (it has not come to its end), partly-undone, refused
+  or dry-run. fully: items that are as before the run; partly: those that are so
+  in some attributes ("restored") and left in others ("attributes").
   changed: restored; unchanged: as before the run already; superseded, vanished:
   left, since it was changed or deleted; dead: could not be written. "at" is the
   version that the table stands at.
@@ -245,8 +255,9 @@ Examples:
 RUNS = """List the runs of the tables, the newest first.
 
 A run is running, paused, held (by an alarm), stopping, gone (its process died, or was silent for too long), failed,
-stopped or succeeded; undoing or undone; replaced, where nothing of it is there and a later run has
-begun in its place; stamped or adopted, where it ran elsewhere. For one that is at work it tells
+stopped or succeeded; undoing, undone, or partly-undone (its journal lacks parts: `undo` goes on with it once they
+are back) and then closed, where a person has stamped what stands; replaced, where nothing of it is there and
+a later run has begun in its place; stamped or adopted, where it ran elsewhere. For one that is at work it tells
 who holds it. `history` tells more of each.
 
 \b
