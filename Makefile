@@ -23,6 +23,14 @@ PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAN
 WORKERS ?= 4
 TESTS := -m pytest -m "not chaos"
 PYTEST := $(BIN)/python $(TESTS)
+AT_ONCE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+KILLS := 48
+FAULTS := 500
+SEEDS := 0-1999
+SEED := 20
+MINUTES :=
+test-chaos: WORKERS := 2
+COMMA := ,
 # Probes that take themselves out when they are hit; what a tracer does for each line doubled what the tests compute.
 COVERED := $(BIN)/python -W "ignore:Unable to activate pytest branch coverage" -m slipcover
 
@@ -37,7 +45,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-pipeline test-service test-chaos test-e2e dynamodb-local serverless lint format lock clean
+.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -66,8 +74,14 @@ jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (
 	@$(BIN)/python -m dynamodt.stages.spark.jar
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
-test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## all of them, with coverage; then what was skipped, and why
-	PYTHONHASHSEED=0 $(COVERED) $(TESTS) -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
+test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## all but chaos, 5 minutes; then what was skipped, and why
+	PYTHONHASHSEED=0 $(PYTEST) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
+
+test-quick: $(INSTALLED) ## unit and pipeline, a minute (needs nothing)
+	PYTHONHASHSEED=0 $(PYTEST) $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline) $(ARGS)
+
+coverage: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## as test, with what no test has run (a third more CPU)
+	PYTHONHASHSEED=0 $(COVERED) $(TESTS) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
 test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
 	$(PYTEST) tests/unit transforms $(ARGS)
@@ -78,12 +92,13 @@ test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs no
 test-service: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## on ministack (is installed), DynamoDB Local and Spark (Java 17; Maven, once)
 	$(PYTEST) -rs tests/service $(ARGS)
 
-test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## the protocol, kills and faults in full, 30 minutes (as test-service)
-	DYNAMODT_KILLS=$(or $(KILLS),48) DYNAMODT_FAULTS=$(or $(FAULTS),500) $(BIN)/python -m pytest -rs -s \
-		tests/pipeline/test_protocol.py tests/service/test_kills.py tests/service/test_spark_kills.py \
-		tests/service/test_export_source.py::test_killed_at_any_moment_every_item_is_moved_exactly_once \
-		tests/service/test_export_source.py::test_killed_at_any_moment_every_item_gets_its_new_key_exactly_once \
-		tests/service/test_wire.py::test_a_run_over_a_line_where_anything_may_happen $(ARGS)
+test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## what breaks it on purpose, in full, 30 minutes (as test-service)
+## KILLS (48), FAULTS (500), SEEDS (0-1999) of the fuzzers, SEED (20) of all others (the fuzzers try 500 more there);
+## after MINUTES no test begins, and what is left is skipped. It prints how to repeat it
+	@echo "make test-chaos KILLS=$(KILLS) FAULTS=$(FAULTS) SEEDS=$(SEEDS) SEED=$(SEED)" >&2
+	PYTHONHASHSEED=0 DYNAMODT_KILLS=$(KILLS) DYNAMODT_FAULTS=$(FAULTS) DYNAMODT_SEED=$(SEED) \
+		DYNAMODT_SEEDS=$(SEEDS)$(if $(filter-out 20,$(SEED)),$(COMMA)$(SEED)000-$(SEED)499) DYNAMODT_EXAMPLES=400 \
+		DYNAMODT_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m "chaos or scaled" -rsP --hypothesis-seed=$(SEED) $(AT_ONCE) tests transforms $(ARGS)
 
 test-e2e: $(INSTALLED) serverless ## the commands as typed, on the embedded local stage (and node for the plugin's)
 	$(PYTEST) -rs tests/e2e $(ARGS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,12 +17,18 @@ from tests.emulators import Endpoint
 
 _KINDS = ("unit", "pipeline", "service", "e2e")
 _SLOW_FILES = ("test_spark", "test_glue_job", "test_protocol", "test_serverless", "test_on_glue", "test_watching")
+_ONE_SPARK = ("/test_spark.py", "/test_spark_workers.py")  # it takes half a minute to start: once for these
+_MINUTES = float(os.environ.get("DYNAMODT_MINUTES") or "inf")  # after so many no test begins
+_BEGUN = time.monotonic()
 _SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # half the CPU, for machines that live a minute
 _KEPT = ("AWS_CA_BUNDLE",)
 
-settings.register_profile("here", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+_EXAMPLES = os.environ.get("DYNAMODT_EXAMPLES")  # of make test-chaos, which says the seed, too
+settings.register_profile(
+    "here", deadline=None, max_examples=int(_EXAMPLES or 40), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)  # a build must be repeatable
-settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+settings.load_profile("ci" if os.environ.get("CI") == "true" and not _EXAMPLES else "here")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,7 +71,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (kind := _kind(item)) in _KINDS:
             item.add_marker(kind)
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("scaled")
     items.sort(key=_turn)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By file, and those on one Spark together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "spark" if file.endswith(_ONE_SPARK) else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_runtest_setup() -> None:
+    if time.monotonic() - _BEGUN > 60 * _MINUTES:
+        pytest.skip(f"the {_MINUTES:g} minutes are over: `make test-chaos` without MINUTES does all of it")
 
 
 def _kind(item: pytest.Item) -> str:

@@ -156,13 +156,13 @@ def _java_command(port: int) -> list[str]:
 def _wait_for(process: subprocess.Popen[bytes], port: int) -> str:
     """Nothing when it answers, or what became of it."""
     try:
-        until(lambda: _answers(port), "it answers", process)
+        until(lambda: answers(port), "it answers", process)
     except AssertionError as error:
         return f"did not start: {error}"
     return ""
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     connection = http.client.HTTPConnection(emulator.HOST, port, timeout=HANG_SECONDS)
     try:
         connection.request("GET", "/")

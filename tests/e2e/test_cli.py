@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.emulator import answers
 from tests.e2e.project import Project, interrupt
+from tests.emulators import answers
 from tests.waiting import HANG_SECONDS, until
 
 COUNTS = {"read", "changed", "unchanged", "superseded", "vanished", "dead"}

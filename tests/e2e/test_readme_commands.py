@@ -127,6 +127,14 @@ def test_make_test_runs_every_folder_of_tests(project: Project) -> None:
     assert "tests/e2e/test_four_phases.py::" in some.stdout
 
 
+def test_the_chaos_is_given_its_amounts_and_says_how_to_repeat_it(project: Project) -> None:
+    planned = project.sh("make --dry-run test-chaos KILLS=16 FAULTS=200 SEEDS=0-99 SEED=20260131 MINUTES=35").stdout
+    assert "make test-chaos KILLS=16 FAULTS=200 SEEDS=0-99 SEED=20260131" in planned
+    for given in ("KILLS=16", "FAULTS=200", "SEED=20260131", "SEEDS=0-99,20260131000-20260131499", "MINUTES=35"):
+        assert f" DYNAMODT_{given} " in f" {' '.join(planned.split())} ", given
+    assert "SEEDS=0-1999 " in project.sh("make --dry-run test-chaos").stdout
+
+
 def test_what_git_ignores_stays_out_of_the_repository(project: Project) -> None:
     """What the commands have left behind is not offered for a commit."""
     clean = ["git", "status", "--porcelain", "--ignored=no", "--", ".venv", ".dynamodt"]

@@ -365,11 +365,10 @@ def _world(case) -> str:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("case", [*QUICK, *(pytest.param(c, marks=pytest.mark.chaos) for c in THOROUGH)], ids=_world)
-def test_every_interleaving(scripts, case, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_every_interleaving(scripts, case) -> None:  # type: ignore[no-untyped-def]
     (items, page), faults, application = case
     application, _, stamped = application.partition("-")
     script = scripts[bool(stamped)]
     explored = explore(lambda: World(script, items, page, application, faults))
-    with capsys.disabled():
-        print(f" {explored.interleavings:,} interleavings, {explored.states:,} states, {explored.ends:,} ends ", end="")
+    print(f"{explored.interleavings:,} interleavings, {explored.states:,} states, {explored.ends:,} ends")
     assert explored.interleavings > 100

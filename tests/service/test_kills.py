@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 from dynamodt.aws.state import State
 from dynamodt.core.codec import decode
@@ -101,6 +102,7 @@ def scan(endpoint: Endpoint, table: str) -> dict[int, dict[str, Any]]:
     return {int(image["id"]["N"]): decode(image) for page in pages for image in page["Items"]}
 
 
+@pytest.mark.scaled
 def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -32,13 +32,13 @@ LOG = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def transform_up(item):
     os.write(LOG, b"%d\\n" % item["id"])
     until = time.monotonic() + HANG
-    while item["id"] < 5000 and item["id"] % 500 < 6 and not os.path.exists({log!r} + ".%d" % item["id"]):
+    while item["id"] < ITEMS and item["id"] % 500 < 6 and not os.path.exists({log!r} + ".%d" % item["id"]):
         assert time.monotonic() < until, "the writer has not come"
         time.sleep(0.002)
     if item["archived"]:
         return item
     return {{**item, "n": item["n"] * 2}}
-""".replace("HANG", str(HANG_SECONDS))
+""".replace("HANG", str(HANG_SECONDS)).replace("ITEMS", str(ITEMS))
 
 
 def first(number: int) -> Item:

@@ -1,6 +1,6 @@
 """Executors, harnesses and drivers are killed at random moments, with writers going on all along (guarantee G3).
 
-In each CI run one of each; `make test-chaos` (DYNAMODT_KILLS=48) tries more. Spark goes on without an executor
+`make test-chaos` kills one of each for every twelve of KILLS. Spark goes on without an executor
 and without a harness by itself; without its driver the same command does, from the checkpoints.
 """
 
@@ -33,7 +33,7 @@ def transform_up(item):
 """
 VICTIMS = {"harness": "dynamodt.stages.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture

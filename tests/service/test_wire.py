@@ -433,7 +433,8 @@ def test_a_run_whose_own_records_have_a_bad_line(bad_line: Bench, proxy: Proxy, 
 FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injects many more
 
 
-@pytest.mark.parametrize("seed", [7])
+@pytest.mark.scaled
+@pytest.mark.parametrize("seed", [int(os.environ.get("DYNAMODT_SEED", "7"))])
 def test_a_run_over_a_line_where_anything_may_happen(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable, seed: int
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-ITEMS = 5_000
+ITEMS = 1_500
 STEP = 3  # what a read-modify-write adds
 CONTESTED = ITEMS // 500 * 2  # items that each of the three ways of changing one meets for certain
 _WARM = 30
