@@ -14,7 +14,7 @@ from dynamodt.core.places import journal_of_run
 from dynamodt.errors import Refused, RunFailed
 from dynamodt.model import Counts
 from tests.service.bench import Bench
-from tests.service.test_undo import DOUBLE, last, numbered, undo
+from tests.service.test_undo import DOUBLE, FRAIL, last, numbered, undo
 
 MakeTable = Callable[..., str]
 
@@ -95,6 +95,20 @@ def test_what_is_restored_in_part_is_not_transformed_again_unasked(bench: Bench,
     assert accepted.error is None and accepted.at == 1
     assert undo(bench, last(bench, table).run).error is None
     assert [again.error for again in bench.up(table)] == [None], "it was accepted before"
+
+
+def test_what_a_retry_came_between_is_taken_back_in_parts(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(60))
+    bench.failed(table, FRAIL.format(bad="(7,)"))
+    bench.script(table, FRAIL.format(bad="()"))
+    (report,) = bench.up(table)
+    assert report.error is None
+    order = [one.rpartition("@")[0] for one in last(bench, table).order]
+    assert order[:2] == ["", "/retry1"]
+    found = undo(bench, last(bench, table).run)
+    assert (found.error, found.left, found.run.counts) == (None, 0, Counts(read=60, changed=60))
+    assert bench.tables.items(table) == numbered(60)
 
 
 def test_a_run_records_in_which_order_it_writes(bench: Bench, make_table: MakeTable) -> None:

@@ -54,6 +54,28 @@ def test_what_is_written_is_read(data: bytes, tmp_path_factory: pytest.TempPathF
     assert storage.place("a/b/c") == str(folder / "storage/a/b/c")
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its name is, before the write is over: also those of folders that were made for it."""
+    acts: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        acts.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def replaced(source: str, target: Path) -> None:
+        acts.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    storage.write("a/b", b"data")
+    assert acts == ["folder", "folder", "file", "name", "folder"]
+    acts.clear()
+    storage.write("a/c", b"data")
+    assert acts == ["file", "name", "folder"]
+
+
 def test_a_name_that_is_not_there(storage: FolderStorage, tmp_path: Path) -> None:
     filled(storage)
     for name in ("nothing", "prepared", "prepared/users/v1"):  # a folder is no object
