@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from dynamodt.core.passes import stints, with_begun
 from dynamodt.core.places import is_note, journal_prefix
-from dynamodt.model import Counts, Job
+from dynamodt.model import Counts, Job, RunRecord
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.test_undo import DOUBLE, left, once, undone
@@ -68,6 +71,25 @@ def test_only_the_pages_of_these_attempts_are_taken_back(bench: Bench) -> None:
     assert sum("twice" in item for item in bench.items()) == 20 - later.changed
     assert undone(bench, job, attempts=(0, 7), attempt=9).changed == 20 - later.changed
     assert bench.items() == before
+
+
+@pytest.mark.parametrize("order", [("/retry1", "/window1"), ("/window1", "/retry1")])
+def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order: tuple[str, str]) -> None:
+    """Both phases write the same value: only the later one may give back what was there before it."""
+    bench.dynamodb.put({"id": 1, "x": "first"})
+    job = bench.job('def transform_up(item):\n    return {**item, "x": "run"}\n', units=1)
+    record = RunRecord(
+        "things", job.run, 1, "change", "up", "", "succeeded", "now", units=1, windows=(1,), retries=1, journal=True
+    )
+    for attempt, phase in enumerate(order, 1):
+        bench.execute(replace(job, run=job.run + phase, attempt=attempt))
+        record = replace(record, order=with_begun(record, job.run + phase, attempt))
+        if attempt == 1:
+            bench.dynamodb.put({"id": 1, "x": "live"})
+    written = [one for one in reversed(stints(record)) if any(bench.state.units(one.run).all(1))]
+    for one in written:
+        undone(bench, replace(job, run=one.run), attempts=(one.since, one.until), attempt=9)
+    assert bench.items() == [{"id": 1, "x": "live"}]
 
 
 def test_an_item_is_restored_in_part_however_often_its_page_is_done(bench: Bench) -> None:

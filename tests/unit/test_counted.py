@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.core.counted import counted_notes, counted_parts
+from dynamodt.core.counted import attempt_of, counted_notes, counted_parts, due
 from dynamodt.core.places import note_name, page_prefix, part_name, part_of
-from dynamodt.model import Claim, Counts, Era, Intent
+from dynamodt.model import Claim, Counts, Era, Intent, JournalCount, Totals
 
 
 def part(page: int, epoch: int, number: int = 0) -> str:
@@ -84,3 +84,16 @@ def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
 def test_names_tell_their_unit_page_and_epoch() -> None:
     for name in (part_name("a/b-1/", 17, 5, 3, 2), note_name("a/", 17, 5, 3)):
         assert part_of(name) == (17, 5, 3)
+
+
+def test_what_is_due_is_what_was_counted_before_the_page_and_the_parts_of_its_intent() -> None:
+    """The checkpoint of the page before may come late: its row counts less then."""
+    assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1))) == JournalCount(3, 30, 1)
+    before = Totals(journal=JournalCount(4, 40, 1))
+    announced = intent(part(5, 1))._replace(before=before, records=7)
+    assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1), intent=announced)) == JournalCount(5, 47, 1)
+
+
+def test_a_page_is_of_the_attempt_that_has_brought_it_to_its_end() -> None:
+    claim = Claim(0, 3, page=9, eras=(Era(1, 0, (), 1), Era(2, 3, (), 1), Era(3, 5, (), 4)))
+    assert [attempt_of(page, claim) for page in (1, 4, 5, 6, 9)] == [1, 1, 1, 4, 4]
