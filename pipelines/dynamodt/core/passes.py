@@ -61,7 +61,7 @@ def stints(record: RunRecord) -> tuple[Stint, ...]:
 def undo_passes(record: RunRecord, number: int) -> tuple[Pass, ...]:
     """The passes that take a run back, what was written last first; the first try is 1, and each that leaves dead
     letters has another after it."""
-    return tuple(Pass(undo_run(each, number), each.units) for each in reversed(stints(record)))
+    return tuple(Pass(undo_run(each.run, number, each.number), each.units) for each in reversed(stints(record)))
 
 
 def window_run(run: str, number: int) -> str:
@@ -74,6 +74,6 @@ def retry_run(run: str, number: int) -> str:
     return f"{run}/retry{number}"
 
 
-def undo_run(stint: Stint, number: int) -> str:
-    """The id of a pass that takes a stint back."""
-    return f"{stint.run}/undo{number}" + (f".{stint.number}" if stint.number > 1 else "")
+def undo_run(run: str, number: int, stint: int = 1) -> str:
+    """The id of a pass that takes another back, or one of its stints."""
+    return f"{run}/undo{number}" + (f".{stint}" if stint > 1 else "")

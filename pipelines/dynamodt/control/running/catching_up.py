@@ -145,7 +145,7 @@ class CatchingUp:
             self._passes.append(job)
             self._follower.add(job)
         retried = tuple(one.run for one in self._passes if one.letters)
-        return run_passes(self._session, [replace(job, retried=retried)], self._follower, self._chronicle.phase_begins)
+        return run_passes(self._session, [replace(job, retried=retried)], self._follower)
 
 
 def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:

@@ -53,11 +53,8 @@ def _ticks(session: Session, job: Job) -> list[Tick]:
     return [allocator.tick, *watching(session.options.alarms, job, session.state, session.observer.note)]
 
 
-def run_passes(
-    session: Session, passes: list[Job], follower: Follower, begins: Callable[[Job], None] = lambda job: None
-) -> BaseException | None:
-    """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded. `begins` is told
-    of each before it writes anything."""
+def run_passes(session: Session, passes: list[Job], follower: Follower) -> BaseException | None:
+    """Run the passes until one of them fails; the failure is returned, since it is yet to be recorded."""
     passes = [fitted(job, session.options.workers) for job in passes]
     ticks = _ticks(session, passes[0]) if passes else []
     for job in passes:
@@ -65,7 +62,7 @@ def run_passes(
             return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
         try:
             if follower.done(job) < job.units:
-                begins(job)
+                follower.begins(job)
                 run(job, session.state, session.options, partial(follower.progressed, job), ticks, follower.units(job))
         except Fenced:
             raise
@@ -84,11 +81,19 @@ def aborted(run: str) -> Aborted:
 
 
 class Follower:
-    """Adds the passes of a version up to one progress, over all attempts, and tells it with what the lease says."""
+    """Adds the passes of a version up to one progress, over all attempts, and tells it with what the lease says.
+
+    `begins` is called with each pass before that writes anything."""
 
     def __init__(
-        self, state: State, passes: list[Job], observer: Observer, clock: Callable[[], float] = time.monotonic
+        self,
+        state: State,
+        passes: list[Job],
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+        begins: Callable[[Job], None] = lambda job: None,
     ) -> None:
+        self.begins = begins
         self._observer = observer
         self._state = state
         self._leases = state.leases

@@ -52,8 +52,8 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
     session.observer.run_started(
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
-    follower = Follower(session.state, passes, session.observer)
-    error = run_passes(session, passes, follower, chronicle.phase_begins)
+    follower = Follower(session.state, passes, session.observer, begins=chronicle.phase_begins)
+    error = run_passes(session, passes, follower)
     if error is None and found is not None and all(map(follower.complete, passes)):
         error = CatchingUp(session, chronicle, found, _export_pass(main), passes, follower).run()
     _finish(session, chronicle, passes, follower.totals, error, _uncovered(session, found))

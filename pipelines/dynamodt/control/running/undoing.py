@@ -242,7 +242,7 @@ def undo_jobs(
         jobs = [
             replace(
                 like,
-                run=_under(base, record, undo_run(one, number)),
+                run=_under(base, record, undo_run(one.run, number, one.number)),
                 units=one.units,
                 undoes=one.run,
                 attempts=(one.since, one.until),
