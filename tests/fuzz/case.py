@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
-from dynamodt.aws.own_keys import gathered
-
 from dynamodt.aws.lease_rows import LeaseRows
 from dynamodt.control.planner import retry_job
 from dynamodt.core.counted import counted_notes
 from dynamodt.core.passes import undo_run
-from dynamodt.core.places import dead_prefix, own_keys_name
+from dynamodt.core.places import dead_prefix
 from dynamodt.model import OWN_ITEMS, Job
 from dynamodt.stages.migrate import migrate
 from dynamodt.stages.undo import undo
@@ -155,21 +153,15 @@ class Case:
         export = self.exporter.export() if draw.export else None
         job = self.exporter.job(export, text) if export else self.bench.job(text)
         job = replace(job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, lanes=draw.lanes)
-        job = replace(job, read_ahead=2, followed=draw.window)
+        job = replace(job, read_ahead=2)
         yield job
         if draw.rows:
             yield replace(job, run=job.run + OWN_ITEMS, units=1, own_items=True, export=None)
         if draw.window:
-            yield self._passing_over(self.exporter.window(job, 1, self.exporter.export(export)))
+            yield self.exporter.window(job, 1, self.exporter.export(export))
         for before in list(self.done):
             if letters := self.letters_of(before):
                 yield retry_job(before, 1, letters)
-
-    def _passing_over(self, job: Job) -> Job:
-        if kept := gathered(self.storage, self.state, self.done):  # type: ignore[arg-type]
-            self.storage.write(own_keys_name(job), kept)
-            return replace(job, passes_over=own_keys_name(job))
-        return job
 
     def letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""
@@ -207,7 +199,7 @@ class Case:
         attempt = self.done[-1].attempt
         for job in reversed(self.done):
             back = replace(job, run=undo_run(job.run, 1), undoes=job.run, export=None, attempt=attempt + 1)
-            back = replace(back, letters=(), own_items=False, passes_over="", followed=False)
+            back = replace(back, letters=(), own_items=False)
             attempt = self.finish(undo, back, self.draw.undo_deaths).attempt
         self.settle()
 
