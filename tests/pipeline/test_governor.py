@@ -332,3 +332,43 @@ def test_a_share_is_of_what_the_table_that_is_read_reads_and_the_one_that_is_wri
     source = replace(SPEC, read_units=100, write_units=10)
     target = replace(SPEC, name="others", read_units=7, write_units=400)
     assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=200.0)
+
+
+# ---------------------------------------------------------------- control, whatever the rate
+
+
+class Left(Exception):
+    """What the lease says while a request waits for the budget."""
+
+
+def stopped_after(naps: int) -> tuple[Callable[[float], None], Callable[[], None]]:
+    """A sleep that moves nothing, and a word that comes after so many naps."""
+    slept: list[float] = []
+
+    def heed() -> None:
+        if len(slept) == naps:
+            raise Left
+
+    return slept.append, heed
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-9, 0.5])
+def test_a_request_that_waits_for_the_budget_hears_that_the_run_is_stopped(rate: float) -> None:
+    sleep, heed = stopped_after(3)
+    flow = Flow(Bucket(rate, lambda: 0.0), 1.0, lambda: None, sleep, heed)
+    with pytest.raises(Left):
+        flow.enter(1000.0)
+    with pytest.raises(Left):  # the next in line
+        flow.enter(1.0)
+
+
+def test_a_page_that_waits_for_its_size_hears_that_the_run_is_stopped() -> None:
+    sleep, heed = stopped_after(3)
+    governor = Governor(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, heed=heed)
+    with pytest.raises(Left):
+        governor.page_items(1000)
+
+
+def test_a_request_that_need_not_wait_asks_nobody() -> None:
+    sleep, heed = stopped_after(0)
+    assert Flow(Bucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, heed).enter(1000.0) == 0.0

@@ -23,7 +23,7 @@ from dynamodt.core.codec import encode
 from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError
 from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
 from dynamodt.stages import signals
-from dynamodt.stages.signals import Signal, reported, reporting, stop
+from dynamodt.stages.signals import Interrupted, Signal, interrupted, reported, reporting, stop
 from tests.fakes import FakeState
 from tests.pipeline.conftest import Bench
 
@@ -327,6 +327,7 @@ def job(attempt: int = 1, run: str = "mine") -> Job:
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "_stopped", set())
+    monkeypatch.setattr(signals, "_interrupted", set())
 
 
 def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: FakeState, clock: Clock) -> None:
@@ -421,6 +422,57 @@ def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock
     assert not signal.stopping()
     stop(state.leases, job(1), "interrupted")
     assert signal.stopping()
+
+
+@pytest.mark.parametrize("why", ["abort", "error", "interrupted"])
+def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock: Clock, why: str) -> None:
+    hold(state, foreign(1))
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    signal.heed()
+    state.leases.tell("things", 1, stop=why)
+    clock.now += 0.5
+    with pytest.raises(Interrupted):
+        signal.heed()
+    assert interrupted(job(1)) and not interrupted(job(2))
+    assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
+
+
+def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    signal.heed()
+    stop(state.leases, job(1), "interrupted")
+    with pytest.raises(Interrupted):
+        signal.heed()
+
+
+def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    state.leases.tell("things", 1, paused=True)
+    rested: list[float] = []
+
+    def someone() -> None:
+        rested.append(clock.now)
+        if len(rested) == 3:
+            state.leases.tell("things", 1, paused=False)
+
+    clock.meanwhile = someone
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    signal.heed()
+    assert len(rested) == 3
+    state.leases.tell("things", 1, paused=True)
+    clock.now += 0.5
+    clock.meanwhile = lambda: state.leases.tell("things", 1, stop="abort")
+    with pytest.raises(Interrupted):
+        signal.heed()
+
+
+def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock: Clock) -> None:
+    hold(state, foreign(1))
+    stop(state.leases, job(1), "max-errors")
+    signal = Signal(state.leases, job(1), clock.time, clock.sleep)
+    signal.heed()
+    assert signal.stopping() and not interrupted(job(1))
 
 
 def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:

@@ -63,6 +63,7 @@ def test_only_who_has_lost_the_run_stops_its_whole_process(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, token: int, stopped: bool
 ) -> None:
     monkeypatch.setattr(signals, "_stopped", set())
+    monkeypatch.setattr(signals, "_interrupted", set())
     job = bench.job("def transform_up(item):\n    return item\n")
     bench.state.lease(job)
     for _ in range(1, token):

@@ -11,9 +11,11 @@ import pytest
 
 from dynamodt.aws.state import State
 from dynamodt.control import operations
+from dynamodt.control.requests import RunOptions
 from dynamodt.control.running.operating import tell
+from dynamodt.control.terminal.progress import Recorder
 from dynamodt.errors import Aborted
-from dynamodt.model import Counts, TableReport, Units
+from dynamodt.model import Counts, TableReport, UndoReport, Units
 from tests.service.bench import Bench
 from tests.waiting import join, until
 
@@ -76,6 +78,53 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make
     (report,) = bench.up(table)
     assert report.error is None and report.versions[0].counts == Counts(read=60, changed=60)
     assert report.versions[0].run == stopped.run
+
+
+COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}\n'
+
+
+@pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it is about what is not sent
+@pytest.mark.parametrize("verb", ["up", "undo"])
+def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(bench: Bench, make_table: MakeTable, verb: str) -> None:
+    """At a hundredth of a unit a second the page at work would take days."""
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number} for number in range(200)))
+    bench.script(table, COUNT)
+    command = bench.up if verb == "up" else undoing(bench, bench.up(table)[0].versions[0].run)
+    errors: list[BaseException | None] = []
+    run = threading.Thread(target=lambda: errors.append(error_of(command(table, max_wcu=20.0))))
+    run.start()
+
+    def changed() -> int:
+        return sum(("n" in item) is (verb == "up") for item in bench.tables.items(table))
+
+    state = State(bench.stage.connection, bench.stage.state_table)
+
+    def crawls() -> bool:
+        lease = state.leases.read(table)
+        workers = state.workers(lease.run, lease.token).all()
+        return any(w.grant and w.grant.rate.wcu <= 0.01 and w.report.heard == w.grant.number for w in workers)
+
+    until(changed, "a first item is changed")
+    tell(bench.stage, table, "throttle", Units(wcu=0.01))
+    until(crawls, "the worker has heard of the rate")
+    tell(bench.stage, table, "abort")
+    join(run, "the run hears that it is to end")
+    assert isinstance(errors[0], Aborted) and changed() < 200
+    assert error_of(command(table)) is None
+    expected = {1} if verb == "up" else {None}
+    assert {item.get("n") for item in bench.tables.items(table)} == expected
+
+
+def undoing(bench: Bench, run: str) -> Callable[..., UndoReport]:
+    def undo(table: str, **options: float) -> UndoReport:
+        return operations.undo(bench.stage, bench.folder, [table], run, RunOptions(**options), Recorder())
+
+    return undo
+
+
+def error_of(reports: list[TableReport] | UndoReport) -> BaseException | None:
+    return reports.error if isinstance(reports, UndoReport) else reports[0].error
 
 
 @pytest.mark.parametrize("items", [0, 300])

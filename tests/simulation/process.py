@@ -21,6 +21,7 @@ from tests.simulation.loop import Lock, Loop, Pool, Process, process
 KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
     (governor, "_governors"): dict,
     (signals, "_stopped"): set,
+    (signals, "_interrupted"): set,
     (signals, "_ended"): set,
     (signals, "_working"): Counter,
 }

@@ -223,3 +223,14 @@ def test_towards_a_higher_limit_it_goes_on_from_where_that_would_begin() -> None
     assert ramp.rate == 250.0
     ramp.limit(inf)
     assert ramp.rate == 250.0
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.5, 1.0, 2.5, 4.0, 1000.0])
+@pytest.mark.parametrize("used", [0.0, 0.1, 5.0, 2000.0])
+def test_a_throttle_never_raises_a_rate(limit: float, used: float) -> None:
+    now = 0.0
+    ramp = Ramp(limit, limit * Ramp.BEGINNING, lambda: now)
+    for _ in range(5):
+        before = ramp.rate
+        now += 10.0
+        assert 0.0 < ramp.look(used, throttled=True) <= before

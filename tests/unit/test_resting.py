@@ -94,3 +94,28 @@ def test_no_page_goes_on_while_the_run_is_paused(lane: Lane) -> None:
     lane.paused_until = 60.0
     assert lane.finish() == [1]
     assert lane.told[-1] == (60.0, 1, "goes on")
+
+
+def test_a_long_rest_is_not_in_the_way_of_a_word() -> None:
+    """Whatever is said ends the lane while its pages rest, and they are not gone on with."""
+    naps: list[float] = []
+
+    def heed() -> None:
+        if len(naps) == 3:
+            raise Stopped
+
+    resting = Resting(lambda: 0.0, naps.append, heed)
+    page = Page(Claim(1, 1), 1, [])
+
+    def writing() -> Writing:
+        yield 20.0
+        raise AssertionError("it goes on")
+
+    assert list(resting.write(page, writing())) == []
+    with pytest.raises(Stopped):
+        list(resting.finish())
+    assert max(naps) < 1.0
+
+
+class Stopped(Exception):
+    """A word that ends the lane."""

@@ -37,7 +37,7 @@ def run(
     for the first time before anything is read; returns where it ended. `units` have looked at it already.
 
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
-    every worker finish its page, then goes on as KeyboardInterrupt.
+    every worker hear out its requests, then goes on as KeyboardInterrupt.
     """
     units = units or UnitTotals(state.units(job.run), job.units)
     before = units.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
@@ -70,7 +70,7 @@ def _tick(ticks: Sequence[Tick]) -> None:
 
 
 def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
-    """The pages in flight end by themselves; a worker among them may yet wait for its part of the budget."""
+    """Each worker ends between two requests; one that waits for its part of the budget is woken by its next look."""
     while not pipeline.ended.wait(_LOOK_SECONDS):
         with suppress(Fenced, ServiceError):
             _tick(ticks)

@@ -136,7 +136,8 @@ class Ramp:
     def _cut(self, used: float) -> float:
         """Below what was used, but what is reported may lag behind it: what is too high still is cut again."""
         unseen = self._UNSEEN * self._rate if self._rate < inf else 0.0
-        return max(self._LEAST, self._CUT * min(self._rate, max(used, unseen)))
+        cut = max(self._LEAST, self._CUT * min(self._rate, max(used, unseen)))
+        return min(self._rate, cut)  # which may be below the least itself
 
     def _grow(self, used: float, seconds: float) -> None:
         self._units += used * seconds

@@ -21,13 +21,14 @@ from dynamodt.aws.resources import Resources
 from dynamodt.aws.worker_rows import Grant, Report, Throttles
 from dynamodt.core.rate import Bucket
 from dynamodt.model import Job, TableSpec, Units
+from dynamodt.stages.signals import SharedSignal, Signal
 
 REPORT_SECONDS = 1.0
 _REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate is obeyed within one
 _UNITS_A_REPORT = 400.0  # are written at least, where that takes no longer: a report is a write unit, too
 _NAP_SECONDS = 0.25
 _READ_SECONDS = 1.0  # a page takes so much of the read budget at most, in seconds of it,
-_WRITE_SECONDS = 4.0  # and so much of the write budget: a new rate, a pause, are obeyed between pages
+_WRITE_SECONDS = 4.0  # and so much of the write budget: a page that is left is short
 _LEARNING = 0.3
 _KILOBYTE = 1024.0
 _ASSUMED_BYTES = 1024.0  # an item's size, where DescribeTable knows none
@@ -45,11 +46,19 @@ class Flow:
     What a request costs is estimated by its caller; `price` learns how much the service really charges for that.
     """
 
-    def __init__(self, bucket: Bucket, price: float, tick: Callable[[], None], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        price: float,
+        tick: Callable[[], None],
+        sleep: Callable[[float], None],
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._bucket = bucket
         self._price = price
         self._tick = tick
         self._sleep = sleep
+        self._heed = heed
         self._line = threading.Lock()  # who waits, waits in line: a large request is not overtaken for ever
         self._lock = threading.Lock()
         self.used = 0.0
@@ -61,7 +70,8 @@ class Flow:
         return self._bucket.rate != inf
 
     def enter(self, estimate: float) -> float:
-        """Wait until a request of this estimate may go out; returns what was taken for it, for `leave`."""
+        """Wait until a request of this estimate may go out; returns what was taken for it, for `leave`. Raises what
+        `heed` does: at a low rate a request may wait for minutes, and the run is stopped or paused meanwhile."""
         if not self.limited:
             self._tick()
             return 0.0
@@ -73,6 +83,7 @@ class Flow:
                     wait = self._bucket.take(cost)
                 if not wait:
                     return cost
+                self._heed()
                 self._sleep(min(wait, _NAP_SECONDS))
 
     def leave(self, taken: float, estimate: float, units: float) -> None:
@@ -109,6 +120,7 @@ class Governor:
         name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        heed: Callable[[], None] = lambda: None,
     ) -> None:
         rate = 0.0 if job.governed else inf
         self._consistent = job.consistent
@@ -117,6 +129,7 @@ class Governor:
         self._name = name
         self._clock = clock
         self._sleep = sleep
+        self._heed = heed
         self._reporting = threading.Lock()
         self._period = _NAP_SECONDS if job.governed else REPORT_SECONDS
         self._reported_at = clock() - (_NAP_SECONDS if job.governed else 0.0)
@@ -124,13 +137,14 @@ class Governor:
         self._said = Throttles()
         self._heard = 0
         target = job.target or job.table
-        self.reads = Flow(Bucket(rate, clock), 1.0, self._tick, sleep)
-        self.writes = Flow(Bucket(rate, clock), 1.0 + target.indexes, self._tick, sleep)
+        self.reads = Flow(Bucket(rate, clock), 1.0, self._tick, sleep, heed)
+        self.writes = Flow(Bucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, heed)
 
     def page_items(self, most: int) -> int:
         """How many items the next page may have, so that reading it and writing all of it takes a few seconds only."""
         while self.reads.within(1.0, 1.0) == 0.0 or self.writes.within(1.0, 1.0) == 0.0:  # nothing granted yet
             self._tick()
+            self._heed()
             self._sleep(_NAP_SECONDS)
         items = min(
             self.reads.within(_READ_SECONDS, self.read_estimate(1)),
@@ -193,8 +207,10 @@ def governor_of(job: Job, resources: Resources) -> Governor:
     with _making:
         if key not in _governors:
             _governors.clear()  # of runs that have ended
-            board = resources.state().workers(job.base_run, job.attempt, job.spread)
-            _governors[key] = Governor(job, board, _name(), resources.clock, resources.sleep)
+            state = resources.state()
+            board = state.workers(job.base_run, job.attempt, job.spread)
+            signal = SharedSignal(Signal(state.leases, job, resources.clock, resources.sleep))
+            _governors[key] = Governor(job, board, _name(), resources.clock, resources.sleep, signal.heed)
         return _governors[key]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import count, islice
 from typing import Protocol, TypeVar
@@ -13,7 +14,7 @@ import apache_beam as beam
 from dynamodt.aws.resources import Resources
 from dynamodt.core.collector import collect_less
 from dynamodt.model import Claim, Cursor, Job, JournalPage, Page
-from dynamodt.stages.signals import Signal, reporting, working
+from dynamodt.stages.signals import Interrupted, Signal, reporting, working
 
 Lane = tuple[int, ...]  # the units that one worker reads, in this order
 
@@ -45,7 +46,7 @@ class ReadPages(beam.DoFn):
 
     def process(self, lane: Lane) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)
-        with working(self._job), reporting(self._leases, self._job):
+        with working(self._job), reporting(self._leases, self._job), suppress(Interrupted):
             if signal.stopping():  # a worker has several lanes: those that were to come claim and read nothing
                 return
             for page in self._pages(self._claims(lane)):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dynamodt.model import Page, WrittenPage
 
+_NAP_SECONDS = 0.5
 MOST = 8  # pages at rest in a lane: each is in memory
 
 Writing = Generator[float, None, WrittenPage]  # of one page: each step gives the seconds to rest before the next one
@@ -25,11 +26,11 @@ class Resting:
     """
 
     def __init__(
-        self, clock: Callable[[], float], sleep: Callable[[float], None], heed: Callable[[], object], most: int = MOST
+        self, clock: Callable[[], float], sleep: Callable[[float], None], heed: Callable[[], None], most: int = MOST
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._heed = heed  # waits while the run is paused
+        self._heed = heed  # waits while the run is paused, raises when it is stopped
         self._most = most
         self._pages: dict[int, _Resting] = {}  # by unit
 
@@ -52,8 +53,9 @@ class Resting:
         """Go on with the page whose rest ends first, after waiting for that."""
         unit, (until, writing) = min(self._pages.items(), key=lambda pair: pair[1].until)
         del self._pages[unit]
-        if (seconds := until - self._clock()) > 0:
-            self._sleep(seconds)
+        while (seconds := until - self._clock()) > 0:
+            self._sleep(min(seconds, _NAP_SECONDS))
+            self._heed()
         self._heed()
         yield from self._step(unit, writing)
 

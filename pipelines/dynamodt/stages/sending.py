@@ -49,10 +49,18 @@ class Sending:
     handing the interpreter to one another than on what they send (docs/adr/019).
     """
 
-    def __init__(self, writes: Writes, writers: int, assure: Callable[[], None], flow: Flow) -> None:
+    def __init__(
+        self,
+        writes: Writes,
+        writers: int,
+        assure: Callable[[], None],
+        flow: Flow,
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._writes = writes
         self._writers = self._room = writers
         self._assure = assure
+        self._heed = heed
         self._flow = flow
 
     def answered(
@@ -91,6 +99,7 @@ class Sending:
         it is to be sent any more."""
         estimate = self._estimated(batch)
         taken = self._flow.enter(estimate)
+        self._heed()  # it may wait, or end the page: before the look, which grows old
         left = look(batch)
         if not left:
             self._flow.leave(taken, estimate, 0.0)

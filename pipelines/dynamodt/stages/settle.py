@@ -71,12 +71,13 @@ class Settlement:
         backoff: Backoff = Backoff(base=0.2),  # meanwhile a partition saves up some batches
         stamp: str | None = None,
         assure: Callable[[], None] = lambda: None,
+        heed: Callable[[], None] = lambda: None,
         flow: Flow = Free(),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._sending = Sending(writes, writers, assure, flow)
+        self._sending = Sending(writes, writers, assure, flow, heed)
         self._lookups = lookups
         self._statements = statements
         self._change_of = change_of

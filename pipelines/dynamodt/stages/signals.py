@@ -20,12 +20,19 @@ from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model import Item, Job, Lease
 from dynamodt.stages.looks import LOOK_SECONDS, Looks
 
+MAX_ERRORS = "max-errors"
 _WITH_REASON = ("abort", "error")
 
 _stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
+_interrupted: set[tuple[str, int]] = set()  # of these, those whose pages are left where they are
 _ended: set[tuple[str, int]] = set()  # whose lanes nobody waits for any more
 _working: Counter[tuple[str, int]] = Counter()  # lanes of this process, by run and attempt
 _changed = threading.Condition()
+
+
+class Interrupted(Exception):
+    """The run was stopped while a page was at work: the page is left between two requests. What of it is written is in
+    the journal, and the next attempt recovers it as it recovers one of a process that died."""
 
 
 class LeaseBoard(Protocol):
@@ -46,6 +53,8 @@ def stop(leases: LeaseBoard, job: Job, why: str, error: dict[str, str] | None = 
     An error, or a person's word, that stands there is not replaced by what stops a run without one.
     """
     _stopped.add((job.base_run, job.attempt))
+    if why != MAX_ERRORS:
+        _interrupted.add((job.base_run, job.attempt))
 
     def said(seen: Lease) -> Item:
         if _is_said(seen, why, error):
@@ -91,6 +100,11 @@ def lanes_ended(job: Job) -> bool:
         return (job.base_run, job.attempt) in _ended
 
 
+def interrupted(job: Job) -> bool:
+    """Whether pages are left where they are. None is begun then: it could be the next one of a page that was left."""
+    return (job.base_run, job.attempt) in _interrupted
+
+
 class Signal:
     """Looks at a job's lease, and remembers what it saw for half a second."""
 
@@ -103,6 +117,7 @@ class Signal:
     ) -> None:
         self._leases = leases
         self._job = job
+        self._key = (job.base_run, job.attempt)
         self._board = random.randrange(job.spread)  # by lot: the process numbers of containers are much alike
         self._looks: Looks[Lease] = Looks(clock)
         self._fences = [(table, token, Looks[Lease](clock)) for table, token in job.fences]
@@ -117,13 +132,28 @@ class Signal:
             self._sleep(LOOK_SECONDS)
         return True
 
+    def heed(self) -> None:
+        """Asked between two requests of a page; waits here while the run is paused or held. Raises Interrupted when it
+        is stopped, Fenced when it was taken over. Dead letters stop a run after the pages at work: all of them count.
+        """
+        while True:
+            seen = self._look()
+            if seen.stop not in ("", MAX_ERRORS):
+                _stopped.add(self._key)
+                _interrupted.add(self._key)
+            if self._key in _interrupted:
+                raise Interrupted
+            if not (seen.paused or seen.hold) or self._is_stopped():
+                return
+            self._sleep(LOOK_SECONDS)
+
     def assure(self) -> None:
         """Asked before every request that writes. Raises Fenced when the last look is old and another one shows that
         the run was taken over: a worker that was suspended writes nothing after it wakes."""
         self._look()
 
     def _is_stopped(self) -> bool:
-        return bool(self._look().stop) or (self._job.base_run, self._job.attempt) in _stopped
+        return bool(self._look().stop) or self._key in _stopped
 
     def _look(self) -> Lease:
         for table, token, looks in self._fences:
@@ -138,6 +168,19 @@ class Signal:
 
     def _begin(self) -> Callable[[], Lease]:
         return self._leases.begin_read(self._job.lease, self._board)
+
+
+class SharedSignal:
+    """A signal for several threads, of which one looks at a time."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+        self._lock = threading.Lock()
+
+    def heed(self) -> None:
+        """As `Signal.heed`."""
+        with self._lock:
+            self._signal.heed()
 
 
 @contextmanager

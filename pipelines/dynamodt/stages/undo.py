@@ -13,6 +13,7 @@ simply done again. Its writes are guarded as all are: a live write wins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
@@ -57,7 +58,7 @@ from dynamodt.stages.progress import RecordProgress
 from dynamodt.stages.read import Lookup, lanes
 from dynamodt.stages.settle import Settlement
 from dynamodt.stages.settled import SAMPLES, Settled
-from dynamodt.stages.signals import Signal, reporting
+from dynamodt.stages.signals import Interrupted, Signal, interrupted, reporting
 from dynamodt.stages.write import samples
 
 
@@ -238,6 +239,7 @@ class _RestoreItems(beam.DoFn):
         job, resources = self._job, self._resources
         self._table = job.target or job.table
         self._leases = resources.state().leases
+        self._signal = Signal(self._leases, job, resources.clock, resources.sleep)
         self._storage = resources.storage()
         self._journal = Journal(self._storage, self._table, journal_prefix(job))
         with reporting(self._leases, job):
@@ -248,7 +250,9 @@ class _RestoreItems(beam.DoFn):
         self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
-        with reporting(self._leases, self._job):
+        with reporting(self._leases, self._job), suppress(Interrupted):
+            if interrupted(self._job):
+                return
             begun = self._reads.rcu
             items = PageItems(self._table, self._records_of(page), self._reads)
             settled = foreseen(items.changes) if self._job.dry_run else items.settled(self._settlement(items).settle)
@@ -282,7 +286,8 @@ class _RestoreItems(beam.DoFn):
             Statements(self._table, "changed"),
             items.change_of,
             self._job.writers,
-            assure=Signal(self._leases, self._job, self._resources.clock).assure,
+            assure=self._signal.assure,
+            heed=self._signal.heed,
             flow=self._governor.writes,
             clock=self._resources.clock,
             sleep=self._resources.sleep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -39,7 +40,7 @@ from dynamodt.stages.ledger import Intents, JournalParts, Ledger, Running
 from dynamodt.stages.resting import Resting, Writing
 from dynamodt.stages.settle import Settlement
 from dynamodt.stages.settled import SAMPLES, Settled
-from dynamodt.stages.signals import Signal, lanes_ended, reporting, working
+from dynamodt.stages.signals import Interrupted, Signal, interrupted, lanes_ended, reporting, working
 from dynamodt.stages.tenure import Tenure
 
 
@@ -73,7 +74,7 @@ class _WritePatches(beam.DoFn):
         job, state = self._job, self._resources.state()
         self._leases = state.leases
         self._units = state.units(job.run)
-        self._signal = Signal(self._leases, job, self._resources.clock)
+        self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
         self._journal = self._journal_of(job) if job.journals else None
@@ -92,6 +93,7 @@ class _WritePatches(beam.DoFn):
             job.writers,
             stamp=job.script.stamp,
             assure=self._signal.assure,
+            heed=self._signal.heed,
             flow=governor.writes,
             clock=self._resources.clock,
             sleep=self._resources.sleep,
@@ -103,12 +105,13 @@ class _WritePatches(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._version.start_bundle()
-        self._resting = Resting(self._resources.clock, self._resources.sleep, self._signal.stopping)
+        self._resting = Resting(self._resources.clock, self._resources.sleep, self._signal.heed)
         self._tenures: list[Tenure] = []  # that have no page
 
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
-        with reporting(self._leases, self._job):
-            yield from self._counted(self._resting.write(page.page, self._writing(page)))
+        with reporting(self._leases, self._job), suppress(Interrupted):
+            if not interrupted(self._job):
+                yield from self._counted(self._resting.write(page.page, self._writing(page)))
 
     def _writing(self, page: AppliedPage) -> Writing:
         tenure = self._tenures.pop() if self._tenures else Tenure(self._units, self._resources.clock)
@@ -125,7 +128,7 @@ class _WritePatches(beam.DoFn):
             yield written
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        with working(self._job), reporting(self._leases, self._job):
+        with working(self._job), reporting(self._leases, self._job), suppress(Interrupted):
             if not lanes_ended(self._job):  # pages that rest are announced, or may be done twice
                 yield from map(GlobalWindows.windowed_value, self._counted(self._resting.finish()))
         self._version.finish_bundle()

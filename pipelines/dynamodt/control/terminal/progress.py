@@ -100,7 +100,7 @@ class Recorder:
     def stopping(self) -> None:
         """A signal has arrived: says why the command does not end at once."""
         if self.running and not self.watching:
-            self.note("stopping when the pages in flight are written; Ctrl-C again leaves at once")
+            self.note("stopping when the requests in flight are answered; Ctrl-C again leaves at once")
 
     def close(self) -> None:
         """Gives the terminal back. May be called twice."""
