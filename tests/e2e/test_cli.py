@@ -267,7 +267,7 @@ def test_ctrl_c_ends_with_what_was_done(things: Project) -> None:
     out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert "stopping when the pages in flight are written" in err
+    assert "stopping when the requests in flight are answered" in err
     assert "dynamodt up --table interrupted" in err  # how to go on
     (version,) = json.loads(out)["tables"][0]["versions"]
     assert version["status"] == "stopped"

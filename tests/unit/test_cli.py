@@ -568,7 +568,7 @@ def test_ctrl_c_ends_the_following_alone(project: Path) -> None:
     assert done.returncode == 130
     assert "whatever runs goes on" in done.stderr
     assert "dynamodt status --table ctrl_c --follow" in done.stderr
-    assert "stopping when the pages" not in done.stdout + done.stderr
+    assert "stopping when the requests" not in done.stdout + done.stderr
 
 
 def test_a_reader_who_leaves_ends_the_following(project: Path) -> None:
