@@ -39,7 +39,7 @@ from tests.pipeline.conftest import NUMBERED, Bench
 from tests.pipeline.test_export_source import Exporter
 
 HUNDREDS = {"move": 100, "beside": 200, "alone": 300, "left": 400, "right": 500}
-INSERTING = ("move", "fan", "split")
+INSERTING = ("move", "fan", "split", "freed", "lone")
 IN_PLACE = ("update", "delete", "same")
 SCRIPT = """
 from dynamodt import Delete, Put
