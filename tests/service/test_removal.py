@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from dynamodt.aws.glue import GlueJob, JobRun
 from dynamodt.control import operations
 from dynamodt.control.deploying import destroy as destroying
-from dynamodt.control.deploying.destroy import destroy
-from dynamodt.control.running.lease import held
+from dynamodt.control.deploying.destroy import Removal, destroy
+from dynamodt.control.running.lease import held, new_lease
 from dynamodt.errors import Refused
+from dynamodt.model import Lease
 from tests.service.account import Account
 
 
@@ -219,6 +221,74 @@ def test_a_run_of_the_job_that_holds_no_lease_yet_is_in_the_way(
     with pytest.raises(Refused, match="run jr_1 is at work"):
         account.destroy(purge=True)
     assert account.job() and account.objects()
+
+
+def silent(account: Account, table: str, ttl: float = 0.1) -> Lease:
+    """A lease that was not released, of a holder on another machine, that is over after a tenth of a second of silence
+    and looks long ended by this machine's clock."""
+    leases = operations.State(account.stage.connection, account.stage.state_table).leases
+    lease = new_lease(table, 1, "run-1", 1000.0)._replace(host="elsewhere", ttl=ttl)
+    assert leases.take(lease, over=leases.read(table))
+    return lease
+
+
+@pytest.mark.parametrize("command", ["destroy", "purge"])
+def test_a_run_whose_clock_is_far_behind_is_at_work_while_it_gives_signs_of_life(
+    account: Account, command: str
+) -> None:
+    account.deploy()
+    lease = silent(account, account.table, ttl=30.0)
+
+    def sign(_: float) -> None:
+        leases = operations.State(account.stage.connection, account.stage.state_table).leases
+        leases.beat(account.table, lease.token, 1005.0)
+
+    with pytest.raises(Refused, match="a run is at work"):
+        remove(account, purge=command == "purge", sleep=sign)
+    assert account.job() and account.objects()
+
+
+def test_a_run_that_has_died_is_in_nobodys_way(account: Account) -> None:
+    account.deploy()
+    silent(account, account.table)
+    assert len(remove(account, purge=True).removed) == 4
+
+
+def remove(account: Account, *, purge: bool, sleep: Callable[[float], None] = time.sleep) -> Removal:
+    return destroy(account.stage, account.folder, account.notes, purge=purge, sleep=sleep)  # type: ignore[arg-type]
+
+
+def test_who_comes_to_the_state_table_while_the_stack_goes_keeps_it(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.deploy()
+    real = destroying.delete_stack
+
+    def meanwhile(*words: Any) -> None:
+        real(*words)
+        silent(account, "orders")
+
+    monkeypatch.setattr(destroying, "delete_stack", meanwhile)
+    with pytest.raises(Refused, match="orders has come to use it"):
+        remove(account, purge=True)
+    assert account.state_table in tables(account) and account.objects()
+    monkeypatch.undo()
+    assert "orders" in why(remove(account, purge=True).kept, "state table")
+
+
+def test_an_empty_stack_of_anothers_change_set_is_left_alone(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    body = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    cloudformation.create_change_set(
+        StackName=account.stack.name, ChangeSetName="anothers", ChangeSetType="CREATE", TemplateBody=body
+    )
+    done = account.destroy(purge=True)
+    assert "another program" in why(done.kept, "stack") and not why_all(done.removed, "stack")
+    assert account.stack.state() is not None
+
+
+def why_all(texts: tuple[str, ...], kind: str) -> list[str]:
+    return [text for text in texts if text.startswith(kind)]
 
 
 # ---------------------------------------------------------------- interrupted

@@ -147,7 +147,7 @@ class Stack:
         """Forget a change set, and the empty stack that was there for it alone."""
         self._drop(change_set.id)
         state = self.state()
-        if state is not None and state.status == UNMADE:
+        if state is not None and state.status == UNMADE and not self.change_sets():  # another may be about to make it
             self.delete()
 
     def delete(self) -> None:

@@ -54,7 +54,7 @@ def destroy(
     """
     stack = stack_of(stage, sleep)
     state = at_rest(stack, observer.note, sleep)
-    whole = _planned(stage, folder, stack, state, observer, purge)
+    whole = _planned(stage, folder, stack, state, observer, purge, sleep)
     found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
     if agreed is not None and found.removed != agreed.removed:
         hint = "nothing was deleted; run the same command again, and look at what it lists"
@@ -63,21 +63,28 @@ def destroy(
         return found
     if state is not None and _stack_line(stack) in whole.removed:
         delete_stack(stack, state, observer.note, sleep)
-    _delete(stage, folder, whole, observer)
+    _delete(stage, folder, whole, observer, sleep)
     return replace(found, status="destroyed" if found.removed else "nothing")
 
 
 def _planned(
-    stage: Stage, folder: Path, stack: Stack, state: StackState | None, observer: Observer, purge: bool
+    stage: Stage,
+    folder: Path,
+    stack: Stack,
+    state: StackState | None,
+    observer: Observer,
+    purge: bool,
+    sleep: Callable[[float], None],
 ) -> Plan:
     if state is not None and state.status != UNMADE:
         check_ours(stage, stack, state)
         check_tables(stage, folder, stack, state, tables_here(folder))
     own = stack.resources() if state is not None else {}
-    refuse_at_work(stage, folder, own)
-    lasting = (
-        plan(gather(stage, folder, stack.name, own, observer.note)) if purge else _left(glance(stage, folder, own))
-    )
+    refuse_at_work(stage, folder, own, sleep)
+    if purge:
+        lasting = plan(gather(stage, folder, stack.name, own, observer.note, sleep))
+    else:
+        lasting = _left(glance(stage, folder, own))
     if state is None:
         return lasting
     if state.status == UNMADE and not all(name.startswith(_OURS) for name in stack.change_sets()):
@@ -96,10 +103,10 @@ def _left(found: Evidence) -> Plan:
     return Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
 
 
-def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer) -> None:
+def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: Callable[[float], None]) -> None:
     """What leads to the others goes last: the bucket names the key, and says by its tag whose it is."""
     if whole.state_table:
-        _check_unshared(stage, folder)
+        _check_unshared(stage, folder, sleep)
         observer.note(f"deleting the table {whole.state_table}")
         delete_table(stage.connection, whole.state_table)
     if whole.objects is not None:
@@ -111,9 +118,9 @@ def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer) -> None
         delete_bucket(stage.connection, whole.bucket)
 
 
-def _check_unshared(stage: Stage, folder: Path) -> None:
+def _check_unshared(stage: Stage, folder: Path, sleep: Callable[[float], None]) -> None:
     """Taking down a stack takes minutes: who has come to the state table in these is found now."""
-    strangers, at_work = users_of_state(stage, folder)
+    strangers, at_work = users_of_state(stage, folder, sleep)
     if strangers or at_work:
         what = f"{', '.join(strangers or at_work)} has come to use it meanwhile"
         where = f"state table {stage.state_table}"

@@ -10,10 +10,10 @@ from dynamodt.aws.keys import KeyFacts, key_facts, keys_made_for
 from dynamodt.aws.state import State
 from dynamodt.aws.state_contents import tables_in
 from dynamodt.aws.table import TablePlace, place_of, stage_of
-from dynamodt.control.deploying.deployed import bucket_of
+from dynamodt.control.deploying.at_work import live_leases
+from dynamodt.control.deploying.deployed import bucket_of, tables_here
 from dynamodt.control.deploying.neighbours import neighbours
 from dynamodt.control.deploying.removal import Evidence, FoundBucket, FoundKey, FoundTable, Origin
-from dynamodt.control.running.lease import is_alive
 from dynamodt.core.versions import tables
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model import Stage
@@ -24,12 +24,19 @@ _DELETING = "DELETING"
 _GOING = ("PendingDeletion", "PendingReplicaDeletion")
 
 
-def gather(stage: Stage, folder: Path, stack: str, own: Mapping[str, str], note: Callable[[str], None]) -> Evidence:
+def gather(
+    stage: Stage,
+    folder: Path,
+    stack: str,
+    own: Mapping[str, str],
+    note: Callable[[str], None],
+    sleep: Callable[[float], None],
+) -> Evidence:
     """All of it; `own` are the resources of the stack as it is, or none. Raises ServiceError."""
     found = glance(stage, folder, own)
     table, bucket = found.state_table, found.bucket
     if table is not None and table.origin.is_of(stage.name):
-        strangers, at_work = users_of_state(stage, folder)
+        strangers, at_work = users_of_state(stage, folder, sleep)
         table = table._replace(strangers=strangers, at_work=at_work)
     if bucket is not None and bucket.origin.is_of(stage.name):
         here = bucket.bucket
@@ -56,17 +63,19 @@ def _state_table(stage: Stage, own: Mapping[str, str]) -> FoundTable | None:
     return FoundTable(stage.state_table, origin, place.key_arn, (), ())
 
 
-def users_of_state(stage: Stage, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def users_of_state(
+    stage: Stage, folder: Path, sleep: Callable[[float], None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The tables of no folder here whose rows the state table holds, and those that a run is at work on. It reads the
     whole state table."""
     names = sorted(tables_in(stage.connection, stage.state_table))
     leases = State(stage.connection, stage.state_table).leases
     histories = (name for name in names if not name.startswith(_DRY_RUN))
-    return _strangers(histories, folder), tuple(name for name in names if is_alive(leases.read(name)))
+    return _strangers(histories, folder), tuple(one.table for one in live_leases(leases, names, sleep))
 
 
 def _strangers(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    ours = tables(folder / "transforms")
+    ours = tables_here(folder)
     return tuple(sorted(name for name in names if name not in ours))
 
 
