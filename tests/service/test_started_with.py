@@ -15,6 +15,7 @@ from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
 from dynamodt.model import StorageSpec, UndoReport
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.test_kills import attempt
 
 MakeTable = Callable[..., str]
 
@@ -183,6 +184,24 @@ def test_an_edited_formula_goes_on_and_both_texts_stay_in_the_history(bench: Ben
     assert sum("edited" in item for item in bench.tables.items(table)) == 1
 
 
+@pytest.mark.parametrize(("moment", "count"), [("answered", 1), ("intended", 2), ("journaled", 1), ("sent", 3)])
+def test_the_texts_of_a_run_that_was_killed_are_told_to_the_item(
+    bench: Bench, endpoint: Endpoint, table: str, moment: str, count: int
+) -> None:
+    """Of a page that was announced, what was written is the first text's, and what was not is the second's."""
+    bench = replace(bench, stage=replace(bench.stage, state_table=f"state-{table}"))
+    operations.State(bench.stage.connection, bench.stage.state_table).ensure()
+    bench.script(table, double())
+    assert attempt(endpoint, bench.folder, table, "1", moment, count).returncode == -9
+    first = last(bench, table).checksum
+    bench.script(table, double(more=', "edited": True'))
+    (report,) = bench.up(table)
+    assert report.error is None and numbers(bench, table) == [2] * ITEMS
+    edited = sum("edited" in item for item in bench.tables.items(table))
+    told = {text.checksum: text.items for text in report.versions[0].texts}
+    assert told == ({first: ITEMS - edited, last(bench, table).checksum: edited} if edited < ITEMS else {})
+
+
 # ---------------------------------------------------------------- prepared data and own rows
 
 PREPARE = "def prepare(context):\n    yield 'rate', {0}\n    yield 'other', 1\n"
@@ -304,6 +323,22 @@ def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(
     assert report.error is None and numbers(bench, table) == [4] * ITEMS
 
 
+def test_a_half_undone_run_on_a_table_that_is_gone_holds_nobody_up(
+    bench: Bench, table: str, make_table: MakeTable
+) -> None:
+    run = half_done(bench, table)
+    state = operations.State(bench.stage.connection, bench.stage.state_table)
+    left = last(bench, table)
+    state.rows.transact([{"Put": state._run_put(replace(left, status="undoing", revision=left.revision + 1))}])
+    bench.script(table, double())
+    refused(bench, table, "half undone")
+    recreate(bench, make_table, table)
+    fill(bench, table)
+    with pytest.raises(Refused, match="another table of this name"):
+        undone(bench, table, run)
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
 def test_a_recreated_target_is_filled_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
     target = make_table(id="N")
     run = half_done(bench, table, f'TARGET_TABLE = "{target}"')
@@ -361,3 +396,45 @@ def test_any_way_of_going_on_is_refused(bench: Bench, table: str, make_table: Ma
     else:
         (report,) = bench.down(table)
     assert isinstance(report.error, DynamodtError) and bench.tables.items(table) == before
+
+
+# ---------------------------------------------------------------- dead letters that are gone
+
+
+def gone(bench: Bench, table: str, run: str, what: str) -> None:
+    """As a life-cycle rule deletes them, or a person."""
+    for path in (Path(bench.stage.storage.url) / "runs" / table / run).rglob(f"{what}/*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("what", ["dead", "retries"])
+def test_dead_letters_that_are_gone_are_told_with_the_ways_out(bench: Bench, table: str, what: str) -> None:
+    run = half_done(bench, table)
+    (report,) = bench.up(table, max_errors=5)  # they are replayed, and die again
+    assert isinstance(report.error, DeadLetters)
+    gone(bench, table, run, what)
+    bench.script(table, double())
+    refused(bench, table, "gone", f"dynamodt undo {run}", f"dynamodt stamp --table {table} --to 1")
+    (report,) = operations.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    assert isinstance(report.error, Refused) and "gone" in report.error.what
+    assert undone(bench, table, run).error is None and numbers(bench, table) == [1] * ITEMS
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
+def test_those_of_a_retry_are_missed_too(bench: Bench, table: str) -> None:
+    run = half_done(bench, table)
+    assert isinstance(bench.up(table, max_errors=5)[0].error, DeadLetters)
+    gone(bench, table, f"{run}/retry1", "dead")
+    bench.script(table, double())
+    refused(bench, table, "gone")
+    taken = operations.stamp(bench.stage, bench.folder, table, 1, bench.recorder)
+    assert taken.at == 1 and bench.history(table)[0].status == "replaced"
+    assert bench.up(table)[0].error is None and bench.applied(table) == [1]
+
+
+def test_an_idempotent_run_whose_dead_letters_are_gone_is_begun_anew(bench: Bench, table: str) -> None:
+    run = half_done(bench, table, "IDEMPOTENT = True")
+    gone(bench, table, run, "dead")
+    bench.script(table, double("IDEMPOTENT = True"))
+    (report,) = bench.up(table)
+    assert report.error is None and report.versions[0].run != run and report.versions[0].counts.read == ITEMS

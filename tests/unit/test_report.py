@@ -33,6 +33,7 @@ from dynamodt.model import (
     RunRecord,
     RunReport,
     RunState,
+    ScriptText,
     Standing,
     TableReport,
     TableStatus,
@@ -386,6 +387,36 @@ def test_history_tells_what_ran() -> None:
     text = shown(lambda console: report.print_history(console, {"users": [replace(run, error="boom")], "empty": []}))
     for part in ("v2 split_name  up  failed", "2025-06-01T10:00:00Z", "ada@host", "abcdef012345", "boom", "no run yet"):
         assert part in text
+
+
+EDITED = RunRecord(
+    "users", "01RUN", 2, "b", "up", "cd" * 32, "succeeded", "2025-06-01T10:00:00Z", counts=Counts(31, 31),
+    texts=(ScriptText("ab" * 32, 30),),
+)  # fmt: skip
+
+
+def test_history_keeps_every_text_of_a_script_that_was_edited_while_it_ran() -> None:
+    text = shown(lambda console: report.print_history(console, {"users": [EDITED]}))
+    assert "30 items by the script's text abababababab" in text and "1 item by the script's text cdcdcdcdcdcd" in text
+    assert "by the script's text" not in shown(
+        lambda console: report.print_history(console, {"users": [replace(EDITED, texts=())]})
+    )
+    (found,) = shapes.history_document({"users": [EDITED]})["tables"][0]["runs"]
+    assert found["scripts"] == [{"checksum": "ab" * 32, "items": 30}, {"checksum": "cd" * 32, "items": 1}]
+
+
+def test_history_and_status_tell_that_a_table_is_younger_than_its_last_run() -> None:
+    for show in (
+        lambda console: report.print_history(console, {"users": [EDITED]}, "prod", {"users": "it is younger"}),
+        lambda console: report.print_status(console, [TableStatus("users", 1, (), younger="it is younger")], "prod"),
+    ):
+        text = shown(show)
+        assert "it is younger" in text and "dynamodt stamp --stage prod --table users --to N" in text
+    history = shapes.history_document({"users": [EDITED], "b": []}, {"users": "it is younger"})["tables"]
+    assert [table.get("younger_than_last_run") for table in history] == ["it is younger", None]
+    (status,) = shapes.status_document([TableStatus("users", 1, (), younger="it is younger")])["tables"]
+    assert status["younger_than_last_run"] == "it is younger"
+    assert "younger_than_last_run" not in shapes.status_document([TableStatus("users", 1, ())])["tables"][0]
 
 
 def test_status_counts_what_is_pending() -> None:

@@ -262,7 +262,7 @@ def _run(stage: Stage, move: Move, options: RunOptions, observer: Observer, repo
     state = State(stage.connection, stage.state_table)
     storage = open_storage(stage.connection, stage.storage)
     storage.check()
-    with holding(state, move.planned, options, observer) as (token, fences, record):
+    with holding(state, stage, move.planned, options, observer) as (token, fences, record):
         if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease
             raise Busy(f"{move.table} was moved meanwhile", hint="run the same command again")
         session = Session(stage, state, storage, options, observer, token, reports.append, fences)

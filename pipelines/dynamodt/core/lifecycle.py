@@ -37,7 +37,12 @@ TRANSITIONS: Final = (
     Transition("running", "undo", "undoing", "Its process died; what it has done is taken back."),
     Transition("undoing", "undo", "undoing", "The undo was stopped, or died: it goes on from its checkpoints."),
     *(
-        Transition(status, "replace", "replaced", "Nothing that it wrote is there: a new run begins in its place.")
+        Transition(
+            status,
+            "replace",
+            "replaced",
+            "It counts for nothing: it wrote nothing that is there, or a person has said what stands.",
+        )
         for status in ("running", "failed", "stopped", "undoing", "partly-undone")
     ),
     Transition("undoing", "undone", "undone", "All that is still as the run wrote it is as it was before the run."),

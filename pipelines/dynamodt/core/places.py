@@ -24,7 +24,12 @@ def journal_of_run(table: str, run: str) -> str:
 
 def dead_prefix(job: Job) -> str:
     """The parts of the dead letters."""
-    return f"{run_prefix(job)}dead/"
+    return dead_of_run(job.table.name, job.run)
+
+
+def dead_of_run(table: str, run: str) -> str:
+    """The same, by the pass's id."""
+    return f"runs/{table}/{run}/dead/"
 
 
 def left_prefix(job: Job) -> str:
@@ -70,6 +75,11 @@ def retries_prefix(job: Job) -> str:
 def retry_name(job: Job, number: int) -> str:
     """The list of one retry."""
     return f"{retries_prefix(job)}{number:04d}.json"
+
+
+def retry_of_run(table: str, run: str, number: int) -> str:
+    """The same, by the pass's id."""
+    return f"runs/{table}/{run}/retries/{number:04d}.json"
 
 
 # ---------------------------------------------------------------- by unit, page and epoch

@@ -19,6 +19,7 @@ def transformed(counts: Counts) -> int:
 
 
 def texts_told(record: RunRecord) -> tuple[ScriptText, ...]:
-    """The texts of an edited script; none where there was only one."""
+    """The texts of an edited script that have transformed items; none where it was not edited."""
     texts = texts_of(record, transformed(record.counts))
-    return texts if len(texts) > 1 else ()
+    texts = tuple(text for text in texts if text.items)
+    return texts if any(text.checksum != record.checksum for text in texts) else ()

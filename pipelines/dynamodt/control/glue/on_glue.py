@@ -103,7 +103,7 @@ def _moved(stage: Stage, folder: Path, moves: list[Move], request: Request, watc
     job = DeployedJob(stage, folder, request, watcher)
     found = job.at_work()
     if found is None:
-        _refuse(job.state, moves, request.options)
+        _refuse(job.state, stage, moves, request.options)
         if not any(move.has_steps for move in moves):
             return [table_report(stage, move) for move in moves]
     answer = job.answer(found, [move.table for move in moves])
@@ -112,12 +112,12 @@ def _moved(stage: Stage, folder: Path, moves: list[Move], request: Request, watc
     return _with_answer(job, moves, request.options, answer)
 
 
-def _refuse(state: State, moves: list[Move], options: RunOptions) -> None:
+def _refuse(state: State, stage: Stage, moves: list[Move], options: RunOptions) -> None:
     """Leave with each table what the job would be refused there."""
     for move in moves:
         if move.planned is not None and move.has_steps:
             try:
-                check_free(state, move.planned, options)
+                check_free(state, stage, move.planned, options)
             except DynamodtError as error:
                 move.error = error
 

@@ -58,7 +58,7 @@ def plan_move(
         with_rows = options.runner != GLUE
         move.planned = plan_table(stage, folder, table, direction, to, move.applied, runs, with_rows)
         check_not_undoing(run for run in runs if run.run not in move.planned.gone)
-        refuse_restored(stage, state, move.planned, runs, move.applied)
+        refuse_restored(stage, move.planned, runs, move.applied)
         note_other_key(stage, move.planned, observer)
         if move.planned.steps:
             refuse_unsafe(stage, move.planned, options)

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from dynamodt.aws.journal import Journal
-from dynamodt.aws.reads import Reads
-from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
-from dynamodt.aws.wire import shared_wire
 from dynamodt.control.planner import TablePlan
+from dynamodt.control.running.as_written import as_written
 from dynamodt.control.running.tables_gone import told_younger, younger
-from dynamodt.core.diff import parts_of
-from dynamodt.core.keys import key_text
 from dynamodt.core.passes import passes
 from dynamodt.core.places import is_note, journal_of_run, part_of
-from dynamodt.core.restore import restoration
 from dynamodt.errors import Refused
-from dynamodt.model import AppliedVersion, Check, Image, Journaled, RunRecord, Stage
+from dynamodt.model import AppliedVersion, Image, RunRecord, Stage
 
 
 def refuse_restored(
-    stage: Stage, state: State, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
+    stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
 ) -> None:
     """Raises Refused for a table that was created since its last run, where it is not known which versions stand in it,
     or where it was restored from a moment within a run: some of its items would be transformed twice."""
@@ -34,7 +28,7 @@ def refuse_restored(
     versions = {step.script.sequence for step in planned.steps if not step.script.idempotent}
     for run in runs:
         if run.run in planned.gone and run.journal and not run.target and run.version in versions:
-            _check_not_within(stage, state, planned, run)
+            _check_not_within(stage, planned, run)
 
 
 def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
@@ -47,22 +41,14 @@ def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
     )
 
 
-def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRecord) -> None:
+def _check_not_within(stage: Stage, planned: TablePlan, run: RunRecord) -> None:
     """Raises Refused where an item is as the run has left it. What it has written first, of each unit, is looked at:
     whatever was written later, that was there already."""
-    storage, name = open_storage(stage.connection, stage.storage), planned.table.name
-    reads = Reads(shared_wire(stage.connection), planned.table)
+    storage = open_storage(stage.connection, stage.storage)
     for each in passes(run):
-        prefix = journal_of_run(name, each.run)
-        journal = Journal(storage, planned.table, prefix)
-        for part in _first_parts(storage.names(prefix)):
-            records = _by_key(
-                one for change in journal.announced(part) for one in parts_of(change) if not isinstance(one, Check)
-            )
-            current = reads.items([changes[-1].key for changes in records.values()])
-            for text, image in current.items():
-                if restoration(planned.table, records[text], image).change is not None:
-                    raise _within(planned, run, records[text][-1].key)
+        first = list(_first_parts(storage.names(journal_of_run(planned.table.name, each.run))))
+        for change in as_written(stage, planned.table, first):
+            raise _within(planned, run, change.key)
 
 
 def _first_parts(names: Iterable[str]) -> Iterator[str]:
@@ -72,13 +58,6 @@ def _first_parts(names: Iterable[str]) -> Iterator[str]:
         for _, of_page in groupby(of_unit, key=lambda name: part_of(name).page):
             yield from of_page
             break
-
-
-def _by_key(records: Iterable[Journaled]) -> dict[str, list[Journaled]]:
-    found: dict[str, list[Journaled]] = {}
-    for record in records:
-        found.setdefault(key_text(record.key), []).append(record)
-    return found
 
 
 def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:

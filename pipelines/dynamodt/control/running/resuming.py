@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from dynamodt.aws.state import State
+from dynamodt.aws.storage import Storage, open_storage
 from dynamodt.control.planner import Step, TablePlan, boards, just_ran, new_run, segments
 from dynamodt.control.requests import Observer, RunOptions
+from dynamodt.control.running.as_written import as_written
 from dynamodt.control.running.budget import budget
 from dynamodt.control.running.exporting import SCAN, check_source
 from dynamodt.control.running.history import first_record, next_record
 from dynamodt.control.running.lease import at_work, held_all, new_lease
 from dynamodt.control.running.lease import check_free as check_not_held
+from dynamodt.control.running.letters_lost import has_lost_letters, letters_lost
 from dynamodt.control.running.life import settled
 from dynamodt.control.running.session import ABORT, Session, aborted
 from dynamodt.control.running.steps import run_step
@@ -25,34 +28,34 @@ from dynamodt.core.standing import PARTLY_UNDONE
 from dynamodt.core.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated
 from dynamodt.core.texts import transformed
 from dynamodt.errors import Refused
-from dynamodt.model import OWN_ITEMS, Claim, Fence, Lease, RunRecord, TableSpec
+from dynamodt.model import OWN_ITEMS, Claim, Fence, Lease, RunRecord, Script, Stage, TableSpec
 
 
 @contextmanager
 def holding(
-    state: State, planned: TablePlan, options: RunOptions, observer: Observer
+    state: State, stage: Stage, planned: TablePlan, options: RunOptions, observer: Observer
 ) -> Iterator[tuple[int, tuple[Fence, ...], RunRecord]]:
     """Holds the table for the plan's steps, and those that they write to: the lease's token, the others, and the record
     of the first run, new or gone on with.
 
     Raises Refused when another run is at work, or when one of another version (or direction) was left half done.
     """
-    step = planned.steps[0]
+    step, storage = planned.steps[0], open_storage(stage.connection, stage.storage)
     if options.dry_run:
         _note_half_done(state, planned, observer)
         record = _fresh(planned, step, options)
         yield rehearsing(state, record.run, options.workers), (), record
         return
     table = planned.table.name
-    before = _gone_on_with(state, left_unfinished(state, planned, step), step, options)
+    before = _gone_on_with(state, storage, left_unfinished(state, planned, step), step, options)
     run = before.run if before else new_run()
     workers = boards(options.workers)
     with held_all(state.leases, table, targets(planned), run, observer.note, workers) as (lease, fences):
         left = left_unfinished(state, planned, step)  # as it is now that nobody else can move it
-        found = _gone_on_with(state, left, step, options)
+        found = _gone_on_with(state, storage, left, step, options)
         _check_only(options.only, found)
         if found is not None:
-            record = _continued(state, found, step, options, observer)
+            record = _continued(state, stage, planned, found, options, observer)
         else:  # what was to go on may have been undone meanwhile: its units say that they are done
             records = (one for one in state.runs(table) if one.run not in planned.gone)
             record = replace(_fresh(planned, step, options, "" if before else run), accepts=accepted(records, options))
@@ -72,15 +75,15 @@ def _tell_run(state: State, held: Iterable[Fence], run: str) -> None:
         state.leases.tell(table, token, run=run)
 
 
-def check_free(state: State, planned: TablePlan, options: RunOptions) -> None:
+def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptions) -> None:
     """Raises what `holding` would refuse, as far as it can be told without holding the table: for a run that is going
     to hold it elsewhere, a while from now. A dry run is refused nothing."""
     if options.dry_run:
         return
-    step = planned.steps[0]
+    step, storage = planned.steps[0], open_storage(stage.connection, stage.storage)
     for table in (planned.table.name, *targets(planned)):
         check_not_held(state.leases, table)
-    left = _gone_on_with(state, left_unfinished(state, planned, step), step, options)
+    left = _gone_on_with(state, storage, left_unfinished(state, planned, step), step, options)
     _check_only(options.only, left)
     if left is not None:
         _check_continued(left, options)
@@ -93,32 +96,40 @@ def rehearsing(state: State, run: str, workers: int) -> int:
     return mine.token
 
 
-def _continued(state: State, left: RunRecord, step: Step, options: RunOptions, observer: Observer) -> RunRecord:
+def _continued(
+    state: State, stage: Stage, planned: TablePlan, left: RunRecord, options: RunOptions, observer: Observer
+) -> RunRecord:
+    step = planned.steps[0]
     _check_continued(left, options)
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
     for one in _differences(state, left, step):
         observer.note(f"{step.script.path}: {one.told}: {one.effect}")
-    done = _transformed(state, left)
-    if step.script.checksum != left.checksum and done:
-        items = "1 item was" if done == 1 else f"{done:,} items were"
-        observer.note(
-            f"{step.script.path} was edited since: {items} transformed by the text before "
-            f"({left.checksum[:12]}) and are not transformed again; the rest is, by this one "
-            f"({step.script.checksum[:12]}); dynamodt history keeps both"
-        )
+    done = 0
+    if step.script.checksum != left.checksum:
+        done = _transformed(state, stage, step.target or planned.table, left)
+        observer.note(_edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
     began = {**step.began, **left.began, **rows, **changed_within(step.began)}
     return next_record(left, step.script, done, began)
 
 
-def _transformed(state: State, record: RunRecord) -> int:
-    """How many items the run's script has brought through so far. A page that is announced is brought to its end as it
-    was announced."""
+def _edited(left: RunRecord, script: Script, done: int) -> str:
+    items = "1 item was" if done == 1 else f"{done:,} items were"
+    return (
+        f"{script.path} was edited since: {items} transformed by texts before it and are not transformed again; the "
+        f"rest is, by this one ({script.checksum[:12]}, before {left.checksum[:12]}); dynamodt history keeps all"
+    )
+
+
+def _transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord) -> int:
+    """How many items the run's script has brought through so far, to `table`. Of a page that was announced, those that
+    are as it was to write them: the others are transformed afresh."""
     done = 0
     for claim in _claims(state, record):
         done += transformed(claim.counts)
         if claim.intent is not None:
-            done += transformed(claim.intent.counts)
+            announced = as_written(stage, table, claim.intent.parts)
+            done += sum(claim.intent.counts[1:]) - claim.intent.counts.dead + sum(1 for _ in announced)
     return done
 
 
@@ -165,7 +176,9 @@ def _check_continued(left: RunRecord, options: RunOptions) -> None:
     check_source(left, options.source, options.export)
 
 
-def _gone_on_with(state: State, left: RunRecord | None, step: Step, options: RunOptions) -> RunRecord | None:
+def _gone_on_with(
+    state: State, storage: Storage, left: RunRecord | None, step: Step, options: RunOptions
+) -> RunRecord | None:
     """The run that was left, or None where a new one is to begin: the first has written nothing, and another export is
     asked for or what it began with has changed; or an idempotent script is applied afresh to all items.
 
@@ -175,10 +188,15 @@ def _gone_on_with(state: State, left: RunRecord | None, step: Step, options: Run
         return None
     found = _differences(state, left, step)
     if not has_written(state, left):
-        return None if found or _asks_for_another_export(left, options) else left
+        anew = found or _asks_for_another_export(left, options) or has_lost_letters(state, storage, left)
+        return None if anew else left
     if not all(one.effect for one in found):
         if left.journal or not step.script.idempotent or not may_be_repeated(found):
             raise _begun_otherwise(left, found, step.script.path)
+        return None
+    if has_lost_letters(state, storage, left):
+        if left.journal or options.only:
+            raise letters_lost(left, storage, goal(left))
         return None
     return left
 

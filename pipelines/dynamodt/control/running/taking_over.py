@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 from dynamodt.aws import table as tables
 from dynamodt.aws.state import Entry, State
+from dynamodt.aws.storage import open_storage
 from dynamodt.control.planner import new_run, usable_table
 from dynamodt.control.requests import Observer
 from dynamodt.control.running.history import author, now
 from dynamodt.control.running.lease import held
+from dynamodt.control.running.letters_lost import has_lost_letters
 from dynamodt.control.running.resuming import check_nothing_half_done
 from dynamodt.control.running.tables_gone import runs_on_gone_tables, younger
 from dynamodt.core.lifecycle import after, unfinished
@@ -92,7 +94,7 @@ def _take_over(
     if entries and not dry_run:
         with held(state.leases, name, run, observer.note) as lease:
             runs = state.runs(name)
-            gone = runs_on_gone_tables(stage, spec, runs)
+            gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_letters(stage, state, runs)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
             check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
             entries, at = planned()
@@ -102,6 +104,13 @@ def _take_over(
             state.record_all([*entries, *ended], lease.token)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
     return TakeOver(name, tuple(records), at, len(scripts), dry_run)
+
+
+def _with_lost_letters(stage: Stage, state: State, runs: Sequence[RunRecord]) -> frozenset[str]:
+    """Half-done runs that cannot go on, since nothing says which items are left: a person does."""
+    storage = open_storage(stage.connection, stage.storage)
+    left = (run for run in runs if run.status in ("failed", "stopped"))
+    return frozenset(run.run for run in left if has_lost_letters(state, storage, run))
 
 
 def _of_table(entry: Entry, spec: TableSpec) -> Entry:

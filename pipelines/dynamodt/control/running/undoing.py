@@ -146,7 +146,8 @@ def check_undoable(state: State, record: RunRecord) -> None:
             f"run {record.run} is undone already", where=where, hint=f"dynamodt status --table {record.table}"
         )
     if record.status == "replaced":
-        what = f"run {record.run} was replaced by a later one: it had written nothing, or to a table that is gone"
+        why = "it had written nothing, or to a table that is gone, or a person has said what stands"
+        what = f"run {record.run} was replaced: {why}"
         raise Refused(what, where=where, hint=f"dynamodt history --table {record.table}")
     if not record.journal:
         raise Refused(

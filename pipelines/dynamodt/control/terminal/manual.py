@@ -97,7 +97,9 @@ What follows `--` goes to Beam as it is.
   status: succeeded, failed, stopped or dry-run (wcu is then an estimate).
   A table or version that failed has an "error", a version with dead letters
   "dead_letters": the place of their file. With --catch-up none,
-  "uncovered_since" is the moment of the export. A dry run has a "cost", of the run itself:
+  "uncovered_since" is the moment of the export. One whose script was edited while it was unfinished
+  has "scripts": [{"checksum", "items"}], each text and how many items it has brought through.
+  A dry run has a "cost", of the run itself:
   {"wcu", "wcu_most", "rcu", "s3_requests": {"put", "get"}, "export_bytes",
    "usd": {"low", "high", "as_of"}}
   wcu is of the table alone, wcu_most with its indexes at most. usd is null where there is no price: for
