@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import struct
 import threading
@@ -46,6 +47,9 @@ _PARTIAL = ("ThrottlingError", "ProvisionedThroughputExceeded", "InternalServerE
 Answer = tuple[int, bytes]
 
 
+_TABLES = re.compile(rb'"TableName": ?"([^"]+)"')
+
+
 @dataclass
 class Proxy:
     """`calls` counts the requests of each operation, `connections` those that were opened. Requests that
@@ -69,8 +73,13 @@ class Proxy:
     def connection(self) -> Connection:
         return replace(self.endpoint.connection, endpoint_url=self.url)
 
+    def _is_spared(self, body: bytes) -> bool:
+        """A transaction that names another table, too, is about that one."""
+        others = set(_TABLES.findall(body)) - {self.spared.encode()}
+        return bool(self.spared) and self.spared.encode() in body and not others
+
     def fault(self, operation: str, body: bytes) -> str:
-        if (self.spared and self.spared.encode() in body) or self.only.encode() not in body:
+        if self._is_spared(body) or self.only.encode() not in body:
             return ""
         with self.lock:
             self.calls[operation] += 1

@@ -14,6 +14,7 @@ import pytest
 
 from dynamodt.aws import exchange
 from dynamodt.aws.batch import Writes
+from dynamodt.aws.lookups import Lookups
 from dynamodt.aws.reads import Reads
 from dynamodt.aws.table import describe
 from dynamodt.aws.wire import InDoubt, Refusal, Throttled, Wire
@@ -154,7 +155,8 @@ BROKEN: dict[str, Image] = {
 
 def settlement(wire: Wire, spec: TableSpec) -> Settlement:
     """As a run has it, with a script that leaves items alone on a second look."""
-    return Settlement(Writes(wire, spec.name), quick(wire, spec), Statements(spec), lambda image: None, 2)
+    lookups = Lookups(quick(wire, spec))
+    return Settlement(Writes(wire, spec.name), lookups, Statements(spec), lambda image: None, 2)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
