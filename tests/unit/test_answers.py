@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.glue.answers import dead_letters_in, in_full, prepared_of, runs_of, told_error, undo_of
+from dynamodt import __version__
+from dynamodt.control.glue.answers import (
+    dead_letters_in,
+    in_full,
+    other_release,
+    prepared_of,
+    runs_of,
+    told_error,
+    undo_of,
+)
 from dynamodt.control.glue.job import carry_out
 from dynamodt.control.terminal.shapes import prepared_document, tables_document, undo_document
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
@@ -38,6 +47,20 @@ REPORTS = [
 def test_a_run_is_told_and_understood(run: RunReport) -> None:
     (table,) = tables_document([TableReport("users", "up", (run,))])["tables"]
     assert runs_of(table) == [run]
+
+
+def test_what_another_release_tells_beyond_that_is_let_pass() -> None:
+    (table,) = tables_document([TableReport("users", "up", (RUN,))])["tables"]
+    table["versions"][0]["counts"]["skipped"] = 1
+    table["versions"][0]["consumed"]["other"] = 1.0
+    table["versions"][0]["unknown"] = {}
+    assert runs_of(table) == [RUN]
+
+
+@pytest.mark.parametrize(("document", "said"), [({}, ""), ({"release": __version__}, ""), ({"release": "9.9"}, "9.9")])
+def test_another_release_is_named(document: dict[str, Any], said: str) -> None:
+    found = other_release(document)
+    assert bool(found) == bool(said) and said in found
 
 
 def test_an_undo_and_prepared_data_are_told_and_understood() -> None:

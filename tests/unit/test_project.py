@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dynamodt.control.deploying.project import project_zip, stage_file
 from dynamodt.control.stage import load_stage
+from dynamodt.core.versions import tables
 from dynamodt.errors import UsageError
 from dynamodt.model import Connection, Stage, StorageSpec
 
@@ -48,6 +49,22 @@ def test_what_goes_along_and_what_does_not(tmp_path: Path) -> None:
             "transforms/users/v1_a.py",
         ]
         assert archive.read("transforms/users/countries.csv") == b"users/countries.csv"
+
+
+def test_what_is_planned_is_packed(tmp_path: Path) -> None:
+    """Whatever a table is called, and wherever its folder is; a link that leads back ends nowhere."""
+    folder = project(tmp_path / "project")
+    for place in ("project/transforms/tests", "project/transforms/.hidden", "elsewhere"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "v1_x.py").touch()
+    (folder / "transforms/linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "transforms/again").symlink_to(tmp_path / "elsewhere")
+    (folder / "transforms/users/around").symlink_to(folder / "transforms")
+    with ZipFile(io.BytesIO(project_zip(folder, STAGE))) as archive:
+        names = archive.namelist()
+    packed = {name.split("/")[1] for name in names if name.endswith(".py")}
+    assert packed == set(tables(folder / "transforms")) == {"tests", ".hidden", "linked", "again", "users", "orders"}
+    assert not any("around" in name or "test_v1_a" in name for name in names)
 
 
 def test_the_same_content_is_the_same_zip(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,15 @@ Driver stacktrace:"""
 )
 def test_of_a_traceback_the_line_is_told_that_says_it(text: str, line: str) -> None:
     assert context.last_line(text) == line
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_a_jvm_whose_start_is_interrupted_is_ended(interrupt: type[BaseException]) -> None:
+    java_gateway = pytest.importorskip("pyspark.java_gateway")
+    before = java_gateway.Popen
+    with pytest.raises(interrupt), context._ended_when_interrupted():
+        jvm = java_gateway.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        raise interrupt
+    assert jvm.returncode == -signal.SIGKILL
+    assert java_gateway.Popen is before
+    jvm.stdin.close()

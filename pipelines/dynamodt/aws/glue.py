@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dynamodt.model import Connection
 
 SUCCEEDED = "SUCCEEDED"
+STOPPING = "STOPPING"
 _ENDED = frozenset({SUCCEEDED, "FAILED", "ERROR", "STOPPED", "TIMEOUT", "EXPIRED"})
 _MOST_RUNS = 200  # that Glue lists at once, the newest first
 _LOG_PREFIX = "--custom-logGroup-prefix"
@@ -56,16 +57,17 @@ class GlueJob:
 
     def start(self, arguments: Mapping[str, str]) -> str:
         """Start a run; returns its id. Sent once: Glue knows no token by which a second sending would be the same run.
-        Where its answer is lost, the run with these arguments that is at work is the one.
+        Where its answer is lost, a run with these arguments that was not there before is the one.
 
         Raises Refused when Glue runs as many of the job as it may.
         """
+        before = {run.id for run in self.at_work()}
         try:
             answer = self._asked("StartJobRun", self._once.start_job_run, JobName=self.name, Arguments=dict(arguments))
         except ServiceError as error:
             if not isinstance(error.__cause__, ConnectionClosedError | ReadTimeoutError):
                 raise
-            found = self.at_work(arguments)
+            found = [run for run in self.at_work(arguments) if run.id not in before]
             if not found:
                 raise
             return found[0].id

@@ -13,6 +13,7 @@ from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from dynamodt.control.settings import FILE_NAME
+from dynamodt.core.versions import tables
 from dynamodt.errors import UsageError
 from dynamodt.model import Stage
 
@@ -61,11 +62,21 @@ def _toml(value: str | bool) -> str:
 def _files(root: Path) -> Iterator[tuple[str, Path]]:
     """The files below the folder, by their names with `/`, in order."""
     found: list[tuple[str, Path]] = []
-    for place, folders, names in os.walk(root, followlinks=False):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith(".")]
+    planned = tables(root) if root.is_dir() else ()
+    for place, folders, names in os.walk(root, followlinks=True):
+        here = Path(place)
+        folders[:] = [name for name in folders if _is_taken(here, name, planned if here == root else ())]
         paths = (Path(place) / name for name in names if not name.startswith("."))
         found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
     return iter(sorted(found))
+
+
+def _is_taken(place: Path, name: str, planned: tuple[str, ...]) -> bool:
+    """What is planned is packed, whatever a table is called; a link back to a folder around it is not followed."""
+    if name not in planned and (name in _LEFT_OUT or name.startswith(".")):
+        return False
+    target, here = (place / name).resolve(), place.resolve()
+    return target != here and target not in here.parents
 
 
 def add_file(archive: ZipFile, name: str, content: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dynamodt import __version__
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
 from dynamodt.control.running.dead_letters import first_of
@@ -18,6 +19,15 @@ from dynamodt.model import OWN_ITEMS, Cost, Counts, LeftItem, PreparedRef, RunRe
 
 Document = dict[str, Any]
 _KINDS: dict[int, type[DynamodtError]] = {2: UsageError, 3: Refused}
+
+
+RELEASE = "release"
+
+
+def other_release(document: Document) -> str:
+    """What is to be said of a job that runs another release than this command; nothing where it runs the same."""
+    told = document.get(RELEASE, __version__)
+    return "" if told == __version__ else f"the job runs release {told} of dynamodt, and this command is {__version__}"
 
 
 def told_error(document: Document, dead: bool = False) -> DynamodtError | None:
@@ -88,14 +98,19 @@ def _run(table: str, direction: Any, told: Document) -> RunReport:
         name=told["name"],
         run=told["run"],
         status=told["status"],
-        counts=Counts(**told["counts"]),
-        consumed=Units(**told["consumed"]),
+        counts=Counts(**_known(Counts._fields, told["counts"])),
+        consumed=Units(**_known(Units._fields, told["consumed"])),
         seconds=told["seconds"],
         error=error["what"] if error else "",
         dead_letters=told.get("dead_letters", ""),
         uncovered=told.get("uncovered_since", ""),
         cost=_cost(told["cost"]) if "cost" in told else None,
     )
+
+
+def _known(names: Sequence[str], told: Document) -> Document:
+    """Of what another release may tell, what this one knows."""
+    return {name: told[name] for name in names if name in told}
 
 
 def _cost(told: Document) -> Cost:

@@ -10,11 +10,11 @@ from pathlib import Path
 from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
 from dynamodt.aws.assets import Assets
-from dynamodt.aws.glue import SUCCEEDED, ConcurrentRuns, GlueJob, JobRun
+from dynamodt.aws.glue import STOPPING, SUCCEEDED, ConcurrentRuns, GlueJob, JobRun
 from dynamodt.aws.logs import tail
 from dynamodt.aws.state import State
 from dynamodt.control.deploying.project import PROJECT_FILE, project_zip
-from dynamodt.control.glue.answers import told_error
+from dynamodt.control.glue.answers import other_release, told_error
 from dynamodt.control.glue.job_watch import JobWatch, rest, watches_over
 from dynamodt.control.requests import JobWatcher, Request, command_words
 from dynamodt.errors import DynamodtError, RunFailed, ServiceError, UsageError
@@ -45,8 +45,10 @@ class DeployedJob:
         self._ended: dict[str, list[RunReport]] = {}
 
     def at_work(self) -> JobRun | None:
-        """The run that is at work on this very command and this very project: whoever types it again means that one."""
-        return next((run for run in self._glue.at_work(self._arguments) if self._answers.read(run.id) is None), None)
+        """The run that is at work on this very command and this very project: whoever types it again means that one.
+        One that Glue is ending already comes to nothing."""
+        found = (run for run in self._glue.at_work(self._arguments) if run.state != STOPPING)
+        return next((run for run in found if self._answers.read(run.id) is None), None)
 
     def answer(self, found: JobRun | None, tables: Sequence[str]) -> JobAnswer | None:
         """Start the job, unless a run of it was found, and follow it; None when it has ended without an answer.
@@ -64,6 +66,8 @@ class DeployedJob:
         answer = watch.follow()
         self._run = watch.run
         self._ended = {table: list(each.ended.values()) for table, each in watches.items()}
+        if answer is not None and (other := other_release(answer.document)):
+            self._watcher.note(f"{other}; `dynamodt deploy --stage {self.stage.name}` brings the job up to date")
         return answer
 
     def ended(self, table: str) -> list[RunReport]:
@@ -76,6 +80,16 @@ class DeployedJob:
         if told is None or isinstance(told, RunFailed):
             self.show_log()
         return told or self._no_answer()
+
+    def unanswered(self, table: str) -> RunFailed:
+        """The error of a table that was planned here, and that the job has done nothing about."""
+        hint = (
+            f"does the project in the job have it? `dynamodt deploy --stage {self.stage.name}`, then the same command"
+        )
+        where = f"Glue job {self._glue.name}, run {self._run.id}"
+        return RunFailed(
+            f"the job has not answered for table {table}, whose versions are still pending", where=where, hint=hint
+        )
 
     def _no_answer(self) -> RunFailed:
         where = f"Glue job {self._glue.name}, run {self._run.id}"
@@ -115,7 +129,8 @@ class DeployedJob:
             waited += rest(self._watcher)
 
     def _winding_up(self) -> bool:
-        return any(self._answers.read(run.id) is not None for run in self._glue.at_work())
+        runs = self._glue.at_work()
+        return any(run.state == STOPPING or self._answers.read(run.id) is not None for run in runs)
 
     def _count_items(self, table: str) -> int:
         return tables_of_stage.describe(self.stage.connection, table).item_count

@@ -128,10 +128,14 @@ def _with_answer(job: DeployedJob, moves: list[Move], options: RunOptions, answe
     for move in moves:
         table = told.get(move.table, {"table": move.table, "direction": move.direction, "versions": []})
         runs = [_in_full(job, run, move, options) for run in runs_of(table)]
-        move.error = told_error(table, dead=any(run.dead_letters for run in runs))
+        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
         reports.append(table_report(job.stage, move, runs))
     if answer.exit_code and all(move.error is None for move in moves):  # the command as a whole was ended
         raise job.failure(answer)
+    for move in moves:
+        answered = move.table in told and (options.dry_run or bool(told[move.table]["versions"]))
+        if move.error is None and not answered and not _has_arrived(job, move, options):
+            move.error = job.unanswered(move.table)
     if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
         job.show_log()
     return reports

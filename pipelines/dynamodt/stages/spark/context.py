@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import re
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,33 @@ def _launched(kind: Any, values: dict[str, str]) -> Any:
         return kind(conf=conf)
     begin()
     home = spark_home() if _CLUSTER.fullmatch(values["spark.master"]) else nullcontext()
-    with home, LOG.open("wb") as log:
-        gateway = launch_gateway(conf, {"stdout": log, "stderr": log})
-    return kind(conf=conf, gateway=gateway)
+    with _ended_when_interrupted():
+        with home, LOG.open("wb") as log:
+            gateway = launch_gateway(conf, {"stdout": log, "stderr": log})
+        return kind(conf=conf, gateway=gateway)
+
+
+@contextmanager
+def _ended_when_interrupted() -> Iterator[None]:
+    """A JVM whose start is interrupted would wait for a Python that never calls: pyspark hands it to nobody by then."""
+    from pyspark import java_gateway
+
+    start, started = java_gateway.Popen, []
+
+    def noted(*words: Any, **options: Any) -> Any:
+        started.append(start(*words, **options))
+        return started[-1]
+
+    java_gateway.Popen = noted
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        for jvm in started:
+            jvm.kill()
+            jvm.wait()
+        raise
+    finally:
+        java_gateway.Popen = start
 
 
 def settings(master: str, path: Path) -> dict[str, str]:
