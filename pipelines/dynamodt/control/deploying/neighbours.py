@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dynamodt.aws.stacks import StackState, all_stacks
 from dynamodt.control.deploying.deployed import Bucket, bucket_at
 from dynamodt.control.settings import FILE_NAME, read_settings
-from dynamodt.control.stage import load_stage
+from dynamodt.control.stage import LOCAL, load_stage
 from dynamodt.errors import UsageError
 from dynamodt.model import Stage
 
@@ -39,9 +39,9 @@ def _deployed(stacks: Mapping[str, StackState], own: str) -> Iterator[Neighbour]
 
 
 def _declared(stage: Stage, folder: Path) -> Iterator[Neighbour]:
-    """Of the same account, as far as the way to reach it tells."""
+    """Of the same account, as far as the way to reach it tells. `local` is an emulator, or this by a variable."""
     for name, settings in read_settings(folder / FILE_NAME).items():
-        other = _loaded(name, folder) if name != stage.name else None
+        other = _loaded(name, folder) if name not in (stage.name, LOCAL) else None
         if other is not None and other.connection == stage.connection:
             bucket = bucket_at(settings.storage or "")  # as written: DYNAMODT_STORAGE is for the stage that is named
             yield Neighbour(f"the stage {name} of {FILE_NAME}", bucket, other.state_table, settings.kms_key or "")
