@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dynamodt.aws.answer_rows import AnswerRows
+from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
 from dynamodt.control.glue.job import DEAD_LETTERS
 from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused, RunFailed
@@ -188,6 +189,18 @@ def test_a_job_whose_answer_is_lost_has_done_what_the_state_table_says(
     assert report.error is None and report.at == 1
     assert [(run.version, run.status, run.counts.changed) for run in report.versions] == [(1, "succeeded", 40)]
     assert numbers(typed) == [1] * 40
+
+
+@pytest.mark.parametrize("tables", [[], [{"table": "others", "direction": "up", "versions": []}]])
+def test_a_planned_table_that_the_job_does_not_answer_for_is_a_failure(
+    typed: Client, monkeypatch: pytest.MonkeyPatch, tables: list[object]
+) -> None:
+    typed.script(ADD)
+    typed.glue.command = lambda words: [sys.executable, "-c", ""]
+    monkeypatch.setattr(AnswerRows, "read", lambda rows, job_run: JobAnswer({"tables": tables}, 0))
+    report = typed.up()
+    assert isinstance(report.error, RunFailed) and report.at == 0
+    assert f"table {typed.table}, whose versions are still pending" in report.error.what
 
 
 def test_data_is_prepared_by_the_job_that_is_there_for_it(typed: Client) -> None:

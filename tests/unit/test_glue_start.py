@@ -9,10 +9,12 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from dynamodt.aws.glue import GlueJob
+from dynamodt.control.glue.deployed_job import DeployedJob
 from dynamodt.errors import ServiceError
 from dynamodt.model import Connection
 
 ARGUMENTS = {"--command": "up"}
+STATES = ("stopping", "starting")  # of runs that are called so
 
 
 class Glue:
@@ -32,7 +34,7 @@ class Glue:
 
 
 def _run(name: str) -> dict[str, Any]:
-    return {"Id": name, "JobRunState": "RUNNING", "Arguments": ARGUMENTS}
+    return {"Id": name, "JobRunState": name.upper() if name in STATES else "RUNNING", "Arguments": ARGUMENTS}
 
 
 def job(glue: Glue, monkeypatch: pytest.MonkeyPatch) -> GlueJob:
@@ -49,3 +51,24 @@ def test_the_run_that_came_of_it_is_found(before: tuple[str, ...], monkeypatch: 
 def test_an_earlier_run_is_not_taken_for_it(before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServiceError):
         job(Glue(False, *before), monkeypatch).start(ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("runs", "followed"),
+    [(("stopping",), None), (("stopping", "old"), "old"), (("starting",), "starting"), ((), None)],
+)
+def test_a_run_that_is_being_stopped_is_not_followed(
+    runs: tuple[str, ...], followed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed = object.__new__(DeployedJob)
+    deployed._glue = job(Glue(True, *runs), monkeypatch)
+    deployed._arguments = ARGUMENTS
+    deployed._answers = NoAnswers()  # type: ignore[assignment]
+    found = deployed.at_work()
+    assert (found.id if found else None) == followed
+    assert deployed._winding_up() == ("stopping" in runs)
+
+
+class NoAnswers:
+    def read(self, run: str) -> None:
+        return None
