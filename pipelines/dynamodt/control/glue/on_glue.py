@@ -6,9 +6,10 @@ from Glue: a job that says SUCCEEDED and has answered nothing has failed. A job 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.answer_rows import JobAnswer
@@ -129,16 +130,20 @@ def _with_answer(job: DeployedJob, moves: list[Move], options: RunOptions, answe
         table = told.get(move.table, {"table": move.table, "direction": move.direction, "versions": []})
         runs = [_in_full(job, run, move, options) for run in runs_of(table)]
         move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
+        if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
+            move.error = job.unanswered(move.table)
         reports.append(table_report(job.stage, move, runs))
     if answer.exit_code and all(move.error is None for move in moves):  # the command as a whole was ended
         raise job.failure(answer)
-    for move in moves:
-        answered = move.table in told and (options.dry_run or bool(told[move.table]["versions"]))
-        if move.error is None and not answered and not _has_arrived(job, move, options):
-            move.error = job.unanswered(move.table)
     if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
         job.show_log()
     return reports
+
+
+def _is_answered(job: DeployedJob, move: Move, options: RunOptions, told: Mapping[str, Any]) -> bool:
+    """Whether the job has done something about a table that was planned, or had nothing to do any more."""
+    answered = move.table in told and (options.dry_run or bool(told[move.table]["versions"]))
+    return answered or _has_arrived(job, move, options)
 
 
 def _without_answer(
