@@ -15,8 +15,9 @@ from dynamodt.control.running.as_written import as_written
 from dynamodt.control.running.budget import budget
 from dynamodt.control.running.exporting import SCAN, check_source
 from dynamodt.control.running.history import first_record, next_record
-from dynamodt.control.running.lease import at_work, held_all, new_lease
+from dynamodt.control.running.lease import at_work, new_lease
 from dynamodt.control.running.lease import check_free as check_not_held
+from dynamodt.control.running.lease import held_all as held
 from dynamodt.control.running.letters_lost import has_lost_letters, letters_lost
 from dynamodt.control.running.life import settled
 from dynamodt.control.running.session import ABORT, Session, aborted
@@ -50,7 +51,7 @@ def holding(
     before = _gone_on_with(state, storage, left_unfinished(state, planned, step), step, options)
     run = before.run if before else new_run()
     workers = boards(options.workers)
-    with held_all(state.leases, table, targets(planned), run, observer.note, workers) as (lease, fences):
+    with held(state.leases, table, targets(planned), run, observer.note, workers) as (lease, fences):
         left = left_unfinished(state, planned, step)  # as it is now that nobody else can move it
         found = _gone_on_with(state, storage, left, step, options)
         _check_only(options.only, found)
