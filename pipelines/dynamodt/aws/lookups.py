@@ -53,12 +53,14 @@ class Lookups:
         """The items as they are now, strongly consistent. `known` are keys of sources that came with a refusal:
         they are not read again, but asked for as insertions."""
         wanted, places = _each_once(sources), _each_once(places)
-        asked = [*places, *wanted, *known] if self._meets else places
-        inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
         if self._placed is None:
-            there = self._sources.items(_each_once([*wanted, *places]))
-            return Current(there, there, inserted, self._meets)
-        return Current(self._sources.items(wanted), self._placed.items(places), inserted, self._meets)
+            there = placed = self._sources.items(_each_once([*wanted, *places]))
+        else:
+            there, placed = self._sources.items(wanted), self._placed.items(places)
+        asked = [*places, *wanted, *known] if self._meets else places
+        # The rows last: of what the items show, they are there by then, also if it has come late.
+        inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
+        return Current(there, placed, inserted, self._meets)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:

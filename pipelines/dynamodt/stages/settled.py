@@ -54,8 +54,8 @@ class Settled:
         self.written += other.written[: SAMPLES - len(self.written)]
 
     def without_effect(self, change: Change) -> None:
-        """Nothing of the change was written. Of insertions their rows in the state table tell."""
-        self.void += [part.key for part in parts_of(change) if isinstance(part, Update | Remove)]
+        """Nothing of the change was written. Of the insertions of a transaction their rows in the state table tell."""
+        self.void += [part.key for part in parts_of(change) if isinstance(part, Update | Remove) or part is change]
 
     def really_void(self) -> list[Image]:
         """The void keys on which no other change of the page had an effect: two may have been for one."""
