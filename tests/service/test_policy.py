@@ -233,13 +233,18 @@ def transform_up(item, prepared):
         return {{"id": "moved", "kind": "moved"}}
     if kind == "fan out":
         return [{{**item, "kind": "fanned out"}}, Put({{"id": "fanned"}})]
+    if kind == "beside":
+        return [item, Put({{"id": "beside it"}})]
     if kind == "dead":
         return {{**item, "x": item["missing"]}}
     return {{**item, "x": prepared["x"]}}
 """
 SECOND = """
+from dynamodt import Delete
+
+
 def transform_up(item):
-    return {**item, "y": 1}
+    return Delete() if item.get("kind") == "obsolete" else {**item, "y": 1}
 
 
 def transform_down(item):
@@ -248,7 +253,7 @@ def transform_down(item):
 ITEMS: list[Item] = [
     {"id": "plain"},
     {"id": "wide", **WIDE},
-    *({"id": kind, "kind": kind} for kind in ("delete", "move", "fan out", "dead")),
+    *({"id": kind, "kind": kind} for kind in ("delete", "move", "fan out", "beside", "dead")),
     {"id": "wide and deleted", "kind": "delete", **WIDE},
 ]
 
@@ -272,6 +277,8 @@ def _all_that_a_run_may_be(bench: Bench, recording: Recording, table: str, alarm
     for direction in (bench.up, bench.down):
         (moved,) = direction(table)
         assert moved.error is None and moved.versions[0].counts.changed > 4, moved.error
+    with recording.paused():
+        bench.tables.put(table, {"id": "obsolete", "kind": "obsolete"})
     (exported,) = bench.up(table, source="export")
     assert exported.error is None, exported.error
     undone = operations.undo(
