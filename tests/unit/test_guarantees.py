@@ -1,0 +1,31 @@
+"""What is cited as a guarantee is one: `docs/guarantees.md` defines it, and the tests that it names are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "guarantees.md"
+CITED = re.compile(r"\bG\d+\b")
+
+
+def test_nothing_cites_a_guarantee_that_is_not_defined() -> None:
+    defined = set(re.findall(r"^## (G\d+):", PAGE.read_text(), re.MULTILINE))
+    sources = [*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.py")]
+    for path in [*sources, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        cited = set(CITED.findall(path.read_text(encoding="utf-8")))
+        assert cited <= defined, f"{path.relative_to(ROOT)} cites {cited - defined}, which docs/guarantees.md lacks"
+
+
+def test_what_proves_a_guarantee_is_there() -> None:
+    """A name without a folder is in the folder of the one before it."""
+    folder = ""
+    for name in re.findall(r"`((?:tests/\w+/)?test_\w+\.py)`", PAGE.read_text()):
+        folder = name.rpartition("/")[0] or folder
+        assert (ROOT / folder / name.rpartition("/")[2]).exists(), f"docs/guarantees.md names {name}"
+
+
+def test_what_it_links_to_is_there() -> None:
+    for link in re.findall(r"\]\((adr/[^)]+)\)", PAGE.read_text()):
+        assert (PAGE.parent / link).exists(), link
