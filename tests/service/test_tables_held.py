@@ -99,7 +99,7 @@ def test_a_run_whose_target_was_taken_from_it_writes_and_records_nothing(
     before = bench.tables.items(target)
     meanwhile(monkeypatch, lambda: void(tell(bench.stage, target, "unlock")))
     (report,) = bench.up(source)
-    assert isinstance(report.error, Fenced) and target in report.error.what
+    assert isinstance(report.error, Fenced) and target in str(report.error)
     assert bench.tables.items(target) == before and bench.applied(source) == []
     assert [run.status for run in bench.history(source)] == ["running"], "the next one goes on with it"
     (report,) = bench.up(source)
