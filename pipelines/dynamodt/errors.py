@@ -59,9 +59,14 @@ class ScriptError(UsageError):
 
 
 class Refused(DynamodtError):
-    """The command is sound, but running it now would break a guarantee; nothing was started."""
+    """The command is sound, but running it now would break a guarantee; nothing was started. `run` is the id of the run
+    that it would have gone on with, if one."""
 
     exit_code = 3
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", run: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.run = run
 
 
 class Busy(Refused):

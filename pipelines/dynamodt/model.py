@@ -425,7 +425,7 @@ class RunReport:
     version: int
     name: str
     run: str
-    status: str  # "succeeded", "failed", "stopped", "dry-run"
+    status: str  # "succeeded", "failed", "stopped", "dry-run", "refused" (to go on with it)
     counts: Counts = Counts()
     consumed: Units = Units()
     seconds: float = 0.0

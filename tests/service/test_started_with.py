@@ -139,6 +139,12 @@ def test_another_target_is_refused_and_undo_goes_to_the_one_of_the_run(
     run = half_done(bench, table, targets[was])
     bench.script(table, double(targets[now]))
     refused(bench, table, run, "TARGET_TABLE was", f"dynamodt undo {run}", "put back")
+    ((shown,),) = (report.versions for report in bench.up(table))
+    assert (shown.run, shown.status, shown.counts.changed) == (
+        run,
+        "refused",
+        ITEMS - 1,
+    ) and "TARGET_TABLE" in shown.error
     with_source = bench.tables.items(table)
     assert undone(bench, table, run).error is None
     assert len(bench.tables.items(table)) == ITEMS and numbers(bench, table) == [1] * ITEMS

@@ -212,4 +212,5 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
             f"run {record.run} began with {said}, and goes on with it",
             where=f"table {record.table}",
             hint=f"leave out --source and --export (or take back what it has done: dynamodt undo {record.run})",
+            run=record.run,
         )

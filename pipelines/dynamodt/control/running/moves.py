@@ -4,19 +4,21 @@ wherever it has run."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynamodt.aws.state import State
 from dynamodt.control.planner import TablePlan, plan_table, unprepared
 from dynamodt.control.requests import GLUE, Observer, RunOptions
+from dynamodt.control.running.history import report_of
 from dynamodt.control.running.precautions import note_other_key, refuse_unsafe
 from dynamodt.control.running.restored import refuse_restored
 from dynamodt.control.running.resuming import accepted, check_not_undoing, check_nothing_half_done
 from dynamodt.core.lifecycle import unfinished
+from dynamodt.core.passes import passes
 from dynamodt.core.versions import is_reversible
-from dynamodt.errors import DynamodtError
-from dynamodt.model import AppliedVersion, Direction, RunRecord, RunReport, Stage, TableReport
+from dynamodt.errors import DynamodtError, Refused
+from dynamodt.model import AppliedVersion, Direction, RunRecord, RunReport, Stage, TableReport, Totals
 
 
 @dataclass
@@ -83,7 +85,8 @@ def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], option
 
 
 def table_report(stage: Stage, move: Move, reports: Sequence[RunReport] = ()) -> TableReport:
-    """What has become of a table, by what its runs came to."""
+    """What has become of a table, by what its runs came to, or of the run that it was refused to go on with."""
+    reports = reports or _refused(stage, move)
     if move.planned is None:
         return TableReport(move.table, move.direction, tuple(reports), move.at, move.error)
     at = move.at
@@ -96,3 +99,18 @@ def table_report(stage: Stage, move: Move, reports: Sequence[RunReport] = ()) ->
     return TableReport(
         move.table, move.direction, tuple(reports), at, move.error, move.planned.latest, missing, reversible
     )
+
+
+def _refused(stage: Stage, move: Move) -> tuple[RunReport, ...]:
+    """The run that the error refuses to go on with, as far as it has come."""
+    if not isinstance(move.error, Refused) or not move.error.run:
+        return ()
+    state = State(stage.connection, stage.state_table)
+    record = state.run(move.table, move.error.run)
+    if record is None:
+        return ()
+    totals = Totals()
+    for each in passes(record):
+        totals = totals.plus(state.units(each.run).totals(each.units))
+    report = report_of(replace(record, counts=totals.counts, consumed=totals.units))
+    return (replace(report, status="refused", error=str(move.error)),)

@@ -162,6 +162,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
         "began with something else: " + "; ".join(one.told for one in found if not one.effect),
         where=f"table {left.table}, {path}",
         hint=f"{back}; {out}",
+        run=left.run,
     )
 
 
@@ -173,6 +174,7 @@ def _check_continued(left: RunRecord, options: RunOptions) -> None:
             f"run {left.run} began {began} a journal, and goes on as it began",
             where=f"table {left.table}",
             hint=f"leave out --{'no-' if left.journal else ''}journal",
+            run=left.run,
         )
     check_source(left, options.source, options.export)
 

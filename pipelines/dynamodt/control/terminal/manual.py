@@ -94,7 +94,7 @@ What follows `--` goes to Beam as it is.
           {"version", "name", "run", "status",
            "counts": {"read", "changed", "unchanged", "superseded", "vanished", "dead"},
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
-  status: succeeded, failed, stopped or dry-run (wcu is then an estimate).
+  status: succeeded, failed, stopped, dry-run (wcu is then an estimate) or refused (a run that it does not go on with).
   A table or version that failed has an "error", a version with dead letters
   "dead_letters": the place of their file. With --catch-up none,
   "uncovered_since" is the moment of the export. One whose script was edited while it was unfinished
