@@ -268,3 +268,68 @@ def test_items_for_another_table_are_inserted_once_whenever_that_was_left(bench:
         del bench.dynamodb.others["others"][bench.dynamodb._text({"name": {"S": name}}, "others")]
     assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
     assert others(bench).keys() == {"u0", "u1", "u2"} - written.keys()  # a deleted item stays deleted
+
+
+# ---------------------------------------------------------------- what insertions are made of
+
+KEY_BESIDE = """
+from dynamodt import Put
+
+def transform_up(item):
+    return [item, Put({"id": item["id"] + 100})]
+"""
+KEY_MOVED = """
+def transform_up(item):
+    return {**item, "id": item["id"] + 100}
+"""
+SUM_BESIDE = """
+from dynamodt import Put
+%s
+def transform_up(item):
+    return [{**item, "done": True}, Put({"id": item["id"] + 100, "n": item["n"] + item.get("more", 0)})]
+"""
+
+
+@pytest.mark.parametrize("text", [KEY_BESIDE, KEY_MOVED])
+def test_what_is_made_of_items_that_are_only_keys_is_sent_after_a_death(
+    bench: Bench,
+    exporter: Exporter,
+    text: str,
+) -> None:
+    """The journal keeps no image of their source: it must not be taken for one of a key alone."""
+    bench.dynamodb.put({"id": 1}, {"id": 2})
+    job = exporter.job(exporter.export(), text)
+    bench.leave(job, 0)
+    assert bench.execute(replace(job, attempt=2)) == Counts(read=2, changed=2)
+    assert {101, 102} <= {int(item["id"]) for item in bench.items()}
+
+
+@pytest.mark.parametrize(
+    ("guard", "n", "more"),
+    [("", 1, {"more": 5}), ('GUARD = "changed"', 1, {"more": 5}), ('GUARD = "changed"', 6, {})],
+)
+def test_what_is_put_beside_an_item_is_made_of_the_item_as_it_is(
+    bench: Bench,
+    exporter: Exporter,
+    guard: str,
+    n: int,
+    more: dict[str, int],
+) -> None:
+    """An attribute that the application has added since is in no guard."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    job = exporter.job(exporter.export(), SUM_BESIDE % guard)
+    bench.dynamodb.delete({"id": 1})
+    bench.dynamodb.put({"id": 1, "n": n, **more})
+    assert bench.execute(job) == Counts(read=1, changed=1)
+    assert by_id(bench) == {1: n, 101: 6}
+
+
+def test_another_table_gets_what_was_added_since_an_item_was_exported(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put({"id": 1, "name": "ann", "n": 1})
+    text = INTO_OTHER.replace('item["n"]}', 'item["n"] + item.get("more", 0)}')
+    job = replace(exporter.job(exporter.export(), text), target=OTHERS)
+    bench.dynamodb.keys["others"] = ("name",)
+    bench.dynamodb.delete({"id": 1})
+    bench.dynamodb.put({"id": 1, "name": "ann", "n": 1, "more": 5})
+    assert bench.execute(job) == Counts(read=1, changed=1)
+    assert others(bench) == {"ann": 6}

@@ -61,11 +61,12 @@ class Journal:
 
     def announced(self, name: str) -> list[Change]:
         """The changes of a part as they were announced, in order: a transaction is one of them. The journal keeps no
-        image of its source, only the key. Raises RunFailed when the part is missing or not whole."""
+        image of its source, so that none equals what was `read`. Raises RunFailed when the part is missing or not
+        whole."""
         found: list[Change] = []
         for source, records in groupby(self._records(name), key=itemgetter(0)):
             parts = tuple(change for _, change in records)
-            found += parts if source is None else [Atomic(source, source, parts)]
+            found += parts if source is None else [Atomic(source, {}, parts)]
         return found
 
     def _records(self, name: str) -> list[tuple[Image | None, Journaled]]:

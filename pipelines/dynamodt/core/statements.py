@@ -113,10 +113,10 @@ class Statements:
             return all(map(_PLAIN.match, names))
         return not any(name.startswith(("#", ":")) for name in names)
 
-    def _guarded(self, change: Update | Remove | Check) -> tuple[str, ...]:
+    def _guarded(self, change: Update | Remove | Check, whole: bool = False) -> tuple[str, ...]:
         """The attributes that must still be as they were read. A deletion or a check rests on all of them, whatever the
-        guard."""
-        if self._guard == "item" or not isinstance(change, Update):
+        guard, and so does a `whole` update."""
+        if whole or self._guard == "item" or not isinstance(change, Update):
             return tuple(name for name in change.read if name not in self._keys)
         return tuple(name for name in (*change.sets, *change.removes) if name in change.read)
 
@@ -163,7 +163,17 @@ class Statements:
             return [{"Delete": {**where, **self._delete_expression(part)}}]
         if isinstance(part, Check):
             return [{"ConditionCheck": {**where, **self._check_expression(part)}}]
-        return [{"Update": {**where, **self._update_expression(part)}}]
+        return [{"Update": {**where, **self._whole_update_expression(part)}}]
+
+    def _whole_update_expression(self, change: Update) -> dict[str, Any]:
+        """What is inserted beside it may be made of any attribute: it rests on all, whatever the guard, as far as an
+        expression holds them."""
+        try:
+            return self._update_expression(change, whole=True)
+        except ItemError:
+            if self._guard == "item":
+                raise
+            return self._update_expression(change)
 
     def _check_expression(self, change: Check) -> dict[str, Any]:
         """Of an item too wide for an expression, `GUARD = "changed"` asks only whether it is still there."""
@@ -183,19 +193,19 @@ class Statements:
         expression = _Expression()
         return expression.body(ConditionExpression=self._condition(expression, change))
 
-    def _update_expression(self, change: Update) -> dict[str, Any]:
+    def _update_expression(self, change: Update, whole: bool = False) -> dict[str, Any]:
         expression = _Expression()
         clauses = []
         if change.sets:
             clauses.append("SET " + ",".join(expression.equal(n, v) for n, v in change.sets.items()))
         if change.removes:
             clauses.append("REMOVE " + ",".join(map(expression.name, change.removes)))
-        condition = self._condition(expression, change)
+        condition = self._condition(expression, change, whole)
         return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
 
-    def _condition(self, expression: _Expression, change: Update | Remove | Check) -> str:
+    def _condition(self, expression: _Expression, change: Update | Remove | Check, whole: bool = False) -> str:
         exists = f"attribute_exists({expression.name(self._keys[0])})"
-        equal = [expression.equal(name, change.read[name]) for name in self._guarded(change)]
+        equal = [expression.equal(name, change.read[name]) for name in self._guarded(change, whole)]
         missing = [f"attribute_not_exists({expression.name(name)})" for name in _added(change)]
         expression.check_operators(len(equal) + len(missing) + 1)
         return " AND ".join([exists, *equal, *missing])

@@ -21,20 +21,21 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 
 from dynamodt.aws.batch import DONE, Verdict, Writes
 from dynamodt.aws.lookups import Lookups
 from dynamodt.aws.reads import Flow, Free
 from dynamodt.core.codec import same_image
 from dynamodt.core.conflicts import Again, Collision, Current, Ends, Unclear, inserts_of, judged
-from dynamodt.core.diff import key_shown, parts_of
+from dynamodt.core.diff import key_shown
 from dynamodt.core.doubts import by_source
 from dynamodt.core.keys import key_text
 from dynamodt.core.rate import Backoff
 from dynamodt.core.script import is_interrupt
 from dynamodt.core.statements import Statement, Statements
 from dynamodt.errors import ItemError, ScriptError, ServiceError
-from dynamodt.model import Change, Friction, Image, Insert, Remove, Units, Update
+from dynamodt.model import Atomic, Change, Friction, Image, Insert, Remove, Units
 from dynamodt.stages.deadletters import dead_letter
 from dynamodt.stages.sending import Pending, Sending
 from dynamodt.stages.settled import Settled
@@ -157,14 +158,15 @@ class Settlement:
             return None
 
     def _looked_at(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
-        """Deletions are looked at right before: no guard can name an attribute that was added since the item was read
-        (or, for a version's own rows, since they were written), and it would be lost."""
+        """Deletions and insertions are looked at right before: no guard can name an attribute that was added to their
+        source since it was read (or, for a version's own rows, since they were written). It would be lost, or be
+        missing from what is inserted."""
         self._looked = self._clock()
         return self._standing(waiting, settled)
 
     def _looked_again(self, batch: list[Pending], later: list[Pending], settled: Settled) -> list[Pending]:
-        """What of a batch goes out now. Its deletions are looked at once more when the budget has let it wait for long;
-        what that makes afresh is to be announced first, and goes out `later`."""
+        """What of a batch goes out now. What rests on whole items is looked at once more when the budget has let it
+        wait for long; what that makes afresh is to be announced first, and goes out `later`."""
         if self._clock() - self._looked < LOOK_LASTS:
             return batch
         found = self._standing(batch, settled)
@@ -172,21 +174,20 @@ class Settlement:
         return [pending for pending in found if not pending.fresh]
 
     def _standing(self, waiting: list[Pending], settled: Settled) -> list[Pending]:
-        """The pendings, without deletions that are over; others are fitted to the current items."""
-        deletions = [pending for pending in waiting if _deletes(pending.change)]
-        if not deletions:
+        """The pendings, without those that are over by what is there; others are fitted to the current items."""
+        looked = [pending for pending in waiting if _rests_on_all(pending.change)]
+        if not looked:
             return waiting
-        current = self._current([(pending, None) for pending in deletions])
-        again = [pending for pending in waiting if not _deletes(pending.change)]
-        return again + [
-            pending
-            for pending in deletions
-            if self._stands(pending, current) or self._resolved(pending, current, settled)
-        ]
+        current = self._lookups.current([pending.change.key for pending in looked], ())
+        stands = [self._stands(pending, current) for pending in looked]
+        others = [(pending, None) for pending, as_read in zip(looked, stands, strict=True) if not as_read]
+        again = [pending for pending in waiting if not _rests_on_all(pending.change)]
+        return again + list(compress(looked, stands)) + self._resolve(others, settled)
 
     def _stands(self, pending: Pending, current: Current) -> bool:
-        """Whether a deletion can go out as it is: its item is as it was read. It is guarded by what is there, as an own
-        row's numbers may be written otherwise in the script, which not every emulator's `=` sees through."""
+        """Whether a change can go out as it is: its source is as it was read. A deletion is guarded by what
+        is there, as an own row's numbers may be written otherwise in the script, which not every emulator's `=` sees
+        through."""
         change = pending.change
         now = current.source(change.key)
         if now is None or isinstance(change, Insert) or not same_image(now, change.read):
@@ -277,7 +278,7 @@ class Settlement:
 
     # ------------------------------------------------------------ conflicts
 
-    def _resolve(self, refused: list[tuple[Pending, Image | None]], settled: Settled) -> list[Pending]:
+    def _resolve(self, refused: Sequence[tuple[Pending, Image | None]], settled: Settled) -> list[Pending]:
         """What to do about refusals: the pendings that go out again, changed to suit the current items."""
         if not refused:
             return []
@@ -372,7 +373,6 @@ def _is_row(pending: Pending) -> bool:
     return isinstance(pending.change, Insert)
 
 
-def _deletes(change: Change) -> bool:
-    if type(change) is Update:  # nearly all of them
-        return False
-    return any(isinstance(part, Remove) for part in parts_of(change))
+def _rests_on_all(change: Change) -> bool:
+    """Whether it is right only for the whole item as it was read: it deletes it, or puts others beside it."""
+    return isinstance(change, Remove | Atomic)
