@@ -7,21 +7,24 @@ having seen the same answers, have the same future: only one of them is followed
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
+State = bytes
+
 
 class World(Protocol):
-    """A fresh world for each schedule. `actors` by name; `snapshot` is hashable and tells two states apart."""
+    """A fresh world for each schedule. `actors` by name; `snapshot` tells two states apart."""
 
     def actors(self) -> dict[str, Callable[[], None]]: ...
 
     def ready(self, name: str, alive: frozenset[str], started: frozenset[str]) -> bool: ...
 
-    def snapshot(self) -> object: ...
+    def snapshot(self) -> str: ...
 
     def check(self, ended: frozenset[str]) -> None: ...
 
@@ -69,10 +72,10 @@ class Scheduler:
         alive = self.alive()
         return [name for name in sorted(alive) if self.world.ready(name, alive, frozenset(self.started))]
 
-    def state(self) -> object:
+    def state(self) -> State:
         """The world, and of each actor: how far it is, and what it knows. The two together decide all that follows."""
-        actors = tuple((name, a.steps, tuple(a.seen), a.task.dead) for name, a in self.actors.items())
-        return self.world.snapshot(), actors
+        actors = [(name, a.steps, a.seen, a.task.dead) for name, a in self.actors.items()]
+        return blake2b(f"{self.world.snapshot()} {actors}".encode(), digest_size=16).digest()
 
 
 def step() -> None:
@@ -89,6 +92,12 @@ def saw(answer: object) -> None:
         current.actor.seen.append(repr(answer))
 
 
+def acting() -> str:
+    """The actor whose step this is; empty: none."""
+    actor = getattr(getcurrent(), "actor", None)
+    return actor.name if actor is not None else ""
+
+
 @dataclass
 class Explored:
     """`states` were visited, standing for `interleavings`; `ends` are the different end states."""
@@ -97,30 +106,64 @@ class Explored:
     interleavings: int = 0
     ends: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.interleavings:,} interleavings, {self.states:,} states, {self.ends:,} ends"
+
+
+@dataclass
+class _Visited:
+    """A state on the way that is being followed: what is still to be tried from it, and the ways found so far."""
+
+    state: State
+    schedule: tuple[str, ...]
+    following: Iterator[str]
+    ends: bool
+    ways: int = 0
+
 
 def explore(make_world: Callable[[], World]) -> Explored:
-    """Follow every schedule, and check each end state (and each where an actor never moves again)."""
+    """Follow every schedule, and check each state. The first way on from a state needs no replay."""
     explored = Explored()
-    paths: dict[object, int] = {}
+    paths: dict[State, int] = {}
+    scheduler = Scheduler(make_world())
+    at: tuple[str, ...] = ()
+    way = [_visit(scheduler, (), explored)]
+    while True:
+        here = way[-1]
+        name = next(here.following, None)
+        if name is None:
+            way.pop()
+            paths[here.state] = here.ways or 1
+            if not way:
+                explored.interleavings = paths[here.state]
+                return explored
+            way[-1].ways += paths[here.state]
+            continue
+        if at != here.schedule:
+            scheduler = _replayed(make_world, here.schedule)
+        at = (*here.schedule, name)
+        scheduler.move(name)
+        known = paths.get(scheduler.state())
+        if known is not None:
+            here.ways += known
+        else:
+            way.append(_visit(scheduler, at, explored))
 
-    def follow(schedule: tuple[str, ...]) -> int:
-        scheduler = Scheduler(make_world())
-        for name in schedule:
-            scheduler.move(name)
-        state = scheduler.state()
-        if state in paths:
-            return paths[state]
-        explored.states += 1
-        ended = frozenset(scheduler.actors) - scheduler.alive()
-        try:
-            scheduler.world.check(ended)
-        except AssertionError as error:
-            raise AssertionError(f"{error} after {' '.join(schedule)}") from error
-        following = scheduler.enabled()
-        if not following:
-            explored.ends += 1
-        paths[state] = sum(follow((*schedule, name)) for name in following) or 1
-        return paths[state]
 
-    explored.interleavings = follow(())
-    return explored
+def _replayed(make_world: Callable[[], World], schedule: tuple[str, ...]) -> Scheduler:
+    scheduler = Scheduler(make_world())
+    for name in schedule:
+        scheduler.move(name)
+    return scheduler
+
+
+def _visit(scheduler: Scheduler, schedule: tuple[str, ...], explored: Explored) -> _Visited:
+    """Check a new state."""
+    try:
+        scheduler.world.check(frozenset(scheduler.actors) - scheduler.alive())
+    except AssertionError as error:
+        raise AssertionError(f"{error} after {' '.join(schedule)}") from error
+    following = scheduler.enabled()
+    explored.states += 1
+    explored.ends += not following
+    return _Visited(scheduler.state(), schedule, iter(following), not following)

@@ -1,0 +1,173 @@
+"""What must hold in the states of `tests/protocol_world.py`.
+
+An item is known by its note: `old 0` and `old 1` were there at first, `live` is the first one after the application has
+written to it, `new` one that the application has put in its place. What the script puts beside an item has `of`, the
+note of that item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dynamodt.aws.unit_rows import UnitRows
+from dynamodt.core.codec import decode
+from dynamodt.model import Counts, Item
+
+if TYPE_CHECKING:
+    from tests.protocol_world import World
+
+BESIDE = {"fan": 20, "lone": 30}
+MOVES = {"move": 10, "freed": -1}
+QUIET = ("", "note", "delete")  # acts that leave no write in doubt without an answer
+
+
+def check(world: World) -> None:
+    """In every state; more where an owner, or an undo, has come to its end."""
+    state = _State(world)
+    _once(state)
+    _live(state)
+    if {"U", "V"} & world.finished:
+        _undone(state)
+    elif not state.undoing and "B" in world.finished:
+        _ended(state)
+
+
+class _State:
+    def __init__(self, world: World) -> None:
+        self.world, self.scene = world, world.scene
+        self.items = [decode(image) for image in world.dynamodb.items.values()]
+        if self.scene.kinds == ("target",):
+            others = world.dynamodb.others.get("others", {})
+            self.items += [{**decode(image), "there": True} for image in others.values()]
+        self.undoing = world.undo_begun
+
+    @cached_property
+    def mains(self) -> dict[object, list[Item]]:
+        found: dict[object, list[Item]] = {}
+        for item in self.items:
+            if "of" not in item and not (self.scene.kinds == ("target",) and "there" not in item):
+                found.setdefault(who(item["note"]), []).append(item)
+        return found
+
+    def main(self, name: object) -> Item | None:
+        return next(iter(self.mains.get(name, [])), None)
+
+    def beside(self, name: object) -> list[Item]:
+        return [item for item in self.items if "of" in item and who(item["of"]) == name]
+
+    def kind(self, number: int) -> str:
+        return self.scene.kinds[number]
+
+    def reported(self, part: str) -> set[int]:
+        """The keys of the dead letters, or of what the undo leaves."""
+        objects = self.world.storage.objects
+        lines = (line for name in objects if f"/{part}/" in name for line in objects[name].splitlines())
+        return {int(json.loads(line)["key"]["id"]["N"]) for line in lines}
+
+
+def who(note: object) -> object:
+    text = str(note)
+    return 0 if text == "live" else int(text[4:]) if text.startswith("old") else text
+
+
+# ---------------------------------------------------------------- in every state
+
+
+def _once(state: _State) -> None:
+    """No item is transformed twice, nor there twice; nothing is made of what is still as it was."""
+    for name, there in state.mains.items():
+        assert len(there) == 1, f"there twice: {there}"
+        overwritten = name == 0 and state.scene.act == "same" and state.world.acted == "before"
+        for item in there:
+            assert item["n"] // 1000 <= 1 + overwritten, f"transformed twice: {item}"
+    for number, kind in enumerate(state.scene.kinds):
+        main, beside = state.main(number), state.beside(number)
+        assert len(beside) <= 1, f"put twice: {beside}"
+        if kind == "fan" and main is not None and main["n"] < 1000:
+            assert not beside, f"written in part: {main}, {beside}"
+
+
+def _live(state: _State) -> None:
+    """What the application has written stands."""
+    act, acted, main = state.scene.act, state.world.acted, state.main(0)
+    met = acted in ("before", "after")
+    if main is not None and state.scene.kinds != ("target",):
+        assert main["n"] % 1000 == 1 + (met and act == "add"), f"a live write is lost: {main}"
+        assert (main["note"] == "live") == (met and act == "note"), f"a live write is lost: {main}"
+    if met and act in ("delete", "replace") and not state.undoing:
+        assert main is None or state.scene.kinds == ("target",), f"deleted, and back: {main}"
+        late = {int(item["id"]) for item in state.beside(0)} - state.world.made
+        assert not late, f"made of an item that was deleted before: {late}"
+    if act == "replace" and met and state.scene.kinds[0] != "delete":
+        assert state.main("new") is not None, "a live item is lost"
+
+
+# ---------------------------------------------------------------- at the end of the run
+
+
+def _ended(state: _State) -> None:
+    claims = list(UnitRows(state.world.rows, "run").all(1))  # type: ignore[arg-type]
+    assert claims and claims[0].done, "the second owner has not finished"
+    counts = claims[0].counts
+    assert counts.balanced, f"the balance does not hold: {counts}"
+    least = len(state.scene.kinds) - (state.scene.act == "delete" and not state.scene.export)
+    assert least <= counts.read <= len(state.scene.kinds), f"not all that was read is counted: {counts}"
+    for number in range(len(state.scene.kinds)):
+        _settled(state, number, counts)
+    if state.scene.act in QUIET and "freed" not in state.scene.kinds:
+        assert counts.dead == 0, f"a dead letter without need: {counts}"
+
+
+def _settled(state: _State, number: int, counts: Counts) -> None:
+    """The item has become what the script says, or a count says that it has not."""
+    kind, main, beside = state.kind(number), state.main(number), state.beside(number)
+    mine = number == 0 and state.world.acted != "" and state.scene.act in ("delete", "replace", "taken")
+    if kind == "target":
+        assert main is not None or mine or counts.dead, f"not inserted, and nobody says so: {counts}"
+        return
+    if main is None:
+        assert kind == "delete" or mine, f"lost: {number}"
+        return
+    said = counts.dead + (counts.superseded if mine else 0)
+    if kind not in ("lone", "same"):
+        assert kind != "delete" or said, f"not deleted, and nobody says so: {main}"
+        assert main["n"] >= 1000 or said, f"not transformed, and nobody says so: {main} {counts}"
+    where = number + (MOVES.get(kind, 0) if main["n"] >= 1000 else 0)
+    assert int(main["id"]) == where, f"at another key: {main}"
+    if kind in BESIDE and not said:
+        assert beside or mine, f"nothing was put beside {main}: {counts}"
+
+
+# ---------------------------------------------------------------- at the end of the undo
+
+
+def _undone(state: _State) -> None:
+    """All is as it was, or is reported."""
+    said = state.reported("left") | state.reported("dead")
+    for item in state.items:
+        written = item["n"] >= 1000 or "of" in item
+        own = state.scene.kinds != ("target",) or "there" in item
+        if written and own and not _same_by_hand(state, item):
+            assert said & _keys(state, item), f"neither restored nor reported: {item}"
+    for number in range(len(state.scene.kinds)):
+        if number == 0 and state.world.acted and state.scene.act in ("delete", "replace"):
+            continue
+        here = [item for item in state.items if "of" not in item and who(item["note"]) == number]
+        assert here or number in said, f"lost by the undo: {number}"
+    if not state.scene.act and not said:
+        found = sorted((int(item["id"]), int(item["n"]), str(item["note"])) for item in state.items)
+        assert found == [(n, 1, f"old {n}") for n in range(len(state.scene.kinds))], f"not as it was: {state.items}"
+
+
+def _same_by_hand(state: _State, item: Item) -> bool:
+    """The value that the script writes is the application's."""
+    return state.scene.act == "same" and item["note"] == "old 0"
+
+
+def _keys(state: _State, item: Item) -> Iterable[int]:
+    """Where the item is, and where it was."""
+    source = who(item["of"] if "of" in item else item["note"])
+    return {int(item["id"]), source} if isinstance(source, int) else {int(item["id"])}

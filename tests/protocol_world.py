@@ -1,0 +1,377 @@
+"""The world that `tests/explorer.py` explores: the real flow of a run, as it is composed, and its undo, on stores that
+go one step at a time.
+
+Owners: `A` begins, `B` resumes later and takes the unit over; A may stall at any step and wake at any later one, or
+never. In every state in which B has finished what must hold is checked, so a crash of A at any step is covered. An
+owner before them may have died for good (`dead`: after so many steps). `app` is the application, `net` makes the next
+message meet a fault, `wire` delivers what is late, `U` takes the run back when the owners have stopped, and `V` goes on
+with that, wherever U has died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from greenlet import greenlet
+
+from dynamodt.aws.rows import RowKey
+from dynamodt.aws.wire import InDoubt
+from dynamodt.core.codec import decode
+from dynamodt.core.script import read_script
+from dynamodt.model import (
+    Connection,
+    ExportSource,
+    Item,
+    Job,
+    KeyAttribute,
+    Lease,
+    Script,
+    Stage,
+    StorageSpec,
+    TableSpec,
+)
+from dynamodt.stages.migrate import migrate
+from dynamodt.stages.undo import undo
+from tests.explorer import Actor, acting, saw, step
+from tests.fake_objects import FakeObjects
+from tests.fakes import FakeDynamoDB, FakeResources, FakeRows, FakeState
+from tests.fuzz.faults import READS
+from tests.inline import run_inline
+from tests.protocol_checks import check
+
+SPEC = TableSpec("things", (KeyAttribute("id", "N"),))
+ARN = "arn:aws:dynamodb:local:0:table/things"
+SCRIPT = """
+from dynamodt import Delete, Put
+
+sequence = 1
+KINDS = {kinds!r}
+
+def transform_up(item):
+    number = int(item["id"])
+    new = {{**item, "n": item["n"] + 1000}}
+    beside = lambda step: Put({{"id": number + step, "n": 7, "of": item["note"]}})
+    return {{
+        "update": lambda: new,
+        "same": lambda: item,
+        "delete": lambda: Delete(),
+        "move": lambda: {{**new, "id": number + 10}},
+        "freed": lambda: {{**new, "id": number - 1}},
+        "fan": lambda: [new, beside(20)],
+        "lone": lambda: [item, beside(30)],
+    }}[KINDS[number % len(KINDS)]]()
+"""
+TARGET = """
+TARGET_TABLE = "others"
+sequence = 1
+
+def transform_up(item):
+    return {"id": item["id"], "n": item["n"] + 1000, "note": item["note"]}
+"""
+STAMP = 'STAMP = "_by"\n'
+TABLE_FAULTS = ("lost", "reset", "late")  # never carried out; carried out, and the answer lost; carried out later
+ROW_FAULTS = {"reset": "again", "late": "late"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One case. `kinds` are those of the items, in turn; `act` is what the application does to item 0, `fault` what one
+    message meets; `rows`: one to the state table; `dead`: an owner before has died after so many steps."""
+
+    kinds: tuple[str, ...]
+    page: int = 1
+    act: str = ""
+    fault: str = ""
+    rows: bool = False
+    stamp: bool = False
+    dead: int = 0
+    undo: str = ""  # "once"; "crash": it dies anywhere, and another goes on
+    export: bool = True
+
+    def __str__(self) -> str:
+        fault = f"{'row-' * self.rows}{self.fault}"
+        words = ["+".join(self.kinds), f"page-{self.page}", self.act, fault, "stamped" * self.stamp]
+        words += [
+            f"dead-{self.dead}" * bool(self.dead),
+            f"undo-{self.undo}" * bool(self.undo),
+            "scan" * (not self.export),
+        ]
+        return "-".join(word for word in words if word)
+
+
+@lru_cache
+def script_of(folder: Path, scene: Scene) -> Script:
+    text = TARGET if scene.kinds == ("target",) else SCRIPT.format(kinds=scene.kinds)
+    path = folder / "-".join((*scene.kinds, "stamped" * scene.stamp)) / "things" / "v1_add.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(STAMP * scene.stamp + text)
+    return read_script(path, folder)
+
+
+class SteppedDynamoDB(FakeDynamoDB):
+    world: World
+
+    def call(self, operation: str, body: Any) -> dict[str, Any]:
+        if not acting():
+            return super().call(operation, body)
+        step()
+        fault = self.world.taken(rows=False) if operation not in READS else ""
+        try:
+            answer = self._with(fault, operation, body)
+        except Exception as error:
+            saw(error)
+            raise
+        saw(answer)
+        return answer
+
+    def _with(self, fault: str, operation: str, body: Any) -> dict[str, Any]:
+        if fault == "late":
+            self.world.late.append((operation, lambda: self.again(operation, body)))
+            raise InDoubt("late")
+        if fault:
+            self.faults.append(fault)
+        return super().call(operation, body)
+
+    def again(self, operation: str, body: Any) -> None:
+        """Carried out late: its sender waits for no answer."""
+        try:
+            super().call(operation, body)
+        except Exception:
+            return
+
+    def _answered(self, statement: Any, fault: str, index: int) -> dict[str, Any]:
+        """A batch is no transaction: others come between its statements."""
+        if index:
+            step()
+        return super()._answered(statement, fault, index)
+
+
+class SteppedRows(FakeRows):
+    """The rows of the state table. A write whose answer is lost is sent again at once; the first may come late."""
+
+    world: World
+
+    def get(self, key: RowKey) -> Item | None:
+        step()
+        answer = super().get(key)
+        saw(answer)
+        return answer
+
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        step()
+        fault = self.world.taken(rows=True)
+        try:
+            if fault == "reset":
+                super().update(key, row, condition, **values)
+                step()
+            answer = super().update(key, row, condition, **values)
+        except Exception as error:
+            saw(error)
+            raise
+        if fault == "late":
+            self.world.late.append((f"update {key}", lambda: self._again(key, row, condition, values)))
+        return answer
+
+    def _again(self, key: RowKey, row: Item, condition: str, values: Item) -> None:
+        try:
+            super().update(key, row, condition, **values)
+        except Exception:
+            return
+
+
+@dataclass
+class SteppedStorage:
+    """Of the stage's objects only the journal's are told from one another: no other decides anything."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+    def write(self, name: str, data: bytes) -> None:
+        if "/journal/" in name:
+            step()
+        self.objects[name] = data
+
+    def read(self, name: str) -> bytes | None:
+        return self.objects.get(name)
+
+    def names(self, prefix: str) -> list[str]:
+        return sorted(name for name in self.objects if name.startswith(prefix))
+
+    def place(self, name: str) -> str:
+        return name
+
+
+@dataclass
+class OwnLease:
+    """A lease that always shows its reader as the holder: the run may be taken over right after each look."""
+
+    token: int
+
+    def read(self, table: str, board: int = 0) -> Lease:
+        return Lease(table, self.token, "run")
+
+    def begin_read(self, table: str, board: int = 0) -> Callable[[], Lease]:
+        return lambda: self.read(table)
+
+    def tell(self, table: str, token: int, **what: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class SteppedResources(FakeResources):
+    """An actor's own, so that they need no name."""
+
+    world: Any = None
+    token: int = 0
+
+    def wire(self, connections: int) -> Any:
+        return self.world.dynamodb
+
+    def state(self) -> Any:
+        state = FakeState()
+        state.rows, state.leases = self.world.rows, OwnLease(self.token)  # type: ignore[assignment]
+        return state
+
+    def storage(self) -> Any:
+        return self.world.storage
+
+    def objects(self, bucket: str) -> Any:
+        return self.world.objects
+
+    def clock(self) -> float:
+        """Only waiting takes time."""
+        return float(self.world.slept.get(self.token, 0.0))
+
+    def sleep(self, seconds: float) -> None:
+        self.world.slept[self.token] = self.clock() + seconds
+
+
+class World:
+    """One table, one unit, and the actors of a scene. What must hold is in `check`."""
+
+    def __init__(self, scene: Scene, script: Script, objects: FakeObjects | None, source: ExportSource | None) -> None:
+        self.scene, self.script = scene, script
+        self.dynamodb = SteppedDynamoDB(SPEC, page=scene.page)
+        self.rows, self.storage = SteppedRows(), SteppedStorage()
+        self.dynamodb.world = self.rows.world = self
+        self.objects = objects
+        self.dynamodb.put(*items_of(scene))
+        self.late: list[tuple[str, Callable[[], None]]] = []
+        self.armed = ""
+        self.acted = ""  # what the application has met
+        self.made: set[int] = set()  # the keys that there were then
+        self.undo_begun = False
+        self.slept: dict[int, float] = {}  # by each attempt
+        self.finished: set[str] = set()
+        stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
+        self.job = Job("run", stage, SPEC, script, "up", units=1, page_items=scene.page, read_ahead=1, max_errors=9)
+        target = replace(SPEC, name="others") if script.target_table else None
+        self.job = replace(self.job, export=source, target=target)
+        self.undone = replace(self.job, run="run/undo1", undoes="run", export=None)
+        if scene.dead:
+            self._die(scene.dead)
+
+    def _die(self, steps: int) -> None:
+        """An owner who is gone for good after so many steps."""
+        owner = Actor("dead", greenlet(lambda: self._run(migrate, self.job, 0)))
+        owner.task.actor = owner
+        for _ in range(steps):
+            owner.task.switch()
+        self.gone = owner  # or its greenlet would be ended, and clean up
+
+    # ------------------------------------------------------------ the actors
+
+    def actors(self) -> dict[str, Callable[[], None]]:
+        actors: dict[str, Callable[[], None]] = {
+            "A": lambda: self._own("A", migrate, self.job, 1),
+            "B": lambda: self._own("B", migrate, self.job, 2),
+        }
+        if self.scene.act:
+            actors["app"] = self._act
+        if self.scene.fault:
+            actors |= {"net": self._arm, "wire": self._deliver}
+        if self.scene.undo:
+            actors["U"] = lambda: self._own("U", undo, self.undone, 3)
+        if self.scene.undo == "crash":
+            actors["V"] = lambda: self._own("V", undo, self.undone, 4)
+        return actors
+
+    def ready(self, name: str, alive: frozenset[str], started: frozenset[str]) -> bool:
+        """B takes over from A; an undo begins when nothing of the run moves, or is on its way, any more."""
+        if "V" in started:
+            return name in ("V", "app")
+        if "U" in started:
+            return name in ("U", "app") or (name == "V" and "U" in alive)
+        if name == "U":
+            return bool({"A", "B"} & self.finished) and not self.late and not self.armed
+        return {"B": "A" in started, "wire": bool(self.late), "V": False}.get(name, True)
+
+    def _own(self, name: str, flow: Callable[..., None], job: Job, token: int) -> None:
+        self.undo_begun |= flow is undo
+        self._run(flow, job, token)
+        self.finished.add(name)
+
+    def _run(self, flow: Callable[..., None], job: Job, token: int) -> None:
+        run_inline(flow, replace(job, attempt=token), SteppedResources("", world=self, token=token))
+
+    def _arm(self) -> None:
+        step()
+        self.armed = self.scene.fault
+
+    def taken(self, rows: bool) -> str:
+        """The fault of the message at hand."""
+        if not self.armed or rows != self.scene.rows:
+            return ""
+        fault, self.armed = self.armed, ""
+        return fault
+
+    def _deliver(self) -> None:
+        step()
+        _, request = self.late.pop()
+        request()
+
+    def _act(self) -> None:
+        step()
+        now = self.dynamodb.get({"id": 0})
+        act, live = self.scene.act, decode(now) if now is not None else None
+        self.made = {int(decode(image)["id"]) for image in self.dynamodb.items.values()}
+        self.acted = "gone" if live is None else "after" if live["n"] >= 1000 else "before"
+        if act == "delete":
+            self.dynamodb.delete({"id": 0})
+        elif act == "create" and live is None:
+            self.dynamodb.put({"id": 0, "n": 1, "note": "new"})
+        elif act == "taken":  # the key that the item is to be moved to, or another put under
+            self._take()
+        elif live is not None and act != "create":
+            self.dynamodb.put(self._live(act, live))
+
+    def _take(self) -> None:
+        key = {"id": {"move": 10, "fan": 20, "lone": 30}[self.scene.kinds[0]]}
+        if self.dynamodb.get(key) is None:
+            self.acted = "taken"
+            self.dynamodb.put({**key, "n": 5, "note": "app"})
+
+    def _live(self, act: str, live: Item) -> Item:
+        if act == "unstamp":
+            return {name: value for name, value in live.items() if name != "_by"}
+        if act == "replace":
+            return {"id": live["id"], "n": 1, "note": "new"}
+        return {**live, **{"note": {"note": "live"}, "add": {"n": live["n"] + 1}, "same": {"n": 1001}}[act]}
+
+    # ------------------------------------------------------------ what tells two states apart
+
+    def snapshot(self) -> str:
+        others = getattr(self.dynamodb, "others", {})
+        journal = [name for name in self.storage.objects if "/journal/" in name]
+        told = (self.acted, self.armed, [name for name, _ in self.late], sorted(self.finished), sorted(journal))
+        tables = [sorted(self.dynamodb.items.items()), sorted((name, sorted(t.items())) for name, t in others.items())]
+        return repr((tables, sorted(self.rows.rows.items()), told))
+
+    def check(self, ended: frozenset[str]) -> None:
+        check(self)
+
+
+def items_of(scene: Scene) -> list[Item]:
+    return [{"id": number, "n": 1, "note": f"old {number}"} for number in range(len(scene.kinds))]
