@@ -141,6 +141,11 @@ class Fleet:
         """As a display hears it."""
         self.totals = standing.totals
 
+    def announced(self) -> int:
+        """The changes of pages that are announced and not counted yet, which an abort leaves to the next attempt."""
+        units = self.state.units(self.job.run).all(self.plan.units)  # type: ignore[attr-defined]
+        return sum(claim.intent.records for claim in units if claim.intent is not None)
+
     def _is_over(self) -> bool:
         return all(worker.ended for worker in self.workers if worker.process.alive)
 
