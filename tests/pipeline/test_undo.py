@@ -16,6 +16,7 @@ from dynamodt.core.apply import Apply
 from dynamodt.core.codec import decode
 from dynamodt.core.inserted import InsertedRow
 from dynamodt.core.places import is_note, journal_prefix, left_prefix, note_name, part_name
+from dynamodt.core.restore import DELETED
 from dynamodt.model import (
     Change,
     Claim,
@@ -331,6 +332,26 @@ def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch:
     bench.dynamodb.put({"id": 102, "n": "used"})
     assert undone(bench, job) == Counts(read=12, changed=11, superseded=1)
     assert bench.items() == [*before, {"id": 102, "n": "used"}]
+
+
+def test_what_was_moved_and_deleted_by_the_application_stays_deleted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
+    moved = """
+    def transform_up(item):
+        return item if item["id"] >= 100 else {**item, "id": item["id"] + 100}
+    """
+    bench.dynamodb.put(*numbered(3))
+    job = bench.job(moved, units=1)
+    assert bench.execute(job).changed == 3
+    bench.dynamodb.delete({"id": 101})
+    assert undone(bench, job) == Counts(read=6, changed=4, unchanged=1, vanished=1)
+    assert bench.items() == [{"id": 0, "n": 1}, {"id": 2, "n": 3}]
+    assert left(bench, job)[1].why == DELETED
+    bench.dynamodb.delete({"id": 0})  # after the undo, which takes no item back a second time
+    undone(bench, replace(job, attempt=2), run=f"{job.run}/undo2")
+    assert bench.items() == [{"id": 2, "n": 3}]
 
 
 def numbered(count: int) -> list[Item]:

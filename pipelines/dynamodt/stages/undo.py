@@ -158,18 +158,19 @@ class Inserted(Protocol):
 
 
 class Records(NamedTuple):
-    """The records of a page that may have had an effect, which keys items were moved from, and the deletions that are
-    not confirmed, all by `key_text`."""
+    """The records of a page that may have had an effect, which keys items were moved from and to, and the deletions
+    that are not confirmed, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]]
     moved_from: dict[str, set[str]]
+    moved_to: dict[str, dict[str, Image]]
     unconfirmed: dict[str, Image]
 
 
 def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) -> Records:
     """Of a page. A note of void keys speaks of all that was announced until it was written: by its own owner and by
     those before. Of insertions, and of all that went with them, their rows in the state table tell."""
-    found = Records({}, {}, {})
+    found = Records({}, {}, {}, {})
     notes = [(part_of(name).epoch, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
         found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
@@ -208,6 +209,7 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
         found.by_key.setdefault(text, []).append(part)
         if moves and isinstance(part, Insert):
             found.moved_from.setdefault(text, set()).add(key_text(change.key))
+            found.moved_to.setdefault(key_text(change.key), {})[text] = part.key
 
 
 # ---------------------------------------------------------------- their items
@@ -276,7 +278,7 @@ class _RestoreItems(beam.DoFn):
                 return records_of(page, self._journal, self._inserted)
         except RunFailed:
             pass
-        return Records({}, {}, {})
+        return Records({}, {}, {}, {})
 
     def _settlement(self, items: PageItems) -> Settlement:
         """Guarded by the attributes that are restored: what others have done to the rest of the item is theirs."""
@@ -304,6 +306,7 @@ class PageItems:
     def __init__(self, table: TableSpec, records: Records, reads: Lookup) -> None:
         self._table = table
         self._records = records.by_key
+        self._moved_to = records.moved_to
         self._unconfirmed = records.unconfirmed
         self._moved_from = records.moved_from
         self._reads = reads
@@ -350,8 +353,18 @@ class PageItems:
         return [*{**judged, **dead}.values(), *unconfirmed]
 
     def _judged(self, texts: Sequence[str]) -> dict[str, Restoration]:
-        current = self._reads.items([self._records[text][-1].key for text in texts]) if texts else {}
-        return {text: restoration(self._table, self._records[text], current.get(text)) for text in texts}
+        keys = {text: self._records[text][-1].key for text in texts}
+        for text in texts:
+            keys.update(self._moved_to.get(text, {}))
+        current = self._reads.items(list(keys.values())) if keys else {}
+        return {text: self._restoration(text, current) for text in texts}
+
+    def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
+        """What was moved away and is not there any more stays deleted: the undo itself takes it away last."""
+        moved_to = self._moved_to.get(text)
+        if moved_to and text not in current and not moved_to.keys() & current.keys():
+            return Restoration(None, (), DELETED)
+        return restoration(self._table, self._records[text], current.get(text))
 
     def _left(self, text: str, found: Restoration) -> LeftItem:
         return LeftItem(self._records[text][-1].key, found.left, found.why, found.restored)
