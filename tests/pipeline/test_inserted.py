@@ -333,3 +333,16 @@ def test_another_table_gets_what_was_added_since_an_item_was_exported(bench: Ben
     bench.dynamodb.put({"id": 1, "name": "ann", "n": 1, "more": 5})
     assert bench.execute(job) == Counts(read=1, changed=1)
     assert others(bench) == {"ann": 6}
+
+
+def test_a_transaction_that_was_written_is_not_written_again_where_its_source_was_set_back(
+    bench: Bench, exporter: Exporter
+) -> None:
+    """The row of what it has inserted shows it, also where the item looks as before: that is the application's word."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    job = exporter.job(exporter.export(), BESIDE.replace("[item,", '[{**item, "n": item["n"] * 2},'))
+    checkpoint_lost(bench, job)
+    assert by_id(bench) == {1: 2, 101: 1}
+    bench.dynamodb.put({"id": 1, "n": 1})
+    assert bench.execute(replace(job, attempt=2)) == Counts(read=1, changed=1)
+    assert by_id(bench) == {1: 1, 101: 1}

@@ -7,7 +7,7 @@ import pytest
 from dynamodt.core.codec import encode
 from dynamodt.core.conflicts import Afresh, Again, Collision, Current, Ends, Unclear, judged, shown
 from dynamodt.core.diff import change, insert
-from dynamodt.core.inserted import InsertedRow
+from dynamodt.core.inserted import InsertedRow, transaction_digest
 from dynamodt.core.keys import image_digest, key_text
 from dynamodt.model import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 
@@ -37,10 +37,10 @@ BESIDE = several(Check(key(1), encode(READ)), insert(THINGS, MADE))
 INTO = several(update(read=READ, n=5, note="kept"), insert(THINGS, MADE))
 
 
-def row(item: Item, source: int | None = 1) -> dict[str, InsertedRow]:
-    return {
-        key_text(key(int(item["id"]))): InsertedRow(None if source is None else key(source), image_digest(encode(item)))
-    }
+def row(item: Item, source: int | None = 1, of: Atomic | None = None) -> dict[str, InsertedRow]:
+    made = transaction_digest(of) if of else ""
+    made_of = None if source is None else key(source)
+    return {key_text(key(int(item["id"]))): InsertedRow(made_of, image_digest(encode(item)), made)}
 
 
 def current(items: list[Item], rows: dict[str, InsertedRow] | None = None, meets: bool = False) -> Current:
@@ -66,6 +66,7 @@ def current(items: list[Item], rows: dict[str, InsertedRow] | None = None, meets
         (MOVE, [], {}, "unwritten"),
         (SPLIT, [{"id": 1, "n": 7}, OTHER], row(MADE), "written"),  # all of it or nothing
         (SPLIT, [READ, MADE], row(MADE), "unwritten"),  # of an earlier transaction for the same item
+        (SPLIT, [READ, MADE], row(MADE, of=SPLIT), "written"),  # and set back by the application
         (SPLIT, [READ], {}, "unwritten"),
         (BESIDE, [READ, OTHER], row(MADE), "written"),
         (BESIDE, [READ, MADE], {}, "unwritten"),

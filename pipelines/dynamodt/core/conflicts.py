@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from dynamodt.core.codec import same_image
 from dynamodt.core.diff import Part, as_before, carries
-from dynamodt.core.inserted import InsertedRow
+from dynamodt.core.inserted import InsertedRow, transaction_digest
 from dynamodt.core.keys import image_digest, key_text
 from dynamodt.model import Atomic, Change, Check, Image, Insert, Remove, Update
 
@@ -136,17 +136,20 @@ def _without(update: Update, name: str) -> Update:
 def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
     """All or nothing was written, and the row of each insertion is one of the parts. An update that shows as undone is
     another of the same source, which only wanted the same insertion."""
-    if not any(_is_own(part, doubt.key, current) for part in inserts_of([doubt])):
+    rows = [row for part in inserts_of([doubt]) if (row := _own_row(part, doubt.key, current)) is not None]
+    if not rows:
         return "unwritten"
+    if any(row.transaction == transaction_digest(doubt) for row in rows):
+        return "written"
     updates = (part for part in doubt.parts if isinstance(part, Update))
     undone = now is not None and any(as_before(update, now) and not carries(update, now) for update in updates)
     return "unwritten" if undone else "written"
 
 
-def _is_own(part: Insert, source: Image, current: Current) -> bool:
-    """Whether the run has inserted this very item, made of this source."""
+def _own_row(part: Insert, source: Image, current: Current) -> InsertedRow | None:
+    """The row of this very item, if the run has inserted it, made of this source."""
     row = current.inserted.get(key_text(part.key))
-    return row is not None and _from(row, source) and row.item == image_digest(part.item)
+    return row if row is not None and _from(row, source) and row.item == image_digest(part.item) else None
 
 
 def _from(row: InsertedRow, source: Image | None) -> bool:

@@ -11,16 +11,18 @@ import json
 from typing import Any, NamedTuple
 
 from dynamodt.core.keys import digest, image_digest, key_text
-from dynamodt.model import Image, Insert, KeyAttribute, TableSpec
+from dynamodt.model import Atomic, Check, Image, Insert, KeyAttribute, Remove, TableSpec, Update
 
 _SORT_KEY = {"S": "INSERTED"}
 
 
 class InsertedRow(NamedTuple):
-    """What a row says: the source's key (None: a row of `items()`), and the digest of the item as it was inserted."""
+    """What a row says: the source's key (None: a row of `items()`), and the digests of the item as it was inserted and
+    of the whole transaction."""
 
     source: Image | None
     item: str
+    transaction: str = ""
 
 
 class InsertedRows:
@@ -34,14 +36,15 @@ class InsertedRows:
         """The key of the row for an item of a table. Each has a partition key of its own: they spread over all."""
         return {"pk": {"S": f"RUN#{self._run}#INSERTED#{digest(f'{table} {key_text(key)}')}"}, "sk": _SORT_KEY}
 
-    def put(self, insert: Insert, source: Image | None) -> dict[str, Any]:
-        """The transaction's action that writes the row of an insertion, where it is absent."""
+    def put(self, insert: Insert, source: Image | None, transaction: str = "") -> dict[str, Any]:
+        """The action that writes the row of an insertion, where it is absent, in a transaction of this digest."""
         row = {
             **self.key(insert.table, insert.key),
             "table": {"S": insert.table},
             "key": {"S": json.dumps(insert.key)},
             "source": {"S": json.dumps(source)},
             "item": {"S": image_digest(insert.item)},
+            "transaction": {"S": transaction},
         }
         return {"Put": {"TableName": self.spec.name, "Item": row, **_ABSENT}}
 
@@ -55,4 +58,18 @@ _ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttribu
 
 def inserted_row(image: Image) -> InsertedRow:
     """What `InsertedRows.put` has written."""
-    return InsertedRow(json.loads(image["source"]["S"]), image["item"]["S"])
+    return InsertedRow(json.loads(image["source"]["S"]), image["item"]["S"], image["transaction"]["S"])
+
+
+def transaction_digest(change: Atomic | Insert) -> str:
+    """The same for two transactions that write the same; what they check is not looked at."""
+    parts = change.parts if isinstance(change, Atomic) else (change,)
+    return digest(repr(sorted(map(_written, parts))))
+
+
+def _written(part: Update | Insert | Remove | Check) -> str:
+    if isinstance(part, Update):
+        return f"update {key_text(part.key)} {image_digest(part.sets)} {sorted(part.removes)}"
+    if isinstance(part, Insert):
+        return f"insert {part.table} {key_text(part.key)} {image_digest(part.item)}"
+    return f"remove {key_text(part.key)}" if isinstance(part, Remove) else ""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from dynamodt.core.diff import Part, parts_of
-from dynamodt.core.inserted import InsertedRows
+from dynamodt.core.inserted import InsertedRows, transaction_digest
 from dynamodt.errors import ItemError
 from dynamodt.model import Atomic, AttributeValue, Change, Check, Guard, Image, Insert, Remove, TableSpec, Update
 
@@ -149,14 +149,15 @@ class Statements:
         return Call(operation, {"TableName": self._spec.name, **answer, **body})
 
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
-        items = [action for part in parts_of(change) for action in self._actions(part, source)]
+        made = "" if isinstance(change, Remove) else transaction_digest(change)
+        items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
         if self._meets and self._inserted is not None and source is not None:
             items.append(self._inserted.absent(self._spec.name, source))
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
 
-    def _actions(self, part: Part, source: Image | None) -> list[dict[str, Any]]:
+    def _actions(self, part: Part, source: Image | None, transaction: str) -> list[dict[str, Any]]:
         if isinstance(part, Insert):
-            row = [] if self._inserted is None else [self._inserted.put(part, source)]
+            row = [] if self._inserted is None else [self._inserted.put(part, source, transaction)]
             return [{"Put": self._put_body(part)}, *row]
         where = {"TableName": self._spec.name, "Key": part.key}
         if isinstance(part, Remove):
