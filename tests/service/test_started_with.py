@@ -270,6 +270,11 @@ def test_a_recreated_table_is_begun_anew(bench: Bench, table: str, make_table: M
     fill(bench, table)
     with pytest.raises(Refused, match="another table of this name"):
         undone(bench, table, run)
+    with pytest.raises(Refused, match="deleted and created again") as caught:
+        operations.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    assert f"dynamodt up --table {table}" in caught.value.hint
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    assert status.younger and [(one.state, one.run) for one in status.versions] == [("pending", None)]
     bench.script(table, double())
     (report,) = bench.up(table)
     assert report.error is None and numbers(bench, table) == [2] * ITEMS

@@ -43,6 +43,7 @@ from dynamodt.model import (
     TableReport,
     TableStatus,
     UndoReport,
+    VersionStatus,
 )
 
 
@@ -116,7 +117,7 @@ def retry(
         record.table,
         options,
         observer.note,
-        lambda: check_retriable(state, find_run(state, [record.table], record.run)),
+        lambda: check_retriable(stage, state, find_run(state, [record.table], record.run)),
     )
     options = replace(options, only=record.run)
     if options.runner == GLUE:
@@ -147,7 +148,19 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
     found = [_status(state, folder, name) for name in names or _all_tables(folder)]
-    return [replace(one, younger=younger(stage, one.table, state.runs(one.table))) for one in found]
+    return [_seen_beside(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+
+
+def _seen_beside(found: TableStatus, younger: str) -> TableStatus:
+    """A table that is another one than at its last run has no run to go on with."""
+    versions = tuple(map(_without_run, found.versions)) if younger else found.versions
+    return replace(found, younger=younger, versions=versions)
+
+
+def _without_run(version: VersionStatus) -> VersionStatus:
+    if version.run is None:
+        return version
+    return replace(version, run=None, state="applied" if version.when else "pending")
 
 
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:

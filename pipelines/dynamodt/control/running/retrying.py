@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dynamodt.aws.state import State
 from dynamodt.control.running.resuming import goal
+from dynamodt.control.running.tables_gone import check_not_recreated
 from dynamodt.core.lifecycle import unfinished
 from dynamodt.core.passes import passes
 from dynamodt.core.standing import PARTLY_UNDONE
 from dynamodt.errors import Refused
-from dynamodt.model import RunRecord
+from dynamodt.model import RunRecord, Stage
 
 
-def check_retriable(state: State, record: RunRecord) -> None:
-    """Raises Refused for a run that is over, or that has no dead letters. Whether it is the unfinished one of its
-    table is seen when the table is held."""
+def check_retriable(stage: Stage, state: State, record: RunRecord) -> None:
+    """Raises Refused for a run that is over, that has no dead letters, or whose table is another one by now. Whether it
+    is the unfinished one of its table is seen when the table is held."""
     where = f"table {record.table}"
+    begins = f"a new run begins with: dynamodt {record.direction} --table {record.table}"
     if not unfinished(record.status):
         raise Refused(f"run {record.run} has ended ({record.status}): nothing of it is left to retry", where=where)
     if record.status == PARTLY_UNDONE:
@@ -24,6 +26,7 @@ def check_retriable(state: State, record: RunRecord) -> None:
         raise Refused(
             f"run {record.run} is half undone", where=where, hint=f"finish it first: dynamodt undo {record.run}"
         )
+    check_not_recreated(stage, record, hint=begins)
     dead = sum(state.units(one.run).totals(one.units).counts.dead for one in passes(record))
     if dead <= 0:
         command = f"dynamodt {record.direction} --table {record.table} --to {goal(record)}"

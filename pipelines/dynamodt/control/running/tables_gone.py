@@ -52,9 +52,9 @@ def _identity(stage: Stage, name: str) -> str:
         raise
 
 
-def check_not_recreated(stage: Stage, record: RunRecord) -> None:
+def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None:
     """Raises Refused where the table that a run has written to is another one by now: the run's journal tells nothing
-    of its items."""
+    of its items. `hint` is what to do now instead of an undo."""
     name, then = (record.target, TARGET) if record.target else (record.table, TABLE)
     if not record.began.get(then):
         return
@@ -65,6 +65,7 @@ def check_not_recreated(stage: Stage, record: RunRecord) -> None:
         f"run {record.run} wrote to another table of this name: {name} was deleted and created again since"
         + (f", {spec.created}" if spec.created else ""),
         where=f"table {name}",
-        hint="its journal tells nothing of the items that are here now. To say which versions stand in them: "
+        hint=hint
+        or "its journal tells nothing of the items that are here now. To say which versions stand in them: "
         f"dynamodt stamp --table {record.table} --to N",
     )
