@@ -1,12 +1,14 @@
 """The protocol of guarantees G1, G2, G3 and G5, explored exhaustively: in every state of every interleaving of two
 owners, an application, a message that is lost, answered to nobody or late, and an undo, what must hold does.
 
-A build tries the scenes of `QUICK`, `make test-chaos` all.
+A build tries the scenes of `QUICK`, `make test-chaos` all. What conditions of the protocol are for is shown by the last
+test: without one of them a scene fails.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from dynamodt.model import ExportSource
 from dynamodt.stages import write
 from dynamodt.stages.settle import Settlement
 from dynamodt.stages.tenure import Tenure
+from tests import protocol_without
 from tests.explorer import Explored, acting, explore
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
@@ -37,6 +40,25 @@ QUICK = [
     S(("fan",)),
     S(("lone",)),
     S(("update",), undo="once", export=False),
+]
+THOROUGH = [
+    S(("update",), act="delete", export=False),
+    S(("update",), act="replace", export=False),
+    S(("update",), act="unstamp", stamp=True, export=False),
+    S(("update",), fault="lost", export=False),
+    S(("update",), fault="late", rows=True, export=False),
+    S(("move",), act="delete"),
+    S(("lone",), act="taken"),
+    S(("update", "freed"), page=2),
+]
+NEEDED = [
+    (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
+    (protocol_without.announcement, S(("update",), export=False), "transformed twice"),
+    (protocol_without.announcement_of_fresh_changes, S(("update",), act="add", export=False), "transformed twice"),
+    (protocol_without.recognition, S(("update",), export=False), "transformed twice"),
+    (protocol_without.refusal_to_guess, S(("update",), act="add", export=False), "transformed twice"),
+    (protocol_without.guard_of_updates, S(("update",), act="add", export=False), "a live write is lost"),
+    (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
 ]
 
 
@@ -84,9 +106,23 @@ def explored(folder: Path, scene: Scene) -> Explored:
     return explore(lambda: World(scene, script, objects, source))
 
 
-@pytest.mark.parametrize("scene", QUICK, ids=str)
+@pytest.mark.parametrize("scene", [*QUICK, *(pytest.param(s, marks=pytest.mark.chaos) for s in THOROUGH)], ids=str)
 def test_every_interleaving(scripts: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     found = explored(scripts, scene)
     with capsys.disabled():
         print(f" {found} ", end="")
     assert found.interleavings > 100
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("without", "scene", "fault"), NEEDED, ids=[without.__name__ for without, _, _ in NEEDED])
+def test_each_condition_is_needed(
+    scripts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without: Callable[[pytest.MonkeyPatch], None],
+    scene: Scene,
+    fault: str,
+) -> None:
+    without(monkeypatch)
+    with pytest.raises(AssertionError, match=fault):
+        explored(scripts, scene)
