@@ -500,7 +500,7 @@ def test_an_export_of_the_table_with_another_key(bench: Bench, bucket: Bucket, m
     assert isinstance(error, RunFailed) and error.where.endswith(key) and "no item of this table" in error.what
     assert by_id(bench, table) == {1: 1}
     assert exported(bench, table, DOUBLE, export="new").counts.changed == 1  # nothing was written: a run of its own
-    assert [record.status for record in bench.history(table)] == ["failed", "succeeded"]
+    assert [record.status for record in bench.history(table)] == ["replaced", "succeeded"]
 
 
 def test_a_line_that_is_no_item_is_a_dead_letter_that_no_retry_takes_up(
