@@ -42,6 +42,11 @@ QUICK = [
     S(("update",), undo="once", export=False),
 ]
 THOROUGH = [
+    S(("update",), act="add", export=False),
+    S(("update",), act="create"),
+    S(("update",), fault="reset", export=False),
+    S(("update", "update"), export=False),
+    S(("update", "update"), page=2, export=False),
     S(("update",), act="delete", export=False),
     S(("update",), act="replace", export=False),
     S(("update",), act="unstamp", stamp=True, export=False),
