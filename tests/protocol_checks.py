@@ -79,15 +79,23 @@ def who(note: object) -> object:
 def _once(state: _State) -> None:
     """No item is transformed twice, nor there twice; nothing is made of what is still as it was."""
     for name, there in state.mains.items():
-        assert len(there) == 1, f"there twice: {there}"
+        assert len(there) == 1 or _on_its_way_back(state, name, there), f"there twice: {there}"
         overwritten = name == 0 and state.scene.act == "same" and state.world.acted == "before"
         for item in there:
             assert item["n"] // 1000 <= 1 + overwritten, f"transformed twice: {item}"
     for number, kind in enumerate(state.scene.kinds):
         main, beside = state.main(number), state.beside(number)
         assert len(beside) <= 1, f"put twice: {beside}"
-        if kind == "fan" and main is not None and main["n"] < 1000:
+        if kind == "fan" and main is not None and main["n"] < 1000 and not state.undoing:
             assert not beside, f"written in part: {main}, {beside}"
+
+
+def _on_its_way_back(state: _State, name: object, there: list[Item]) -> bool:
+    """An undo takes away what was moved only once its item is back."""
+    if not (state.undoing and isinstance(name, int) and state.kind(name) in MOVES):
+        return False
+    moved = name + MOVES[state.kind(name)]
+    return sorted((int(item["id"]), item["n"] >= 1000) for item in there) == sorted([(name, False), (moved, True)])
 
 
 def _live(state: _State) -> None:
@@ -157,6 +165,7 @@ def _undone(state: _State) -> None:
             continue
         here = [item for item in state.items if "of" not in item and who(item["note"]) == number]
         assert here or number in said, f"lost by the undo: {number}"
+        assert len(here) <= 1 or number in said, f"there twice after the undo: {here}"
     if not state.scene.act and not said:
         found = sorted((int(item["id"]), int(item["n"]), str(item["note"])) for item in state.items)
         assert found == [(n, 1, f"old {n}") for n in range(len(state.scene.kinds))], f"not as it was: {state.items}"

@@ -40,6 +40,7 @@ QUICK = [
     S(("fan",)),
     S(("lone",)),
     S(("update",), undo="once", export=False),
+    S(("delete",), undo="once", export=False),
 ]
 THOROUGH = [
     S(("update",), act="add", export=False),
@@ -55,6 +56,20 @@ THOROUGH = [
     S(("move",), act="delete"),
     S(("lone",), act="taken"),
     S(("update", "freed"), page=2),
+    S(("move",), undo="once"),
+    S(("fan",), undo="once"),
+    S(("lone",), undo="once"),
+    S(("update",), act="note", undo="once", export=False),
+    S(("update",), undo="crash", export=False),
+    S(("move",), undo="crash"),
+    S(("update",), act="add", dead=3, export=False),  # after the claim
+    S(("update",), act="note", dead=6, export=False),  # after the announcement
+    S(("update", "update"), page=2, act="add", dead=7, export=False),  # between two statements
+    S(("move",), dead=7),
+    S(("update",), act="same", export=False),
+    S(("update",), act="note", stamp=True, export=False),
+    S(("update",), act="add", stamp=True, export=False),
+    S(("update",), act="same", stamp=True, export=False),
 ]
 NEEDED = [
     (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
