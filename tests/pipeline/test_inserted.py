@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -14,7 +15,7 @@ from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.control.planner import retry_job
 from dynamodt.core.codec import decode
 from dynamodt.core.places import dead_prefix
-from dynamodt.model import Counts, Job, KeyAttribute, TableSpec
+from dynamodt.model import Claim, Counts, Cursor, Job, KeyAttribute, TableSpec, Totals
 from dynamodt.stages.migrate import migrate
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
@@ -120,8 +121,13 @@ def test_a_deletion_whose_key_was_taken_by_a_move_is_not_done_to_it(
 
 
 def checkpoint_lost(bench: Bench, job: Job) -> None:
-    def dies(self: object, *args: object, **how: object) -> None:
-        raise RuntimeError("the machine is lost")
+    """The process dies before it records the first page that it has written; those without an item may come before."""
+    original = UnitRows.checkpoint
+
+    def dies(self: UnitRows, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, **how: Any) -> None:
+        if totals.counts.changed:
+            raise RuntimeError("the machine is lost")
+        original(self, claim, page, cursor, totals, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(UnitRows, "checkpoint", dies)
