@@ -52,7 +52,7 @@ class Scheduler:
         def guarded() -> None:
             try:
                 run()
-            except Exception as error:  # an owner that is fenced ends so
+            except Exception as error:
                 actor.error = error
 
         actor.task = greenlet(guarded)
@@ -158,8 +158,10 @@ def _replayed(make_world: Callable[[], World], schedule: tuple[str, ...]) -> Sch
 
 
 def _visit(scheduler: Scheduler, schedule: tuple[str, ...], explored: Explored) -> _Visited:
-    """Check a new state."""
+    """Check a new state. An actor that ends by an error has not done what is explored."""
     try:
+        failed = {actor.name: repr(actor.error) for actor in scheduler.actors.values() if actor.error is not None}
+        assert not failed, f"ended by an error: {failed}"
         scheduler.world.check(frozenset(scheduler.actors) - scheduler.alive())
     except AssertionError as error:
         raise AssertionError(f"{error} after {' '.join(schedule)}") from error

@@ -11,6 +11,7 @@ with that, wherever U has died.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from dynamodt.aws.rows import RowKey
 from dynamodt.aws.wire import InDoubt
 from dynamodt.core.codec import decode
 from dynamodt.core.script import read_script
+from dynamodt.errors import Fenced
 from dynamodt.model import (
     Connection,
     ExportSource,
@@ -253,7 +255,7 @@ class World:
 
     def __init__(self, scene: Scene, script: Script, objects: FakeObjects | None, source: ExportSource | None) -> None:
         self.scene, self.script = scene, script
-        self.dynamodb = SteppedDynamoDB(SPEC, page=scene.page)
+        self.dynamodb = SteppedDynamoDB(SPEC, page=scene.page, keys={"others": SPEC.key_names})
         self.rows, self.storage = SteppedRows(), SteppedStorage()
         self.dynamodb.world = self.rows.world = self
         self.objects = objects
@@ -310,8 +312,9 @@ class World:
 
     def _own(self, name: str, flow: Callable[..., None], job: Job, token: int) -> None:
         self.undo_begun |= flow is undo
-        self._run(flow, job, token)
-        self.finished.add(name)
+        with suppress(Fenced):
+            self._run(flow, job, token)
+            self.finished.add(name)
 
     def _run(self, flow: Callable[..., None], job: Job, token: int) -> None:
         run_inline(flow, replace(job, attempt=token), SteppedResources("", world=self, token=token))
