@@ -109,6 +109,9 @@ def _live(state: _State) -> None:
         assert main is None or state.scene.kinds == ("target",), f"deleted, and back: {main}"
         late = {int(item["id"]) for item in state.beside(0)} - state.world.made
         assert not late, f"made of an item that was deleted before: {late}"
+    if acted == "dropped":
+        again = state.beside(0) if state.scene.kinds[0] in BESIDE else state.mains.get(0)
+        assert not again, f"inserted again: {again}"
     if act == "replace" and met and state.scene.kinds[0] != "delete":
         assert state.main("new") is not None, "a live item is lost"
 
@@ -127,12 +130,16 @@ def _ended(state: _State) -> None:
         _settled(state, number, counts)
     if state.scene.act in QUIET and "freed" not in state.scene.kinds:
         assert counts.dead == 0, f"a dead letter without need: {counts}"
+    if not state.scene.act and "freed" not in state.scene.kinds:
+        same = state.scene.kinds.count("same")
+        exact = counts.changed, counts.unchanged
+        assert exact == (len(state.scene.kinds) - same, same), f"counted as what it is not: {counts}"
 
 
 def _settled(state: _State, number: int, counts: Counts) -> None:
     """The item has become what the script says, or a count says that it has not."""
     kind, main, beside = state.kind(number), state.main(number), state.beside(number)
-    mine = number == 0 and state.world.acted != "" and state.scene.act in ("delete", "replace", "taken")
+    mine = number == 0 and state.world.acted != "" and state.scene.act in ("delete", "replace", "taken", "drop")
     if kind == "target":
         assert main is not None or mine or counts.dead, f"not inserted, and nobody says so: {counts}"
         return

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from dynamodt.aws import unit_rows
+from dynamodt.aws.lookups import Lookups
 from dynamodt.core import conflicts
 from dynamodt.core.statements import Statements
 from dynamodt.stages.ledger import Ledger
+from tests.fakes import FakeDynamoDB
 
 
 def claims_condition(patch: pytest.MonkeyPatch) -> None:
@@ -55,3 +57,33 @@ def source_of_insertions(patch: pytest.MonkeyPatch) -> None:
         return condition(self, expression, change, whole).split(" AND ")[0]
 
     patch.setattr(Statements, "_condition", exists)
+
+
+def absence_of_rows(patch: pytest.MonkeyPatch) -> None:
+    put = FakeDynamoDB._put
+
+    def over(self: FakeDynamoDB, request: Any) -> None:
+        if "pk" in request["Item"]:
+            self._items(request["TableName"]).pop(self._text(request["Item"], request["TableName"]), None)
+        put(self, request)
+
+    patch.setattr(FakeDynamoDB, "_put", over)
+
+
+def rows_read_last(patch: pytest.MonkeyPatch) -> None:
+    current = Lookups.current
+
+    def rows_first(self: Lookups, sources: Any, places: Any, known: Any = ()) -> Any:
+        sources, places = list(sources), list(places)
+        rows = self._inserted.of([*places, *sources, *known]) if self._inserted is not None else {}
+        return current(self, sources, places, known)._replace(inserted=rows)
+
+    patch.setattr(Lookups, "current", rows_first)
+
+
+def epoch_of_intents(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(unit_rows, "_LATER_INTENT", "page < :page AND announced < :announced")
+
+
+def epoch_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(unit_rows, "_LATER_PAGE", "page < :page")

@@ -21,7 +21,8 @@ from greenlet import greenlet
 
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.wire import InDoubt
-from dynamodt.core.codec import decode
+from dynamodt.core.codec import decode, encode
+from dynamodt.core.keys import key_text
 from dynamodt.core.script import read_script
 from dynamodt.errors import Fenced
 from dynamodt.model import (
@@ -345,13 +346,25 @@ class World:
             self.dynamodb.delete({"id": 0})
         elif act == "create" and live is None:
             self.dynamodb.put({"id": 0, "n": 1, "note": "new"})
+        elif act == "drop":  # what was inserted
+            self._drop()
         elif act == "taken":  # the key that the item is to be moved to, or another put under
             self._take()
         elif live is not None and act != "create":
             self.dynamodb.put(self._live(act, live))
 
+    def _place(self) -> Item:
+        """The key of what is inserted for item 0."""
+        return {"id": {"move": 10, "fan": 20, "lone": 30}.get(self.scene.kinds[0], 0)}
+
+    def _drop(self) -> None:
+        target = self.job.target
+        items = self.dynamodb.items if target is None else self.dynamodb.others.get(target.name, {})
+        dropped = items.pop(key_text(encode(self._place())), None)
+        self.acted = "" if dropped is None else "dropped"
+
     def _take(self) -> None:
-        key = {"id": {"move": 10, "fan": 20, "lone": 30}[self.scene.kinds[0]]}
+        key = self._place()
         if self.dynamodb.get(key) is None:
             self.acted = "taken"
             self.dynamodb.put({**key, "n": 5, "note": "app"})

@@ -70,6 +70,9 @@ THOROUGH = [
     S(("update",), act="note", stamp=True, export=False),
     S(("update",), act="add", stamp=True, export=False),
     S(("update",), act="same", stamp=True, export=False),
+    S(("update", "update"), undo="once", export=False),
+    S(("lone",), act="drop"),
+    S(("target",), act="drop", export=False),
 ]
 NEEDED = [
     (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
@@ -79,6 +82,14 @@ NEEDED = [
     (protocol_without.refusal_to_guess, S(("update",), act="add", export=False), "transformed twice"),
     (protocol_without.guard_of_updates, S(("update",), act="add", export=False), "a live write is lost"),
     (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
+    (protocol_without.absence_of_rows, S(("lone",), act="drop"), "inserted again"),
+    (protocol_without.rows_read_last, S(("move",)), "counted as what it is not"),
+    (protocol_without.epoch_of_intents, S(("update",), undo="once", export=False), "neither restored nor reported"),
+    (
+        protocol_without.epoch_of_checkpoints,
+        S(("update", "update"), undo="once", export=False),
+        "neither restored nor reported",
+    ),
 ]
 
 
