@@ -185,7 +185,7 @@ def test_no_permission_to_read_or_write(
 ) -> None:
     table = make_table(id="S")
     bad_line.tables.put(table, ITEMS[0])
-    proxy.faults[operation] += ["denied"]
+    proxy.always[operation] = "denied"
     error = bad_line.failed(table, script).error
     assert isinstance(error, ServiceError) and error.where == f"table {table}" and "grant the action" in error.hint
     assert operation in error.what and "AccessDenied" in error.what
