@@ -485,6 +485,7 @@ class FakeResources:
 
     name: str
     made: ClassVar[dict[str, tuple[Any, Any, Any, Any]]] = {}
+    slept: ClassVar[dict[str, float]] = {"seconds": 0.0}  # by all threads
 
     def wire(self, connections: int) -> Any:
         return self.made[self.name][0]
@@ -499,10 +500,11 @@ class FakeResources:
         return self.made[self.name][3]
 
     def clock(self) -> float:
-        return time.monotonic()
+        return time.monotonic() + self.slept["seconds"]
 
     def sleep(self, seconds: float) -> None:
-        """Back-off is tested for its lengths elsewhere; here nobody has to wait for it."""
+        """The clock moves on by the seconds, and no test waits for them."""
+        self.slept["seconds"] += seconds
 
 
 def named_resources(name: str, dynamodb: Any, state: Any, storage: Any, objects: Any = None) -> FakeResources:
