@@ -294,6 +294,34 @@ def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str,
     assert bench.up(table)[0].error is None
 
 
+@pytest.mark.parametrize("was", ["idempotent", "without its journal"])
+def test_a_table_that_may_be_restored_from_within_a_run_is_refused(
+    bench: Bench, table: str, make_table: MakeTable, was: str
+) -> None:
+    run = half_done(bench, table, "IDEMPOTENT = True" if was == "idempotent" else "")
+    if was != "idempotent":
+        gone(bench, table, run, "journal")
+    backup = bench.tables.items(table)
+    recreate(bench, make_table, table)
+    bench.tables.put(table, *({**item, "n": 1} for item in backup[:20]), *backup[20:])
+    bench.script(table, double())
+    told = ("IDEMPOTENT was True", "is False") if was == "idempotent" else ("of the journal", "put the journal back")
+    refused(bench, table, run, *told, f"dynamodt stamp --table {table} --to 0")
+    fill(bench, table)  # from before the run, as a person says
+    assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
+def test_an_idempotent_script_is_applied_afresh_to_a_restored_table(
+    bench: Bench, table: str, make_table: MakeTable
+) -> None:
+    half_done(bench, table, "IDEMPOTENT = True")
+    recreate(bench, make_table, table)
+    fill(bench, table)
+    bench.script(table, double("IDEMPOTENT = True"))
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
 @pytest.mark.parametrize("how", ["up", "down", "up again"])
 def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(
     bench: Bench, table: str, make_table: MakeTable, how: str
