@@ -26,10 +26,10 @@ class InsertedItems:
 
     def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
         """The rows of those of these keys that the run has inserted, by `key_text`; strongly consistent."""
-        wanted = {key_text(self._rows.key(self._table, key)): key_text(key) for key in keys}
-        by_row = {key_text(row): row for row in (self._rows.key(self._table, key) for key in keys)}
-        found = self._reads.items(list(by_row.values())) if by_row else {}
-        return {wanted[text]: inserted_row(image) for text, image in found.items()}
+        rows = {key_text(key): self._rows.key(self._table, key) for key in keys}
+        found = self._reads.items(list(rows.values())) if rows else {}
+        by_key = ((text, found.get(key_text(row))) for text, row in rows.items())
+        return {text: inserted_row(image) for text, image in by_key if image is not None}
 
 
 class Lookups:

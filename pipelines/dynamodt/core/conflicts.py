@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from dynamodt.core.codec import same_image
-from dynamodt.core.diff import Part, as_before, carries
+from dynamodt.core.diff import Part, as_before, carries, parts_of
 from dynamodt.core.inserted import InsertedRow, transaction_digest
 from dynamodt.core.keys import image_digest, key_text
 from dynamodt.model import Atomic, Change, Check, Image, Insert, Remove, Update
@@ -113,8 +113,7 @@ def shown(doubt: Change, current: Current, known: Image | None = None, stamp: st
 
 def inserts_of(changes: Sequence[Change]) -> list[Insert]:
     """Their insertions."""
-    parts = (part for change in changes for part in (change.parts if isinstance(change, Atomic) else (change,)))
-    return [part for part in parts if isinstance(part, Insert)]
+    return [part for change in changes for part in parts_of(change) if isinstance(part, Insert)]
 
 
 def _of_update(update: Update, now: Image, stamp: str | None) -> Shown:
@@ -149,13 +148,7 @@ def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
 def _own_row(part: Insert, source: Image, current: Current) -> InsertedRow | None:
     """The row of this very item, if the run has inserted it, made of this source."""
     row = current.inserted.get(key_text(part.key))
-    return row if row is not None and _from(row, source) and row.item == image_digest(part.item) else None
-
-
-def _from(row: InsertedRow, source: Image | None) -> bool:
-    if row.source is None or source is None:
-        return row.source is source
-    return key_text(row.source) == key_text(source)
+    return row if row is not None and row.is_of(part, source) else None
 
 
 def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
@@ -195,7 +188,7 @@ def _taken(change: Atomic, part: Insert, current: Current) -> Count | Collision 
     if row is not None:
         if row.item == image_digest(part.item):
             return "unchanged"
-        own = _from(row, change.key)
+        own = row.is_from(change.key)
         return "superseded" if own and not _loses(change) else Collision(part, row.source, own=True)
     if there is None:
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from dynamodt.core.diff import parts_of
 from dynamodt.core.keys import digest, image_digest, key_text
 from dynamodt.model import Atomic, Check, Image, Insert, KeyAttribute, Remove, TableSpec, Update
 
@@ -23,6 +24,16 @@ class InsertedRow(NamedTuple):
     source: Image | None
     item: str
     transaction: str = ""
+
+    def is_from(self, source: Image | None) -> bool:
+        """Whether the item was made of this source (None: a row of `items()`)."""
+        if self.source is None or source is None:
+            return self.source is source
+        return key_text(self.source) == key_text(source)
+
+    def is_of(self, part: Insert, source: Image | None) -> bool:
+        """Whether it tells of this very insertion, made of this source."""
+        return self.is_from(source) and self.item == image_digest(part.item)
 
 
 class InsertedRows:
@@ -63,8 +74,7 @@ def inserted_row(image: Image) -> InsertedRow:
 
 def transaction_digest(change: Atomic | Insert) -> str:
     """The same for two transactions that write the same; what they check is not looked at."""
-    parts = change.parts if isinstance(change, Atomic) else (change,)
-    return digest(repr(sorted(map(_written, parts))))
+    return digest(repr(sorted(map(_written, parts_of(change)))))
 
 
 def _written(part: Update | Insert | Remove | Check) -> str:

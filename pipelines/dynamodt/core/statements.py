@@ -23,6 +23,18 @@ MAX_EXPRESSION = 4096
 MAX_OPERATORS = 300
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+\Z")
 _CACHED_SHAPES = 4096
+_OTHER_GUARD = (
+    'set GUARD = "changed" in the script: an update compares only the attributes that it touches then (with an export '
+    "as the source, a script must be IDEMPOTENT for that)"
+)
+_DELETE_BY_HAND = (
+    "delete it by hand, and type the same command again: it counts as vanished; a run that reads the table itself from "
+    "the beginning (--source scan) deletes such items, too"
+)
+_IN_TWO_VERSIONS = (
+    'nothing moves it at once: put the new item in one version (GUARD = "changed", --source scan), and delete this one '
+    "in the next (--source scan)"
+)
 
 
 class Statement(NamedTuple):
@@ -150,10 +162,29 @@ class Statements:
 
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
         made = "" if isinstance(change, Remove) else transaction_digest(change)
-        items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
+        try:
+            items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
+        except ItemError as error:
+            raise error.hinted(self._way_out(change)) from error
         if self._meets and self._inserted is not None and source is not None:
             items.append(self._inserted.absent(self._spec.name, source))
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
+
+    def _way_out(self, change: Change) -> str:
+        """What helps where an item is too wide for a transaction. Whether the other guard does is tried."""
+        if isinstance(change, Remove):
+            return _DELETE_BY_HAND
+        if any(isinstance(part, Remove) for part in parts_of(change)):
+            return _IN_TWO_VERSIONS
+        helps = self._guard == "item" and Statements(self._spec, "changed").can_write(change)
+        return _OTHER_GUARD if helps else "change fewer of its attributes at once, in several versions"
+
+    def can_write(self, change: Change) -> bool:
+        """Whether a change fits a request."""
+        try:
+            return bool(self.write(change))
+        except ItemError:
+            return False
 
     def _actions(self, part: Part, source: Image | None, transaction: str) -> list[dict[str, Any]]:
         if isinstance(part, Insert):
@@ -272,10 +303,7 @@ def _operators(terms: int) -> int:
 
 
 def _wide(measure: str) -> ItemError:
-    return ItemError(
-        f"the item has too many attributes for a transaction ({measure})",
-        hint='set GUARD = "changed" in the script: an update compares only the attributes that it touches then',
-    )
+    return ItemError(f"the item has too many attributes for a transaction ({measure})")
 
 
 def quoted(name: str) -> str:

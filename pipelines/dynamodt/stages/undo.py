@@ -27,7 +27,7 @@ from dynamodt.core.conflicts import inserts_of
 from dynamodt.core.counted import attempt_of, counted_parts, counts, due
 from dynamodt.core.diff import key_of, parts_of
 from dynamodt.core.inserted import InsertedRow
-from dynamodt.core.keys import image_digest, key_text
+from dynamodt.core.keys import key_text
 from dynamodt.core.places import is_note, journal_prefix, part_of, unit_prefix
 from dynamodt.core.restore import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, restoration
 from dynamodt.core.statements import Statements
@@ -186,15 +186,9 @@ def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) ->
 def _was_written(change: Change, rows: dict[str, InsertedRow]) -> bool:
     """Whether a change with insertions was: all or nothing of it. Of others the items tell."""
     inserts = inserts_of([change])
-    source = None if isinstance(change, Insert) else key_text(change.key)
+    source = None if isinstance(change, Insert) else change.key
     found = ((rows.get(key_text(part.key)), part) for part in inserts)
-    return not inserts or any(row is not None and _made(row, part, source) for row, part in found)
-
-
-def _made(row: InsertedRow, part: Insert, source: str | None) -> bool:
-    """Whether a row is of this very insertion."""
-    of = None if row.source is None else key_text(row.source)
-    return of == source and row.item == image_digest(part.item)
+    return not inserts or any(row is not None and row.is_of(part, source) for row, part in found)
 
 
 def _add(found: Records, change: Change, void: set[str]) -> None:
