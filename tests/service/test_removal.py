@@ -153,6 +153,38 @@ def test_an_old_version_of_what_was_deleted_outside_keeps_the_bucket_too(account
     assert account.bucket in buckets(account)
 
 
+def begin_upload(account: Account, key: str) -> str:
+    """An upload whose program has died after its first part; returns its id."""
+    s3 = account.client("s3")
+    upload = str(s3.create_multipart_upload(Bucket=account.bucket, Key=key)["UploadId"])
+    s3.upload_part(Bucket=account.bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"1")
+    return upload
+
+
+def has_parts(account: Account, key: str, upload: str) -> bool:
+    s3 = account.client("s3")
+    try:
+        return bool(s3.list_parts(Bucket=account.bucket, Key=key, UploadId=upload).get("Parts"))
+    except s3.exceptions.ClientError:
+        return False
+
+
+def test_an_upload_that_was_never_completed_goes_with_the_bucket(account: Account) -> None:
+    account.deploy()
+    upload = begin_upload(account, "below/assets/jar")
+    account.destroy(purge=True)
+    assert account.bucket not in buckets(account) and not has_parts(account, "below/assets/jar", upload)
+
+
+def test_an_upload_outside_of_the_prefix_stays_and_keeps_the_bucket(account: Account) -> None:
+    account.deploy()
+    ours, twin = (begin_upload(account, "below/assets/jar") for _ in range(2))
+    anothers = begin_upload(account, "below-too/film")
+    done = account.destroy(purge=True)
+    assert "below-too/film" in why(done.kept, "bucket") and has_parts(account, "below-too/film", anothers)
+    assert not any(has_parts(account, "below/assets/jar", upload) for upload in (ours, twin))
+
+
 # ---------------------------------------------------------------- what was found
 
 

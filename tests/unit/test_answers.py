@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from dynamodt import __version__
+from dynamodt.control.deploying.wheel import build
 from dynamodt.control.glue.answers import (
     dead_letters_in,
     in_full,
+    of_this_release,
     other_release,
     prepared_of,
     runs_of,
     told_error,
+    understood,
     undo_of,
 )
 from dynamodt.control.glue.job import carry_out
@@ -57,10 +60,59 @@ def test_what_another_release_tells_beyond_that_is_let_pass() -> None:
     assert runs_of(table) == [RUN]
 
 
-@pytest.mark.parametrize(("document", "said"), [({}, ""), ({"release": __version__}, ""), ({"release": "9.9"}, "9.9")])
-def test_another_release_is_named(document: dict[str, Any], said: str) -> None:
+OPTIONAL = ("name", "seconds", "consumed", "dead_letters", "uncovered_since")
+OF_AN_UNDO = ("name", "seconds", "consumed", "restored", "left", "missing_parts")
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_what_another_release_leaves_out_of_a_run_is_let_pass(name: str) -> None:
+    full = replace(RUN, dead_letters="s3://b/dead-letters.jsonl", uncovered="2026-01-31T12:00:00+00:00")
+    (table,) = tables_document([TableReport("users", "up", (full,))])["tables"]
+    del table["versions"][0][name]
+    (told,) = runs_of(table)
+    assert (told.version, told.run, told.status, told.counts) == (2, "01RUN", "succeeded", RUN.counts)
+
+
+@pytest.mark.parametrize("name", OF_AN_UNDO)
+def test_what_another_release_leaves_out_of_an_undo_is_let_pass(name: str) -> None:
+    document = undo_document(UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/undo-left.jsonl"))
+    del document[name]
+    assert undo_of(document).run.counts == RUN.counts
+
+
+@pytest.mark.parametrize("name", ["what", "where", "hint", "exit_code"])
+def test_an_error_of_another_release_is_an_error_still(name: str) -> None:
+    error = {"what": "no", "where": "w", "hint": "h", "exit_code": 3}
+    del error[name]
+    assert isinstance(told_error({"error": error}), RunFailed if name == "exit_code" else Refused)
+
+
+@pytest.mark.parametrize("name", ["version", "run", "status", "counts"])
+def test_without_what_a_report_would_be_wrong_the_answer_is_not_understood(name: str) -> None:
+    (table,) = tables_document([TableReport("users", "up", (RUN,))])["tables"]
+    del table["versions"][0][name]
+    with pytest.raises(RunFailed, match=f"cannot be read .*{name}") as caught, understood("run jr_1"):
+        runs_of(table)
+    assert caught.value.where == "run jr_1"
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({}, ""),
+        ({"release": __version__, "build": build()}, ""),
+        ({"release": "9.9", "build": build()}, "9.9"),
+        ({"release": __version__, "build": "0" * 64}, "another build"),
+        ({"release": __version__}, "another build"),
+    ],
+)
+def test_another_release_and_another_build_are_named(document: dict[str, Any], said: str) -> None:
     found = other_release(document)
     assert bool(found) == bool(said) and said in found
+
+
+def test_a_document_names_what_has_made_it() -> None:
+    assert other_release(of_this_release({"tables": []})) == ""
 
 
 def test_an_undo_and_prepared_data_are_told_and_understood() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import dynamodt
-from dynamodt.control.deploying.wheel import wheel, wheel_name
+from dynamodt.control.deploying.wheel import build, wheel, wheel_name
 
 
 def test_the_same_package_is_the_same_wheel() -> None:
@@ -59,3 +59,22 @@ def test_it_names_what_it_needs(tmp_path: Path) -> None:
     version, place, needs, start = done.stdout.split()
     assert version == wheel_name().split("-")[1] and place.startswith(str(file))
     assert int(needs) > 5 and start == "dynamodt.control.cli:main"
+
+
+def test_the_build_is_the_same_where_the_wheel_was_installed(tmp_path: Path) -> None:
+    """And another one where a line of it is another, though the version is the same."""
+    with ZipFile(io.BytesIO(wheel())) as archive:
+        archive.extractall(tmp_path)
+    program = "from dynamodt.control.deploying.wheel import build; print(build())"
+
+    def built() -> str:
+        environment = {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert built() == build()
+    file = tmp_path / "dynamodt" / "errors.py"
+    file.write_text(file.read_text() + "\n")
+    assert built() != build()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dynamodt.aws.rows import RowKey, Rows
 
 _MOST_CHARACTERS = 300_000  # of the 400 KB that an item may have
+_SHORT = ("error", "release", "build")
 
 
 class JobAnswer(NamedTuple):
@@ -29,10 +30,10 @@ class AnswerRows:
         return None if row is None else JobAnswer(json.loads(row["document"]), int(row["exit_code"]))
 
     def write(self, job_run: str, answer: JobAnswer) -> None:
-        """Keep what a run answers. A document beyond what a row can hold is left out, all but its error."""
+        """Keep what a run answers. Of a document beyond what a row can hold, the error and the release are kept."""
         text = json.dumps(answer.document)
         if len(text) > _MOST_CHARACTERS:
-            text = json.dumps({name: answer.document[name] for name in ("error",) if name in answer.document})
+            text = json.dumps({name: answer.document[name] for name in _SHORT if name in answer.document})
         self._rows.put(_key(job_run), {"document": text, "exit_code": answer.exit_code})
 
 

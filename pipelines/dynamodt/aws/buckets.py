@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.aws.account import account_id
@@ -57,9 +58,7 @@ def outside(connection: Connection, bucket: str, prefix: str) -> str:
     s3 = client(connection, "s3")
     with explained("ListObjectVersions", f"bucket {bucket}"):
         ends = [s3.list_object_versions(Bucket=bucket, MaxKeys=1, KeyMarker=marker) for marker in ("", prefix + _LAST)]
-    with explained("ListMultipartUploads", f"bucket {bucket}"):
-        pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
-        names = [one["Key"] for page in pages for one in page.get("Uploads", ())]
+    names = [key for key, _ in _uploads(s3, bucket, "")]
     names = [one["Key"] for end in ends for one in (*end.get("Versions", ()), *end.get("DeleteMarkers", ()))] + names
     return next((name for name in names if not name.startswith(prefix)), "")
 
@@ -83,8 +82,11 @@ def purge_bucket(connection: Connection, bucket: str, note: Callable[[str], None
 
 
 def delete_objects(connection: Connection, bucket: str, prefix: str, note: Callable[[str], None]) -> None:
-    """Delete all versions of all objects whose names begin with the prefix. Raises ServiceError, as above."""
+    """Delete all versions of all objects whose names begin with the prefix, and the parts of uploads under way there,
+    which S3 stores and charges for. Raises ServiceError, as above."""
     s3 = client(connection, "s3")
+    for key, upload in _uploads(s3, bucket, prefix):
+        _abort(s3, bucket, key, upload)
     deleted = 0
     with explained("DeleteObjects", f"bucket {bucket}"):
         for versions in _versions(s3, bucket, prefix):
@@ -107,6 +109,19 @@ def _versions(s3: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, str]
         found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
         if found:
             yield [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+
+
+def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """The uploads under way below the prefix: the object's name, and the upload's id."""
+    with explained("ListMultipartUploads", f"bucket {bucket}"):
+        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+            yield from ((one["Key"], one["UploadId"]) for one in page.get("Uploads", ()))
+
+
+def _abort(s3: Any, bucket: str, key: str, upload: str) -> None:
+    """End an upload; one that has ended meanwhile is an object, or gone."""
+    with explained("AbortMultipartUpload", f"s3://{bucket}/{key}"), suppress(s3.exceptions.NoSuchUpload):
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
 
 def _default_key(s3: Any, bucket: str) -> str:

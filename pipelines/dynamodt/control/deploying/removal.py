@@ -150,7 +150,7 @@ def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, 
     if not verdict.goes or not stranger:
         return [_line(f"bucket {name}, with all that is in it", verdict)]
     return [
-        _line(f"objects below s3://{name}/{prefix}, with all their versions", verdict),
+        _line(f"objects below s3://{name}/{prefix}, with all their versions and uploads under way", verdict),
         (False, f"bucket {name}: {stranger} is in it, which is not below {prefix}"),
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
@@ -38,6 +39,14 @@ def wheel() -> bytes:
         for name, content in files.items():
             add_file(archive, name, content)
     return target.getvalue()
+
+
+@cache
+def build() -> str:
+    """The hash of the package's files: the same where they run and where their wheel was installed."""
+    files = _modules(Path(dynamodt.__file__).parent)
+    lines = [f"{name} {_digest(content)}" for name, content in files.items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _installed() -> Distribution:

@@ -1,15 +1,21 @@
 """What a job in AWS has answered, as the reports of a command that ran here: `shapes` read backwards. What the answer
-leaves out, since it ends in a log, is read from the stage's storage."""
+leaves out, since it ends in a log, is read from the stage's storage.
+
+A job may run another release: names that are not known are passed over, and only those without which a report would say
+something wrong (versions, runs, statuses, counts) must be there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from dynamodt import __version__
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
+from dynamodt.control.deploying.wheel import build
 from dynamodt.control.running.dead_letters import first_of
 from dynamodt.control.running.steps import samples_under
 from dynamodt.core.passes import passes
@@ -21,13 +27,34 @@ Document = dict[str, Any]
 _KINDS: dict[int, type[DynamodtError]] = {2: UsageError, 3: Refused}
 
 
-RELEASE = "release"
+RELEASE, BUILD = "release", "build"
+
+
+def of_this_release(document: Document) -> Document:
+    """The document with the release and the build that have made it."""
+    return {**document, RELEASE: __version__, BUILD: build()}
 
 
 def other_release(document: Document) -> str:
-    """What is to be said of a job that runs another release than this command; nothing where it runs the same."""
-    told = document.get(RELEASE, __version__)
-    return "" if told == __version__ else f"the job runs release {told} of dynamodt, and this command is {__version__}"
+    """The note about a job that runs another release than this command, or another build of the same; empty where it
+    runs the same, or where the document names neither."""
+    release = document.get(RELEASE, __version__)
+    if release != __version__:
+        return f"the job runs release {release} of dynamodt, and this command is {__version__}"
+    if RELEASE not in document or document.get(BUILD) == build():
+        return ""
+    return f"the job runs another build of dynamodt {release} than this command"
+
+
+@contextmanager
+def understood(where: str) -> Iterator[None]:
+    """Raises RunFailed where a document has another form than any that is known: `where` is the job's run."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        hint = "`dynamodt status` and `dynamodt history` say what was done; `dynamodt deploy` brings the job up to date"
+        what = f"the job's answer cannot be read ({type(error).__name__}: {error})"
+        raise RunFailed(what, where=where, hint=hint) from error
 
 
 def told_error(document: Document, dead: bool = False) -> DynamodtError | None:
@@ -35,34 +62,35 @@ def told_error(document: Document, dead: bool = False) -> DynamodtError | None:
     told = document.get("error")
     if told is None:
         return None
-    kind = _KINDS.get(told["exit_code"], DeadLetters if dead else RunFailed)
-    return kind(told["what"], where=told["where"], hint=told["hint"].replace("--runner spark", "--runner glue"))
+    kind = _KINDS.get(told.get("exit_code", 1), DeadLetters if dead else RunFailed)
+    hint = told.get("hint", "").replace("--runner spark", "--runner glue")
+    return kind(told.get("what", "the job has failed"), where=told.get("where", ""), hint=hint)
 
 
 def runs_of(table: Document) -> list[RunReport]:
     """The runs of one table of the document that `up` and `down` print."""
-    return [_run(table["table"], table["direction"], version) for version in table["versions"]]
+    return [_run(table["table"], table["direction"], version) for version in table.get("versions", ())]
 
 
 def undo_of(document: Document) -> UndoReport:
     """The report of the document that `undo` prints."""
-    left = document["left"]
+    left = document.get("left", {})
     run = _run(document["table"], document["direction"], document)
-    first = tuple(
-        LeftItem(one["key"], tuple(one["attributes"]), one["why"], tuple(one.get("restored", ())))
-        for one in left["first"]
-    )
-    run = replace(run, rehearsal=run.status == "dry-run")
     return UndoReport(
-        run,
-        document["at"],
-        left["items"],
-        left["file"],
-        first,
-        told_error(document),
-        document["restored"]["partly"],
-        document["missing_parts"],
+        run=replace(run, rehearsal=run.status == "dry-run"),
+        at=document["at"],
+        left=left.get("items", 0),
+        left_at=left.get("file", ""),
+        first_left=tuple(_left_item(one) for one in left.get("first", ())),
+        error=told_error(document),
+        partly=document.get("restored", {}).get("partly", 0),
+        missing=document.get("missing_parts", 0),
     )
+
+
+def _left_item(told: Document) -> LeftItem:
+    attributes, restored = (tuple(told.get(name, ())) for name in ("attributes", "restored"))
+    return LeftItem(told["key"], attributes, told.get("why", ""), restored)
 
 
 def prepared_of(document: Document) -> PreparedRef:
@@ -95,13 +123,13 @@ def _run(table: str, direction: Any, told: Document) -> RunReport:
         table=table,
         direction=direction,
         version=told["version"],
-        name=told["name"],
+        name=told.get("name", ""),
         run=told["run"],
         status=told["status"],
         counts=Counts(**_known(Counts._fields, told["counts"])),
-        consumed=Units(**_known(Units._fields, told["consumed"])),
-        seconds=told["seconds"],
-        error=error["what"] if error else "",
+        consumed=Units(**_known(Units._fields, told.get("consumed", {}))),
+        seconds=told.get("seconds", 0.0),
+        error=error.get("what", "the run has failed") if error else "",
         dead_letters=told.get("dead_letters", ""),
         uncovered=told.get("uncovered_since", ""),
         cost=_cost(told["cost"]) if "cost" in told else None,
@@ -114,10 +142,10 @@ def _known(names: Sequence[str], told: Document) -> Document:
 
 
 def _cost(told: Document) -> Cost:
-    usd, requests = told["usd"], told["s3_requests"]
-    prices = ((usd["low"], usd["high"]), usd["as_of"]) if usd else (None, "")
-    amounts = (told["wcu"], told["wcu_most"], told["rcu"])
-    return Cost(*amounts, requests["put"], requests["get"], told["export_bytes"], *prices)
+    usd, requests = told.get("usd"), told.get("s3_requests", {})
+    prices = ((usd["low"], usd["high"]), usd.get("as_of", "")) if usd else (None, "")
+    amounts = (told.get("wcu", 0.0), told.get("wcu_most", 0.0), told.get("rcu", 0.0))
+    return Cost(*amounts, requests.get("put", 0), requests.get("get", 0), told.get("export_bytes", 0), *prices)
 
 
 def dead_letters_in(document: Document) -> int:

@@ -74,6 +74,11 @@ class DeployedJob:
         """The runs of a table that have ended while the job was followed."""
         return self._ended[table]
 
+    @property
+    def place(self) -> str:
+        """The run that was followed, as an error names it."""
+        return f"Glue job {self._glue.name}, run {self._run.id}"
+
     def failure(self, answer: JobAnswer | None) -> DynamodtError:
         """The error of a job that has not answered what it was asked; shows the end of its log."""
         told = told_error(answer.document) if answer else None
@@ -86,23 +91,20 @@ class DeployedJob:
         hint = (
             f"does the project in the job have it? `dynamodt deploy --stage {self.stage.name}`, then the same command"
         )
-        where = f"Glue job {self._glue.name}, run {self._run.id}"
-        return RunFailed(
-            f"the job has not answered for table {table}, whose versions are still pending", where=where, hint=hint
-        )
+        what = f"the job has not answered for table {table}, whose versions are still pending"
+        return RunFailed(what, where=self.place, hint=hint)
 
     def _no_answer(self) -> RunFailed:
-        where = f"Glue job {self._glue.name}, run {self._run.id}"
         if self._run.state == SUCCEEDED:
             return RunFailed(
                 "Glue says SUCCEEDED, and the state table knows of no such run: it counts as failed",
-                where=where,
+                where=self.place,
                 hint=f"does the job write to another state table than {self.stage.state_table}? `dynamodt deploy "
                 f"--stage {self.stage.name}` brings it up to date. An emulator only pretends such jobs",
             )
         said = f": {self._run.error}" if self._run.error else ""
         hint = f"its log is {self._log_group}, stream {self._run.id}; the same command goes on from the last checkpoint"
-        return RunFailed(f"the job ended without an answer: {self._run.state}{said}", where=where, hint=hint)
+        return RunFailed(f"the job ended without an answer: {self._run.state}{said}", where=self.place, hint=hint)
 
     def show_log(self) -> None:
         """The last lines of what the job has printed, as notes."""

@@ -16,12 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-from dynamodt import __version__
 from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
 from dynamodt.control.cli import main
-from dynamodt.control.glue.answers import RELEASE, dead_letters_in
+from dynamodt.control.glue.answers import dead_letters_in, of_this_release
 from dynamodt.control.stage import load_stage, surroundings
 from dynamodt.control.terminal.console import message_console, print_error
 from dynamodt.control.terminal.escaping import inert, printable
@@ -82,8 +81,7 @@ def _hear(stage: str, job_run: str, answer: Answer) -> None:
         try:
             found = load_stage(stage)
             rows = State(found.connection, found.state_table).rows
-            document = {**answer.document, RELEASE: __version__}
-            AnswerRows(rows).write(job_run, JobAnswer(document, answer.exit_code))
+            AnswerRows(rows).write(job_run, JobAnswer(of_this_release(answer.document), answer.exit_code))
         except DynamodtError as error:
             _log(f"dynamodt: the answer could not be kept: {error}")
 

@@ -15,7 +15,7 @@ from dynamodt.aws import table as tables_of_stage
 from dynamodt.aws.answer_rows import JobAnswer
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import open_storage
-from dynamodt.control.glue.answers import in_full, prepared_of, runs_of, told_error, undo_of
+from dynamodt.control.glue.answers import in_full, prepared_of, runs_of, told_error, understood, undo_of
 from dynamodt.control.glue.deployed_job import DeployedJob
 from dynamodt.control.requests import JobWatcher, Request, RunOptions
 from dynamodt.control.running.lease import check_free as check_not_held
@@ -66,7 +66,8 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
     answer = job.answer(found, [record.table])
     if answer is None or "counts" not in answer.document:
         raise job.failure(answer)
-    report = undo_of(answer.document)
+    with understood(job.place):
+        report = undo_of(answer.document)
     if report.error is not None:
         job.show_log()
     key_names = tables_of_stage.describe(stage.connection, record.table).key_names
@@ -81,7 +82,8 @@ def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: 
     answer = job.answer(job.at_work(), [])
     if answer is None or "sha256" not in answer.document:
         raise job.failure(answer)
-    return prepared_of(answer.document)
+    with understood(job.place):
+        return prepared_of(answer.document)
 
 
 # ---------------------------------------------------------------- up, down and retry
@@ -124,15 +126,9 @@ def _refuse(state: State, stage: Stage, moves: list[Move], options: RunOptions) 
 
 
 def _with_answer(job: DeployedJob, moves: list[Move], options: RunOptions, answer: JobAnswer) -> list[TableReport]:
-    told = {table["table"]: table for table in answer.document["tables"]}
-    reports = []
-    for move in moves:
-        table = told.get(move.table, {"table": move.table, "direction": move.direction, "versions": []})
-        runs = [_in_full(job, run, move, options) for run in runs_of(table)]
-        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
-        if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
-            move.error = job.unanswered(move.table)
-        reports.append(table_report(job.stage, move, runs))
+    with understood(job.place):
+        told = {table["table"]: table for table in answer.document["tables"]}
+    reports = [_report_of(job, move, options, answer, told) for move in moves]
     if answer.exit_code and all(move.error is None for move in moves):  # the command as a whole was ended
         raise job.failure(answer)
     if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
@@ -140,9 +136,22 @@ def _with_answer(job: DeployedJob, moves: list[Move], options: RunOptions, answe
     return reports
 
 
+def _report_of(
+    job: DeployedJob, move: Move, options: RunOptions, answer: JobAnswer, told: Mapping[str, Any]
+) -> TableReport:
+    table = told.get(move.table, {"table": move.table, "direction": move.direction})
+    with understood(job.place):
+        runs = runs_of(table)
+        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
+    runs = [_in_full(job, run, move, options) for run in runs]
+    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
+        move.error = job.unanswered(move.table)
+    return table_report(job.stage, move, runs)
+
+
 def _is_answered(job: DeployedJob, move: Move, options: RunOptions, told: Mapping[str, Any]) -> bool:
     """Whether the job has done something about a table that was planned, or had nothing to do any more."""
-    answered = move.table in told and (options.dry_run or bool(told[move.table]["versions"]))
+    answered = move.table in told and (options.dry_run or bool(told[move.table].get("versions")))
     return answered or _has_arrived(job, move, options)
 
 
