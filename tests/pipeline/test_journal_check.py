@@ -76,10 +76,28 @@ def swap(path: Path) -> None:
 def test_each_part_must_be_there_and_whole(
     bench: Bench, job: Job, act: Callable[[Path], None], why: str, which: int
 ) -> None:
-    act(files(bench, job)[which])
+    part = files(bench, job)[which]
+    act(part)
     found = found_in(bench, job)
     assert found.is_whole is not bool(why) and found.broken == bool(why)
-    assert all(why in fault for fault in found.faults)
+    assert all(why in fault and part.name in fault for fault in found.faults)
+
+
+def test_a_missing_part_is_named_where_other_pages_have_none(bench: Bench) -> None:
+    """A page that changes nothing has no part: then it is one of a few."""
+    bench.dynamodb.put(*numbers(15))
+    job = bench.job(DOUBLE.replace("return", "return item if item['id'] in range(5, 10) else"), units=1)
+    bench.execute(job)
+    lost, kept = files(bench, job)
+    lost.unlink()
+    (fault,) = found_in(bench, job).faults
+    assert "1 of 2 parts missing (of " in fault and lost.name in fault and kept.name not in fault
+
+
+def test_what_somebody_else_has_put_beside_the_journal_is_passed_over(bench: Bench, job: Job) -> None:
+    (files(bench, job)[0].parent / ".DS_Store").write_bytes(b"x")
+    (files(bench, job)[0].parent / "notes to self.txt").write_bytes(b"x")
+    assert found_in(bench, job).is_whole
 
 
 def test_the_first_few_are_named_and_all_are_counted(bench: Bench, job: Job) -> None:

@@ -16,6 +16,7 @@ from dynamodt.control import operations
 from dynamodt.control.planner import new_run
 from dynamodt.control.running import resuming
 from dynamodt.control.running.history import applied_by, first_record
+from dynamodt.control.terminal.shapes import error_document
 from dynamodt.errors import DeadLetters, Fenced, Refused
 from dynamodt.model import Counts, Item, Lease, Script, TableReport
 from tests.service.bench import Bench
@@ -203,6 +204,9 @@ def test_what_was_left_half_done_stands_in_the_way_of_another_version(bench: Ben
     (report,) = bench.down(table)
     assert isinstance(report.error, Refused) and "up of version 2 (double) was left half done" in report.error.what
     assert f"dynamodt up --table {table} --to 2" in report.error.hint
+    (known,) = report.versions
+    assert (known.run, known.status, known.version) == (failed.versions[0].run, "refused", 2)
+    assert known.counts == failed.versions[0].counts and error_document(report.error)["run"] == known.run
     assert bench.tables.items(table) == items and bench.applied(table) == [1]
 
 

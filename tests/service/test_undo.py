@@ -19,6 +19,7 @@ from dynamodt.aws.state import State
 from dynamodt.control import operations
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.running.lease import held
+from dynamodt.control.terminal.shapes import error_document
 from dynamodt.core.rate import Backoff
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
@@ -172,6 +173,7 @@ def test_there_is_something_to_do_while_a_run_is_half_done(bench: Bench, make_ta
     for report in (*bench.down(table), *bench.up(table, to=0)):
         assert isinstance(report.error, Refused) and "was left half done" in report.error.what
         assert f"dynamodt undo {record.run}" in report.error.hint
+        assert [(known.run, known.status) for known in report.versions] == [(record.run, "refused")]
     state = State(bench.stage.connection, bench.stage.state_table)
     with held(state.leases, table, record.run, bench.recorder.note):
         (report,) = bench.down(table)
@@ -188,7 +190,8 @@ def test_a_run_down_is_taken_back_and_its_version_stands_again(bench: Bench, mak
     after = bench.tables.items(table)
     bench.down(table)
     assert bench.tables.items(table) == numbered(10) and bench.applied(table) == []
-    assert "stands upon it" in refusal(bench, up.run).what
+    refused = refusal(bench, up.run)
+    assert "stands upon it" in refused.what and error_document(refused)["run"] == last(bench, table).run
 
     assert undo(bench, last(bench, table).run).at == 1
     assert bench.tables.items(table) == after
@@ -316,6 +319,7 @@ def test_a_half_undone_run_holds_its_table(
     assert report.left == report.run.counts.dead > 0 and "no" in report.first_left[0].why
     for moved in (bench.up(table), bench.down(table), bench.up(table, dry_run=True)):
         assert isinstance(moved[0].error, Refused) and moved[0].error.hint == f"finish it first: dynamodt undo {run}"
+        assert [known.run for known in moved[0].versions] == [run]
     with pytest.raises(Refused, match="half undone"):
         retry(bench, run)
 

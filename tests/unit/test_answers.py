@@ -128,6 +128,7 @@ def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
         (UsageError("x"), UsageError),
         (ScriptError("x"), UsageError),
         (Refused("x", where="w", hint="h"), Refused),
+        (Refused("x", where="w", hint="h", run="01RUN"), Refused),
         (RunFailed("x"), RunFailed),
     ],
 )
@@ -136,6 +137,7 @@ def test_an_error_keeps_its_words_and_its_exit_code(error: DynamodtError, kind: 
     told = told_error(table)
     assert told is not None and type(told) is kind
     assert (told.what, told.where, told.hint, told.exit_code) == (error.what, error.where, error.hint, error.exit_code)
+    assert getattr(told, "run", "") == getattr(error, "run", "")
     assert told_error({}) is None
 
 

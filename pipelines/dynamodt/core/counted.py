@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dynamodt.core.places import is_note, part_of
+from dynamodt.core.places import is_note, part_name, part_of, parts_before
 from dynamodt.model import Claim, JournalCount
 
 Claims = dict[int, Claim]  # by unit
@@ -35,6 +35,18 @@ def due(claim: Claim) -> JournalCount:
     if intent is None:
         return claim.journal
     return intent.before.journal.plus(JournalCount(len(intent.parts), intent.records))
+
+
+def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
+    """The parts that a split's journal may lack, of which these `names` are there: those that its row names, those
+    before another one of their page, and the first of each page that has none, as has one that changes nothing."""
+    there = [name for name in names if not is_note(name) and _part_counts(name, claim)]
+    named = {*(claim.intent.parts if claim.intent else ()), *(part for era in claim.eras for part in era.parts)}
+    named |= {part for name in there for part in parts_before(name)}
+    pages = {part_of(name).page for name in (*there, *named)}
+    none = (page for page in range(1, _reached(claim) + 1) if page not in pages and _owners(page, claim))
+    named |= {part_name(prefix, claim.unit, page, _owners(page, claim)[-1], 0) for page in none}
+    return sorted(named - set(there))
 
 
 def attempt_of(page: int, claim: Claim) -> int:
@@ -70,8 +82,12 @@ def _note_counts(name: str, claim: Claim, recovers: bool) -> bool:
 
 def _by_last_owner(name: str, claim: Claim) -> bool:
     part = part_of(name)
-    owners = [era.epoch for era in claim.eras if era.after < part.page]
-    return bool(owners) and owners[-1] == part.epoch
+    return _owners(part.page, claim)[-1:] == [part.epoch]
+
+
+def _owners(page: int, claim: Claim) -> list[int]:
+    """The epochs of those who have come to a page, the last one last."""
+    return [era.epoch for era in claim.eras if era.after < page]
 
 
 def _of_announcer(name: str, claim: Claim) -> bool:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from dynamodt.model import Job
 
+_PART = ".json.zst"
+
 
 def run_prefix(job: Job) -> str:
     """All objects of one pass of a run."""
@@ -95,7 +97,7 @@ class Part(NamedTuple):
 
 def part_name(prefix: str, unit: int, page: int, epoch: int, part: int) -> str:
     """A part of the journal; sorts by unit, page, epoch and part."""
-    return f"{page_prefix(prefix, unit, page, epoch)}{part:04d}.json.zst"
+    return f"{page_prefix(prefix, unit, page, epoch)}{part:04d}{_PART}"
 
 
 def note_name(prefix: str, unit: int, page: int, epoch: int) -> str:
@@ -118,7 +120,17 @@ def page_prefix(prefix: str, unit: int, page: int, epoch: int) -> str:
     return f"{unit_prefix(prefix, unit)}{page:08d}-{epoch:04d}-"
 
 
+def parts_before(name: str) -> list[str]:
+    """The parts of the journal that come before another one of the same page and owner."""
+    start, _, number = name.removesuffix(_PART).rpartition("-")
+    return [f"{start}-{before:04d}{_PART}" for before in range(int(number))]
+
+
 def part_of(name: str) -> Part:
-    """Unit, page and epoch of a name that begins with `page_prefix`."""
-    unit, page, epoch = name.rpartition("/")[2].split(".")[0].split("-")[:3]
-    return Part(int(unit), int(page), int(epoch))
+    """Unit, page and epoch of a name that begins with `page_prefix`; of any other object, which somebody else has put
+    there, none that there is."""
+    try:
+        unit, page, epoch = map(int, name.rpartition("/")[2].split(".")[0].split("-")[:3])
+    except ValueError:
+        return Part(-1, -1, -1)
+    return Part(unit, page, epoch)

@@ -63,8 +63,9 @@ def told_error(document: Document, dead: bool = False) -> DynamodtError | None:
     if told is None:
         return None
     kind = _KINDS.get(told.get("exit_code", 1), DeadLetters if dead else RunFailed)
+    of_run = {"run": told["run"]} if kind is Refused and "run" in told else {}
     hint = told.get("hint", "").replace("--runner spark", "--runner glue")
-    return kind(told.get("what", "the job has failed"), where=told.get("where", ""), hint=hint)
+    return kind(told.get("what", "the job has failed"), where=told.get("where", ""), hint=hint, **of_run)
 
 
 def runs_of(table: Document) -> list[RunReport]:

@@ -18,7 +18,7 @@ from dynamodt.aws.journal import check
 from dynamodt.aws.sealed import Unsealed
 from dynamodt.aws.state import State
 from dynamodt.aws.storage import Storage
-from dynamodt.core.counted import Claims, counts, due
+from dynamodt.core.counted import Claims, counts, due, missing_parts
 from dynamodt.core.passes import passes
 from dynamodt.core.places import is_note, journal_of_run, part_of, unit_prefix
 from dynamodt.errors import Refused, RunFailed
@@ -103,6 +103,7 @@ def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused
         hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
         f"copy) and type the same command again; or dynamodt undo {record.run} --partial restores what the journal "
         "still has, and the run does not become undone",
+        run=record.run,
     )
 
 
@@ -137,8 +138,8 @@ class _Phase:
         for one in _read_ahead(partial(_checked, self._objects), counted):
             self._add(one)
             step()
-        for unit, claim in sorted(self._claims.items()):
-            self._compare(unit, due(claim))
+        for unit in sorted(self._claims):
+            self._compare(unit, due(self._claims[unit]))
 
     def _add(self, one: Checked) -> None:
         unit = part_of(one.name).unit
@@ -156,11 +157,21 @@ class _Phase:
         found.whole = found.whole.plus(whole)
         for kind, many, have in (("parts", wanted.parts, there.parts), ("notes", wanted.notes, there.notes)):
             if have < many:
-                found.fault(f"{names}: {many - have:,} of {many:,} {kind} missing", many - have)
+                which = self._missing(unit, many - have) if kind == "parts" else ""
+                found.fault(f"{names}: {many - have:,} of {many:,} {kind} missing{which}", many - have)
             elif have > many:
                 found.fault(f"{names}: {have:,} {kind} instead of {many:,}", have - many)
         if whole.parts == wanted.parts and whole.records != wanted.records:
             found.fault(f"{names}: {whole.records:,} records instead of {wanted.records:,}")
+
+    def _missing(self, unit: int, many: int) -> str:
+        """Which parts of a split these are, or which they may be. The first few splits are listed again for that."""
+        if len(self._found.faults) >= _SHOWN:
+            return ""
+        names = self._objects.names(unit_prefix(self._prefix, unit))
+        parts = [_shown(name) for name in missing_parts(self._prefix, names, self._claims[unit])]
+        told = ", ".join(parts[:_SHOWN]) + (", ..." if len(parts) > _SHOWN else "")
+        return f" ({'' if len(parts) == many else 'of '}{told})" if told else ""
 
 
 def _shown(name: str) -> str:

@@ -80,4 +80,5 @@ def letters_lost(record: RunRecord, storage: Storage, goal: int) -> Refused:
         f"dead letters of run {record.run} are gone (deleted, or expired): which items they are of is not known",
         where=storage.place(dead_of_run(record.table, record.run)),
         hint=f"{anew}; or, if you have seen to those items yourself: dynamodt stamp --table {record.table} --to {goal}",
+        run=record.run,
     )

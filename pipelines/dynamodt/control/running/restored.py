@@ -69,11 +69,11 @@ def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
     pages: dict[int, int] = {}
     missing = sum(due(claim).parts for claim in claims.values())
     for name in (name for name in names if not is_note(name)):
-        part = part_of(name)
-        if pages.setdefault(part.unit, part.page) == part.page:
-            first.append(name)
-        claim = claims.get(part.unit)
-        missing -= claim is not None and counts(name, claim)
+        part, claim = part_of(name), claims.get(part_of(name).unit)
+        if claim is not None:
+            missing -= counts(name, claim)
+            if pages.setdefault(part.unit, part.page) == part.page:
+                first.append(name)
     return first, missing
 
 
@@ -84,6 +84,7 @@ def _without_journal(planned: TablePlan, run: RunRecord) -> Refused:
         "within the run, some of its items would be transformed twice",
         where=f"table {planned.table.name}",
         hint=f"set IDEMPOTENT = True again, and type the same command; {_or_from_before(planned, run)}",
+        run=run.run,
     )
 
 
@@ -95,6 +96,7 @@ def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: st
         "transformed twice",
         where=place,
         hint=f"put the journal back, and type the same command; {_or_from_before(planned, run)}",
+        run=run.run,
     )
 
 
@@ -114,4 +116,5 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
         where=f"table {name}",
         hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
         f"dynamodt stamp --table {name} --to {run.version - 1}, and the same command again",
+        run=run.run,
     )

@@ -265,6 +265,7 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
                 f"run {record.run} ({record.direction} of version {record.version}, {record.name}) is half undone",
                 where=f"table {record.table}",
                 hint=f"finish it first: dynamodt undo {record.run}",
+                run=record.run,
             )
         if record.status == PARTLY_UNDONE:
             raise Refused(
@@ -273,6 +274,7 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
                 where=f"table {record.table}",
                 hint=f"restore them, then: dynamodt undo {record.run}; or mend the items by hand, and say which "
                 f"versions stand: dynamodt stamp --table {record.table} --to N",
+                run=record.run,
             )
 
 
@@ -296,6 +298,7 @@ def _partly_restored(undone: RunRecord) -> Refused:
         where="/".join(filter(None, [undone.began.get("storage"), left_of(undone.table, undone.run)])),
         hint='the file names them (lines with "restored"): mend them, then type the same command with '
         "--accept-partly-restored; or type it with that at once, if the script leaves what it has transformed alone",
+        run=undone.run,
     )
 
 
@@ -320,6 +323,7 @@ def _half_done(state: State, left: RunRecord) -> Refused:
         where=f"table {left.table}",
         hint=f"finish it first: dynamodt {left.direction} --table {left.table} --to {goal(left)} "
         f"(or take back what it has done: dynamodt undo {left.run})",
+        run=left.run,
     )
 
 

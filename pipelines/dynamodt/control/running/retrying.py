@@ -18,16 +18,18 @@ def check_retriable(stage: Stage, state: State, record: RunRecord) -> None:
     where = f"table {record.table}"
     begins = f"a new run begins with: dynamodt {record.direction} --table {record.table}"
     if not unfinished(record.status):
-        raise Refused(f"run {record.run} has ended ({record.status}): nothing of it is left to retry", where=where)
+        raise Refused(
+            f"run {record.run} has ended ({record.status}): nothing of it is left to retry", where=where, run=record.run
+        )
     if record.status == PARTLY_UNDONE:
         hint = f"restore what its journal lacks, then: dynamodt undo {record.run}"
-        raise Refused(f"run {record.run} is undone in part", where=where, hint=hint)
+        raise Refused(f"run {record.run} is undone in part", where=where, hint=hint, run=record.run)
     if record.status == "undoing":
-        raise Refused(
-            f"run {record.run} is half undone", where=where, hint=f"finish it first: dynamodt undo {record.run}"
-        )
+        hint = f"finish it first: dynamodt undo {record.run}"
+        raise Refused(f"run {record.run} is half undone", where=where, hint=hint, run=record.run)
     check_not_recreated(stage, record, hint=begins)
     dead = sum(state.units(one.run).totals(one.units).counts.dead for one in passes(record))
     if dead <= 0:
         command = f"dynamodt {record.direction} --table {record.table} --to {goal(record)}"
-        raise Refused(f"run {record.run} has no dead letters", where=where, hint=f"to go on with it: {command}")
+        hint = f"to go on with it: {command}"
+        raise Refused(f"run {record.run} has no dead letters", where=where, hint=hint, run=record.run)

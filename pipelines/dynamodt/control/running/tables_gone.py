@@ -68,4 +68,5 @@ def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None
         hint=hint
         or "its journal tells nothing of the items that are here now. To say which versions stand in them: "
         f"dynamodt stamp --table {record.table} --to N",
+        run=record.run,
     )

@@ -129,6 +129,7 @@ def check_same_storage(stage: Stage, record: RunRecord) -> None:
             f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is {now_at} by now",
             where=f"table {record.table}",
             hint=f"give the stage that storage while it is undone: DYNAMODT_STORAGE={was} dynamodt undo {record.run}",
+            run=record.run,
         )
 
 
@@ -137,23 +138,31 @@ def check_undoable(state: State, record: RunRecord) -> None:
     where = f"table {record.table}"
     if record.status in ("stamped", "adopted"):
         hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
-        raise Refused(f"{record.run} did not run here: its version was {record.status}", where=where, hint=hint)
+        raise Refused(
+            f"{record.run} did not run here: its version was {record.status}", where=where, hint=hint, run=record.run
+        )
     if record.status == "closed":
         hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
-        raise Refused(f"run {record.run} was taken back in part, and its version stamped since", where=where, hint=hint)
-    if record.status == "undone":
         raise Refused(
-            f"run {record.run} is undone already", where=where, hint=f"dynamodt status --table {record.table}"
+            f"run {record.run} was taken back in part, and its version stamped since",
+            where=where,
+            hint=hint,
+            run=record.run,
         )
+    if record.status == "undone":
+        hint = f"dynamodt status --table {record.table}"
+        raise Refused(f"run {record.run} is undone already", where=where, hint=hint, run=record.run)
     if record.status == "replaced":
         why = "it had written nothing, or to a table that is gone, or a person has said what stands"
         what = f"run {record.run} was replaced: {why}"
-        raise Refused(what, where=where, hint=f"dynamodt history --table {record.table}")
+        hint = f"dynamodt history --table {record.table}"
+        raise Refused(what, where=where, hint=hint, run=record.run)
     if not record.journal:
         raise Refused(
             f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT",
             where=where,
             hint=_other_way(record),
+            run=record.run,
         )
     _check_last(state, record)
 
@@ -165,6 +174,7 @@ def _check_last(state: State, record: RunRecord) -> None:
             f"run {last.run} ({last.direction} of version {last.version}, {last.name}) stands upon it: {last.status}",
             where=where,
             hint=f"take that one back first: dynamodt undo {last.run}",
+            run=last.run,
         )
     above = max(state.applied(record.table), default=0)
     if above > record.version:
@@ -172,6 +182,7 @@ def _check_last(state: State, record: RunRecord) -> None:
             f"version {above} was recorded above it, without a run",
             where=where,
             hint=f"if it does not stand: dynamodt stamp --table {record.table} --to {record.version}",
+            run=record.run,
         )
 
 

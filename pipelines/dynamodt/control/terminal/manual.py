@@ -11,7 +11,7 @@ Exit codes:
   130  stopped by Ctrl-C (143: by SIGTERM)
 Of several tables' errors the most serious decides: 1, then 2, then 3.
 With --json, stdout is one JSON object; a failed command's has
-"error": {"what", "where", "hint", "exit_code"}.
+"error": {"what", "where", "hint", "exit_code"}, and the "run" that a refusal is about.
 """
 
 ROOT = """Zero-downtime data transformations for Amazon DynamoDB.

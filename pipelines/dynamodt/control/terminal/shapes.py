@@ -13,7 +13,7 @@ from dynamodt.control.requests import LocalStatus
 from dynamodt.control.terminal.pace import Speed
 from dynamodt.control.terminal.progress import Current
 from dynamodt.core.texts import texts_told
-from dynamodt.errors import DynamodtError
+from dynamodt.errors import DynamodtError, Refused
 from dynamodt.model import (
     Cost,
     Lease,
@@ -34,9 +34,10 @@ Document = dict[str, Any]
 
 
 def error_document(error: BaseException) -> Document:
-    """`{"what", "where", "hint", "exit_code"}` of any error."""
+    """`{"what", "where", "hint", "exit_code"}` of any error, and the `"run"` that a refusal is about."""
     if isinstance(error, DynamodtError):
-        return {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code}
+        of_run = {"run": error.run} if isinstance(error, Refused) and error.run else {}
+        return {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code, **of_run}
     return {"what": f"{type(error).__name__}: {error}", "where": "", "hint": "", "exit_code": 1}
 
 
