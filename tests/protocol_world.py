@@ -92,6 +92,7 @@ class Scene:
     rows: bool = False
     stamp: bool = False
     dead: int = 0
+    gone: bool = False  # A is, once B has begun: it stalls no longer than that
     undo: str = ""  # "once"; "crash": it dies anywhere, and another goes on
     export: bool = True
 
@@ -100,6 +101,7 @@ class Scene:
         words = ["+".join(self.kinds), f"page-{self.page}", self.act, fault, "stamped" * self.stamp]
         words += [
             f"dead-{self.dead}" * bool(self.dead),
+            "gone" * self.gone,
             f"undo-{self.undo}" * bool(self.undo),
             "scan" * (not self.export),
         ]
@@ -309,6 +311,8 @@ class World:
             return name in ("U", "app") or (name == "V" and "U" in alive)
         if name == "U":
             return bool({"A", "B"} & self.finished) and not self.late and not self.armed
+        if name == "A" and self.scene.gone:
+            return "B" not in started
         return {"B": "A" in started, "wire": bool(self.late), "V": False}.get(name, True)
 
     def _own(self, name: str, flow: Callable[..., None], job: Job, token: int) -> None:

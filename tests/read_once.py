@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynamodt.aws.export.datafiles import DataReader
-from dynamodt.aws.export.objects import PIECE, Head
+from dynamodt.aws.export.objects import Head
 from dynamodt.core.collector import collect_less
 from dynamodt.model import (
     Claim,
@@ -31,6 +31,7 @@ from dynamodt.stages.read_export import Images, export_pages, files_of, images_o
 
 ARN = "arn:aws:dynamodb:local:0:table/things"
 EXPORT = "AWSDynamoDB/01700000000000-00000001"
+PIECE = 2 * 1024 * 1024  # of an object; those of S3 are larger
 THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,19 @@ def transform_up(item):
 def transform_down(item):
     return without(item, "more")
 """
-# Long enough to be stopped in; it doubles, so that a second pass over an item shows.
-SLOW = """
+# Most of the items are done, in whole pages, before it waits to be stopped; it doubles, so that a second pass over an
+# item shows.
+HELD = """
 import time
+from pathlib import Path
+
+seen = 0
 
 def transform_up(item):
-    time.sleep(0.004)
+    global seen
+    seen += 1
+    while seen > 500 and not Path("go-on").exists():
+        time.sleep(0.01)
     return {**item, "n": item["n"] * 2}
 """
 
@@ -260,21 +268,33 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(things: Project) -> Non
 # ---------------------------------------------------------------- stopped
 
 
-def test_ctrl_c_ends_with_what_was_done(things: Project) -> None:
-    things.script("interrupted", 2, "double", SLOW)
+@pytest.fixture
+def go_on(things: Project) -> Iterator[Path]:
+    """Where it is, the scripts that are held go on."""
+    path = things.folder / "go-on"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_ctrl_c_ends_with_what_was_done(things: Project, go_on: Path) -> None:
+    things.script("interrupted", 2, "double", HELD)
     process = things.start("up", "--table", "interrupted", "--json")
+    assert process.stdout is not None and process.stderr is not None
     until(lambda: _doubled(things, "interrupted"), "a first item is doubled", process)
     interrupt(process)
-    out, err = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 130
+    said = [process.stderr.readline()]
+    while "stopping when the requests in flight are answered" not in said[-1]:
+        assert said[-1], f"it ended without a word of stopping: {said}"
+        said.append(process.stderr.readline())
+    go_on.touch()
+    err, out = "".join([*said, process.stderr.read()]), process.stdout.read()
+    assert process.wait(HANG_SECONDS) == 130
     assert "Traceback" not in err
-    assert "stopping when the requests in flight are answered" in err
     assert "dynamodt up --table interrupted" in err  # how to go on
     (version,) = json.loads(out)["tables"][0]["versions"]
     assert version["status"] == "stopped"
-    assert (
-        0 < version["counts"]["changed"] == _doubled(things, "interrupted") < 2000
-    )  # what is said is what was written
+    doubled = _doubled(things, "interrupted")
+    assert 0 < version["counts"]["changed"] == doubled < 1000  # what is said is what was written
     status = things.json("status", "--table", "interrupted")["tables"][0]
     assert [v["state"] for v in status["versions"]] == ["applied", "unfinished"]
     assert status["versions"][1]["run"]["status"] == "stopped"
@@ -284,8 +304,8 @@ def test_ctrl_c_ends_with_what_was_done(things: Project) -> None:
     _check_each_doubled_once(things, "interrupted")
 
 
-def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(things: Project) -> None:
-    things.script("killed", 2, "double", SLOW)
+def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(things: Project, go_on: Path) -> None:
+    things.script("killed", 2, "double", HELD)
     before = things.json("local", "status")
     process = things.start("up", "--table", "killed")
     until(lambda: _doubled(things, "killed"), "a first item is doubled", process)
@@ -294,6 +314,7 @@ def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(thin
     assert things.json("local", "status") == before
     assert _doubled(things, "killed") < 1000
     assert "no end is recorded" in things.ok("history", "--table", "killed")
+    go_on.touch()
     again = things.ddt("up", "--table", "killed")
     assert again.returncode == 0, again.stderr
     assert "goes on from its checkpoints" in again.stderr
@@ -336,6 +357,6 @@ def _doubled(project: Project, table: str) -> int:
 
 
 def _check_each_doubled_once(project: Project, table: str) -> None:
-    """SLOW is not idempotent: an item that it has met twice has four times its number."""
+    """HELD is not idempotent: an item that it has met twice has four times its number."""
     for item in _items(project, table):
         assert int(item["n"]["N"]) == 2 * int(item["id"]["S"].removeprefix("thing-"))

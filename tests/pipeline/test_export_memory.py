@@ -16,7 +16,7 @@ from tests.read_once import ARN, EXPORT, FolderObjects
 from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
-SMALL, LARGE = 20_000, 200_000
+SMALL, LARGE = 10_000, 100_000
 ITEM_BYTES = 450
 
 
@@ -51,5 +51,5 @@ def peak(folder: Path, items: int) -> int:
 def test_ten_times_the_items_take_the_same_memory(tmp_path: Path) -> None:
     small, large = peak(tmp_path / "small", SMALL), peak(tmp_path / "large", LARGE)
     print(f"peak memory: {small / 1e6:.0f} MB for {SMALL:,} items, {large / 1e6:.0f} MB for {LARGE:,}")
-    # A file of the large one is more than one piece (8 MB), of the small one less, and four are open: 30 to 50 MB.
+    # A file of the large one is more than one piece (2 MB), of the small one less, and four are open: some 20 MB.
     assert large - small < LARGE * ITEM_BYTES, "it grows with the table"

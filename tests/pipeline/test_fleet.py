@@ -1,4 +1,4 @@
-"""A hundred workers in simulated time, from their arrival to an abort; a thousand: benchmarks/fleet.py."""
+"""Fifty workers in simulated time, from their arrival to an abort; a thousand: benchmarks/fleet.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulation.fleet import Plan, at_work
 from tests.simulation.process import KEPT, stages
 from tests.simulation.trial import Figures, problems, trial
 
-PLAN = Plan(workers=100, wcu=25_000.0, rcu=25_000.0, units=1000, partitions=100)
+PLAN = Plan(workers=50, wcu=12_500.0, rcu=12_500.0, units=500, partitions=50)
 
 
 @pytest.fixture(scope="module")

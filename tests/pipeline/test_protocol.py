@@ -33,7 +33,9 @@ from tests.protocol_world import ARN, SPEC, Scene, World, items_of, script_of
 S = Scene
 QUICK = [
     S(("update",), export=False),
-    S(("update",), act="note", export=False),
+    S(("update",), act="note", gone=True, export=False),
+    S(("update",), act="add", gone=True, export=False),
+    S(("move",), act="note", gone=True),
     S(("target",), export=False),
     S(("delete",), export=False),
     S(("move",)),
@@ -43,6 +45,7 @@ QUICK = [
     S(("delete",), undo="once", export=False),
 ]
 THOROUGH = [
+    S(("update",), act="note", export=False),
     S(("update",), act="add", export=False),
     S(("update",), act="create"),
     S(("update",), fault="reset", export=False),

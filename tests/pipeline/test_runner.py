@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -103,21 +102,26 @@ def test_what_was_read_of_a_large_pass_is_not_read_again_before_it_begins(bench:
 def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thread.join tells of a thread that was interrupted while one waited for it that it has ended (CPython 3.11)."""
     done: list[str] = []
-    begun, looked = threading.Event(), threading.Event()
+    begun, looked, interrupted, awaited = (threading.Event() for _ in range(4))
 
     def look() -> None:
-        """The second one is that of a run that waits for its pipeline."""
-        (looked if begun.is_set() else begun).set()
+        """The second one is that of a run that waits for its pipeline, one after the interrupt that of a run that still
+        does."""
+        (awaited if interrupted.is_set() else looked if begun.is_set() else begun).set()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
 
     def a_page(pipeline: runner._Background) -> None:
         looked.wait(HANG_SECONDS)
         os.kill(os.getpid(), signal.SIGALRM)
-        time.sleep(0.5)  # a wait that did not wait would be over by then
+        awaited.wait(HANG_SECONDS)
         done.append("page")
         pipeline.ended.set()
 
     monkeypatch.setattr(runner._Background, "run", a_page)
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
             run(bench, look)

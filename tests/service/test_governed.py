@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from dynamodt.aws.state import State
+from dynamodt.aws.worker_rows import Report
 from dynamodt.control import operations
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.running.operating import tell
@@ -54,6 +54,7 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make
     reports: list[TableReport] = []
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=4.0)))
     run.start()
+    state = State(bench.stage.connection, bench.stage.state_table)
 
     def changed() -> int:
         return sum("seen" in item for item in bench.tables.items(table))
@@ -65,7 +66,8 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make
     until(changed, "a first item is changed")
     tell(bench.stage, table, "pause")
     until(lambda: follow() == "paused", "the run is paused")
-    rested = at_rest(changed)
+    until(lambda: at_rest(state, table), "the worker rests")
+    rested = changed()
     assert rested < 60
     tell(bench.stage, table, "resume")
     until(lambda: changed() > rested, "the run goes on")
@@ -139,10 +141,14 @@ def test_a_stage_elsewhere_is_governed_by_itself(bench: Bench, make_table: MakeT
     assert worker.grant is not None and 0.0 < worker.grant.rate.wcu < float("inf")
 
 
-def at_rest(look: Callable[[], int]) -> int:
-    """What it says when it has said the same for longer than the four seconds that a page may be in flight."""
-    before = -1
-    while (now := look()) != before:
-        before = now
-        time.sleep(5.0)
-    return now
+def at_rest(state: State, table: str) -> bool:
+    """Whether the worker of the run has written nothing from one of its reports to a later one."""
+    lease = state.leases.read(table)
+
+    def report() -> Report:
+        (worker,) = state.workers(lease.run, lease.token).all()
+        return worker.report
+
+    before = report()
+    after = until(lambda: (now := report()).beat > before.beat and now, "the worker reports again")
+    return after.used.wcu == before.used.wcu

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +28,13 @@ from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS, until
 
 STARTER = """
-import sys, time
+import sys
 from pathlib import Path
 from dynamodt.control import local
 print("ready", flush=True)
 sys.stdin.readline()
 print(local.ensure_started(Path(sys.argv[1])), flush=True)
-time.sleep(float(sys.argv[2]))
+sys.stdin.read()
 """
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
 
@@ -56,9 +55,10 @@ def opened(folder: Path) -> Stage:
     return local.open_stage(load_stage("local", folder), folder)
 
 
-def start_elsewhere(folder: Path, seconds: float = 0) -> subprocess.Popen[str]:
-    """Another command, in a process group of its own: told to `go`, it starts the stage and lives on for that long."""
-    command = [sys.executable, "-c", STARTER, str(folder), str(seconds)]
+def start_elsewhere(folder: Path) -> subprocess.Popen[str]:
+    """Another command, in a process group of its own: told to `go`, it starts the stage and lives on until its stdin is
+    closed."""
+    command = [sys.executable, "-c", STARTER, str(folder)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     assert first_line(process) == "ready"  # it has imported what it needs, and waits
@@ -135,12 +135,12 @@ def test_another_port_is_taken_when_the_last_one_is_in_use(folder: Path) -> None
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_it_outlives_the_command_that_started_it(folder: Path, end: signal.Signals) -> None:
-    command = start_elsewhere(folder, seconds=60)
+    command = start_elsewhere(folder)
     go(command)
     url = first_line(command)
     os.killpg(command.pid, end)
     command.communicate()
-    time.sleep(0.3)
+    assert os.getsid(local.status(folder).pid) != command.pid  # no signal that is sent to the command reaches it
     assert local.status(folder).running
     assert local.ensure_started(folder) == url
     assert dynamodb(url).list_tables()["TableNames"] == []

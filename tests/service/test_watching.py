@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 
+from dynamodt.aws.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
@@ -44,6 +45,7 @@ class Elsewhere:
     folder: Path
     endpoint: Endpoint
     table: str
+    state: State
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def script(self, number: int, text: str) -> None:
@@ -88,14 +90,12 @@ class Elsewhere:
         found: list[dict[str, Any]] = json.loads(self.said("runs", "--json"))["runs"]
         return found
 
-    def wait_for(self, status: str) -> dict[str, Any]:
-        """The newest run, as soon as it has this status."""
-
-        def newest() -> dict[str, Any] | None:
-            found = next(iter(self.runs()), {"status": "none"})
-            return found if found["status"] == status else None
-
-        return until(newest, f"the newest run is {status}") or {}
+    def at_work(self) -> dict[str, Any]:
+        """The run, as soon as it is recorded. The state table is looked at first: each command is a process."""
+        until(lambda: self.state.runs(self.table), "a run is recorded")
+        (run,) = self.runs()
+        assert run["status"] == "running"
+        return run
 
 
 @pytest.fixture
@@ -109,7 +109,9 @@ def elsewhere(endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
     table, state_table = make_table(id="N"), f"state_{uuid4().hex[:12]}"
     (tmp_path / "dynamodt.toml").write_text(f'[stages.local]\nstate_table = "{state_table}"\n')
     Tables(endpoint.client).put(table, *({"id": n, "n": 0} for n in range(ITEMS)))
-    found = Elsewhere(tmp_path, endpoint, table)
+    state = State(endpoint.connection, state_table)
+    state.ensure()
+    found = Elsewhere(tmp_path, endpoint, table, state)
     yield found
     for process in found.started:
         process.kill()
@@ -121,7 +123,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
     elsewhere.script(1, WATCHED)
     elsewhere.script(2, QUICK)
     up = elsewhere.start("up")
-    at_work = elsewhere.wait_for("running")
+    at_work = elsewhere.at_work()
     assert at_work["holder"]["pid"] == up.pid and at_work["version"] == 1
     lines, looks = elsewhere.start("status", "--follow"), elsewhere.start("status", "--follow", "--json")
     (table,) = json.loads(elsewhere.said("status", "--json"))["tables"]
@@ -158,7 +160,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
 def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhere: Elsewhere) -> None:
     elsewhere.script(1, FAILING)
     up = elsewhere.start("up")
-    run = elsewhere.wait_for("running")["run"]
+    run = elsewhere.at_work()["run"]
     looks = elsewhere.follow()
     elsewhere.go_on()
     outcome = json.loads(looks.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
@@ -176,7 +178,7 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
 def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     elsewhere.script(1, HELD)
     up = elsewhere.start("up")
-    elsewhere.wait_for("running")
+    elsewhere.at_work()
     looks = elsewhere.follow()
     up.send_signal(signal.SIGKILL)
     up.wait(HANG_SECONDS)
@@ -192,7 +194,7 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
 def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
     elsewhere.script(1, HELD)
     up = elsewhere.start("up")
-    elsewhere.wait_for("running")
+    elsewhere.at_work()
     looks = elsewhere.follow()
     looks.send_signal(signal.SIGINT)
     _, err = looks.communicate(timeout=HANG_SECONDS)
