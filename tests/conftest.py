@@ -12,11 +12,30 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dynamodt.stages.spark import context
-from tests import emulators
+from tests import beam_once, emulators
 from tests.emulators import Endpoint
 
 _KINDS = ("unit", "pipeline", "service", "e2e")
-_SLOW_FILES = ("test_spark", "test_glue_job", "test_protocol", "test_serverless", "test_on_glue", "test_watching")
+# Those that take longest, in this order; what is quick fills the gaps at the end.
+_SLOW_FILES = (
+    "test_spark",
+    "test_glue_job",
+    "test_on_glue",
+    "test_serverless",
+    "test_cli",
+    "test_export_source",
+    "test_governed",
+    "test_kill",
+    "test_started_with",
+    "test_undo",
+    "test_readme_commands",
+    "test_watching",
+    "test_four_phases",
+    "test_migrations",
+    "test_wire",
+    "test_protocol",
+    "test_fuzz",
+)
 _ONE_SPARK = ("/test_spark.py", "/test_spark_workers.py")  # it takes half a minute to start: once for these
 _MINUTES = float(os.environ.get("DYNAMODT_MINUTES") or "inf")  # after so many no test begins
 _BEGUN = time.monotonic()
@@ -45,6 +64,11 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("JAVA_TOOL_OPTIONS", _SHORT_LIVED_JAVA)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_pipelines() -> None:
+    beam_once.remember()
 
 
 @pytest.fixture(scope="session")
@@ -99,10 +123,10 @@ def _kind(item: pytest.Item) -> str:
     return item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else "unit"
 
 
-def _turn(item: pytest.Item) -> tuple[bool, bool]:
+def _turn(item: pytest.Item) -> tuple[bool, int]:
     """Files that mostly wait, or take long, begin first: several workers then end at about the same time."""
-    slow = item.path.name.startswith(_SLOW_FILES)
-    return not slow, _kind(item) in ("unit", "pipeline")
+    ranks = (rank for rank, name in enumerate(_SLOW_FILES) if item.path.name.startswith(name))
+    return _kind(item) in ("unit", "pipeline"), next(ranks, len(_SLOW_FILES))
 
 
 def pytest_report_header() -> str:

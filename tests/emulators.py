@@ -22,6 +22,9 @@ from dynamodt.model import Connection
 from dynamodt.stages.spark import jar
 from tests.waiting import HANG_SECONDS, until
 
+one_judge_is_quick = pytest.mark.parametrize(
+    "endpoint", ["ministack", pytest.param("dynamodb-local", marks=pytest.mark.chaos)], indirect=True
+)
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
 
 

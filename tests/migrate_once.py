@@ -25,6 +25,7 @@ from dynamodt.control.requests import RunOptions
 from dynamodt.control.running import catching_up, exporting, lease
 from dynamodt.control.running.history import Chronicle
 from dynamodt.model import Connection, Job, Stage, StorageSpec
+from tests import beam_once
 
 BEFORE = {
     "claim": (UnitRows, "claim"),
@@ -130,6 +131,7 @@ def main() -> int:
     stage = Stage("local", connection, storage, f"state-{table}", local=True)
     State(stage.connection, stage.state_table).ensure()
     arm(moment, int(count))
+    beam_once.remember()
     small_pages()
     if moment == "prepared" or version == "prepare":
         operations.prepare(stage, Path(folder), table, 1, Silent())

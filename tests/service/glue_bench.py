@@ -47,7 +47,7 @@ class Seen(Recorder):
 
     def waiting(self, text: str) -> None:
         if text != self.awaited:
-            self.notes.append(text)
+            self.note(text)
         super().waiting(text)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from dynamodt.aws.state import State
-from dynamodt.aws.worker_rows import Report
 from dynamodt.control import operations
 from dynamodt.control.requests import RunOptions
 from dynamodt.control.running.operating import tell
 from dynamodt.control.terminal.progress import Recorder
 from dynamodt.errors import Aborted
-from dynamodt.model import Counts, TableReport, UndoReport, Units
+from dynamodt.model import Counts, Job, TableReport, UndoReport, Units
+from dynamodt.stages.signals import LeaseBoard, Signal
 from tests.service.bench import Bench
 from tests.waiting import join, until
 
@@ -44,9 +45,27 @@ def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable
     assert worker.report.heard == worker.grant.number or worker.grant.number > 1
 
 
+@pytest.fixture
+def rests(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a worker of this process waits for its run to be resumed: nothing else makes a signal sleep."""
+    resting, init = threading.Event(), Signal.__init__
+
+    def watched(self: Signal, leases: LeaseBoard, job: Job, clock: Any, sleep: Callable[[float], None]) -> None:
+        def rest(seconds: float) -> None:
+            resting.set()
+            sleep(seconds)
+
+        init(self, leases, job, clock, rest)
+
+    monkeypatch.setattr(Signal, "__init__", watched)
+    return resting
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it takes its time, and the other adds nothing
-def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make_table: MakeTable) -> None:
+def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
+    bench: Bench, make_table: MakeTable, rests: threading.Event
+) -> None:
     """Slow enough to be told of; what it has done when it is aborted stands, and the same command does the rest."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number} for number in range(60)))
@@ -54,7 +73,6 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make
     reports: list[TableReport] = []
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=4.0)))
     run.start()
-    state = State(bench.stage.connection, bench.stage.state_table)
 
     def changed() -> int:
         return sum("seen" in item for item in bench.tables.items(table))
@@ -66,7 +84,7 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(bench: Bench, make
     until(changed, "a first item is changed")
     tell(bench.stage, table, "pause")
     until(lambda: follow() == "paused", "the run is paused")
-    until(lambda: at_rest(state, table), "the worker rests")
+    until(rests.is_set, "the worker rests")
     rested = changed()
     assert rested < 60
     tell(bench.stage, table, "resume")
@@ -139,16 +157,3 @@ def test_a_stage_elsewhere_is_governed_by_itself(bench: Bench, make_table: MakeT
     state = State(bench.stage.connection, bench.stage.state_table)
     (worker,) = state.workers(run.run, 1).all()
     assert worker.grant is not None and 0.0 < worker.grant.rate.wcu < float("inf")
-
-
-def at_rest(state: State, table: str) -> bool:
-    """Whether the worker of the run has written nothing from one of its reports to a later one."""
-    lease = state.leases.read(table)
-
-    def report() -> Report:
-        (worker,) = state.workers(lease.run, lease.token).all()
-        return worker.report
-
-    before = report()
-    after = until(lambda: (now := report()).beat > before.beat and now, "the worker reports again")
-    return after.used.wcu == before.used.wcu

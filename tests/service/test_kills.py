@@ -20,7 +20,7 @@ import pytest
 
 from dynamodt.aws.state import State
 from dynamodt.core.codec import decode
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, one_judge_is_quick
 from tests.migrate_once import MOMENTS
 from tests.waiting import HANG_SECONDS
 
@@ -103,6 +103,7 @@ def scan(endpoint: Endpoint, table: str) -> dict[int, dict[str, Any]]:
     return {int(image["id"]["N"]): decode(image) for page in pages for image in page["Items"]}
 
 
+@one_judge_is_quick
 @pytest.mark.scaled
 def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path

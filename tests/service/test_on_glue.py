@@ -13,7 +13,6 @@ import pytest
 
 from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
 from dynamodt.control.glue.job import DEAD_LETTERS
-from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused, RunFailed
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
@@ -28,7 +27,9 @@ def transform_up(item):
 def transform_down(item):
     return {**item, "n": item["n"] - 1}
 """
-SLOW = "import time\n\n" + ADD.replace("return", "time.sleep(0.5)\n    return", 1)
+# The job is at work until it is told to go on, however long other processes take.
+WAIT = "while not Path({!r}).exists():\n        time.sleep(0.02)\n    return"
+HELD = "import time\nfrom pathlib import Path\n\n" + ADD.replace("return", WAIT, 1)
 PREPARED = """
 def prepare(context):
     yield 1, 10
@@ -49,6 +50,14 @@ def typed(ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         make_deployed(found)
         Tables(found.dynamodb).put(found.table, *({"id": n, "n": 0} for n in range(40)))
         yield found
+
+
+@pytest.fixture
+def go_on(typed: Client) -> Path:
+    """Where it is, the script that is held goes on."""
+    path = typed.folder / "go-on"
+    typed.script(HELD.replace("{!r}", repr(str(path))))
+    return path
 
 
 def numbers(typed: Client) -> list[int]:
@@ -112,8 +121,7 @@ def test_a_job_that_only_says_that_it_succeeded_is_not_believed(typed: Client) -
     assert code == json.loads(out)["error"]["exit_code"] == 1
 
 
-def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed: Client) -> None:
-    typed.script(SLOW)
+def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed: Client, go_on: Path) -> None:
     process = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
     until(lambda: "change: started" in typed.glue.runs[0].log.read_text(), "the job begins to move the table")
@@ -125,18 +133,16 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed:
     assert "the job ended without an answer: FAILED: SystemExit: -9" in err
     assert "the end of the job's log (/aws-glue/jobs/output, jr_" in err and f"{typed.table} v1 change: started" in err
     assert "gone" in out  # the run, by the state table
-    typed.script(SLOW.replace("0.5", "0"))
+    go_on.touch()
     typed.runner = "direct"  # whatever goes on with it
     report = typed.up()
     assert report.error is None and report.versions[0].counts.changed == 40
     assert numbers(typed) == [1] * 40
 
 
-def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Client) -> None:
-    typed.script(SLOW.replace("0.5", "0.02"))
+def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Client, go_on: Path) -> None:
     first = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
-    tell(typed.stage, typed.table, "pause")  # it is at work for as long as this takes
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=HANG_SECONDS)
     assert first.returncode == 130
@@ -144,16 +150,16 @@ def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Clie
         assert f"dynamodt {told}" in err
     refused = typed.up(to=1)  # another command: it does not say the same
     assert isinstance(refused.error, Refused) and "another run is at work" in refused.error.what
-    typed.seen.then["at work on this very command since"] = lambda: tell(typed.stage, typed.table, "resume")
+    typed.seen.then["at work on this very command since"] = go_on.touch
     report = typed.up()
     assert report.error is None and report.versions[0].counts.changed == 40
     assert typed.jobs() == 1 and numbers(typed) == [1] * 40
 
 
-def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(typed: Client) -> None:
-    typed.script(SLOW.replace("0.5", "0.1"))
+def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(typed: Client, go_on: Path) -> None:
     first = typed.start("up")
     typed.wait_for_job()
+    typed.seen.then["waited 0 s of 2m for table"] = go_on.touch
     report = typed.up(to=1, wait_lock="2m")  # another command: it does not say the same
     assert report.error is None and report.versions == () and report.at == 1
     assert [note for note in typed.seen.notes if note.startswith("waited 0 s of 2m for table")]

@@ -146,6 +146,7 @@ def granted(workers: Iterable[Worker]) -> list[float]:
     return [worker.grant.rate.wcu for worker in workers if worker.grant]
 
 
+@pytest.mark.chaos
 def test_live_writes_win_on_executors_too(endpoint: Endpoint, spark: OnSpark, make_table: MakeTable) -> None:
     migrate_under_writers(endpoint, spark.bench, make_table(id="N"), **spark.options)
 

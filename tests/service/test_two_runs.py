@@ -14,7 +14,7 @@ from dynamodt.aws.state import State
 from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused
 from dynamodt.model import Stage, StorageSpec
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.test_kills import ROOT, scan
 from tests.waiting import HANG_SECONDS, until
 
@@ -60,6 +60,7 @@ def unlock(stage: Stage, table: str) -> None:
     until(unlocked, "a suspended process gives no more signs of life")
 
 
+@one_judge_is_quick
 def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
     endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
 ) -> None:

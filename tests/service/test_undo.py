@@ -23,7 +23,7 @@ from dynamodt.control.terminal.shapes import error_document
 from dynamodt.core.rate import Backoff
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
 from tests.waiting import HANG_SECONDS
 
@@ -345,6 +345,7 @@ def doubled(bench: Bench, table: str) -> int:
     return sum(item["n"] != item["id"] + 1 for item in bench.tables.items(table))
 
 
+@one_judge_is_quick
 def test_killed_and_run_again_it_ends_the_same(endpoint: Endpoint, bench: Bench, make_table: MakeTable) -> None:
     """A run that was killed half-way is undone; the undo is killed, too, at three moments, and goes on each time."""
     table = make_table(id="N")

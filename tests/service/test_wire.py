@@ -25,7 +25,7 @@ from dynamodt.core.statements import Call, Statements
 from dynamodt.errors import ServiceError
 from dynamodt.model import Change, Connection, Counts, Image, Item, Remove, TableSpec, Update
 from dynamodt.stages.settle import Settlement
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
 from tests.service.proxy import SLOW_SECONDS, Proxy
 
@@ -435,6 +435,7 @@ def test_a_run_whose_own_records_have_a_bad_line(bad_line: Bench, proxy: Proxy, 
 FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injects many more
 
 
+@one_judge_is_quick
 @pytest.mark.scaled
 @pytest.mark.parametrize("seed", [int(os.environ.get("DYNAMODT_SEED", "7"))])
 def test_a_run_over_a_line_where_anything_may_happen(
