@@ -77,17 +77,18 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
 
 
 @pytest.mark.chaos
-def test_a_command_that_is_refused_fails_the_job(users: Client) -> None:
+def test_a_command_that_is_refused_fails_the_job_and_its_data_is_prepared_by_another(users: Client) -> None:
     code, state, printed = started(users, f"up --table {users.table} --to 3")
     assert (code, state) == (3, "FAILED"), printed
     assert "error: " in printed and "prepared data" in printed.rpartition("error: ")[2], printed
     assert users.state.runs(users.table) == []
-
-
-def test_the_example_s_table_is_moved_and_its_data_prepared_by_the_scripts(users: Client, spark_master: str) -> None:
     assert users.said("prepare", "--table", users.table, "--tNumber", "3")[0] == 0
     _, _, third, _ = read_versions(users.folder / "transforms", users.table)
     assert prepared.find(open_storage(users.stage.connection, users.stage.storage), third).rows == 20
+    assert [run.state for run in users.glue.runs] == ["FAILED", "SUCCEEDED"]
+
+
+def test_the_example_s_table_is_moved_by_the_script(users: Client, spark_master: str) -> None:
     users.runner = "direct"
     assert users.up(to=1).error is None  # its users come from here, and are moved there
     users.runner = "glue"
@@ -99,9 +100,9 @@ def test_the_example_s_table_is_moved_and_its_data_prepared_by_the_scripts(users
     items = users.items()
     assert len(items) == 1000 and all({"first_name", "last_name"} <= item.keys() for item in items)
     assert sorted(users.state.applied(users.table)) == [1, 2]
-    until(lambda: users.glue.runs[1].state != "RUNNING", "the job ends")  # it has answered before its Spark has ended
-    assert [run.state for run in users.glue.runs] == ["SUCCEEDED", "SUCCEEDED"]
-    assert users.state.runs(users.table)[1].by.startswith(users.glue.runs[1].id)
+    until(lambda: users.glue.runs[0].state != "RUNNING", "the job ends")  # it has answered before its Spark has ended
+    assert [run.state for run in users.glue.runs] == ["SUCCEEDED"]
+    assert users.state.runs(users.table)[1].by.startswith(users.glue.runs[0].id)
 
 
 def started(users: Client, command: str) -> tuple[int, str, str]:
