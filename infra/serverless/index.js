@@ -2,7 +2,7 @@
 
 // The plugin: `sls dynamodt ...`, and `up` after each deploy. A table that could not be migrated fails the deploy.
 
-const { existsSync, readdirSync } = require("node:fs");
+const { existsSync, readdirSync, statSync } = require("node:fs");
 const path = require("node:path");
 
 const { commands, wordsOf } = require("./lib/commands");
@@ -98,16 +98,19 @@ class ServerlessDynamodt {
     return path.join(this.folder, "transforms");
   }
 
-  // The tables that have a folder; those that begin with "_" or "." are none.
+  // The tables that have a folder, or a link to one; those whose name begins with "_" or "." may be none.
   get folders() {
     if (!existsSync(this.transforms)) return [];
-    const entries = readdirSync(this.transforms, { withFileTypes: true });
-    return entries.filter((entry) => entry.isDirectory() && !/^[_.]/.test(entry.name)).map((entry) => entry.name);
+    return readdirSync(this.transforms).filter((name) => !/^[_.]/.test(name) && this.hasFolder(name));
+  }
+
+  hasFolder(table) {
+    return statSync(path.join(this.transforms, table), { throwIfNoEntry: false })?.isDirectory() ?? false;
   }
 
   // The tables that somebody has named: on the command line, or in the settings.
   named() {
-    return this.options.table ? [this.options.table] : this.settings.tables?.map(String);
+    return this.options.table === undefined ? this.settings.tables?.map(String) : [this.options.table];
   }
 
   // The named tables, or those of the service's resources; undefined where the service has none: all are another's then.
@@ -122,7 +125,7 @@ class ServerlessDynamodt {
   async withFolders() {
     const tables = await this.chosen();
     if (!tables) return [];
-    const found = this.named() ? tables : tables.filter((table) => this.folders.includes(table));
+    const found = this.named() ? tables : tables.filter((table) => this.hasFolder(table));
     if (found.length) return found;
     const why = tables.length ? `transforms/ has no folder for ${tables.join(", ")}` : "no table of this service on this stage";
     this.log.notice(`dynamodt: nothing to do; ${why}`);

@@ -3,7 +3,7 @@
 // The DynamoDB tables among a service's CloudFormation resources, by the names that they have when they are deployed.
 
 const TYPES = ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable"];
-const MADE_UP = "AWS::SSM::"; // a parameter of such a type has the name of the value for its default
+const MADE_UP = "AWS::SSM::"; // a parameter of such a type holds the name of the value
 
 const isTable = (resource) => TYPES.includes(resource?.Type);
 
@@ -16,7 +16,8 @@ function declaresTables(resources) {
 // known before a deploy, `given` the parameters that the framework is told. Returns { names, unnamed }: the latter are
 // logical ids of tables whose name, or whose condition, only CloudFormation knows. One whose condition is false is no table.
 function tablesOf(resources, pseudo, given = {}) {
-  const known = { values: { ...defaults(resources), ...given, ...pseudo }, conditions: resources?.Conditions ?? {} };
+  const values = { ...plain(resources, { ...defaults(resources), ...given }), ...pseudo };
+  const known = { values, conditions: resources?.Conditions ?? {} };
   const names = [];
   const unnamed = [];
   for (const [id, resource] of Object.entries(resources?.Resources ?? {})) {
@@ -30,8 +31,13 @@ function tablesOf(resources, pseudo, given = {}) {
 }
 
 function defaults(resources) {
-  const plain = Object.entries(resources?.Parameters ?? {}).filter(([, one]) => !String(one?.Type).startsWith(MADE_UP));
-  return Object.fromEntries(plain.map(([name, parameter]) => [name, parameter?.Default]));
+  return Object.fromEntries(Object.entries(resources?.Parameters ?? {}).map(([name, parameter]) => [name, parameter?.Default]));
+}
+
+// Without the parameters whose value is the name of a value.
+function plain(resources, values) {
+  const isPlain = ([name]) => !String(resources?.Parameters?.[name]?.Type).startsWith(MADE_UP);
+  return Object.fromEntries(Object.entries(values).filter(isPlain));
 }
 
 // A text, or Ref, Fn::Sub, Fn::Join or Fn::If of what is known; else undefined.

@@ -3,7 +3,7 @@
 // What the plugin asks dynamodt for, by a program that only shows its words.
 
 const assert = require("node:assert/strict");
-const { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require("node:fs");
+const { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require("node:fs");
 const { tmpdir } = require("node:os");
 const path = require("node:path");
 const { after, beforeEach, test } = require("node:test");
@@ -16,7 +16,8 @@ const NAMES = ["AWS_ACCESS_KEY_ID", "AWS_REGION", "DYNAMODT_EXPECTED_ACCOUNT", "
 const table = (TableName, more = {}) => ({ Type: "AWS::DynamoDB::Table", Properties: { TableName }, ...more });
 const NEVER = { Never: { "Fn::Equals": ["a", "b"] } };
 
-for (const name of ["billing", "users"]) mkdirSync(path.join(FOLDER, "transforms", name), { recursive: true });
+for (const name of ["billing", "users", "_events", ".audit"]) mkdirSync(path.join(FOLDER, "transforms", name), { recursive: true });
+symlinkSync(path.join(FOLDER, "transforms/users"), path.join(FOLDER, "transforms/people"));
 mkdirSync(path.join(FOLDER, ".venv/bin"), { recursive: true });
 const shows = `#!/bin/sh\necho "$*" > ${SHOWN}\n${NAMES.map((name) => `echo "$${name}" >> ${SHOWN}`).join("\n")}\n`;
 writeFileSync(path.join(FOLDER, ".venv/bin/dynamodt"), shows, { mode: 0o755 });
@@ -106,6 +107,19 @@ test("a table that has no folder is nothing to do, and nothing to read", async (
     await command(plugin({ Resources: { O: table("orders") } }));
     assert.equal(words(), "");
   }
+});
+
+for (const name of ["_events", ".audit", "people"]) {
+  test(`the declared table ${name} is migrated: its folder is one, whatever its name begins with, or a link to one`, async () => {
+    await plugin({ Resources: { U: table(name) } }).afterDeploy();
+    assert.equal(words(), `up --table ${name} --stage prod`);
+  });
+}
+
+test("an empty name, as of a variable that is not set, is never every table of the service", async () => {
+  const made = plugin({ Resources: { U: table("users") }, options: { table: "" } });
+  await made.up(made.options);
+  assert.equal(words(), "up --table  --stage prod");
 });
 
 test("a name that begins with a hyphen is no option", async () => {

@@ -55,6 +55,14 @@ test("what only CloudFormation knows is not guessed", () => {
   }
 });
 
+test("a parameter of the parameter store holds the name of a value, by default and where it is given", () => {
+  const Parameters = { Name: { Type: "AWS::SSM::Parameter::Value<String>", Default: "/shop/table" } };
+  const Users = { Type: "AWS::DynamoDB::Table", Properties: { TableName: { Ref: "Name" } } };
+  for (const given of [{}, { Name: "/shop/prod/table" }]) {
+    assert.deepEqual(tablesOf({ Parameters, Resources: { Users } }, PSEUDO, given), { names: [], unnamed: ["Users"] });
+  }
+});
+
 function withCondition(condition, more = {}) {
   const Users = { Type: "AWS::DynamoDB::Table", Condition: "C", Properties: { TableName: "users" } };
   return tablesOf({ Conditions: { C: condition, ...more }, Resources: { Users } }, PSEUDO, { Stage: "prod" });
