@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -398,9 +400,51 @@ def test_data_that_cannot_be_saved_is_said_now_and_at_the_stop(folder: Path) -> 
     notes: list[str] = []
     until(lambda: local.ensure_started(folder, notes.append) == "" or notes, "a note that nothing can be saved")
     assert "cannot save its data" in notes[0] and "emulator.log" in notes[0]
+    with pytest.raises(Refused, match="would be lost"):
+        local.stop(folder)
+    (data / "state").unlink()
+    (data / "state").mkdir()
+    until(lambda: not emulator_data.unsaved_since(data), "a save that succeeds")
+    until(lambda: answer_of(folder)["failure"] == "", "an emulator that says so")
+    assert local.stop(folder) and (data / "state" / "dynamodb.json").exists()
+
+
+def answer_of(folder: Path) -> dict[str, Any]:
+    record = emulator.read_record(folder / ".dynamodt" / "local")
+    assert record is not None
+    return emulator.identity(record) or {}
+
+
+def test_data_that_could_not_be_saved_at_the_stop_is_said_to_be_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(folder)
+    data = folder / ".dynamodt" / "local"
+    written(folder)
+    shutil.rmtree(data / "state")
+    (data / "state").write_text("a file is in its place")
+    monkeypatch.setattr(emulator, "identity", lambda record: {"failure": ""})  # as before a save has failed
     with pytest.raises(ServiceError, match="could not save"):
         local.stop(folder)
     (data / "state").unlink()
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.write_text("{")])
+def test_an_emulator_whose_record_was_lost_is_found_and_ended(folder: Path, lose: Callable[[Path], Any]) -> None:
+    url = local.ensure_started(folder)
+    lose(folder / ".dynamodt" / "local" / "emulator.json")
+    assert local.ensure_started(folder) == url
+    lose(folder / ".dynamodt" / "local" / "emulator.json")
+    assert local.status(folder).running and local.stop(folder)
+
+
+def test_a_full_disk_is_refused_before_an_emulator_is_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched, pytest.raises(Refused, match="No space left") as caught:
+        patched.setattr(os, "fsync", Mock(side_effect=full))
+        local.ensure_started(folder)
+    assert caught.value.where.endswith("local") and "free some space" in caught.value.hint
+    assert not local.status(folder).running
 
 
 @pytest.mark.parametrize("end", [local.stop, local.reset])

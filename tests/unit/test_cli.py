@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -421,6 +423,21 @@ def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, ca
     assert (code, document) == (0, {"table": "users", "at": 1, "dry_run": False})
     assert (recorded["version"], recorded["direction"], recorded["status"]) == (1, "up", "stamped")
     assert recorded["by"] == "ada@host" and set(recorded["counts"].values()) == {0}
+
+
+def test_a_full_disk_is_no_fault_of_the_program(
+    operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Whatever file it is met at; an error that no disk makes is shown as it is."""
+    for error, said in (
+        (OSError(errno.EROFS, "Read-only file system", "local.lock"), "the file cannot be used: Read-only file system"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "this was not expected"),
+        (OSError(errno.ENOSPC, "No space left"), "the file cannot be used: No space left"),
+        (OSError(errno.EIO, "Input/output error"), "this was not expected"),
+    ):
+        monkeypatch.setattr(operations, "open_stage", Mock(side_effect=error))
+        code, _, err = run(capfd, "status")
+        assert code == 1 and said in err
 
 
 def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:

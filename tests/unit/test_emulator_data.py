@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -55,12 +59,36 @@ def test_what_is_not_on_disk_is_known_until_it_is(data: Path) -> None:
     assert emulator_data.unsaved_since(data) == ""
 
 
-def test_an_unclean_end_says_what_it_has_cost_once(data: Path) -> None:
+def test_an_unclean_end_says_what_it_has_cost_until_an_emulator_runs_again(data: Path) -> None:
     emulator_data.mark_unsaved(data, "2026-01-31T00:00:00+00:00")
-    (said,) = emulator_data.recover(data, stopped=False)
-    assert "since 2026-01-31T00:00:00+00:00 may be lost" in said
+    for _ in range(2):  # the first attempt to start one has failed
+        (said,) = emulator_data.recover(data, stopped=False)
+        assert "since 2026-01-31T00:00:00+00:00 may be lost" in said
+    emulator_data.mark_recovered(data)
     (said,) = emulator_data.recover(data, stopped=False)
     assert "nothing that was written is lost" in said
+
+
+def test_a_moment_that_a_full_disk_has_not_taken_is_that_of_the_file(data: Path) -> None:
+    (data / "unsaved").touch()
+    os.utime(data / "unsaved", (0, 0))
+    assert emulator_data.unsaved_since(data) == "1970-01-01T00:00:00.000+00:00"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.symlink_to("nowhere")])
+def test_what_is_no_file_is_set_aside_too(data: Path, make: Callable[[Path], None]) -> None:
+    make(data / "state" / "dynamodb.json")
+    (said,) = emulator_data.recover(data, stopped=True)
+    assert "begin empty" in said and files(data) == {}
+
+
+def test_a_file_that_may_not_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "state" / "dynamodb.json").write_text(GOOD)
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    with monkeypatch.context() as patched, pytest.raises(ServiceError, match="Permission denied") as caught:
+        patched.setattr(Path, "read_bytes", Mock(side_effect=denied))
+        emulator_data.recover(data, stopped=True)
+    assert caught.value.where.endswith("dynamodb.json") and files(data) == {"dynamodb.json": GOOD}
 
 
 def test_after_a_stop_there_is_nothing_to_say(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,7 +16,7 @@ import dynamodt.errors
 from dynamodt.control.scaffold import create, init
 from dynamodt.core.script import Transform, check
 from dynamodt.core.versions import plan, read_versions
-from dynamodt.errors import ScriptError, UsageError
+from dynamodt.errors import ScriptError, ServiceError, UsageError
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +34,21 @@ def test_init_makes_a_folder_and_a_first_version_for_each_table(tmp_path: Path) 
         "Orders.2/tests/test_orders_2_v1_initial.py",
     ]
     assert init(folder, ["users", "Orders.2"]) == []
+
+
+def test_a_full_disk_leaves_no_half_of_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(tmp_path, ["users"])
+    opened = Path.open
+
+    def full(path: Path, *words: str, **more: str) -> TextIO:
+        file: TextIO = opened(path, *words, **more)  # type: ignore[call-overload]
+        monkeypatch.setattr(file, "write", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        return file
+
+    with monkeypatch.context() as patched, pytest.raises(ServiceError, match="No space left") as caught:
+        patched.setattr(Path, "open", full)
+        create(tmp_path, "users", "split")
+    assert caught.value.where.endswith("v2_split.py") and not (tmp_path / "users" / "v2_split.py").exists()
 
 
 def test_create_writes_the_next_version(tmp_path: Path) -> None:

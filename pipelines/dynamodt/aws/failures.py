@@ -16,7 +16,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from dynamodt.errors import ServiceError
+from dynamodt.errors import DynamodtError, ServiceError
 
 _HINTS = {
     "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
@@ -41,7 +41,9 @@ _DAMAGED = "run the same command again; if that ends the same, the object is dam
 
 
 _NO_SPACE = "free some space on its disk, then run the same command again"
-_NO_ACCESS = "give the user that runs this write access, or name another folder (DYNAMODT_STORAGE)"
+_NO_ACCESS = "give the user that runs this access"
+_OF_ANY_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_ELSEWHERE = ", or name another folder (DYNAMODT_STORAGE)"
 _FILE_HINTS = {
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
@@ -51,6 +53,7 @@ _FILE_HINTS = {
     errno.EROFS: _NO_ACCESS,
     errno.ENOTDIR: "a file is where a folder should be: move it, or name another folder as the storage",
     errno.EEXIST: "a file is where a folder should be: move it, or name another folder as the storage",
+    errno.EISDIR: "a folder is where a file should be: move it, then run the same command again",
     errno.EIO: "check the disk",
 }
 
@@ -62,9 +65,20 @@ def file_explained(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        hint = _FILE_HINTS.get(error.errno or 0, "check the folder, then run the same command again")
-        raise ServiceError(f"the file cannot be {what}: {reason}", where=str(path), hint=hint) from error
+        told = file_error(what, str(path), error)
+        raise (told.hinted(told.hint + _ELSEWHERE) if told.hint == _NO_ACCESS else told) from error
+
+
+def file_error(what: str, place: str, error: OSError) -> DynamodtError:
+    """The error of a file that cannot be read or written (`what`), with its place and what to do."""
+    reason = error.strerror or str(error)
+    hint = _FILE_HINTS.get(error.errno or 0, "check the folder, then run the same command again")
+    return ServiceError(f"the file cannot be {what}: {reason}", where=place, hint=hint)
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether an error is the file system's: full or read-only, or another one that names its file."""
+    return error.errno in _FILE_HINTS and (error.errno in _OF_ANY_FILE or error.filename is not None)
 
 
 @contextmanager

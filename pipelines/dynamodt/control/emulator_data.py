@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dynamodt.errors import ServiceError
 STATE = "state"
 _DAMAGED = "damaged"
 _UNSAVED = "unsaved"
+_LOST = "lost"
 _SAVING = ".saving-"
 _FORMAT = "__ministack_format__"  # how ministack wraps a service's state, with the version of the layout
 
@@ -44,8 +46,14 @@ def mark_saved(data: Path) -> None:
 
 def unsaved_since(data: Path) -> str:
     """Since when changes are on no disk; empty when all of them are."""
+    return _since(data / _UNSAVED)
+
+
+def _since(file: Path) -> str:
+    """The moment in a file; where a full disk has left the file empty, that of its making."""
     try:
-        return data.joinpath(_UNSAVED).read_text(encoding="ascii") or "an unknown time"
+        made = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+        return file.read_text(encoding="ascii", errors="replace") or made
     except OSError:
         return ""
 
@@ -90,29 +98,49 @@ def _to_disk(path: Path) -> None:
 
 def recover(data: Path, stopped: bool) -> list[str]:
     """Makes the files ready for a new emulator, and returns what the user has to know: what the end of the last one
-    has cost, and which files could not be read. `stopped`: whether that one was stopped, or there was none.
+    has cost, and which files could not be read. `stopped`: whether that one was stopped, or there was none. A second
+    attempt says the same about the end, until `mark_recovered`.
 
-    Raises ServiceError for a file that a later release of the emulator has written.
+    Raises ServiceError for a file that may not be read, or that a later release of the emulator has written.
     """
     state = data / STATE
     state.mkdir(parents=True, exist_ok=True)
+    _keep_as_lost(data)
     for unfinished in state.glob(f"{_SAVING}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     found = [] if stopped else [_cost(data)]
     found += [_set_aside(data, file) for file in sorted(state.glob("*.json")) if not _is_readable(file)]
-    mark_saved(data)
     return found
 
 
+def mark_recovered(data: Path) -> None:
+    """Record that a new emulator runs: what the end of the last one has cost was reported."""
+    data.joinpath(_LOST).unlink(missing_ok=True)
+
+
 def _cost(data: Path) -> str:
-    since = unsaved_since(data)
+    since = _since(data / _LOST)
     lost = f"what was written since {since} may be lost" if since else "nothing that was written is lost"
     return f"the embedded emulator was not stopped (killed, or the machine went down): {lost}"
 
 
+def _keep_as_lost(data: Path) -> None:
+    """By renaming, which needs no space. What an earlier attempt has kept is older."""
+    if not data.joinpath(_LOST).exists():
+        with suppress(FileNotFoundError):
+            data.joinpath(_UNSAVED).rename(data / _LOST)
+    mark_saved(data)
+
+
 def _is_readable(file: Path) -> bool:
+    from dynamodt.aws.failures import file_explained
+
+    if not file.is_file():
+        return False
+    with file_explained("read", file):
+        text = file.read_bytes()
     try:
-        content = _parsed(file.read_bytes())
+        content = _parsed(text)
         version = content[_FORMAT]
         readable = isinstance(content["payload"], dict)
     except (ValueError, LookupError, TypeError):

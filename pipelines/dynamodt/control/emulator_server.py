@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.control import emulator_data
-from dynamodt.control.emulator import HOST, IDENTITY_PATH, LOCK_NAME, Record, write_record
+from dynamodt.control.emulator import HOST, IDENTITY_PATH, LOCK_NAME, Record, read_record, write_record
 from dynamodt.control.process import Process
 
 HERE = Path()
@@ -81,7 +81,7 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     saving = asyncio.create_task(saver.keep_saving())
-    watching = asyncio.create_task(_end_with_folder(lock, ended))
+    watching = asyncio.create_task(_watch_folder(lock, ended, record))
 
     async def until_ended() -> None:
         await ended.wait()
@@ -97,8 +97,9 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
     await serve(identified(server.app, record.token, saver), config, shutdown_trigger=until_ended)
 
 
-async def _end_with_folder(lock: int, ended: asyncio.Event) -> None:
-    """A folder that is deleted, or made anew by another command, is not this emulator's any more."""
+async def _watch_folder(lock: int, ended: asyncio.Event, record: Record) -> None:
+    """A folder that is deleted, or made anew by another command, is not this emulator's any more. A record that is lost
+    is written anew: without it no command finds the emulator, or ends it."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         try:
@@ -109,6 +110,9 @@ async def _end_with_folder(lock: int, ended: asyncio.Event) -> None:
             _log.warning("the folder is gone: the emulator ends")
             ended.set()
             return
+        if read_record(HERE) != record:
+            with suppress(OSError):
+                write_record(HERE, record)
 
 
 # ---------------------------------------------------------------- what a request is

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from dynamodt.aws.storage import FolderStorage
 from dynamodt.control import emulator, emulator_data
 from dynamodt.control.emulator import Record
 from dynamodt.control.stage import LOCAL, load_stage
@@ -27,6 +28,7 @@ from dynamodt.work_folder import WORK_FOLDER, for_the_owner_alone, make_work_fol
 
 _STOP_SECONDS = 120.0
 _SILENT_SECONDS = 150.0  # longer than another command waits for the one that it starts
+_RECORD_SECONDS = 5.0  # longer than an emulator takes to see that its record is lost
 _POLL_SECONDS = 0.05
 
 
@@ -89,7 +91,7 @@ def keep_out_of_git(stage: Stage, folder: Path) -> None:
 def status(folder: Path) -> LocalStatus:
     """Whether the emulator of this folder runs, and where. Starts nothing."""
     data = _data_folder(folder)
-    record = emulator.read_record(data) if emulator.is_held(data) else None
+    record = _recorded(data) if emulator.is_held(data) else None
     if record is None:
         return LocalStatus(False, "", 0, data, "")
     return LocalStatus(True, emulator.url(record.port), record.pid, data, record.since)
@@ -98,8 +100,8 @@ def status(folder: Path) -> LocalStatus:
 def stop(folder: Path) -> bool:
     """Ends the emulator and waits until its tables are on disk. False when it was not running.
 
-    Raises Refused while a run is at work on its tables, ServiceError when it has not ended after 30 s (it is then left
-    alone, since to kill it could lose data), or could not write its tables.
+    Raises Refused while a run is at work on its tables, or where they cannot be saved; ServiceError when it has not
+    ended after two minutes (it is then left alone, since to kill it could lose data), or could not write its tables.
     """
     data = _data_folder(folder)
     if not data.exists():
@@ -107,6 +109,7 @@ def stop(folder: Path) -> bool:
     with _alone(data):
         record = _to_end(folder, data)
         if record is not None:
+            _refuse_to_lose(data, record)
             record.process.terminate()
             _wait_for_end(data, record)
             _check_saved(data)
@@ -164,20 +167,42 @@ def _start(data: Path, lock: IO[bytes], note: Callable[[str], None]) -> Record:
     for said in emulator_data.recover(data, stopped=last is None or bool(last.stopped)):
         note(said)
     token = secrets.token_hex(8)
+    FolderStorage(data).check()  # on a full disk it ends without a word
     process = emulator.spawn(data, last.port if last else 0, token, lock)
-    return emulator.wait_until_ready(process, token, data)
+    record = emulator.wait_until_ready(process, token, data)
+    emulator_data.mark_recovered(data)
+    return record
 
 
 def _to_end(folder: Path, data: Path) -> Record | None:
     """The emulator that a command may end now; None when none runs."""
     if not emulator.is_held(data):
         return None
-    record = emulator.read_record(data)
+    record = _recorded(data)
     if record is None or not record.process.alive:
         raise _out_of_reach(data, "its process is not one of this system's")
     if emulator.identity(record) is not None:
         _refuse_under_a_run(folder, record)
     return record
+
+
+def _recorded(data: Path) -> Record | None:
+    """The record of the emulator that runs, which writes it anew where it was lost."""
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while True:
+        record = emulator.read_record(data)
+        if record is not None or time.monotonic() > deadline:
+            return record
+        time.sleep(_POLL_SECONDS)
+
+
+def _refuse_to_lose(data: Path, record: Record) -> None:
+    """What cannot be saved now is lost with the emulator."""
+    said = emulator.identity(record)
+    if said is not None and said["failure"]:
+        what = f"the embedded emulator cannot save its data: {said['failure']}, and would be lost"
+        hint = f"{_log_of(data)}; free some space, then stop it; to give the data up: dynamodt local reset"
+        raise Refused(what, where=str(data), hint=hint)
 
 
 def _refuse_under_a_run(folder: Path, record: Record) -> None:

@@ -116,10 +116,18 @@ def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bo
 
 def _write_new(path: Path, text: str) -> bool:
     """Write the file unless there is one; tell whether it was written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        return False
+    from dynamodt.aws.failures import file_explained  # late: botocore comes with it
+
+    with file_explained("written", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("x", encoding="utf-8")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(text)
+        except OSError:
+            path.unlink()  # half a script would be in the way of every command
+            raise
     return True

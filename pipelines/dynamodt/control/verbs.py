@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -319,12 +320,21 @@ def _told(request: Request, error: BaseException) -> BaseException:
     """The error as it is told: whoever made its hint knew neither the stage nor the command."""
     if isinstance(error, KeyboardInterrupt):
         error = _stopped(request, error)
+    if isinstance(error, OSError):
+        error = _of_the_disk(error)
     if not isinstance(error, DynamodtError):
         return error
     hint = error.hint
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = f"each line names the key and the error; mend the script or the data, then: {as_typed(request)}"
     return error.hinted(with_stage(hint, request.stage))
+
+
+def _of_the_disk(error: OSError) -> BaseException:
+    """A full disk or a read-only folder is no fault of the program, whichever file it is met at."""
+    from dynamodt.aws.failures import file_error, is_of_the_disk
+
+    return file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
 
 
 def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
