@@ -15,6 +15,7 @@ from dynamodt.errors import ServiceError, UsageError
 if TYPE_CHECKING:
     from dynamodt.model import Connection
 
+_REFUSED = "the bucket is another account's, in another region, or s3:ListBucket is not granted"
 _LAST = chr(0x10FFFF)  # after every other character of a name
 
 
@@ -42,11 +43,11 @@ def bucket_facts(connection: Connection, bucket: str) -> BucketFacts | None:
             if status == 404:
                 return None
             if status in (301, 403):
-                raise _not_ours(bucket, f"of account {account}, or not in {connection.region}") from error
+                raise _not_ours(bucket, f"{_REFUSED} (account {account}, region {connection.region})") from error
             raise
     region = found.get("BucketRegion") or connection.region
     if region != connection.region:  # S3 sends a client on to where the bucket is
-        raise _not_ours(bucket, f"in {connection.region}, but in {region}")
+        raise _not_ours(bucket, f"the bucket is not in {connection.region}, but in {region}")
     return BucketFacts(_default_key(s3, bucket), _stage(s3, bucket))
 
 
@@ -85,12 +86,15 @@ def delete_objects(connection: Connection, bucket: str, prefix: str, note: Calla
     """Delete all versions of all objects whose names begin with the prefix, and the parts of uploads under way there,
     which S3 stores and charges for. Raises ServiceError, as above."""
     s3 = client(connection, "s3")
+    owner = account_id(connection)
     for key, upload in _uploads(s3, bucket, prefix):
-        _abort(s3, bucket, key, upload)
+        _abort(s3, bucket, key, upload, owner)
     deleted = 0
     with explained("DeleteObjects", f"bucket {bucket}"):
         for versions in _versions(s3, bucket, prefix):
-            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": versions, "Quiet": True})
+            answer = s3.delete_objects(
+                Bucket=bucket, Delete={"Objects": versions, "Quiet": True}, ExpectedBucketOwner=owner
+            )
             for refusal in answer.get("Errors", ()):
                 raise ServiceError(f"{refusal.get('Code')}: {refusal.get('Message')}", where=f"bucket {bucket}")
             deleted += len(versions)
@@ -99,8 +103,9 @@ def delete_objects(connection: Connection, bucket: str, prefix: str, note: Calla
 
 def delete_bucket(connection: Connection, bucket: str) -> None:
     """Delete a bucket, which S3 does only where nothing is in it. Raises ServiceError."""
+    owner = account_id(connection)
     with explained("DeleteBucket", f"bucket {bucket}"):
-        client(connection, "s3").delete_bucket(Bucket=bucket)
+        client(connection, "s3").delete_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
 
 
 def _versions(s3: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, str]]]:
@@ -118,10 +123,10 @@ def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
             yield from ((one["Key"], one["UploadId"]) for one in page.get("Uploads", ()))
 
 
-def _abort(s3: Any, bucket: str, key: str, upload: str) -> None:
+def _abort(s3: Any, bucket: str, key: str, upload: str, owner: str) -> None:
     """End an upload; one that has ended meanwhile is an object, or gone."""
     with explained("AbortMultipartUpload", f"s3://{bucket}/{key}"), suppress(s3.exceptions.NoSuchUpload):
-        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, ExpectedBucketOwner=owner)
 
 
 def _default_key(s3: Any, bucket: str) -> str:
@@ -152,6 +157,6 @@ def _absent_is_none(ask: Callable[[], Any], operation: str, bucket: str) -> Any:
             raise
 
 
-def _not_ours(bucket: str, why: str) -> UsageError:
+def _not_ours(bucket: str, what: str) -> UsageError:
     hint = "names are unique in all of S3: choose another one for `storage`, or the account and region of this one"
-    return UsageError(f"the bucket is not {why}", where=f"bucket {bucket}", hint=hint)
+    return UsageError(what, where=f"bucket {bucket}", hint=hint)

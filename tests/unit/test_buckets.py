@@ -1,0 +1,54 @@
+"""A bucket of another account or region: never looked into as if it were the stage's own, and never deleted from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.stub import ANY, Stubber
+
+from dynamodt.aws import buckets
+from dynamodt.aws.clients import client
+from dynamodt.errors import UsageError
+from dynamodt.model import Connection
+
+HERE = Connection("eu-west-1", access_key="local", secret_key="local")
+OWNER = {"ExpectedBucketOwner": "123456789012"}
+BUCKET = {"Bucket": "files", **OWNER}
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+    """S3 as it answers, and only where it is asked for the bucket of this account."""
+    monkeypatch.setattr(buckets, "account_id", lambda connection: "123456789012")
+    with Stubber(client(HERE, "s3")) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("status", [301, 403])
+def test_a_bucket_that_is_refused_is_an_error_with_each_reason(s3: Stubber, status: int) -> None:
+    s3.add_client_error("head_bucket", str(status), http_status_code=status, expected_params=BUCKET)
+    with pytest.raises(UsageError, match="another account's, in another region, or s3:ListBucket") as caught:
+        buckets.bucket_facts(HERE, "files")
+    assert "123456789012" in caught.value.what and "eu-west-1" in caught.value.what
+    assert caught.value.where == "bucket files" and "choose another one" in caught.value.hint
+
+
+def test_a_bucket_in_another_region_is_an_error(s3: Stubber) -> None:
+    s3.add_response("head_bucket", {"BucketRegion": "us-east-1"}, BUCKET)
+    with pytest.raises(UsageError, match="not in eu-west-1, but in us-east-1"):
+        buckets.bucket_facts(HERE, "files")
+
+
+def test_what_deletes_names_the_owner(s3: Stubber) -> None:
+    upload: dict[str, Any] = {"Key": "below/jar", "UploadId": "u1"}
+    s3.add_response("list_multipart_uploads", {"Uploads": [upload]}, {"Bucket": "files", "Prefix": "below/"})
+    s3.add_response("abort_multipart_upload", {}, {**BUCKET, **upload})
+    version = {"Key": "below/jar", "VersionId": "v1"}
+    s3.add_response("list_object_versions", {"Versions": [version]}, {"Bucket": "files", "Prefix": "below/"})
+    s3.add_response("delete_objects", {}, {**BUCKET, "Delete": ANY})
+    s3.add_response("delete_bucket", {}, BUCKET)
+    buckets.delete_objects(HERE, "files", "below/", lambda text: None)
+    buckets.delete_bucket(HERE, "files")
