@@ -154,31 +154,33 @@ class FakeDynamoDB:
 
     def _execute(self, text: str, parameters: list[dict[str, Any]]) -> None:
         parsed = Parsed(text, parameters)
-        assert parsed.table == self.spec.name
+        table, items = parsed.table, self._items(parsed.table)
+        assert table == self.spec.name or table in self.keys
         if parsed.verb == "INSERT":
-            return self._insert(parsed.sets)
-        key = {name: parsed.equal.pop(name) for name in self.spec.key_names}
-        image = self.items.get(self._text(key))
+            return self._insert(table, parsed.sets)
+        key = {name: parsed.equal.pop(name) for name in self._key_names(table)}
+        image = items.get(self._text(key, table))
         if image is None and parsed.verb == "DELETE":
             return None
         self._check(image, parsed.equal, parsed.missing)
         assert image is not None
         if parsed.verb == "DELETE":
-            del self.items[self._text(key)]
+            del items[self._text(key, table)]
         else:
-            self._store(image, parsed.sets, parsed.removes)
+            self._store(table, image, parsed.sets, parsed.removes)
         return None
 
-    def _insert(self, image: Image) -> None:
-        if self._text(image) in self.items:
+    def _insert(self, table: str, image: Image) -> None:
+        items, text = self._items(table), self._text(image, table)
+        if text in items:
             raise Duplicate
-        self.items[self._text(image)] = image
+        items[text] = image
 
-    def _store(self, image: Image, sets: Image, removes: list[str]) -> None:
+    def _store(self, table: str, image: Image, sets: Image, removes: list[str]) -> None:
         after = {**image, **sets}
         for name in removes:
             after.pop(name, None)
-        self.items[self._text(image)] = after
+        self._items(table)[self._text(image, table)] = after
 
     def _check(self, image: Image | None, equal: Image, missing: list[str]) -> None:
         holds = image is not None and all(n in image and same(image[n], v) for n, v in equal.items())
@@ -226,17 +228,18 @@ class FakeDynamoDB:
             raise ConditionFailed(image)
 
     def _remove(self, request: dict[str, Any]) -> None:
-        text = self._text(request["Key"])
-        self._check(self.items.get(text), *self._condition(request))
-        del self.items[text]
+        items, text = self._items(request["TableName"]), self._text(request["Key"], request["TableName"])
+        self._check(items.get(text), *self._condition(request))
+        del items[text]
 
     def _update(self, request: dict[str, Any]) -> None:
-        image = self.items.get(self._text(request["Key"]))
+        table = request["TableName"]
+        image = self._items(table).get(self._text(request["Key"], table))
         equal, missing = self._condition(request)
         self._check(image, equal, missing)
         assert image is not None
         sets, removes = self._clauses(request)
-        self._store(image, sets, removes)
+        self._store(table, image, sets, removes)
 
     def _clauses(self, request: dict[str, Any]) -> tuple[Image, list[str]]:
         if "AttributeUpdates" in request:
@@ -312,8 +315,10 @@ class FakeDynamoDB:
         return self.items if table == self.spec.name else self.others.setdefault(table, {})
 
     def _key(self, image: Image, table: str = "") -> Image:
-        names = self.spec.key_names if table in ("", self.spec.name) else self.keys.get(table, ("pk", "sk"))
-        return {name: image[name] for name in names}
+        return {name: image[name] for name in self._key_names(table)}
+
+    def _key_names(self, table: str) -> tuple[str, ...]:
+        return self.spec.key_names if table in ("", self.spec.name) else self.keys.get(table, ("pk", "sk"))
 
     def _text(self, image: Image, table: str = "") -> str:
         return key_text(self._key(image, table))

@@ -10,10 +10,12 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dynamodt.core.codec import decode
-from dynamodt.model import Item
+from dynamodt.core.codec import decode, encode
+from dynamodt.core.keys import key_text
+from dynamodt.model import Image, Item
 from tests.fakes import FakeDynamoDB
 
+ACTS_BESIDE = ("note", "note", "delete", "create", "replace", "there_note", "there_drop", "there_create")
 ACTS = ("note", "note", "note", "delete", "create", "replace", "unstamp")
 
 
@@ -32,6 +34,10 @@ class Application:
     frozen: dict[str, set[str]] = field(default_factory=dict)  # what had been made of an item when it was removed
     notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(lambda: ["old"]))
     quiet: bool = False
+    target: str = ""  # the other table, where the run writes to one
+    here: set[str] = field(default_factory=set)  # every `src` that the application has put there itself
+    dropped: set[str] = field(default_factory=set)  # what it has deleted there
+    noted: set[str] = field(default_factory=set)  # and changed
 
     def put(self, key: int, note: str = "old") -> None:
         """A new item."""
@@ -44,7 +50,9 @@ class Application:
         if self.quiet or self.dice.random() >= self.often:
             return
         what = self.dice.choice(self.acts)
-        if what == "create":
+        if what.startswith("there_"):
+            self._act_there(what)
+        elif what == "create":
             self._create(self.dice.choice(self.free))
         elif items := self.items():
             key = self.dice.choice(sorted(items))
@@ -53,6 +61,31 @@ class Application:
 
     def items(self) -> dict[int, Item]:
         return {int(item["id"]): item for item in map(decode, self.dynamodb.items.values())}
+
+    def there(self) -> list[Item]:
+        """The items of the other table."""
+        return [decode(image) for image in self._there.values()]
+
+    @property
+    def _there(self) -> dict[str, Image]:
+        return self.dynamodb.others.setdefault(self.target, {})
+
+    def _act_there(self, what: str) -> None:
+        key = self.dice.choice(self.free)
+        found = next((item for item in self.there() if item["id"] == key), None)
+        self.log.append(f"{what} {key} {found and found['src']}")
+        if found is None and what == "there_create":
+            self.here.add(f"{key}.app{len(self.log)}")
+            self._put_there({"id": key, "src": f"{key}.app{len(self.log)}", "times": 0, "note": "app"})
+        elif found is not None and what == "there_note":
+            self.noted.add(str(found["src"]))
+            self._put_there({**found, "note": "noted"})
+        elif found is not None and what == "there_drop":
+            self.dropped.add(str(found["src"]))
+            del self._there[key_text(encode({"id": key}))]
+
+    def _put_there(self, item: Item) -> None:
+        self._there[key_text(encode({"id": item["id"]}))] = encode(item)
 
     def touched(self, src: str) -> bool:
         return src in self.removed or len(self.notes[src]) > 1
@@ -72,6 +105,8 @@ class Application:
         self.removed.add(src)
         made = {str(one["src"]) for one in self.items().values()} | self.removed
         self.frozen[src] = {one for one in made if one.startswith(f"{src}/")}
+        if self.target:
+            self.frozen[src] = {str(one["src"]) for one in self.there()}
         self.dynamodb.delete(item)
 
     def _replace(self, item: Item) -> None:

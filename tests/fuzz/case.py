@@ -21,7 +21,7 @@ from dynamodt.stages.migrate import migrate
 from dynamodt.stages.undo import undo
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeState
-from tests.fuzz.application import Application
+from tests.fuzz.application import ACTS_BESIDE, Application
 from tests.fuzz.faults import (
     ANSWERED,
     LATE,
@@ -66,6 +66,29 @@ def transform_up(item):
     }}
     return ways[KINDS[number % len(KINDS)] if number < 100 else "update"]()
 """
+TARGET = "others"
+INTO_TARGET = ("copy", "copy", "shift", "lone", "clash")
+TARGET_SCRIPT = """
+from dynamodt import Put
+
+TARGET_TABLE = "others"
+KINDS = {kinds!r}
+
+def items():
+    for number in {rows}:
+        yield {{"id": number, "src": f"{{number}}.own/row", "times": 0, "note": "old"}}
+
+def transform_up(item):
+    number = int(item["id"])
+    new = {{**item, "times": item["times"] + 1}}
+    put = lambda step, name: Put({{**new, "id": number + step, "src": f"{{item['src']}}/{{name}}"}})
+    return {{
+        "copy": lambda: new,
+        "shift": lambda: {{**new, "id": number + 100}},
+        "lone": lambda: [put(300, "alone")],
+        "clash": lambda: {{**new, "id": 600 + number // 2}},
+    }}[KINDS[number % len(KINDS)]]()
+"""
 OWN_ROWS = (900, 901, 902)
 MOST_ATTEMPTS = 9
 
@@ -89,13 +112,15 @@ class Draw:
     rows: bool  # of the version's own
     window: bool  # the changes since the export
     acts_in_undo: bool
+    row_faults: float
+    target: bool
 
 
 def drawn(seed: int) -> Draw:
     dice = random.Random(seed)
     export = dice.random() < 0.6
     kinds = (*INSERTING, *IN_PLACE) if export else (*IN_PLACE, "update")
-    return Draw(
+    draw = Draw(
         kinds=tuple(dice.choice(kinds) for _ in range(dice.choice([1, 2, 4]))),
         export=export,
         items=dice.choice([2, 3, 6, 9]),
@@ -111,7 +136,12 @@ def drawn(seed: int) -> Draw:
         rows=dice.random() < 0.3,
         window=export and dice.random() < 0.3,
         acts_in_undo=dice.random() < 0.3,
+        row_faults=dice.choice([0.0, 0.0, 0.1, 0.3]),
+        target=dice.random() < 0.25,
     )
+    if not draw.target:
+        return draw
+    return replace(draw, kinds=tuple(dice.choice(INTO_TARGET) for _ in draw.kinds))
 
 
 @dataclass
@@ -127,8 +157,9 @@ class Case:
         self.draw = draw = drawn(self.seed)
         dice = random.Random(self.seed + 1)
         kinds = (*ANSWERED, LATE, TWICE) if draw.late else ANSWERED
-        self.world = World(dice, draw.faults, kinds)
+        self.world = World(dice, draw.faults, kinds, draw.row_faults)
         self.dynamodb = FuzzedDynamoDB(NUMBERED, page=draw.scan_page, world=self.world)
+        self.dynamodb.keys = {TARGET: NUMBERED.key_names}
         self.state = FakeState()
         self.state.rows = FuzzedRows(self.world)
         self.state.leases = LeaseRows(self.state.rows)  # type: ignore[arg-type]
@@ -142,6 +173,8 @@ class Case:
         keys = range(1, draw.items + 1)
         free = (key + step for key in keys for step in (0, -1, *HUNDREDS.values()) if key + step > 0)
         self.application = Application(self.dynamodb, dice, (*free, *OWN_ROWS), draw.acts)
+        if draw.target:
+            self.application.target, self.application.acts = TARGET, ACTS_BESIDE
         for key in keys:
             self.application.put(key)
         self.world.acts = self.application.act
@@ -149,11 +182,11 @@ class Case:
     def jobs(self) -> Iterator[Job]:
         """The passes of the run; each is asked for when those before it are done."""
         draw = self.draw
-        text = draw.head + SCRIPT.format(kinds=draw.kinds, rows=OWN_ROWS)
+        text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
         export = self.exporter.export() if draw.export else None
         job = self.exporter.job(export, text) if export else self.bench.job(text)
         job = replace(job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, lanes=draw.lanes)
-        job = replace(job, read_ahead=2)
+        job = replace(job, read_ahead=2, target=replace(NUMBERED, name=TARGET) if draw.target else None)
         yield job
         if draw.rows:
             yield replace(job, run=job.run + OWN_ITEMS, units=1, own_items=True, export=None)

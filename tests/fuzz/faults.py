@@ -16,6 +16,11 @@ from tests.fakes import FakeDynamoDB, FakeResources, FakeRows
 
 READS = ("Scan", "BatchGetItem", "GetItem", "Query")
 ANSWERED = ("throttled", "partial", "partial-500", "full", "lost", "reset")  # those of FakeDynamoDB
+ROW_FAULTS = (
+    "twice",
+    "again",
+    "dying",
+)  # twice: carried out once more, later; dying: late, and its sender dies at once
 LATE, TWICE = "late", "twice"  # heard after later ones, and never answered; heard and answered, and heard once more
 
 
@@ -28,6 +33,11 @@ class Life:
     """How many requests an attempt's process makes before it dies; from then on it makes none."""
 
     left: int = 1_000_000
+
+    @property
+    def ends(self) -> bool:
+        """Whether another attempt comes after it."""
+        return self.left < 1_000
 
     def tick(self) -> None:
         self.left -= 1
@@ -118,8 +128,8 @@ class FuzzedDynamoDB(FakeDynamoDB):
 
 
 class FuzzedRows(FakeRows):
-    """The state table's rows. A request that is carried out twice was sent again after its answer was lost: a row that
-    another owner has written since must not be put back by it."""
+    """The state table's rows. A request whose answer is lost is sent again at once, or later by the network: a row that
+    another owner has written since must not be put back by it. One may arrive when its sender has died."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -133,9 +143,15 @@ class FuzzedRows(FakeRows):
         if self.world.network.carrying:
             return super().update(key, row, condition, **values)
         self._tick()
-        if self.world.dice.random() < self.world.row_faults:
+        fault = self.world.dice.choice(ROW_FAULTS) if self.world.dice.random() < self.world.row_faults else ""
+        if fault in ("twice", "dying"):
             self.world.network.delay(self.world.dice.randint(0, 6), lambda: self._again(key, row, condition, values))
+        if fault == "dying" and self.world.life.ends:
+            self.world.life.left = 0
+            raise Died("the machine is lost, and its last request on its way")
         found = super().update(key, row, condition, **values)
+        if fault == "again":
+            found = super().update(key, row, condition, **values)
         self.world.network.passed()
         return found
 

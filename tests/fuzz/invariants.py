@@ -5,65 +5,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
 
-from dynamodt.core.codec import decode
-from dynamodt.model import Counts, Item
-from tests.fuzz.case import HUNDREDS, OWN_ROWS, Case
-
-PUTS = {"fan": ("beside",), "lone": ("alone",), "split": ("left", "right")}
-_TIRED = "gave up after"
-
-
-class End:
-    """The table and the letters at one moment."""
-
-    def __init__(self, case: Case) -> None:
-        self.case, self.app = case, case.application
-        self.items = self.app.items()
-        self.letters = [json.loads(line) for line in case.bench.dead_letters()]
-        self.doubts = {_id(letter["key"]) for letter in self.letters if letter["stage"] == "doubt"}
-        self.dead = {_id(letter["key"]) for letter in self.letters}
-
-    @property
-    def by_value(self) -> bool:
-        """Whether an item that was put in place of another may be taken for it: it has the guarded values, too."""
-        return "changed" in self.case.draw.head
-
-    @cached_property
-    def by_src(self) -> dict[str, Item]:
-        return {str(item["src"]): item for item in self.items.values()}
-
-    def kind(self, src: str) -> str:
-        key, kinds = key_of(src), self.case.draw.kinds
-        return kinds[key % len(kinds)] if key < 100 else "update"
-
-    def derived(self, src: str) -> set[str]:
-        return {one for one in self.by_src if one.startswith(f"{src}/")}
-
-    def living(self) -> list[str]:
-        """The items that the application has made and not removed."""
-        return sorted(self.app.born - self.app.removed)
-
-    def expected(self, src: str) -> dict[str, int]:
-        """What becomes of an item that nobody else touches: the key of each `src`."""
-        key, kind = key_of(src), self.kind(src)
-        where = {"move": key + HUNDREDS["move"], "freed": key - 1, "delete": None, "split": None}.get(kind, key)
-        puts = {f"{src}/{name}": key + HUNDREDS[name] for name in PUTS.get(kind, ())}
-        return puts if where is None else {src: where, **puts}
-
-
-def _id(image: dict[str, dict[str, str]]) -> int:
-    return int(str(decode(image)["id"]))
-
-
-def key_of(src: str) -> int:
-    """The key under which the application has made the item."""
-    return int(src.partition(".")[0])
-
+from tests.fuzz.case import OWN_ROWS, Case
+from tests.fuzz.ends import PUTS, End, key_of, left_of
 
 # ---------------------------------------------------------------- after the run
 
@@ -79,10 +25,9 @@ def breaches_of_run(case: Case) -> Iterator[str]:
 
 
 def _counts(end: End) -> Iterator[str]:
-    total = Counts()
+    total = end.total
     for job in end.case.done:
         totals = end.case.state.units(job.run).totals(job.units)
-        total = total.plus(totals.counts)
         if totals.done != job.units or not totals.counts.balanced:
             yield f"the balance does not hold: {job.run} {totals}"
     main = end.case.state.units(end.case.done[0].run).totals(end.case.done[0].units)
@@ -143,7 +88,7 @@ def _notes(end: End) -> Iterator[str]:
 
 def _as_expected(end: End) -> Iterator[str]:
     """Where nobody else writes, all becomes what the script says. A way to a key that others free depends on them."""
-    if "freed" in end.case.draw.kinds or any(_TIRED in letter["error"] for letter in end.letters):
+    if "freed" in end.case.draw.kinds or end.is_tired:
         return
     if end.letters:
         yield f"dead letters without need: {[letter['error'] for letter in end.letters]}"
@@ -163,7 +108,7 @@ def _as_expected(end: End) -> Iterator[str]:
 def breaches_of_undo(case: Case) -> Iterator[str]:
     """What the run has moved or deleted, and the application has changed or put there since, stays and is reported;
     then the item may be at its old key, too."""
-    end, left = End(case), _left(case)
+    end, left = End(case), left_of(case)
     for src in end.living():
         there = [item for item in end.items.values() if str(item["src"]).partition("/")[0] == src]
         open_ = {key_of(src), *end.expected(src).values()} & (left | end.doubts)
@@ -179,10 +124,3 @@ def breaches_of_undo(case: Case) -> Iterator[str]:
     for src in end.app.removed & end.by_src.keys():
         if end.kind(src) not in ("delete", "move", "freed", "split"):
             yield f"deleted, and back: {src}"
-
-
-def _left(case: Case) -> set[int]:
-    """The keys that the undo reports."""
-    names = [name for name in case.storage.objects if name.startswith("runs/") and "/left/" in name]
-    lines = [json.loads(line) for name in names for line in case.storage.objects[name].splitlines()]
-    return {_id(line["key"]) for line in lines}

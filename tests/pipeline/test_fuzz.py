@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import invariants, target_invariants
 from tests.fuzz.case import Case, drawn
-from tests.fuzz.invariants import breaches_of_run, breaches_of_undo
 from tests.inline import without_threads
 
 
@@ -32,10 +32,11 @@ def breaches(seed: int, folder: Path) -> list[str]:
     """What does not hold in a case."""
     random.seed(seed)  # the jitter of what is tried again
     case = Case(seed, folder)
+    what = target_invariants if case.draw.target else invariants
     case.run()
-    found = list(breaches_of_run(case))
+    found = list(what.breaches_of_run(case))
     case.undo()
-    found += breaches_of_undo(case)
+    found += what.breaches_of_undo(case)
     return [f"{one}; the application: {', '.join(case.application.log)}" for one in found]
 
 

@@ -1,0 +1,80 @@
+"""Where a fuzzed run has come to: its items, its dead letters, and what is to become of each item."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+
+from dynamodt.core.codec import decode
+from dynamodt.model import Counts, Item
+from tests.fuzz.case import HUNDREDS, Case
+
+PUTS = {"fan": ("beside",), "lone": ("alone",), "split": ("left", "right")}
+_TIRED = "gave up after"
+
+
+class End:
+    """The table and the letters at one moment."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.app = case, case.application
+        self.items = self.app.items()
+        self.letters = [json.loads(line) for line in case.bench.dead_letters()]
+        self.doubts = {id_of(letter["key"]) for letter in self.letters if letter["stage"] == "doubt"}
+        self.dead = {id_of(letter["key"]) for letter in self.letters}
+
+    @property
+    def by_value(self) -> bool:
+        """Whether an item that was put in place of another may be taken for it: it has the guarded values, too."""
+        return "changed" in self.case.draw.head
+
+    @property
+    def is_tired(self) -> bool:
+        """Whether it has given a write up."""
+        return any(_TIRED in letter["error"] for letter in self.letters)
+
+    @property
+    def total(self) -> Counts:
+        """What all passes of the run have come to."""
+        total = Counts()
+        for job in self.case.done:
+            total = total.plus(self.case.state.units(job.run).totals(job.units).counts)
+        return total
+
+    @cached_property
+    def by_src(self) -> dict[str, Item]:
+        return {str(item["src"]): item for item in self.items.values()}
+
+    def kind(self, src: str) -> str:
+        key, kinds = key_of(src), self.case.draw.kinds
+        return kinds[key % len(kinds)] if key < 100 else "update"
+
+    def derived(self, src: str) -> set[str]:
+        return {one for one in self.by_src if one.startswith(f"{src}/")}
+
+    def living(self) -> list[str]:
+        """The items that the application has made and not removed."""
+        return sorted(self.app.born - self.app.removed)
+
+    def expected(self, src: str) -> dict[str, int]:
+        """What becomes of an item that nobody else touches: the key of each `src`."""
+        key, kind = key_of(src), self.kind(src)
+        where = {"move": key + HUNDREDS["move"], "freed": key - 1, "delete": None, "split": None}.get(kind, key)
+        puts = {f"{src}/{name}": key + HUNDREDS[name] for name in PUTS.get(kind, ())}
+        return puts if where is None else {src: where, **puts}
+
+
+def id_of(image: dict[str, dict[str, str]]) -> int:
+    return int(str(decode(image)["id"]))
+
+
+def key_of(src: str) -> int:
+    """The key under which the application has made the item."""
+    return int(src.partition(".")[0])
+
+
+def left_of(case: Case) -> set[int]:
+    """The keys that the undo reports."""
+    names = [name for name in case.storage.objects if name.startswith("runs/") and "/left/" in name]
+    lines = [json.loads(line) for name in names for line in case.storage.objects[name].splitlines()]
+    return {id_of(line["key"]) for line in lines}
