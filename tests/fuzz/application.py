@@ -71,8 +71,9 @@ class Application:
         return self.dynamodb.others.setdefault(self.target, {})
 
     def _act_there(self, what: str) -> None:
-        key = self.dice.choice(self.free)
-        found = next((item for item in self.there() if item["id"] == key), None)
+        there = {int(item["id"]): item for item in self.there()}
+        key = self.dice.choice(self.free if what == "there_create" or not there else sorted(there))
+        found = there.get(key)
         self.log.append(f"{what} {key} {found and found['src']}")
         if found is None and what == "there_create":
             self.here.add(f"{key}.app{len(self.log)}")

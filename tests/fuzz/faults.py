@@ -11,6 +11,7 @@ import orjson
 
 from dynamodt.aws.rows import RowKey
 from dynamodt.aws.wire import InDoubt
+from dynamodt.core.codec import decode
 from dynamodt.model import Item
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows
 
@@ -87,6 +88,7 @@ class World:
     life: Life = field(default_factory=Life)
     network: Network = field(default_factory=Network)
     acts: Callable[[], None] = lambda: None
+    stale: list[str] = field(default_factory=list)  # what was inserted of an item that was another one by then
 
     def fault(self) -> str:
         if self.network.carrying or self.dice.random() >= self.faults:
@@ -118,6 +120,21 @@ class FuzzedDynamoDB(FakeDynamoDB):
         if fault not in ("", TWICE):
             self.faults.append(fault)
         return super().call(operation, request)
+
+    def _transactwriteitems(self, request: dict[str, Any]) -> dict[str, Any]:
+        sent_before = request["ClientRequestToken"] in self.tokens
+        answer = super()._transactwriteitems(request)
+        puts = [action["Put"]["Item"] for action in request["TransactItems"] if "Put" in action]
+        items = [decode(image) for image in puts if "pk" not in image and "/row" not in image["src"]["S"]]
+        if not sent_before and not self._hands_over(request):
+            notes = {image["src"]["S"]: image["note"]["S"] for image in self.items.values()}
+            stale = [item for item in items if notes.get(item["src"].partition("/")[0]) != item["note"]]
+            self.world.stale.extend(map(str, stale))
+        return answer
+
+    def _hands_over(self, request: dict[str, Any]) -> bool:
+        """Whether the item that the new ones are made of is itself another one afterwards."""
+        return not any("ConditionCheck" in action for action in request["TransactItems"])
 
     def _again(self, operation: str, request: dict[str, Any]) -> None:
         """Nobody waits for the answer."""

@@ -58,6 +58,7 @@ def _once(end: End) -> Iterator[str]:
             yield f"transformed twice, or not at all: {item}"
         if item["src"] in end.app.dropped:
             yield f"deleted by the application, and inserted again: {item}"
+    yield from (f"made of an item that was another one by then: {one}" for one in end.case.world.stale)
     yield from _of_the_application(end)
 
 
