@@ -5,7 +5,11 @@ Owners: `A` begins, `B` resumes later and takes the unit over; A may stall at an
 never. In every state in which B has finished what must hold is checked, so a crash of A at any step is covered. An
 owner before them may have died for good (`dead`: after so many steps). `app` is the application, `net` makes the next
 message meet a fault, `wire` delivers what is late, `U` takes the run back when the owners have stopped, and `V` goes on
-with that, wherever U has died.
+with that, wherever U has died. Of a fault in an undo's messages, A runs alone, and U's have arrived when V begins.
+
+A message to the table may be `lost` (never carried out), `late` (carried out later), `reset` (carried out, and its
+answer lost) or `twice` (carried out, and later once more); one to the state table is sent again at once where its
+answer is lost (`reset`), or arrives once more (`late`).
 """
 
 from __future__ import annotations
@@ -76,8 +80,6 @@ def transform_up(item):
     return {"id": item["id"], "n": item["n"] + 1000, "note": item["note"]}
 """
 STAMP = 'STAMP = "_by"\n'
-TABLE_FAULTS = ("lost", "reset", "late")  # never carried out; carried out, and the answer lost; carried out later
-ROW_FAULTS = {"reset": "again", "late": "late"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class Scene:
     gone: bool = False  # A is, once B has begun: it stalls no longer than that
     undo: str = ""  # "once"; "crash": it dies anywhere, and another goes on
     export: bool = True
+
+    @property
+    def meets_faults_in_undo(self) -> bool:
+        return bool(self.fault and self.undo)
 
     def __str__(self) -> str:
         fault = f"{'row-' * self.rows}{self.fault}"
@@ -134,10 +140,11 @@ class SteppedDynamoDB(FakeDynamoDB):
         return answer
 
     def _with(self, fault: str, operation: str, body: Any) -> dict[str, Any]:
-        if fault == "late":
+        if fault in ("late", "twice"):
             self.world.late.append((operation, lambda: self.again(operation, body)))
+        if fault == "late":
             raise InDoubt("late")
-        if fault:
+        if fault in ("lost", "reset"):
             self.faults.append(fault)
         return super().call(operation, body)
 
@@ -289,10 +296,9 @@ class World:
     # ------------------------------------------------------------ the actors
 
     def actors(self) -> dict[str, Callable[[], None]]:
-        actors: dict[str, Callable[[], None]] = {
-            "A": lambda: self._own("A", migrate, self.job, 1),
-            "B": lambda: self._own("B", migrate, self.job, 2),
-        }
+        actors: dict[str, Callable[[], None]] = {"A": lambda: self._own("A", migrate, self.job, 1)}
+        if not self.scene.meets_faults_in_undo:
+            actors["B"] = lambda: self._own("B", migrate, self.job, 2)
         if self.scene.act:
             actors["app"] = self._act
         if self.scene.fault:
@@ -305,15 +311,16 @@ class World:
 
     def ready(self, name: str, alive: frozenset[str], started: frozenset[str]) -> bool:
         """B takes over from A; an undo begins when nothing of the run moves, or is on its way, any more."""
-        if "V" in started:
-            return name in ("V", "app")
+        if name == "wire":
+            return bool(self.late)
         if "U" in started:
-            return name in ("U", "app") or (name == "V" and "U" in alive)
+            begins = name == "V" and "U" in alive and not self.late
+            return name in ("V" if "V" in started else "U", "app", "net") or begins
         if name == "U":
             return bool({"A", "B"} & self.finished) and not self.late and not self.armed
         if name == "A" and self.scene.gone:
             return "B" not in started
-        return {"B": "A" in started, "wire": bool(self.late), "V": False}.get(name, True)
+        return {"B": "A" in started, "V": False, "net": not self.scene.meets_faults_in_undo}.get(name, True)
 
     def _own(self, name: str, flow: Callable[..., None], job: Job, token: int) -> None:
         self.undo_begun |= flow is undo

@@ -43,7 +43,10 @@ QUICK = [
     S(("lone",)),
     S(("update",), undo="once", export=False),
     S(("delete",), undo="once", export=False),
+    S(("target",), undo="once", export=False),
+    S(("move",), fault="late", undo="crash"),
 ]
+EXPORTED = ("move", "fan", "lone")  # a scan would meet what they insert
 THOROUGH = [
     S(("update",), act="note", export=False),
     S(("update",), act="add", export=False),
@@ -80,6 +83,22 @@ THOROUGH = [
     S(("update", "update"), undo="once", export=False),
     S(("lone",), act="drop"),
     S(("target",), act="drop", export=False),
+    S(("update",), fault="twice", export=False),
+    *(S(("delete",), fault=fault, export=False) for fault in ("lost", "late", "reset", "twice")),
+    *(S(("lone",), fault=fault) for fault in ("late", "reset", "twice")),
+    *(
+        S((kind,), fault=fault, rows=True, export=kind in EXPORTED)
+        for kind in ("delete", "target", "move", "lone", "fan")
+        for fault in ("late", "reset")
+    ),
+    *(
+        S((kind,), fault=fault, rows=rows, undo="crash", export=kind in EXPORTED)
+        for kind in ("update", "delete", "target", "lone")
+        for rows, fault in ((False, "late"), (False, "reset"), (False, "twice"), (True, "late"), (True, "reset"))
+    ),
+    S(("move",), fault="twice", undo="crash"),
+    S(("move",), fault="late", rows=True, undo="crash"),
+    S(("update",), act="note", fault="late", undo="crash", export=False),
 ]
 NEEDED = [
     (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
