@@ -87,3 +87,11 @@ def epoch_of_intents(patch: pytest.MonkeyPatch) -> None:
 
 def epoch_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(unit_rows, "_LATER_PAGE", "page < :page")
+
+
+def page_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(unit_rows, "_LATER_PAGE", "epoch = :epoch")
+
+
+def page_of_intents(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(unit_rows, "_LATER_INTENT", "epoch = :epoch")

@@ -21,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 from greenlet import greenlet
 
 from dynamodt.aws.rows import RowKey
@@ -141,7 +142,7 @@ class SteppedDynamoDB(FakeDynamoDB):
 
     def _with(self, fault: str, operation: str, body: Any) -> dict[str, Any]:
         if fault in ("late", "twice"):
-            self.world.late.append((operation, lambda: self.again(operation, body)))
+            self.world.late.append((_told(body), lambda: self.again(operation, body)))
         if fault == "late":
             raise InDoubt("late")
         if fault in ("lost", "reset"):
@@ -160,6 +161,12 @@ class SteppedDynamoDB(FakeDynamoDB):
         if index:
             step()
         return super()._answered(statement, fault, index)
+
+
+def _told(body: Any) -> str:
+    """A request as it tells two states apart: all but the token by which it is known when it is sent again."""
+    request = orjson.loads(body if isinstance(body, bytes) else orjson.dumps(body))
+    return repr({name: value for name, value in request.items() if name != "ClientRequestToken"})
 
 
 class SteppedRows(FakeRows):
@@ -185,7 +192,8 @@ class SteppedRows(FakeRows):
             saw(error)
             raise
         if fault == "late":
-            self.world.late.append((f"update {key}", lambda: self._again(key, row, condition, values)))
+            late = f"update {key} {sorted(row.items())} {condition} {sorted(values.items())}"
+            self.world.late.append((late, lambda: self._again(key, row, condition, values)))
         return answer
 
     def _again(self, key: RowKey, row: Item, condition: str, values: Item) -> None:

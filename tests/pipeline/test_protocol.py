@@ -83,13 +83,14 @@ THOROUGH = [
     S(("update", "update"), undo="once", export=False),
     S(("lone",), act="drop"),
     S(("target",), act="drop", export=False),
-    S(("update",), fault="twice", export=False),
-    *(S(("delete",), fault=fault, export=False) for fault in ("lost", "late", "reset", "twice")),
-    *(S(("lone",), fault=fault) for fault in ("late", "reset", "twice")),
     *(
-        S((kind,), fault=fault, rows=True, export=kind in EXPORTED)
-        for kind in ("delete", "target", "move", "lone", "fan")
-        for fault in ("late", "reset")
+        S((kind, kind), fault=fault, rows=rows, gone=True, export=kind in EXPORTED)
+        for kind in ("update", "delete", "lone", "move", "fan")
+        for rows, fault in ((False, "late"), (False, "reset"), (False, "twice"), (True, "late"), (True, "reset"))
+    ),
+    *(
+        S(("target",), fault=fault, rows=rows, gone=True, export=False)
+        for rows, fault in ((False, "late"), (False, "reset"), (False, "twice"), (True, "late"), (True, "reset"))
     ),
     *(
         S((kind,), fault=fault, rows=rows, undo="crash", export=kind in EXPORTED)
@@ -99,6 +100,7 @@ THOROUGH = [
     S(("move",), fault="twice", undo="crash"),
     S(("move",), fault="late", rows=True, undo="crash"),
     S(("update",), act="note", fault="late", undo="crash", export=False),
+    S(("update",), act="add", fault="late", undo="crash", export=False),
 ]
 NEEDED = [
     (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
@@ -107,6 +109,21 @@ NEEDED = [
     (protocol_without.recognition, S(("update",), export=False), "transformed twice"),
     (protocol_without.refusal_to_guess, S(("update",), act="add", export=False), "transformed twice"),
     (protocol_without.guard_of_updates, S(("update",), act="add", export=False), "a live write is lost"),
+    (
+        protocol_without.guard_of_updates,
+        S(("update",), act="add", fault="late", undo="crash", export=False),
+        "a live write is lost",
+    ),
+    (
+        protocol_without.page_of_checkpoints,
+        S(("update", "update"), fault="late", rows=True, gone=True, export=False),
+        "the second owner has not finished",
+    ),
+    (
+        protocol_without.page_of_intents,
+        S(("update", "update"), fault="late", rows=True, gone=True, export=False),
+        "transformed twice",
+    ),
     (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
     (protocol_without.absence_of_rows, S(("lone",), act="drop"), "inserted again"),
     (protocol_without.rows_read_last, S(("move",)), "counted as what it is not"),
