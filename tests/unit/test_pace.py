@@ -112,6 +112,8 @@ def test_what_there_is_none_of_is_not_told() -> None:
     assert figures(at(1234), Speed(100.0, 100.0, 0.0)) == ["1,234 items", "100 items/s", "100 WCU/s"]
     budgeted = at(1234, wcu=500.0, rcu=50.0)
     assert figures(budgeted, Speed(1.0, 0.0, 0.0))[2:] == ["0 of 500 WCU/s", "0 of 50 RCU/s"]
+    slow = at(3, wcu=0.5, rcu=0.01)
+    assert figures(slow, Speed(0.4, 0.31, 0.0))[1:] == ["0.4 items/s", "0.3 of 0.5 WCU/s", "0 of 0.01 RCU/s"]
     met = Totals(Counts(10, 8, dead=2), friction=Friction(1, 1200))
     assert figures(Standing(met, 0), None) == ["10 items", "2 dead letters", "1 conflict", "1,200 throttles"]
 

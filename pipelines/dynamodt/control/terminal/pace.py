@@ -119,11 +119,16 @@ def figures(standing: Standing, speed: Speed | None) -> list[str]:
     counts, friction = standing.totals.counts, standing.totals.friction
     parts = [counted(counts.read, "item")]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
-    parts += [f"{speed.items:,.0f} items/s"] if speed else []
+    parts += [f"{_rate(speed.items)} items/s"] if speed else []
     parts += [_bytes(speed.bytes)] if speed and speed.bytes else []
     parts += _capacity(speed, standing) if speed else []
     parts += [counted(friction.conflicts, "conflict")] if friction.conflicts else []
     return parts + ([counted(friction.throttles, "throttle")] if friction.throttles else [])
+
+
+def _rate(amount: float) -> str:
+    """In whole numbers, but for a rate below one: a table may be throttled to half a unit a second."""
+    return f"{amount:,.0f}" if amount >= 1.0 or not amount else f"{amount:.1g}"
 
 
 def _bytes(rate: float) -> str:
@@ -133,7 +138,7 @@ def _bytes(rate: float) -> str:
 def _capacity(speed: Speed, standing: Standing) -> list[str]:
     pairs = ((speed.wcu, standing.wcu, "WCU/s"), (speed.rcu, standing.rcu, "RCU/s"))
     told = [(used, budget, unit) for used, budget, unit in pairs if round(used) or budget]
-    return [f"{used:,.0f}{f' of {budget:,.0f}' if budget else ''} {unit}" for used, budget, unit in told]
+    return [f"{_rate(used)}{f' of {_rate(budget)}' if budget else ''} {unit}" for used, budget, unit in told]
 
 
 def counted(number: int, noun: str) -> str:
