@@ -71,7 +71,7 @@ deploy: $(INSTALLED) ## what a stage needs in AWS: make deploy STAGE=prod (DRY=1
 	$(call show_and_run,$(BIN)/dynamodt deploy --stage $(STAGE) $(if $(call on,$(DRY)),--dry-run) $(ARGS))
 
 jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (Java 17, Maven; once)
-	@$(BIN)/python -m dynamodt.stages.spark.jar
+	@$(BIN)/python -m dynamodt.pipeline.spark.jar
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
 test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## all but chaos, 5 minutes; then what was skipped, and why
@@ -107,7 +107,7 @@ dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Ma
 	@tests/service/dynamodb-local/fetch
 
 spark-jar: $(INSTALLED) ## the jar for the tests on Spark (as `jar`, but only said when it cannot be built)
-	@$(BIN)/python -m dynamodt.stages.spark.jar >/dev/null || [ "$${CI:-}" != true ]
+	@$(BIN)/python -m dynamodt.pipeline.spark.jar >/dev/null || [ "$${CI:-}" != true ]
 
 serverless: ## the Serverless Framework for its plugin's tests (node 20.19, npm, once; only said when missing)
 	@infra/serverless/fetch

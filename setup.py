@@ -93,8 +93,8 @@ setup(
     extras_require={"local": LOCAL, "spark": SPARK, "dev": LOCAL + DEV},
     entry_points={
         "console_scripts": [
-            "dynamodt = dynamodt.control.cli:main",
-            "ddt = dynamodt.control.cli:main",
+            "dynamodt = dynamodt.cli.app:main",
+            "ddt = dynamodt.cli.app:main",
         ]
     },
     zip_safe=False,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import ITEM_BYTES, item, template
-from dynamodt.control import emulator
-from dynamodt.model import Connection
+from dynamodt.local import emulator
+from dynamodt.model.tables import Connection
 
 SOURCE = Path(__file__).with_name("endpoint") / "canned.c"
 _BATCH = 25
@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def client(self) -> Any:
-        from dynamodt.aws.clients import client
+        from dynamodt.dynamodb.clients import client
 
         return client(self.connection, "dynamodb")
 

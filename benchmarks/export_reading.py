@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
 
 from benchmarks.table import item
-from dynamodt.aws.export.layout import ExportFolder, written
-from dynamodt.aws.export.writer import ExportWriter
+from dynamodt.export.request import ExportFolder, written
+from dynamodt.export.stand_in import ExportWriter
 from tests.read_once import ARN, EXPORT, FolderObjects
 
 TIMES = 5

@@ -19,11 +19,11 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "pipelines")]
 
 from benchmarks.endpoints import Endpoint, fill, ministack
-from dynamodt.aws.batch import Answer, Coming, Writes
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.model import Stage, StorageSpec
+from dynamodt import api as operations
+from dynamodt.dynamodb.batch import BatchAnswer, Coming, Writes
+from dynamodt.model.tables import Stage, StorageSpec
+from dynamodt.runs.options import RunOptions
+from dynamodt.state.state import State
 
 SECONDS = 20
 WINDOW = 10.0
@@ -49,7 +49,7 @@ def metered() -> Spent:
     def batch(self: Writes, statements: Any) -> Coming:
         coming = send(self, statements)
 
-        def answered() -> Answer:
+        def answered() -> BatchAnswer:
             answer = coming()
             spent.append((time.monotonic(), answer.wcu or 0.0))
             return answer

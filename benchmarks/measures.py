@@ -282,7 +282,7 @@ def safety(bench: Bench) -> Figures:
 
 
 def _make_bucket(endpoint: Endpoint, bucket: str) -> None:
-    from dynamodt.aws.clients import client
+    from dynamodt.dynamodb.clients import client
 
     client(endpoint.connection, "s3").create_bucket(Bucket=bucket)
 

@@ -11,7 +11,7 @@ import sys
 from awsglue.utils import getResolvedOptions
 from pyspark import SparkContext
 
-from dynamodt.control.glue.job import carry_out
+from dynamodt.cli.job import carry_out
 
 SparkContext.getOrCreate()  # Glue's own, before anything else might make one
 code = carry_out(getResolvedOptions(sys.argv, ["stage", "project", "command"]), "--runner", "spark")

@@ -9,7 +9,7 @@ import sys
 from awsglue.utils import getResolvedOptions
 from pyspark import SparkContext
 
-from dynamodt.control.glue.job import carry_out
+from dynamodt.cli.job import carry_out
 
 SparkContext.getOrCreate()  # Spark's cluster mode takes a driver without one for a failed one (exit code 13)
 code = carry_out(getResolvedOptions(sys.argv, ["stage", "project", "command"]))

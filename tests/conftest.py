@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dynamodt.stages.spark import context
+from dynamodt.pipeline.spark import context
 from tests import beam_once, emulators
 from tests.emulators import Endpoint
 

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dynamodt.control import emulator
-from dynamodt.model import Connection
-from dynamodt.stages.spark import jar
+from dynamodt.local import emulator
+from dynamodt.model.tables import Connection
+from dynamodt.pipeline.spark import jar
 from tests.waiting import HANG_SECONDS, until
 
 one_judge_is_quick = pytest.mark.parametrize(
@@ -42,7 +42,7 @@ class Endpoint:
     @property
     def client(self) -> Any:
         """A boto3 client for DynamoDB (one for all tests; it is thread-safe)."""
-        from dynamodt.aws.clients import client
+        from dynamodt.dynamodb.clients import client
 
         return client(self.connection, "dynamodb")
 

@@ -85,7 +85,7 @@ def step() -> None:
         current.parent.switch()
 
 
-def saw(answer: object) -> None:
+def observed(answer: object) -> None:
     """Note what an actor has learnt: it decides what it does next."""
     current = getcurrent()
     if hasattr(current, "actor"):

@@ -1,4 +1,4 @@
-"""A bucket in memory, as `aws.export.objects.Objects` has it."""
+"""A bucket in memory, as `export.objects.Objects` has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dynamodt.aws.export.objects import Head
+from dynamodt.export.objects import Head
 
 
 @dataclass

@@ -14,33 +14,15 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from dynamodt.control import cli, verbs
-from dynamodt.control.requests import Observer, RunOptions, Watcher
+from dynamodt.cli import app as cli
+from dynamodt.cli import commands as commands
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
-from dynamodt.model import (
-    Connection,
-    Counts,
-    Direction,
-    Friction,
-    Item,
-    KeyAttribute,
-    Lease,
-    LeftItem,
-    PreparedRef,
-    RunRecord,
-    RunReport,
-    RunState,
-    Stage,
-    Standing,
-    StorageSpec,
-    TableReport,
-    TableStatus,
-    TakeOver,
-    Totals,
-    UndoReport,
-    Units,
-    VersionStatus,
-)
+from dynamodt.model.items import Direction, Item
+from dynamodt.model.pages import Contention, Counts, Totals, Units
+from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
+from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec
+from dynamodt.runs.options import Observer, RunOptions, Watcher
 
 ERRORS: dict[str, BaseException] = {
     "dead": DeadLetters("3 items could not be transformed", where="dead v2 split_name", hint="look into the file"),
@@ -118,7 +100,7 @@ class FakeOperations:
             "users", "up", 2, "split_name", "01RUN", status, Counts(1000, 990, 2, 5, 3), Units(0, 990), 0.5
         )
         found = replace(found, rehearsal=options.dry_run)
-        first = (LeftItem({"id": {"S": "u1"}}, ("name", "age"), "changed since the run"),)
+        first = (NotRestored({"id": {"S": "u1"}}, ("name", "age"), "changed since the run"),)
         return UndoReport(found, 1, 9, "s3://dynamodt/undo-left.jsonl", first)
 
     def retry(
@@ -157,8 +139,8 @@ class FakeOperations:
         for done in range(1, 11):
             time.sleep(self.pace)
             watcher.tick()
-            totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done, Friction(done, 1))
-            watcher.progressed(table, Standing(totals, 10, 500.0, rests="paused" if done == 5 else ""))
+            totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done, Contention(done, 1))
+            watcher.progressed(table, RunProgress(totals, 10, 500.0, idle="paused" if done == 5 else ""))
             if table == "ctrl_c" and done == 4:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(5)
@@ -181,8 +163,8 @@ class FakeOperations:
         self.calls.append(("prepare", table, version, dry_run, *([] if runner == "direct" else [runner])))
         return PREPARED
 
-    def tell(self, stage: Stage, table: str, verb: str, limits: Units = Units()) -> Lease:
-        self.calls.append(("tell", table, verb, limits))
+    def tell(self, stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:
+        self.calls.append(("tell", table, command, limits))
         return Lease(table, 7, "20260131T000000Z", "somebody", "host", 17, since="2026-01-31T00:00:00Z")
 
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]:
@@ -227,7 +209,7 @@ class FakeOperations:
         for done in range(1, 11):
             time.sleep(self.pace)
             totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done)
-            observer.progressed(table, Standing(totals, 10))
+            observer.progressed(table, RunProgress(totals, 10))
             if table == "ctrl_c" and done == 4:
                 raise KeyboardInterrupt
             if table == "sigterm" and done == 4:
@@ -259,7 +241,7 @@ def _recorded(table: str, version: int, status: str) -> RunRecord:
 
 def main() -> int:
     operations = FakeOperations(applied=int(os.environ.get("APPLIED", "0")), pace=float(os.environ.get("PACE", "0")))
-    verbs.load_operations = lambda: operations
+    commands.load_operations = lambda: operations
     return cli.main()
 
 

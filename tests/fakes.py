@@ -1,7 +1,7 @@
 """A DynamoDB in memory with what a real one does at its worst, and the other resources of a run.
 
 `FakeDynamoDB.call` takes the very bodies that go over the wire: it parses the PartiQL text and the expressions that
-`core.statements` writes, so a wrong statement fails here too. Faults are queued by the test.
+`dynamodb.statements` writes, so a wrong statement fails here too. Faults are queued by the test.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any, ClassVar
 
 import orjson
 
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.rows import ConditionFailed as RowConditionFailed
-from dynamodt.aws.rows import RowKey
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.aws.wire import InDoubt, Refusal, Throttled
-from dynamodt.aws.worker_rows import WorkerRows
-from dynamodt.core.codec import encode, same
-from dynamodt.core.keys import key_text
-from dynamodt.model import Image, Item, Job, Lease, TableSpec
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
+from dynamodt.model.items import Image, Item
+from dynamodt.model.runs import Job, Lease
+from dynamodt.model.tables import TableSpec
+from dynamodt.script.codec import encode, key_text, same
+from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.rows import ConditionFailed as RowConditionFailed
+from dynamodt.state.rows import RowKey
+from dynamodt.state.split_rows import SplitRows
+from dynamodt.state.worker_rows import WorkerRows
 
 _TOKEN = re.compile(r'\s*("(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z]+|[=,?{}:])')
 
@@ -156,15 +157,15 @@ class FakeDynamoDB:
         parsed = Parsed(text, parameters)
         table, items = parsed.table, self._items(parsed.table)
         assert table == self.spec.name or table in self.keys
-        if parsed.verb == "INSERT":
+        if parsed.command == "INSERT":
             return self._insert(table, parsed.sets)
         key = {name: parsed.equal.pop(name) for name in self._key_names(table)}
         image = items.get(self._text(key, table))
-        if image is None and parsed.verb == "DELETE":
+        if image is None and parsed.command == "DELETE":
             return None
         self._check(image, parsed.equal, parsed.missing)
         assert image is not None
-        if parsed.verb == "DELETE":
+        if parsed.command == "DELETE":
             del items[self._text(key, table)]
         else:
             self._store(table, image, parsed.sets, parsed.removes)
@@ -325,7 +326,7 @@ class FakeDynamoDB:
 
 
 class Parsed:
-    """A PartiQL statement of the few shapes that `core.statements` writes; anything else fails an assertion."""
+    """A PartiQL statement of the few shapes that `dynamodb.statements` writes; anything else fails an assertion."""
 
     def __init__(self, text: str, parameters: list[dict[str, Any]]) -> None:
         self._tokens = self._tokenize(text)
@@ -334,8 +335,8 @@ class Parsed:
         self.removes: list[str] = []
         self.equal: Image = {}
         self.missing: list[str] = []
-        self.verb = self._next()
-        {"UPDATE": self._update, "INSERT": self._insert, "DELETE": self._delete}[self.verb]()
+        self.command = self._next()
+        {"UPDATE": self._update, "INSERT": self._insert, "DELETE": self._delete}[self.command]()
         assert next(self._parameters, None) is None, "parameters left over"
         assert 2 * len([*self.equal, *self.missing]) - 1 <= 300, "too many operators"
 
@@ -472,11 +473,11 @@ class FakeState:
         self.rows = FakeRows()
         self.leases = LeaseRows(self.rows)  # type: ignore[arg-type]
 
-    def units(self, run: str) -> UnitRows:
-        return UnitRows(self.rows, run)  # type: ignore[arg-type]
+    def units(self, run: str) -> SplitRows:
+        return SplitRows(self.rows, run)  # type: ignore[arg-type]
 
-    def workers(self, run: str, attempt: int, spread: int = 1) -> WorkerRows:
-        return WorkerRows(self.rows, run, attempt, spread)  # type: ignore[arg-type]
+    def workers(self, run: str, attempt: int, shards: int = 1) -> WorkerRows:
+        return WorkerRows(self.rows, run, attempt, shards)  # type: ignore[arg-type]
 
     def lease(self, job: Job) -> None:
         """Give the job's lease to the job's attempt, from whoever has it."""

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import urllib3
 
-from dynamodt.aws.clients import client
+from dynamodt.dynamodb.clients import client
 from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS
 
@@ -33,7 +33,7 @@ _NOT_FORWARDED = ("host", "content-length", "connection", "transfer-encoding")
 _DIRECT = """
 import sys
 from awsglue.utils import getResolvedOptions
-from dynamodt.control.glue.job import carry_out
+from dynamodt.cli.job import carry_out
 options = getResolvedOptions(sys.argv, ["stage", "project", "command"])
 verb = options["command"].split()[0]
 sys.exit(carry_out(options, *([] if verb == "prepare" else ["--runner", "direct"])))
@@ -94,7 +94,7 @@ class GlueStandIn:
     url: str = ""
     command: Callable[[Words], list[str]] = without_spark
     most: int = 3
-    hold: bool = False
+    pause_reason: bool = False
     lost: list[str] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -113,7 +113,7 @@ class GlueStandIn:
     def begin(self) -> None:
         """Start the processes of what waits for it."""
         for run in self.runs:
-            if run.process is None and not run.stopped and not self.hold:
+            if run.process is None and not run.stopped and not self.pause_reason:
                 given = {"--JOB_NAME": run.job, "--JOB_RUN_ID": run.id, **self.defaults(run.job), **run.arguments}
                 with run.log.open("wb") as log:
                     run.process = subprocess.Popen(

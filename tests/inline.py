@@ -14,7 +14,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.utils.windowed_value import WindowedValue
 
-from dynamodt.stages import read, read_export
+from dynamodt.pipeline import read, read_export
 
 
 class Chain:
@@ -62,10 +62,10 @@ class Chain:
                 self._push(made, number + 1)
 
 
-def run_inline(flow: Callable[..., None], *arguments: Any) -> None:
+def run_inline(rate_queue: Callable[..., None], *arguments: Any) -> None:
     """Run a flow that takes the pipeline first: `run_inline(migrate, job, resources)`."""
     chain = Chain()
-    flow(chain, *arguments)
+    rate_queue(chain, *arguments)
     chain.run()
 
 

@@ -14,25 +14,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dynamodt.aws import prepared
-from dynamodt.aws.batch import Writes
-from dynamodt.aws.journal import Journal
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.state import State
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control import operations, planner
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import catching_up, exporting, lease
-from dynamodt.control.running.history import Chronicle
-from dynamodt.model import Connection, Job, Stage, StorageSpec
+from dynamodt import api as operations
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import Connection, Stage, StorageSpec
+from dynamodt.runs import exports as catching_up
+from dynamodt.runs import exports as exporting
+from dynamodt.runs import lock as lease
+from dynamodt.runs import plan as planner
+from dynamodt.runs.history import RunRecorder
+from dynamodt.runs.options import RunOptions
+from dynamodt.state import prepared
+from dynamodt.state.journal import Journal
+from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.split_rows import SplitRows
+from dynamodt.state.state import State
 from tests import beam_once
 
 BEFORE = {
-    "claim": (UnitRows, "claim"),
+    "claim": (SplitRows, "claim"),
     "journal": (Journal, "write"),
-    "intent": (UnitRows, "intend"),
+    "intent": (SplitRows, "intend"),
     "batch": (Writes, "batch"),
-    "checkpoint": (UnitRows, "checkpoint"),
+    "checkpoint": (SplitRows, "checkpoint"),
     "history": (State, "record"),
     "beat": (LeaseRows, "beat"),
     "prepared": (prepared, "_row"),
@@ -41,17 +45,17 @@ BEFORE_EXPORT = {
     "requested": (exporting, "request"),
     "window": (catching_up, "request"),
     "found": (exporting, "ready"),
-    "kept": (Chronicle, "keep"),
+    "kept": (RunRecorder, "keep"),
 }
 BEFORE_ALONE = {"single": (Writes, "single")}  # a transaction's
 AFTER_ALONE = {"sent alone": (Writes, "single"), "answered alone": (Writes, "_only_answer")}
 AFTER = {
-    "claimed": (UnitRows, "claim"),
+    "claimed": (SplitRows, "claim"),
     "journaled": (Journal, "write"),
-    "intended": (UnitRows, "intend"),
+    "intended": (SplitRows, "intend"),
     "sent": (Writes, "batch"),
     "answered": (Writes, "_answers"),
-    "checkpointed": (UnitRows, "checkpoint"),
+    "checkpointed": (SplitRows, "checkpoint"),
     "recorded": (State, "record"),
 }
 MOMENTS = (*BEFORE, *AFTER)
@@ -110,7 +114,7 @@ def small_pages() -> None:
 
 
 def _everywhere(name: str, value: Any) -> None:
-    from dynamodt.control.running import steps
+    from dynamodt.runs import execute as steps
 
     setattr(steps, name, value)
 

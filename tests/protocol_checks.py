@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.core.codec import decode
-from dynamodt.model import Counts, Item
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.script.codec import decode
+from dynamodt.state.split_rows import SplitRows
 
 if TYPE_CHECKING:
     from tests.protocol_world import World
@@ -120,14 +121,14 @@ def _live(state: _State) -> None:
 
 
 def _ended(state: _State) -> None:
-    claims = list(UnitRows(state.world.rows, "run").all(1))  # type: ignore[arg-type]
+    claims = list(SplitRows(state.world.rows, "run").all(1))  # type: ignore[arg-type]
     assert claims and claims[0].done, "the second owner has not finished"
     counts = claims[0].counts
     assert counts.balanced, f"the balance does not hold: {counts}"
     least = len(state.scene.kinds) - (state.scene.act == "delete" and not state.scene.export)
     assert least <= counts.read <= len(state.scene.kinds), f"not all that was read is counted: {counts}"
     for number in range(len(state.scene.kinds)):
-        _settled(state, number, counts)
+        _write_result(state, number, counts)
     if state.scene.act in QUIET and "freed" not in state.scene.kinds:
         assert counts.dead == 0, f"a dead letter without need: {counts}"
     if not state.scene.act and "freed" not in state.scene.kinds:
@@ -136,7 +137,7 @@ def _ended(state: _State) -> None:
         assert exact == (len(state.scene.kinds) - same, same), f"counted as what it is not: {counts}"
 
 
-def _settled(state: _State, number: int, counts: Counts) -> None:
+def _write_result(state: _State, number: int, counts: Counts) -> None:
     """The item has become what the script says, or a count says that it has not."""
     kind, main, beside = state.kind(number), state.main(number), state.beside(number)
     mine = number == 0 and state.world.acted != "" and state.scene.act in ("delete", "replace", "taken", "drop")

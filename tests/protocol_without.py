@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws import unit_rows
-from dynamodt.aws.lookups import Lookups
-from dynamodt.core import conflicts
-from dynamodt.core.statements import Statements
-from dynamodt.stages.ledger import Ledger
+from dynamodt.dynamodb.statements import Statements
+from dynamodt.pipeline import conflicts
+from dynamodt.pipeline.inserted import Lookups
+from dynamodt.pipeline.intents import IntentLog
+from dynamodt.state import split_rows as unit_rows
 from tests.fakes import FakeDynamoDB
 
 
@@ -24,17 +24,17 @@ def claims_condition(patch: pytest.MonkeyPatch) -> None:
 
 
 def announcement(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Ledger, "announce", lambda self, changes: None)
+    patch.setattr(IntentLog, "record_intent", lambda self, changes: None)
 
 
 def announcement_of_fresh_changes(patch: pytest.MonkeyPatch) -> None:
-    announce = Ledger.announce
+    record_intent = IntentLog.record_intent
 
-    def first(self: Ledger, changes: Any) -> None:
-        if not self.announced:
-            announce(self, changes)
+    def first(self: IntentLog, changes: Any) -> None:
+        if not self.intended:
+            record_intent(self, changes)
 
-    patch.setattr(Ledger, "announce", first)
+    patch.setattr(IntentLog, "record_intent", first)
 
 
 def recognition(patch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def rows_read_last(patch: pytest.MonkeyPatch) -> None:
 
 
 def epoch_of_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_INTENT", "page < :page AND announced < :announced")
+    patch.setattr(unit_rows, "_LATER_INTENT", "page < :page AND intended < :intended")
 
 
 def epoch_of_checkpoints(patch: pytest.MonkeyPatch) -> None:

@@ -24,27 +24,17 @@ from typing import Any
 import orjson
 from greenlet import greenlet
 
-from dynamodt.aws.rows import RowKey
-from dynamodt.aws.wire import InDoubt
-from dynamodt.core.codec import decode, encode
-from dynamodt.core.keys import key_text
-from dynamodt.core.script import read_script
+from dynamodt.dynamodb.wire import InDoubt
 from dynamodt.errors import Fenced
-from dynamodt.model import (
-    Connection,
-    ExportSource,
-    Item,
-    Job,
-    KeyAttribute,
-    Lease,
-    Script,
-    Stage,
-    StorageSpec,
-    TableSpec,
-)
-from dynamodt.stages.migrate import migrate
-from dynamodt.stages.undo import undo
-from tests.explorer import Actor, acting, saw, step
+from dynamodt.model.items import Item
+from dynamodt.model.runs import ExportSource, Job, Lease, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.undo import undo
+from dynamodt.script.codec import decode, encode, key_text
+from dynamodt.script.read import read_script
+from dynamodt.state.rows import RowKey
+from tests.explorer import Actor, acting, observed, step
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows, FakeState
 from tests.fuzz.faults import READS
@@ -135,9 +125,9 @@ class SteppedDynamoDB(FakeDynamoDB):
         try:
             answer = self._with(fault, operation, body)
         except Exception as error:
-            saw(error)
+            observed(error)
             raise
-        saw(answer)
+        observed(answer)
         return answer
 
     def _with(self, fault: str, operation: str, body: Any) -> dict[str, Any]:
@@ -177,7 +167,7 @@ class SteppedRows(FakeRows):
     def get(self, key: RowKey) -> Item | None:
         step()
         answer = super().get(key)
-        saw(answer)
+        observed(answer)
         return answer
 
     def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
@@ -189,7 +179,7 @@ class SteppedRows(FakeRows):
                 step()
             answer = super().update(key, row, condition, **values)
         except Exception as error:
-            saw(error)
+            observed(error)
             raise
         if fault == "late":
             late = f"update {key} {sorted(row.items())} {condition} {sorted(values.items())}"
@@ -230,10 +220,10 @@ class OwnLease:
 
     token: int
 
-    def read(self, table: str, board: int = 0) -> Lease:
+    def read(self, table: str, replica: int = 0) -> Lease:
         return Lease(table, self.token, "run")
 
-    def begin_read(self, table: str, board: int = 0) -> Callable[[], Lease]:
+    def begin_read(self, table: str, replica: int = 0) -> Callable[[], Lease]:
         return lambda: self.read(table)
 
     def tell(self, table: str, token: int, **what: Any) -> None: ...
@@ -330,14 +320,14 @@ class World:
             return "B" not in started
         return {"B": "A" in started, "V": False, "net": not self.scene.meets_faults_in_undo}.get(name, True)
 
-    def _own(self, name: str, flow: Callable[..., None], job: Job, token: int) -> None:
-        self.undo_begun |= flow is undo
+    def _own(self, name: str, rate_queue: Callable[..., None], job: Job, token: int) -> None:
+        self.undo_begun |= rate_queue is undo
         with suppress(Fenced):
-            self._run(flow, job, token)
+            self._run(rate_queue, job, token)
             self.finished.add(name)
 
-    def _run(self, flow: Callable[..., None], job: Job, token: int) -> None:
-        run_inline(flow, replace(job, attempt=token), SteppedResources("", world=self, token=token))
+    def _run(self, rate_queue: Callable[..., None], job: Job, token: int) -> None:
+        run_inline(rate_queue, replace(job, attempt=token), SteppedResources("", world=self, token=token))
 
     def _arm(self) -> None:
         step()

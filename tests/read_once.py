@@ -13,21 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamodt.aws.export.datafiles import DataReader
-from dynamodt.aws.export.objects import Head
-from dynamodt.core.collector import collect_less
-from dynamodt.model import (
-    Claim,
-    Connection,
-    ExportSource,
-    Job,
-    KeyAttribute,
-    Script,
-    Stage,
-    StorageSpec,
-    TableSpec,
-)
-from dynamodt.stages.read_export import Images, export_pages, files_of, images_of
+from dynamodt.export.datafiles import DataReader
+from dynamodt.export.objects import Head
+from dynamodt.model.pages import Claim
+from dynamodt.model.runs import ExportSource, Job, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.process import collect_less
+from dynamodt.pipeline.read_export import Images, export_pages, files_of, images_of
 
 ARN = "arn:aws:dynamodb:local:0:table/things"
 EXPORT = "AWSDynamoDB/01700000000000-00000001"
@@ -79,9 +71,9 @@ def read(root: Path) -> int:
     job = Job("run", stage, THINGS, Script("things", 1, "x", "x", "", ""), "up", len(files), export=source)
 
     def images(claim: Claim, cursor: int) -> Images:
-        return images_of(job, DataReader(objects, THINGS, size=job.page_items), files[claim.unit], cursor)
+        return images_of(job, DataReader(objects, THINGS, size=job.page_items), files[claim.split], cursor)
 
-    claims = (Claim(unit, 1) for unit in range(len(files)))
+    claims = (Claim(split, 1) for split in range(len(files)))
     with ThreadPoolExecutor(job.read_ahead) as executor:
         return sum(len(page.images) for page in export_pages(job, claims, images, executor))
 

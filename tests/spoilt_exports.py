@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from dynamodt.aws.export.layout import FILES, SUMMARY, ExportFolder
-from dynamodt.aws.export.objects import Objects
+from dynamodt.export.objects import Objects
+from dynamodt.export.request import FILES, SUMMARY, ExportFolder
 
 
 def listed(objects: Objects, folder: ExportFolder) -> list[dict[str, Any]]:

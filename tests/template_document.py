@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from dynamodt.control.deploying.packaging import template
+from dynamodt.deploy.packages import template
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.core.item import without
-from dynamodt.model import Delete, Put
+from dynamodt.model.items import Delete, Put
+from dynamodt.script.codec import without
 
 if TYPE_CHECKING:
-    from dynamodt.core.script import load_script
+    from dynamodt.script.load import load_script
+
 
 __all__ = ["Delete", "Put", "load_script", "without"]
 __version__ = "0.1.0"
@@ -21,6 +22,6 @@ def __getattr__(name: str) -> Any:
     """`load_script` brings the compiler's modules along, which a command that only prints help does not need."""
     if name != "load_script":
         raise AttributeError(f"module 'dynamodt' has no attribute {name!r}")
-    from dynamodt.core.script import load_script
+    from dynamodt.script.load import load_script
 
     return load_script

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamodt.aws.clients import client
-from dynamodt.control import emulator
-from dynamodt.model import Connection
+from dynamodt.dynamodb.clients import client
+from dynamodt.local import emulator
+from dynamodt.model.tables import Connection
 from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def _make_environment(folder: Path) -> None:
     here = sysconfig.get_paths()["purelib"]
     (packages / "clone.pth").write_text(f"{folder / 'pipelines'}\nimport site; site.addsitedir({here!r})\n")
     program = venv / "bin" / "dynamodt"
-    program.write_text(f"#!{venv}/bin/python\nimport sys\nfrom dynamodt.control.cli import main\nsys.exit(main())\n")
+    program.write_text(f"#!{venv}/bin/python\nimport sys\nfrom dynamodt.cli.app import main\nsys.exit(main())\n")
     program.chmod(0o755)
     (venv / ".installed").touch()
 

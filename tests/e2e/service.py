@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.state import State
+from dynamodt.dynamodb.clients import client
+from dynamodt.state.state import State
 from tests.e2e.project import ROOT, Done
 from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS

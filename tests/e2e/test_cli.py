@@ -75,17 +75,17 @@ def test_up_and_down_and_a_rehearsal(things: Project) -> None:
     assert set(cost) == {"wcu", "wcu_most", "rcu", "s3_requests", "export_bytes", "usd"}
     assert (cost["wcu"], cost["usd"]) == (200, None) and cost["s3_requests"]["put"] > 0
     assert _items(things, "things") == before
-    for verb in ("up", "down"):
-        (table,) = things.json(verb, "--table", "things")["tables"]
+    for command in ("up", "down"):
+        (table,) = things.json(command, "--table", "things")["tables"]
         (version,) = table["versions"]
         assert set(table) == {"table", "direction", "versions"}
         assert set(version) == {"version", "name", "run", "status", "counts", "consumed", "seconds"}
-        assert (table["table"], table["direction"]) == ("things", verb)
+        assert (table["table"], table["direction"]) == ("things", command)
         assert (version["version"], version["name"], version["status"]) == (2, "more", "succeeded")
         assert version["counts"] == {**dict.fromkeys(COUNTS, 0), "read": 200, "changed": 200}
         assert version["consumed"]["wcu"] == 200
         assert version["seconds"] > 0
-        assert (_items(things, "things") == before) is (verb == "down")
+        assert (_items(things, "things") == before) is (command == "down")
     path.unlink()
 
 
@@ -213,9 +213,9 @@ def test_1_dead_letters_are_a_file_that_can_be_read_and_stop_no_other_table(thin
     assert "things v2 more  up  succeeded" in done.stdout
     assert 'the first: id = "thing-' in done.stdout
     named = done.stdout.partition("the file: ")[2].splitlines()[0]
-    letters = [json.loads(line) for line in things.folder.joinpath(named).read_text().splitlines()]
-    assert len(letters) == 200
-    division = next(letter for letter in letters if letter["key"] == {"id": {"S": "thing-00007"}})
+    dead_letters = [json.loads(line) for line in things.folder.joinpath(named).read_text().splitlines()]
+    assert len(dead_letters) == 200
+    division = next(dead_letter for dead_letter in dead_letters if dead_letter["key"] == {"id": {"S": "thing-00007"}})
     assert "DivisionByZero" in division["error"] + division["traceback"]
     assert "transforms/failing/v2_fail.py" in division["traceback"]
     assert {table["table"]: table["at"] for table in things.json("status")["tables"]}["failing"] == 1

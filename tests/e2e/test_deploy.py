@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.aws.clients import client
+from dynamodt.dynamodb.clients import client
 from tests.e2e.project import Project
 from tests.emulators import deployable_ministack
 

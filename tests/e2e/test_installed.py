@@ -17,7 +17,7 @@ from tests.emulators import deployable_ministack
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines")
-WHERE = "from dynamodt.stages.spark.jar import cached; print(cached())"
+WHERE = "from dynamodt.pipeline.spark.jar import cached; print(cached())"
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dynamodt.core.codec import decode, encode
-from dynamodt.core.keys import key_text
-from dynamodt.model import Image, Item
+from dynamodt.model.items import Image, Item
+from dynamodt.script.codec import decode, encode, key_text
 from tests.fakes import FakeDynamoDB
 
 ACTS_BESIDE = ("note", "note", "delete", "create", "replace", "there_note", "there_drop", "there_create")

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.control.planner import retry_job
-from dynamodt.core.counted import counted_notes
-from dynamodt.core.passes import undo_run
-from dynamodt.core.places import dead_prefix
-from dynamodt.model import OWN_ITEMS, Job
-from dynamodt.stages.migrate import migrate
-from dynamodt.stages.undo import undo
+from dynamodt.model.runs import INSERTED_ROWS, Job
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.undo import undo
+from dynamodt.runs.plan import retry_job
+from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.object_keys import counted_notes, dead_prefix
+from dynamodt.state.phases import undo_run
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeState
 from tests.fuzz.application import ACTS_BESIDE, Application
@@ -103,7 +102,7 @@ class Draw:
     head: str  # the script's constants
     page_items: int
     scan_page: int
-    lanes: int
+    split_groups: int
     acts: float
     faults: float
     late: bool
@@ -127,7 +126,7 @@ def drawn(seed: int) -> Draw:
         head=dice.choice(["", "", 'STAMP = "_by"\n']) + dice.choice(["", "", 'GUARD = "changed"\n']),
         page_items=dice.choice([1, 2, 5]),
         scan_page=dice.choice([1, 3, 9]),
-        lanes=dice.choice([1, 2]),
+        split_groups=dice.choice([1, 2]),
         acts=dice.choice([0.0, 0.0, 0.15, 0.4]),
         faults=dice.choice([0.0, 0.2, 0.4]),
         late=dice.random() < 0.5,
@@ -185,24 +184,26 @@ class Case:
         text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
         export = self.exporter.export() if draw.export else None
         job = self.exporter.job(export, text) if export else self.bench.job(text)
-        job = replace(job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, lanes=draw.lanes)
+        job = replace(
+            job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, split_groups=draw.split_groups
+        )
         job = replace(job, read_ahead=2, target=replace(NUMBERED, name=TARGET) if draw.target else None)
         yield job
         if draw.rows:
-            yield replace(job, run=job.run + OWN_ITEMS, units=1, own_items=True, export=None)
+            yield replace(job, run=job.run + INSERTED_ROWS, units=1, inserted_rows=True, export=None)
         if draw.window:
             yield self.exporter.window(job, 1, self.exporter.export(export))
         for before in list(self.done):
-            if letters := self.letters_of(before):
-                yield retry_job(before, 1, letters)
+            if dead_letters := self.letters_of(before):
+                yield retry_job(before, 1, dead_letters)
 
     def letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""
-        claims = {claim.unit: claim for claim in self.state.units(job.run).all(job.units)}
+        claims = {claim.split: claim for claim in self.state.units(job.run).all(job.units)}
         names = counted_notes(self.storage.names(dead_prefix(job)), claims, recovers=True)
         return tuple(name for name in names if not name.endswith("-doubt.jsonl"))
 
-    def finish(self, flow: Callable[..., None], job: Job, deaths: tuple[int, ...]) -> Job:
+    def finish(self, rate_queue: Callable[..., None], job: Job, deaths: tuple[int, ...]) -> Job:
         """Start it again until it comes to its end; returns the job of the last attempt."""
         lives = [*deaths, *[Life().left] * (MOST_ATTEMPTS - len(deaths))]
         for attempt, left in enumerate(lives, job.attempt):
@@ -211,7 +212,7 @@ class Case:
             self.state.lease(job)
             self.world.life = Life(left)
             try:
-                run_inline(flow, job, self.bench.resources)
+                run_inline(rate_queue, job, self.bench.resources)
                 break
             except Died:
                 self.dynamodb.faults.clear()
@@ -232,7 +233,7 @@ class Case:
         attempt = self.done[-1].attempt
         for job in reversed(self.done):
             back = replace(job, run=undo_run(job.run, 1), undoes=job.run, export=None, attempt=attempt + 1)
-            back = replace(back, letters=(), own_items=False)
+            back = replace(back, dead_letters=(), inserted_rows=False)
             attempt = self.finish(undo, back, self.draw.undo_deaths).attempt
         self.settle()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from functools import cached_property
 
-from dynamodt.core.codec import decode
-from dynamodt.model import Counts, Item
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.script.codec import decode
 from tests.fuzz.case import HUNDREDS, Case
 
 PUTS = {"fan": ("beside",), "lone": ("alone",), "split": ("left", "right")}
@@ -19,9 +20,11 @@ class End:
     def __init__(self, case: Case) -> None:
         self.case, self.app = case, case.application
         self.items = self.app.items()
-        self.letters = [json.loads(line) for line in case.bench.dead_letters()]
-        self.doubts = {id_of(letter["key"]) for letter in self.letters if letter["stage"] == "doubt"}
-        self.dead = {id_of(letter["key"]) for letter in self.letters}
+        self.dead_letters = [json.loads(line) for line in case.bench.dead_letters()]
+        self.doubts = {
+            id_of(dead_letter["key"]) for dead_letter in self.dead_letters if dead_letter["stage"] == "doubt"
+        }
+        self.dead = {id_of(dead_letter["key"]) for dead_letter in self.dead_letters}
 
     @property
     def by_value(self) -> bool:
@@ -31,7 +34,7 @@ class End:
     @property
     def is_tired(self) -> bool:
         """Whether it has given a write up."""
-        return any(_TIRED in letter["error"] for letter in self.letters)
+        return any(_TIRED in dead_letter["error"] for dead_letter in self.dead_letters)
 
     @property
     def total(self) -> Counts:

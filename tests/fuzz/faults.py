@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import orjson
 
-from dynamodt.aws.rows import RowKey
-from dynamodt.aws.wire import InDoubt
-from dynamodt.core.codec import decode
-from dynamodt.model import Item
+from dynamodt.dynamodb.wire import InDoubt
+from dynamodt.model.items import Item
+from dynamodt.script.codec import decode
+from dynamodt.state.rows import RowKey
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows
 
 READS = ("Scan", "BatchGetItem", "GetItem", "Query")

@@ -90,8 +90,8 @@ def _as_expected(end: End) -> Iterator[str]:
     """Where nobody else writes, all becomes what the script says. A way to a key that others free depends on them."""
     if "freed" in end.case.draw.kinds or end.is_tired:
         return
-    if end.letters:
-        yield f"dead letters without need: {[letter['error'] for letter in end.letters]}"
+    if end.dead_letters:
+        yield f"dead letters without need: {[dead_letter['error'] for dead_letter in end.dead_letters]}"
     expected = {made: key for src in end.living() for made, key in end.expected(src).items()}
     expected |= {f"{key}.own/row": key for key in OWN_ROWS if end.case.draw.rows}
     found = {src: int(item["id"]) for src, item in end.by_src.items()}

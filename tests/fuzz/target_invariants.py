@@ -100,9 +100,9 @@ def _as_expected(end: End) -> Iterator[str]:
     """Where nobody else writes, all becomes what the script says, and of those that want one key all but one die."""
     wanted = Counter(key for src in end.living() for key in made_of(end, src).values())
     clashes = {src for src in end.living() if any(wanted[key] > 1 for key in made_of(end, src).values())}
-    needless = [letter for letter in end.letters if not clashes]
+    needless = [dead_letter for dead_letter in end.dead_letters if not clashes]
     if needless and not end.is_tired:
-        yield f"dead letters without need: {[letter['error'] for letter in needless]}"
+        yield f"dead letters without need: {[dead_letter['error'] for dead_letter in needless]}"
     found = {int(item["id"]) for item in end.app.there()}
     expected = {*wanted, *(OWN_ROWS if end.case.draw.rows else ())}
     if found != expected and not end.is_tired:

@@ -13,13 +13,16 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.aws.prepared import save
-from dynamodt.aws.storage import FolderStorage
-from dynamodt.control.planner import new_run
-from dynamodt.core.codec import decode
-from dynamodt.core.script import read_script
-from dynamodt.model import Connection, Counts, Item, Job, KeyAttribute, Script, Stage, StorageSpec, TableSpec
-from dynamodt.stages.migrate import migrate
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.model.runs import Job, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.runs.plan import new_run
+from dynamodt.script.codec import decode
+from dynamodt.script.read import read_script
+from dynamodt.state.prepared import save
+from dynamodt.state.storage import FolderStorage
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB, FakeResources, FakeState, named_resources
 

@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
-from dynamodt.stages.execute import execute
+from dynamodt.pipeline.run import execute
 from tests.pipeline.conftest import Bench
 
 
@@ -44,7 +44,7 @@ def test_they_reach_the_runner_and_go_before_ours(bench: Bench) -> None:
 
 
 def test_processes_are_as_many_as_were_asked_for_not_one_for_each_lane(bench: Bench) -> None:
-    job, runner = replace(bench.job("def transform_up(item):\n    return item\n"), lanes=3), Unused()
+    job, runner = replace(bench.job("def transform_up(item):\n    return item\n"), split_groups=3), Unused()
     for words, at_once in ((), 3), (("--direct_running_mode=multi_processing",), os.cpu_count()):
         with pytest.raises(NotImplementedError):
             execute(job, bench.resources, runner, words)

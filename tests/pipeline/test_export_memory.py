@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dynamodt.aws.export.layout import ExportFolder
-from dynamodt.aws.export.writer import ExportWriter, Line
-from dynamodt.model import Image
+from dynamodt.export.request import ExportFolder
+from dynamodt.export.stand_in import ExportWriter, Line
+from dynamodt.model.items import Image
 from tests.read_once import ARN, EXPORT, FolderObjects
 from tests.waiting import HANG_SECONDS
 

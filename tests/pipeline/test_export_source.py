@@ -1,4 +1,4 @@
-"""A version that reads an export while its table has moved on: `stages.read_export` in the real composition."""
+"""A version that reads an export while its table has moved on: `pipeline.read_export` in the real composition."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.aws.export.description import Export
-from dynamodt.aws.export.layout import ExportFolder, folder_of
-from dynamodt.aws.export.request import ExportRequest
-from dynamodt.aws.export.stand_in import StandInExports
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control.planner import new_run, retry_job
-from dynamodt.core.places import dead_prefix
-from dynamodt.model import Counts, ExportSource, Job
-from dynamodt.stages import signals
-from dynamodt.stages.migrate import migrate
+from dynamodt.export.request import Export, ExportFolder, ExportRequest, folder_of
+from dynamodt.export.stand_in import StandInExports
+from dynamodt.model.pages import Counts
+from dynamodt.model.runs import ExportSource, Job
+from dynamodt.pipeline import signals
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.runs.plan import new_run, retry_job
+from dynamodt.state.object_keys import dead_prefix
+from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.spoilt_exports import largest, listed, rewrite
@@ -219,10 +218,10 @@ def test_unreadable_lines_are_read_and_dead_and_stored_apart(bench: Bench, expor
     assert counts == Counts(read=26, changed=22, unchanged=1, dead=3)
     names = [name for name in bench.storage.names("runs/") if "/dead/" in name]
     apart = [name for name in names if name.endswith("-unreadable.jsonl")]
-    letters = [json.loads(line) for name in apart for line in (bench.storage.read(name) or b"").splitlines()]
-    assert [(one["key"], one["stage"]) for one in letters] == [({}, "read")] * 2
-    for line, letter in zip((1, 4), letters, strict=True):
-        assert letter["error"].startswith(f"s3://bucket/{key}, line {line}: ")
+    dead_letters = [json.loads(line) for name in apart for line in (bench.storage.read(name) or b"").splitlines()]
+    assert [(one["key"], one["stage"]) for one in dead_letters] == [({}, "read")] * 2
+    for line, dead_letter in zip((1, 4), dead_letters, strict=True):
+        assert dead_letter["error"].startswith(f"s3://bucket/{key}, line {line}: ")
     (other,) = set(names) - set(apart)
     assert other.endswith("-transform.jsonl") and len((bench.storage.read(other) or b"").splitlines()) == 1
 
@@ -245,14 +244,14 @@ def before_a_write(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) ->
 
 
 def before_a_checkpoint(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    left, original = iter(range(count)), UnitRows.checkpoint
+    left, original = iter(range(count)), SplitRows.checkpoint
 
-    def die(self: UnitRows, *args: Any, **how: Any) -> None:
+    def die(self: SplitRows, *args: Any, **how: Any) -> None:
         if next(left, None) is None:
             raise Killed
         original(self, *args, **how)
 
-    monkeypatch.setattr(UnitRows, "checkpoint", die)
+    monkeypatch.setattr(SplitRows, "checkpoint", die)
 
 
 @pytest.mark.parametrize("count", [1, 5, 8])
@@ -280,8 +279,8 @@ def in_the_middle(bench: Bench, folder: ExportFolder, job: Job) -> None:
     """Some page was announced and not checkpointed, and its cursor is a line within its file."""
     items = [int(entry["itemCount"]) for entry in listed(bench.objects, folder)]
     claims = bench.state.units(job.run).all(FILES)
-    announced = [(claim.unit, claim.intent.cursor) for claim in claims if claim.intent is not None]
-    assert announced and all(isinstance(cursor, int) and 0 < cursor < items[unit] for unit, cursor in announced)
+    intended = [(claim.split, claim.intent.cursor) for claim in claims if claim.intent is not None]
+    assert intended and all(isinstance(cursor, int) and 0 < cursor < items[split] for split, cursor in intended)
 
 
 # ---------------------------------------------------------------- windows

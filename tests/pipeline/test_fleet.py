@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.control import runner
+from dynamodt.runs import runner
 from tests.simulation.fleet import Plan, at_work
 from tests.simulation.process import KEPT, stages
 from tests.simulation.trial import Figures, problems, trial

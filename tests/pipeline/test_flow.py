@@ -1,4 +1,4 @@
-"""The composition of `stages.migrate`, on a fake DynamoDB with pages of five items."""
+"""The composition of `pipeline.migrate`, on a fake DynamoDB with pages of five items."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from dynamodt.core.codec import decode, encode
-from dynamodt.core.diff import change
-from dynamodt.model import AppliedPage, Counts, Item, Job, Page
-from dynamodt.stages import progress, signals
-from dynamodt.stages.read import lanes
-from dynamodt.stages.write import _WritePatches
+from dynamodt.model.items import Item
+from dynamodt.model.pages import AppliedPage, Counts, Page
+from dynamodt.model.runs import Job
+from dynamodt.pipeline import record as progress
+from dynamodt.pipeline import signals
+from dynamodt.pipeline.read import split_groups
+from dynamodt.pipeline.write import _WritePatches
+from dynamodt.script.codec import decode, encode
+from dynamodt.script.diff import change
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 
@@ -112,13 +115,13 @@ class FullPartition:
     """The partition of a lane's last unit: its items are refused for as long as there are others to do."""
 
     def __init__(self, bench: Bench, job: Job, count: int) -> None:
-        ((*_, self.unit),) = lanes(job)
+        ((*_, self.split),) = split_groups(job)
         self.items: list[Item] = []
         self.others: list[Item] = []
         self.refusals = 0
         dynamodb = bench.dynamodb
         for item in islice(numbers(90), 1, None):
-            here = sum(dynamodb._text(encode(item)).encode()) % job.units == self.unit
+            here = sum(dynamodb._text(encode(item)).encode()) % job.units == self.split
             (self.items if here else self.others).append(item)
         self.items = sorted(self.items, key=lambda item: dynamodb._text(encode(item)))[:count]
         self._to_do = {str(item["id"]) for item in self.others}
@@ -135,7 +138,7 @@ class FullPartition:
 
 def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
     """A lane that waited for it would give its page up."""
-    job = bench.job(DOUBLE, lanes=1)
+    job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, bench.dynamodb.page)
     bench.dynamodb.put(*full.items, *full.others)
     count = len(full.items + full.others)
@@ -146,21 +149,21 @@ def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) ->
 def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the page before it, which had nothing to announce, is recorded meanwhile."""
     monkeypatch.setattr(progress, "_FLUSH_SECONDS", 60.0)
-    job = bench.job(DOUBLE, lanes=1)
+    job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, 2 * bench.dynamodb.page)
     unchanged = [{**item, "n": 0} for item in full.items[: bench.dynamodb.page]]
     bench.dynamodb.put(*unchanged, *full.items[bench.dynamodb.page :], *full.others)
-    announced: list[bool] = []
+    intended: list[bool] = []
 
     def application(table: FakeDynamoDB) -> None:
         if full.refusals:
             monkeypatch.setattr(progress, "_FLUSH_SECONDS", 0.0)
-            claim = bench.state.units(job.run).read(full.unit)
-            announced.append(claim is not None and claim.intent is not None)
+            claim = bench.state.units(job.run).read(full.split)
+            intended.append(claim is not None and claim.intent is not None)
 
     bench.dynamodb.before_write = application
     assert bench.execute(job).changed == len(full.items + full.others) - len(unchanged)
-    assert len(announced) > 3 and all(announced)
+    assert len(intended) > 3 and all(intended)
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -178,7 +181,7 @@ def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(ben
     write.start_bundle()
     assert list(write.process(AppliedPage(Page(claim, 1, [image], last=True), [update], 0, 0))) == []
     if failed:
-        signals.end_lanes(job)
+        signals.end_split_groups(job)
     assert len(list(write.finish_bundle())) == (0 if failed else 1)
     assert bench.items() == [{"id": 1, "n": 1 if failed else 2}]
     found = bench.state.units(job.run).read(0)
@@ -216,11 +219,11 @@ def test_an_item_that_never_holds_still_is_a_dead_letter(bench: Bench) -> None:
 def test_a_failing_item_is_a_dead_letter_with_everything_to_see_why(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2})
     assert bench.run(DOUBLE, max_errors=1) == Counts(read=2, changed=1, dead=1)
-    letter = json.loads(bench.dead_letters()[0])
-    assert letter["key"] == {"id": {"N": "2"}} == letter["image"]
-    assert letter["stage"] == "transform"
-    assert letter["error"] == "KeyError: 'n'"
-    assert 'return {**item, "n": item["n"] * 2}' in letter["traceback"]  # the author's own line
+    dead_letter = json.loads(bench.dead_letters()[0])
+    assert dead_letter["key"] == {"id": {"N": "2"}} == dead_letter["image"]
+    assert dead_letter["stage"] == "transform"
+    assert dead_letter["error"] == "KeyError: 'n'"
+    assert 'return {**item, "n": item["n"] * 2}' in dead_letter["traceback"]  # the author's own line
 
 
 def test_too_many_errors_stop_the_run_between_two_pages(bench: Bench) -> None:
@@ -286,25 +289,25 @@ def test_a_dofn_lives_its_whole_life(bench: Bench, tmp_path_factory: pytest.Temp
 def test_own_items_go_where_nothing_is(bench: Bench) -> None:
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": "mine"})
-    assert bench.run(script, own_items=True, units=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
+    assert bench.run(script, inserted_rows=True, units=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
     assert bench.items()[2] == {"id": 2, "n": "mine"}
 
 
 def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, own_items=True, units=1)
+    up = bench.job(script, inserted_rows=True, units=1)
     bench.execute(up)
     bench.dynamodb.put({"id": 1, "n": "used"})
-    bench.run(script, own_items=True, units=1, direction="down", inserted_by=up.run)
+    bench.run(script, inserted_rows=True, units=1, direction="down", inserted_by=up.run)
     assert bench.items() == [{"id": 1, "n": "used"}]
 
 
 def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, own_items=True, units=1)
+    up = bench.job(script, inserted_rows=True, units=1)
     assert bench.execute(up) == Counts(read=3, changed=2, unchanged=1)
-    down = bench.job(script, own_items=True, units=1, direction="down", inserted_by=up.run)
+    down = bench.job(script, inserted_rows=True, units=1, direction="down", inserted_by=up.run)
     assert bench.execute(down) == Counts(read=3, changed=2, unchanged=1)
     assert bench.items() == [{"id": 1, "n": 1}]
 
@@ -312,9 +315,9 @@ def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Be
 def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
     """Their owner before had announced that, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, own_items=True, units=1)
+    up = bench.job(script, inserted_rows=True, units=1)
     bench.execute(up)
-    down = bench.job(script, own_items=True, units=1, direction="down", inserted_by=up.run)
+    down = bench.job(script, inserted_rows=True, units=1, direction="down", inserted_by=up.run)
     bench.leave(down, 0)
     assert bench.execute(replace(down, attempt=2)) == Counts(read=3, changed=3)
     assert bench.items() == []

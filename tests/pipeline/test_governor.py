@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running.budget import Allocator, budget
-from dynamodt.core.rate import Bucket
-from dynamodt.model import Connection, Job, KeyAttribute, Lease, Script, Stage, StorageSpec, TableSpec, Units
-from dynamodt.stages.governor import Flow, Governor
+from dynamodt.model.pages import Units
+from dynamodt.model.runs import Job, Lease, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.rate_limit import RateLimitedQueue, WorkerRateLimiter
+from dynamodt.rate import TokenBucket
+from dynamodt.runs.budget import Allocator, budget
+from dynamodt.runs.options import RunOptions
 from tests.fakes import FakeState
 
 SPEC = TableSpec("things", (KeyAttribute("id", "N"),), item_count=1000, size_bytes=1000 * 1024)
@@ -38,13 +40,13 @@ class World:
         self.passed: list[tuple[float, float]] = []
         self.real_price = 1.0
 
-    def worker(self, name: str) -> Governor:
-        return Governor(self.job, self.rows, name, clock=lambda: self.now, sleep=self.sleep)
+    def worker(self, name: str) -> WorkerRateLimiter:
+        return WorkerRateLimiter(self.job, self.rows, name, clock=lambda: self.now, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         raise Asleep
 
-    def write(self, worker: Governor, estimate: float) -> bool:
+    def write(self, worker: WorkerRateLimiter, estimate: float) -> bool:
         """One request, if it may go out now."""
         try:
             taken = worker.writes.enter(estimate)
@@ -55,7 +57,7 @@ class World:
         worker.writes.leave(taken, estimate, units)
         return True
 
-    def live(self, seconds: float, workers: list[Governor], dice: random.Random, most: float = 25.0) -> None:
+    def live(self, seconds: float, workers: list[WorkerRateLimiter], dice: random.Random, most: float = 25.0) -> None:
         until = self.now + seconds
         while self.now < until:
             self.now += 0.05
@@ -98,22 +100,22 @@ def test_indexes_count_once_the_service_has_said_so() -> None:
 
 def test_what_a_request_took_beyond_its_estimate_is_owed() -> None:
     world = World()
-    flow = Flow(Bucket(10.0, lambda: world.now), 1.0, lambda: None, world.sleep)
+    rate_queue = RateLimitedQueue(TokenBucket(10.0, lambda: world.now), 1.0, lambda: None, world.sleep)
     world.now = 0.25
-    flow.leave(flow.enter(1.0), 1.0, 50.0)
+    rate_queue.leave(rate_queue.enter(1.0), 1.0, 50.0)
     world.now = 5.0  # 50 units have come in by then, and 50 are spent
     with pytest.raises(Asleep):
-        flow.enter(1.0)
+        rate_queue.enter(1.0)
 
 
 def test_the_price_of_a_request_is_learnt() -> None:
     world = World()
-    flow = Flow(Bucket(30.0, lambda: world.now), 1.0, lambda: None, world.sleep)
-    assert flow.within(1.0, 1.0) == 30.0
+    rate_queue = RateLimitedQueue(TokenBucket(30.0, lambda: world.now), 1.0, lambda: None, world.sleep)
+    assert rate_queue.within(1.0, 1.0) == 30.0
     for _ in range(20):
         world.now += 10.0
-        flow.leave(flow.enter(1.0), 1.0, 3.0)
-    assert flow.within(1.0, 1.0) == pytest.approx(10.0, rel=0.01)
+        rate_queue.leave(rate_queue.enter(1.0), 1.0, 3.0)
+    assert rate_queue.within(1.0, 1.0) == pytest.approx(10.0, rel=0.01)
 
 
 def test_a_newcomer_gets_his_part_and_the_sum_stays() -> None:
@@ -237,7 +239,7 @@ def test_that_it_was_throttled_a_worker_says_soon() -> None:
 def test_while_many_join_nobodys_old_part_is_held_for_long() -> None:
     """Each look brings a smaller part, and none of them is seen to have been heard of as the last one."""
     world, dice = World(wcu=2000.0), random.Random(14)
-    workers: list[Governor] = []
+    workers: list[WorkerRateLimiter] = []
     for number in range(40):
         workers.append(world.worker(f"w{number}"))
         world.live(0.5, workers, dice, most=5.0)
@@ -249,7 +251,7 @@ def test_while_many_join_nobodys_old_part_is_held_for_long() -> None:
 
 
 def test_the_first_of_a_fleet_have_no_more_than_a_partition_takes() -> None:
-    world, dice = World(replace(JOB, spread=4), wcu=100_000.0, rcu=100_000.0), random.Random(15)
+    world, dice = World(replace(JOB, shards=4), wcu=100_000.0, rcu=100_000.0), random.Random(15)
     world.live(5.0, [world.worker("w")], dice)
     (row,) = world.rows.all()
     assert row.grant is not None and row.grant.rate == Units(rcu=3000.0, wcu=1000.0)
@@ -355,20 +357,20 @@ def stopped_after(naps: int) -> tuple[Callable[[float], None], Callable[[], None
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 0.5])
 def test_a_request_that_waits_for_the_budget_hears_that_the_run_is_stopped(rate: float) -> None:
     sleep, heed = stopped_after(3)
-    flow = Flow(Bucket(rate, lambda: 0.0), 1.0, lambda: None, sleep, heed)
+    rate_queue = RateLimitedQueue(TokenBucket(rate, lambda: 0.0), 1.0, lambda: None, sleep, heed)
     with pytest.raises(Left):
-        flow.enter(1000.0)
+        rate_queue.enter(1000.0)
     with pytest.raises(Left):  # the next in line
-        flow.enter(1.0)
+        rate_queue.enter(1.0)
 
 
 def test_a_page_that_waits_for_its_size_hears_that_the_run_is_stopped() -> None:
     sleep, heed = stopped_after(3)
-    governor = Governor(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, heed=heed)
+    rate_limiter = WorkerRateLimiter(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, heed=heed)
     with pytest.raises(Left):
-        governor.page_items(1000)
+        rate_limiter.page_items(1000)
 
 
 def test_a_request_that_need_not_wait_asks_nobody() -> None:
     sleep, heed = stopped_after(0)
-    assert Flow(Bucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, heed).enter(1000.0) == 0.0
+    assert RateLimitedQueue(TokenBucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, heed).enter(1000.0) == 0.0

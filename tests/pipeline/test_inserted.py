@@ -11,12 +11,15 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control.planner import retry_job
-from dynamodt.core.codec import decode
-from dynamodt.core.places import dead_prefix
-from dynamodt.model import Claim, Counts, Cursor, Job, KeyAttribute, TableSpec, Totals
-from dynamodt.stages.migrate import migrate
+from dynamodt.model.items import Cursor
+from dynamodt.model.pages import Claim, Counts, Totals
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.runs.plan import retry_job
+from dynamodt.script.codec import decode
+from dynamodt.state.object_keys import dead_prefix
+from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.test_export_source import Exporter, by_id
@@ -122,15 +125,15 @@ def test_a_deletion_whose_key_was_taken_by_a_move_is_not_done_to_it(
 
 def checkpoint_lost(bench: Bench, job: Job) -> None:
     """The process dies before it records the first page that it has written; those without an item may come before."""
-    original = UnitRows.checkpoint
+    original = SplitRows.checkpoint
 
-    def dies(self: UnitRows, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, **how: Any) -> None:
+    def dies(self: SplitRows, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, **how: Any) -> None:
         if totals.counts.changed:
             raise RuntimeError("the machine is lost")
         original(self, claim, page, cursor, totals, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(UnitRows, "checkpoint", dies)
+        patch.setattr(SplitRows, "checkpoint", dies)
         with pytest.raises(Exception, match="the machine is lost"):
             bench.execute(job)
 

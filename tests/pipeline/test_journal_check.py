@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.control.running.journal_check import JournalCheck, check_journal
-from dynamodt.core.places import is_note, journal_prefix
-from dynamodt.model import Counts, Job, JournalCount, RunRecord
+from dynamodt.model.pages import Counts, JournalCount
+from dynamodt.model.runs import Job, RunRecord
+from dynamodt.runs.journal_check import JournalCheck, check_journal
+from dynamodt.state.object_keys import is_note, journal_prefix
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 

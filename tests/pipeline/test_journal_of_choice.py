@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.aws.journal import Journal
-from dynamodt.core.diff import parts_of
-from dynamodt.core.places import journal_prefix
-from dynamodt.model import Insert, Job, Remove
+from dynamodt.model.items import Insert, Remove
+from dynamodt.model.runs import Job
+from dynamodt.script.diff import parts_of
+from dynamodt.state.journal import Journal
+from dynamodt.state.object_keys import journal_prefix
 from tests.fakes import numbers
 from tests.pipeline.conftest import Bench
 
@@ -26,7 +27,7 @@ MARK = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "seen": 
 def journaled(bench: Bench, job: Job) -> list[object]:
     journal = Journal(bench.storage, job.table, journal_prefix(job))
     names = [name for name in bench.storage.names(journal_prefix(job)) if name.endswith(".zst")]
-    return [part for name in names for change in journal.announced(name) for part in parts_of(change)]
+    return [part for name in names for change in journal.intended(name) for part in parts_of(change)]
 
 
 @pytest.mark.parametrize("journal", [False, True])

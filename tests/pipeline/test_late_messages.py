@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.rows import ConditionFailed, RowKey
-from dynamodt.aws.worker_rows import Grant, Report
 from dynamodt.errors import Fenced
-from dynamodt.model import Claim, Counts, Intent, Item, Lease, Totals, Units
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Claim, Counts, Intent, Totals, Units
+from dynamodt.model.runs import Lease
+from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.rows import ConditionFailed, RowKey
+from dynamodt.state.worker_rows import Grant, Report
 from tests.fakes import FakeRows, FakeState
 from tests.pipeline.conftest import Bench
 
@@ -63,7 +65,7 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 
 def taken(state: FakeState, token: int, run: str) -> bool:
-    return state.leases.take(Lease("things", token, run, boards=3), over=state.leases.read("things"))
+    return state.leases.take(Lease("things", token, run, lease_replicas=3), over=state.leases.read("things"))
 
 
 def test_a_lease_from_its_taking_to_its_next_owner(network: Network) -> None:
@@ -76,11 +78,11 @@ def test_a_lease_from_its_taking_to_its_next_owner(network: Network) -> None:
     leases.tell("things", 1, wcu=100.0)
     leases.tell("things", 1, wcu=50.0)
     leases.beat("things", 1, 10.0)
-    leases.tell("things", 1, hold="the alarm x is in ALARM")
-    leases.tell("things", 1, hold="", stop="abort")
-    assert [leases.read("things", board)[:3] for board in range(3)] == [("things", 1, "ours")] * 3
+    leases.tell("things", 1, pause_reason="the alarm x is in ALARM")
+    leases.tell("things", 1, pause_reason="", stop="abort")
+    assert [leases.read("things", replica)[:3] for replica in range(3)] == [("things", 1, "ours")] * 3
     seen = leases.read("things", 2)
-    assert (seen.paused, seen.wcu, seen.hold, seen.stop, seen.beats) == (False, 50.0, "", "abort", 2)
+    assert (seen.paused, seen.wcu, seen.pause_reason, seen.stop, seen.beats) == (False, 50.0, "", "abort", 2)
     leases.release("things", 1)
     assert taken(state, 2, "theirs")
     for late in (leases.release, lambda table, token: leases.tell(table, token, paused=True)):
@@ -96,7 +98,7 @@ def test_a_pause_whose_answer_was_lost_is_not_repeated_after_a_resume() -> None:
     assert taken(state, 1, "ours")
     network.meanwhile = lambda: state.leases.tell("things", 1, paused=False)
     state.leases.tell("things", 1, paused=True)
-    assert not any(state.leases.read("things", board).paused for board in range(3))
+    assert not any(state.leases.read("things", replica).paused for replica in range(3))
 
 
 def test_two_words_at_once_are_both_heard() -> None:
@@ -141,16 +143,16 @@ def read(number: int, done: bool = False) -> Totals:
 def test_a_unit_from_its_claim_to_its_next_owner(network: Network) -> None:
     units = behind(network).units("run")
     claim = units.claim(0, 1)
-    assert claim.epoch == 1
+    assert claim.fencing_token == 1
     units.intend(claim, intent(1, "a"))
     units.intend(claim, intent(1, "a", "b"))
     units.checkpoint(claim, 1, 5, read(5))
     units.intend(claim, intent(3, "c"))
-    units.checkpoint(claim, 2, 10, read(10), announced=False)  # of a page without writes, and late
+    units.checkpoint(claim, 2, 10, read(10), intended=False)  # of a page without writes, and late
     found = units.read(0)
     assert found is not None and (found.page, found.intent and found.intent.parts) == (2, ("c",))
     successor = units.claim(0, 2)
-    assert (successor.epoch, successor.page, successor.totals) == (2, 2, read(10))
+    assert (successor.fencing_token, successor.page, successor.totals) == (2, 2, read(10))
     for late in (lambda: units.intend(claim, intent(3, "c", "d")), lambda: units.checkpoint(claim, 3, None, read(15))):
         with pytest.raises(Fenced):
             late()

@@ -12,18 +12,20 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.rows import RowKey
-from dynamodt.aws.worker_rows import Report
-from dynamodt.control.process import Process
-from dynamodt.control.running import operating
-from dynamodt.control.running.lease import TTL_SECONDS, acquire, held, held_all, new_lease
-from dynamodt.control.running.life import BEAT_SECONDS, Life, Watch, settled
-from dynamodt.control.running.operating import _VERBS
-from dynamodt.core.codec import encode
 from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError
-from dynamodt.model import Connection, Item, Job, KeyAttribute, Lease, Stage, StorageSpec, TableSpec, Units
-from dynamodt.stages import signals
-from dynamodt.stages.signals import Interrupted, Signal, interrupted, reported, reporting, stop
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Units
+from dynamodt.model.runs import Job, Lease
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline import signals
+from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reported, reporting, stop
+from dynamodt.runs import control as operating
+from dynamodt.runs.control import _COMMANDS
+from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
+from dynamodt.runs.lock import TTL_SECONDS, acquire, held, held_all, new_lease
+from dynamodt.script.codec import encode
+from dynamodt.state.rows import RowKey
+from dynamodt.state.worker_rows import Report
 from tests.fakes import FakeState
 from tests.pipeline.conftest import Bench
 
@@ -65,7 +67,7 @@ def take(state: FakeState, clock: Clock, notes: list[str] | None = None) -> Leas
     return acquire(state.leases, "things", "mine", told.append, clock.time, clock.sleep)
 
 
-def hold(state: FakeState, lease: Lease) -> None:
+def pause_reason(state: FakeState, lease: Lease) -> None:
     assert state.leases.take(lease, over=state.leases.read(lease.table))
 
 
@@ -77,7 +79,7 @@ def test_a_free_table_is_taken_and_the_token_grows(state: FakeState, clock: Cloc
 
 
 def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign())
+    pause_reason(state, foreign())
     clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused, match=r"someone@elsewhere.*42.*theirs.*then") as refused:
         take(state, clock)
@@ -88,7 +90,7 @@ def test_an_unlocked_holder_is_fenced_even_if_nobody_takes_its_place(state: Fake
     mine = take(state, clock)
     signal = Signal(state.leases, job(mine.token))
     assert not signal.stopping()
-    _VERBS["unlock"](state.leases, state.leases.read("things"))
+    _COMMANDS["unlock"](state.leases, state.leases.read("things"))
     assert state.leases.read("things").run == ""
     with pytest.raises(Fenced):
         state.leases.beat("things", mine.token, NOW)
@@ -101,7 +103,7 @@ def test_a_holder_who_gives_a_sign_of_life_meanwhile_is_not_unlocked(state: Fake
     seen = state.leases.read("things")
     state.leases.beat("things", mine.token, NOW + 5.0)
     with pytest.raises(Refused, match="sign of life"):
-        _VERBS["unlock"](state.leases, seen)
+        _COMMANDS["unlock"](state.leases, seen)
     assert state.leases.read("things").token == mine.token
 
 
@@ -109,7 +111,7 @@ def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(stat
     parent = Process.of(os.getppid())
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
-    hold(state, theirs._replace(pid=parent.pid, started=parent.started))
+    pause_reason(state, theirs._replace(pid=parent.pid, started=parent.started))
     with pytest.raises(Refused):
         take(state, clock)
 
@@ -138,7 +140,7 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clo
     os.waitpid(child, 0)
     here = Process.of(os.getpid())
     assert here is not None
-    hold(state, foreign()._replace(host=socket.gethostname(), pid=child, started=here.started))
+    pause_reason(state, foreign()._replace(host=socket.gethostname(), pid=child, started=here.started))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2 and clock.now == NOW
     assert "took the lease on things over" in notes[0]
@@ -147,13 +149,15 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clo
 def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> None:
     here = Process.of(os.getpid())
     assert here is not None
-    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started=f"{here.started}0"))
+    pause_reason(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started=f"{here.started}0"))
     assert take(state, clock).token == 2
 
 
 def test_a_machine_of_the_same_name_is_another(state: FakeState, clock: Clock) -> None:
     """A cloned one, or a container: what its processes do nobody here can tell."""
-    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1"))
+    pause_reason(
+        state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1")
+    )
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):
         take(state, clock)
@@ -164,7 +168,7 @@ SKEWS = [-1e6, -3600.0, -60.0, -20.0, 0.0, 60.0, 3600.0, 1e6]
 
 @pytest.mark.parametrize("skew", SKEWS)
 def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState, clock: Clock, skew: float) -> None:
-    hold(state, foreign(beat=NOW + skew))
+    pause_reason(state, foreign(beat=NOW + skew))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now + skew)
     with pytest.raises(Refused):
         take(state, clock)
@@ -172,7 +176,7 @@ def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState
 
 
 def test_nor_whether_its_clock_moves_at_all(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign())
+    pause_reason(state, foreign())
     clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused):
         take(state, clock)
@@ -180,7 +184,7 @@ def test_nor_whether_its_clock_moves_at_all(state: FakeState, clock: Clock) -> N
 
 @pytest.mark.parametrize("skew", SKEWS)
 def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeState, clock: Clock, skew: float) -> None:
-    hold(state, foreign(beat=NOW + skew))
+    pause_reason(state, foreign(beat=NOW + skew))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2
     assert clock.now - NOW == pytest.approx(TTL_SECONDS, abs=1)
@@ -188,7 +192,7 @@ def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeSta
 
 
 def test_a_persons_word_is_no_sign_of_life(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign())
+    pause_reason(state, foreign())
     clock.meanwhile = lambda: state.leases.tell("things", 1, paused=True)
     assert take(state, clock).token == 2
     assert not state.leases.read("things").paused
@@ -200,7 +204,7 @@ def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeSt
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
     ticks = theirs.ticks - 20.0
-    hold(state, theirs._replace(pid=parent.pid, started=parent.started, ticks=ticks))
+    pause_reason(state, theirs._replace(pid=parent.pid, started=parent.started, ticks=ticks))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2
     assert "ends in 10 s" in notes[0]
@@ -209,7 +213,7 @@ def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeSt
 def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
     watch = Watch(clock.time)
     assert watch.look(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
-    hold(state, foreign())
+    pause_reason(state, foreign())
     assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
     state.leases.beat("things", 1, NOW)
     clock.now += 5.0
@@ -218,9 +222,9 @@ def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
     assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
     clock.now += 10.0
     assert watch.look(state.leases, "things")[1] is Life.OVER
-    hold(state, foreign(2))
+    pause_reason(state, foreign(2))
     assert watch.look(state.leases, "things")[1] is Life.UNKNOWN, "another holder may be as dead as the one before"
-    assert settled(state.leases, "things", clock.sleep, watch)[1] is Life.OVER
+    assert observed_life(state.leases, "things", clock.sleep, watch)[1] is Life.OVER
 
 
 # ---------------------------------------------------------------- several tables
@@ -272,10 +276,10 @@ def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: p
     monkeypatch.setattr(operating, "State", lambda *_: state)
     stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
     with held_all(state.leases, "things", ["others"], "mine", print):
-        for verb in ("pause", "resume", "abort", "throttle"):
+        for command in ("pause", "resume", "abort", "throttle"):
             with pytest.raises(Refused, match="of table things writes to it") as refused:
-                operating.tell(stage, "others", verb, Units(wcu=5.0))
-            assert refused.value.hint == f"dynamodt {verb} --table things"
+                operating.tell(stage, "others", command, Units(wcu=5.0))
+            assert refused.value.hint == f"dynamodt {command} --table things"
         operating.tell(stage, "things", "pause")
         assert state.leases.read("things").paused
         operating.tell(stage, "others", "unlock")
@@ -283,13 +287,13 @@ def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: p
 
 
 def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
-    hold(state, foreign(7)._replace(table="others"))
+    pause_reason(state, foreign(1))
+    pause_reason(state, foreign(7)._replace(table="others"))
     mine = replace(job(1), fences=(("others", 7),))
     signal = Signal(state.leases, mine, clock.time, clock.sleep)
     signal.assure()
     assert signals.lost(state.leases, mine) is None
-    hold(state, foreign(8)._replace(table="others"))
+    pause_reason(state, foreign(8)._replace(table="others"))
     clock.now += 0.5
     for look in (signal.assure, signal.stopping):
         with pytest.raises(Fenced, match="table others"):
@@ -303,7 +307,7 @@ def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, c
 
 
 def test_a_silent_holder_who_speaks_again_is_refused(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(beat=NOW - 20))
+    pause_reason(state, foreign(beat=NOW - 20))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):
         take(state, clock)
@@ -331,10 +335,10 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.assure()
-    hold(state, foreign(2))
+    pause_reason(state, foreign(2))
     signal.assure()  # it looked a moment ago: what it sends now, the guard and the journal answer for
     clock.now += 0.5
     with pytest.raises(Fenced):
@@ -342,14 +346,14 @@ def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: Fak
 
 
 def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     reads: list[str] = []
     original = state.leases.begin_read
 
-    def counted(table: str, board: int = 0) -> Callable[[], Lease]:
+    def counted(table: str, replica: int = 0) -> Callable[[], Lease]:
         reads.append(table)
-        return original(table, board)
+        return original(table, replica)
 
     state.leases.begin_read = counted  # type: ignore[method-assign]
     for _ in range(1000):
@@ -359,7 +363,7 @@ def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock
 
 
 def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     state.leases.tell("things", 1, paused=True)
     rested: list[float] = []
 
@@ -373,11 +377,11 @@ def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) ->
     assert len(rested) == 4
 
 
-@pytest.mark.parametrize("first", ["paused", "hold"])
+@pytest.mark.parametrize("first", ["paused", "pause_reason"])
 def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeState, clock: Clock, first: str) -> None:
-    hold(state, foreign(1))
-    state.leases.tell("things", 1, paused=True, hold="the alarm x is in ALARM")
-    released = {"paused": {"paused": False}, "hold": {"hold": ""}}
+    pause_reason(state, foreign(1))
+    state.leases.tell("things", 1, paused=True, pause_reason="the alarm x is in ALARM")
+    released = {"paused": {"paused": False}, "pause_reason": {"pause_reason": ""}}
     order = [released.pop(first), *released.values()]
     rested: list[float] = []
 
@@ -392,15 +396,15 @@ def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeSt
 
 
 def test_a_held_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
-    state.leases.tell("things", 1, hold="the alarm x is in ALARM")
+    pause_reason(state, foreign(1))
+    state.leases.tell("things", 1, pause_reason="the alarm x is in ALARM")
     clock.meanwhile = lambda: state.leases.tell("things", 1, stop="abort")
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
 
 
 def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
-    lease = foreign()._replace(paused=True, hold="why", stop="abort", error={"kind": "x"}, wcu=0.1, rcu=2.5)
-    hold(state, lease)
+    lease = foreign()._replace(paused=True, pause_reason="why", stop="abort", error={"kind": "x"}, wcu=0.1, rcu=2.5)
+    pause_reason(state, lease)
     row = state.leases._rows.get(("TABLE#things", "LEASE"))
     assert row is not None and encode(row)
     found = state.leases.read("things")
@@ -408,7 +412,7 @@ def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
 
 
 def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     assert not signal.stopping()
     state.leases.tell("things", 1, stop="abort")
@@ -417,7 +421,7 @@ def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
 
 
 def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     assert not signal.stopping()
     stop(state.leases, job(1), "interrupted")
@@ -426,7 +430,7 @@ def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock
 
 @pytest.mark.parametrize("why", ["abort", "error", "interrupted"])
 def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock: Clock, why: str) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
     state.leases.tell("things", 1, stop=why)
@@ -438,7 +442,7 @@ def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock:
 
 
 def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
     stop(state.leases, job(1), "interrupted")
@@ -447,7 +451,7 @@ def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: F
 
 
 def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     state.leases.tell("things", 1, paused=True)
     rested: list[float] = []
 
@@ -468,7 +472,7 @@ def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state
 
 
 def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock: Clock) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     stop(state.leases, job(1), "max-errors")
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
@@ -476,13 +480,13 @@ def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock
 
 
 def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:
-    hold(state, foreign(2))
+    pause_reason(state, foreign(2))
     stop(state.leases, job(1), "error", {"kind": "RunFailed", "what": "old", "where": "", "hint": ""})
     assert state.leases.read("things").stop == "" and state.leases.read("things").error is None
 
 
 def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
-    hold(state, foreign(1))
+    pause_reason(state, foreign(1))
     with pytest.raises(ServiceError), reporting(state.leases, job(1)):
         raise ServiceError("no", where="table things", hint="ask")
     error = reported(state.leases.read("things"), job(1))
@@ -492,10 +496,10 @@ def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
 def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
     """A worker has several lanes: each of them would claim its units and read a page of each."""
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
-    mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', lanes=3)
+    mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', split_groups=3)
     bench.state.lease(mine)
     bench.state.leases.tell(mine.lease, mine.attempt, stop="abort")
-    from dynamodt.stages.execute import execute
+    from dynamodt.pipeline.run import execute
 
     execute(mine, bench.resources, "direct", ())
     assert bench.dynamodb.calls == {}
@@ -507,7 +511,7 @@ def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}')
     bench.state.lease(mine)
     bench.state.lease(replace(mine, attempt=2))
-    from dynamodt.stages.execute import execute
+    from dynamodt.pipeline.run import execute
 
     with pytest.raises(Exception, match="taken the run over"):
         execute(mine, bench.resources, "direct", ())
@@ -542,18 +546,18 @@ class CountingRows:
 def test_a_thousand_workers_do_not_meet_on_one_partition_key(state: FakeState, clock: Clock) -> None:
     """Whatever their processes' numbers are: in containers they are the same everywhere."""
     random.seed(1)
-    hold(state, Lease("things", 1, "mine", boards=SPREAD))
+    pause_reason(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
     counting = CountingRows(state)
     workers = state.workers("mine", 1, SPREAD)
     for number in range(1000):
-        assert not Signal(state.leases, replace(job(1), spread=SPREAD), clock.time, clock.sleep).stopping()
+        assert not Signal(state.leases, replace(job(1), shards=SPREAD), clock.time, clock.sleep).stopping()
         workers.report(f"host-{number}", Report(1, 0, Units()))
     assert max(counting.asked.values()) <= 1.5 * 1000 / SPREAD, counting.asked
     assert len(list(workers.all())) == 1000
 
 
 def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> None:
-    hold(state, Lease("things", 1, "mine", boards=SPREAD))
+    pause_reason(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
     counting = CountingRows(state)
     error = {"kind": "RunFailed", "what": "broken", "where": "", "hint": ""}
     for _ in range(1000):
@@ -567,29 +571,29 @@ def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> N
 
 
 def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
-    hold(state, Lease("things", 1, "mine", boards=3))
+    pause_reason(state, Lease("things", 1, "mine", lease_replicas=3))
     state.leases.tell("things", 1, paused=True)
-    assert all(state.leases.read("things", board).paused for board in range(3))
-    hold(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
-    assert {state.leases.read("things", board).token for board in range(3)} == {2}
+    assert all(state.leases.read("things", replica).paused for replica in range(3))
+    pause_reason(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
+    assert {state.leases.read("things", replica).token for replica in range(3)} == {2}
     assert state.leases.read("things", 2).run == "theirs"
 
 
 def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
     state: FakeState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold(state, Lease("things", 1, "mine", boards=3))
+    pause_reason(state, Lease("things", 1, "mine", lease_replicas=3))
     update = state.rows.update
 
     def then_taken_over(key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
         monkeypatch.setattr(state.rows, "update", update)
         said = update(key, row, condition, **values)
-        hold(state, Lease("things", 2, "theirs", boards=3))
+        pause_reason(state, Lease("things", 2, "theirs", lease_replicas=3))
         return said
 
     monkeypatch.setattr(state.rows, "update", then_taken_over)
     state.leases.tell("things", 1, paused=True)
-    assert {state.leases.read("things", board).token for board in range(3)} == {2}
+    assert {state.leases.read("things", replica).token for replica in range(3)} == {2}
 
 
 def test_a_stop_does_not_hide_why_the_run_stops(bench: Bench) -> None:

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.core.codec import decode
-from dynamodt.model import Counts, Job, KeyAttribute, TableSpec
+from dynamodt.model.pages import Counts
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.test_export_source import Exporter

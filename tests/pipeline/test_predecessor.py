@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamodt.core.codec import encode
-from dynamodt.model import Claim, Counts, DeadLetter, Image, Item, KeyAttribute, TableSpec
-from dynamodt.stages.read import replayed_pages
+from dynamodt.model.items import Image, Item
+from dynamodt.model.pages import Claim, Counts, DeadLetter
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.read import replayed_pages
+from dynamodt.script.codec import encode
 from tests.pipeline.conftest import Bench
 
 SPEC = TableSpec("things", (KeyAttribute("id", "S"),))
@@ -43,6 +45,6 @@ class Found:
 
 def test_a_replay_by_key_passes_over_it(make_bench: Callable[..., Bench]) -> None:
     job = make_bench(SPEC).job(TOUCH)
-    letters = [DeadLetter(encode({"id": key}), {}, "transform", "") for key in ("DataTransformations", "u1")]
-    (page,) = replayed_pages(job, Claim(0, 1), iter(letters), Found())
+    dead_letters = [DeadLetter(encode({"id": key}), {}, "transform", "") for key in ("DataTransformations", "u1")]
+    (page,) = replayed_pages(job, Claim(0, 1), iter(dead_letters), Found())
     assert (page.images, page.replayed) == ([encode({"id": "u1"})], 2)

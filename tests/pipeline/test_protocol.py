@@ -14,15 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.aws import unit_rows
-from dynamodt.aws.export import stand_in
-from dynamodt.aws.export.layout import folder_of
-from dynamodt.aws.export.request import ExportRequest
-from dynamodt.aws.export.writer import ExportWriter
-from dynamodt.model import ExportSource
-from dynamodt.stages import write
-from dynamodt.stages.settle import Settlement
-from dynamodt.stages.tenure import Tenure
+from dynamodt.export import stand_in
+from dynamodt.export.request import ExportRequest, folder_of
+from dynamodt.export.stand_in import ExportWriter
+from dynamodt.model.runs import ExportSource
+from dynamodt.pipeline import write
+from dynamodt.pipeline.ownership import SplitOwnership
+from dynamodt.pipeline.write_page import PageWriter
+from dynamodt.state import split_rows as unit_rows
 from tests import protocol_without
 from tests.explorer import Explored, acting, explore
 from tests.fake_objects import FakeObjects
@@ -136,7 +135,7 @@ NEEDED = [
 ]
 
 
-class Suspended(Tenure):
+class Suspended(SplitOwnership):
     """Its unit may be taken over right after each look at it, so that no look is of use."""
 
     def assure(self) -> None:
@@ -167,10 +166,10 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     """Where the scripts are kept. Without threads, looks and chance a schedule says all that happens."""
     without_threads(monkeypatch)
     without_signatures(monkeypatch)
-    monkeypatch.setattr(write, "Tenure", Suspended)
+    monkeypatch.setattr(write, "SplitOwnership", Suspended)
     monkeypatch.setattr(unit_rows.secrets, "token_hex", lambda size: acting())
     monkeypatch.setattr(random, "random", lambda: 0.5)
-    monkeypatch.setitem(Settlement.__init__.__kwdefaults__, "dice", random.random)
+    monkeypatch.setitem(PageWriter.__init__.__kwdefaults__, "dice", random.random)
     return tmp_path_factory.mktemp("transforms")
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
-from dynamodt.control import runner
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running.session import Follower
-from dynamodt.control.running.unit_totals import ROWS
 from dynamodt.errors import Fenced
-from dynamodt.model import Counts, Job, Totals
+from dynamodt.model.pages import Counts, Totals
+from dynamodt.model.runs import Job
+from dynamodt.runs import runner
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.session import Follower
+from dynamodt.runs.worker_registry import ROWS
 from tests.pipeline.conftest import Bench
 from tests.waiting import HANG_SECONDS
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.aws.unit_rows import UnitRows
 from dynamodt.errors import Fenced
-from dynamodt.model import Counts, Intent, Page, Totals
-from dynamodt.stages import signals
-from dynamodt.stages.looks import LOOK_SECONDS
-from dynamodt.stages.signals import reporting
-from dynamodt.stages.tenure import Tenure
+from dynamodt.model.pages import Counts, Intent, Page, Totals
+from dynamodt.pipeline import signals
+from dynamodt.pipeline.ownership import SplitOwnership
+from dynamodt.pipeline.signals import LOOK_SECONDS, reporting
+from dynamodt.state.split_rows import SplitRows
 from tests.pipeline.conftest import Bench
 
 
@@ -22,7 +21,7 @@ class Clock:
 
 
 @pytest.fixture
-def rows(bench: Bench) -> UnitRows:
+def rows(bench: Bench) -> SplitRows:
     return bench.state.units("run")
 
 
@@ -30,32 +29,32 @@ def intent(page: int) -> Intent:
     return Intent(("part",), None, False, Counts(), 0.0, page, Totals())
 
 
-def test_a_unit_that_is_ours_may_be_written(rows: UnitRows) -> None:
-    tenure, claim = Tenure(rows, Clock()), rows.claim(0, 1)
-    tenure.begin(Page(claim, 1, []))
-    tenure.assure()
-    tenure.intend(claim, intent(1))
-    tenure.assure()
+def test_a_unit_that_is_ours_may_be_written(rows: SplitRows) -> None:
+    ownership, claim = SplitOwnership(rows, Clock()), rows.claim(0, 1)
+    ownership.begin(Page(claim, 1, []))
+    ownership.assure()
+    ownership.intend(claim, intent(1))
+    ownership.assure()
 
 
-def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(rows: UnitRows) -> None:
+def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(rows: SplitRows) -> None:
     clock = Clock()
-    tenure, claim = Tenure(rows, clock), rows.claim(0, 1)
-    tenure.begin(Page(claim, 1, []))
-    tenure.intend(claim, intent(1))
+    ownership, claim = SplitOwnership(rows, clock), rows.claim(0, 1)
+    ownership.begin(Page(claim, 1, []))
+    ownership.intend(claim, intent(1))
     rows.claim(0, 1)
-    tenure.assure()  # it has looked just now, by its announcement
+    ownership.assure()  # it has looked just now, by its announcement
     clock.now += LOOK_SECONDS
     with pytest.raises(Fenced, match="unit 0"):
-        tenure.assure()
+        ownership.assure()
 
 
-def test_a_page_that_is_recovered_is_looked_at_first(rows: UnitRows) -> None:
-    tenure, claim = Tenure(rows, Clock()), rows.claim(0, 1)
+def test_a_page_that_is_recovered_is_looked_at_first(rows: SplitRows) -> None:
+    ownership, claim = SplitOwnership(rows, Clock()), rows.claim(0, 1)
     rows.claim(0, 1)
-    tenure.begin(Page(claim, 1, [], recovers=True))
+    ownership.begin(Page(claim, 1, [], recovers=True))
     with pytest.raises(Fenced):
-        tenure.assure()
+        ownership.assure()
 
 
 @pytest.mark.parametrize(("token", "stopped"), [(1, False), (2, True)])

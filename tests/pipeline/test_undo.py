@@ -1,4 +1,4 @@
-"""The composition of `stages.undo`, on a fake DynamoDB: what a run wrote is taken back, and nothing else."""
+"""The composition of `pipeline.undo`, on a fake DynamoDB: what a run wrote is taken back, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,27 +11,18 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.aws.journal import Journal, Note
-from dynamodt.core.apply import Apply
-from dynamodt.core.codec import decode
-from dynamodt.core.inserted import InsertedRow
-from dynamodt.core.places import is_note, journal_prefix, left_prefix, note_name, part_name
-from dynamodt.core.restore import DELETED
-from dynamodt.model import (
-    Change,
-    Claim,
-    Counts,
-    Image,
-    Item,
-    Job,
-    JournalPage,
-    LeftItem,
-    Page,
-    Totals,
-    Update,
-)
-from dynamodt.stages.ledger import Ledger
-from dynamodt.stages.undo import records_of, undo
+from dynamodt.dynamodb.statements import InsertedRow
+from dynamodt.model.items import Change, Image, Item, Update
+from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
+from dynamodt.model.reports import NotRestored
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.conflicts import DELETED
+from dynamodt.pipeline.intents import IntentLog
+from dynamodt.pipeline.undo import records_of, undo
+from dynamodt.script.apply import Apply
+from dynamodt.script.codec import decode
+from dynamodt.state.journal import Journal, Note
+from dynamodt.state.object_keys import is_note, journal_prefix, left_prefix, note_name, part_name
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 
@@ -51,11 +42,11 @@ def undone(bench: Bench, job: Job, **changes: object) -> Counts:
     return totals.counts
 
 
-def left(bench: Bench, job: Job, number: int = 1) -> dict[int, LeftItem]:
+def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
     names = bench.storage.names(left_prefix(replace(job, run=f"{job.run}/undo{number}")))
     lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
     return {
-        int(line["key"]["id"]["N"]): LeftItem(
+        int(line["key"]["id"]["N"]): NotRestored(
             line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"])
         )
         for line in lines
@@ -176,7 +167,7 @@ def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     there: list[Item] = [{"id": 1, "n": 1}, {"id": 2, "n": "mine"}]
     bench.dynamodb.put(*there)
-    job = bench.job(script, own_items=True, units=1)
+    job = bench.job(script, inserted_rows=True, units=1)
     bench.execute(job)
     bench.dynamodb.put({"id": 5, "n": "used"})
     assert undone(bench, job) == Counts(read=5, changed=4, superseded=1)  # the two that were there are not ours
@@ -251,21 +242,21 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
         def write(self, *args: object) -> str:
             return "part"
 
-        def write_note(self, unit: int, page: int, epoch: int, note: Note) -> None:
-            self.voids.append((unit, page, epoch, note))
+        def write_note(self, split: int, page: int, fencing_token: int, note: Note) -> None:
+            self.voids.append((split, page, fencing_token, note))
 
         def intend(self, *args: object) -> None: ...
 
     journal = Noted()
-    page = Page(Claim(unit=3, epoch=2), 7, [])
-    ledger = Ledger(page, Totals(), Counts(), journal, journal)  # type: ignore[arg-type]
+    page = Page(Claim(split=3, fencing_token=2), 7, [])
+    intent_log = IntentLog(page, Totals(), Counts(), journal, journal)  # type: ignore[arg-type]
     key = {"id": {"N": "1"}}
-    ledger.settled([key], [])
+    intent_log.write_result([key], [])
     assert journal.voids == []
-    ledger.announce([Update(key, key, {})])
-    ledger.settled([], [])
+    intent_log.record_intent([Update(key, key, {})])
+    intent_log.write_result([], [])
     assert journal.voids == []
-    ledger.settled([key], [])
+    intent_log.write_result([key], [])
     assert journal.voids == [(3, 7, 2, Note(1, [key], []))]
 
 
@@ -306,7 +297,7 @@ def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None
     claim = bench.state.units(job.run).claim(0, job.attempt)
     journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
     read = {"id": {"N": "1"}, "name": {"S": "ada"}}
-    journal.write(0, 1, claim.epoch, 0, [Update({"id": {"N": "1"}}, read, {"upper": {"S": "ADA"}})], 0)
+    journal.write(0, 1, claim.fencing_token, 0, [Update({"id": {"N": "1"}}, read, {"upper": {"S": "ADA"}})], 0)
     assert undone(bench, job) == Counts()
     assert bench.items() == [{"id": 1, "name": "ada", "upper": "ADA"}]
 
@@ -368,7 +359,7 @@ class Parts:
     def page(self) -> JournalPage:
         return JournalPage(Page(Claim(0, 9), 1, []), tuple(self.reads), self.voids)
 
-    def announced(self, name: str) -> list[Change]:
+    def intended(self, name: str) -> list[Change]:
         read = self.reads[name]
         key: Image = {"id": {"N": "1"}}
         return [Update(key, {**key, "n": {"N": str(read)}}, {"n": {"N": str(read + 10)}})]
@@ -383,7 +374,7 @@ class Parts:
 @pytest.mark.parametrize(("epochs", "kept"), [((), 2), ((1,), 1), ((2,), 0), ((1, 2), 0)])
 def test_a_note_speaks_of_what_was_announced_until_it_was_written(epochs: tuple[int, ...], kept: int) -> None:
     """The first owner's change lost, as it has noted; the second, which took the page over, has announced another."""
-    reads = {part_name("j/", 0, 1, epoch, epoch - 1): epoch for epoch in (1, 2)}
-    parts = Parts(reads, tuple(note_name("j/", 0, 1, epoch) for epoch in epochs))
+    reads = {part_name("j/", 0, 1, fencing_token, fencing_token - 1): fencing_token for fencing_token in (1, 2)}
+    parts = Parts(reads, tuple(note_name("j/", 0, 1, fencing_token) for fencing_token in epochs))
     found = records_of(parts.page(), parts, parts)
     assert [len(records) for records in found.by_key.values()] == ([kept] if kept else [])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.core.passes import stints, with_begun
-from dynamodt.core.places import is_note, journal_prefix
-from dynamodt.model import Counts, Job, RunRecord
+from dynamodt.model.pages import Counts
+from dynamodt.model.runs import Job, RunRecord
+from dynamodt.state.object_keys import is_note, journal_prefix
+from dynamodt.state.phases import stints, with_begun
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.test_undo import DOUBLE, left, once, undone
@@ -79,7 +80,18 @@ def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order
     bench.dynamodb.put({"id": 1, "x": "first"})
     job = bench.job('def transform_up(item):\n    return {**item, "x": "run"}\n', units=1)
     record = RunRecord(
-        "things", job.run, 1, "change", "up", "", "succeeded", "now", units=1, windows=(1,), retries=1, journal=True
+        "things",
+        job.run,
+        1,
+        "change",
+        "up",
+        "",
+        "succeeded",
+        "now",
+        units=1,
+        incremental_exports=(1,),
+        retries=1,
+        journal=True,
     )
     for attempt, phase in enumerate(order, 1):
         bench.execute(replace(job, run=job.run + phase, attempt=attempt))

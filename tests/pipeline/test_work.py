@@ -14,9 +14,10 @@ import orjson
 import pytest
 
 from benchmarks.table import ITEM_BYTES, item, script
-from dynamodt.core import codec
-from dynamodt.core.codec import decode, image_bytes
-from dynamodt.model import Counts, KeyAttribute, TableSpec
+from dynamodt.model.pages import Counts
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script import codec
+from dynamodt.script.codec import decode, image_bytes
 from tests.pipeline.conftest import Bench
 
 ITEMS, PAGE, UNITS = 1_000, 250, 2

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.stacks import Stack
-from dynamodt.control.deploying.deploy import Deployment, deploy
-from dynamodt.control.deploying.destroy import Removal, destroy
-from dynamodt.control.stage import load_stage
-from dynamodt.model import Stage
+from dynamodt.config.stage import load_stage
+from dynamodt.deploy.deploy import Deployment, deploy
+from dynamodt.deploy.destroy import Removal, destroy
+from dynamodt.deploy.stacks import Stack
+from dynamodt.dynamodb.clients import client
+from dynamodt.model.tables import Stage
 from tests.emulators import Endpoint
 
 SCRIPT = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"

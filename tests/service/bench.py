@@ -13,11 +13,15 @@ from uuid import uuid4
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.terminal.progress import Recorder
-from dynamodt.model import Counts, Item, PreparedRef, RunRecord, RunReport, Stage, StorageSpec, TableReport
+from dynamodt import api as operations
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.model.runs import PreparedRef, RunRecord
+from dynamodt.model.tables import Stage, StorageSpec
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 
 _BATCH = 25
@@ -77,7 +81,7 @@ class Bench:
     folder: Path
     stage: Stage
     tables: Tables
-    recorder: Recorder = field(default_factory=Recorder)
+    recorder: ProgressRecorder = field(default_factory=ProgressRecorder)
 
     def script(self, table: str, text: str, number: int = 1, name: str = "change") -> Path:
         """Write the version file `v<number>_<name>.py`; its `sequence` comes by itself."""

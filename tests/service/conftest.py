@@ -34,7 +34,7 @@ def make_table(endpoint: Endpoint) -> Iterator[Callable[..., str]]:
         endpoint.client.create_table(
             TableName=name,
             KeySchema=[{"AttributeName": k, "KeyType": role} for k, role in zip(key, ("HASH", "RANGE"), strict=False)],
-            AttributeDefinitions=[{"AttributeName": k, "AttributeType": letter} for k, letter in key.items()],
+            AttributeDefinitions=[{"AttributeName": k, "AttributeType": dead_letter} for k, dead_letter in key.items()],
             BillingMode="PAY_PER_REQUEST",
         )
         made.append(name)
@@ -99,7 +99,7 @@ def deployable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    monkeypatch.setattr("dynamodt.control.deploying.stack_watch.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("dynamodt.deploy.stacks.POLL_SECONDS", 0.05)
     jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
     jar.write_bytes(b"jar")
     monkeypatch.setenv("DYNAMODT_SPARK_JAR", str(jar))

@@ -13,13 +13,15 @@ from textwrap import dedent
 from typing import Any
 from uuid import uuid4
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.stage import load_stage
-from dynamodt.control.terminal.progress import Recorder
-from dynamodt.model import Item, Stage, TableReport, UndoReport
+from dynamodt import api as operations
+from dynamodt.config.stage import load_stage
+from dynamodt.dynamodb.clients import client
+from dynamodt.model.items import Item
+from dynamodt.model.reports import TableReport, UndoReport
+from dynamodt.model.tables import Stage
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.glue_stand_in import ROOT, GlueStandIn, glue_before
 from tests.service.bench import Tables
@@ -28,7 +30,7 @@ from tests.waiting import HANG_SECONDS, until
 BUCKET = "glue-tests"
 
 
-class Seen(Recorder):
+class Seen(ProgressRecorder):
     def __init__(self) -> None:
         super().__init__(watching=True)
         self.notes: list[str] = []

@@ -24,7 +24,7 @@ from typing import Any
 
 import urllib3
 
-from dynamodt.model import Connection
+from dynamodt.model.tables import Connection
 from tests.emulators import Endpoint
 
 SLOW_SECONDS = 0.8

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import operations, planner
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import resuming, steps
-from dynamodt.control.running.operating import tell
-from dynamodt.control.running.unit_totals import UnitTotals
+from dynamodt import api as operations
 from dynamodt.errors import Aborted, DeadLetters, ScriptError, ServiceError
-from dynamodt.model import RunReport
-from dynamodt.stages import signals
+from dynamodt.model.reports import RunReport
+from dynamodt.pipeline import signals
+from dynamodt.runs import execute as steps
+from dynamodt.runs import plan as planner
+from dynamodt.runs import resume as resuming
+from dynamodt.runs.control import tell
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.worker_registry import SplitTotals
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 
@@ -119,7 +121,7 @@ def test_who_reads_what_was_just_written_reads_it_consistently(
     assert seen == [(1, False), (2, True)]
     seen.clear()
     bench.down(table, to=1)
-    monkeypatch.setattr(planner, "just_written", lambda applied: False)  # as if they had been applied long ago
+    monkeypatch.setattr(planner, "needs_consistent_read", lambda applied: False)  # as if they had been applied long ago
     bench.down(table, to=0)
     assert seen == [(2, True), (1, True)]
 
@@ -145,13 +147,13 @@ def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its run is recorded as ended, and the next table's begins."""
-    table, looks = make_table(id="N"), iter(range(3))
+    table, poller = make_table(id="N"), iter(range(3))
     bench.script(table, MARK.format(1).replace("    return", "    import time; time.sleep(0.05)\n    return", 1))
     bench.tables.put(table, *({"id": number} for number in range(60)))
-    look, out_of_reach = UnitTotals.look, ServiceError("out of reach")
+    look, out_of_reach = SplitTotals.look, ServiceError("out of reach")
 
-    def unreachable(self: UnitTotals) -> Any:
-        if next(looks, None) is None:
+    def unreachable(self: SplitTotals) -> Any:
+        if next(poller, None) is None:
             raise out_of_reach
         return look(self)
 
@@ -159,7 +161,7 @@ def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
         signals._stopped.add((job.base_run, job.attempt))
         raise out_of_reach
 
-    monkeypatch.setattr(UnitTotals, "look", unreachable)
+    monkeypatch.setattr(SplitTotals, "look", unreachable)
     monkeypatch.setattr(signals, "stop", unheard)
     (report,) = bench.up(table)
     assert report.error is out_of_reach

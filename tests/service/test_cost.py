@@ -1,4 +1,4 @@
-"""The rule that `core.cost` has for indexes, against what the service charges for a write."""
+"""The rule that `runs.cost` has for indexes, against what the service charges for a write."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dynamodt.core.cost import Work, cost_of
-from dynamodt.core.units import write_units
-from dynamodt.model import Image, Remove, Update
+from dynamodt.model.items import Image, Remove, Update
+from dynamodt.runs.cost import Work, cost_of
+from dynamodt.script.diff import write_units
 from tests.emulators import Endpoint
 
 KEY: Image = {"id": {"N": "1"}}

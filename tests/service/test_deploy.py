@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from dynamodt.aws.stacks import Stack
-from dynamodt.aws.state import State
-from dynamodt.control import cli
-from dynamodt.control.running.lease import held
+from dynamodt.cli import app as cli
+from dynamodt.deploy.stacks import Stack
 from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.runs.lock import held
+from dynamodt.state.state import State
 from tests.service.account import SCRIPT, Account
 from tests.service.account import Notes as Notes
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.buckets import purge_bucket
-from dynamodt.aws.clients import client
-from dynamodt.aws.glue import GlueJob, JobRun
-from dynamodt.control.deploying import drift
+from dynamodt.deploy import deployed as drift
+from dynamodt.deploy.buckets import purge_bucket
+from dynamodt.deploy.glue_runs import GlueJob, JobRun
+from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model import Connection
+from dynamodt.model.tables import Connection
 from tests.service.account import Account
 
 CRON = 'schedule = "cron(0 3 * * ? *)"'
@@ -218,8 +218,8 @@ def test_a_bucket_in_another_region_is_an_error_at_once(account: Account) -> Non
 def test_too_many_tables_are_told_before_cloudformation_is_called(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynamodt.control.deploying.limits.ROLE_POLICIES", 100)
-    monkeypatch.setattr("dynamodt.aws.stacks.Stack.state", asked)
+    monkeypatch.setattr("dynamodt.deploy.deploy.ROLE_POLICIES", 100)
+    monkeypatch.setattr("dynamodt.deploy.stacks.Stack.state", asked)
     with pytest.raises(UsageError, match="IAM takes 100"):
         account.deploy()
 

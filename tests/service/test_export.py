@@ -15,18 +15,17 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.export.datafiles import DataReader
-from dynamodt.aws.export.description import COMPLETED, Export
-from dynamodt.aws.export.layout import find, folder_of
-from dynamodt.aws.export.manifest import data_files, read_manifest
-from dynamodt.aws.export.objects import PIECE, S3Objects
-from dynamodt.aws.export.request import ExportRequest, awaited, aws_exports
-from dynamodt.aws.export.stand_in import StandInExports, stand_in_exports
-from dynamodt.aws.table import describe
-from dynamodt.aws.wire import Wire
+from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.table import describe
+from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import RunFailed, ServiceError, UsageError
-from dynamodt.model import Image, StorageSpec, TableSpec
+from dynamodt.export.datafiles import DataReader
+from dynamodt.export.manifest import data_files, read_manifest
+from dynamodt.export.objects import PIECE, S3Objects
+from dynamodt.export.request import COMPLETED, Export, ExportRequest, awaited, aws_exports, find, folder_of
+from dynamodt.export.stand_in import StandInExports, stand_in_exports
+from dynamodt.model.items import Image
+from dynamodt.model.tables import StorageSpec, TableSpec
 from tests.emulators import Endpoint
 
 ODD: list[Image] = [
@@ -174,12 +173,12 @@ def test_a_bucket_that_is_not_there(ministack: Endpoint) -> None:
 
 _READER = """
 import resource, sys
-from dynamodt.aws.clients import client
-from dynamodt.aws.export.datafiles import DataReader
-from dynamodt.aws.export.layout import find
-from dynamodt.aws.export.manifest import data_files, read_manifest
-from dynamodt.aws.export.objects import S3Objects
-from dynamodt.model import Connection, KeyAttribute, TableSpec
+from dynamodt.dynamodb.clients import client
+from dynamodt.export.datafiles import DataReader
+from dynamodt.export.request import find
+from dynamodt.export.manifest import data_files, read_manifest
+from dynamodt.export.objects import S3Objects
+from dynamodt.model.tables import Connection, KeyAttribute, TableSpec
 
 connection = Connection("us-east-1", sys.argv[1], access_key="local", secret_key="local")
 objects = S3Objects(client(connection, "s3"), sys.argv[2])

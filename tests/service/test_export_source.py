@@ -18,17 +18,18 @@ from uuid import uuid4
 
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.export.description import Export
-from dynamodt.aws.export.layout import FILES, STARTED, SUMMARY, ExportFolder, folder_of
-from dynamodt.aws.export.objects import S3Objects
-from dynamodt.aws.export.request import ExportRequest
-from dynamodt.aws.export.stand_in import stand_in_exports
-from dynamodt.aws.state import State
-from dynamodt.aws.table import describe
-from dynamodt.control.running.catching_up import CatchingUp
+from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
-from dynamodt.model import Counts, Item, RunReport, StorageSpec
+from dynamodt.export.objects import S3Objects
+from dynamodt.export.request import FILES, STARTED, SUMMARY, Export, ExportFolder, ExportRequest, folder_of
+from dynamodt.export.stand_in import stand_in_exports
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import RunReport
+from dynamodt.model.tables import StorageSpec
+from dynamodt.runs.exports import CatchingUp
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.migrate_once import ALONE, MOMENTS
 from tests.service.bench import Bench
@@ -153,20 +154,20 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
 ) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *map(first, range(ITEMS)))
-    looks, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
-    looks.touch()
+    poller, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
+    poller.touch()
     inserter = Inserter(bench, table)
     between += [lambda: None, lambda: None, inserter.end]  # or there would always be one more window
     with ExitStack() as writers:
         for number, log in enumerate(logs):
-            writers.enter_context(writing(endpoint, table, number, log, looks))
+            writers.enter_context(writing(endpoint, table, number, log, poller))
         inserter.start()
         writers.callback(inserter.end)
-        report = exported(bench, table, LOGGED_DOUBLE.format(log=str(looks)))
+        report = exported(bench, table, LOGGED_DOUBLE.format(log=str(poller)))
 
     done = entries(*logs)
     found = {int(item["id"]): item for item in bench.tables.items(table)}
-    deleted = {number for number, verbs in done.items() if any(verb == "delete" for verb, *_ in verbs)}
+    deleted = {number for number, commands in done.items() if any(command == "delete" for command, *_ in commands)}
     assert found.keys() == (set(range(ITEMS)) - deleted) | inserter.put.keys()  # none is back, none is lost
     for number in range(ITEMS):
         if number in found:
@@ -174,9 +175,9 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
     for number, touches in inserter.put.items():
         assert (found[number]["n"], found[number].get("touched", 0)) == (2, touches), found[number]
     assert report.counts.dead == 0
-    check_contest(report.counts, looks)
+    check_contest(report.counts, poller)
     (record,) = bench.history(table)
-    assert len(record.windows) == 4 and not between
+    assert len(record.incremental_exports) == 4 and not between
 
 
 def test_windows_bring_what_came_into_being_until_one_brings_no_change(
@@ -205,7 +206,7 @@ def test_windows_bring_what_came_into_being_until_one_brings_no_change(
     assert by_id(bench, table) == model
     assert counts == Counts(read=260, changed=260)
     (record,) = bench.history(table)
-    assert len(record.windows) == 4 and not between  # the last one brought nothing
+    assert len(record.incremental_exports) == 4 and not between  # the last one brought nothing
 
 
 def test_windows_bring_updates_to_an_idempotent_script(
@@ -309,7 +310,7 @@ def test_what_the_script_puts_under_other_keys_is_no_item_for_the_windows(
     between.append(lambda: bench.tables.put(table, *numbered(3)))
     assert exported(bench, table, text).counts == Counts(read=3, changed=3)
     assert sorted(by_id(bench, table)) == left
-    assert [len(record.windows) for record in bench.history(table)] == [2]
+    assert [len(record.incremental_exports) for record in bench.history(table)] == [2]
 
 
 TAKEN = """

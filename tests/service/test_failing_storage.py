@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.state import State
 from dynamodt.errors import DeadLetters, Refused, ServiceError
-from dynamodt.model import StorageSpec
+from dynamodt.model.tables import StorageSpec
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.aws import prepared
-from dynamodt.aws.answer_rows import AnswerRows
-from dynamodt.aws.assets import Assets
-from dynamodt.aws.clients import client
-from dynamodt.aws.glue import GlueJob
-from dynamodt.aws.storage import open_storage
-from dynamodt.control.deploying.deploy import deploy
-from dynamodt.control.deploying.project import project_zip
-from dynamodt.core.versions import read_versions
-from dynamodt.model import Counts
-from dynamodt.stages.spark.jar import jar
+from dynamodt.deploy.deploy import deploy
+from dynamodt.deploy.glue_runs import GlueJob
+from dynamodt.deploy.packages import Assets, project_zip
+from dynamodt.dynamodb.clients import client
+from dynamodt.model.pages import Counts
+from dynamodt.pipeline.spark.jar import jar
+from dynamodt.script.versions import read_versions
+from dynamodt.state import prepared
+from dynamodt.state.storage import open_storage
+from dynamodt.state.worker_rows import AnswerRows
 from tests.emulators import Endpoint, deployable_ministack
 from tests.glue_stand_in import ROOT, Words, as_given
 from tests.service.glue_bench import Client, glue_client
@@ -65,7 +64,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
     """The worked example, deployed by the template to an account whose jobs run on a real Spark."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setattr("dynamodt.control.deploying.stack_watch.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("dynamodt.deploy.stacks.POLL_SECONDS", 0.05)
     with deployable_ministack(tmp_path / "account") as endpoint, glue_client(endpoint, tmp_path, "S") as found:
         shutil.copytree(ROOT / "transforms" / "users", tmp_path / "transforms" / found.table)
         found.glue.command = SparkSubmit(endpoint, tmp_path)  # on one core, where nothing is divided

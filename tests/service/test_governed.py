@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running.operating import tell
-from dynamodt.control.terminal.progress import Recorder
+from dynamodt import api as operations
 from dynamodt.errors import Aborted
-from dynamodt.model import Counts, Job, TableReport, UndoReport, Units
-from dynamodt.stages.signals import LeaseBoard, Signal
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.reports import TableReport, UndoReport
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.signals import LeaseReplicas, Signal
+from dynamodt.runs.control import tell
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.state.state import State
 from tests.service.bench import Bench
 from tests.waiting import join, until
 
@@ -42,29 +44,29 @@ def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable
     assert report.error is None and report.versions[0].counts == Counts(read=200, changed=200)
     (worker,) = state.workers(lease.run, lease.token).all()
     assert worker.grant is not None and 2.0 < worker.grant.rate.wcu <= 10_000.0
-    assert worker.report.heard == worker.grant.number or worker.grant.number > 1
+    assert worker.report.awaited == worker.grant.number or worker.grant.number > 1
 
 
 @pytest.fixture
-def rests(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a worker of this process waits for its run to be resumed: nothing else makes a signal sleep."""
-    resting, init = threading.Event(), Signal.__init__
+    scheduler, init = threading.Event(), Signal.__init__
 
-    def watched(self: Signal, leases: LeaseBoard, job: Job, clock: Any, sleep: Callable[[float], None]) -> None:
+    def watched(self: Signal, leases: LeaseReplicas, job: Job, clock: Any, sleep: Callable[[float], None]) -> None:
         def rest(seconds: float) -> None:
-            resting.set()
+            scheduler.set()
             sleep(seconds)
 
         init(self, leases, job, clock, rest)
 
     monkeypatch.setattr(Signal, "__init__", watched)
-    return resting
+    return scheduler
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it takes its time, and the other adds nothing
 def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
-    bench: Bench, make_table: MakeTable, rests: threading.Event
+    bench: Bench, make_table: MakeTable, idle: threading.Event
 ) -> None:
     """Slow enough to be told of; what it has done when it is aborted stands, and the same command does the rest."""
     table = make_table(id="N")
@@ -84,9 +86,9 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
     until(changed, "a first item is changed")
     tell(bench.stage, table, "pause")
     until(lambda: follow() == "paused", "the run is paused")
-    until(lambda: rests.is_set() or not run.is_alive(), "the worker rests")
+    until(lambda: idle.is_set() or not run.is_alive(), "the worker rests")
     rested = changed()
-    assert rests.is_set() and rested < 60
+    assert idle.is_set() and rested < 60
     tell(bench.stage, table, "resume")
     until(lambda: changed() > rested, "the run goes on")
     tell(bench.stage, table, "abort")
@@ -104,26 +106,28 @@ COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}
 
 
 @pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it is about what is not sent
-@pytest.mark.parametrize("verb", ["up", "undo"])
-def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(bench: Bench, make_table: MakeTable, verb: str) -> None:
+@pytest.mark.parametrize("command", ["up", "undo"])
+def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
+    bench: Bench, make_table: MakeTable, command: str
+) -> None:
     """At a hundredth of a unit a second the page at work would take days."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number} for number in range(200)))
     bench.script(table, COUNT)
-    command = bench.up if verb == "up" else undoing(bench, bench.up(table)[0].versions[0].run)
+    command = bench.up if command == "up" else undoing(bench, bench.up(table)[0].versions[0].run)
     errors: list[BaseException | None] = []
     run = threading.Thread(target=lambda: errors.append(error_of(command(table, max_wcu=20.0))))
     run.start()
 
     def changed() -> int:
-        return sum(("n" in item) is (verb == "up") for item in bench.tables.items(table))
+        return sum(("n" in item) is (command == "up") for item in bench.tables.items(table))
 
     state = State(bench.stage.connection, bench.stage.state_table)
 
     def crawls() -> bool:
         lease = state.leases.read(table)
         workers = state.workers(lease.run, lease.token).all()
-        return any(w.grant and w.grant.rate.wcu <= 0.01 and w.report.heard == w.grant.number for w in workers)
+        return any(w.grant and w.grant.rate.wcu <= 0.01 and w.report.awaited == w.grant.number for w in workers)
 
     until(changed, "a first item is changed")
     tell(bench.stage, table, "throttle", Units(wcu=0.01))
@@ -132,13 +136,13 @@ def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(bench: Bench, ma
     join(run, "the run hears that it is to end")
     assert isinstance(errors[0], Aborted) and changed() < 200
     assert error_of(command(table)) is None
-    expected = {1} if verb == "up" else {None}
+    expected = {1} if command == "up" else {None}
     assert {item.get("n") for item in bench.tables.items(table)} == expected
 
 
 def undoing(bench: Bench, run: str) -> Callable[..., UndoReport]:
     def undo(table: str, **options: float) -> UndoReport:
-        return operations.undo(bench.stage, bench.folder, [table], run, RunOptions(**options), Recorder())
+        return operations.undo(bench.stage, bench.folder, [table], run, RunOptions(**options), ProgressRecorder())
 
     return undo
 

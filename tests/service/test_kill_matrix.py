@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.state import State
-from dynamodt.aws.storage import open_storage
-from dynamodt.core.restore import UNCONFIRMED
-from dynamodt.model import StorageSpec
+from dynamodt.dynamodb.clients import client
+from dynamodt.model.tables import StorageSpec
+from dynamodt.pipeline.conflicts import UNCONFIRMED
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
 from tests.emulators import Endpoint
 from tests.service.bench import Bench, image
 from tests.service.test_kills import attempt

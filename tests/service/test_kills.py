@@ -18,8 +18,8 @@ from typing import Any
 import boto3
 import pytest
 
-from dynamodt.aws.state import State
-from dynamodt.core.codec import decode
+from dynamodt.script.codec import decode
+from dynamodt.state.state import State
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.migrate_once import MOMENTS
 from tests.waiting import HANG_SECONDS

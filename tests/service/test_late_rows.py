@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 
-from dynamodt.aws.rows import ConditionFailed, QuickRows, RowKey, Rows
-from dynamodt.aws.state import State
-from dynamodt.aws.worker_rows import Grant, Report
-from dynamodt.control.running.history import applied_by, first_record
 from dynamodt.errors import Fenced, Refused
-from dynamodt.model import Counts, Intent, Item, Lease, Script, Totals, Units
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts, Intent, Totals, Units
+from dynamodt.model.runs import Lease, Script
+from dynamodt.runs.history import applied_by, first_record
+from dynamodt.state.rows import ConditionFailed, QuickRows, RowKey, Rows
+from dynamodt.state.state import State
+from dynamodt.state.worker_rows import Grant, Report
 from tests.service.bench import Bench
 
 
@@ -55,7 +57,7 @@ def state(bench: Bench, request: pytest.FixtureRequest) -> State:
 def test_rows_of_a_run_and_its_lease(state: State) -> None:
     table, run = f"things-{uuid4().hex[:8]}", uuid4().hex
     leases, units, workers = state.leases, state.units(run), state.workers(run, 1)
-    assert leases.take(Lease(table, 1, run, boards=2), over=leases.read(table))
+    assert leases.take(Lease(table, 1, run, lease_replicas=2), over=leases.read(table))
     leases.tell(table, 1, paused=True)
     leases.tell(table, 1, paused=False, wcu=12.5)
     leases.beat(table, 1, 5.0)
@@ -65,7 +67,7 @@ def test_rows_of_a_run_and_its_lease(state: State) -> None:
     units.intend(claim, Intent(("part",), None, False, Counts(), 0.0, 1))
     units.checkpoint(claim, 1, 5, Totals(Counts(read=5, changed=5)))
     found = units.read(0)
-    assert found is not None and (found.epoch, found.page, found.intent) == (1, 1, None)
+    assert found is not None and (found.fencing_token, found.page, found.intent) == (1, 1, None)
     units.claim(0, 2)
     with pytest.raises(Fenced):
         units.checkpoint(claim, 2, 10, Totals())

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from dynamodt.model import Counts, Item
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.writer import CONTESTED, ITEMS, STEP
@@ -47,9 +48,9 @@ def first(number: int) -> Item:
 
 
 @contextmanager
-def writing(endpoint: Endpoint, table: str, number: int, log: Path, looks: Path) -> Iterator[None]:
+def writing(endpoint: Endpoint, table: str, number: int, log: Path, poller: Path) -> Iterator[None]:
     """A writer at work. It must have come through without an error of its own."""
-    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log), str(looks)]
+    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log), str(poller)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     try:
@@ -67,23 +68,23 @@ def entries(*logs: Path) -> dict[int, list[Entry]]:
     done: dict[int, list[Entry]] = defaultdict(list)
     for log in logs:
         for line in log.read_text(encoding="utf-8").splitlines():
-            verb, number, before = json.loads(line)
-            done[number].append((verb, number, before))
+            command, number, before = json.loads(line)
+            done[number].append((command, number, before))
     return done
 
 
 def times_doubled(number: int, done: list[Entry], n: int) -> int:
     """How often the migration has doubled `n`, by the writers' account; an AssertionError if it does not add up."""
     value, doubled, archived = number + 1, 0, False
-    for verb, _, before in [*done, ("end", number, n)]:
-        if verb == "touch":
+    for command, _, before in [*done, ("end", number, n)]:
+        if command == "touch":
             continue
         if before != value:
             assert before == 2 * value, f"item {number}: {value} became {before}; {done}"
             assert not archived, f"item {number} was doubled after it had been archived; {done}"
             doubled += 1
-        value = before + STEP if verb == "add" else before
-        archived = archived or verb == "archive"
+        value = before + STEP if command == "add" else before
+        archived = archived or command == "archive"
     return doubled
 
 
@@ -97,37 +98,37 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
 def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **options: Any) -> None:
     """The whole scenario, with `options` as `up` has them."""
     bench.tables.put(table, *map(first, range(ITEMS)))
-    looks, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
-    looks.touch()
+    poller, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
+    poller.touch()
     with ExitStack() as writers:
         for number, log in enumerate(logs):
-            writers.enter_context(writing(endpoint, table, number, log, looks))
-        counts = bench.run(table, DOUBLE.format(log=str(looks)), **options)
+            writers.enter_context(writing(endpoint, table, number, log, poller))
+        counts = bench.run(table, DOUBLE.format(log=str(poller)), **options)
 
     done = entries(*logs)
     found = {int(item["id"]): item for item in bench.tables.items(table)}
-    deleted = {number for number, verbs in done.items() if any(verb == "delete" for verb, *_ in verbs)}
+    deleted = {number for number, commands in done.items() if any(command == "delete" for command, *_ in commands)}
     assert found.keys() == set(range(ITEMS)) - deleted  # none is back, none is lost
     for number, item in found.items():
         check_item(item, done[number])
 
     assert counts.dead == 0 and counts.balanced and counts.read <= ITEMS
-    check_contest(counts, looks)
+    check_contest(counts, poller)
 
 
-def check_contest(counts: Counts, looks: Path) -> None:
+def check_contest(counts: Counts, poller: Path) -> None:
     """Without this the test would prove nothing: the writers must have got between reading and writing."""
-    conflicts = len(looks.read_text().splitlines()) - counts.read
+    conflicts = len(poller.read_text().splitlines()) - counts.read
     assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # what was added to and what was archived is looked at again
     assert counts.vanished >= CONTESTED and counts.superseded >= CONTESTED, (counts, conflicts)
 
 
 def check_item(item: Item, done: list[Entry]) -> None:
     number = int(item["id"])
-    touches = sum(verb == "touch" for verb, *_ in done)
+    touches = sum(command == "touch" for command, *_ in done)
     assert item.get("touched", 0) == touches, f"item {number} lost a touch"
     assert item["note"] == f"item {number}"
-    assert item["archived"] == any(verb == "archive" for verb, *_ in done)
-    assert ("writer" in item) == any(verb == "add" for verb, *_ in done)
+    assert item["archived"] == any(command == "archive" for command, *_ in done)
+    assert ("writer" in item) == any(command == "add" for command, *_ in done)
     doubled = times_doubled(number, done, int(item["n"]))
     assert doubled == 1 or (doubled == 0 and item["archived"]), f"item {number} was doubled {doubled} times; {done}"

@@ -17,22 +17,25 @@ from unittest.mock import Mock
 
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.state import State
-from dynamodt.control import emulator, emulator_data, local, operations
-from dynamodt.control.process import Process
-from dynamodt.control.running.lease import held
-from dynamodt.control.stage import load_stage
-from dynamodt.control.terminal.progress import Recorder
+from dynamodt import api as operations
+from dynamodt.config.stage import load_stage
+from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Refused, ServiceError, UsageError
-from dynamodt.model import Connection, Stage
+from dynamodt.local import data as emulator_data
+from dynamodt.local import emulator
+from dynamodt.local import stage as local
+from dynamodt.model.tables import Connection, Stage
+from dynamodt.runs.liveness import Process
+from dynamodt.runs.lock import held
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS, until
 
 STARTER = """
 import sys
 from pathlib import Path
-from dynamodt.control import local
+from dynamodt.local import stage as local
 print("ready", flush=True)
 sys.stdin.readline()
 print(local.ensure_started(Path(sys.argv[1])), flush=True)
@@ -449,7 +452,7 @@ def test_a_full_disk_is_refused_before_an_emulator_is_started(folder: Path, monk
 
 @pytest.mark.parametrize("end", [local.stop, local.reset])
 def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path], Any]) -> None:
-    stage = operations.open_stage("local", folder, Recorder())
+    stage = operations.open_stage("local", folder, ProgressRecorder())
     leases = State(stage.connection, stage.state_table).leases
     with held(leases, "users", "r1", print), pytest.raises(Refused, match="r1") as caught:
         end(folder)
@@ -522,9 +525,9 @@ def test_what_an_endpoint_s_runs_keep_in_a_folder_stays_out_of_the_repository(
     folder: Path, ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.url)
-    operations.open_stage("local", folder, Recorder())
+    operations.open_stage("local", folder, ProgressRecorder())
     assert (folder / ".dynamodt" / ".gitignore").read_text() == "*\n"
     monkeypatch.setenv("DYNAMODT_STORAGE", str(tmp_path / "elsewhere"))
     (tmp_path / "other").mkdir()
-    operations.open_stage("local", tmp_path / "other", Recorder())
+    operations.open_stage("local", tmp_path / "other", ProgressRecorder())
     assert not (tmp_path / "other" / ".dynamodt").exists()

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.planner import new_run
-from dynamodt.control.running import resuming
-from dynamodt.control.running.history import applied_by, first_record
-from dynamodt.control.terminal.shapes import error_document
+from dynamodt import api as operations
+from dynamodt.cli.json_output import error_document
 from dynamodt.errors import DeadLetters, Fenced, Refused
-from dynamodt.model import Counts, Item, Lease, Script, TableReport
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import TableReport
+from dynamodt.model.runs import Lease, Script
+from dynamodt.runs import resume as resuming
+from dynamodt.runs.history import applied_by, first_record
+from dynamodt.runs.plan import new_run
+from dynamodt.state.state import State
 from tests.service.bench import Bench
 
 MakeTable = Callable[..., str]
@@ -172,14 +175,14 @@ def test_dead_letters_have_everything_to_see_why(bench: Bench, make_table: MakeT
     table = make_table(id="S", n="N")
     bench.tables.put(table, *people(5), {"id": "nameless", "n": Decimal("1.5"), "note": "no name"})
     report = bench.failed(table, SPLIT)
-    (letter,) = bench.dead_letters(report)
-    assert letter["key"] == {"id": {"S": "nameless"}, "n": {"N": "1.5"}}
-    assert letter["image"] == {**letter["key"], "note": {"S": "no name"}}
-    assert (letter["stage"], letter["error"]) == ("transform", "KeyError: 'name'")
-    assert f"transforms/{table}/v1_change.py" in letter["traceback"]
-    assert 'item["name"].partition(" ")' in letter["traceback"]  # the author's own line
-    assert (letter["table"], letter["version"], letter["direction"]) == (table, 1, "up")
-    assert letter["run"] == report.versions[0].run
+    (dead_letter,) = bench.dead_letters(report)
+    assert dead_letter["key"] == {"id": {"S": "nameless"}, "n": {"N": "1.5"}}
+    assert dead_letter["image"] == {**dead_letter["key"], "note": {"S": "no name"}}
+    assert (dead_letter["stage"], dead_letter["error"]) == ("transform", "KeyError: 'name'")
+    assert f"transforms/{table}/v1_change.py" in dead_letter["traceback"]
+    assert 'item["name"].partition(" ")' in dead_letter["traceback"]  # the author's own line
+    assert (dead_letter["table"], dead_letter["version"], dead_letter["direction"]) == (table, 1, "up")
+    assert dead_letter["run"] == report.versions[0].run
 
 
 def test_a_mended_script_goes_on_where_the_failed_one_stopped(bench: Bench, make_table: MakeTable) -> None:
@@ -217,12 +220,12 @@ def test_what_another_process_left_half_done_meanwhile_is_gone_on_with(
     table = make_table(id="N")
     bench.tables.put(table, *numbered(40), {"id": 99, "n": "no number"})
     bench.script(table, 'def transform_up(item):\n    return {**item, "n": item["n"] + 1}\n')
-    hold, theirs = resuming.held, list[TableReport]()
+    pause_reason, theirs = resuming.held, list[TableReport]()
 
     def held_late(*arguments: Any) -> AbstractContextManager[Lease]:
-        monkeypatch.setattr(resuming, "held", hold)
+        monkeypatch.setattr(resuming, "held", pause_reason)
         theirs.extend(bench.up(table))
-        return hold(*arguments)
+        return pause_reason(*arguments)
 
     monkeypatch.setattr(resuming, "held", held_late)
     (ours,) = bench.up(table, max_errors=1)
@@ -250,7 +253,7 @@ def test_tolerated_errors_are_still_not_applied(bench: Bench, make_table: MakeTa
     bench.tables.put(table, *people(10), {"id": "nameless"}, {"id": "nobody"})
     report = bench.failed(table, SPLIT, max_errors=5)
     assert report.versions[0].counts == Counts(read=12, changed=10, dead=2)
-    assert [letter["key"]["id"]["S"] for letter in bench.dead_letters(report)] in (
+    assert [dead_letter["key"]["id"]["S"] for dead_letter in bench.dead_letters(report)] in (
         ["nameless", "nobody"],
         ["nobody", "nameless"],
     )
@@ -341,8 +344,8 @@ def test_a_re_key_moves_every_item(bench: Bench, make_table: MakeTable) -> None:
     report = bench.failed(table, script, max_errors=1)
     counts = report.versions[0].counts
     assert counts.balanced and (counts.changed, counts.dead) == (29, 1)
-    (letter,) = bench.dead_letters(report)
-    assert letter["key"] == {"id": {"N": "7"}} and "another item has the new key" in letter["error"]
+    (dead_letter,) = bench.dead_letters(report)
+    assert dead_letter["key"] == {"id": {"N": "7"}} and "another item has the new key" in dead_letter["error"]
     moved = [{"id": 1000 + n, "n": n + 1} for n in range(30) if n != 7]
     assert bench.tables.items(table) == [{"id": 7, "n": 8}, *moved[:7], {"id": 1007, "n": "in the way"}, *moved[7:]]
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.batch import Verdict, Writes
-from dynamodt.aws.table import describe
-from dynamodt.aws.wire import Wire
-from dynamodt.core.codec import encode
-from dynamodt.core.diff import change, key_of
-from dynamodt.core.statements import Statement, Statements
+from dynamodt.dynamodb.batch import Verdict, Writes
+from dynamodt.dynamodb.statements import Statement, Statements
+from dynamodt.dynamodb.table import describe
+from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ItemError
-from dynamodt.model import Counts, Guard, Image, Item, Remove
+from dynamodt.model.items import Guard, Image, Item, Remove
+from dynamodt.model.pages import Counts
+from dynamodt.script.codec import encode
+from dynamodt.script.diff import change, key_of
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 
@@ -301,8 +302,8 @@ def test_one_level_more_is_a_dead_letter(bench: Bench, make_table: MakeTable, ki
     bench.tables.put(table, {"id": "1"})
     script = "def transform_up(item):\n    return {**item, 'deep': VALUE}\n"
     report = bench.failed(table, text_of(nested(32, kind)) + script)
-    (letter,) = bench.dead_letters(report)
-    assert "ItemError: deep" in letter["error"] and "nested deeper than 32 levels" in letter["error"]
+    (dead_letter,) = bench.dead_letters(report)
+    assert "ItemError: deep" in dead_letter["error"] and "nested deeper than 32 levels" in dead_letter["error"]
     assert bench.tables.items(table) == [{"id": "1"}]
 
 
@@ -378,9 +379,9 @@ def transform_up(item):
     return [{**item, "n": 1}, Put({"id": item["id"] + "-copy"})]
 """
     report = bench.failed(table, script, max_errors=1)
-    (letter,) = bench.dead_letters(report)
-    assert letter["key"] == {"id": {"S": "2"}} and "too many attributes for a transaction" in letter["error"]
-    assert 'GUARD = "changed"' in letter["error"]
+    (dead_letter,) = bench.dead_letters(report)
+    assert dead_letter["key"] == {"id": {"S": "2"}} and "too many attributes for a transaction" in dead_letter["error"]
+    assert 'GUARD = "changed"' in dead_letter["error"]
     assert bench.tables.items(table) == [{**narrow, "n": 1}, broad, {"id": "1-copy"}]
     assert bench.run(table, 'GUARD = "changed"\n' + script).dead == 0
     assert [item["id"] for item in bench.tables.items(table)] == ["1", "2", "1-copy", "2-copy"]
@@ -407,9 +408,9 @@ def test_an_item_that_would_grow_too_large_is_a_dead_letter(bench: Bench, make_t
     bench.tables.put(table, {"id": "large", "text": "é" * 100 * 1024}, {"id": "small", "text": "é"})
     script = 'def transform_up(item):\n    return {**item, "twice": item["text"] * 2}\n'
     report = bench.failed(table, script, max_errors=1)
-    (letter,) = bench.dead_letters(report)
-    assert letter["key"] == {"id": {"S": "large"}} and letter["stage"] == "transform"
-    assert "DynamoDB keeps at most 409,600" in letter["error"]
+    (dead_letter,) = bench.dead_letters(report)
+    assert dead_letter["key"] == {"id": {"S": "large"}} and dead_letter["stage"] == "transform"
+    assert "DynamoDB keeps at most 409,600" in dead_letter["error"]
     assert bench.tables.items(table) == [
         {"id": "large", "text": "é" * 100 * 1024},
         {"id": "small", "text": "é", "twice": "éé"},

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
-from dynamodt.control.glue.job import DEAD_LETTERS
+from dynamodt.cli.job import DEAD_LETTERS
 from dynamodt.errors import Refused, RunFailed
+from dynamodt.state.worker_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.glue_bench import Client, glue_client, make_deployed

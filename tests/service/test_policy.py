@@ -1,6 +1,6 @@
 """The role of the jobs is minimal: the API calls of all kinds of runs, beside what infra/template.yaml grants.
 
-The calls are recorded where botocore makes them and where `aws.wire` does; what each needs of IAM is in the tables
+The calls are recorded where botocore makes them and where `dynamodb.wire` does; what each needs of IAM is in the tables
 below, XX
 """
 
@@ -19,15 +19,16 @@ from uuid import uuid4
 import botocore.client
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.export.description import Export
-from dynamodt.aws.export.request import ExportRequest, Exports, aws_exports
-from dynamodt.aws.export.stand_in import stand_in_exports
-from dynamodt.aws.wire import Wire
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import catching_up, exporting
-from dynamodt.model import Item, Stage, StorageSpec
+from dynamodt import api as operations
+from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.wire import Wire
+from dynamodt.export.request import Export, ExportRequest, Exports, aws_exports
+from dynamodt.export.stand_in import stand_in_exports
+from dynamodt.model.items import Item
+from dynamodt.model.tables import Stage, StorageSpec
+from dynamodt.runs import exports as catching_up
+from dynamodt.runs import exports as exporting
+from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.template_document import resource
@@ -92,20 +93,20 @@ class Recording:
 
     state_table: str
     needed: dict[Grant, str] = field(default_factory=dict)
-    resting: bool = False
+    scheduler: bool = False
 
     def add(self, service: str, operation: str, body: Mapping[str, Any]) -> None:
-        if not self.resting:
+        if not self.scheduler:
             self.needed.update(dict.fromkeys(self._grants(service, operation, body), f"{service}:{operation}"))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """For what an emulator's stand-in does in DynamoDB's place."""
-        self.resting = True
+        self.scheduler = True
         try:
             yield
         finally:
-            self.resting = False
+            self.scheduler = False
 
     def _grants(self, service: str, operation: str, body: Mapping[str, Any]) -> set[Grant]:
         if service == "s3":

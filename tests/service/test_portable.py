@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import ScriptError
-from dynamodt.model import Counts
+from dynamodt.model.pages import Counts
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.waiting import until

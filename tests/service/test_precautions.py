@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.alarms import alarm_states
-from dynamodt.aws.clients import client
-from dynamodt.control.running import alarms
-from dynamodt.control.running.operating import tell
-from dynamodt.control.terminal.progress import Recorder
+from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Aborted, Refused, ServiceError
-from dynamodt.model import Item
+from dynamodt.model.items import Item
+from dynamodt.runs import budget as alarms
+from dynamodt.runs.budget import alarm_states
+from dynamodt.runs.control import tell
+from dynamodt.runs.pace import ProgressRecorder
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 
@@ -181,7 +181,7 @@ def alarm(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Alarm:
     return Alarm(client(endpoint.connection, "cloudwatch"))
 
 
-class Acting(Recorder):
+class Acting(ProgressRecorder):
     """Does something when the run is said to rest, and remembers all notes."""
 
     def __init__(self, when_resting: Callable[[], None]) -> None:
@@ -206,7 +206,7 @@ def test_a_run_rests_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str
     def resume_and_end_the_alarm() -> None:
         assert bench.tables.items(table) == ITEMS
         tell(bench.stage, table, "resume")
-        holds.append(tell(bench.stage, table, "resume").hold)
+        holds.append(tell(bench.stage, table, "resume").pause_reason)
         alarm.set("OK")
 
     recorder = Acting(resume_and_end_the_alarm)

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.aws.provision import create_missing_bucket, create_missing_tables
+from dynamodt.dynamodb.clients import client
 from dynamodt.errors import ServiceError
-from dynamodt.model import Connection, KeyAttribute
+from dynamodt.local.stage import create_missing_bucket, create_missing_tables
+from dynamodt.model.tables import Connection, KeyAttribute
 from tests.emulators import Endpoint
 
 KEY = (KeyAttribute("pk", "S"), KeyAttribute("sk", "N"))

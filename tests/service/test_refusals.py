@@ -13,11 +13,14 @@ from uuid import uuid4
 
 import pytest
 
-from dynamodt.aws.clients import client
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
+from dynamodt import api as operations
+from dynamodt.dynamodb.clients import client
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, ServiceError
-from dynamodt.model import Connection, Counts, Item, StorageSpec, TableReport
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import TableReport
+from dynamodt.model.tables import Connection, StorageSpec
+from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
@@ -273,8 +276,8 @@ def test_prepared_data_and_dead_letters_in_a_bucket(s3_bench: Bench, endpoint: E
     (report,) = s3_bench.up(table, max_errors=1)
     assert isinstance(report.error, DeadLetters) and report.error.where.startswith(s3_bench.stage.storage.url)
     key = report.error.where.removeprefix(f"s3://{bucket}/")
-    letter = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    assert letter["key"] == {"id": {"S": "b"}} and letter["error"] == "KeyError: 'none'"
+    dead_letter = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    assert dead_letter["key"] == {"id": {"S": "b"}} and dead_letter["error"] == "KeyError: 'none'"
     assert s3_bench.tables.items(table) == [{"id": "a", "n": 7}, {"id": "b", "n": 2}]
     entries = s3.list_objects_v2(Bucket=bucket)["Contents"]
     heads = [s3.head_object(Bucket=bucket, Key=entry["Key"]) for entry in entries]
@@ -403,20 +406,20 @@ def transform_up(item):
     assert isinstance(report.error, DeadLetters) and report.error.exit_code == 1
     assert report.error.where == report.versions[0].dead_letters and "mend the script" in report.error.hint
     assert report.versions[0].counts == Counts(read=len(BAD) + 1, changed=1, dead=len(BAD))
-    letters = {letter["key"]["id"]["S"]: letter for letter in bench.dead_letters(report)}
+    dead_letters = {dead_letter["key"]["id"]["S"]: dead_letter for dead_letter in bench.dead_letters(report)}
     for item in before:
-        check_letter(letters.pop(item["id"]), item)
-    assert not letters
+        check_letter(dead_letters.pop(item["id"]), item)
+    assert not dead_letters
     after = {item["id"]: item for item in bench.tables.items(table)}
     assert after.pop("~good") == {"id": "~good", "n": 7}
     assert after == {item["id"]: item for item in before}
 
 
-def check_letter(letter: dict[str, Any], item: Item) -> None:
+def check_letter(dead_letter: dict[str, Any], item: Item) -> None:
     _, path, said = BAD[item["id"]]
-    assert letter["image"] == {"id": {"S": item["id"]}, "n": {"N": str(item["n"])}}
-    assert path in letter["error"] and said in letter["error"], letter["error"]
-    assert letter["stage"] == "transform" and "Traceback" in letter["traceback"]
+    assert dead_letter["image"] == {"id": {"S": item["id"]}, "n": {"N": str(item["n"])}}
+    assert path in dead_letter["error"] and said in dead_letter["error"], dead_letter["error"]
+    assert dead_letter["stage"] == "transform" and "Traceback" in dead_letter["traceback"]
 
 
 def test_by_default_the_first_dead_letter_stops_the_run(bench: Bench, make_table: MakeTable) -> None:

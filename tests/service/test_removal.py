@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.glue import GlueJob, JobRun
-from dynamodt.control import operations
-from dynamodt.control.deploying import destroy as destroying
-from dynamodt.control.deploying.destroy import Removal, destroy
-from dynamodt.control.running.lease import held, new_lease
+from dynamodt import api as operations
+from dynamodt.deploy import destroy as destroying
+from dynamodt.deploy.destroy import Removal, destroy
+from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.errors import Refused
-from dynamodt.model import Lease
+from dynamodt.model.runs import Lease
+from dynamodt.runs.lock import held, new_lease
 from tests.service.account import Account
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from dynamodt.aws import rows
-from dynamodt.aws.rows import ConditionFailed, QuickRows, Rows
-from dynamodt.aws.state import State
-from dynamodt.core.rate import Backoff
 from dynamodt.errors import ServiceError
+from dynamodt.rate import Backoff
+from dynamodt.state import rows
+from dynamodt.state.rows import ConditionFailed, QuickRows, Rows
+from dynamodt.state.state import State
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
 
@@ -35,25 +35,27 @@ def table(bench: Bench) -> str:
 def test_a_row_is_written_and_read(bench: Bench, table: str, kind: type[Rows]) -> None:
     made = kind(bench.stage.connection, table)
     assert made.get(KEY) is None
-    made.put(KEY, {"epoch": 1, "cursor": "é"})
-    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1, "cursor": "é"}
-    row = made.update(KEY, {"epoch": 2, "done": True}, "epoch = :epoch", epoch=1)
-    assert row == made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": Decimal(2), "cursor": "é", "done": True}
+    made.put(KEY, {"fencing_token": 1, "cursor": "é"})
+    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "cursor": "é"}
+    row = made.update(KEY, {"fencing_token": 2, "done": True}, "epoch = :epoch", fencing_token=1)
+    assert (
+        row == made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": Decimal(2), "cursor": "é", "done": True}
+    )
     assert made.update(("new", "row"), {"n": 1}) == {"pk": "new", "sk": "row", "n": 1}
 
 
 def test_a_row_that_is_not_as_required_stays_as_it_is(bench: Bench, table: str, kind: type[Rows]) -> None:
     made = kind(bench.stage.connection, table)
-    made.put(KEY, {"epoch": 2})
+    made.put(KEY, {"fencing_token": 2})
     with pytest.raises(ConditionFailed):
-        made.update(KEY, {"epoch": 3}, "epoch = :epoch", epoch=1)
-    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 2}
+        made.update(KEY, {"fencing_token": 3}, "epoch = :epoch", fencing_token=1)
+    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 2}
 
 
 def test_a_table_that_is_not_there(bench: Bench, table: str, kind: type[Rows]) -> None:
     made = kind(bench.stage.connection, "nowhere")
     with pytest.raises(ServiceError, match="does not exist") as caught:
-        made.update(KEY, {"epoch": 1})
+        made.update(KEY, {"fencing_token": 1})
     assert caught.value.where == "state table nowhere"
 
 
@@ -63,11 +65,11 @@ def test_a_worker_s_call_is_sent_again_until_it_is_answered(
 ) -> None:
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
     made = QuickRows(replace(bench.stage.connection, endpoint_url=proxy.url), table)
-    made.put(KEY, {"epoch": 1})
+    made.put(KEY, {"fencing_token": 1})
     proxy.faults["UpdateItem"] += [fault, fault]
-    assert made.update(KEY, {"page": 2}, "epoch = :epoch", epoch=1)["page"] == 2
+    assert made.update(KEY, {"page": 2}, "epoch = :epoch", fencing_token=1)["page"] == 2
     proxy.faults["GetItem"] += [fault]
-    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1, "page": 2}
+    assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "page": 2}
 
 
 def test_a_worker_gives_up_in_the_end(bench: Bench, table: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +82,8 @@ def test_a_worker_gives_up_in_the_end(bench: Bench, table: str, proxy: Proxy, mo
 def test_workers_share_one_wire_in_a_process(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "client", None)  # none is made: a service's model takes long to read
     one, other = (QuickRows(bench.stage.connection, table) for _ in range(2))
-    one.put(KEY, {"epoch": 1})
-    assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "epoch": 1}
+    one.put(KEY, {"fencing_token": 1})
+    assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1}
     assert one._calls._wire is other._calls._wire
 
 

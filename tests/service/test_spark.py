@@ -10,17 +10,18 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from dynamodt.aws.resources import AwsResources
-from dynamodt.aws.state import State
-from dynamodt.aws.table import describe
-from dynamodt.aws.worker_rows import Worker
-from dynamodt.control.running.operating import tell
-from dynamodt.core.versions import read_versions
+from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Aborted, DeadLetters, ScriptError
-from dynamodt.model import Counts, Job, Units
-from dynamodt.stages.migrate import migrate
-from dynamodt.stages.spark.context import spark_context
-from dynamodt.stages.spark.environment import process_environment
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.resources import AwsResources
+from dynamodt.pipeline.spark.context import spark_context
+from dynamodt.pipeline.spark.runner import process_environment
+from dynamodt.runs.control import tell
+from dynamodt.script.versions import read_versions
+from dynamodt.state.state import State
+from dynamodt.state.worker_rows import Worker
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.test_live_writers import migrate_under_writers
@@ -131,20 +132,20 @@ def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTa
     run.start()
     lease = until(lambda: (found := state.leases.read(table)).run and found, "the run's lease")
     workers = state.workers(lease.run, lease.token)
-    looks: list[list[Worker]] = []
+    poller: list[list[Worker]] = []
 
     def shared() -> bool:
-        looks.append(list(workers.all()))
-        return len(granted(looks[-1])) >= 2 and sum(granted(looks[-1])) > 0.9 * rate
+        poller.append(list(workers.all()))
+        return len(granted(poller[-1])) >= 2 and sum(granted(poller[-1])) > 0.9 * rate
 
     until(shared, "two workers share the budget")
-    beats = {worker.name: worker.report.beat for worker in looks[-1]}
-    until(lambda: shared() and all(w.report.beat > beats.get(w.name, 0) + 2 for w in looks[-1]), "three more reports")
+    beats = {worker.name: worker.report.beat for worker in poller[-1]}
+    until(lambda: shared() and all(w.report.beat > beats.get(w.name, 0) + 2 for w in poller[-1]), "three more reports")
     tell(bench.stage, table, "throttle", Units(wcu=10_000.0))
     join(run, "the run hears of the new rate")
     assert reports[0].error is None and reports[0].versions[0].counts.changed == items
-    assert max(sum(granted(look)) for look in looks) <= rate
-    assert sum(worker.report.used.wcu > 0.0 for worker in looks[-1]) >= 2, "one worker has had all of it"
+    assert max(sum(granted(look)) for look in poller) <= rate
+    assert sum(worker.report.used.wcu > 0.0 for worker in poller[-1]) >= 2, "one worker has had all of it"
 
 
 def granted(workers: Iterable[Worker]) -> list[float]:

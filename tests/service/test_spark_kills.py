@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.aws.state import State
-from dynamodt.model import Lease
+from dynamodt.model.runs import Lease
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.test_kills import ITEMS, ROOT, SEED, Writer, check, fill
 from tests.waiting import HANG_SECONDS, until
@@ -31,7 +31,7 @@ def transform_up(item):
     time.sleep(0.005)
     return {**item, "n": item["n"] + 1}
 """
-VICTIMS = {"harness": "dynamodt.stages.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
+VICTIMS = {"harness": "dynamodt.pipeline.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
 
 pytestmark = pytest.mark.chaos
 

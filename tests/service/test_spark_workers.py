@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import RunFailed
-from dynamodt.model import Counts
-from dynamodt.stages.spark.context import spark_context
-from dynamodt.stages.spark.home import FOLDER
-from dynamodt.stages.spark.jar import jar
-from dynamodt.stages.spark.runner import SparkRunner
+from dynamodt.model.pages import Counts
+from dynamodt.pipeline.spark.context import FOLDER, spark_context
+from dynamodt.pipeline.spark.jar import jar
+from dynamodt.pipeline.spark.runner import SparkRunner
 from tests.emulators import Endpoint, check_spark
 from tests.service.bench import Bench
 from tests.waiting import until

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
+from dynamodt import api as operations
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
-from dynamodt.model import StorageSpec, UndoReport
+from dynamodt.model.reports import UndoReport
+from dynamodt.model.tables import StorageSpec
+from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.test_kills import attempt
@@ -425,12 +426,12 @@ def test_an_edited_file_is_refused_on_the_way_down_before_it_has_begun(bench: Be
     assert isinstance(report.error, Refused) and "was edited" in report.error.what
 
 
-@pytest.mark.parametrize("verb", ["retry", "down"])
-def test_any_way_of_going_on_is_refused(bench: Bench, table: str, make_table: MakeTable, verb: str) -> None:
+@pytest.mark.parametrize("command", ["retry", "down"])
+def test_any_way_of_going_on_is_refused(bench: Bench, table: str, make_table: MakeTable, command: str) -> None:
     run = half_done(bench, table)
     bench.script(table, double(f'TARGET_TABLE = "{make_table(id="N")}"'))
     before = bench.tables.items(table)
-    if verb == "retry":
+    if command == "retry":
         (report,) = operations.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
     else:
         (report,) = bench.down(table)

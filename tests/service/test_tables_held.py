@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import steps
-from dynamodt.control.running.lease import held
-from dynamodt.control.running.operating import tell
+from dynamodt import api as operations
 from dynamodt.errors import Busy, Fenced
+from dynamodt.runs import execute as steps
+from dynamodt.runs.control import tell
+from dynamodt.runs.lock import held
+from dynamodt.runs.options import RunOptions
+from dynamodt.state.state import State
 from tests.service.bench import Bench
 
 MakeTable = Callable[..., str]
@@ -41,14 +41,14 @@ def leases(bench: Bench) -> Any:
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """`act` while the next run is at work."""
-    original = steps.run_passes
+    original = steps.run_phases
 
-    def run_passes(*arguments: Any) -> Any:
-        monkeypatch.setattr(steps, "run_passes", original)
+    def run_phases(*arguments: Any) -> Any:
+        monkeypatch.setattr(steps, "run_phases", original)
         act()
         return original(*arguments)
 
-    monkeypatch.setattr(steps, "run_passes", run_passes)
+    monkeypatch.setattr(steps, "run_phases", run_phases)
 
 
 @pytest.mark.parametrize("first", ["source", "target"])

@@ -11,14 +11,16 @@ from typing import Any
 import boto3
 import pytest
 
-from dynamodt.aws.rows import Rows
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.running.history import first_record
-from dynamodt.control.running.lease import held
-from dynamodt.core.versions import read_versions
+from dynamodt import api as operations
 from dynamodt.errors import DynamodtError, Refused, ServiceError, UsageError
-from dynamodt.model import Counts, Intent, Item, TakeOver
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts, Intent
+from dynamodt.model.reports import TakeOver
+from dynamodt.runs.history import first_record
+from dynamodt.runs.lock import held
+from dynamodt.script.versions import read_versions
+from dynamodt.state.rows import Rows
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 
@@ -140,13 +142,13 @@ def test_more_versions_than_a_transaction_takes(bench: Bench, table: str) -> Non
     assert bench.applied(table) == []
 
 
-@pytest.mark.parametrize(("verb", "transactions"), [("stamp", 1), ("adopt", 3)])
+@pytest.mark.parametrize(("command", "transactions"), [("stamp", 1), ("adopt", 3)])
 def test_what_died_half_way_is_refused_by_up_and_mended_by_itself(
-    bench: Bench, table: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, verb: str, transactions: int
+    bench: Bench, table: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, command: str, transactions: int
 ) -> None:
     put_record(endpoint, table)
-    command = {"stamp": lambda: stamp(bench, table, 2), "adopt": lambda: adopt(bench, table)}[verb]
-    monkeypatch.setattr("dynamodt.aws.state._MOST_ENTRIES", 1)
+    command = {"stamp": lambda: stamp(bench, table, 2), "adopt": lambda: adopt(bench, table)}[command]
+    monkeypatch.setattr("dynamodt.state.state._MOST_ENTRIES", 1)
     with monkeypatch.context() as patch, pytest.raises(ServiceError, match="out of reach"):
         patch.setattr(Rows, "transact", working(Rows.transact, transactions))
         command()
@@ -225,9 +227,9 @@ def test_an_adopted_table_goes_on_from_where_it_stands(bench: Bench, table: str,
     assert [run.counts.changed for run in bench.history(table)] == [1200, 30, 0, 30]
     first = bench.history(table)[0]
     assert first.ended == "2023-05-04T08:15:30+00:00" and first.by.startswith("dynamo-data-transform, adopted by ")
-    standing, scripts = state_of(bench).applied(table), read_versions(bench.folder / "transforms", table)
-    assert [standing[n].checksum for n in (1, 2)] == [script.checksum for script in scripts[:2]]
-    assert (standing[2].when, standing[2].run) == ("2023-06-02T12:00:00+00:00", bench.history(table)[3].run)
+    run_progress, scripts = state_of(bench).applied(table), read_versions(bench.folder / "transforms", table)
+    assert [run_progress[n].checksum for n in (1, 2)] == [script.checksum for script in scripts[:2]]
+    assert (run_progress[2].when, run_progress[2].run) == ("2023-06-02T12:00:00+00:00", bench.history(table)[3].run)
     check_up_runs_the_third_alone(bench, table)
     assert record in bench.tables.items(table)
     assert bench.history(table)[-1].status == "succeeded"

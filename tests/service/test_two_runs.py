@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dynamodt.aws.state import State
-from dynamodt.control.running.operating import tell
 from dynamodt.errors import Refused
-from dynamodt.model import Stage, StorageSpec
+from dynamodt.model.tables import Stage, StorageSpec
+from dynamodt.runs.control import tell
+from dynamodt.state.state import State
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.test_kills import ROOT, scan
 from tests.waiting import HANG_SECONDS, until

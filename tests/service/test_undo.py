@@ -14,15 +14,18 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.batch import Answer, Coming, Verdict, Writes
-from dynamodt.aws.state import State
-from dynamodt.control import operations
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running.lease import held
-from dynamodt.control.terminal.shapes import error_document
-from dynamodt.core.rate import Backoff
+from dynamodt import api as operations
+from dynamodt.cli.json_output import error_document
+from dynamodt.dynamodb.batch import BatchAnswer, Coming, Verdict, Writes
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
-from dynamodt.model import Counts, Item, RunRecord, TableReport, UndoReport
+from dynamodt.model.items import Item
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import TableReport, UndoReport
+from dynamodt.model.runs import RunRecord
+from dynamodt.rate import Backoff
+from dynamodt.runs.lock import held
+from dynamodt.runs.options import RunOptions
+from dynamodt.state.state import State
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
 from tests.waiting import HANG_SECONDS
@@ -113,10 +116,10 @@ def test_what_was_written_since_stays_and_is_reported(bench: Bench, make_table: 
     assert items.pop(4) == {"id": 4, "n": 5, "note": "live"}
     assert items.pop(5) == {"id": 5, "n": 6, "twice": False}
     assert 6 not in items and list(items.values()) == [i for i in numbered(30) if i["id"] not in (3, 4, 5, 6)]
-    lines = [json.loads(line) for line in Path(report.left_at).read_text().splitlines()]
+    lines = [json.loads(line) for line in Path(report.not_restored_at).read_text().splitlines()]
     assert {int(x["key"]["id"]["N"]): x["attributes"] for x in lines} == {3: ["n"], 5: ["twice"], 6: []}
-    assert report.left == 3 and len(report.first_left) == 3
-    assert "1000" not in Path(report.left_at).read_text()
+    assert report.left == 3 and len(report.first_not_restored) == 3
+    assert "1000" not in Path(report.not_restored_at).read_text()
 
 
 LOSES = """
@@ -309,14 +312,14 @@ def test_a_half_undone_run_holds_its_table(
     original = Writes.batch
 
     def refusing(self: Writes, statements: Any) -> Coming:
-        answer = original(self, statements[1:])() if statements[1:] else Answer([], 0.0)
-        return lambda: Answer([Verdict("rejected", None, "no"), *answer.verdicts], answer.wcu)
+        answer = original(self, statements[1:])() if statements[1:] else BatchAnswer([], 0.0)
+        return lambda: BatchAnswer([Verdict("rejected", None, "no"), *answer.verdicts], answer.wcu)
 
     with monkeypatch.context() as patch:
         patch.setattr(Writes, "batch", refusing)
         report = undo(bench, run)
     assert isinstance(report.error, DeadLetters) and report.run.status == "undoing" and report.at == 1
-    assert report.left == report.run.counts.dead > 0 and "no" in report.first_left[0].why
+    assert report.left == report.run.counts.dead > 0 and "no" in report.first_not_restored[0].why
     for moved in (bench.up(table), bench.down(table), bench.up(table, dry_run=True)):
         assert isinstance(moved[0].error, Refused) and moved[0].error.hint == f"finish it first: dynamodt undo {run}"
         assert [known.run for known in moved[0].versions] == [run]
@@ -417,7 +420,7 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
                 verdicts[index] = Verdict("doubt")
             if number in live:
                 bench.tables.put(table, {"id": number, "n": live[number]})
-        return lambda: Answer(verdicts, None)
+        return lambda: BatchAnswer(verdicts, None)
 
     bench.script(table, FRAIL.format(bad="()"))
     with monkeypatch.context() as patch:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.control import operations
-from dynamodt.core.places import journal_of_run
+from dynamodt import api as operations
 from dynamodt.errors import Refused, RunFailed
-from dynamodt.model import Counts
+from dynamodt.model.pages import Counts
+from dynamodt.state.object_keys import journal_of_run
 from tests.service.bench import Bench
 from tests.service.test_undo import DOUBLE, FRAIL, last, numbered, undo
 
@@ -84,12 +84,14 @@ def test_what_is_restored_in_part_is_not_transformed_again_unasked(bench: Bench,
     bench.tables.put(table, {"id": 3, "n": 8, "twice": False}, {"id": 5, "n": 1, "twice": "mine"})
     report = undo(bench, run)
     assert (report.error, report.left, report.partly, report.fully) == (None, 2, 1, 38)
-    lines = {line["key"]["id"]["N"]: line for line in map(json.loads, Path(report.left_at).read_text().splitlines())}
+    lines = {
+        line["key"]["id"]["N"]: line for line in map(json.loads, Path(report.not_restored_at).read_text().splitlines())
+    }
     assert lines["3"]["restored"] == ["n"] and lines["5"]["restored"] == []
     for options in ({}, {"dry_run": True}):
         (refused,) = bench.up(table, **options)
         assert isinstance(refused.error, Refused) and "1 item of version 1 in part" in refused.error.what
-        assert refused.error.where == report.left_at and "--accept-partly-restored" in refused.error.hint
+        assert refused.error.where == report.not_restored_at and "--accept-partly-restored" in refused.error.hint
     assert doubled(bench, table) == 2 and len(bench.history(table)) == 1
     (accepted,) = bench.up(table, accept_partly_restored=True)
     assert accepted.error is None and accepted.at == 1

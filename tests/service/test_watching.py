@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from dynamodt.aws.state import State
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.test_kills import ROOT
@@ -72,10 +72,10 @@ class Elsewhere:
 
     def follow(self) -> subprocess.Popen[str]:
         """A process that follows the run, as soon as it has seen it at work."""
-        looks = self.start("status", "--follow", "--json")
-        assert looks.stdout is not None
-        assert json.loads(looks.stdout.readline())["status"] == "running"
-        return looks
+        poller = self.start("status", "--follow", "--json")
+        assert poller.stdout is not None
+        assert json.loads(poller.stdout.readline())["status"] == "running"
+        return poller
 
     def go_on(self) -> None:
         """Let the run that waits for its followers go on."""
@@ -125,20 +125,20 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
     up = elsewhere.start("up")
     at_work = elsewhere.at_work()
     assert at_work["holder"]["pid"] == up.pid and at_work["version"] == 1
-    lines, looks = elsewhere.start("status", "--follow"), elsewhere.start("status", "--follow", "--json")
+    lines, poller = elsewhere.start("status", "--follow"), elsewhere.start("status", "--follow", "--json")
     (table,) = json.loads(elsewhere.said("status", "--json"))["tables"]
     assert [version["state"] for version in table["versions"]] == ["running", "pending"]
 
-    assert looks.stdout is not None
-    begun = json.loads(looks.stdout.readline())
+    assert poller.stdout is not None
+    begun = json.loads(poller.stdout.readline())
     elsewhere.go_on()
-    *seen, outcome = begun, *map(json.loads, looks.communicate(timeout=HANG_SECONDS)[0].splitlines())
-    assert looks.returncode == 0
+    *seen, outcome = begun, *map(json.loads, poller.communicate(timeout=HANG_SECONDS)[0].splitlines())
+    assert poller.returncode == 0
     first = [look for look in seen if look["run"] == at_work["run"]]
     percents = [look["percent"] for look in first]
     assert percents == sorted(percents) and percents[0] < 100 and len(set(percents)) > 2
     assert first[-1]["counts"]["read"] > first[0]["counts"]["read"]
-    assert all(look["friction"] == {"conflicts": 0, "throttles": 0} for look in seen)
+    assert all(look["contention"] == {"conflicts": 0, "throttles": 0} for look in seen)
     assert [(run["version"], run["status"], run["counts"]["changed"]) for run in outcome["runs"]] == [
         (1, "succeeded", ITEMS),
         (2, "succeeded", ITEMS),
@@ -161,10 +161,10 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
     elsewhere.script(1, FAILING)
     up = elsewhere.start("up")
     run = elsewhere.at_work()["run"]
-    looks = elsewhere.follow()
+    poller = elsewhere.follow()
     elsewhere.go_on()
-    outcome = json.loads(looks.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
-    assert looks.returncode == outcome["error"]["exit_code"] == 1
+    outcome = json.loads(poller.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
+    assert poller.returncode == outcome["error"]["exit_code"] == 1
     assert [(one["run"], one["status"], one["counts"]["dead"]) for one in outcome["runs"]] == [(run, "failed", 1)]
     assert up.wait(HANG_SECONDS) == 1
     (failed,) = elsewhere.runs()
@@ -179,11 +179,11 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     elsewhere.script(1, HELD)
     up = elsewhere.start("up")
     elsewhere.at_work()
-    looks = elsewhere.follow()
+    poller = elsewhere.follow()
     up.send_signal(signal.SIGKILL)
     up.wait(HANG_SECONDS)
-    outcome = json.loads(looks.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
-    assert (looks.returncode, outcome["runs"][0]["status"]) == (1, "gone")
+    outcome = json.loads(poller.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
+    assert (poller.returncode, outcome["runs"][0]["status"]) == (1, "gone")
     assert f"up --table {elsewhere.table} goes on with it" in outcome["error"]["hint"]
     (gone,) = elsewhere.runs()
     assert (gone["status"], gone["holder"]) == ("gone", None)
@@ -195,9 +195,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
     elsewhere.script(1, HELD)
     up = elsewhere.start("up")
     elsewhere.at_work()
-    looks = elsewhere.follow()
-    looks.send_signal(signal.SIGINT)
-    _, err = looks.communicate(timeout=HANG_SECONDS)
+    poller = elsewhere.follow()
+    poller.send_signal(signal.SIGINT)
+    _, err = poller.communicate(timeout=HANG_SECONDS)
     elsewhere.go_on()
-    assert looks.returncode == 130 and "whatever runs goes on" in err
+    assert poller.returncode == 130 and "whatever runs goes on" in err
     assert up.wait(HANG_SECONDS) == 0

@@ -12,19 +12,21 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws import exchange
-from dynamodt.aws.batch import Writes
-from dynamodt.aws.lookups import Lookups
-from dynamodt.aws.reads import Reads
-from dynamodt.aws.table import describe
-from dynamodt.aws.wire import InDoubt, Refusal, Throttled, Wire
-from dynamodt.core.codec import decode, encode
-from dynamodt.core.diff import change, insert, key_of
-from dynamodt.core.rate import Backoff
-from dynamodt.core.statements import Call, Statements
+from dynamodt.dynamodb import http as exchange
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import Call, Statements
+from dynamodt.dynamodb.table import describe
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
 from dynamodt.errors import ServiceError
-from dynamodt.model import Change, Connection, Counts, Image, Item, Remove, TableSpec, Update
-from dynamodt.stages.settle import Settlement
+from dynamodt.model.items import Change, Image, Item, Remove, Update
+from dynamodt.model.pages import Counts
+from dynamodt.model.tables import Connection, TableSpec
+from dynamodt.pipeline.inserted import Lookups
+from dynamodt.pipeline.write_page import PageWriter
+from dynamodt.rate import Backoff
+from dynamodt.script.codec import decode, encode
+from dynamodt.script.diff import change, insert, key_of
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
 from tests.service.proxy import SLOW_SECONDS, Proxy
@@ -153,10 +155,10 @@ BROKEN: dict[str, Image] = {
 }
 
 
-def settlement(wire: Wire, spec: TableSpec) -> Settlement:
+def page_writer(wire: Wire, spec: TableSpec) -> PageWriter:
     """As a run has it, with a script that leaves items alone on a second look."""
     lookups = Lookups(quick(wire, spec))
-    return Settlement(Writes(wire, spec.name), lookups, Statements(spec), lambda image: None, 2)
+    return PageWriter(Writes(wire, spec.name), lookups, Statements(spec), lambda image: None, 2)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -169,12 +171,15 @@ def test_one_invalid_statement_harms_none_of_the_others(
     spec = describe(endpoint.connection, indexed_table)
     bad = Update(encode({"id": 100}), encode({"id": 100}), BROKEN[kind])
     good = [doubling(spec, item) for item in items]
-    settled = settlement(wire, spec).settle([*good[:11], bad, *good[11:]])
+    write_result = page_writer(wire, spec).settle([*good[:11], bad, *good[11:]])
     if endpoint.name == "ministack":  # it takes nearly anything, and keeps it
         endpoint.client.delete_item(TableName=indexed_table, Key=encode({"id": 100}))
     else:
-        assert settled.counts == Counts(changed=24, dead=1)
-        assert settled.dead[0].key == {"id": {"N": "100"}} and "DynamoDB rejects the write" in settled.dead[0].error
+        assert write_result.counts == Counts(changed=24, dead=1)
+        assert (
+            write_result.dead[0].key == {"id": {"N": "100"}}
+            and "DynamoDB rejects the write" in write_result.dead[0].error
+        )
     left = [] if endpoint.name == "ministack" else [{"id": 100}]
     assert bench.tables.items(indexed_table) == [*doubled(items), *left]
 
@@ -184,8 +189,8 @@ def test_two_statements_about_one_item(endpoint: Endpoint, wire: Wire, bench: Be
     table = make_table(id="N")
     spec = describe(endpoint.connection, table)
     rows: list[Item] = [{"id": 1, "n": "first"}, {"id": 2, "n": 2}, {"id": 1, "n": "second"}]
-    settled = settlement(wire, spec).settle([insert(spec, row) for row in rows])
-    assert settled.counts == Counts(changed=2, superseded=1)
+    write_result = page_writer(wire, spec).settle([insert(spec, row) for row in rows])
+    assert write_result.counts == Counts(changed=2, superseded=1)
     assert bench.tables.items(table) == rows[:2]
 
 
@@ -471,9 +476,11 @@ def test_a_line_that_stays_broken_ends_in_dead_letters_and_loses_nothing(
     proxy.always["BatchExecuteStatement"] = "throttled"
     report = bad_line.failed(table, DOUBLE, max_errors=5)
     assert report.versions[0].counts == Counts(read=5, dead=5)
-    letters = bad_line.dead_letters(report)
-    assert sorted(int(letter["key"]["id"]["N"]) for letter in letters) == list(range(5))
-    assert all(letter["stage"] == "write" and "gave up after" in letter["error"] for letter in letters)
+    dead_letters = bad_line.dead_letters(report)
+    assert sorted(int(dead_letter["key"]["id"]["N"]) for dead_letter in dead_letters) == list(range(5))
+    assert all(
+        dead_letter["stage"] == "write" and "gave up after" in dead_letter["error"] for dead_letter in dead_letters
+    )
     assert bad_line.tables.items(table) == numbered(5)
 
 

@@ -32,14 +32,14 @@ def contested(number: int) -> bool:
 
 
 class Writer:
-    def __init__(self, client: Any, table: str, number: int, looks: Path) -> None:
+    def __init__(self, client: Any, table: str, number: int, poller: Path) -> None:
         self._client = client
         self._table = table
         self._dice = random.Random(number)
         self._number = number
         self._own = [own for own in range(number, ITEMS, 2) if not contested(own)]
-        self._looks = looks
-        self._looked = looks.open(encoding="utf-8")
+        self._poller = poller
+        self._looked = poller.open(encoding="utf-8")
         self._line = ""  # what has come of the next one
         self.log: list[tuple[str, int, int]] = []
         self._acts = [*[self._touch] * 4, *[self._add] * 3, *[self._delete, self._archive] * 2]
@@ -54,7 +54,7 @@ class Writer:
 
     def _contest(self, number: int) -> None:
         """Get between the script's first look at an item and what the migration writes."""
-        met = Path(f"{self._looks}.{number}")
+        met = Path(f"{self._poller}.{number}")
         if contested(number) and number % 2 == self._number and not met.exists():
             (self._add, self._delete, self._archive)[number % 500 // 2](number)
             met.touch()
@@ -107,7 +107,7 @@ def _key(number: int) -> dict[str, Any]:
     return {"id": {"N": str(number)}}
 
 
-def main(url: str, table: str, number: str, log: str, looks: str) -> None:
+def main(url: str, table: str, number: str, log: str, poller: str) -> None:
     client = boto3.client(
         "dynamodb",
         region_name="us-east-1",
@@ -116,7 +116,7 @@ def main(url: str, table: str, number: str, log: str, looks: str) -> None:
         aws_secret_access_key="local",
         config=Config(retries={"max_attempts": 0}),  # an update that was sent twice could not be accounted for
     )
-    writer = Writer(client, table, int(number), Path(looks))
+    writer = Writer(client, table, int(number), Path(poller))
     while len(writer.log) < _WARM:
         writer.write()
     sys.stdout.write("writing\n")

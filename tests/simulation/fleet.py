@@ -15,29 +15,20 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control import runner
-from dynamodt.control.planner import fitted
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import lease
-from dynamodt.control.running.budget import Allocator
-from dynamodt.control.running.session import _GRANTERS, Follower
-from dynamodt.model import (
-    Connection,
-    Job,
-    KeyAttribute,
-    Script,
-    Stage,
-    Standing,
-    StorageSpec,
-    TableSpec,
-    Totals,
-    Units,
-)
-from dynamodt.stages.read import lanes
+from dynamodt.model.pages import Totals, Units
+from dynamodt.model.runs import Job, RunProgress, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.read import split_groups
+from dynamodt.runs import lock as lease
+from dynamodt.runs import runner
+from dynamodt.runs.budget import Allocator
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.plan import fitted
+from dynamodt.runs.session import _GRANTERS, Follower
 from tests.simulation.loop import Loop, Pool, Process
 from tests.simulation.process import simulated
 from tests.simulation.store import Bucket, Partition, State, StateRows, Things
-from tests.simulation.worker import Flow, Services, Worker
+from tests.simulation.worker import RateLimitedQueue, Services, Worker
 
 STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/prefix"))
 _TEXT = """
@@ -101,15 +92,15 @@ class Fleet:
         self.pipeline = _Ending(self._is_over, loop)
         self.totals = Totals()
         self.workers: list[Worker] = []
-        self._flow = Flow(self.job, Services(loop, self.things, self.state, self.bucket))
-        self._lanes = deque(lanes(self.job))
+        self._rate_queue = RateLimitedQueue(self.job, Services(loop, self.things, self.state, self.bucket))
+        self._lanes = deque(split_groups(self.job))
         for number in range(plan.workers):
             self.start(self._lanes.popleft(), after=1.0 + plan.arrival * number / plan.workers)
         loop.spawn(self.control, self._run)
 
-    def start(self, lane: tuple[int, ...], after: float = 0.0) -> Worker:
+    def start(self, split_group: tuple[int, ...], after: float = 0.0) -> Worker:
         """A worker for a lane. Its task begins `after` so many seconds."""
-        worker = Worker(self.loop, self._flow, f"worker-{len(self.workers)}", lane, self._next_lane)
+        worker = Worker(self.loop, self._rate_queue, f"worker-{len(self.workers)}", split_group, self._next_lane)
         self.workers.append(worker)
         self.loop.spawn(worker.process, worker.work, after=after)
         return worker
@@ -118,14 +109,14 @@ class Fleet:
         return self._lanes.popleft() if self._lanes else None
 
     def _run(self) -> None:
-        """What the process does that follows the run: `control.running.session`, in simulated time."""
+        """What the process does that follows the run: `runs.session`, in simulated time."""
         loop, job, leases = self.loop, self.job, self.state.leases
-        held = lease.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.spread)
+        held = lease.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.shards)
         assert held.token == job.attempt
         keeper = SimpleNamespace(_leases=leases, _lease=held, _ended=_Ending(lambda: False, loop).ended)
         loop.spawn(self.control, lease._Keeper.run, keeper)
         leases.tell("things", held.token, **Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict())
-        rows = self.state.workers(job.base_run, job.attempt, job.spread)
+        rows = self.state.workers(job.base_run, job.attempt, job.shards)
         allocator = Allocator(job, leases, rows, clock=loop.time, executor=Pool(loop, _GRANTERS))  # type: ignore[arg-type]
         follower = Follower(self.state, [job], self, clock=loop.time)  # type: ignore[arg-type]
         self.totals = runner.run(
@@ -137,11 +128,11 @@ class Fleet:
             follower.units(job),
         )
 
-    def progressed(self, table: str, standing: Standing) -> None:
+    def progressed(self, table: str, run_progress: RunProgress) -> None:
         """As a display hears it."""
-        self.totals = standing.totals
+        self.totals = run_progress.totals
 
-    def announced(self) -> int:
+    def intended(self) -> int:
         """The changes of pages that are announced and not counted yet, which an abort leaves to the next attempt."""
         units = self.state.units(self.job.run).all(self.plan.units)  # type: ignore[attr-defined]
         return sum(claim.intent.records for claim in units if claim.intent is not None)

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from dynamodt.stages import governor, signals
+from dynamodt.pipeline import rate_limit as rate_limiter
+from dynamodt.pipeline import signals
 from tests.simulation.loop import Lock, Loop, Pool, Process, process
 
 KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
-    (governor, "_governors"): dict,
+    (rate_limiter, "_rate_limiters"): dict,
     (signals, "_stopped"): set,
     (signals, "_interrupted"): set,
     (signals, "_ended"): set,
@@ -38,7 +39,7 @@ def simulated(seed: int) -> Iterator[Loop]:
         for module in stages():
             _replace(patch, module, "threading", _Threading(loop))
             _replace(patch, module, "ThreadPoolExecutor", partial(Pool, loop))
-        patch.setattr(governor, "_name", lambda: process().name)
+        patch.setattr(rate_limiter, "_name", lambda: process().name)
         random.seed(seed)  # the back-off of reads, and of much else, has no dice of its own
         try:
             yield loop
@@ -49,7 +50,7 @@ def simulated(seed: int) -> Iterator[Loop]:
 
 def stages() -> list[ModuleType]:
     """The modules of the stages that are loaded."""
-    return [module for name, module in sys.modules.items() if name.startswith("dynamodt.stages.")]
+    return [module for name, module in sys.modules.items() if name.startswith("dynamodt.pipeline.")]
 
 
 def _replace(patch: pytest.MonkeyPatch, module: ModuleType, name: str, stand_in: Any) -> None:

@@ -17,12 +17,12 @@ from zlib import crc32
 
 import orjson
 
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.rows import RowKey
-from dynamodt.aws.wire import Throttled
-from dynamodt.core.rate import Backoff
+from dynamodt.dynamodb.wire import Throttled
 from dynamodt.errors import ServiceError
-from dynamodt.model import Image, Item
+from dynamodt.model.items import Image, Item
+from dynamodt.rate import Backoff
+from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.rows import RowKey
 from tests.fakes import FakeRows, FakeState, Parsed
 from tests.simulation.loop import Loop, Pool
 
@@ -107,13 +107,13 @@ class StateRows(FakeRows):
         for attempt in range(1, self._BACKOFF.attempts + 1):
             self._loop.sleep(self._latency())
             self.requests[int(self._loop.now)] += 1
-            if self._passes(kind, rows, purpose):
+            if self._phases(kind, rows, purpose):
                 return
             self.throttled += 1
             self._loop.sleep(self._BACKOFF.delay(attempt, self._dice.random))
         raise ServiceError(f"the state table throttles: {rows[0][0]}")
 
-    def _passes(self, kind: str, rows: Sequence[tuple[RowKey, Item | None]], purpose: str) -> bool:
+    def _phases(self, kind: str, rows: Sequence[tuple[RowKey, Item | None]], purpose: str) -> bool:
         second = int(self._loop.now)
         for (pk, _), row in rows:
             units = _units(kind, row)
@@ -133,7 +133,7 @@ class StateRows(FakeRows):
 
 
 class State(FakeState):
-    """As `aws.state.State`, over rows that cost something."""
+    """As `state.state.State`, over rows that cost something."""
 
     def __init__(self, rows: StateRows) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Things:
     """The user's table: units of `items` items each, of 1 KB up to nearly twice `kilobytes`, in the order of their
     hashes. Half of the items are in an index, so that a write takes half as much again.
 
-    It answers as `aws.wire.Wire` does.
+    It answers as `dynamodb.wire.Wire` does.
     """
 
     def __init__(
@@ -199,15 +199,15 @@ class Things:
         return answer
 
     def _scan(self, body: dict[str, Any]) -> dict[str, Any]:
-        unit, start = body["Segment"], body.get("ExclusiveStartKey")
+        split, start = body["Segment"], body.get("ExclusiveStartKey")
         first = int(start["id"]["S"].partition("-")[2]) + 1 if start else 0
         images, size = [], 0
         for number in range(first, min(self._items, first + body["Limit"])):
-            images.append(self.image(f"{unit}-{number}"))
+            images.append(self.image(f"{split}-{number}"))
             size += len(images[-1]["pad"]["S"])
             if size >= _KILOBYTE * _KILOBYTE:
                 break
-        if not self._partitions[self.partition(f"{unit}-0")].takes("read", size / 8192):
+        if not self._partitions[self.partition(f"{split}-0")].takes("read", size / 8192):
             raise Throttled("ProvisionedThroughputExceededException")
         last = first + len(images) == self._items
         more = {} if last else {"LastEvaluatedKey": {"id": images[-1]["id"]}}
@@ -249,7 +249,7 @@ class Things:
 def _parsed(text: str, parameters: int) -> Parsed:
     """A statement, with the places of its parameters where their values would be."""
     statement = Parsed(text, list(range(parameters)))  # type: ignore[arg-type]
-    assert statement.verb == "UPDATE" and not (statement.removes or statement.missing), text
+    assert statement.command == "UPDATE" and not (statement.removes or statement.missing), text
     return statement
 
 
@@ -270,7 +270,7 @@ class Connections:
 
 
 class Bucket:
-    """The stage's storage, as `aws.storage.Storage` has it: the journal, and samples."""
+    """The stage's storage, as `state.storage.Storage` has it: the journal, and samples."""
 
     def __init__(self, loop: Loop, dice: Random) -> None:
         self._loop = loop

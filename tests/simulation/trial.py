@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from dynamodt.core.prices import MILLION, PRICES, THOUSAND
+from dynamodt.runs.cost import MILLION, PRICES, THOUSAND
 from tests.simulation.fleet import Fleet, Plan, at_work
 from tests.simulation.store import READS, WRITES
 from tests.simulation.worker import Worker
@@ -49,7 +49,7 @@ class Figures:
     journal_share: float  # and what the journal's requests come to beside them
     changed: int
     counted: int  # as changed, in the units' rows
-    announced: int  # of pages that the abort has left to the journal
+    intended: int  # of pages that the abort has left to the journal
     twice: int
 
 
@@ -69,29 +69,29 @@ def _lived(fleet: Fleet) -> Figures:
     for worker in dead:
         worker.process.alive = False
     fleet.live(REBORN)
-    again = [fleet.start(worker.lane) for worker in dead if worker.lane is not None]
+    again = [fleet.start(worker.split_group) for worker in dead if worker.split_group is not None]
     fleet.live(PAUSE)
     fleet.tell(paused=True)
     fleet.live(RESUME)
     fleet.tell(paused=False)
     fleet.live(SLOWER)
     fleet.tell(wcu=plan.wcu / _SLOWER)
-    heard = _heard(fleet, plan.wcu / _SLOWER)
+    awaited = _awaited(fleet, plan.wcu / _SLOWER)
     fleet.live(ABORT)
     fleet.tell(stop="abort")
     begun = fleet.begun
     fleet.live(END)
-    return _figures(fleet, again, heard, costs, fleet.begun - begun)
+    return _figures(fleet, again, awaited, costs, fleet.begun - begun)
 
 
-def _heard(fleet: Fleet, rate: float) -> float:
+def _awaited(fleet: Fleet, rate: float) -> float:
     """When all workers together keep to a rate."""
     while sum(worker.rate for worker in fleet.workers if worker.process.alive) > rate and fleet.loop.now < ABORT:
         fleet.live(fleet.loop.now + 0.1)
     return fleet.loop.now
 
 
-def _figures(fleet: Fleet, again: list[Worker], heard: float, costs: list[float], begun: int) -> Figures:
+def _figures(fleet: Fleet, again: list[Worker], awaited: float, costs: list[float], begun: int) -> Figures:
     plan, things, state = fleet.plan, fleet.things, fleet.rows
     lower, full, (work, control, journal) = plan.wcu / _SLOWER, _full_after(fleet), costs
     statements = len(things.numbers) + sum(things.throttled.values())
@@ -107,8 +107,8 @@ def _figures(fleet: Fleet, again: list[Worker], heard: float, costs: list[float]
         share_taken_up_after=_first(fleet, DEATHS, 0.95 * plan.wcu * _granted(plan)) - DEATHS,
         units_taken_up_after=max(worker.paged_at - worker.begun_at for worker in again),
         paused_after=_last_write(fleet, PAUSE, RESUME) - PAUSE,
-        slower_after=heard - SLOWER,
-        slower_busiest_10_s=fleet.busiest(10.0, heard, ABORT) * plan.wcu / lower,
+        slower_after=awaited - SLOWER,
+        slower_busiest_10_s=fleet.busiest(10.0, awaited, ABORT) * plan.wcu / lower,
         aborted_after=max(_ended_at(worker) for worker in fleet.workers if worker.process.alive) - ABORT,
         begun_after_abort=begun,
         state_requests=max(state.requests.values()),
@@ -122,7 +122,7 @@ def _figures(fleet: Fleet, again: list[Worker], heard: float, costs: list[float]
         journal_share=journal / work,
         changed=len(things.numbers),
         counted=fleet.totals.counts.changed,
-        announced=fleet.announced(),
+        intended=fleet.intended(),
         twice=sum(number != 1 for number in things.numbers.values()),
     )
 
@@ -199,7 +199,7 @@ def problems(figures: Figures) -> list[str]:
         "an item was transformed twice": figures.twice == 0,
         "a change was not counted, or one that was not made": 0
         <= figures.changed - figures.counted
-        <= figures.announced,
+        <= figures.intended,
         "the dead workers' part is lost": figures.share_taken_up_after <= 30.0,
         "a dead worker's unit is not taken up": 0.0 < figures.units_taken_up_after <= 30.0,
         "a lower rate is not heard": figures.slower_after <= 10.0,

@@ -12,9 +12,10 @@ import apache_beam as beam
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.runners.runner import PipelineRunner
 
-from dynamodt.model import Job, Page
-from dynamodt.stages.migrate import migrate
-from dynamodt.stages.pages import Lane
+from dynamodt.model.pages import Page
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.ownership import SplitGroup
 from tests.simulation.loop import Loop, Pool, Process
 from tests.simulation.store import Bucket, Connections, State, Things
 
@@ -23,7 +24,7 @@ _ITEM_SECONDS = 80e-6  # of CPU
 
 @dataclass(eq=False)
 class Services:
-    """What the workers of a run share, as `aws.resources.Resources` has it. Pickled, it is a name for itself."""
+    """What the workers of a run share, as `pipeline.resources.Resources` has it. Pickled, it is a name for itself."""
 
     loop: Loop
     things: Things
@@ -60,7 +61,7 @@ def _found(name: int) -> Services:
     return _services[name]
 
 
-class Flow:
+class RateLimitedQueue:
     """The stages of a job, as `migrate` composes them, for each worker anew."""
 
     def __init__(self, job: Job, services: Services) -> None:
@@ -92,35 +93,44 @@ class _Fused(PipelineVisitor):  # type: ignore[misc]
 class Worker:
     """One process with one lane at a time; `next_lane` gives the one after it, if there is another."""
 
-    def __init__(self, loop: Loop, flow: Flow, name: str, lane: Lane, next_lane: Callable[[], Lane | None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        rate_queue: RateLimitedQueue,
+        name: str,
+        split_group: SplitGroup,
+        next_lane: Callable[[], SplitGroup | None],
+    ) -> None:
         self.process = Process(name)
-        self.lane: Lane | None = lane
+        self.split_group: SplitGroup | None = split_group
         self.ended = False
         self.begun_at = self.paged_at = self.ended_at = -1.0  # when it began, recorded its first page, ended
         self._loop = loop
-        self._flow = flow
+        self._rate_queue = rate_queue
         self._next_lane = next_lane
 
     @property
     def rate(self) -> float:
         """Write units a second that it keeps to."""
-        governors = self.process.kept.get("_governors", {}).values()
-        return float(sum(governor.writes.within(1.0, 1.0) * governor.writes._price for governor in governors))
+        governors = self.process.kept.get("_rate_limiters", {}).values()
+        return float(
+            sum(rate_limiter.writes.within(1.0, 1.0) * rate_limiter.writes._price for rate_limiter in governors)
+        )
 
     def work(self) -> None:
         """As a runner does with the stages, from their set-up to the end of the last bundle."""
         self.begun_at = self._loop.now
-        stages = self._flow.stages()
+        stages = self._rate_queue.stages()
         for stage in stages:
             stage.setup()
-        while self.lane is not None:
+        while self.split_group is not None:
             for stage in stages:
                 stage.start_bundle()
-            self._push(stages, self.lane)
+            self._push(stages, self.split_group)
             for number, stage in enumerate(stages):
                 for result in stage.finish_bundle() or ():
                     self._push(stages[number + 1 :], result.value)
-            self.lane = self._next_lane()
+            self.split_group = self._next_lane()
         self.ended, self.ended_at = True, self._loop.now
 
     def _push(self, stages: Sequence[beam.DoFn], element: Any) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dynamodt.control.running.alarms import LOOK_SECONDS, AlarmWatch
 from dynamodt.errors import Fenced, ServiceError
+from dynamodt.runs.budget import ALARM_SECONDS, AlarmWatch
 
 NAMES = ("api-errors", "api-latency")
 
@@ -18,12 +18,12 @@ class Watched:
 
     states: dict[str, str] | ServiceError
     now: float = 100.0
-    looks: int = 0
+    poller: int = 0
     holds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def read(self) -> dict[str, str]:
-        self.looks += 1
+        self.poller += 1
         if isinstance(self.states, ServiceError):
             raise self.states
         return self.states
@@ -33,7 +33,7 @@ class Watched:
 
     def later(self, watch: AlarmWatch, states: dict[str, str] | ServiceError) -> None:
         self.states = states
-        self.now += LOOK_SECONDS
+        self.now += ALARM_SECONDS
         watch.tick()
 
 
@@ -109,7 +109,7 @@ def test_the_service_is_asked_every_ten_seconds_at_most() -> None:
     for _ in range(600):  # a minute, ten ticks a second
         watch.tick()
         watched.now += 0.1
-    assert watched.looks <= 7
+    assert watched.poller <= 7
 
 
 def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
@@ -117,14 +117,14 @@ def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
     slow = AlarmWatch(NAMES, watched.read, lambda why: None, watched.notes.append, lambda: watched.now)
 
     def read_slowly() -> dict[str, str]:
-        watched.looks += 1
-        watched.now += 3 * LOOK_SECONDS
+        watched.poller += 1
+        watched.now += 3 * ALARM_SECONDS
         return states("OK")
 
     slow._read = read_slowly
     slow.tick()
     slow.tick()
-    assert watched.looks == 1
+    assert watched.poller == 1
 
 
 def test_a_run_that_is_anothers_by_now_is_not_held() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dynamodt import __version__
-from dynamodt.control.deploying.wheel import build
-from dynamodt.control.glue.answers import (
+from dynamodt.cli.job import carry_out
+from dynamodt.cli.json_output import prepared_document, tables_document, undo_document
+from dynamodt.deploy.job_result import (
     dead_letters_in,
     in_full,
     of_this_release,
@@ -20,20 +21,11 @@ from dynamodt.control.glue.answers import (
     understood,
     undo_of,
 )
-from dynamodt.control.glue.job import carry_out
-from dynamodt.control.terminal.shapes import prepared_document, tables_document, undo_document
+from dynamodt.deploy.packages import build
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
-from dynamodt.model import (
-    Cost,
-    Counts,
-    LeftItem,
-    RunRecord,
-    RunReport,
-    Script,
-    TableReport,
-    UndoReport,
-    Units,
-)
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.reports import Cost, NotRestored, RunReport, TableReport, UndoReport
+from dynamodt.model.runs import RunRecord, Script
 from tests.fake_operations import PREPARED
 from tests.unit.test_following import Stage
 
@@ -116,7 +108,7 @@ def test_a_document_names_what_has_made_it() -> None:
 
 
 def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
-    first = (LeftItem({"id": {"S": "u1"}}, ("name",), "changed since the run"),)
+    first = (NotRestored({"id": {"S": "u1"}}, ("name",), "changed since the run"),)
     undo = UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/undo-left.jsonl", first)
     assert undo_of(undo_document(undo)) == undo
     assert prepared_of(prepared_document("users", 3, PREPARED, False)) == PREPARED
@@ -151,8 +143,8 @@ def test_what_no_log_may_hold_comes_from_the_storage() -> None:
     stage, storage = Stage(), Storage()
     stage.write(RunRecord("users", "01RUN", 2, "split", "up", "", "failed", "", units=2, journal=True))
     storage.objects["runs/users/01RUN/samples/1"] = b'[[{"id": {"S": "a"}}, {"id": {"S": "a"}, "n": {"N": "1"}}]]'
-    letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "stage": "transform"}'
-    storage.objects["runs/users/01RUN/dead-letters.jsonl"] = letter
+    dead_letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "stage": "transform"}'
+    storage.objects["runs/users/01RUN/dead-letters.jsonl"] = dead_letter
     script = Script("users", 2, "split", "transforms/users/v2_split.py", "", "")
     told: Any = in_full(replace(RUN, dead_letters="s3://..."), stage.state, storage, [script], ("id",), False)  # type: ignore[arg-type]
     assert (told.journal, told.key_names, len(told.samples), told.rehearsal) == (True, ("id",), 1, False)

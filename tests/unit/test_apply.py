@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from dynamodt.core.apply import Apply
-from dynamodt.core.codec import decode, encode
-from dynamodt.core.diff import insert
-from dynamodt.core.item import without
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, Script, TableSpec, Update
+from dynamodt.model.items import Atomic, Check, Delete, Insert, Item, Put, Remove, Update
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.apply import Apply
+from dynamodt.script.codec import decode, encode, without
+from dynamodt.script.diff import insert
 
 USERS = TableSpec("users", (KeyAttribute("id", "S"),))
 PEOPLE = TableSpec("people", (KeyAttribute("number", "N"),))

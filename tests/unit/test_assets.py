@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.aws.assets import Assets
-from dynamodt.aws.storage import FolderStorage
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.deploy.packages import Assets
+from dynamodt.model.tables import Connection, Stage, StorageSpec
+from dynamodt.state.storage import FolderStorage
 
 
 class Counting(FolderStorage):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.aws import batch, wire
-from dynamodt.aws.batch import Verdict, Writes
-from dynamodt.aws.wire import InDoubt, Refusal, Throttled
-from dynamodt.core.statements import Call, Statement
+from dynamodt.dynamodb import batch, wire
+from dynamodt.dynamodb.batch import Verdict, Writes
+from dynamodt.dynamodb.statements import Call, Statement
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
 from dynamodt.errors import ServiceError
 from tests.fakes import begun
 

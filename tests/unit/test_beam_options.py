@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.control.cli import main
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.runner import check_runner, ready
+from dynamodt.cli.app import main
 from dynamodt.errors import UsageError
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.runner import check_runner, ready
 
 PORTABLE = "PortableRunner"
 
@@ -69,13 +69,13 @@ def test_each_process_of_beam_s_own_is_a_worker_to_plan_for(words: tuple[str, ..
     assert ready(RunOptions(beam_args=words), print).workers == workers
 
 
-@pytest.mark.parametrize("verb", [["up"], ["down", "-t", "users"], ["undo", "20261125"], ["retry", "20261125"]])
+@pytest.mark.parametrize("command", [["up"], ["down", "-t", "users"], ["undo", "20261125"], ["retry", "20261125"]])
 def test_nothing_is_started_for_it(
-    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "transforms" / "users").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for words in (["--runner", "abacus"], ["--", "--direct_num_workers=two"]):
-        assert main([*verb, *words]) == 2
+        assert main([*command, *words]) == 2
         assert "hint:" in capsys.readouterr().err
     assert not (tmp_path / ".dynamodt").exists()

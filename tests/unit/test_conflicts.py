@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.core.codec import encode
-from dynamodt.core.conflicts import Afresh, Again, Collision, Current, Ends, Unclear, judged, shown
-from dynamodt.core.diff import change, insert
-from dynamodt.core.inserted import InsertedRow, transaction_digest
-from dynamodt.core.keys import image_digest, key_text
-from dynamodt.model import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.dynamodb.statements import InsertedRow, transaction_digest
+from dynamodt.model.items import Atomic, Change, Check, Image, Insert, Item, Remove, Update
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, TransformAgain, Unclear, judged, shown
+from dynamodt.script.codec import encode, image_digest, key_text
+from dynamodt.script.diff import change, insert
 
 THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
 READ = {"id": 1, "n": 5}
@@ -93,7 +93,7 @@ def test_a_stamp_that_is_missing_shows_nothing_by_itself(item: Item, found: str)
 @pytest.mark.parametrize(
     ("refused", "items", "rows", "found"),
     [
-        (update(), [{"id": 1, "n": 7}], {}, Afresh(encode({"id": 1, "n": 7}))),
+        (update(), [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}))),
         (update(), [], {}, Ends("vanished")),
         (MOVE, [READ], {}, Again(MOVE)),  # it met another transaction
         (MOVE, [READ, MADE], {}, Again(REMOVE)),
@@ -133,7 +133,7 @@ def test_what_becomes_of_a_refusal(
         ([REMOVE], [], {}, Ends("changed", unconfirmed=True)),
         ([MOVE], [], {}, Ends("vanished")),
         ([MOVE], [], row(MADE), Ends("changed")),
-        ([MOVE], [{"id": 1, "n": 7}], {}, Afresh(encode({"id": 1, "n": 7}))),
+        ([MOVE], [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}))),
         ([insert(THINGS, MADE)], [], row(MADE, None), Ends("changed")),
     ],
 )

@@ -10,26 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.aws.export.objects import PIECE
-from dynamodt.control.running.costs import foreseen
-from dynamodt.core.cost import Work, cost_of, get_requests, journal_puts
-from dynamodt.core.prices import GB, PRICES
-from dynamodt.model import (
-    Claim,
-    Connection,
-    Cost,
-    Counts,
-    ExportSource,
-    Job,
-    KeyAttribute,
-    RunReport,
-    Script,
-    Stage,
-    StorageSpec,
-    TableSpec,
-    Totals,
-    Units,
-)
+from dynamodt.export.objects import PIECE
+from dynamodt.model.pages import Claim, Counts, Totals, Units
+from dynamodt.model.reports import Cost, RunReport
+from dynamodt.model.runs import ExportSource, Job, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs.cost import GB, PRICES, Work, cost_of, foreseen, get_requests, journal_puts
 
 amounts = st.integers(0, 10**12)
 works = st.builds(Work, amounts, amounts, st.integers(0, 25), *[amounts] * 4)
@@ -111,7 +97,7 @@ class Pages:
         return self
 
     def all(self, units: int) -> list[Claim]:
-        return [Claim(unit, 1, self._pages.get(self._run, 0)) for unit in range(units)]
+        return [Claim(split, 1, self._pages.get(self._run, 0)) for split in range(units)]
 
 
 def cost(job: Job = JOB, totals: Totals = TOTALS, new_export: bool = False) -> Cost:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.core.counted import attempt_of, counted_notes, counted_parts, due
-from dynamodt.core.places import note_name, page_prefix, part_name, part_of
-from dynamodt.model import Claim, Counts, Era, Intent, JournalCount, Totals
+from dynamodt.model.pages import Claim, Counts, Intent, JournalCount, OwnershipPeriod, Totals
+from dynamodt.state.object_keys import (
+    attempt_of,
+    committed_parts,
+    counted_notes,
+    due,
+    note_name,
+    page_prefix,
+    part_name,
+    part_of,
+)
 
 
-def part(page: int, epoch: int, number: int = 0) -> str:
-    return part_name("journal/", 0, page, epoch, number)
+def part(page: int, fencing_token: int, number: int = 0) -> str:
+    return part_name("journal/", 0, page, fencing_token, number)
 
 
-def letter(page: int, epoch: int, stage: str = "transform") -> str:
-    return f"{page_prefix('dead/', 0, page, epoch)}{stage}.jsonl"
+def dead_letter(page: int, fencing_token: int, stage: str = "transform") -> str:
+    return f"{page_prefix('dead/', 0, page, fencing_token)}{stage}.jsonl"
 
 
 def intent(*parts: str) -> Intent:
@@ -22,7 +30,7 @@ def intent(*parts: str) -> Intent:
 
 
 # The first owner got to page 2, and left page 3 announced; the second found that, and got to page 5.
-TAKEN_OVER = Claim(0, 2, page=5, eras=(Era(1, 0), Era(2, 2, (part(3, 1),))))
+TAKEN_OVER = Claim(0, 2, page=5, periods=(OwnershipPeriod(1, 0), OwnershipPeriod(2, 2, (part(3, 1),))))
 
 
 @pytest.mark.parametrize(
@@ -39,32 +47,34 @@ TAKEN_OVER = Claim(0, 2, page=5, eras=(Era(1, 0), Era(2, 2, (part(3, 1),))))
     ],
 )
 def test_a_journal_s_parts(name: str, counts: bool) -> None:
-    assert counted_parts([name], {0: TAKEN_OVER}) == [name] * counts
+    assert committed_parts([name], {0: TAKEN_OVER}) == [name] * counts
 
 
 def test_of_a_page_without_a_checkpoint_only_what_its_intent_names() -> None:
     claim = TAKEN_OVER._replace(intent=intent(part(6, 2), part(6, 2, 1)))
     names = [part(6, 2), part(6, 2, 1), part(6, 2, 2), part(7, 2)]
-    assert counted_parts(names, {0: claim}) == names[:2]
+    assert committed_parts(names, {0: claim}) == names[:2]
 
 
 def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> None:
     """An idempotent script recovers nothing: its next owner goes on from the checkpoint, and dies before that page."""
-    claim = Claim(0, 2, page=2, eras=(Era(1, 0), Era(2, 2, (part(3, 1),))), intent=intent(part(3, 2)))
-    assert counted_parts([part(3, 1), part(3, 2), part(4, 2)], {0: claim}) == [part(3, 1), part(3, 2)]
+    claim = Claim(
+        0, 2, page=2, periods=(OwnershipPeriod(1, 0), OwnershipPeriod(2, 2, (part(3, 1),))), intent=intent(part(3, 2))
+    )
+    assert committed_parts([part(3, 1), part(3, 2), part(4, 2)], {0: claim}) == [part(3, 1), part(3, 2)]
 
 
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
-        (letter(2, 1), True),
-        (letter(3, 1), True),  # counted by the intent that the second one took over, and stored by nobody else
-        (letter(3, 1, "unreadable"), True),
-        (letter(3, 1, "write"), False),  # the second one has settled the page
-        (letter(3, 2, "write"), True),
-        (letter(4, 1), False),
-        (letter(5, 2, "doubt"), True),
-        (letter(6, 2), False),  # not counted yet: the page will be read again
+        (dead_letter(2, 1), True),
+        (dead_letter(3, 1), True),  # counted by the intent that the second one took over, and stored by nobody else
+        (dead_letter(3, 1, "unreadable"), True),
+        (dead_letter(3, 1, "write"), False),  # the second one has settled the page
+        (dead_letter(3, 2, "write"), True),
+        (dead_letter(4, 1), False),
+        (dead_letter(5, 2, "doubt"), True),
+        (dead_letter(6, 2), False),  # not counted yet: the page will be read again
     ],
 )
 def test_dead_letters(name: str, counts: bool) -> None:
@@ -73,12 +83,12 @@ def test_dead_letters(name: str, counts: bool) -> None:
 
 def test_of_a_page_that_was_announced_and_read_again_the_last_owner_s_letters_count() -> None:
     """An idempotent script's: an item that has died for the first owner may have been mended for the second."""
-    names = [letter(3, 1), letter(3, 2), letter(4, 2)]
+    names = [dead_letter(3, 1), dead_letter(3, 2), dead_letter(4, 2)]
     assert counted_notes(names, {0: TAKEN_OVER}, recovers=False) == names[1:]
 
 
 def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
-    assert counted_parts([part(1, 1)], {}) == counted_notes([letter(1, 1)], {}, recovers=True) == []
+    assert committed_parts([part(1, 1)], {}) == counted_notes([dead_letter(1, 1)], {}, recovers=True) == []
 
 
 def test_names_tell_their_unit_page_and_epoch() -> None:
@@ -90,10 +100,12 @@ def test_what_is_due_is_what_was_counted_before_the_page_and_the_parts_of_its_in
     """The checkpoint of the page before may come late: its row counts less then."""
     assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1))) == JournalCount(3, 30, 1)
     before = Totals(journal=JournalCount(4, 40, 1))
-    announced = intent(part(5, 1))._replace(before=before, records=7)
-    assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1), intent=announced)) == JournalCount(5, 47, 1)
+    intended = intent(part(5, 1))._replace(before=before, records=7)
+    assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1), intent=intended)) == JournalCount(5, 47, 1)
 
 
 def test_a_page_is_of_the_attempt_that_has_brought_it_to_its_end() -> None:
-    claim = Claim(0, 3, page=9, eras=(Era(1, 0, (), 1), Era(2, 3, (), 1), Era(3, 5, (), 4)))
+    claim = Claim(
+        0, 3, page=9, periods=(OwnershipPeriod(1, 0, (), 1), OwnershipPeriod(2, 3, (), 1), OwnershipPeriod(3, 5, (), 4))
+    )
     assert [attempt_of(page, claim) for page in (1, 4, 5, 6, 9)] == [1, 1, 1, 4, 4]

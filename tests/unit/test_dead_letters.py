@@ -8,23 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
-from dynamodt.control.running.dead_letters import first_of
-from dynamodt.model import (
-    AppliedPage,
-    Claim,
-    Connection,
-    DeadLetter,
-    Image,
-    Job,
-    KeyAttribute,
-    Page,
-    Script,
-    Stage,
-    StorageSpec,
-    TableSpec,
-)
-from dynamodt.stages.apply import apply_page
-from dynamodt.stages.deadletters import dead_letter
+from dynamodt.model.items import Image
+from dynamodt.model.pages import AppliedPage, Claim, DeadLetter, Page
+from dynamodt.model.runs import Job, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.outcomes import dead_letter
+from dynamodt.pipeline.transform import apply_page
+from dynamodt.runs.dead_letters import first_of
 
 
 class Base(BaseException):
@@ -40,23 +30,23 @@ TRACEBACK = f"""Traceback (most recent call last):
 """
 
 
-def letter(**more: object) -> bytes:
+def stored(**more: object) -> bytes:
     key = {"id": {"S": "u1"}, "at": {"N": "7"}}
     record = {"key": key, "stage": "transform", "error": "KeyError: 'price'", "traceback": ""}
     return json.dumps({**record, **more}).encode() + b"\n"
 
 
 def test_the_first_letter_with_its_key_its_error_and_the_authors_own_line() -> None:
-    told = first_of(letter(traceback=TRACEBACK) + letter(error="another"), PATH)
+    told = first_of(stored(traceback=TRACEBACK) + stored(error="another"), PATH)
     assert told == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH}:4)"
 
 
 def test_a_result_that_cannot_be_stored_names_the_script_alone() -> None:
-    assert first_of(letter(), PATH) == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH})"
+    assert first_of(stored(), PATH) == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH})"
 
 
 def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
-    assert first_of(letter(stage="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
+    assert first_of(stored(stage="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
 
 
 def test_no_letter_is_no_sentence() -> None:

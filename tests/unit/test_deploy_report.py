@@ -13,13 +13,13 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from dynamodt.aws.stacks import ResourceChange
-from dynamodt.control.deploying.deploy import Deployment, _once
-from dynamodt.control.deploying.destroy import Removal
-from dynamodt.control.requests import Request, RunOptions
-from dynamodt.control.terminal import deploy_report
-from dynamodt.control.terminal.confirming import confirm
+from dynamodt.cli import short_reports as deploy_report
+from dynamodt.cli.menu import confirm
+from dynamodt.deploy.deploy import Deployment, _once
+from dynamodt.deploy.destroy import Removal
+from dynamodt.deploy.stacks import ResourceChange
 from dynamodt.errors import Refused, UsageError
+from dynamodt.runs.options import Request, RunOptions
 
 ADDED = ResourceChange("Add", "Storage", "AWS::S3::Bucket", False)
 REPLACED = ResourceChange("Modify", "MigrateJob", "AWS::Glue::Job", True)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.control.deploying.deploy_settings import DeploySettings
-from dynamodt.control.settings import FILE_NAME, read_settings
+from dynamodt.config.settings import FILE_NAME, DeploySettings, read_settings
 from dynamodt.errors import UsageError
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dynamodt.core.codec import encode
-from dynamodt.core.diff import change, insert
-from dynamodt.core.doubts import by_source
-from dynamodt.model import Atomic, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.model.items import Atomic, Image, Insert, Item, Remove, Update
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.conflicts import by_source
+from dynamodt.script.codec import encode
+from dynamodt.script.diff import change, insert
 
 THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
 READ = {"id": 1, "n": 5}

@@ -11,8 +11,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from dynamodt.control import emulator_data
 from dynamodt.errors import ServiceError
+from dynamodt.local import data as emulator_data
 
 GOOD = json.dumps({"__ministack_format__": 2, "payload": {"tables": {}}})
 NO_JSON = GOOD + "\0"

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.control import expected
-from dynamodt.control.expected import ACCOUNT, REGION, check_expected
+from dynamodt.config import stage as expected
+from dynamodt.config.stage import ACCOUNT, REGION, check_expected
 from dynamodt.errors import Refused
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 
 STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://files"))
 HERE = "123456789012"

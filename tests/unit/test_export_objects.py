@@ -11,8 +11,8 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
-from dynamodt.aws.export.objects import PIECE, Head, S3Objects
 from dynamodt.errors import ServiceError
+from dynamodt.export.objects import PIECE, Head, S3Objects
 
 
 class Flaky:

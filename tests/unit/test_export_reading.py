@@ -18,18 +18,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.aws.export import gunzip
-from dynamodt.aws.export.datafiles import CHUNK_BYTES, DataReader, check_there
-from dynamodt.aws.export.gunzip import Damaged, lines, unzipped
-from dynamodt.aws.export.layout import ExportFolder, find, split_url
-from dynamodt.aws.export.manifest import DataFile, Manifest, check_same_table, data_files, read_manifest
-from dynamodt.aws.export.records import BadLine, change_of, item_of
-from dynamodt.aws.export.request import TableIdentity
-from dynamodt.aws.journal import Journal
-from dynamodt.aws.storage import FolderStorage
-from dynamodt.core.diff import parts_of
+from dynamodt.dynamodb.records import BadLine, change_of, item_of
 from dynamodt.errors import DynamodtError, Refused, RunFailed, UsageError
-from dynamodt.model import Atomic, Change, Insert, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.export import objects as gunzip
+from dynamodt.export.datafiles import CHUNK_BYTES, DataReader, check_there
+from dynamodt.export.manifest import DataFile, Manifest, check_same_table, data_files, read_manifest
+from dynamodt.export.objects import Damaged, lines, unzipped
+from dynamodt.export.request import ExportFolder, TableIdentity, find, split_url
+from dynamodt.model.items import Atomic, Change, Insert, Remove, Update
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.diff import parts_of
+from dynamodt.state.journal import Journal
+from dynamodt.state.storage import FolderStorage
 from tests.fake_objects import FakeObjects
 
 EXPORTS = Path(__file__).parent.parent / "exports"
@@ -429,8 +429,8 @@ def test_the_journal_gives_a_transaction_back_as_one_change(tmp_path: Path) -> N
     journal = Journal(FolderStorage(tmp_path), PRODUCTS, "j/")
     name = journal.write(0, 1, 1, 0, changes, 1234)
     sources = [one._replace(read={}) if isinstance(one, Atomic) else one for one in changes]
-    assert journal.announced(name) == sources
-    records = [part for change in journal.announced(name) for part in parts_of(change)]
+    assert journal.intended(name) == sources
+    records = [part for change in journal.intended(name) for part in parts_of(change)]
     assert records == [puts[0], changes[1], update, puts[1], puts[2], remove, remove]
 
 

@@ -11,11 +11,20 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from dynamodt.aws.export.description import COMPLETED, FAILED, IN_PROGRESS, Export, export_of
-from dynamodt.aws.export.layout import folder_of
-from dynamodt.aws.export.request import AwsExports, ExportRequest, awaited, service_time
 from dynamodt.errors import DynamodtError, Refused, RunFailed, ServiceError, UsageError
-from dynamodt.model import KeyAttribute, StorageSpec, TableSpec
+from dynamodt.export.request import (
+    COMPLETED,
+    FAILED,
+    IN_PROGRESS,
+    AwsExports,
+    Export,
+    ExportRequest,
+    awaited,
+    export_of,
+    folder_of,
+    service_time,
+)
+from dynamodt.model.tables import KeyAttribute, StorageSpec, TableSpec
 
 TABLE = "arn:aws:dynamodb:eu-west-1:123456789012:table/users"
 ARN = f"{TABLE}/export/01604474854028-a1b2c3d4"
@@ -39,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         def now(cls, tz: Any = None) -> datetime:
             return NOW + WITHIN
 
-    monkeypatch.setattr("dynamodt.aws.export.request.datetime", Clock)
+    monkeypatch.setattr("dynamodt.export.request.datetime", Clock)
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.aws.export.datafiles import DataReader
-from dynamodt.aws.export.description import COMPLETED, IN_PROGRESS, Export
-from dynamodt.aws.export.layout import find, folder_of, folders
-from dynamodt.aws.export.manifest import data_files, read_manifest
-from dynamodt.aws.export.records import ChangedItem
-from dynamodt.aws.export.request import ExportRequest
-from dynamodt.aws.export.stand_in import StandInExports
-from dynamodt.core.codec import decode
-from dynamodt.core.diff import key_of
-from dynamodt.core.keys import key_text
+from dynamodt.dynamodb.records import ChangedItem
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model import Image, Item, KeyAttribute, TableSpec
+from dynamodt.export.datafiles import DataReader
+from dynamodt.export.manifest import data_files, read_manifest
+from dynamodt.export.request import COMPLETED, IN_PROGRESS, Export, ExportRequest, find, folder_of, folders
+from dynamodt.export.stand_in import StandInExports
+from dynamodt.model.items import Image, Item
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.codec import decode, key_text
+from dynamodt.script.diff import key_of
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
 from tests.strategies import items, tables

@@ -7,13 +7,15 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from dynamodt.aws.lease_rows import LeaseRows
-from dynamodt.aws.state import State, asdict_flat
-from dynamodt.control.process import Process
-from dynamodt.control.running.following import LOOK_SECONDS, RunTotals, follow
-from dynamodt.control.running.run_states import run_states, version_states
-from dynamodt.control.terminal.progress import Recorder
-from dynamodt.model import Claim, Counts, Lease, RunRecord, Totals, Units, VersionStatus
+from dynamodt.model.pages import Claim, Counts, Totals, Units
+from dynamodt.model.reports import VersionStatus
+from dynamodt.model.runs import Lease, RunRecord
+from dynamodt.runs.control import run_states, version_states
+from dynamodt.runs.follow import LOOK_SECONDS, RunTotals, follow
+from dynamodt.runs.liveness import Process
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.state import State, asdict_flat
 from tests.fakes import FakeRows
 
 RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "running", "2025-06-01T10:00:00Z", units=4, planned=4)
@@ -30,7 +32,7 @@ class Stage:
         self.steps: list[Callable[[], None]] = []
         self.now = 0.0
 
-    def hold(self, record: RunRecord, beat: float = 1e12, table: str = "users") -> None:
+    def pause_reason(self, record: RunRecord, beat: float = 1e12, table: str = "users") -> None:
         before = self.state.leases.read(table)
         lease = Lease(table, before.token + 1, record.run, "ada", "elsewhere", 17, beat=beat)
         assert self.state.leases.take(lease, over=before)
@@ -45,7 +47,7 @@ class Stage:
     def write(self, record: RunRecord) -> None:
         self.rows.put((f"TABLE#{record.table}", f"RUN#{record.run}"), asdict_flat(record))
 
-    def unit(self, run: str, number: int, read: int, done: bool = True) -> None:
+    def split(self, run: str, number: int, read: int, done: bool = True) -> None:
         units = self.state.units(run)
         claim: Claim = units.claim(number, 1)
         totals = Totals(Counts(read, read), Units(1.0, float(read)), int(done))
@@ -60,12 +62,12 @@ class Stage:
         if self.now % LOOK_SECONDS == 0 and self.steps:
             self.steps.pop(0)()
 
-    def follow(self, recorder: Recorder, *tables: str) -> list[tuple[str, int, str]]:
+    def follow(self, recorder: ProgressRecorder, *tables: str) -> list[tuple[str, int, str]]:
         found = follow(self.state, tables, lambda table: 400, recorder, self.clock, self.sleep)
         return [(report.run, report.version, report.status) for report in found]
 
 
-class Seen(Recorder):
+class Seen(ProgressRecorder):
     """Remembers what a person would see."""
 
     def __init__(self) -> None:
@@ -73,8 +75,8 @@ class Seen(Recorder):
         self.percents: list[tuple[str, int | None]] = []
         self.notes: list[str] = []
 
-    def progressed(self, table, standing) -> None:  # type: ignore[no-untyped-def]
-        super().progressed(table, standing)
+    def progressed(self, table, run_progress) -> None:  # type: ignore[no-untyped-def]
+        super().progressed(table, run_progress)
         self.percents.append((self.running[table].run, self.running[table].share.percent))
 
     def note(self, text: str) -> None:
@@ -86,7 +88,7 @@ def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None
     second, short, third = (replace(RECORD, run=f"0{n}RUN", version=n, status="succeeded") for n in (2, 3, 4))
     stage.write(replace(RECORD, run="00RUN", version=1, status="succeeded"))  # before: none of our business
     stage.write(replace(second, status="running"))
-    stage.hold(second)
+    stage.pause_reason(second)
 
     def next_version() -> None:
         stage.write(second)
@@ -98,7 +100,7 @@ def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None
         stage.write(replace(third, status="failed", counts=Counts(7, 7)))
         stage.release()
 
-    stage.steps = [lambda: stage.unit("02RUN", 0, 100), lambda: stage.unit("02RUN", 1, 100), next_version, end]
+    stage.steps = [lambda: stage.split("02RUN", 0, 100), lambda: stage.split("02RUN", 1, 100), next_version, end]
     assert stage.follow(seen, "users") == [("02RUN", 2, "succeeded"), ("03RUN", 3, "succeeded"), ("04RUN", 4, "failed")]
     assert seen.percents == [("02RUN", 0), ("02RUN", 25), ("02RUN", 50), ("04RUN", 0)]
     assert [report.run for report in seen.ended] == ["02RUN", "03RUN", "04RUN"]
@@ -109,11 +111,11 @@ def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None
 def test_a_process_that_dies_leaves_a_run_that_is_gone() -> None:
     stage, seen = Stage(), Seen()
     stage.write(RECORD)
-    stage.hold(RECORD)
-    stage.unit("01RUN", 2, 30)
+    stage.pause_reason(RECORD)
+    stage.split("01RUN", 2, 30)
 
     def dies() -> None:
-        stage.hold(RECORD, beat=0.0)
+        stage.pause_reason(RECORD, beat=0.0)
 
     stage.steps = [dies]
     assert stage.follow(seen, "users") == [("01RUN", 2, "gone")]
@@ -149,12 +151,18 @@ def test_with_nothing_at_work_it_ends_at_once() -> None:
 def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
     stage, seen = Stage(), Seen()
     stage.write(RECORD)
-    stage.hold(RECORD)
+    stage.pause_reason(RECORD)
 
     def tell(**what: object) -> Callable[[], None]:
         return lambda: stage.state.leases.tell("users", 1, **what)
 
-    stage.steps = [tell(paused=True), tell(paused=False), tell(hold="latency"), tell(hold=""), stage.release]
+    stage.steps = [
+        tell(paused=True),
+        tell(paused=False),
+        tell(pause_reason="latency"),
+        tell(pause_reason=""),
+        stage.release,
+    ]
     stage.follow(seen, "users")
     assert [note.partition(": ")[2] for note in seen.notes] == ["paused", "goes on", "held: latency", "goes on"]
 
@@ -163,7 +171,7 @@ def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
     stage = Stage()
     orders = replace(RECORD, table="orders", run="02RUN")
     stage.write(RECORD)
-    stage.hold(RECORD)
+    stage.pause_reason(RECORD)
 
     def users_end() -> None:
         stage.write(replace(RECORD, status="succeeded"))
@@ -171,7 +179,7 @@ def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
 
     def orders_begin() -> None:
         stage.write(orders)
-        stage.hold(orders, table="orders")
+        stage.pause_reason(orders, table="orders")
 
     def orders_end() -> None:
         stage.write(replace(orders, status="succeeded"))
@@ -183,13 +191,13 @@ def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
 
 def test_units_that_are_done_are_not_read_again() -> None:
     stage = Stage()
-    for unit in range(3):
-        stage.unit("01RUN", unit, 10)
-    stage.unit("01RUN/retry1", 0, 0)
+    for split in range(3):
+        stage.split("01RUN", split, 10)
+    stage.split("01RUN/retry1", 0, 0)
     totals, record = RunTotals(stage.state), replace(RECORD, retries=1)
     assert totals.look(record).counts.read == 30
     assert stage.rows.asked == 4 + 1 + 2
-    stage.unit("01RUN", 3, 5, done=False)
+    stage.split("01RUN", 3, 5, done=False)
     assert totals.look(record) == Totals(Counts(35, 35), Units(5.0, 35.0), 4)
     assert stage.rows.asked == 7 + 1 + 1 + 1  # the fourth unit, the version's own rows, their retry
 
@@ -198,7 +206,7 @@ def test_a_large_run_is_looked_at_less_often() -> None:
     stage = Stage()
     large = replace(RECORD, units=5000)
     stage.write(large)
-    stage.hold(large)
+    stage.pause_reason(large)
 
     def end() -> None:
         stage.write(replace(large, status="succeeded"))
@@ -213,8 +221,8 @@ def test_the_runs_of_a_table_are_listed_with_what_they_come_to() -> None:
     stage = Stage()
     stage.write(replace(RECORD, run="00RUN", status="failed", counts=Counts(9, 8, dead=1)))
     stage.write(RECORD)
-    stage.unit("01RUN", 0, 30)
-    stage.hold(RECORD)
+    stage.split("01RUN", 0, 30)
+    stage.pause_reason(RECORD)
     now, before = run_states(stage.state, "users")
     assert (now.record.run, now.status, now.counts.read) == ("01RUN", "running", 30)
     assert now.holder is not None and now.holder.user == "ada"
@@ -228,7 +236,7 @@ def test_a_version_that_is_at_work_is_running() -> None:
     pending = (VersionStatus(2, "b", "pending"),)
     assert version_states(stage.state, "users", pending) == pending
     stage.write(RECORD)
-    stage.hold(RECORD)
+    stage.pause_reason(RECORD)
     assert version_states(stage.state, "users", pending)[0].state == "running"
     stage.release()
     assert version_states(stage.state, "users", pending)[0].state == "unfinished"

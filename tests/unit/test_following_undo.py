@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dynamodt.control.running.following import RunTotals
-from dynamodt.model import Counts
+from dynamodt.model.pages import Counts
+from dynamodt.runs.follow import RunTotals
 from tests.unit.test_following import RECORD, Seen, Stage
 
 UNDOING = replace(RECORD, status="undoing")
@@ -14,21 +14,21 @@ UNDOING = replace(RECORD, status="undoing")
 def undone_run() -> Stage:
     """All four units of the run are done."""
     stage = Stage()
-    for unit in range(4):
-        stage.unit("01RUN", unit, 100)
+    for split in range(4):
+        stage.split("01RUN", split, 100)
     return stage
 
 
 def test_its_own_units_are_counted() -> None:
     stage, seen = undone_run(), Seen()
     stage.write(UNDOING)
-    stage.hold(UNDOING)
+    stage.pause_reason(UNDOING)
 
     def end() -> None:
         stage.write(replace(UNDOING, status="undone"))
         stage.release()
 
-    stage.steps = [lambda: stage.unit("01RUN/undo1", 0, 100), lambda: stage.unit("01RUN/undo1", 3, 100), end]
+    stage.steps = [lambda: stage.split("01RUN/undo1", 0, 100), lambda: stage.split("01RUN/undo1", 3, 100), end]
     assert stage.follow(seen, "users") == [("01RUN", 2, "undone")]
     assert seen.percents == [("01RUN", 0), ("01RUN", 25), ("01RUN", 50)]
 
@@ -36,9 +36,9 @@ def test_its_own_units_are_counted() -> None:
 def test_of_several_tries_the_last_one() -> None:
     stage = undone_run()
     totals = RunTotals(stage.state)
-    stage.unit("01RUN/undo1", 0, 100)
+    stage.split("01RUN/undo1", 0, 100)
     assert totals.look(UNDOING).counts == Counts(100, 100)
-    stage.unit("01RUN/undo2", 2, 7)
+    stage.split("01RUN/undo2", 2, 7)
     assert totals.look(UNDOING).counts == Counts(7, 7)
-    stage.unit("01RUN/undo2", 1, 8)
+    stage.split("01RUN/undo2", 1, 8)
     assert totals.look(UNDOING).counts == Counts(15, 15)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from dynamodt.core.codec import encode_value, holds
-from dynamodt.core.frozen import frozen
+from dynamodt.script.codec import encode_value, holds
+from dynamodt.script.functions import frozen
 from tests import strategies
 
 VALUE = {"a": {"b": [1, {"c": {"x"}}]}, "l": [[1], "s"], "n": Decimal(1)}

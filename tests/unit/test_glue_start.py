@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from dynamodt.aws.glue import GlueJob
-from dynamodt.control.glue.deployed_job import DeployedJob
+from dynamodt.deploy.glue_runs import GlueJob
+from dynamodt.deploy.on_glue import DeployedJob
 from dynamodt.errors import ServiceError
-from dynamodt.model import Connection
+from dynamodt.model.tables import Connection
 
 ARGUMENTS = {"--command": "up"}
 STATES = ("stopping", "starting")  # of runs that are called so
@@ -38,7 +38,7 @@ def _run(name: str) -> dict[str, Any]:
 
 
 def job(glue: Glue, monkeypatch: pytest.MonkeyPatch) -> GlueJob:
-    monkeypatch.setattr("dynamodt.aws.glue.client", lambda *words, **options: glue)
+    monkeypatch.setattr("dynamodt.deploy.glue_runs.client", lambda *words, **options: glue)
     return GlueJob(Connection("us-east-1"), "dynamodt-prod", "prod")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from dynamodt.control.cli import app
+from dynamodt.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
@@ -44,28 +44,33 @@ def told() -> list[tuple[str, str, str]]:
     return [(name, match[1], match[2]) for name, text in found for match in COMMAND.finditer(text)]
 
 
-def command(verb: str) -> Any:
+def typed_command(command: str) -> Any:
     found = TYPED
-    for word in verb.split():
+    for word in command.split():
         found = getattr(found, "commands", {}).get(word)
     return found
 
 
-def options(verb: str) -> set[str]:
-    named = (name for parameter in command(verb).params for name in (*parameter.opts, *parameter.secondary_opts))
+def options(command: str) -> set[str]:
+    named = (
+        name for parameter in typed_command(command).params for name in (*parameter.opts, *parameter.secondary_opts)
+    )
     return {"--help", *named}
 
 
 def test_every_command_that_is_told_exists() -> None:
-    verbs = {verb for _, verb, _ in told()} - PROSE
-    assert {"up", "prepare", "unlock", "undo", "local reset"} <= verbs  # they are found at all
-    assert [verb for verb in sorted(verbs) if command(verb) is None] == []
+    commands = {command for _, command, _ in told()} - PROSE
+    assert {"up", "prepare", "unlock", "undo", "local reset"} <= commands  # they are found at all
+    assert [command for command in sorted(commands) if typed_command(command) is None] == []
 
 
 def test_every_option_that_a_command_is_told_with_is_its_own() -> None:
-    typed = [(name, verb, rest.partition(" -- ")[0]) for name, verb, rest in told() if verb not in PROSE]
+    typed = [(name, command, rest.partition(" -- ")[0]) for name, command, rest in told() if command not in PROSE]
     wrong = [
-        (name, verb, word) for name, verb, rest in typed for word in OPTION.findall(rest) if word not in options(verb)
+        (name, command, word)
+        for name, command, rest in typed
+        for word in OPTION.findall(rest)
+        if word not in options(command)
     ]
     assert wrong == []
 
@@ -73,5 +78,7 @@ def test_every_option_that_a_command_is_told_with_is_its_own() -> None:
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_so_it_is_in_what_is_written_of_it(page: str) -> None:
     found = COMMAND.findall((ROOT / page).read_text(encoding="utf-8"))
-    typed = [(verb, rest.partition(" -- ")[0]) for verb, rest in found if command(verb) is not None]
-    assert [(verb, word) for verb, rest in typed for word in OPTION.findall(rest) if word not in options(verb)] == []
+    typed = [(command, rest.partition(" -- ")[0]) for command, rest in found if typed_command(command) is not None]
+    assert [
+        (command, word) for command, rest in typed for word in OPTION.findall(rest) if word not in options(command)
+    ] == []

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from dynamodt.control.running.history import Chronicle, first_record, next_record
-from dynamodt.control.running.steps import _text
-from dynamodt.control.terminal.interrupts import Terminated
 from dynamodt.errors import Fenced, Refused
-from dynamodt.model import AppliedVersion, Counts, Direction, KeyAttribute, RunRecord, Script, TableSpec, Units
+from dynamodt.model.items import Direction
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.runs.execute import _text
+from dynamodt.runs.history import RunRecorder, first_record, next_record
+from dynamodt.runs.interrupts import Terminated
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SCRIPT = Script("users", 2, "split_name", "v2_split_name.py", "", "ab" * 32)
@@ -35,16 +38,16 @@ class Rows:
         return record
 
 
-def chronicle(rows: Rows, direction: Direction = "up", **more: Any) -> Chronicle:
+def run_recorder(rows: Rows, direction: Direction = "up", **more: Any) -> RunRecorder:
     record = first_record(SCRIPT, direction, "01RUN", 4)
-    found = Chronicle(rows, TABLE, record, **{"token": 1, "dry_run": False, **more})  # type: ignore[arg-type]
+    found = RunRecorder(rows, TABLE, record, **{"token": 1, "dry_run": False, **more})  # type: ignore[arg-type]
     found.begin()
     return found
 
 
 def test_a_run_up_that_succeeds_is_applied_with_its_counts() -> None:
     rows = Rows()
-    chronicle(rows).end("succeeded", Counts(3, 2, 1), Units(1.0, 2.0))
+    run_recorder(rows).end("succeeded", Counts(3, 2, 1), Units(1.0, 2.0))
     assert [run.status for run in rows.runs] == ["running", "succeeded"]
     assert rows.applied is not None
     assert (rows.applied.version, rows.applied.run, rows.applied.counts) == (2, "01RUN", Counts(3, 2, 1))
@@ -53,7 +56,7 @@ def test_a_run_up_that_succeeds_is_applied_with_its_counts() -> None:
 
 def test_a_run_down_that_succeeds_takes_the_version_back() -> None:
     rows = Rows()
-    chronicle(rows, "down").end("succeeded", Counts(3, 3), Units())
+    run_recorder(rows, "down").end("succeeded", Counts(3, 3), Units())
     assert rows.reverted and rows.applied is None
 
 
@@ -61,7 +64,7 @@ def test_a_run_down_that_succeeds_takes_the_version_back() -> None:
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_a_run_that_does_not_succeed_changes_no_version(direction: Direction, status: str) -> None:
     rows = Rows()
-    chronicle(rows, direction).end(status, Counts(3, 3), Units(), "why")
+    run_recorder(rows, direction).end(status, Counts(3, 3), Units(), "why")
     assert (rows.runs[-1].status, rows.runs[-1].error) == (status, "why")
     assert rows.runs[-1].ended
     assert rows.applied is None and not rows.reverted
@@ -69,7 +72,7 @@ def test_a_run_that_does_not_succeed_changes_no_version(direction: Direction, st
 
 def test_who_no_longer_holds_the_table_records_nothing() -> None:
     rows = Rows()
-    mine = chronicle(rows)
+    mine = run_recorder(rows)
     rows.holder = 2
     with pytest.raises(Fenced):
         mine.end("succeeded", Counts(3, 3), Units())
@@ -79,7 +82,7 @@ def test_who_no_longer_holds_the_table_records_nothing() -> None:
 
 def test_a_dry_run_leaves_no_trace() -> None:
     rows = Rows()
-    rehearsal = chronicle(rows, dry_run=True)
+    rehearsal = run_recorder(rows, dry_run=True)
     rehearsal.end("succeeded", Counts(1, 1), Units())
     assert rows.runs == []
     assert (rehearsal.report().status, rehearsal.report().rehearsal) == ("dry-run", True)
@@ -87,7 +90,7 @@ def test_a_dry_run_leaves_no_trace() -> None:
 
 def test_a_run_goes_on_under_its_own_id_with_the_script_as_it_is_now() -> None:
     rows = Rows()
-    chronicle(rows).end("stopped", Counts(3, 3), Units(), "stopped by Ctrl-C")
+    run_recorder(rows).end("stopped", Counts(3, 3), Units(), "stopped by Ctrl-C")
     mended = Script("users", 2, "split_names", "v2_split_names.py", "", "cd" * 32)
     again = next_record(rows.runs[-1], mended)
     assert (again.run, again.status, again.attempts, again.error) == ("01RUN", "running", 2, "")

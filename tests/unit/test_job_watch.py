@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.answer_rows import AnswerRows, JobAnswer
-from dynamodt.aws.glue import JobRun
-from dynamodt.control.glue.job_watch import JobWatch, watches_over
-from dynamodt.control.terminal.interrupts import StoppedError, Terminated
+from dynamodt.deploy.glue_runs import JobRun, JobWatch, watches_over
 from dynamodt.errors import ServiceError
-from dynamodt.model import Counts
+from dynamodt.model.pages import Counts
+from dynamodt.runs.interrupts import StoppedError, Terminated
+from dynamodt.state.worker_rows import AnswerRows, JobAnswer
 from tests.unit.test_following import RECORD, Seen, Stage
 
 ANSWER = JobAnswer({"tables": []}, 0)
@@ -73,7 +72,7 @@ class Glued(Stage):
 
     def begins(self) -> None:
         self.write(RECORD)
-        self.hold(RECORD)
+        self.pause_reason(RECORD)
 
     def ends(self, status: str = "succeeded") -> None:
         self.write(replace(RECORD, status=status, counts=Counts(5, 5)))
@@ -95,7 +94,7 @@ class Glued(Stage):
 def test_a_job_is_followed_to_its_answer() -> None:
     person = Person()
     glued = Glued(person, "STARTING", "RUNNING")
-    glued.steps = [lambda: None] * 6 + [glued.begins, lambda: glued.unit("01RUN", 0, 5), glued.ends, glued.answered]
+    glued.steps = [lambda: None] * 6 + [glued.begins, lambda: glued.split("01RUN", 0, 5), glued.ends, glued.answered]
     assert glued.follow_job("users") == ANSWER
     assert list(dict.fromkeys(person.awaited_texts)) == ["dynamodt-dev: starting", "dynamodt-dev: running"]
     assert [(report.run, report.status) for report in person.ended] == [("01RUN", "succeeded")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.core.lifecycle import ENDED, TRANSITIONS, after, unfinished
 from dynamodt.errors import Refused
+from dynamodt.state.phases import ENDED, TRANSITIONS, after, unfinished
 
 
 def test_each_status_and_event_lead_to_one_status() -> None:

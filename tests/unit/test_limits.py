@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.table import TablePlace
-from dynamodt.control.deploying.deploy_settings import DeploySettings
-from dynamodt.control.deploying.limits import (
+from dynamodt.config.settings import DeploySettings
+from dynamodt.deploy.deploy import (
     EVENT_PATTERN,
     PARAMETER,
     ROLE_POLICIES,
@@ -20,8 +19,9 @@ from dynamodt.control.deploying.limits import (
     check_parameters,
     policies_size,
 )
+from dynamodt.dynamodb.table import TablePlace
 from dynamodt.errors import UsageError
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import template_document
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/12345678-1234-1234-1234-123456789012"

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamodt.errors import ServiceError
-from dynamodt.stages.looks import LOOK_SECONDS, Looks
+from dynamodt.pipeline.signals import LOOK_SECONDS, Poller
 
 
 class Far:
@@ -20,7 +20,7 @@ class Far:
         self.now = 1000.0
         self.latency = latency
         self.sent = 0
-        self.heard = 0
+        self.awaited = 0
         self.waited = 0.0
 
     def clock(self) -> float:
@@ -31,7 +31,7 @@ class Far:
         sent_at = self.now
 
         def answer() -> float:
-            self.heard += 1
+            self.awaited += 1
             wait = max(0.0, sent_at + self.latency - self.now)
             self.waited += wait
             self.now += wait
@@ -40,19 +40,19 @@ class Far:
         return answer
 
 
-def looked(far: Far, looks: Looks[float]) -> float:
-    seen = looks.current(far.begin)
+def looked(far: Far, poller: Poller[float]) -> float:
+    seen = poller.current(far.begin)
     assert seen is not None
     return seen
 
 
-def due_soon() -> tuple[Far, Looks[float]]:
+def due_soon() -> tuple[Far, Poller[float]]:
     """Looked at once; whoever looks now sends the next ahead."""
     far = Far(0.2)
-    looks: Looks[float] = Looks(far.clock)
-    looked(far, looks)
+    poller: Poller[float] = Poller(far.clock)
+    looked(far, poller)
     far.now += 0.15
-    return far, looks
+    return far, poller
 
 
 # Who waited for each look would wait 20 times the latency, and more for those that fall due meanwhile.
@@ -61,10 +61,10 @@ def due_soon() -> tuple[Far, Looks[float]]:
 )
 def test_ten_seconds_of_work_wait_little_and_ask_seldom(latency: float, sent: int, waited: float) -> None:
     far = Far(latency)
-    looks: Looks[float] = Looks(far.clock)
+    poller: Poller[float] = Poller(far.clock)
     for _ in range(1000):
         far.now += 0.01
-        looked(far, looks)
+        looked(far, poller)
     assert far.sent <= sent
     assert far.waited <= waited
 
@@ -87,73 +87,73 @@ def test_a_busy_machine_shows_nothing_older_than_half_a_second_before_it_was_ask
     latency: float, pauses: list[float]
 ) -> None:
     far = Busy(latency, pauses)
-    looks: Looks[float] = Looks(far.clock)
+    poller: Poller[float] = Poller(far.clock)
     for _ in range(40):
         asked_at = far.now
-        assert looked(far, looks) >= asked_at - LOOK_SECONDS
+        assert looked(far, poller) >= asked_at - LOOK_SECONDS
 
 
 @given(st.floats(0.0, 0.24), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60))
 def test_what_is_shown_is_never_older_than_half_a_second(latency: float, steps: list[float]) -> None:
     far = Far(latency)
-    looks: Looks[float] = Looks(far.clock)
+    poller: Poller[float] = Poller(far.clock)
     for step in steps:
         far.now += step
         asked_at = far.now
-        assert looked(far, looks) >= asked_at - LOOK_SECONDS
+        assert looked(far, poller) >= asked_at - LOOK_SECONDS
 
 
 def test_an_answer_that_came_while_the_process_was_suspended_counts_for_nothing() -> None:
-    far, looks = due_soon()
-    looked(far, looks)
-    assert far.sent == 2 and far.heard == 1  # the next is on its way
+    far, poller = due_soon()
+    looked(far, poller)
+    assert far.sent == 2 and far.awaited == 1  # the next is on its way
     far.now += 600.0
-    assert looked(far, looks) >= far.now - 0.2 - 1e-6
+    assert looked(far, poller) >= far.now - 0.2 - 1e-6
 
 
 def test_one_that_takes_longer_than_it_lasts_is_asked_for_once() -> None:
     far = Far(2.0)
-    looks: Looks[float] = Looks(far.clock)
-    looked(far, looks)
+    poller: Poller[float] = Poller(far.clock)
+    looked(far, poller)
     assert far.sent == 1
 
 
 def test_what_another_request_shows_is_as_good() -> None:
     far = Far(0.0)
-    looks: Looks[float] = Looks(far.clock)
-    looks.saw(far.now)
+    poller: Poller[float] = Poller(far.clock)
+    poller.observed(far.now)
     far.now += 0.4
-    assert looks.current(far.begin) is None and far.sent == 0
+    assert poller.current(far.begin) is None and far.sent == 0
     far.now += 0.1
-    assert looked(far, looks) == far.now
+    assert looked(far, poller) == far.now
 
 
 def test_an_answer_about_another_row_is_heard_out_and_not_taken() -> None:
-    far, looks = due_soon()
-    looked(far, looks)
-    looks.afresh()
-    assert looked(far, looks) >= far.now - 0.2 - 1e-6
-    assert far.sent == far.heard == 3
+    far, poller = due_soon()
+    looked(far, poller)
+    poller.reset()
+    assert looked(far, poller) >= far.now - 0.2 - 1e-6
+    assert far.sent == far.awaited == 3
 
 
 def test_that_nobody_could_answer_it_does_not_matter_then() -> None:
-    far, looks = due_soon()
+    far, poller = due_soon()
 
     def failing() -> float:
         raise ServiceError("out of reach")
 
-    looks.current(lambda: failing)
-    looks.afresh()
-    assert looked(far, looks) <= far.now
+    poller.current(lambda: failing)
+    poller.reset()
+    assert looked(far, poller) <= far.now
 
 
 def test_that_nobody_could_answer_matters_where_it_is_asked_for() -> None:
     far = Far(0.0)
-    looks: Looks[float] = Looks(far.clock)
+    poller: Poller[float] = Poller(far.clock)
 
     def failing() -> float:
         raise ServiceError("out of reach")
 
     with pytest.raises(ServiceError):
-        looks.current(lambda: failing)
-    assert looked(far, looks) == far.now
+        poller.current(lambda: failing)
+    assert looked(far, poller) == far.now

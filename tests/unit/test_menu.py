@@ -13,9 +13,9 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from dynamodt.control.requests import TOLD, Request, RunOptions
-from dynamodt.control.terminal.menu import choose
-from dynamodt.model import Units
+from dynamodt.cli.menu import choose
+from dynamodt.model.pages import Units
+from dynamodt.runs.options import TOLD, Request, RunOptions
 
 ENTER, UP, DOWN, SPACE, CTRL_C, ERASE = "\r", "\x1b[A", "\x1b[B", " ", "\x03", "\x7f"
 
@@ -65,10 +65,10 @@ def test_stamp_asks_for_the_last_version_that_stands(terminal: Terminal, folder:
 
 @pytest.mark.parametrize("number", range(len(TOLD)))
 def test_what_a_run_can_be_told_stands_at_the_end(terminal: Terminal, folder: Path, number: int) -> None:
-    verb = ("unlock", "abort", "throttle", "resume", "pause")[number]
-    users, limits = DOWN + ENTER, "nan" + ERASE * 3 + "200" + ENTER + ENTER if verb == "throttle" else ""
+    command = ("unlock", "abort", "throttle", "resume", "pause")[number]
+    users, limits = DOWN + ENTER, "nan" + ERASE * 3 + "200" + ENTER + ENTER if command == "throttle" else ""
     terminal.keys.send_text(UP * (number + 1) + ENTER + users + limits + "y")
-    expected = Request(verb, tables=("users",), limits=Units(wcu=200.0) if limits else Units())
+    expected = Request(command, tables=("users",), limits=Units(wcu=200.0) if limits else Units())
     assert choose(Request("", interactive=True), folder) == expected
 
 

@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.model import (
-    Connection,
-    Counts,
-    Job,
-    KeyAttribute,
-    PreparedRef,
-    Script,
-    Stage,
-    StorageSpec,
-    TableSpec,
-    Units,
-)
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.runs import Job, PreparedRef, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 
 counts = st.builds(Counts, *[st.integers(0, 10**12)] * 6)
 endings = st.lists(st.integers(0, 10**12), min_size=5, max_size=5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.control.planner import new_run
-from dynamodt.core.names import is_run_id, looks_like_version_file
+from dynamodt.runs.plan import new_run
+from dynamodt.script.names import is_run_id, looks_like_version_file
 
 
 def test_a_new_runs_id_is_known_as_one() -> None:
@@ -20,7 +20,7 @@ def test_what_is_no_runs_id(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "looks"), [("v1_a.py", True), ("2-b.py", True), ("lookup.py", False), ("v1.txt", False)]
+    ("name", "poller"), [("v1_a.py", True), ("2-b.py", True), ("lookup.py", False), ("v1.txt", False)]
 )
-def test_a_file_that_was_meant_to_be_a_version(name: str, looks: bool) -> None:
-    assert looks_like_version_file(name) is looks
+def test_a_file_that_was_meant_to_be_a_version(name: str, poller: bool) -> None:
+    assert looks_like_version_file(name) is poller

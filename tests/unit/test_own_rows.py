@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.core.own_rows import check_same_rows, checked_rows
 from dynamodt.errors import ScriptError
-from dynamodt.model import KeyAttribute, Script, TableSpec
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.rows import check_same_rows, checked_rows
 
 TABLE = TableSpec("plans", (KeyAttribute("id", "N"), KeyAttribute("at", "S")))
 

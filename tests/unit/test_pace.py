@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.control.terminal.pace import Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
-from dynamodt.model import Counts, Friction, Standing, Totals, Units
+from dynamodt.model.pages import Contention, Counts, Totals, Units
+from dynamodt.model.runs import RunProgress
+from dynamodt.runs.pace import Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
 
 
-def at(read: int, planned: int = 0, **more: object) -> Standing:
-    return Standing(Totals(Counts(read, read), Units(read / 10, float(read))), planned, **more)  # type: ignore[arg-type]
+def at(read: int, planned: int = 0, **more: object) -> RunProgress:
+    return RunProgress(Totals(Counts(read, read), Units(read / 10, float(read))), planned, **more)  # type: ignore[arg-type]
 
 
-def seen(pace: Pace, expected: int, *looks: tuple[float, int]) -> Pace:
-    for now, read in looks:
-        pace.saw(now, at(read), share_of(at(read), expected))
+def seen(pace: Pace, expected: int, *poller: tuple[float, int]) -> Pace:
+    for now, read in poller:
+        pace.observed(now, at(read), share_of(at(read), expected))
     return pace
 
 
@@ -73,7 +74,7 @@ def test_looks_in_quick_succession_lose_nothing_and_are_not_all_kept() -> None:
 def test_a_rest_is_no_part_of_the_pace() -> None:
     pace = seen(Pace(), 0, (0.0, 0), (10.0, 1000))
     for second in range(11, 60):
-        pace.saw(float(second), at(1000, rests="paused"), Share(0, None))
+        pace.observed(float(second), at(1000, idle="paused"), Share(0, None))
     assert pace.speed() is None
     speed = seen(pace, 0, (61.0, 1200)).speed()
     assert speed is not None and speed.items == pytest.approx(100.0)
@@ -83,10 +84,10 @@ def test_a_rest_is_no_part_of_the_pace() -> None:
 
 
 def test_a_steady_run_has_a_forecast() -> None:
-    looks = [(float(second), 100 * second) for second in range(21)]
-    assert seen(Pace(), 10_000, *looks).seconds_left() == pytest.approx(80.0)
-    assert seen(Pace(), 10_000, *looks[:9]).seconds_left() is None  # too early
-    assert seen(Pace(), 0, *looks).seconds_left() is None  # of what?
+    poller = [(float(second), 100 * second) for second in range(21)]
+    assert seen(Pace(), 10_000, *poller).seconds_left() == pytest.approx(80.0)
+    assert seen(Pace(), 10_000, *poller[:9]).seconds_left() is None  # too early
+    assert seen(Pace(), 0, *poller).seconds_left() is None  # of what?
 
 
 def test_a_run_that_goes_by_jerks_has_none() -> None:
@@ -100,7 +101,7 @@ def test_a_forecast_is_never_negative(steps: list[int], expected: int) -> None:
     pace, read = Pace(), 0
     for second, step in enumerate(steps):
         read += step
-        pace.saw(float(second), at(read, 4), share_of(at(read, 4), expected))
+        pace.observed(float(second), at(read, 4), share_of(at(read, 4), expected))
     left = pace.seconds_left()
     assert left is None or left >= 0
 
@@ -114,8 +115,8 @@ def test_what_there_is_none_of_is_not_told() -> None:
     assert figures(budgeted, Speed(1.0, 0.0, 0.0))[2:] == ["0 of 500 WCU/s", "0 of 50 RCU/s"]
     slow = at(3, wcu=0.5, rcu=0.01)
     assert figures(slow, Speed(0.4, 0.31, 0.0))[1:] == ["0.4 items/s", "0.3 of 0.5 WCU/s", "0 of 0.01 RCU/s"]
-    met = Totals(Counts(10, 8, dead=2), friction=Friction(1, 1200))
-    assert figures(Standing(met, 0), None) == ["10 items", "2 dead letters", "1 conflict", "1,200 throttles"]
+    met = Totals(Counts(10, 8, dead=2), contention=Contention(1, 1200))
+    assert figures(RunProgress(met, 0), None) == ["10 items", "2 dead letters", "1 conflict", "1,200 throttles"]
 
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1), st.integers(30, 120))

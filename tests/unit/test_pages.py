@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from dynamodt.model import Claim, Counts, Cursor, Intent, Page
-from dynamodt.stages.pages import pages_in_turn
+from dynamodt.model.items import Cursor
+from dynamodt.model.pages import Claim, Counts, Intent, Page
+from dynamodt.pipeline.ownership import pages_in_turn
 
 
-class Lane:
+class SplitGroup:
     """Units of so many pages each, and what has become of them."""
 
     def __init__(self, *lengths: int) -> None:
@@ -19,24 +20,24 @@ class Lane:
         self.flying = self.most = 0
 
     def claims(self) -> Iterator[Claim]:
-        for unit in range(len(self.lengths)):
-            self.claimed.append(unit)
-            yield Claim(unit, 1)
+        for split in range(len(self.lengths)):
+            self.claimed.append(split)
+            yield Claim(split, 1)
 
     def fetch(self, claim: Claim, number: int, cursor: Cursor | None) -> Coming:
         assert cursor == (number - 1 or None)
         self.flying += 1
         self.most = max(self.most, self.flying)
-        return Coming(self, Page(claim, number, [], cursor=number, last=number == self.lengths[claim.unit]))
+        return Coming(self, Page(claim, number, [], cursor=number, last=number == self.lengths[claim.split]))
 
     def pages(self, ahead: int, units: int) -> Iterator[str]:
         for page in pages_in_turn(self.claims(), self.fetch, ahead, units):
-            yield f"{page.claim.unit}.{page.number}"
+            yield f"{page.claim.split}.{page.number}"
 
 
 class Coming:
-    def __init__(self, lane: Lane, page: Page) -> None:
-        self._lane = lane
+    def __init__(self, split_group: SplitGroup, page: Page) -> None:
+        self._lane = split_group
         self._page = page
 
     def result(self) -> Page:
@@ -47,28 +48,28 @@ class Coming:
 @pytest.mark.parametrize("ahead", [1, 2, 4])
 def test_units_are_taken_in_turn_however_few_pages_are_in_flight(ahead: int) -> None:
     """What one partition cannot take at once is spread over as many as there are units in turn."""
-    pages = list(Lane(3, 3, 3, 3).pages(ahead, 4))
+    pages = list(SplitGroup(3, 3, 3, 3).pages(ahead, 4))
     assert pages == ["0.1", "1.1", "2.1", "3.1", "0.2", "1.2", "2.2", "3.2", "0.3", "1.3", "2.3", "3.3"]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 4])
 def test_no_more_pages_are_in_flight_than_said(ahead: int) -> None:
-    lane = Lane(*[2] * 9)
-    assert len(list(lane.pages(ahead, 8))) == 18
-    assert lane.most == ahead
+    split_group = SplitGroup(*[2] * 9)
+    assert len(list(split_group.pages(ahead, 8))) == 18
+    assert split_group.most == ahead
 
 
 def test_a_unit_is_claimed_when_its_turn_has_come() -> None:
-    lane = Lane(2, 1, 2, 1)
-    pages = lane.pages(1, 2)
-    assert [next(pages), lane.claimed] == ["0.1", [0, 1]]
-    assert [next(pages), lane.claimed] == ["1.1", [0, 1, 2]]  # which has ended, and made way
+    split_group = SplitGroup(2, 1, 2, 1)
+    pages = split_group.pages(1, 2)
+    assert [next(pages), split_group.claimed] == ["0.1", [0, 1]]
+    assert [next(pages), split_group.claimed] == ["1.1", [0, 1, 2]]  # which has ended, and made way
     assert [*pages] == ["2.1", "0.2", "3.1", "2.2"]
 
 
 def test_a_unit_begins_with_the_page_that_its_owner_before_has_left() -> None:
     intent = Intent(("part",), 7, False, Counts(), 0.5, 7)
     claims = iter([Claim(0, 2, page=4, cursor=4, intent=intent)])
-    lane = Lane(8)
-    first, second = pages_in_turn(claims, lane.fetch, 1, 1)
+    split_group = SplitGroup(8)
+    first, second = pages_in_turn(claims, split_group.fetch, 1, 1)
     assert (first.number, first.recovers, second.number, second.recovers) == (7, True, 8, False)

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from dynamodt.core.script.parts import part_checksum
+from dynamodt.script.read import part_checksum
 
 TEXT = '''
 """Title."""

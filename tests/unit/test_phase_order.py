@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dynamodt.core.passes import Stint, stints, undo_passes, with_begun
-from dynamodt.model import RunRecord
+from dynamodt.model.runs import RunRecord
+from dynamodt.state.phases import Stint, stints, undo_phases, with_begun
 
-RECORD = RunRecord("users", "RUN", 1, "change", "up", "", "running", "now", units=4, windows=(2, 3), retries=1)
+RECORD = RunRecord(
+    "users", "RUN", 1, "change", "up", "", "running", "now", units=4, incremental_exports=(2, 3), retries=1
+)
 
 
 def begun(*phases: tuple[str, int]) -> RunRecord:
@@ -30,7 +32,7 @@ def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
         Stint("RUN/retry1", 1),
         Stint("RUN/window2", 3),
     ]
-    undone = [one.run for one in undo_passes(record, 1)]
+    undone = [one.run for one in undo_phases(record, 1)]
     assert undone[:4] == ["RUN/window2/undo1", "RUN/retry1/undo1", "RUN/window1/undo1", "RUN/undo1"]
 
 
@@ -42,7 +44,7 @@ def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
         Stint("RUN/retry1", 1),
         Stint("RUN/window1", 2, 5, 0, 2),
     ]
-    undone = [one.run for one in undo_passes(record, 2)]
+    undone = [one.run for one in undo_phases(record, 2)]
     assert undone[:4] == ["RUN/window1/undo2.2", "RUN/retry1/undo2", "RUN/window1/undo2", "RUN/undo2"]
 
 

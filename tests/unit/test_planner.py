@@ -7,21 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dynamodt.control.planner import Step, TablePlan, fitted, jobs, just_written, segments
-from dynamodt.control.requests import RunOptions
-from dynamodt.model import (
-    AppliedVersion,
-    Connection,
-    Counts,
-    Direction,
-    KeyAttribute,
-    RunRecord,
-    Script,
-    Stage,
-    StorageSpec,
-    TableSpec,
-    Units,
-)
+from dynamodt.model.items import Direction
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.plan import Step, TablePlan, fitted, jobs, needs_consistent_read, segments
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
@@ -35,8 +26,8 @@ def applied(seconds_ago: float) -> AppliedVersion:
 
 
 def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> None:
-    assert just_written([applied(3000), applied(20)])
-    assert not just_written([applied(3000)]) and not just_written([])
+    assert needs_consistent_read([applied(3000), applied(20)])
+    assert not needs_consistent_read([applied(3000)]) and not needs_consistent_read([])
     for fresh in (True, False):
         planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,), fresh)
         found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
@@ -49,7 +40,7 @@ def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_do
 ) -> None:
     planned = TablePlan(TABLE, direction, (), 1, (SCRIPT,))
     found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
-    assert [job.own_items for job in found] == own
+    assert [job.inserted_rows for job in found] == own
     assert sorted(job.units for job in found) == [1, 4]
 
 
@@ -61,19 +52,19 @@ def test_a_segment_is_64_mb_within_bounds(size: int, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "workers", "lanes"),
+    ("units", "workers", "split_groups"),
     [(4, 1, 1), (8, 1, 2), (32, 1, 4), (32, 2, 2), (48, 2, 2), (32, 4, 4), (1024, 2, 8), (10_000, 1000, 2500)],
 )
 def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partitions(
-    units: int, workers: int, lanes: int
+    units: int, workers: int, split_groups: int
 ) -> None:
     planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))
     (job, own) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, units=units), 1)
     found = fitted(job, workers)
-    assert found.lanes == lanes
-    several = workers == 1 and lanes > 1  # at once in one process, whose memory they share
+    assert found.split_groups == split_groups
+    several = workers == 1 and split_groups > 1  # at once in one process, whose memory they share
     assert found.read_ahead == (2 if several else 4)
     assert found.page_items == (500 if workers <= 8 else 1000)
     assert found.in_turn == (32 if workers == 2 else 16)
-    for counted in (own, replace(own, own_items=False, letters=("part",))):  # a page's number is its place
+    for counted in (own, replace(own, inserted_rows=False, dead_letters=("part",))):  # a page's number is its place
         assert fitted(counted, workers).page_items == 1000

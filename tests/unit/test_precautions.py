@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws import table
-from dynamodt.control import planner
-from dynamodt.control.planner import Step, TablePlan, plan_table
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running import precautions
-from dynamodt.control.running.precautions import note_other_key, refuse_unsafe
-from dynamodt.control.terminal.progress import Recorder
-from dynamodt.core.started_with import key_told
+from dynamodt.dynamodb import table
 from dynamodt.errors import Refused, ServiceError
-from dynamodt.model import Connection, KeyAttribute, Script, Stage, StorageSpec, TableSpec
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs import plan as planner
+from dynamodt.runs import preflight as precautions
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.plan import Step, TablePlan, plan_table
+from dynamodt.runs.preflight import note_other_key, refuse_unsafe
+from dynamodt.state.started_with import key_told
 
 KEY = (KeyAttribute("id", "S"),)
 STAGE = Stage("prod", Connection("eu-west-1", profile="my profile"), StorageSpec("s3://b"), protected=True)
@@ -197,7 +198,7 @@ def test_the_table_of_the_state_is_refused(
         plan_table(stage, tmp_path, name, "up", None, {})
 
 
-class Notes(Recorder):
+class Notes(ProgressRecorder):
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[str] = []

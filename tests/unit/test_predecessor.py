@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.codec import encode
-from dynamodt.core.lifecycle import after, unfinished
-from dynamodt.core.predecessor import PastRun, read_record, record_key, says_something_stands, without_record
+from dynamodt.dynamodb.dynamo_data_transform import (
+    PastRun,
+    read_record,
+    record_key,
+    says_something_stands,
+    without_record,
+)
 from dynamodt.errors import Refused
-from dynamodt.model import Image, Item, KeyAttribute, TableSpec
+from dynamodt.model.items import Image, Item
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.codec import encode
+from dynamodt.state.phases import after, unfinished
 
 NAME = "DataTransformations"
 PAIR = TableSpec("users", (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))

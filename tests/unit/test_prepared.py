@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamodt.aws.prepared import find, load, save
-from dynamodt.aws.storage import FolderStorage
 from dynamodt.errors import Refused, ScriptError
-from dynamodt.model import PreparedRef, Script
+from dynamodt.model.runs import PreparedRef, Script
+from dynamodt.state.prepared import find, load, save
+from dynamodt.state.storage import FolderStorage
 from tests import strategies
 
 SCRIPT = Script("users", 3, "add_country", "transforms/users/v3_add_country.py", "", "c0ffee", has_prepare=True)

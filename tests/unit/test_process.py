@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.control import process
-from dynamodt.control.process import Process
+from dynamodt.runs import liveness as process
+from dynamodt.runs.liveness import Process
 from tests.waiting import HANG_SECONDS
 
 

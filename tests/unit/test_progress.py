@@ -5,8 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from dynamodt.model import Claim, Counts, Cursor, Intent, Page, Totals, Units, WrittenPage
-from dynamodt.stages.progress import Recorder
+from dynamodt.model.items import Cursor
+from dynamodt.model.pages import Claim, Counts, Intent, Page, Totals, Units, WrittenPage
+from dynamodt.pipeline.record import PageRecorder
 from tests.fakes import FakeState
 
 
@@ -18,28 +19,28 @@ class Checkpoints:
     def __init__(self) -> None:
         self.made: list[tuple[int, int, Cursor | None, int]] = []
 
-    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, announced: bool) -> None:
-        self.made.append((claim.unit, page, cursor, totals.counts.read))
+    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, intended: bool) -> None:
+        self.made.append((claim.split, page, cursor, totals.counts.read))
 
 
-def written(unit: int, number: int, images: Images, **more: Any) -> WrittenPage:
-    page = Page(Claim(unit, 1), number, images, cursor={"id": {"S": str(number)}}, **more)
+def written(split: int, number: int, images: Images, **more: Any) -> WrittenPage:
+    page = Page(Claim(split, 1), number, images, cursor={"id": {"S": str(number)}}, **more)
     return WrittenPage(page, Counts(read=len(images), unchanged=len(images)), Units(), [], [])
 
 
 def test_the_images_of_a_page_are_let_go_before_its_row_is_written() -> None:
     rows, job = Checkpoints(), type("Job", (), {"max_errors": 0})()
-    recorder = Recorder(job, rows, FakeState().leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
+    recorder = PageRecorder(job, rows, FakeState().leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
     held = []
-    for unit in range(16):
+    for split in range(16):
         images = Images([{"id": {"S": "a"}}])
         held.append(weakref.ref(images))
-        recorder.add(written(unit, 1, images))
+        recorder.add(written(split, 1, images))
         del images
     assert not any(reference() for reference in held)
     assert rows.made == []
     recorder.flush()
-    assert rows.made == [(unit, 1, {"id": {"S": "1"}}, 1) for unit in range(16)]
+    assert rows.made == [(split, 1, {"id": {"S": "1"}}, 1) for split in range(16)]
 
 
 def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
@@ -47,13 +48,13 @@ def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
     job, state = type("Job", (), {"max_errors": 0})(), FakeState()
     units = state.units("run")
     claim = units.claim(0, 1)
-    recorder = Recorder(job, units, state.leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
+    recorder = PageRecorder(job, units, state.leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
     recorder.add(WrittenPage(Page(claim, 1, []), Counts(read=1, unchanged=1), Units(), [], []))
     units.intend(claim, Intent(("part",), None, False, Counts(), 0.0, 2, Totals()))
     recorder.flush()
     found = units.read(0)
     assert found is not None and found.page == 1 and found.intent is not None and found.intent.page == 2
-    recorder.add(WrittenPage(Page(claim, 2, []), Counts(read=1, changed=1), Units(), [], [], announced=True))
+    recorder.add(WrittenPage(Page(claim, 2, []), Counts(read=1, changed=1), Units(), [], [], intended=True))
     found = units.read(0)
     assert found is not None and found.page == 2 and found.intent is None
 
@@ -62,7 +63,7 @@ def test_an_announcement_of_what_is_recorded_is_over() -> None:
     """As an idempotent script's, which its next owner passes over: he reads the page again, and finds it done."""
     units = FakeState().units("run")
     units.intend(units.claim(0, 1), Intent(("part",), None, False, Counts(), 0.0, 1, Totals()))
-    units.checkpoint(units.claim(0, 2, recovers=False), 1, None, Totals(), announced=False)
+    units.checkpoint(units.claim(0, 2, recovers=False), 1, None, Totals(), intended=False)
     claim = units.claim(0, 3)
     assert (claim.page, claim.intent) == (1, None)
-    assert [era.parts for era in claim.eras if era.parts] == [("part",)]
+    assert [period.parts for period in claim.periods if period.parts] == [("part",)]

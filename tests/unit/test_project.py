@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.control.deploying.project import project_zip, stage_file
-from dynamodt.control.stage import load_stage
-from dynamodt.core.versions import tables
+from dynamodt.config.stage import load_stage
+from dynamodt.deploy.packages import project_zip, stage_file
 from dynamodt.errors import UsageError
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.model.tables import Connection, Stage, StorageSpec
+from dynamodt.script.versions import tables
 
 STAGE = Stage(
     "prod",

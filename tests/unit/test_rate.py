@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.rate import Backoff, Bucket, Ramp, smaller
+from dynamodt.rate import Backoff, Ramp, TokenBucket, smaller
 
 backoffs = st.builds(
     Backoff,
@@ -83,7 +83,7 @@ costs = st.lists(st.tuples(st.floats(0.1, 500), st.floats(0, 3)), min_size=1, ma
 @given(rates, costs)
 def test_no_more_passes_up_to_any_moment_than_the_rate_brings(rate: float, costs: list[tuple[float, float]]) -> None:
     clock = Clock()
-    bucket, passed = Bucket(rate, clock), 0.0
+    bucket, passed = TokenBucket(rate, clock), 0.0
     for cost, pause in costs:
         clock.now += pause
         while wait := bucket.take(cost):
@@ -95,14 +95,14 @@ def test_no_more_passes_up_to_any_moment_than_the_rate_brings(rate: float, costs
 @given(rates, st.floats(0, 500), st.floats(0.1, 500))
 def test_what_was_charged_beyond_a_cost_is_saved_up_before_the_next(rate: float, more: float, cost: float) -> None:
     clock = Clock()
-    bucket = Bucket(rate, clock)
+    bucket = TokenBucket(rate, clock)
     bucket.charge(more)
     assert bucket.take(cost) == pytest.approx((cost + more) / rate)
 
 
 def test_an_idle_bucket_saves_no_more_than_its_burst() -> None:
     clock = Clock()
-    bucket = Bucket(100.0, clock, burst=0.25)
+    bucket = TokenBucket(100.0, clock, burst=0.25)
     clock.now += 60
     assert bucket.take(25.0) == 0.0
     assert bucket.take(1.0) == pytest.approx(0.01)
@@ -110,7 +110,7 @@ def test_an_idle_bucket_saves_no_more_than_its_burst() -> None:
 
 def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
     clock = Clock()
-    bucket = Bucket(0.0, clock)
+    bucket = TokenBucket(0.0, clock)
     clock.now += 60
     assert bucket.take(1.0) == inf
     bucket.change(inf)
@@ -121,7 +121,7 @@ def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
 
 def test_what_is_saved_shrinks_with_the_rate_and_what_is_owed_stays() -> None:
     clock = Clock()
-    bucket = Bucket(100.0, clock)
+    bucket = TokenBucket(100.0, clock)
     clock.now += 3.0
     assert bucket.take(400.0) == pytest.approx(1.0)  # 300 are saved for it
     bucket.change(25.0)
@@ -134,16 +134,16 @@ def test_what_is_saved_shrinks_with_the_rate_and_what_is_owed_stays() -> None:
 
 # ---------------------------------------------------------------- the ramp
 
-looks = st.lists(st.tuples(st.floats(0, 1.5), st.booleans(), st.floats(0.1, 3)), max_size=60)
+poller = st.lists(st.tuples(st.floats(0, 1.5), st.booleans(), st.floats(0.1, 3)), max_size=60)
 
 
-@given(st.floats(1, 10_000), st.floats(1, 10_000), looks)
+@given(st.floats(1, 10_000), st.floats(1, 10_000), poller)
 def test_a_ramp_stays_between_one_unit_and_its_limit(
-    limit: float, start: float, looks: list[tuple[float, bool, float]]
+    limit: float, start: float, poller: list[tuple[float, bool, float]]
 ) -> None:
     clock = Clock()
     ramp = Ramp(limit, start, clock)
-    for share, throttled, seconds in looks:
+    for share, throttled, seconds in poller:
         clock.now += seconds
         assert min(1.0, limit) <= ramp.look(share * ramp.rate, throttled) <= limit
 

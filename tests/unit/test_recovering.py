@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.diff import change, insert, key_of, together
-from dynamodt.model import Atomic, Change, Counts, Image, Insert, Item
-from dynamodt.stages.settled import Settled
+from dynamodt.model.items import Atomic, Change, Image, Insert, Item
+from dynamodt.model.pages import Counts
+from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.script.diff import change, insert, key_of, together
 from tests.fakes import FakeDynamoDB
 from tests.unit.test_settle import THINGS, Apply, acts, decode, double, left, many, moved, numbered, over, removals
-from tests.unit.test_settle import settlement as of
+from tests.unit.test_settle import page_writer as of
 
 
-def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Apply | None = double) -> Settled:
+def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Apply | None = double) -> WriteResult:
     return over(of(fake, apply).recovering([list(changes) for changes in found], lambda changes: None))  # type: ignore[arg-type]
 
 
@@ -35,7 +36,7 @@ def beside(image: Image) -> Change | None:
     return together(key_of(THINGS, image), image, [update, insert(THINGS, {**item, "id": item["id"] + 100})])
 
 
-def left_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]]:
+def not_restored_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]]:
     """A table of twenty items, the changes that were announced for them, and so many of those written."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(20))
@@ -64,10 +65,10 @@ def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], 
 @many
 @given(st.integers(0, 20), acts)
 def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[int, str]]) -> None:
-    fake, changes = left_at(moved, sent)
+    fake, changes = not_restored_at(moved, sent)
     deleted, notes = act(fake, done)
-    settled = recovered(fake, [as_journaled(changes)], moved)
-    assert settled.counts == Counts(changed=20 - len(deleted), vanished=len(deleted))
+    write_result = recovered(fake, [as_journaled(changes)], moved)
+    assert write_result.counts == Counts(changed=20 - len(deleted), vanished=len(deleted))
     there = left(fake)
     assert there.keys() == {number + 100 for number in range(20)} - {number + 100 for number in deleted}
     assert all(item["n"] == 2 * (key - 99) for key, item in there.items())
@@ -77,11 +78,11 @@ def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[i
 @many
 @given(st.integers(0, 20), acts)
 def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, done: list[tuple[int, str]]) -> None:
-    fake, changes = left_at(beside, sent)
+    fake, changes = not_restored_at(beside, sent)
     deleted, _ = act(fake, done)
-    settled = recovered(fake, [as_journaled(changes)], beside)
+    write_result = recovered(fake, [as_journaled(changes)], beside)
     lost = {number for number in deleted if number >= sent}  # what stands beside shows that the others were written
-    assert settled.counts == Counts(changed=20 - len(lost), vanished=len(lost))
+    assert write_result.counts == Counts(changed=20 - len(lost), vanished=len(lost))
     there = left(fake)
     assert {key for key in there if key >= 100} == {number + 100 for number in range(20) if number not in lost}
     assert {key for key in there if key < 100} == set(range(20)) - deleted
@@ -94,16 +95,16 @@ def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() ->
     fake.put(*numbered(3))
     changes = [found for image in list(fake.items.values()) if (found := moved(image))]
     fake.delete({"id": 0})
-    announced: list[list[Change]] = []
+    intended: list[list[Change]] = []
 
     def dies(fake: FakeDynamoDB) -> None:
         raise RuntimeError("the machine is lost")
 
     fake.before_write = dies
     with pytest.raises(RuntimeError):
-        over(of(fake, moved).settling(changes, lambda changes: announced.append(as_journaled(changes))))
+        over(of(fake, moved).page_writing(changes, lambda changes: intended.append(as_journaled(changes))))
     fake.before_write = None
-    assert recovered(fake, announced, moved).counts == Counts(changed=2, vanished=1)
+    assert recovered(fake, intended, moved).counts == Counts(changed=2, vanished=1)
 
 
 @pytest.mark.parametrize("sent", [0, 2, 3])
@@ -114,8 +115,8 @@ def test_a_version_s_own_rows_are_taken_back_whenever_that_was_left(sent: int) -
     removes = removals(fake)
     of(fake, double).settle(removes[:sent])
     fake.put({"id": 3, "n": 4, "note": "his"})
-    settled = recovered(fake, [removes], None)
-    assert settled.counts == Counts(changed=3, superseded=1)
+    write_result = recovered(fake, [removes], None)
+    assert write_result.counts == Counts(changed=3, superseded=1)
     assert left(fake) == {3: {"id": 3, "n": 4, "note": "his"}}
 
 
@@ -126,8 +127,8 @@ ONE, OTHER = {"id": 9, "n": 1}, {"id": 9, "n": 2}
 def test_of_two_rows_for_one_key_each_is_counted(there: list[Item]) -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put(*there)
-    settled = recovered(fake, [[insert(THINGS, ONE), insert(THINGS, OTHER)]], None)
-    assert settled.counts == (Counts(changed=1, superseded=1) if there else Counts(changed=1, dead=1))
+    write_result = recovered(fake, [[insert(THINGS, ONE), insert(THINGS, OTHER)]], None)
+    assert write_result.counts == (Counts(changed=1, superseded=1) if there else Counts(changed=1, dead=1))
     assert left(fake) == {9: (there or [ONE])[0]}
 
 
@@ -154,8 +155,8 @@ def test_what_is_left_of_a_transaction_still_says_what_it_was_made_of() -> None:
     both = together(
         key_of(THINGS, source), source, [insert(THINGS, {"id": 2, "n": 0}), insert(THINGS, {"id": 3, "n": 0})]
     )
-    announced: list[list[Change]] = []
-    settling = of(fake, double).settling([both], lambda changes: announced.append(list(changes)))
-    assert over(settling).counts == Counts(changed=1)
-    assert [len(changes) for changes in announced] == [1, 1] and not isinstance(announced[1][0], Insert)
-    assert recovered(fake, [as_journaled(changes) for changes in announced]).counts == Counts(changed=1)
+    intended: list[list[Change]] = []
+    page_writing = of(fake, double).page_writing([both], lambda changes: intended.append(list(changes)))
+    assert over(page_writing).counts == Counts(changed=1)
+    assert [len(changes) for changes in intended] == [1, 1] and not isinstance(intended[1][0], Insert)
+    assert recovered(fake, [as_journaled(changes) for changes in intended]).counts == Counts(changed=1)

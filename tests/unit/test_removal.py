@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.control.deploying.deployed import Bucket
-from dynamodt.control.deploying.neighbours import Neighbour
-from dynamodt.control.deploying.removal import Evidence, FoundBucket, FoundKey, FoundTable, Origin, plan
+from dynamodt.deploy.deployed import DeployedBucket
+from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable, Neighbour, Origin, plan
 
 MADE, TAGGED, FOUND = Origin("prod", True), Origin("prod", False), Origin("", False)
 UNTAGGED, SHOPS, RETAGGED = Origin("", True), Origin("shop", False), Origin("shop", True)
-KEY, HERE = "arn:aws:kms:r:1:key/k", Bucket("files", "below/")
+KEY, HERE = "arn:aws:kms:r:1:key/k", DeployedBucket("files", "below/")
 TABLE = FoundTable("state", MADE, KEY, (), ())
 FILES = FoundBucket(HERE, MADE, KEY, "")
 ENCRYPTING = FoundKey(KEY, MADE, False, ())
@@ -27,7 +26,9 @@ def kept(found: Evidence) -> list[str]:
     return list(made.kept)
 
 
-def neighbour(bucket: Bucket = Bucket("other", ""), state_table: str = "other", key: str = "") -> Neighbour:
+def neighbour(
+    bucket: DeployedBucket = DeployedBucket("other", ""), state_table: str = "other", key: str = ""
+) -> Neighbour:
     return Neighbour("the stack dynamodt-shop", bucket, state_table, key)
 
 
@@ -88,7 +89,7 @@ def test_a_bucket_with_what_is_not_below_the_prefix_loses_the_prefix_alone() -> 
 
 @pytest.mark.parametrize("prefix", ["below/", "", "below/further/"])
 def test_a_bucket_where_another_stages_prefix_lies_within_this_ones_or_around_it_stays_whole(prefix: str) -> None:
-    found = replace(ALL, neighbours=(neighbour(bucket=Bucket("files", prefix)),))
+    found = replace(ALL, neighbours=(neighbour(bucket=DeployedBucket("files", prefix)),))
     assert "dynamodt-shop uses it" in kept(found)[0]
     assert (plan(found).objects, plan(found).bucket, plan(found).keys) == (None, "", ())
 
@@ -100,7 +101,7 @@ def test_a_bucket_with_files_of_other_tables_below_the_same_prefix_stays_whole()
 
 def test_a_prefix_beside_this_one_is_in_nobodys_way() -> None:
     """The bucket stays by what lies below it."""
-    assert plan(replace(ALL, neighbours=(neighbour(bucket=Bucket("files", "beside/")),))).objects == HERE
+    assert plan(replace(ALL, neighbours=(neighbour(bucket=DeployedBucket("files", "beside/")),))).objects == HERE
 
 
 def test_a_bucket_out_of_reach_stays() -> None:

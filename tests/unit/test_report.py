@@ -14,33 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dynamodt.control.requests import Request, RunOptions
-from dynamodt.control.terminal import report, shapes
-from dynamodt.control.terminal.bars import BarDisplay
-from dynamodt.control.terminal.escaping import printable
-from dynamodt.control.terminal.item_diff import DiffLine, clip, item_diff, key_text, value_text
-from dynamodt.control.terminal.next_steps import next_steps, with_stage, with_typed_commands
-from dynamodt.control.terminal.progress import LineDisplay, Recorder, display
-from dynamodt.control.terminal.runs_report import print_runs
+from dynamodt.cli import json_output as shapes
+from dynamodt.cli import report
+from dynamodt.cli.next_steps import next_steps, with_stage, with_typed_commands
+from dynamodt.cli.progress import BarDisplay, LineDisplay, display
+from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError
-from dynamodt.model import (
-    Connection,
-    Cost,
-    Counts,
-    Friction,
-    Lease,
-    PreparedRef,
-    RunRecord,
-    RunReport,
-    RunState,
-    ScriptText,
-    Standing,
-    TableReport,
-    TableStatus,
-    Totals,
-    Units,
-    VersionStatus,
-)
+from dynamodt.model.pages import Contention, Counts, Totals, Units
+from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
+from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
+from dynamodt.model.tables import Connection
+from dynamodt.runs.options import Request, RunOptions
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.shown import DiffLine, clip, item_diff, key_line, printable, value_text
 from tests.fake_operations import AFTER, BEFORE, STAGE
 
 RUN = RunReport(
@@ -246,7 +232,7 @@ def test_long_values_are_cut_where_the_difference_shows() -> None:
 
 
 def test_keys_are_shown_in_order() -> None:
-    assert key_text({"b": Decimal(2), "a b": "x"}, ("b", "a b")) == 'b = 2, "a b" = "x"'
+    assert key_line({"b": Decimal(2), "a b": "x"}, ("b", "a b")) == 'b = 2, "a b" = "x"'
 
 
 _VALUES = st.recursive(
@@ -353,10 +339,10 @@ def test_make_is_told_all_that_was_asked_for() -> None:
     )
 
 
-@pytest.mark.parametrize("verb", ["abort --table users", "unlock --table users", "undo 2026", "stamp --table users"])
-def test_a_hint_is_typed_with_make_as_with_the_program(verb: str) -> None:
-    hint = f"stop it (dynamodt {verb}), or wait"
-    assert with_typed_commands(hint, {"DYNAMODT_MAKE": "1"}) == f"stop it (.venv/bin/dynamodt {verb}), or wait"
+@pytest.mark.parametrize("command", ["abort --table users", "unlock --table users", "undo 2026", "stamp --table users"])
+def test_a_hint_is_typed_with_make_as_with_the_program(command: str) -> None:
+    hint = f"stop it (dynamodt {command}), or wait"
+    assert with_typed_commands(hint, {"DYNAMODT_MAKE": "1"}) == f"stop it (.venv/bin/dynamodt {command}), or wait"
     assert with_typed_commands(hint, {}) == hint
 
 
@@ -481,12 +467,12 @@ class Clock:
         return self.now
 
 
-def follow(recorder: Recorder, clock: Clock, seconds: int) -> None:
+def follow(recorder: ProgressRecorder, clock: Clock, seconds: int) -> None:
     recorder.run_started("users", 2, "split_name", "up", 10_000)
     for second in range(1, seconds + 1):
         clock.now = float(second)
         totals = Totals(Counts(second * 100, second * 100), Units(1.0, second * 100.0), second)
-        recorder.progressed("users", Standing(totals, 100))
+        recorder.progressed("users", RunProgress(totals, 100))
 
 
 def test_off_a_terminal_there_is_a_line_every_five_seconds() -> None:
@@ -524,10 +510,10 @@ def test_two_runs_of_other_processes_have_a_bar_each_and_what_has_ended_stays() 
     record = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z")
     recorder.run_found(record, 1000, 65.0)
     recorder.run_found(replace(record, table="orders"), 1000, 5.0)
-    met = Totals(Counts(400, 399, dead=1), Units(0.0, 400.0), 1, Friction(3, 2))
-    recorder.progressed("users", Standing(met, 4, wcu=500.0, rests="held: write-latency"))
+    met = Totals(Counts(400, 399, dead=1), Units(0.0, 400.0), 1, Contention(3, 2))
+    recorder.progressed("users", RunProgress(met, 4, wcu=500.0, idle="held: write-latency"))
     clock.now = 1.0
-    recorder.progressed("orders", Standing(Totals(Counts(100, 100)), 4))
+    recorder.progressed("orders", RunProgress(Totals(Counts(100, 100)), 4))
     frame = console.file.getvalue().split("\x1b[2K")[-1]  # type: ignore[attr-defined]
     users, figures, orders, _ = frame.splitlines()
     assert "users v2 split_name" in users and "40%" in users and "0:01:06" in users and "held" in users
@@ -544,7 +530,7 @@ def test_two_runs_of_other_processes_have_a_bar_each_and_what_has_ended_stays() 
 
 def test_a_run_that_is_not_over_counts_as_stopped() -> None:
     clock = Clock()
-    recorder = Recorder(clock)
+    recorder = ProgressRecorder(clock)
     recorder.run_ended(replace(RUN, version=1))
     follow(recorder, clock, 3)
     (table,) = recorder.reports()
@@ -562,16 +548,16 @@ def test_the_display_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "hold", "said"),
+    ("command", "pause_reason", "said"),
     [
         ("resume", "", "run r1 goes on"),
         ("resume", "the alarm x is in ALARM", "run r1 is held and rests on (the alarm x is in ALARM)"),
         ("pause", "the alarm x is in ALARM", "run r1 will rest after its page"),
     ],
 )
-def test_a_resume_that_an_alarm_outlasts_says_so(verb: str, hold: str, said: str) -> None:
+def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str, said: str) -> None:
     stream = io.StringIO()
-    lease = Lease("users", 1, "r1", "me", "here", 7, hold=hold)
-    report.print_told(Console(file=stream, width=200), Request(verb, tables=("users",)), lease)
+    lease = Lease("users", 1, "r1", "me", "here", 7, pause_reason=pause_reason)
+    report.print_reported(Console(file=stream, width=200), Request(command, tables=("users",)), lease)
     assert said in stream.getvalue()
-    assert shapes.told_document(verb, lease, Units())["hold"] == hold
+    assert shapes.reported_document(command, lease, Units())["hold"] == pause_reason

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamodt.aws import response
-from dynamodt.aws.response import Read, read_response
+from dynamodt.dynamodb import http as response
+from dynamodt.dynamodb.http import Read, read_response
 
 BODY = b'{"Items":[]}'
 SIMPLE = [

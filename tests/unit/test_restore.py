@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.codec import decode, encode, same_image
-from dynamodt.core.diff import change, insert, key_of, patched
-from dynamodt.core.restore import CHANGED, DELETED, NOTHING, TAKEN, Restoration, restoration
-from dynamodt.model import Change, Image, Insert, Item, Journaled, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.model.items import Change, Image, Insert, Item, Journaled, Remove, Update
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.conflicts import CHANGED, DELETED, NOTHING, TAKEN, Restoration, restoration
+from dynamodt.script.codec import decode, encode, same_image
+from dynamodt.script.diff import change, insert, key_of, patched
 from tests import strategies
 
 THINGS = TableSpec("things", (KeyAttribute("id", "N"),))

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.control.running.resuming import has_written
-from dynamodt.model import Counts, RunRecord, Totals
+from dynamodt.model.pages import Counts, Totals
+from dynamodt.model.runs import RunRecord
+from dynamodt.runs.resume import has_written
 from tests.fakes import FakeState
 
 WHEN = "2025-06-01T10:00:00Z"

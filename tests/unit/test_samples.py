@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dynamodt.model import Atomic, Image, Insert, Remove, Update
-from dynamodt.stages.write import samples
+from dynamodt.model.items import Atomic, Image, Insert, Remove, Update
+from dynamodt.pipeline.write import samples
 
 KEY: Image = {"id": {"S": "1"}}
 READ: Image = {**KEY, "n": {"N": "1"}}

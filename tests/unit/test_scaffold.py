@@ -13,10 +13,10 @@ from unittest.mock import Mock
 import pytest
 
 import dynamodt.errors
-from dynamodt.control.scaffold import create, init
-from dynamodt.core.script import Transform, check
-from dynamodt.core.versions import plan, read_versions
+from dynamodt.config.scaffold import create, init
 from dynamodt.errors import ScriptError, ServiceError, UsageError
+from dynamodt.script.functions import Transform, check
+from dynamodt.script.versions import plan, read_versions
 
 pytestmark = pytest.mark.unit
 

@@ -17,10 +17,15 @@ from typing import Any
 
 import pytest
 
-from dynamodt.core.item import without
-from dynamodt.core.script import Transform, check, item_rows, load, load_script, prepare_rows, read_script
 from dynamodt.errors import ItemError, Refused, ScriptError
-from dynamodt.model import Delete, KeyAttribute, Put, Script
+from dynamodt.model.items import Delete, Put
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import KeyAttribute
+from dynamodt.script.codec import without
+from dynamodt.script.functions import Transform, check
+from dynamodt.script.load import load, load_script
+from dynamodt.script.read import read_script
+from dynamodt.script.rows import item_rows, prepare_rows
 
 pytestmark = pytest.mark.unit
 
@@ -269,7 +274,7 @@ def test_load_script_for_an_authors_test(tmp_path: Path) -> None:
 
 
 def apply(returned: str) -> list[Any]:
-    body = "from dynamodt.model import Delete, Put\nfrom collections import OrderedDict, deque\n"
+    body = "from dynamodt import Delete, Put\nfrom collections import OrderedDict, deque\n"
     return transform(f"{body}def transform_up(item):\n    return {returned}\n").apply({"id": "1"}, {})
 
 

@@ -1,4 +1,4 @@
-"""`aws.sealed`: an object is what was written under its name, or it is not used."""
+"""`state.journal`: an object is what was written under its name, or it is not used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import pytest
 import zstandard
 
-from dynamodt.aws.sealed import Unsealed, checked, sealed
+from dynamodt.state.journal import Unsealed, checked, sealed
 
 NAME, CONTENT = "runs/users/RUN/journal/000000-00000001-0001-0000.json.zst", b'{"Keys": {}}\n' * 50
 DATA = sealed(NAME, CONTENT, 50)

@@ -15,20 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamodt.aws.batch import Writes
-from dynamodt.aws.lookups import InsertedItems, Lookups
-from dynamodt.aws.reads import Reads
-from dynamodt.aws.wire import Refusal
-from dynamodt.core.codec import decode, encode
-from dynamodt.core.diff import change, insert, key_of, together
-from dynamodt.core.inserted import InsertedRows
-from dynamodt.core.keys import key_text
-from dynamodt.core.rate import Backoff
-from dynamodt.core.statements import Statements
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import Fenced
-from dynamodt.model import Change, Counts, Guard, Image, Item, KeyAttribute, Remove, TableSpec, Update
-from dynamodt.stages.settle import Settlement, Settling
-from dynamodt.stages.settled import Settled
+from dynamodt.model.items import Change, Guard, Image, Item, Remove, Update
+from dynamodt.model.pages import Counts
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.inserted import InsertedItems, Lookups
+from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.write_page import PageWriter, PageWriting
+from dynamodt.rate import Backoff
+from dynamodt.script.codec import decode, encode, key_text
+from dynamodt.script.diff import change, insert, key_of, together
 from tests import strategies
 from tests.fakes import FakeDynamoDB
 
@@ -43,21 +43,23 @@ guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 Apply = Callable[[Image], Change | None]
 
 
-def settlement(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets: bool = False, **more: Any) -> Settlement:
+def page_writer(
+    fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets: bool = False, **more: Any
+) -> PageWriter:
     rows, pause = InsertedRows("state", "run"), {"sleep": lambda seconds: None}
     inserted = InsertedItems(fake, rows, fake.spec.name, **pause)
     reads = Lookups(Reads(fake, fake.spec, **pause), inserted=inserted, meets=meets)
     writer = Statements(fake.spec, guard, rows, meets=meets)
     options = {"dice": lambda: 0.5, **pause, **more}
-    return Settlement(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
+    return PageWriter(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
 
 
-def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[Settled, int]:
+def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[WriteResult, int]:
     """All items of the table transformed as read, then settled; the second is how many changes that were."""
     changes = [found for image in list(fake.items.values()) if (found := apply(image)) is not None]
-    settled = settlement(fake, apply, guard).settle(changes)
-    assert sum(settled.counts) == len(changes), "a change was counted twice, or not at all"
-    return settled, len(changes)
+    write_result = page_writer(fake, apply, guard).settle(changes)
+    assert sum(write_result.counts) == len(changes), "a change was counted twice, or not at all"
+    return write_result, len(changes)
 
 
 def double(image: Image) -> Change | None:
@@ -83,8 +85,8 @@ def test_faults_alone_change_nothing_about_the_result(
 ) -> None:
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued))
     fake.put(*numbered(count))
-    settled, _ = settle(fake, double, guard)
-    assert settled.counts == Counts(changed=count)
+    write_result, _ = settle(fake, double, guard)
+    assert write_result.counts == Counts(changed=count)
     assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
 
 
@@ -121,13 +123,15 @@ def test_live_writes_win_and_each_survivor_is_doubled_once(
     application = Application(done)
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
-    settled, count = settle(fake, double, guard)
+    write_result, count = settle(fake, double, guard)
     there = left(fake)
     assert there.keys() == set(range(20)) - application.deleted
     assert {key: item["n"] for key, item in there.items()} == {key: 2 * (key + 1) for key in there}
     assert all(there[key]["note"] == note for key, note in application.notes.items() if key in there)
-    assert settled.counts.vanished <= len(application.deleted)
-    assert settled.counts == Counts(changed=count - settled.counts.vanished, vanished=settled.counts.vanished)
+    assert write_result.counts.vanished <= len(application.deleted)
+    assert write_result.counts == Counts(
+        changed=count - write_result.counts.vanished, vanished=write_result.counts.vanished
+    )
 
 
 @many
@@ -147,12 +151,12 @@ def test_a_value_that_the_application_sets_is_transformed_in_its_turn(
 
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put({"id": 0, "n": 1})
-    settled, _ = settle(fake, double)
-    assert sum(settled.counts) == 1
+    write_result, _ = settle(fake, double)
+    assert sum(write_result.counts) == 1
     ours = left(fake)[0]["n"]
     # a lost answer, and a write on top of it
-    unclear = bool(queued and last) and ours == last[-1] and settled.counts.dead == 1
-    assert unclear or ours == 2 * (last[-1] if last else 1) or (ours == last[-1] and settled.counts.changed == 1)
+    unclear = bool(queued and last) and ours == last[-1] and write_result.counts.dead == 1
+    assert unclear or ours == 2 * (last[-1] if last else 1) or (ours == last[-1] and write_result.counts.changed == 1)
 
 
 harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  # nobody is left in doubt
@@ -183,7 +187,7 @@ def test_a_move_that_somebody_else_has_made_is_not_ours(queued: list[str]) -> No
     fake.put({"id": 0, "n": 1})
     (found,) = [moved(image) for image in fake.items.values()]
     assert found is not None
-    assert settlement(fake, moved).settle([found]).counts == Counts(vanished=1)
+    assert page_writer(fake, moved).settle([found]).counts == Counts(vanished=1)
 
 
 @many
@@ -199,8 +203,8 @@ def test_items_of_any_shape_are_settled(data: st.DataObject, queued: list[str]) 
         item = decode(image)
         return change(spec, image, item, {**item, mark: [item.get(mark), 1]})
 
-    settled, count = settle(fake, marked)
-    assert settled.counts == Counts(changed=count) and count == len(before)
+    write_result, count = settle(fake, marked)
+    assert write_result.counts == Counts(changed=count) and count == len(before)
     after = {text: encode({**item, mark: [item.get(mark), 1]}) for text, item in before.items()}
     assert fake.items == after
 
@@ -210,8 +214,8 @@ def test_items_of_any_shape_are_settled(data: st.DataObject, queued: list[str]) 
 def test_items_that_go_out_alone_are_settled_as_well(count: int, queued: list[str]) -> None:
     fake = FakeDynamoDB(PLAIN, faults=deque(queued))
     fake.put(*numbered(count, {"odd name": 1}))
-    settled, _ = settle(fake, double)
-    assert settled.counts == Counts(changed=count)
+    write_result, _ = settle(fake, double)
+    assert write_result.counts == Counts(changed=count)
     assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
     assert set(fake.calls) <= {"UpdateItem", "BatchGetItem"}
 
@@ -232,10 +236,10 @@ def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: in
         raise Refusal("ValidationException", "one of them", {})
 
     fake._batchexecutestatement = refusing  # type: ignore[method-assign]
-    settled, _ = settle(fake, double)
+    write_result, _ = settle(fake, double)
     lost = {number for number in bad if number < count}
-    assert settled.counts == Counts(changed=count - len(lost), dead=len(lost))
-    assert {int(letter.key["id"]["N"]) for letter in settled.dead} == lost
+    assert write_result.counts == Counts(changed=count - len(lost), dead=len(lost))
+    assert {int(dead_letter.key["id"]["N"]) for dead_letter in write_result.dead} == lost
     expected = {number: (1 if number in lost else 2) * (number + 1) for number in range(count)}
     assert {key: item["n"] for key, item in left(fake).items()} == expected
 
@@ -254,10 +258,12 @@ def test_deletions_delete_only_what_was_read(queued: list[str], done: list[tuple
     application = Application(done)
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
-    settled, _ = settle(fake, remove_unnoted)
+    write_result, _ = settle(fake, remove_unnoted)
     assert left(fake).keys() == {number for number in application.notes if number not in application.deleted}
-    assert len(application.notes.keys() - application.deleted) <= settled.counts.superseded <= len(application.notes)
-    assert settled.counts.dead == settled.counts.unchanged == 0
+    assert (
+        len(application.notes.keys() - application.deleted) <= write_result.counts.superseded <= len(application.notes)
+    )
+    assert write_result.counts.dead == write_result.counts.unchanged == 0
 
 
 @many
@@ -266,8 +272,10 @@ def test_insertions_go_only_where_nothing_is(queued: list[str], there: list[str]
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     items = numbered(len(there))
     fake.put(*[{**item, "note": what} for item, what in zip(items, there, strict=True) if what])
-    settled = settlement(fake, lambda image: None).settle([insert(THINGS, {**item, "note": "same"}) for item in items])
-    counts = settled.counts
+    write_result = page_writer(fake, lambda image: None).settle(
+        [insert(THINGS, {**item, "note": "same"}) for item in items]
+    )
+    counts = write_result.counts
     assert counts.superseded == there.count("other")
     assert counts.changed + counts.unchanged == there.count("") + there.count("same")
     if not {"lost", "reset", "partial-500"} & set(queued):  # after a doubt, the same item may be the one just written
@@ -287,8 +295,8 @@ def test_items_move_once_and_whole(count: int, queued: list[str], forgets: bool)
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     fake.before_write = (lambda table: table.tokens.clear()) if forgets else None
     fake.put(*numbered(count))
-    settled, _ = settle(fake, moved)
-    assert settled.counts == Counts(changed=count)
+    write_result, _ = settle(fake, moved)
+    assert write_result.counts == Counts(changed=count)
     assert {key: item["n"] for key, item in left(fake).items()} == {n + 100: 2 * (n + 1) for n in range(count)}
 
 
@@ -298,10 +306,10 @@ def test_items_that_the_application_touches_move_with_its_touch(queued: list[str
     application = Application(done)
     fake = FakeDynamoDB(THINGS, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
-    settled, _ = settle(fake, moved)
+    write_result, _ = settle(fake, moved)
     there = left(fake)
-    gone = settled.counts.vanished
-    assert settled.counts == Counts(changed=20 - gone, vanished=gone)
+    gone = write_result.counts.vanished
+    assert write_result.counts == Counts(changed=20 - gone, vanished=gone)
     assert all(key >= 100 and item["n"] == 2 * (key - 99) for key, item in there.items())
     assert {key - 100 for key in there} == set(range(20)) - application.deleted
     assert all(there[key + 100]["note"] == n for key, n in application.notes.items() if key not in application.deleted)
@@ -319,14 +327,14 @@ def test_the_keys_without_effect_are_those_that_do_not_show_it(
     application = Application(done)
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
-    settled, _ = settle(fake, double)
-    void = {int(key["id"]["N"]) for key in settled.void}
-    assert len(settled.void) == len(void) == settled.counts.vanished
+    write_result, _ = settle(fake, double)
+    void = {int(key["id"]["N"]) for key in write_result.void}
+    assert len(write_result.void) == len(void) == write_result.counts.vanished
     assert void <= application.deleted and void.isdisjoint(left(fake))
 
 
 def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda image: None) -> list[int]:
-    return sorted(int(key["id"]["N"]) for key in settlement(fake, apply).settle(changes).void)
+    return sorted(int(key["id"]["N"]) for key in page_writer(fake, apply).settle(changes).void)
 
 
 def rows(fake: FakeDynamoDB) -> dict[int, str]:
@@ -345,9 +353,9 @@ def test_each_insertion_has_its_row_and_none_has_one_without() -> None:
 
 def test_of_two_rows_for_one_key_one_is_a_dead_letter() -> None:
     fake = FakeDynamoDB(THINGS)
-    settled = settlement(fake, lambda image: None).settle([insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)])
-    assert settled.counts == Counts(changed=1, dead=1)
-    assert "another row of items() has the key id = '1'" in settled.dead[0].error
+    write_result = page_writer(fake, lambda image: None).settle([insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)])
+    assert write_result.counts == Counts(changed=1, dead=1)
+    assert "another row of items() has the key id = '1'" in write_result.dead[0].error
     assert left(fake) == {1: {"id": 1, "n": 1}}
 
 
@@ -373,7 +381,7 @@ def test_two_items_that_put_the_same_one_beside_them_have_put_it_once() -> None:
         update = double(image)
         assert isinstance(update, Update)
         changes.append(together(update.key, image, [update, insert(THINGS, {"id": 9, "n": 5})]))
-    assert settlement(fake, double).settle(changes).counts == Counts(changed=2)
+    assert page_writer(fake, double).settle(changes).counts == Counts(changed=2)
     assert {number: item["n"] for number, item in left(fake).items()} == {0: 2, 1: 4, 9: 5}
 
 
@@ -384,9 +392,9 @@ def test_two_items_for_one_key_are_a_collision_that_names_both() -> None:
         together(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
         for image in list(fake.items.values())
     ]
-    settled = settlement(fake, lambda image: None).settle(changes)
-    assert settled.counts == Counts(changed=1, dead=1)
-    assert "two items are for the key id = '9': id = '0' and id = '1'" in settled.dead[0].error
+    write_result = page_writer(fake, lambda image: None).settle(changes)
+    assert write_result.counts == Counts(changed=1, dead=1)
+    assert "two items are for the key id = '9': id = '0' and id = '1'" in write_result.dead[0].error
 
 
 @pytest.mark.parametrize(("loses", "counts"), [(True, Counts(dead=1)), (False, Counts(changed=1))])
@@ -399,8 +407,8 @@ def test_an_item_loses_nothing_to_a_key_that_is_taken(loses: bool, counts: Count
     update = change(THINGS, image, item, {"id": 0, "moved": 1} if loses else {**item, "moved": 1})
     assert isinstance(update, Update)
     put = insert(THINGS, {"id": 9, "address": "Main St 1"})
-    settled = settlement(fake, lambda image: None).settle([together(update.key, image, [update, put])])
-    assert settled.counts == counts
+    write_result = page_writer(fake, lambda image: None).settle([together(update.key, image, [update, put])])
+    assert write_result.counts == counts
     assert left(fake)[0].get("address") == "Main St 1" and left(fake)[9]["address"] == "Old Rd 9"
 
 
@@ -418,8 +426,8 @@ def test_nothing_is_made_of_an_item_that_is_no_more_what_was_read(act: str) -> N
         fake.delete({"id": 0})
     else:
         fake.put({"id": 0, "n": 2})
-    settled = settlement(fake, beside).settle([made])
-    assert settled.counts == (Counts(vanished=1) if act == "delete" else Counts(changed=1))
+    write_result = page_writer(fake, beside).settle([made])
+    assert write_result.counts == (Counts(vanished=1) if act == "delete" else Counts(changed=1))
     assert {number: item["n"] for number, item in left(fake).items()} == ({} if act == "delete" else {0: 2, 9: 2})
 
 
@@ -437,9 +445,9 @@ def test_an_item_that_the_run_has_moved_to_a_freed_key_is_not_the_one_that_was_r
     }
     fake.delete({"id": 1})
     step = change(THINGS, one, decode(one), {**decode(one), "id": 1, "n": 5 if kind == "update" else 1})
-    settling = settlement(fake, lambda image: pytest.fail("its own item"), meets=True)
-    assert settling.settle([step]).counts == Counts(changed=1)  # type: ignore[list-item]
-    assert settling.settle([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
+    page_writing = page_writer(fake, lambda image: pytest.fail("its own item"), meets=True)
+    assert page_writing.settle([step]).counts == Counts(changed=1)  # type: ignore[list-item]
+    assert page_writing.settle([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
     assert left(fake) == {1: {"id": 1, "n": 5 if kind == "update" else 1}}
 
 
@@ -475,47 +483,47 @@ class Wire:
         return answered
 
 
-def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, Settlement, list[Change]]:
+def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, PageWriter, list[Change]]:
     """A settlement of so many items, with three writers."""
     fake = FakeDynamoDB(THINGS, faults=deque(faults))
     fake.put(*numbered(count))
     wire = Wire(fake)
     reads = Lookups(Reads(fake, THINGS, sleep=lambda seconds: None))
-    one = Settlement(Writes(wire, "things"), reads, Statements(THINGS), double, 3, **options)  # type: ignore[arg-type]
+    one = PageWriter(Writes(wire, "things"), reads, Statements(THINGS), double, 3, **options)  # type: ignore[arg-type]
     return wire, one, [found for image in list(fake.items.values()) if (found := double(image))]
 
 
 @pytest.mark.parametrize(("count", "most"), [(20, 1), (60, 3), (240, 3)])
 def test_as_many_requests_are_on_their_way_as_there_are_writers(count: int, most: int) -> None:
-    wire, settlement, changes = over_a_wire(count)
-    assert settlement.settle(changes).counts == Counts(changed=count)
+    wire, page_writer, changes = over_a_wire(count)
+    assert page_writer.settle(changes).counts == Counts(changed=count)
     assert (wire.most, wire.flying) == (most, 0)
 
 
 def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
-    looks = iter([None, None, Fenced("another has it")])
+    poller = iter([None, None, Fenced("another has it")])
 
     def assure() -> None:
-        if error := next(looks):
+        if error := next(poller):
             raise error
 
-    wire, settlement, changes = over_a_wire(100, assure=assure)
+    wire, page_writer, changes = over_a_wire(100, assure=assure)
     with pytest.raises(Fenced):
-        settlement.settle(changes)
+        page_writer.settle(changes)
     assert (wire.sent, wire.flying) == (2, 0)
 
 
 @pytest.mark.parametrize(("faults", "before_the_pause"), [(["full"], 3), (["partial"], 8), (["throttled"], 3)])
 def test_a_page_s_rest_waits_while_its_partition_is_full(faults: list[str], before_the_pause: int) -> None:
     sent: list[int] = []
-    wire, settlement, changes = over_a_wire(200, *faults, sleep=lambda seconds: sent.append(wire.sent))
-    assert settlement.settle(changes).counts == Counts(changed=200)
+    wire, page_writer, changes = over_a_wire(200, *faults, sleep=lambda seconds: sent.append(wire.sent))
+    assert page_writer.settle(changes).counts == Counts(changed=200)
     assert sent == [before_the_pause]
 
 
 def test_what_was_refused_asks_alone_whether_there_is_room_again() -> None:
-    wire, settlement, changes = over_a_wire(200, *["full"] * 3, sleep=lambda seconds: None)
-    assert settlement.settle(changes).counts == Counts(changed=200)
+    wire, page_writer, changes = over_a_wire(200, *["full"] * 3, sleep=lambda seconds: None)
+    assert page_writer.settle(changes).counts == Counts(changed=200)
     assert wire.flights == [1, 2, 3, *[1, 1, 2, 2, 3, 3, 3, 3]]
 
 
@@ -525,8 +533,8 @@ def test_a_page_of_a_partition_that_takes_nothing_has_an_end() -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 1000))
     fake.put(*numbered(500))
     changes = [found for image in list(fake.items.values()) if (found := double(image))]
-    settled = settlement(fake, double, sleep=slept.append).settle(changes)
-    assert settled.counts == Counts(dead=500) and len(slept) <= 24
+    write_result = page_writer(fake, double, sleep=slept.append).settle(changes)
+    assert write_result.counts == Counts(dead=500) and len(slept) <= 24
 
 
 def test_who_is_held_back_is_not_given_up_while_others_pass() -> None:
@@ -546,7 +554,7 @@ def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
         return change(PLAIN, image, item, {**item, "odd name": 2})
 
     changes = [found for image in list(fake.items.values()) if (found := odd(image))]
-    done = settlement(fake, odd, sleep=lambda seconds: pauses.append(sum(i["odd name"] for i in left(fake).values())))
+    done = page_writer(fake, odd, sleep=lambda seconds: pauses.append(sum(i["odd name"] for i in left(fake).values())))
     assert done.settle(changes).counts == Counts(changed=40)
     assert pauses == [79]
 
@@ -565,10 +573,10 @@ def test_a_deletion_that_waited_is_looked_at_again(fault: str, number: int) -> N
         if number in left(fake):
             fake.put({"id": number, "n": number + 1, "note": 0, "live": "write"})
 
-    settled = settlement(fake, lambda image: None, sleep=application).settle(removals(fake))
-    assert sum(settled.counts) == settled.counts.changed + settled.counts.superseded == 200
+    write_result = page_writer(fake, lambda image: None, sleep=application).settle(removals(fake))
+    assert sum(write_result.counts) == write_result.counts.changed + write_result.counts.superseded == 200
     assert left(fake) == ({number: {"id": number, "n": number + 1, "note": 0, "live": "write"}} if left(fake) else {})
-    assert settled.counts.superseded == len(left(fake)) == (fault != "reset")
+    assert write_result.counts.superseded == len(left(fake)) == (fault != "reset")
 
 
 def test_a_deletion_in_doubt_is_looked_at_again() -> None:
@@ -580,10 +588,10 @@ def test_a_deletion_in_doubt_is_looked_at_again() -> None:
         for number, item in left(fake).items():
             fake.put({**item, "live": number})
 
-    settled = settlement(fake, lambda image: None, sleep=application).settle(removes)
+    write_result = page_writer(fake, lambda image: None, sleep=application).settle(removes)
     there = left(fake)
     assert there and all(item["live"] == number for number, item in there.items())
-    assert settled.counts == Counts(changed=4 - len(there), superseded=len(there))
+    assert write_result.counts == Counts(changed=4 - len(there), superseded=len(there))
 
 
 class Budget:
@@ -620,7 +628,7 @@ def test_deletions_that_wait_for_the_budget_are_looked_at_again_batch_by_batch()
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(50))
     budget = Budget(fake, 20.0)
-    one = settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now)
+    one = page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now)
     assert one.settle(removals(fake)).counts == Counts(changed=49, superseded=1)
     assert left(fake)[49]["live"] == "write" and budget.taken == 0.0
 
@@ -631,7 +639,7 @@ def test_the_budget_learns_from_whole_batches_what_one_costs(fault: str) -> None
     fake = FakeDynamoDB(THINGS, faults=deque([fault]))
     fake.put(*numbered(50))
     budget = Budget(fake, 20.0)
-    one = settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now)
+    one = page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now)
     assert sum(one.settle(removals(fake)).counts) == 50
     assert budget.prices and set(budget.prices) == {1.0}
 
@@ -645,32 +653,32 @@ def test_what_a_second_look_makes_afresh_is_announced_before_it_is_sent() -> Non
 
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(50))
-    budget, announced = Budget(fake, 20.0), []
-    one = settlement(fake, unless_live, flow=budget, clock=lambda: budget.now)
-    settling = one.settling(removals(fake), lambda changes: announced.append(len(changes)))
-    assert over(settling).counts == Counts(changed=50)
-    assert left(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and announced == [50, 1]
+    budget, intended = Budget(fake, 20.0), []
+    one = page_writer(fake, unless_live, rate_queue=budget, clock=lambda: budget.now)
+    page_writing = one.page_writing(removals(fake), lambda changes: intended.append(len(changes)))
+    assert over(page_writing).counts == Counts(changed=50)
+    assert left(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and intended == [50, 1]
 
 
 def test_deletions_that_go_out_at_once_are_looked_at_once() -> None:
-    def looks(seconds: float) -> int:
+    def poller(seconds: float) -> int:
         fake = FakeDynamoDB(THINGS)
         fake.put(*numbered(50))
         budget = Budget(fake, seconds)
-        settlement(fake, lambda image: None, flow=budget, clock=lambda: budget.now).settle(removals(fake))
+        page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now).settle(removals(fake))
         return fake.calls["BatchGetItem"]
 
-    assert looks(0.4) == looks(0.0) < looks(0.6)  # the second batch goes out after 1.2 seconds
+    assert poller(0.4) == poller(0.0) < poller(0.6)  # the second batch goes out after 1.2 seconds
 
 
-def over(settling: Settling) -> Settled:
+def over(page_writing: PageWriting) -> WriteResult:
     """A settling, to its end."""
     while True:
         try:
-            next(settling)
+            next(page_writing)
         except StopIteration as end:
-            settled: Settled = end.value
-            return settled
+            write_result: WriteResult = end.value
+            return write_result
 
 
 def sizes_sent(fake: FakeDynamoDB) -> list[int]:
@@ -698,8 +706,8 @@ def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:
     slept: list[float] = []
     changes = [found for image in fake.items.values() if (found := double(image))]
     backoff = Backoff(base=1, cap=10)
-    settled = settlement(fake, double, sleep=slept.append, dice=lambda: 1.0, backoff=backoff).settle(changes)
-    assert settled.counts == Counts(changed=25)
+    write_result = page_writer(fake, double, sleep=slept.append, dice=lambda: 1.0, backoff=backoff).settle(changes)
+    assert write_result.counts == Counts(changed=25)
     assert sizes[0] == 25 and sizes[1] == 12 and max(sizes[2:]) <= 12
     assert slept == sorted(slept) and slept[0] == 1
 
@@ -709,8 +717,8 @@ def test_the_tries_of_a_change_are_bounded() -> None:
     fake.put({"id": 1, "n": 1})
     (found,) = [double(image) for image in fake.items.values()]
     assert found is not None
-    settled = settlement(fake, double, backoff=Backoff(attempts=4)).settle([found])
-    assert settled.counts == Counts(dead=1) and "gave up after 4 tries" in settled.dead[0].error
+    write_result = page_writer(fake, double, backoff=Backoff(attempts=4)).settle([found])
+    assert write_result.counts == Counts(dead=1) and "gave up after 4 tries" in write_result.dead[0].error
     assert fake.calls["BatchExecuteStatement"] == 4
 
 

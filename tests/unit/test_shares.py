@@ -8,61 +8,61 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.shares import Holding, shares
+from dynamodt.rate import Allocation, shares
 
 amounts = st.floats(0, 10_000)
 
 
 @st.composite
-def holding(draw: st.DrawFn) -> Holding:
+def holding(draw: st.DrawFn) -> Allocation:
     granted = draw(amounts)
-    return Holding(granted, granted + draw(st.sampled_from([0.0, 1.0, 500.0])))  # more while it has not heard
+    return Allocation(granted, granted + draw(st.sampled_from([0.0, 1.0, 500.0])))  # more while it has not heard
 
 
-holdings = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), holding(), max_size=8)
+allocations = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), holding(), max_size=8)
 
 
-def after(held: dict[str, Holding], told: dict[str, float]) -> float:
+def after(held: dict[str, Allocation], told: dict[str, float]) -> float:
     """The most that all of them may be using from now on."""
     return sum(max(told.get(name, holding.granted), holding.using) for name, holding in held.items())
 
 
-@given(st.floats(0.1, 10_000), holdings)
-def test_nothing_is_granted_beyond_the_budget(allowed: float, held: dict[str, Holding]) -> None:
+@given(st.floats(0.1, 10_000), allocations)
+def test_nothing_is_granted_beyond_the_budget(allowed: float, held: dict[str, Allocation]) -> None:
     before = sum(holding.using for holding in held.values())
     assert after(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
 
 
 @given(st.floats(0.1, 10_000), st.integers(1, 40))
 def test_in_the_end_everybody_has_an_equal_part(allowed: float, workers: int) -> None:
-    held = {f"w{number}": Holding() for number in range(workers - 1)} | {"greedy": Holding(allowed, allowed)}
+    held = {f"w{number}": Allocation() for number in range(workers - 1)} | {"greedy": Allocation(allowed, allowed)}
     for _ in range(3):
         told = shares(allowed, held)
-        held = {name: Holding(told.get(name, h.granted), told.get(name, h.granted)) for name, h in held.items()}
+        held = {name: Allocation(told.get(name, h.granted), told.get(name, h.granted)) for name, h in held.items()}
     assert all(h.granted == pytest.approx(allowed / workers, rel=0.05) for h in held.values())
 
 
 def test_a_newcomer_gets_nothing_until_the_others_have_heard_of_their_smaller_part() -> None:
-    held = {"old": Holding(100.0, 100.0), "new": Holding()}
+    held = {"old": Allocation(100.0, 100.0), "new": Allocation()}
     assert shares(100.0, held) == {"old": 50.0}
-    held["old"] = Holding(50.0, 100.0)
+    held["old"] = Allocation(50.0, 100.0)
     assert shares(100.0, held) == {}
-    held["old"] = Holding(50.0, 50.0)
+    held["old"] = Allocation(50.0, 50.0)
     assert shares(100.0, held) == {"new": 50.0}
 
 
 def test_without_a_limit_everybody_may_use_what_he_likes() -> None:
-    assert shares(inf, {"one": Holding(5.0, 5.0), "two": Holding(inf, inf)}) == {"one": inf}
+    assert shares(inf, {"one": Allocation(5.0, 5.0), "two": Allocation(inf, inf)}) == {"one": inf}
 
 
 def test_who_had_no_limit_gets_one_before_anybody_else_gets_anything() -> None:
-    held = {"one": Holding(inf, inf), "two": Holding(0.0, 0.0)}
+    held = {"one": Allocation(inf, inf), "two": Allocation(0.0, 0.0)}
     assert shares(10.0, held) == {"one": 5.0}
 
 
 def test_a_part_that_hardly_grows_is_left_as_it_is() -> None:
-    assert shares(101.0, {"one": Holding(100.0, 100.0)}) == {}
-    assert shares(99.0, {"one": Holding(100.0, 100.0)}) == {"one": 99.0}
+    assert shares(101.0, {"one": Allocation(100.0, 100.0)}) == {}
+    assert shares(99.0, {"one": Allocation(100.0, 100.0)}) == {"one": 99.0}
 
 
 def test_nobody_gets_nothing() -> None:
@@ -75,27 +75,27 @@ many = st.lists(holding(), min_size=50, max_size=150)
 
 
 @given(st.floats(0.1, 100_000), many)
-def test_nothing_is_granted_beyond_the_budget_among_many(allowed: float, held_by: list[Holding]) -> None:
+def test_nothing_is_granted_beyond_the_budget_among_many(allowed: float, held_by: list[Allocation]) -> None:
     held = {f"w{number}": held for number, held in enumerate(held_by)}
     before = sum(holding.using for holding in held.values())
     assert after(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
 
 
-def fleet(workers: int, allowed: float) -> dict[str, Holding]:
+def fleet(workers: int, allowed: float) -> dict[str, Allocation]:
     """Workers with their parts."""
-    told = shares(allowed, {f"w{number}": Holding() for number in range(workers)})
-    return {name: Holding(grant, grant) for name, grant in told.items()}
+    told = shares(allowed, {f"w{number}": Allocation() for number in range(workers)})
+    return {name: Allocation(grant, grant) for name, grant in told.items()}
 
 
 def test_a_newcomer_among_many_has_his_part_at_once_and_nobody_is_told_of_it() -> None:
     held = fleet(1000, 1000.0)
     assert all(holding.granted == pytest.approx(1000 / 1020) for holding in held.values())
-    told = shares(1000.0, held | {"new": Holding()})
+    told = shares(1000.0, held | {"new": Allocation()})
     assert told == {"new": pytest.approx(1000 / 1021)}
 
 
 def test_when_the_reserve_is_used_up_everybody_is_lowered() -> None:
-    held = fleet(1000, 1000.0) | {f"new{number}": Holding() for number in range(100)}
+    held = fleet(1000, 1000.0) | {f"new{number}": Allocation() for number in range(100)}
     told = shares(1000.0, held)
     assert sum(name.startswith("w") for name in told) == 1000
     assert sum(name.startswith("new") for name in told) == pytest.approx(20, abs=2)  # what is free already

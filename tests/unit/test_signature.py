@@ -12,7 +12,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.aws.signature import Signer
+from dynamodt.dynamodb.http import Signer
 
 URLS = [
     "https://dynamodb.eu-west-1.amazonaws.com/",

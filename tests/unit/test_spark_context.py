@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Refused
-from dynamodt.stages.spark import context, harness
+from dynamodt.pipeline.spark import context, harness
 
 
 class Conf(dict[str, str]):
@@ -74,7 +74,7 @@ def test_a_given_spark_without_the_jar_is_refused() -> None:
 def test_an_absent_pyspark_is_said_with_the_command_that_installs_it() -> None:
     code = (
         "import sys; sys.modules['pyspark'] = None\n"
-        "from dynamodt.stages.spark.context import spark_context\n"
+        "from dynamodt.pipeline.spark.context import spark_context\n"
         "try: spark_context('', print)\n"
         "except Exception as error: print(type(error).__name__, error.hint)"
     )

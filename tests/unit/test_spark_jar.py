@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt.errors import RunFailed, UsageError
-from dynamodt.stages.spark import jar as jars
+from dynamodt.pipeline.spark import jar as jars
 
 MAVEN = """#!/bin/sh
 echo built >> "{log}"

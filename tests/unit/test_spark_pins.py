@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from dynamodt.stages.spark.jar import POM
+from dynamodt.pipeline.spark.jar import POM
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format, struct_pb2
 
-from dynamodt.stages.spark import environment, harness, home
-from dynamodt.stages.spark.runner import failed
+from dynamodt.pipeline.spark import context as home
+from dynamodt.pipeline.spark import harness
+from dynamodt.pipeline.spark import runner as environment
+from dynamodt.pipeline.spark.runner import failed
 
 BROKEN = """#!/bin/sh
 echo "INFO:apache_beam:starting" >&2

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from dynamodt.aws.stacks import GONE, UNMADE, StackEvent, StackState
-from dynamodt.control.deploying import deploy, stack_watch
-from dynamodt.control.deploying.stack_watch import at_rest, ended, failure, refuse_broken
+from dynamodt.deploy import deploy
+from dynamodt.deploy import stacks as stack_watch
+from dynamodt.deploy.stacks import GONE, UNMADE, StackEvent, StackState, at_rest, ended, failure, refuse_broken
 from dynamodt.errors import Refused
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 
 STACK = "AWS::CloudFormation::Stack"
 STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://files/below"))
@@ -26,12 +26,12 @@ class FakeStack:
     happened: list[list[StackEvent]] = field(default_factory=list)
     name: str = "dynamodt-prod"
     where: str = "stack dynamodt-prod"
-    looks: int = 0
+    poller: int = 0
     deleted: int = 0
 
     def state(self, stack_id: str = "") -> StackState | None:
-        found = self.states[min(self.looks, len(self.states) - 1)]
-        self.looks += 1
+        found = self.states[min(self.poller, len(self.states) - 1)]
+        self.poller += 1
         return found
 
     def events(self, stack_id: str, known: set[str]) -> list[StackEvent]:

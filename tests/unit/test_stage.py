@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.control.stage import load_stage
+from dynamodt.config.stage import load_stage
 from dynamodt.errors import UsageError
-from dynamodt.model import KeyAttribute
+from dynamodt.model.tables import KeyAttribute
 
 Write = Callable[[str], Path]
 

@@ -7,11 +7,14 @@ from itertools import product
 
 import pytest
 
-from dynamodt.control.planner import Step, TablePlan, jobs, retry_job
-from dynamodt.control.requests import RunOptions
-from dynamodt.core.passes import passes
-from dynamodt.core.standing import standing, with_runs
-from dynamodt.model import Counts, Direction, KeyAttribute, Lease, RunRecord, Script, TableSpec, VersionStatus
+from dynamodt.model.items import Direction
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import VersionStatus
+from dynamodt.model.runs import Lease, RunRecord, Script
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.plan import Step, TablePlan, jobs, retry_job
+from dynamodt.state.phases import phases, run_progress, with_runs
 from tests.fake_operations import STAGE
 
 RECORD = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z", units=4)
@@ -22,8 +25,8 @@ LEASE = Lease("users", 1, "01RUN")
     ("record", "lease", "alive", "expected"),
     [
         (RECORD, LEASE, True, "running"),
-        (RECORD, LEASE._replace(paused=True, hold="latency"), True, "paused"),
-        (RECORD, LEASE._replace(hold="latency"), True, "held"),
+        (RECORD, LEASE._replace(paused=True, pause_reason="latency"), True, "paused"),
+        (RECORD, LEASE._replace(pause_reason="latency"), True, "held"),
         (RECORD, LEASE._replace(paused=True, stop="abort"), True, "stopping"),
         (RECORD, LEASE, False, "gone"),
         (RECORD, LEASE._replace(run="02RUN"), True, "gone"),
@@ -34,7 +37,7 @@ LEASE = Lease("users", 1, "01RUN")
     ],
 )
 def test_a_run_s_status_in_a_word(record: RunRecord, lease: Lease, alive: bool, expected: str) -> None:
-    assert standing(record, lease, alive) == expected
+    assert run_progress(record, lease, alive) == expected
 
 
 def states(*records: RunRecord, alive: bool = False) -> list[str]:
@@ -76,6 +79,6 @@ def test_the_passes_of_a_record_are_all_that_a_run_can_have(direction: Direction
     record = replace(RECORD, direction=direction, retries=2)
     main = jobs(STAGE, TablePlan(table, direction, (step,), 1, (script,)), step, RunOptions(), record, 1)
     all_jobs = [*main, *(retry_job(job, number, ()) for job in main for number in (1, 2))]
-    known = passes(record)
+    known = phases(record)
     assert {(job.run, job.units) for job in all_jobs} <= set(known)
     assert len(known) == len(set(known)) == 6

@@ -11,13 +11,21 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dynamodt.aws.batch import Verdict, Writes
-from dynamodt.core.codec import decode, encode, same, same_image
-from dynamodt.core.diff import change, insert, key_of, patched
-from dynamodt.core.inserted import InsertedRows
-from dynamodt.core.statements import MAX_EXPRESSION, MAX_STATEMENT, Call, Statement, Statements, quoted
+from dynamodt.dynamodb.batch import Verdict, Writes
+from dynamodt.dynamodb.statements import (
+    MAX_EXPRESSION,
+    MAX_STATEMENT,
+    Call,
+    InsertedRows,
+    Statement,
+    Statements,
+    quoted,
+)
 from dynamodt.errors import ItemError
-from dynamodt.model import Atomic, Change, Guard, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.model.items import Atomic, Change, Guard, Image, Insert, Item, Remove, Update
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.codec import decode, encode, same, same_image
+from dynamodt.script.diff import change, insert, key_of, patched
 from tests import strategies
 from tests.fakes import FakeDynamoDB, Parsed
 from tests.strategies import pairs
@@ -36,7 +44,7 @@ def table(spec: TableSpec, *images: Image) -> FakeDynamoDB:
 
 
 def sent(fake: FakeDynamoDB, request: Statement | Call) -> Verdict:
-    """The verdict of one request, as `aws.batch` reads it."""
+    """The verdict of one request, as `dynamodb.batch` reads it."""
     writes = Writes(fake, fake.spec.name)
     answer = writes.batch([request])() if isinstance(request, Statement) else writes.single(request)()
     return answer.verdicts[0]
@@ -278,7 +286,7 @@ def test_a_text_is_kept_for_its_whole_shape() -> None:
 
 
 def test_the_kept_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamodt.core.statements._CACHED_SHAPES", 10)
+    monkeypatch.setattr("dynamodt.dynamodb.statements._CACHED_SHAPES", 10)
     writer = Statements(THINGS)
     for number in range(35):
         writer.write(update(THINGS, {"id": "a"}, {"id": "a", f"n{number}": 1}))

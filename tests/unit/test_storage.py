@@ -18,9 +18,9 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.aws.storage import FolderStorage, S3Storage, open_storage
 from dynamodt.errors import Refused, ServiceError, UsageError
-from dynamodt.model import Connection, StorageSpec
+from dynamodt.model.tables import Connection, StorageSpec
+from dynamodt.state.storage import FolderStorage, S3Storage, open_storage
 
 NAMES = ["prepared/users/v1.json", "prepared/users/v1.parquet", "prepared/users2/v1.json", "runs/a/dead/1", "top"]
 HERE = Connection("us-east-1", "http://127.0.0.1:9", access_key="test", secret_key="test")

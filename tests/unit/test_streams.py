@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.control.terminal import console
+from dynamodt.cli import console
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "transforms/users"

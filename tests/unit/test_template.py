@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from dynamodt.aws.table import TablePlace
-from dynamodt.aws.tags import BUCKET_TAG, STAGE_TAG
-from dynamodt.control.deploying.deploy import NO_PARTS
-from dynamodt.control.deploying.deployed import Found
-from dynamodt.control.deploying.packaging import template
-from dynamodt.control.deploying.parameters import parameters
-from dynamodt.control.glue.job import DEAD_LETTERS
-from dynamodt.model import Connection, Stage, StorageSpec
+from dynamodt.cli.job import DEAD_LETTERS
+from dynamodt.deploy.deploy import NO_PARTS, parameters
+from dynamodt.deploy.deployed import DeployedResources
+from dynamodt.deploy.packages import template
+from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG
+from dynamodt.dynamodb.table import TablePlace
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import template_document
 
 STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://files/below"))
-FOUND = Found(None, False, True, True, "", {"users": TablePlace("arn:aws:dynamodb:eu-west-1:1:table/users", "")})
+FOUND = DeployedResources(
+    None, False, True, True, "", {"users": TablePlace("arn:aws:dynamodb:eu-west-1:1:table/users", "")}
+)
 LASTING = ("Key", "Storage", "StoragePolicy", "State")
 
 

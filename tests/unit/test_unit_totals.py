@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dynamodt.aws.unit_rows import UnitRows
-from dynamodt.control.running.unit_totals import ROWS, UnitTotals
-from dynamodt.model import Counts, Totals
+from dynamodt.model.pages import Counts, Totals
+from dynamodt.runs.worker_registry import ROWS, SplitTotals
+from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeRows
 
 UNITS = 10_000
@@ -15,16 +15,16 @@ class Table:
 
     def __init__(self) -> None:
         self.rows = FakeRows()
-        self.units = UnitRows(self.rows, "run")  # type: ignore[arg-type]
+        self.units = SplitRows(self.rows, "run")  # type: ignore[arg-type]
 
-    def move(self, unit: int, read: int, done: bool = False) -> None:
-        claim = self.units.claim(unit, 1)
+    def move(self, split: int, read: int, done: bool = False) -> None:
+        claim = self.units.claim(split, 1)
         self.units.checkpoint(claim, claim.page + 1, None, Totals(Counts(read, read), done=int(done)))
 
 
 def test_a_look_at_many_units_reads_a_few_of_them() -> None:
     table = Table()
-    totals = UnitTotals(table.units, UNITS)
+    totals = SplitTotals(table.units, UNITS)
     totals.look()
     assert table.rows.asked == UNITS, "an earlier attempt may have come far: the first look misses nothing"
     for _ in range(20):
@@ -35,17 +35,17 @@ def test_a_look_at_many_units_reads_a_few_of_them() -> None:
 
 def test_after_a_turn_of_looks_everything_was_seen() -> None:
     table = Table()
-    totals = UnitTotals(table.units, UNITS)
+    totals = SplitTotals(table.units, UNITS)
     totals.look()
-    for unit in (0, 1, 4_999, 9_999):
-        table.move(unit, 10)
+    for split in (0, 1, 4_999, 9_999):
+        table.move(split, 10)
     seen = [totals.look().counts.read for _ in range(UNITS // ROWS)]
     assert seen == sorted(seen) and seen[-1] == 40
 
 
 def test_what_moves_on_is_counted_once() -> None:
     table = Table()
-    totals = UnitTotals(table.units, 3)
+    totals = SplitTotals(table.units, 3)
     for read in (10, 20, 30):
         table.move(1, read)
         assert totals.look().counts.read == read
@@ -55,9 +55,9 @@ def test_what_moves_on_is_counted_once() -> None:
 
 def test_a_unit_that_is_done_is_not_read_again() -> None:
     table = Table()
-    totals = UnitTotals(table.units, 4)
-    for unit in range(3):
-        table.move(unit, 1, done=True)
+    totals = SplitTotals(table.units, 4)
+    for split in range(3):
+        table.move(split, 1, done=True)
     totals.look()
     before = table.rows.asked
     assert totals.look().done == 3 and table.rows.asked - before == 1
@@ -65,10 +65,10 @@ def test_a_unit_that_is_done_is_not_read_again() -> None:
 
 def test_the_end_is_exact() -> None:
     table = Table()
-    totals = UnitTotals(table.units, UNITS)
+    totals = SplitTotals(table.units, UNITS)
     totals.look()
-    for unit in range(0, UNITS, 7):
-        table.move(unit, 2, done=True)
+    for split in range(0, UNITS, 7):
+        table.move(split, 2, done=True)
     assert totals.whole() == table.units.totals(UNITS)
     before = table.rows.asked
     totals.look()
@@ -76,4 +76,4 @@ def test_the_end_is_exact() -> None:
 
 
 def test_a_pass_without_units_has_come_to_nothing() -> None:
-    assert UnitTotals(Table().units, 0).look() == Totals()
+    assert SplitTotals(Table().units, 0).look() == Totals()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.control.running.history import verdict
 from dynamodt.errors import RunFailed
-from dynamodt.model import Counts, Totals
+from dynamodt.model.pages import Counts, Totals
+from dynamodt.runs.history import completion_error
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from dynamodt.model import Counts, Totals
 )
 def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreadable: int, hints: list[str]) -> None:
     totals = Totals(Counts(read=dead, dead=dead), done=1)
-    error = verdict(totals, 1, "run run1", "dead.jsonl", doubtful, "run1", unreadable)
+    error = completion_error(totals, 1, "run run1", "dead.jsonl", doubtful, "run1", unreadable)
     assert error is not None and error.where == "dead.jsonl"
     every = ["mend the script", "--doubtful", "of the export's files", "another export"]
     assert all(hint in error.hint for hint in hints)
@@ -40,10 +40,10 @@ def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreada
     ids=["unread", "lost", "twice"],
 )
 def test_a_run_that_left_something_out_does_not_stand(totals: Totals, what: str) -> None:
-    error = verdict(totals, 4, "run run1", "")
+    error = completion_error(totals, 4, "run run1", "")
     assert isinstance(error, RunFailed) and error.what.startswith(what)
     assert error.where == "run run1" and error.hint
 
 
 def test_a_run_that_read_everything_and_lost_nothing_stands() -> None:
-    assert verdict(Totals(Counts(read=1, changed=1), done=1), 1, "run run1", "") is None
+    assert completion_error(Totals(Counts(read=1, changed=1), done=1), 1, "run run1", "") is None

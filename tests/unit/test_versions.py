@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.core.versions import plan, read_versions, statuses, tables
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
-from dynamodt.model import AppliedVersion, Direction, Script, VersionStatus
+from dynamodt.model.items import Direction
+from dynamodt.model.reports import VersionStatus
+from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.script.versions import plan, read_versions, statuses, tables
 
 pytestmark = pytest.mark.unit
 

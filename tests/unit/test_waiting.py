@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dynamodt.control.requests import RunOptions
-from dynamodt.control.running.lease import TTL_SECONDS
-from dynamodt.control.running.waiting import Clock, in_turn
-from dynamodt.core.durations import seconds
 from dynamodt.errors import Busy, Refused, UsageError
-from dynamodt.model import Lease
+from dynamodt.model.runs import Lease
+from dynamodt.runs.lock import TTL_SECONDS, Clock, in_turn
+from dynamodt.runs.options import RunOptions
+from dynamodt.script.names import seconds
 from tests.fakes import FakeState
 
 NOW = 1_000_000.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import dynamodt
-from dynamodt.control.deploying.wheel import build, wheel, wheel_name
+from dynamodt.deploy.packages import build, wheel, wheel_name
 
 
 def test_the_same_package_is_the_same_wheel() -> None:
@@ -58,14 +58,14 @@ def test_it_names_what_it_needs(tmp_path: Path) -> None:
     )
     version, place, needs, start = done.stdout.split()
     assert version == wheel_name().split("-")[1] and place.startswith(str(file))
-    assert int(needs) > 5 and start == "dynamodt.control.cli:main"
+    assert int(needs) > 5 and start == "dynamodt.cli.app:main"
 
 
 def test_the_build_is_the_same_where_the_wheel_was_installed(tmp_path: Path) -> None:
     """And another one where a line of it is another, though the version is the same."""
     with ZipFile(io.BytesIO(wheel())) as archive:
         archive.extractall(tmp_path)
-    program = "from dynamodt.control.deploying.wheel import build; print(build())"
+    program = "from dynamodt.deploy.packages import build; print(build())"
 
     def built() -> str:
         environment = {"PYTHONPATH": str(tmp_path)}

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from dynamodt.aws.wire import InDoubt, Refusal, Throttled, Wire
-from dynamodt.model import Connection
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
+from dynamodt.model.tables import Connection
 from tests.waiting import HANG_SECONDS, join
 
 
@@ -23,14 +23,14 @@ def connection(port: int) -> Connection:
 @contextmanager
 def server(answer: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
     """Reads one request, says `answer` and hangs up."""
-    heard: list[bytes] = []
+    awaited: list[bytes] = []
 
     def serve() -> None:
         client, _ = listener.accept()
         with client, client.makefile("rb") as stream:
             head = b"".join(iter(stream.readline, b"\r\n"))
             (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
-            heard.append(head + b"\r\n" + stream.read(int(length)))
+            awaited.append(head + b"\r\n" + stream.read(int(length)))
             client.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -38,7 +38,7 @@ def server(answer: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         wire = Wire(connection(listener.getsockname()[1]))
-        yield wire, heard
+        yield wire, awaited
         wire.close()
         join(thread, "the server has answered")
 
@@ -106,10 +106,10 @@ def test_a_refusal_without_words_has_its_status_as_code() -> None:
 
 @pytest.mark.parametrize("body", [{"TableName": "things"}, b'{"TableName":"things"}'], ids=["dict", "bytes"])
 def test_a_request_is_signed_and_addressed(body: dict[str, str] | bytes) -> None:
-    with server(response(200, b'{"Items":[]}')) as (wire, heard):
+    with server(response(200, b'{"Items":[]}')) as (wire, awaited):
         assert wire.call("Scan", body) == {"Items": []}
         assert wire.requests == 1
-    head, _, sent = heard[0].partition(b"\r\n\r\n")
+    head, _, sent = awaited[0].partition(b"\r\n\r\n")
     assert sent == b'{"TableName":"things"}'
     assert b"X-Amz-Target: DynamoDB_20120810.Scan\r\n" in head
     assert b"/eu-central-1/dynamodb/aws4_request" in head and b"Signature=" in head

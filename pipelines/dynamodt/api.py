@@ -1,0 +1,306 @@
+"""What each verb does. The command line parses and prints; this is also the interface for a Python program.
+
+What a script's `prepare` is given, and how its progress is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dynamodt.config import scaffold
+from dynamodt.config.stage import check_expected, load_stage
+from dynamodt.deploy import on_glue
+from dynamodt.dynamodb import table as tables_of_stage
+from dynamodt.dynamodb.clients import client
+from dynamodt.errors import Busy, DynamodtError, ScriptError, ServiceError, UsageError
+from dynamodt.local import stage as local
+from dynamodt.model.items import Direction
+from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoReport, VersionStatus
+from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
+from dynamodt.model.tables import Stage
+from dynamodt.runs import follow as following
+from dynamodt.runs import plan as tables_gone
+from dynamodt.runs import undo as undoing
+from dynamodt.runs.baseline import adopt as adopt
+from dynamodt.runs.baseline import stamp as stamp
+from dynamodt.runs.control import find_run, run_states, version_states
+from dynamodt.runs.control import tell as tell
+from dynamodt.runs.history import now
+from dynamodt.runs.lock import in_turn
+from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, table_report
+from dynamodt.runs.options import GLUE, Observer, RunOptions, Watcher
+from dynamodt.runs.pace import as_watcher
+from dynamodt.runs.resume import goal, holding, not_unfinished, run_steps
+from dynamodt.runs.runner import check_script, ready
+from dynamodt.runs.session import Session
+from dynamodt.script.rows import prepare_rows
+from dynamodt.script.versions import read_versions, statuses, tables
+from dynamodt.state import prepared as prepared_data
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+_TELL_SECONDS = 2.0
+
+
+class PreparationContext:
+    """`folder` is the table's folder; `table`, `stage` and `version` are names and a number."""
+
+    def __init__(self, stage: Stage, folder: Path, script: Script) -> None:
+        self._connection = stage.connection
+        self.folder = folder
+        self.table = script.table
+        self.stage = stage.name
+        self.version = script.sequence
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the stage's account and region, for any service."""
+        return client(self._connection, service)
+
+
+def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tuple[Any, Any]]:
+    """The rows as they are, with a word every two seconds on how many there were."""
+    told = time.monotonic()
+    for number, row in enumerate(rows, start=1):
+        if time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            observer.note(f"prepared {number:,} rows")
+        yield row
+
+
+def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
+    """The stage, ready for use: the embedded one is started and seeded; on this machine our state table is made.
+
+    Raises UsageError for a stage that is not configured, Refused for one that is not where the application was
+    deployed, ServiceError for one that cannot be reached.
+    """
+    stage = load_stage(name, folder)
+    check_expected(stage)
+    if stage.embedded and not local.status(folder).running:
+        observer.note("starting the local stage")
+    stage = local.open_stage(stage, folder, observer.note)
+    if stage.local:
+        local.keep_out_of_git(stage, folder)
+        State(stage.connection, stage.state_table).ensure()
+    return stage
+
+
+def up(
+    stage: Stage,
+    folder: Path,
+    names: Sequence[str],
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> list[TableReport]:
+    """Bring tables to version `to` (default: the latest). Each is independent of another's failure."""
+    chosen = names or _all_tables(folder)
+    if options.runner == GLUE:
+        return on_glue.move(stage, folder, "up", chosen, names, to, options, as_watcher(observer))
+    return [_migrate(stage, folder, name, "up", to, options, observer) for name in chosen]
+
+
+def down(
+    stage: Stage,
+    folder: Path,
+    names: Sequence[str],
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> list[TableReport]:
+    """Roll tables back to version `to` (default: by one; 0: to before the first)."""
+    if options.runner == GLUE:
+        return on_glue.move(stage, folder, "down", names, names, to, options, as_watcher(observer))
+    return [_migrate(stage, folder, name, "down", to, options, observer) for name in names]
+
+
+def undo(
+    stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
+) -> UndoReport:
+    """Take a run of these tables (default: all that have a folder) back by its journal; see `undoing.undo`."""
+    if options.runner == GLUE:
+        record = undoing.undoable(stage, names or _all_tables(folder), run, options, observer)
+        return on_glue.undo(stage, folder, record, options, as_watcher(observer))
+    return undoing.undo(stage, names or _all_tables(folder), run, options, observer)
+
+
+def retry(
+    stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
+) -> list[TableReport]:
+    """Go on with an unfinished run of these tables (default: all that have a folder), its dead letters first.
+
+    Raises UsageError for a run that does not exist, Refused for one that has nothing to retry.
+    """
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, names or _all_tables(folder), run)
+    in_turn(
+        state.leases,
+        record.table,
+        options,
+        observer.note,
+        lambda: check_retriable(stage, state, find_run(state, [record.table], record.run)),
+    )
+    options = replace(options, only=record.run)
+    if options.runner == GLUE:
+        return on_glue.retry(stage, folder, record, goal(record), options, as_watcher(observer))
+    report = _migrate(stage, folder, record.table, record.direction, goal(record), options, observer)
+    if report.error is None and not report.versions:
+        raise not_unfinished(record.run)
+    return [report]
+
+
+def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
+    """All runs of the tables, the oldest first."""
+    state = State(stage.connection, stage.state_table)
+    return {name: state.runs(name) for name in names or _all_tables(folder)}
+
+
+def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
+    """That a table is another one than at its last run, in a sentence; empty where it is not, or cannot be asked."""
+    try:
+        spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
+    except ServiceError:
+        return ""
+    last = tables_gone.younger(spec, runs) if spec else None
+    return tables_gone.younger_reported(spec, last) if spec and last else ""
+
+
+def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
+    """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
+    state = State(stage.connection, stage.state_table)
+    found = [_status(state, folder, name) for name in names or _all_tables(folder)]
+    return [_seen_beside(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+
+
+def _seen_beside(found: TableStatus, younger: str) -> TableStatus:
+    """A table that is another one than at its last run has no run to go on with."""
+    versions = tuple(map(_without_run, found.versions)) if younger else found.versions
+    return replace(found, younger=younger, versions=versions)
+
+
+def _without_run(version: VersionStatus) -> VersionStatus:
+    if version.run is None:
+        return version
+    return replace(version, run=None, state="applied" if version.when else "pending")
+
+
+def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
+    """The runs of the tables as they stand now, the newest first."""
+    state = State(stage.connection, stage.state_table)
+    found = [run for name in names or _all_tables(folder) for run in run_states(state, name)]
+    return sorted(found, key=lambda one: one.record.run, reverse=True)
+
+
+def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -> list[RunReport]:
+    """Watch the runs that are at work on the tables until they end; see `following.follow`."""
+    state = State(stage.connection, stage.state_table)
+
+    def count_items(name: str) -> int:
+        return tables_of_stage.describe(stage.connection, name).item_count
+
+    return following.follow(state, names or _all_tables(folder), count_items, watcher)
+
+
+def prepare(
+    stage: Stage,
+    folder: Path,
+    name: str,
+    version: int,
+    observer: Observer,
+    dry_run: bool = False,
+    runner: str = "direct",
+) -> PreparedRef:
+    """Run a version's `prepare` and store its rows, here or in the deployed job. A dry run only counts them."""
+    script = next((s for s in read_versions(folder / "transforms", name) if s.sequence == version), None)
+    if script is None:
+        raise UsageError(f"there is no version {version} of {name}", hint=f"dynamodt status --table {name}")
+    if not script.has_prepare:
+        raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
+    if runner == GLUE:
+        return on_glue.prepare(stage, folder, script, dry_run, as_watcher(observer))
+    check_script(script)
+    storage = open_storage(stage.connection, stage.storage)
+    if not dry_run:
+        storage.check()
+    context = PreparationContext(stage, folder / "transforms" / name, script)
+    rows = counted(prepare_rows(script, context), observer)
+    if dry_run:
+        return PreparedRef(url="", rows=sum(1 for _ in rows), sha256="", script_checksum=script.checksum, created=now())
+    return prepared_data.save(storage, script, rows, now())
+
+
+def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
+    """A folder and a template for each table: all tables of the stage but our own, when none is named."""
+    found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n not in stage.state_tables]
+    if not found:
+        raise UsageError(
+            "the stage has no table yet", where=f"stage {stage.name}", hint="name one: dynamodt init --table users"
+        )
+    return scaffold.init(folder / "transforms", found, dry_run=dry_run)
+
+
+def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:
+    """The next version of a table, from the template, with its test."""
+    return scaffold.create(folder / "transforms", name, title, dry_run=dry_run)
+
+
+def _all_tables(folder: Path) -> tuple[str, ...]:
+    found = tables(folder / "transforms")
+    if not found:
+        raise UsageError("transforms/ holds no table", hint="begin with one: dynamodt init --table users")
+    return found
+
+
+def _status(state: State, folder: Path, name: str) -> TableStatus:
+    """A fault in one table's folder hides no other table."""
+    applied = state.applied(name)
+    at = max(applied, default=0)
+    try:
+        versions = statuses(read_versions(folder / "transforms", name), applied)
+    except ScriptError as error:
+        return TableStatus(name, at, (), error)
+    return TableStatus(name, at, version_states(state, name, versions))
+
+
+def _migrate(
+    stage: Stage,
+    folder: Path,
+    name: str,
+    direction: Direction,
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> TableReport:
+    """One table's way, to its end or to the first error: the error is in the report, and other tables go on."""
+    reports: list[RunReport] = []
+    move = TableMigration(name, direction)
+
+    def attempt() -> None:
+        nonlocal move
+        move = plan_migration(stage, folder, name, direction, to, options, observer)
+        if move.error is not None:
+            raise move.error
+        if move.has_steps:
+            _run(stage, move, options, observer, reports)
+
+    try:
+        in_turn(State(stage.connection, stage.state_table).leases, name, options, observer.note, attempt)
+    except DynamodtError as error:
+        move.error = error
+    return table_report(stage, move, reports)
+
+
+def _run(stage: Stage, move: TableMigration, options: RunOptions, observer: Observer, reports: list[RunReport]) -> None:
+    assert move.planned is not None
+    options = ready(options, observer.note)
+    state = State(stage.connection, stage.state_table)
+    storage = open_storage(stage.connection, stage.storage)
+    storage.check()
+    with holding(state, stage, move.planned, options, observer) as (token, fences, record):
+        if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease
+            raise Busy(f"{move.table} was moved meanwhile", hint="run the same command again")
+        session = Session(stage, state, storage, options, observer, token, reports.append, fences)
+        run_steps(session, move.planned, record)

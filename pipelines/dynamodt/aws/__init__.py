@@ -1,1 +1,0 @@
-"""Everything that talks to AWS; the only package that imports boto3."""

@@ -1,0 +1,180 @@
+"""The two streams: results on stdout, all else (notes, progress, errors) on stderr; colour only for a person.
+
+stdin, stdout and stderr as they are given: one may be closed, full, or read by nobody. None of it is a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from dynamodt.cli.next_steps import with_typed_commands
+from dynamodt.errors import DynamodtError
+from dynamodt.runs.shown import InertStream, json_line, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+
+_STANDARD = (0, 1, 2)
+_was_closed: set[int] = set()  # of 1 and 2, when the command began
+
+
+def prepare() -> None:
+    """Before anything is opened or printed: a closed descriptor would be given to the next file that is opened, and
+    what goes wrong with a message on stderr must not end a run."""
+    for number in _STANDARD:
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            _was_closed.add(number)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    elif sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _Forgiving(sys.stderr)
+
+
+def lenient() -> None:
+    """An unusual character must not fail a run that has succeeded: it is escaped where a stream cannot show it."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def flush_results() -> DynamodtError | None:
+    """Why what was written to stdout has not arrived, if that is a failure. A reader who has left is none."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return not_written(error)
+    if 1 in _was_closed:
+        return not_written(OSError(errno.EBADF, "closed"))
+    return None
+
+
+def not_written(error: OSError) -> DynamodtError | None:
+    """The failure to write to stdout, as it is reported; nothing more is written there."""
+    drop_output()
+    if isinstance(error, BrokenPipeError):
+        return None
+    reason = error.strerror or str(error)
+    hint = "the command itself has ended as its other messages say; send its result elsewhere (> FILE)"
+    return DynamodtError(f"the result could not be written to stdout: {reason}", hint=hint)
+
+
+def drop_output() -> None:
+    """What is written to stdout from now on goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def leave(code: int) -> None:
+    """Ends the process without waiting for threads that are still at work."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+class _Forgiving(io.TextIOWrapper):
+    """stderr, where a message that cannot be written is dropped."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+DEBUG = "DYNAMODT_DEBUG"
+_PIPE_WIDTH = 120  # a pipe has no width; rich would take 80
+
+
+def output_console() -> Console:
+    """Where results go."""
+    return _console(sys.stdout)
+
+
+def message_console() -> Console:
+    """Where everything else goes."""
+    return _console(sys.stderr)
+
+
+def print_error(console: Console, error: BaseException) -> None:
+    """`error: what`, where, `hint: next step`. An error that nobody expected says how to see its traceback."""
+    from rich.text import Text
+
+    expected = isinstance(error, DynamodtError)
+    what = error.what if isinstance(error, DynamodtError) else f"{type(error).__name__}: {error}"
+    hint = error.hint if isinstance(error, DynamodtError) else f"this was not expected; {DEBUG}=1 shows the traceback"
+    console.print(Text.assemble(("error: ", "bold red"), printable(what)), soft_wrap=True)
+    if isinstance(error, DynamodtError) and error.where:
+        console.print(Text(f"  {printable(error.where)}"), soft_wrap=True)
+    if hint:
+        console.print(Text.assemble(("hint: ", "bold cyan"), with_typed_commands(printable(hint))), soft_wrap=True)
+    if not expected and os.environ.get(DEBUG):
+        console.print(Text(printable("".join(traceback.format_exception(error)))), soft_wrap=True)
+
+
+def print_results(document: dict[str, Any] | None, render: Callable[[Console], None]) -> DynamodtError | None:
+    """One JSON object where there is a document, else what `render` draws; then, if it could not be written, why."""
+    try:
+        if document is None:
+            _keep_quiet_when_broken(render)
+        else:
+            sys.stdout.write(json_line(document))
+    except OSError as error:
+        return not_written(error)
+    return flush_results()
+
+
+def _keep_quiet_when_broken(render: Callable[[Console], None]) -> None:
+    # rich answers a broken pipe with SystemExit(1), after it has pointed stdout to nowhere
+    with suppress(SystemExit):
+        render(output_console())
+
+
+@contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """Whatever is printed within goes to stderr, an author's `print` and a child process's output included, so that
+    stdout carries nothing but the JSON object that follows."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _console(stream: TextIO) -> Console:
+    """One that shows all text, wherever it comes from, but obeys none: see `escaping`."""
+    from rich.console import Console
+
+    class Escaping(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    inert = cast(TextIO, InertStream(stream))
+    return Escaping(file=inert, width=width, highlight=False, markup=False, emoji=False)

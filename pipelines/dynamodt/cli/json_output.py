@@ -1,0 +1,288 @@
+"""The JSON that `--json` prints: one object a command, of plain types only. A failed one has an `error`.
+
+Item values never appear here: this output ends in logs.
+
+`status --follow --json`: one JSON object a line, for each look at each run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dynamodt.errors import DynamodtError, Refused
+from dynamodt.model.pages import Units
+from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
+from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
+from dynamodt.runs.history import now
+from dynamodt.runs.options import LocalStatus
+from dynamodt.runs.pace import Current, ProgressRecorder, Speed
+from dynamodt.runs.shown import json_line
+from dynamodt.state.started_with import texts_reported
+
+Document = dict[str, Any]
+
+
+def error_document(error: BaseException) -> Document:
+    """`{"what", "where", "hint", "exit_code"}` of any error, and the `"run"` that a refusal is about."""
+    if isinstance(error, DynamodtError):
+        of_run = {"run": error.run} if isinstance(error, Refused) and error.run else {}
+        return {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code, **of_run}
+    return {"what": f"{type(error).__name__}: {error}", "where": "", "hint": "", "exit_code": 1}
+
+
+def tables_document(reports: Iterable[TableReport]) -> Document:
+    """What `up` and `down` print."""
+    return {"tables": [_table(report) for report in reports]}
+
+
+def undo_document(report: UndoReport) -> Document:
+    """What `undo` prints. `first` are a few of the items that stay as they are: their keys, never their values."""
+    run = report.run
+    first = [item._asdict() for item in report.first_not_restored]
+    document = {
+        "table": run.table,
+        "run": run.run,
+        "version": run.version,
+        "name": run.name,
+        "direction": run.direction,
+        "status": run.status,
+        **_amounts(run),
+        "restored": {"fully": report.fully, "partly": report.partly},
+        "left": {"items": report.left, "file": report.not_restored_at, "first": first},
+        "missing_parts": report.missing,
+        "at": report.at,
+    }
+    return document if report.error is None else {**document, "error": error_document(report.error)}
+
+
+def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mapping[str, str] = {}) -> Document:
+    """What `history` prints: a table's runs in the order of the mapping's lists. `younger` tables than their last runs
+    have a sentence that says so."""
+    runs_of = {table: {"table": table, "runs": [_record(run) for run in runs]} for table, runs in history.items()}
+    return {"tables": [_with_younger(document, younger.get(table, "")) for table, document in runs_of.items()]}
+
+
+def _with_younger(document: Document, told: str) -> Document:
+    return {**document, "younger_than_last_run": told} if told else document
+
+
+def status_document(statuses: Iterable[TableStatus]) -> Document:
+    """What `status` prints."""
+    return {"tables": [_status(status) for status in statuses]}
+
+
+def runs_document(runs: Iterable[RunState]) -> Document:
+    """What `runs` prints."""
+    return {"runs": [_run_state(run) for run in runs]}
+
+
+def look_document(run: Current, at: str, seconds: float) -> Document:
+    """What `status --follow` prints of a run for each look at it; `at` is the moment, `seconds` how long it runs."""
+    run_progress, speed = run.run_progress, run.pace.speed() or Speed()
+    left = run.pace.seconds_left()
+    return {
+        "at": at,
+        **_version_of(run),
+        "status": run_progress.idle.partition(":")[0] or "running",
+        "held_by": run_progress.idle.partition(": ")[2],
+        "percent": run.share.percent,
+        "units": {"done": run_progress.totals.done, "planned": run_progress.planned},
+        "counts": run_progress.totals.counts._asdict(),
+        "contention": run_progress.totals.contention._asdict(),
+        "consumed": _rounded(rcu=run_progress.totals.units.rcu, wcu=run_progress.totals.units.wcu),
+        "per_second": _rounded(items=speed.items, rcu=speed.rcu, wcu=speed.wcu, bytes=speed.bytes),
+        "budget": {"rcu": run_progress.rcu, "wcu": run_progress.wcu},
+        "seconds": round(seconds, 3),
+        "seconds_left": None if left is None else round(left, 1),
+    }
+
+
+def followed_document(reports: Iterable[RunReport]) -> Document:
+    """What `status --follow` prints at its end: the outcome of each run."""
+    return {"runs": [{"table": run.table, "direction": run.direction, **_run(run)} for run in reports]}
+
+
+def reported_document(command: str, lease: Lease, limits: Units) -> Document:
+    """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: what was done, and to whose run."""
+    budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
+    return {
+        "table": lease.table,
+        "verb": command,
+        "run": lease.run,
+        **_holder(lease),
+        "hold": lease.pause_reason,
+        **budget,
+    }
+
+
+def take_over_document(taken: TakeOver) -> Document:
+    """What `stamp` and `adopt` print: the runs that were recorded, or would be."""
+    runs = [_record(run) for run in taken.records]
+    return {"table": taken.table, "at": taken.at, "recorded": runs, "dry_run": taken.dry_run}
+
+
+def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
+    """What `prepare` prints."""
+    return {
+        "table": table,
+        "version": version,
+        "url": prepared.url,
+        "rows": prepared.rows,
+        "sha256": prepared.sha256,
+        "script_checksum": prepared.script_checksum,
+        "created": prepared.created,
+        "dry_run": dry_run,
+    }
+
+
+def files_document(files: Iterable[Path], dry_run: bool) -> Document:
+    """What `init` and `create` print."""
+    return {"files": [str(path) for path in files], "dry_run": dry_run}
+
+
+def local_document(status: LocalStatus) -> Document:
+    """What `local` prints; `url`, `pid` and `since` are null while it is not running."""
+    document: Document = {"running": status.running, "url": None, "pid": None, "since": None}
+    if status.running:
+        document.update(url=status.url, pid=status.pid, since=str(status.since))
+    return {**document, "folder": str(status.folder)}
+
+
+def _table(report: TableReport) -> Document:
+    document: Document = {
+        "table": report.table,
+        "direction": report.direction,
+        "versions": [_run(run) for run in report.versions],
+    }
+    return document if report.error is None else {**document, "error": error_document(report.error)}
+
+
+def _run(run: RunReport) -> Document:
+    document = {"version": run.version, "name": run.name, "run": run.run, "status": run.status, **_amounts(run)}
+    if run.cost:
+        document["cost"] = _cost(run.cost)
+    if run.dead_letters:
+        document["dead_letters"] = run.dead_letters
+    if run.uncovered:
+        document["uncovered_since"] = run.uncovered
+    if run.texts:
+        document["scripts"] = _texts(run.texts)
+    if run.error:
+        where = f"{run.table} v{run.version} {run.name}"
+        document["error"] = error_document(DynamodtError(run.error, where=where))
+    return document
+
+
+def _cost(cost: Cost) -> Document:
+    usd = None
+    if cost.usd is not None:
+        low, high = (round(amount, 6) for amount in cost.usd)
+        usd = {"low": low, "high": high, "as_of": cost.as_of}
+    return {
+        **_rounded(wcu=cost.wcu, wcu_most=cost.wcu_most, rcu=cost.rcu),
+        "s3_requests": {"put": cost.puts, "get": cost.gets},
+        "export_bytes": cost.export_bytes,
+        "usd": usd,
+    }
+
+
+def _amounts(run: RunReport | RunRecord) -> Document:
+    return {
+        "counts": run.counts._asdict(),
+        "consumed": _rounded(rcu=run.consumed.rcu, wcu=run.consumed.wcu),
+        "seconds": round(run.seconds, 3),
+    }
+
+
+def _texts(texts: Sequence[ScriptText]) -> list[Document]:
+    return [text._asdict() for text in texts]
+
+
+def _record(run: RunRecord) -> Document:
+    texts = texts_reported(run)
+    return {**_record_itself(run), **({"scripts": _texts(texts)} if texts else {})}
+
+
+def _record_itself(run: RunRecord) -> Document:
+    return {
+        "run": run.run,
+        "version": run.version,
+        "name": run.name,
+        "direction": run.direction,
+        "checksum": run.checksum,
+        "status": run.status,
+        "started": run.started,
+        "ended": run.ended,
+        "by": run.by,
+        **_amounts(run),
+        "dead_letters": run.dead_letters,
+        "error": error_document(DynamodtError(run.error)) if run.error else None,
+        "undone": run.undone,
+    }
+
+
+def _version_of(run: Current | RunRecord) -> Document:
+    return {"table": run.table, "run": run.run, "version": run.version, "name": run.name, "direction": run.direction}
+
+
+def _run_state(state: RunState) -> Document:
+    record, holder = state.record, state.holder
+    return {
+        **_version_of(record),
+        "status": state.status,
+        "started": record.started,
+        "ended": record.ended,
+        "counts": state.counts._asdict(),
+        "dead_letters": record.dead_letters,
+        "holder": _holder(holder) if holder else None,
+    }
+
+
+def _holder(lease: Lease) -> Document:
+    return {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
+
+
+def _rounded(**amounts: float) -> Document:
+    return {name: round(amount, 3) for name, amount in amounts.items()}
+
+
+def _status(status: TableStatus) -> Document:
+    versions = [_version_status(v) for v in status.versions]
+    document = _with_younger({"table": status.table, "at": status.at, "versions": versions}, status.younger)
+    return document if status.error is None else {**document, "error": error_document(status.error)}
+
+
+def _version_status(version: VersionStatus) -> Document:
+    run = version.run
+    document = {name: getattr(version, name) for name in ("version", "name", "state", "path", "when")}
+    if run is not None:
+        kept = ("run", "direction", "status", "started", "dead_letters")
+        document["run"] = {"id" if name == "run" else name: getattr(run, name) for name in kept}
+    return document
+
+
+class JsonLines(ProgressRecorder):
+    """Hands each look to `emit` as a document; notes are for a person, and go to `tell`."""
+
+    def __init__(self, emit: Callable[[Document], None], tell: Callable[[str], None]) -> None:
+        super().__init__(watching=True)
+        self._emit = emit
+        self._tell = tell
+
+    def progressed(self, table: str, run_progress: RunProgress) -> None:
+        super().progressed(table, run_progress)
+        if table in self.running:
+            run = self.running[table]
+            self._emit(look_document(run, now(), self.clock() - run.since))
+
+    def note(self, text: str) -> None:
+        self._tell(text)
+
+
+def print_line(document: dict[str, Any]) -> None:
+    """To stdout at once. Raises BrokenPipeError when the reader has left."""
+    sys.stdout.write(json_line(document))
+    sys.stdout.flush()

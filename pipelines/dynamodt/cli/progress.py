@@ -1,0 +1,197 @@
+"""Bars on a terminal: two lines for each run that is at work, and what has ended stays above them.
+
+Following runs: what every display remembers of them, and plain lines for logs. Bars are in `bars`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dynamodt.model.items import Direction
+from dynamodt.model.reports import RunReport
+from dynamodt.model.runs import RunProgress
+from dynamodt.runs.pace import Clock, Current, ProgressRecorder, Share, counted, elapsed, figures, fitting, remaining
+from dynamodt.state.phases import ENDED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+REDRAW_EVERY = 0.2
+_ENDED_STYLES = {"failed": "red", "gone": "red", "stopped": "yellow"}
+
+
+class BarDisplay(ProgressRecorder):
+    """For a person. It draws in the caller's thread only, so that nothing runs beside a fork."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic, watching: bool = False) -> None:
+        super().__init__(clock, watching)
+        self._console = console
+        self._live: Live | None = None
+        self._drawn = 0.0
+        self._waits_since = 0.0
+
+    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
+        super().run_started(table, version, name, direction, expected_items)
+        self._show()
+
+    def waiting(self, text: str) -> None:
+        if not self.awaited:
+            self._waits_since = self.clock()
+        super().waiting(text)
+        if not self.running:
+            self._show()
+
+    def asked(self, question: str, choices: Mapping[str, str]) -> str:
+        if not self.asks:
+            return super().asked(question, choices)
+        import questionary
+
+        self.close()
+        titled = [questionary.Choice(f"{choice}: {meaning}", value=choice) for choice, meaning in choices.items()]
+        return questionary.select(question, titled).ask() or super().asked(question, choices)
+
+    def progressed(self, table: str, run_progress: RunProgress) -> None:
+        super().progressed(table, run_progress)
+        self.tick()
+
+    def tick(self) -> None:
+        if self.clock() - self._drawn >= REDRAW_EVERY:
+            self._draw()
+
+    def run_ended(self, report: RunReport) -> None:
+        run = self.running.get(report.table)
+        super().run_ended(report)
+        if run is None:  # it was over before anybody looked
+            run = Current(report.table, report.version, report.name, report.direction, 0, self.clock() - report.seconds)
+        totals = run.run_progress.totals._replace(counts=report.counts, units=report.consumed)
+        run.run_progress = run.run_progress._replace(totals=totals, idle="")
+        self._draw()
+        if not self.running:
+            self.close()
+        self._console.print(ended_lines(run, report, self._console.width))
+
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim")
+
+    def close(self) -> None:
+        if self._live is None:
+            return
+        last, self._live = self._live, None
+        last.stop()
+        for run in self.running.values():  # as it was seen last
+            self._console.print(run_lines(run, self.clock(), self._console.width))
+
+    def _show(self) -> None:
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._live is None:
+            return
+        self._drawn = self.clock()
+        lines = [run_lines(run, self._drawn, self._console.width) for run in self.running.values()]
+        if self.awaited and not lines:
+            lines.append(Text(f"{self.awaited}  {elapsed(self._drawn - self._waits_since)}", "dim"))
+        self._live.update(Group(*lines), refresh=True)
+
+
+def run_lines(run: Current, now: float, width: int) -> RenderableType:
+    """A run at work: title, bar, percent, time and how long it will take; below it, its figures."""
+    left = run.pace.seconds_left()
+    idle = run.run_progress.idle.partition(":")[0]  # why it is held was noted when it began
+    outlook = Text(idle, "yellow") if idle else Text("" if left is None else remaining(left))
+    speed = run.pace.speed()
+    return Group(_bar_line(run, run.share, now, outlook, width), _figures_line(figures(run.run_progress, speed), width))
+
+
+def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
+    """A run that is over: how far it came, and what of it."""
+    well = report.status in ENDED | {"dry-run"}
+    outcome = Text(report.status, _ENDED_STYLES.get(report.status, "green" if well else ""))
+    parts = figures(run.run_progress, None)
+    if report.seconds > 0:
+        parts.insert(1, f"{report.counts.read / report.seconds:,.0f} items/s")
+    parts += [f"{report.consumed.wcu:,.0f} WCU, {report.consumed.rcu:,.0f} RCU"]
+    share = Share(1, 1) if well else run.share
+    return Group(_bar_line(run, share, run.since + report.seconds, outcome, width), _figures_line(parts, width))
+
+
+def _bar_line(run: Current, share: Share, now: float, outlook: Text, width: int) -> Table:
+    """The title is the one to give way on a narrow terminal; all else has one place in every line."""
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    bar = max(8, min(40, width // 4))
+    for column, justify in ((bar, "left"), (4, "right"), (7, "right"), (11, "left")):
+        grid.add_column(width=column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    grid.add_column(width=1)  # where a terminal echoes ^C: in a full line it would begin another one
+    percent = "" if share.percent is None else f"{share.percent}%"
+    known = ProgressBar(share.total, share.done, bar) if share.total else ProgressBar(None, 0, bar)
+    grid.add_row(Text(run.title), known, percent, elapsed(now - run.since), outlook, "")
+    return grid
+
+
+def _figures_line(parts: list[str], width: int) -> Text:
+    return Text(f"  {fitting(parts, width - 4)}", "dim", no_wrap=True, overflow="ellipsis")
+
+
+LINE_EVERY = 5.0  # seconds
+
+
+class LineDisplay(ProgressRecorder):
+    """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds between."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic, watching: bool = False) -> None:
+        super().__init__(clock, watching)
+        self._console = console
+        self._shown: dict[str, float] = {}  # when a table's line was written last
+
+    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
+        super().run_started(table, version, name, direction, expected_items)
+        self._shown[table] = float("-inf") if self.watching else self.clock()
+        about = f", about {counted(expected_items, 'item')}" if expected_items else ""
+        self.note(f"{self.running[table].title}: {'at work' if self.watching else 'started'}{about}")
+
+    def progressed(self, table: str, run_progress: RunProgress) -> None:
+        super().progressed(table, run_progress)
+        run = self.running.get(table)
+        if run is not None and self.clock() - self._shown[table] >= LINE_EVERY:
+            self._shown[table] = self.clock()
+            self.note(f"{run.title}: {', '.join(self._figures(run))}")
+
+    def _figures(self, run: Current) -> list[str]:
+        percent, left = run.share.percent, run.pace.seconds_left()
+        parts = ([] if percent is None else [f"{percent}%"]) + figures(run.run_progress, run.pace.speed())
+        parts += [] if left is None else [remaining(left)]
+        return parts + ([run.run_progress.idle] if run.run_progress.idle else [])
+
+    def run_ended(self, report: RunReport) -> None:
+        super().run_ended(report)
+        items = f"{counted(report.counts.read, 'item')} in {report.seconds:,.1f} s"
+        self.note(f"{report.table} v{report.version} {report.name}: {report.status}, {items}")
+
+    def waiting(self, text: str) -> None:
+        if text != self.awaited:
+            self.note(text)
+        super().waiting(text)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def display(console: Console, watching: bool = False) -> ProgressRecorder:
+    """The display that suits the stream."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        return LineDisplay(console, watching=watching)
+
+    return BarDisplay(console, watching=watching)

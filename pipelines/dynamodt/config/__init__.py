@@ -1,0 +1,1 @@
+"""`dynamodt.toml` and the environment, as stages."""

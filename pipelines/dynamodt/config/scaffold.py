@@ -1,0 +1,133 @@
+"""New version files from the template: `init` begins a table, `create` adds its next version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from string import Template
+
+from dynamodt.errors import ScriptError, UsageError
+from dynamodt.script.names import check_table_name, slug
+from dynamodt.script.versions import version_files
+
+_FIRST = "initial"
+_LONGEST_SLUG = 80
+
+_SCRIPT = Template('''\
+"""$title."""
+
+sequence = $number
+
+
+def transform_up(item):
+    # Called for every item, a plain dict; returns its new shape. Add beside the old, so that running code never breaks:
+    #     return {**item, "total": item["price"] * item["amount"]}
+    return item
+
+
+def transform_down(item):
+    # The way back: from the new shape to the one before (with `from dynamodt import without` at the top):
+    #     return without(item, "total")
+    return item
+''')
+
+_TEST = Template("""\
+from pathlib import Path
+
+from dynamodt import load_script
+
+script = load_script(Path(__file__).parents[1] / "$file_name")
+
+# One item, as it was before and as it is to be after. Numbers are Decimal, as DynamoDB gives them.
+BEFORE = {"id": "1"}
+AFTER = {"id": "1"}
+
+
+def test_up():
+    assert script.transform_up(BEFORE) == AFTER
+
+
+def test_down():
+    assert script.transform_down(AFTER) == BEFORE
+""")
+
+
+def init(folder: Path, tables: Iterable[str], *, dry_run: bool = False) -> list[Path]:
+    """Make `folder`/TABLE with a template v1 and its test, for each table that has no version yet.
+
+    Returns the files written (or, in a dry run, those that would be); overwrites nothing. Raises UsageError, before any
+    is written, for a name that no table can have.
+    """
+    fresh = [table for table in tables if not _has_versions(folder, table)]
+    return [path for table in fresh for path in _write_version(folder, table, 1, _FIRST, dry_run)]
+
+
+def create(folder: Path, table: str, name: str, *, dry_run: bool = False) -> list[Path]:
+    """Write the table's next version file from the template, and its test; `name` says in words what it does.
+
+    Returns the files written (or, in a dry run, those that would be); overwrites nothing. Raises UsageError for a name
+    of which no file can be made, ScriptError when the versions that are there are not in order.
+    """
+    number = len(_versions(folder, table)) + 1
+    return _write_version(folder, table, number, _slug(name), dry_run)
+
+
+def _has_versions(folder: Path, table: str) -> bool:
+    """Even if they are not in order: that is another command's to say."""
+    try:
+        return bool(_versions(folder, table))
+    except ScriptError:
+        return True
+
+
+def _versions(folder: Path, table: str) -> tuple[Path, ...]:
+    check_table_name(table)
+    for place in (folder, folder / table):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, not a folder", hint="Move it away.")
+    return version_files(folder, table) if (folder / table).is_dir() else ()
+
+
+def _slug(name: str) -> str:
+    short = re.sub(r"^v[0-9]+(_|$)", "", slug(name))
+    if not short or len(short) > _LONGEST_SLUG:
+        raise UsageError(
+            f"{name!r} makes no name for a version",
+            hint=f"Say in a few words what it does, letters and digits, at most {_LONGEST_SLUG}: split_name",
+        )
+    return short
+
+
+def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bool) -> list[Path]:
+    stem = f"v{number}_{name}"
+    script = folder / table / f"{stem}.py"
+    # pytest wants the names of test files to differ over all folders, hence the table in it.
+    test = folder / table / "tests" / f"test_{slug(table)}_{stem}.py"
+    title = name.replace("_", " ").capitalize()
+    written = [
+        (script, _SCRIPT.substitute(title=title, number=number)),
+        (test, _TEST.substitute(file_name=script.name)),
+    ]
+    if dry_run:
+        return [path for path, _ in written if not path.exists()]
+    return [path for path, text in written if _write_new(path, text)]
+
+
+def _write_new(path: Path, text: str) -> bool:
+    """Write the file unless there is one; tell whether it was written."""
+    from dynamodt.dynamodb.clients import file_explained  # late: botocore comes with it
+
+    with file_explained("written", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("x", encoding="utf-8")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(text)
+        except OSError:
+            path.unlink()  # half a script would be in the way of every command
+            raise
+    return True

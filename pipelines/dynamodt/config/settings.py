@@ -1,0 +1,232 @@
+"""`[stages.NAME.deploy]`: what `dynamodt deploy` makes for a stage, apart from what the stage is.
+
+The values of `dynamodt.toml`, each of the type that its key wants, and every error named by its place.
+
+`dynamodt.toml`, read and checked: every key is known, every value has its type. It says nothing of the environment.
+
+A misspelt key that is passed over would send a deploy to the wrong bucket without a word; so it is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dynamodt.errors import UsageError
+from dynamodt.model.tables import KEY_TYPES, KeyAttribute
+
+FILE_NAME = "dynamodt.toml"
+
+
+def place(*keys: str) -> str:
+    """Where a setting stands, as errors name it: `dynamodt.toml: stages.prod.region`."""
+    return f"{FILE_NAME}: {'.'.join(keys)}"
+
+
+def check_keys(table: dict[str, Any], allowed: Iterable[str], path: str) -> None:
+    """Raises UsageError for a key that is none of these."""
+    names = list(allowed)
+    for key in table:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are: {', '.join(names)}"
+            raise UsageError("is not a known key", where=place(*filter(None, (path, key))), hint=hint)
+
+
+def as_table(value: object, path: str, hint: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        told = hint or f"write it as a table: [{path}]"
+        raise UsageError(f"must be a table, not {value!r}", where=place(path), hint=told)
+    return value
+
+
+def as_text(value: object, path: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        hint = "write a text in quotes, or remove the key"
+        raise UsageError(f"must be a text that is not empty, not {value!r}", where=place(path), hint=hint)
+    return value.strip()
+
+
+def as_choice(value: object, path: str, choices: Collection[str]) -> str:
+    text = as_text(value, path)
+    if text not in choices:
+        raise UsageError(f"cannot be {text!r}", where=place(path), hint=f"one of: {', '.join(choices)}")
+    return text
+
+
+def as_texts(value: object, path: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        hint = 'write a list of texts: ["one", "two"]'
+        raise UsageError(f"must be a list, not {value!r}", where=place(path), hint=hint)
+    return tuple(as_text(one, path) for one in value)
+
+
+def as_flag(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"must be true or false, not {value!r}", where=place(path), hint="write it without quotes")
+    return value
+
+
+def as_number(value: object, path: str, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"must be a whole number, not {value!r}", where=place(path), hint="write it without quotes")
+    if not least <= value <= most:
+        raise UsageError(f"cannot be {value}", where=place(path), hint=f"from {least:,} to {most:,}")
+    return value
+
+
+_WORKER_TYPES = ("G.1X", "G.2X", "G.4X", "G.8X", "G.12X", "G.16X", "R.1X", "R.2X", "R.4X", "R.8X")
+_FLEXIBLE = ("G.1X", "G.2X")
+# the ones that CloudWatch Logs knows
+_LOG_DAYS = 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
+_LONGEST_MINUTES = 10_080  # Glue's own limit: a week
+_MANY = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeploySettings:
+    """How a stage's jobs run, and who hears of them; `infra/template.yaml` says more of each.
+
+    `run_days` 0 keeps journals and dead letters for ever; an empty `schedule`, and no `application_stacks`: nothing
+    runs by itself.
+    """
+
+    glue_version: str = "5.1"
+    worker_type: str = "G.1X"
+    workers: int = 10
+    timeout_minutes: int = 2880
+    flex: bool = False
+    max_concurrent_runs: int = 3
+    log_days: int = 90
+    run_days: int = 0
+    alarm_email: str = ""
+    schedule: str = ""
+    application_stacks: tuple[str, ...] = ()
+    policy_arns: tuple[str, ...] = ()
+
+
+def deploy_settings(values: dict[str, Any], path: str) -> DeploySettings:
+    """The settings of a table at `path`. Raises UsageError, naming the key."""
+    check_keys(values, _READERS, path)
+    settings = DeploySettings(**{key: _READERS[key](value, f"{path}.{key}") for key, value in values.items()})
+    if settings.flex and settings.worker_type not in _FLEXIBLE:
+        hint = f"with flex = true, choose one of: {', '.join(_FLEXIBLE)}"
+        raise UsageError(f"{settings.worker_type} is not for FLEX", where=place(path, "worker_type"), hint=hint)
+    return settings
+
+
+def _whole(least: int, most: int = _MANY) -> Callable[[object, str], int]:
+    return lambda value, path: as_number(value, path, least, most)
+
+
+def _log_days(value: object, path: str) -> int:
+    days = as_number(value, path, _LOG_DAYS[0], _LOG_DAYS[-1])
+    if days not in _LOG_DAYS:
+        hint = f"one of: {', '.join(map(str, _LOG_DAYS))}"
+        raise UsageError(f"cannot be {days}", where=place(path), hint=hint)
+    return days
+
+
+def _matching(pattern: str, example: str) -> Callable[[object, str], str]:
+    def read(value: object, path: str) -> str:
+        text = as_text(value, path)
+        if not re.fullmatch(pattern, text):
+            raise UsageError(f"cannot be {text!r}", where=place(path), hint=f"write it like this: {example}")
+        return text
+
+    return read
+
+
+_email = _matching(r"[^@\s,]+@[^@\s,]+", '"team@example.com"')
+_schedule = _matching(r"cron\((\S+ ){5}\S+\)", '"cron(0 3 * * ? *)", in UTC')
+_stack_name = _matching(r"[A-Za-z][A-Za-z0-9-]{0,127}", '["shop-prod"]')
+_policy_arn = _matching(r"arn:[^,\s]+:policy/[^,\s]+", '["arn:aws:iam::123456789012:policy/read-countries"]')
+
+_READERS: dict[str, Callable[[object, str], Any]] = {
+    "glue_version": _matching(r"\d+\.\d+", '"5.1"'),
+    "worker_type": lambda value, path: as_choice(value, path, _WORKER_TYPES),
+    "workers": _whole(2),
+    "timeout_minutes": _whole(1, _LONGEST_MINUTES),
+    "flex": as_flag,
+    "max_concurrent_runs": _whole(1),
+    "log_days": _log_days,
+    "run_days": _whole(0),
+    "alarm_email": _email,
+    "schedule": _schedule,
+    "application_stacks": lambda value, path: tuple(_stack_name(one, path) for one in as_texts(value, path)),
+    "policy_arns": lambda value, path: tuple(_policy_arn(one, path) for one in as_texts(value, path)),
+}
+
+
+_TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
+_FLAG_KEYS = ("protected",)
+_TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """A table `[stages.NAME]` as it is written; None where the key of a text is absent."""
+
+    region: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    endpoint_url: str | None = None
+    storage: str | None = None
+    kms_key: str | None = None
+    state_table: str | None = None
+    glue_job: str | None = None
+    protected: bool = False
+    tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
+    deploy: DeploySettings = DeploySettings()
+
+
+def read_settings(file: Path) -> dict[str, StageSettings]:
+    """The stages of the file, by name; none when there is no file. Raises UsageError, naming file and key."""
+    content = _parse(file)
+    check_keys(content, ("stages",), "")
+    stages = as_table(content.get("stages", {}), "stages")
+    return {name: _stage(name, as_table(values, f"stages.{name}")) for name, values in stages.items()}
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        hint = 'correct the line; strings need quotes: region = "eu-west-1"'
+        raise UsageError(f"is not valid TOML: {error}", where=str(file), hint=hint) from error
+
+
+def _stage(name: str, values: dict[str, Any]) -> StageSettings:
+    path = f"stages.{name}"
+    if "tables" in values and name != "local":
+        hint = "only the embedded stage creates tables; elsewhere your own deployment does: remove this key"
+        raise UsageError("is not for this stage", where=place(path, "tables"), hint=hint)
+    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "tables", "deploy"), path)
+    texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
+    flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
+    deploy = deploy_settings(as_table(values.get("deploy", {}), f"{path}.deploy"), f"{path}.deploy")
+    return StageSettings(**texts, **flags, tables=_tables(values.get("tables", {}), f"{path}.tables"), deploy=deploy)
+
+
+def _tables(value: object, path: str) -> dict[str, tuple[KeyAttribute, ...]]:
+    return {name: _key(key, f"{path}.{name}") for name, key in as_table(value, path, _TABLES_HINT).items()}
+
+
+def _key(value: object, path: str) -> tuple[KeyAttribute, ...]:
+    attributes = as_table(value, path, _TABLES_HINT)
+    if len(attributes) not in (1, 2):
+        raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=_TABLES_HINT)
+    for name, dead_letter in attributes.items():
+        if dead_letter not in KEY_TYPES:
+            hint = 'a key attribute is "S" (string), "N" (number) or "B" (binary)'
+            raise UsageError(f"{dead_letter!r} is no key type", where=place(path, name), hint=hint)
+    return tuple(KeyAttribute(name, dead_letter) for name, dead_letter in attributes.items())

@@ -1,0 +1,204 @@
+"""Where a deploy has put the application, as whoever has started this command says, held against the stage.
+
+The plugin of the Serverless Framework sets both variables. Data is migrated where the application was deployed, or
+not at all: a profile of another account in dynamodt.toml, or another region, would change another stage's tables.
+
+A stage's name, to what it means: `dynamodt.toml`, laid under the environment.
+
+::
+
+    [stages.prod]
+    region = "eu-west-1"
+    storage = "s3://my-bucket/dynamodt"
+
+The stage `local` is there without being written down: it is the embedded emulator, until an endpoint takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings
+from dynamodt.dynamodb.clients import account_id
+from dynamodt.errors import Refused, UsageError
+from dynamodt.model.tables import STATE_TABLE, Connection, Stage, StorageSpec
+from dynamodt.state.storage import WORK_FOLDER
+
+ACCOUNT, REGION = "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"
+
+
+def check_expected(stage: Stage) -> None:
+    """Raises Refused where the stage is in another account or region than these variables say, ServiceError where its
+    account cannot be told. Without them nothing is asked."""
+    account, region = os.environ.get(ACCOUNT, ""), os.environ.get(REGION, "")
+    if not account and not region:
+        return
+    if stage.embedded:
+        hint = f"name the stage of {FILE_NAME} that is there (custom.dynamodt.stages), or set AWS_ENDPOINT_URL"
+        what = f"the embedded stage is on this machine, and the service in account {account or '?'}, {region or '?'}"
+        raise Refused(what, where=f"stage {stage.name}", hint=hint)
+    if region and stage.connection.region != region:
+        what = f"the service was deployed to {region}, and this stage is in {stage.connection.region}"
+        raise Refused(what, where=place("stages", stage.name, "region"), hint="remove the key, or correct it")
+    found = account_id(stage.connection) if account else ""
+    if found != account:
+        what = f"the service was deployed to account {account}, and this stage is in account {found}"
+        hint = "remove `profile` and `role_arn` of the stage, or name those of that account"
+        raise Refused(what, where=place("stages", stage.name), hint=hint)
+
+
+LOCAL = "local"
+LOCAL_REGION = "us-east-1"
+_EMULATED_ACCOUNT = "000000000000"
+EMBEDDED_STORAGE = "s3://dynamodt-local/dynamodt"
+
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
+_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+_LOCAL_KEYS = {"access_key": "local", "secret_key": "local"}
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
+    """The stage of that name, from `folder/dynamodt.toml` and the environment. Nothing is started or contacted.
+
+    The environment goes before the file: AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and DYNAMODT_STORAGE. The
+    embedded stage comes without its endpoint; `local.open_stage` fills that in.
+
+    Raises UsageError, naming file and key, for an unknown stage, a file that cannot be used, and a stage that lacks
+    its region or its storage.
+    """
+    known = read_settings(folder / FILE_NAME)
+    if name != LOCAL and name not in known:
+        raise _unknown_stage(name, known)
+    return _stage(name, known.get(name, StageSettings()), folder, _state_tables({LOCAL: StageSettings(), **known}))
+
+
+def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
+    found = tuple(sorted({settings.state_table or STATE_TABLE for settings in known.values()}))
+    for name, settings in known.items():
+        for table in settings.tables.keys() & found:
+            hint = "remove the line, it is created by itself; or name another state_table"
+            raise UsageError(f"{table} is a state table", where=place("stages", name, "tables", table), hint=hint)
+    return found
+
+
+def ambient_connection() -> Connection:
+    """How a process that AWS has started reaches what it was given: by its own role, in the region that it is in."""
+    region = _first_variable(_REGION_VARIABLES) or LOCAL_REGION  # S3 tells where else a bucket is
+    return Connection(region, _first_variable(_ENDPOINT_VARIABLES[1:]))
+
+
+def embedded_file(url: str) -> str:
+    """Where the emulator keeps an object of its S3, as a path from the project's folder: it can be read as it is."""
+    return f"{WORK_FOLDER}/{LOCAL}/s3/{_EMULATED_ACCOUNT}/{url.removeprefix('s3://')}"
+
+
+def _unknown_stage(name: str, known: dict[str, StageSettings]) -> UsageError:
+    hint = f"add a table [stages.{name}], or choose one of: {', '.join(sorted({LOCAL, *known}))}"
+    return UsageError(f"there is no stage {name!r}", where=FILE_NAME, hint=hint)
+
+
+def _stage(name: str, settings: StageSettings, folder: Path, state_tables: tuple[str, ...]) -> Stage:
+    endpoint = _first_variable(_ENDPOINT_VARIABLES) or settings.endpoint_url
+    embedded = name == LOCAL and endpoint is None
+    given = {"state_table": settings.state_table, "glue_job": settings.glue_job}
+    named: dict[str, Any] = {key: value for key, value in given.items() if value}
+    return Stage(
+        name=name,
+        connection=_embedded_connection(settings) if embedded else _connection(name, settings, endpoint),
+        storage=_storage(name, settings, folder, embedded),
+        local=name == LOCAL,
+        embedded=embedded,
+        tables=settings.tables if embedded else {},
+        protected=settings.protected,
+        other_state_tables=state_tables,
+        **named,
+    )
+
+
+# ---------------------------------------------------------------- how to reach it
+
+
+def _embedded_connection(settings: StageSettings) -> Connection:
+    """The emulator keeps a region's tables apart, so a region of the shell's must not hide what was there before."""
+    return Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS)
+
+
+def _connection(name: str, settings: StageSettings, endpoint: str | None) -> Connection:
+    region = settings.region or _first_variable(_REGION_VARIABLES)
+    if region is None and name != LOCAL:
+        hint = f'write region = "eu-west-1" under [stages.{name}], or set AWS_REGION'
+        raise UsageError("the stage has no region", where=place("stages", name, "region"), hint=hint)
+    return Connection(
+        region=region or LOCAL_REGION,
+        endpoint_url=_checked_endpoint(endpoint, name) if endpoint else None,
+        profile=settings.profile,
+        role_arn=settings.role_arn,
+        **(_LOCAL_KEYS if name == LOCAL and _needs_no_secret(endpoint, settings) else {}),
+    )
+
+
+def _checked_endpoint(endpoint: str, name: str) -> str:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        where = f"AWS_ENDPOINT_URL, or {place('stages', name, 'endpoint_url')}"
+        raise UsageError(f"{endpoint!r} is no URL of an endpoint", where=where, hint="write http://HOST:PORT")
+    return endpoint.rstrip("/")
+
+
+def _needs_no_secret(endpoint: str | None, settings: StageSettings) -> bool:
+    """An emulator on this machine takes any signature, so nobody has to make up credentials for it."""
+    on_loopback = endpoint is not None and urlsplit(endpoint).hostname in _LOOPBACK
+    return on_loopback and settings.profile is None and not _has_credentials()
+
+
+def _has_credentials() -> bool:
+    file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    return _first_variable(_CREDENTIAL_VARIABLES) is not None or file.is_file()
+
+
+def _first_variable(names: tuple[str, ...]) -> str | None:
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+# ---------------------------------------------------------------- where its files go
+
+
+def _storage(name: str, settings: StageSettings, folder: Path, embedded: bool) -> StorageSpec:
+    given = os.environ.get("DYNAMODT_STORAGE") or settings.storage
+    where = "DYNAMODT_STORAGE" if os.environ.get("DYNAMODT_STORAGE") else place("stages", name, "storage")
+    if given is None and name != LOCAL:
+        hint = f'write storage = "s3://BUCKET/PREFIX" under [stages.{name}], or set DYNAMODT_STORAGE'
+        raise UsageError("the stage has no storage", where=where, hint=hint)
+    default = EMBEDDED_STORAGE if embedded else f"{WORK_FOLDER}/storage"
+    return _storage_spec(given or default, name, settings.kms_key, folder, where)
+
+
+def _storage_spec(given: str, name: str, kms_key: str | None, folder: Path, where: str) -> StorageSpec:
+    if given.startswith("s3://"):
+        return StorageSpec(_checked_bucket(given, where), kms_key)
+    if "://" in given:
+        raise UsageError(f"{given!r} is no storage", where=where, hint="write s3://BUCKET/PREFIX, or a folder")
+    if name != LOCAL:
+        hint = "only the stage `local` can use a folder; write s3://BUCKET/PREFIX"
+        raise UsageError(f"the folder {given!r} cannot be reached by a worker in AWS", where=where, hint=hint)
+    if kms_key:
+        hint = "remove `kms_key`, or use s3://BUCKET/PREFIX as the storage"
+        raise UsageError("a folder cannot be encrypted by KMS", where=place("stages", name, "kms_key"), hint=hint)
+    return StorageSpec(str((folder / Path(given).expanduser()).resolve()))
+
+
+def _checked_bucket(url: str, where: str) -> str:
+    if not urlsplit(url).netloc:
+        raise UsageError(f"{url!r} names no bucket", where=where, hint="write s3://BUCKET/PREFIX")
+    return url.rstrip("/")

@@ -1,0 +1,340 @@
+"""One of a stage's deployed jobs, from the words that it is given to what has become of them.
+
+`--runner glue`: the verbs that run in a deployed job, started from here and followed to their end.
+
+What stands in the way is found out before a job is started. What has become of it is taken from the state table, never
+from Glue: a job that says SUCCEEDED and has answered nothing has failed. A job outlives the command that started it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dynamodt.deploy.glue_runs import (
+    STOPPING,
+    SUCCEEDED,
+    ConcurrentRuns,
+    GlueJob,
+    JobRun,
+    JobWatch,
+    rest,
+    tail,
+    watches_over,
+)
+from dynamodt.deploy.job_result import in_full, other_release, prepared_of, runs_of, told_error, understood, undo_of
+from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
+from dynamodt.dynamodb import table as tables_of_stage
+from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError
+from dynamodt.model.items import Direction
+from dynamodt.model.reports import RunReport, TableReport, UndoReport
+from dynamodt.model.runs import PreparedRef, RunRecord, Script
+from dynamodt.model.tables import Stage
+from dynamodt.runs.lock import check_not_leased as check_not_held
+from dynamodt.runs.lock import in_turn, is_held
+from dynamodt.runs.migration import TableMigration, plan_migration, table_report
+from dynamodt.runs.options import JobWatcher, Request, RunOptions, command_words
+from dynamodt.runs.resume import check_free
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+from dynamodt.state.worker_rows import AnswerRows, JobAnswer
+
+PREPARE = "-prepare"  # behind the name of the job that moves tables
+_TAIL_LINES = 20
+_WINDING_UP_SECONDS = 120.0  # a job that has answered takes a while to be over
+
+
+class DeployedJob:
+    """One command, in the job that is there for its verb.
+
+    Raises UsageError on a stage that can have none, Refused where it is not deployed.
+    """
+
+    def __init__(self, stage: Stage, folder: Path, request: Request, watcher: JobWatcher) -> None:
+        _check_reachable(stage)
+        self.stage = stage
+        self.state = State(stage.connection, stage.state_table)
+        self._watcher = watcher
+        self._answers = AnswerRows(self.state.rows)
+        name = stage.job_name + (PREPARE if request.command == "prepare" else "")
+        self._glue = GlueJob(stage.connection, name, stage.name)
+        self._log_group = self._glue.log_group()
+        self._arguments = _arguments(stage, folder, request)
+        self._run = JobRun("", "")
+        self._ended: dict[str, list[RunReport]] = {}
+
+    def at_work(self) -> JobRun | None:
+        """The run that is at work on this very command and this very project: whoever types it again means that one.
+        One that Glue is ending already comes to nothing."""
+        found = (run for run in self._glue.at_work(self._arguments) if run.state != STOPPING)
+        return next((run for run in found if self._answers.read(run.id) is None), None)
+
+    def answer(self, found: JobRun | None, tables: Sequence[str]) -> JobAnswer | None:
+        """Start the job, unless a run of it was found, and follow it; None when it has ended without an answer.
+
+        Raises StoppedError when a person leaves it alone or ends it.
+        """
+        watches = watches_over(self.state, tables, self._count_items, self._watcher)
+        if found is None:
+            found = JobRun(self._started(), "STARTING", arguments=self._arguments)
+            self._watcher.note(f"started {self._glue.name}, run {found.id}")
+        else:
+            since = f"at work on this very command since {found.started}"
+            self._watcher.note(f"{self._glue.name} is {since}: following run {found.id}")
+        watch = JobWatch(self.state, self._glue, found.id, watches, self._watcher)
+        answer = watch.follow()
+        self._run = watch.run
+        self._ended = {table: list(each.ended.values()) for table, each in watches.items()}
+        if answer is not None and (other := other_release(answer.document)):
+            self._watcher.note(f"{other}; `dynamodt deploy --stage {self.stage.name}` brings the job up to date")
+        return answer
+
+    def ended(self, table: str) -> list[RunReport]:
+        """The runs of a table that have ended while the job was followed."""
+        return self._ended[table]
+
+    @property
+    def place(self) -> str:
+        """The run that was followed, as an error names it."""
+        return f"Glue job {self._glue.name}, run {self._run.id}"
+
+    def failure(self, answer: JobAnswer | None) -> DynamodtError:
+        """The error of a job that has not answered what it was asked; shows the end of its log."""
+        told = told_error(answer.document) if answer else None
+        if told is None or isinstance(told, RunFailed):
+            self.show_log()
+        return told or self._no_answer()
+
+    def unanswered(self, table: str) -> RunFailed:
+        """The error of a table that was planned here, and that the job has done nothing about."""
+        hint = (
+            f"does the project in the job have it? `dynamodt deploy --stage {self.stage.name}`, then the same command"
+        )
+        what = f"the job has not answered for table {table}, whose versions are still pending"
+        return RunFailed(what, where=self.place, hint=hint)
+
+    def _no_answer(self) -> RunFailed:
+        if self._run.state == SUCCEEDED:
+            return RunFailed(
+                "Glue says SUCCEEDED, and the state table knows of no such run: it counts as failed",
+                where=self.place,
+                hint=f"does the job write to another state table than {self.stage.state_table}? `dynamodt deploy "
+                f"--stage {self.stage.name}` brings it up to date. An emulator only pretends such jobs",
+            )
+        said = f": {self._run.error}" if self._run.error else ""
+        hint = f"its log is {self._log_group}, stream {self._run.id}; the same command goes on from the last checkpoint"
+        return RunFailed(f"the job ended without an answer: {self._run.state}{said}", where=self.place, hint=hint)
+
+    def show_log(self) -> None:
+        """The last lines of what the job has printed, as notes."""
+        try:
+            lines = tail(self.stage.connection, self._log_group, self._run.id, _TAIL_LINES)
+        except ServiceError as error:
+            self._watcher.note(f"the job's log cannot be read: {error}")
+            return
+        if lines:
+            self._watcher.note(f"the end of the job's log ({self._log_group}, {self._run.id}):")
+        for line in lines:
+            self._watcher.note(f"  {line}")
+
+    def _started(self) -> str:
+        """Start a run. Where one that has answered still winds up, and no more may be at work, it is waited for."""
+        waited = 0.0
+        while True:
+            try:
+                return self._glue.start(self._arguments)
+            except ConcurrentRuns:
+                if waited >= _WINDING_UP_SECONDS or not self._winding_up():
+                    raise
+            self._watcher.waiting(f"{self._glue.name}: the run before winds up")
+            waited += rest(self._watcher)
+
+    def _winding_up(self) -> bool:
+        runs = self._glue.at_work()
+        return any(run.state == STOPPING or self._answers.read(run.id) is not None for run in runs)
+
+    def _count_items(self, table: str) -> int:
+        return tables_of_stage.describe(self.stage.connection, table).item_count
+
+
+def _check_reachable(stage: Stage) -> None:
+    if stage.embedded:
+        hint = "name a stage of dynamodt.toml (--stage), or leave --runner glue out"
+        raise UsageError("the embedded stage has no Glue", where="--runner glue", hint=hint)
+    if not stage.storage.url.startswith("s3://"):
+        hint = 'a job in AWS reaches S3 alone: storage = "s3://BUCKET/PREFIX" in dynamodt.toml'
+        raise UsageError("the stage's storage is a folder", where=stage.storage.url, hint=hint)
+
+
+def _arguments(stage: Stage, folder: Path, request: Request) -> dict[str, str]:
+    """What the job is given: the project as it stands in the folder now, and the command, without what the job says
+    by itself. They are all that goes along: no credentials, no item."""
+    words = command_words(replace(request, options=replace(request.options, runner="direct")))
+    project = Assets(stage).put(PROJECT_FILE, project_zip(folder, stage))
+    return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
+
+
+def move(
+    stage: Stage,
+    folder: Path,
+    direction: Direction,
+    tables: Sequence[str],
+    named: Sequence[str],
+    to: int | None,
+    options: RunOptions,
+    watcher: JobWatcher,
+) -> list[TableReport]:
+    """Bring `tables` to version `to` in the deployed job, which is given the words that a person has typed: `named`.
+
+    No job is started where every table is there already, or is refused.
+    """
+    request = Request(direction, tables=tuple(named), to=to, options=options)
+    _wait_for_others(stage, folder, tables, request, watcher)
+    moves = [plan_migration(stage, folder, table, direction, to, options, watcher) for table in tables]
+    return _moved(stage, folder, moves, request, watcher)
+
+
+def retry(
+    stage: Stage, folder: Path, record: RunRecord, to: int, options: RunOptions, watcher: JobWatcher
+) -> list[TableReport]:
+    """Go on with an unfinished run in the deployed job, its dead letters first."""
+    moves = [plan_migration(stage, folder, record.table, record.direction, to, options, watcher)]
+    request = Request("retry", tables=(record.table,), run=record.run, options=options)
+    return _moved(stage, folder, moves, request, watcher)
+
+
+def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: JobWatcher) -> UndoReport:
+    """Take a run, which was found fit for it, back in the deployed job."""
+    request = Request("undo", tables=(record.table,), run=record.run, options=options)
+    job = DeployedJob(stage, folder, request, watcher)
+    found = job.at_work()
+    if found is None and not options.dry_run:
+        for table in filter(None, (record.table, record.target)):
+            check_not_held(job.state.leases, table)
+    answer = job.answer(found, [record.table])
+    if answer is None or "counts" not in answer.document:
+        raise job.failure(answer)
+    with understood(job.place):
+        report = undo_of(answer.document)
+    if report.error is not None:
+        job.show_log()
+    key_names = tables_of_stage.describe(stage.connection, record.table).key_names
+    return replace(report, run=replace(report.run, rehearsal=options.dry_run, key_names=key_names))
+
+
+def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: JobWatcher) -> PreparedRef:
+    """Run a version's `prepare` in the deployed job that is there for it."""
+    options = RunOptions(dry_run=dry_run)
+    request = Request("prepare", tables=(script.table,), number=script.sequence, options=options)
+    job = DeployedJob(stage, folder, request, watcher)
+    answer = job.answer(job.at_work(), [])
+    if answer is None or "sha256" not in answer.document:
+        raise job.failure(answer)
+    with understood(job.place):
+        return prepared_of(answer.document)
+
+
+# ---------------------------------------------------------------- up, down and retry
+
+
+def _wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Request, watcher: JobWatcher) -> None:
+    """With `wait_lock`, until nobody else is at work on the tables: here, where waiting costs nothing. A job that is at
+    work on this very command is not waited for, but followed. Raises Busy when the time is over."""
+    leases = State(stage.connection, stage.state_table).leases
+    if not request.options.wait_lock or not any(is_held(leases, table) for table in tables):
+        return
+    if DeployedJob(stage, folder, request, watcher).at_work() is None:
+        for table in tables:
+            in_turn(leases, table, request.options, watcher.note, lambda: None)
+
+
+def _moved(
+    stage: Stage, folder: Path, moves: list[TableMigration], request: Request, watcher: JobWatcher
+) -> list[TableReport]:
+    if not any(move.has_steps for move in moves):
+        return [table_report(stage, move) for move in moves]
+    job = DeployedJob(stage, folder, request, watcher)
+    found = job.at_work()
+    if found is None:
+        _refuse(job.state, stage, moves, request.options)
+        if not any(move.has_steps for move in moves):
+            return [table_report(stage, move) for move in moves]
+    answer = job.answer(found, [move.table for move in moves])
+    if answer is None or "tables" not in answer.document:
+        return _without_answer(job, moves, request.options, answer)
+    return _with_answer(job, moves, request.options, answer)
+
+
+def _refuse(state: State, stage: Stage, moves: list[TableMigration], options: RunOptions) -> None:
+    """Leave with each table what the job would be refused there."""
+    for move in moves:
+        if move.planned is not None and move.has_steps:
+            try:
+                check_free(state, stage, move.planned, options)
+            except DynamodtError as error:
+                move.error = error
+
+
+def _with_answer(
+    job: DeployedJob, moves: list[TableMigration], options: RunOptions, answer: JobAnswer
+) -> list[TableReport]:
+    with understood(job.place):
+        told = {table["table"]: table for table in answer.document["tables"]}
+    reports = [_report_of(job, move, options, answer, told) for move in moves]
+    if answer.exit_code and all(move.error is None for move in moves):  # the command as a whole was ended
+        raise job.failure(answer)
+    if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
+        job.show_log()
+    return reports
+
+
+def _report_of(
+    job: DeployedJob, move: TableMigration, options: RunOptions, answer: JobAnswer, told: Mapping[str, Any]
+) -> TableReport:
+    table = told.get(move.table, {"table": move.table, "direction": move.direction})
+    with understood(job.place):
+        runs = runs_of(table)
+        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
+    runs = [_in_full(job, run, move, options) for run in runs]
+    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
+        move.error = job.unanswered(move.table)
+    return table_report(job.stage, move, runs)
+
+
+def _is_answered(job: DeployedJob, move: TableMigration, options: RunOptions, told: Mapping[str, Any]) -> bool:
+    """Whether the job has done something about a table that was planned, or had nothing to do any more."""
+    answered = move.table in told and (options.dry_run or bool(told[move.table].get("versions")))
+    return answered or _has_arrived(job, move, options)
+
+
+def _without_answer(
+    job: DeployedJob, moves: list[TableMigration], options: RunOptions, answer: JobAnswer | None
+) -> list[TableReport]:
+    """The job has died, or was only pretended: what the state table has of it is what there is. Where a table has come
+    to where it was to be, nothing is lost but the answer."""
+    failure = None if all(_has_arrived(job, move, options) for move in moves) else job.failure(answer)
+    reports = []
+    for move in moves:
+        runs = [_in_full(job, run, move, options) for run in job.ended(move.table)]
+        move.error = move.error or (None if _has_arrived(job, move, options) else failure)
+        reports.append(table_report(job.stage, move, runs))
+    return reports
+
+
+def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) -> bool:
+    """Whether a table stands where it was to be, by the first plan: `down` would go one further by another."""
+    if move.planned is None or not move.has_steps:
+        return True
+    last = move.planned.steps[-1].script.sequence
+    at = max(job.state.applied(move.table), default=0)
+    return not options.dry_run and at == (last if move.direction == "up" else last - 1)
+
+
+def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: RunOptions) -> RunReport:
+    """A run's report with what only the stage's storage holds."""
+    scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
+    storage = open_storage(job.stage.connection, job.stage.storage)
+    return in_full(run, job.state, storage, scripts, keys, options.dry_run)

@@ -1,0 +1,1 @@
+"""DynamoDB: the wire, reads, batch writes, statements and a table's description."""

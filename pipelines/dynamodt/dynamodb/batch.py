@@ -1,0 +1,172 @@
+"""One batch of conditional writes: a verdict for each. The one place that reads a write's error codes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
+
+from dynamodt.dynamodb.clients import service_error
+from dynamodt.dynamodb.statements import Call, Statement
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, is_doubt, is_throttle
+from dynamodt.model.items import Image
+
+MAX_STATEMENTS = 25
+MAX_KEYS = 100
+MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
+
+Outcome = Literal["done", "conflict", "throttled", "doubt", "rejected"]
+
+_CONFLICTS = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItem"})
+_REJECTIONS = frozenset(
+    {
+        "ValidationError",
+        "ValidationException",
+        "ItemCollectionSizeLimitExceeded",
+        "ItemCollectionSizeLimitExceededException",
+    }
+)
+# One statement's fault, told of them all: smaller batches find it. DynamoDB Local has then carried some of them out.
+_WHOLE = frozenset({"ValidationException", "SerializationException", "RequestEntityTooLarge", "HTTP413"})
+
+
+class Verdict(NamedTuple):
+    """What became of one write. `image` is the current item, where a refusal has handed it back."""
+
+    outcome: Outcome
+    image: Image | None = None
+    message: str = ""
+
+
+DONE = Verdict("done")  # the one of its outcome
+
+
+class BatchAnswer(NamedTuple):
+    """The verdicts of one request, in order, and the write units that the service says it took (None: not said).
+    `whole`: they are one verdict, of the request; its statements may fare better in smaller ones."""
+
+    verdicts: list[Verdict]
+    wcu: float | None
+    whole: bool = False
+
+
+Coming = Callable[[], BatchAnswer]  # waits for the answer to what was sent
+
+
+class Caller(Protocol):
+    """What `dynamodb.wire.Wire` offers, and a test's fake must."""
+
+    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]: ...
+
+    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]: ...
+
+
+class Writes:
+    """Sends writes to one table; what `batch` and `single` return waits for the answer, and raises ServiceError for
+    what no retry can mend (no permission, no table). What transactions take of the table `uncounted` is not counted."""
+
+    def __init__(self, wire: Caller, table: str, uncounted: str = "") -> None:
+        self._wire = wire
+        self._where = f"table {table}"
+        self._uncounted = uncounted
+
+    def batch(self, statements: Sequence[Statement]) -> Coming:
+        """Send up to 25 statements in one request; in several when they are too large for one."""
+        payload = _payload(statements)
+        if len(payload) > MAX_REQUEST_BYTES and len(statements) > 1:
+            middle = len(statements) // 2
+            return partial(_together, self.batch(statements[:middle]), self.batch(statements[middle:]))
+        return partial(self._answers, statements, self._wire.begin("BatchExecuteStatement", payload))
+
+    def _answers(self, statements: Sequence[Statement], answered: Callable[[], dict[str, Any]]) -> BatchAnswer:
+        try:
+            answer = answered()
+        except Refusal as refusal:
+            if refusal.code in _WHOLE and len(statements) > 1:
+                return BatchAnswer([Verdict("doubt", None, str(refusal))] * len(statements), None, whole=True)
+            return BatchAnswer([self._refused("BatchExecuteStatement", refusal)] * len(statements), None)
+        except (Throttled, InDoubt) as error:
+            return BatchAnswer([_unanswered(error)] * len(statements), 0.0, whole=True)
+        return BatchAnswer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
+
+    def single(self, call: Call) -> Coming:
+        """Send one UpdateItem, PutItem, DeleteItem or TransactWriteItems. A transaction's token makes it safe to
+        resend."""
+        if call.operation == "TransactWriteItems":
+            call.body.setdefault("ClientRequestToken", uuid.uuid4().hex)
+        return partial(self._only_answer, call.operation, self._wire.begin(call.operation, call.body))
+
+    def _only_answer(self, operation: str, answered: Callable[[], dict[str, Any]]) -> BatchAnswer:
+        try:
+            answer = answered()
+        except Refusal as refusal:
+            return BatchAnswer([self._refused(operation, refusal)], None)
+        except (Throttled, InDoubt) as error:
+            return BatchAnswer([_unanswered(error)], 0.0)
+        return BatchAnswer([DONE], _units(answer.get("ConsumedCapacity"), self._uncounted))
+
+    def _statement(self, response: dict[str, Any]) -> Verdict:
+        error = response.get("Error")
+        if error is None:
+            return DONE
+        return self._verdict("BatchExecuteStatement", error["Code"], error.get("Message", ""), error.get("Item"))
+
+    def _refused(self, operation: str, refusal: Refusal) -> Verdict:
+        if refusal.code == "TransactionCanceledException":
+            return self._cancelled(refusal)
+        return self._verdict(operation, refusal.code, refusal.message, refusal.answer.get("Item"))
+
+    def _cancelled(self, refusal: Refusal) -> Verdict:
+        reasons = [r for r in refusal.answer.get("CancellationReasons", ()) if r.get("Code", "None") != "None"]
+        said = [(reason["Code"], reason.get("Message") or refusal.message) for reason in reasons]
+        verdicts = [self._verdict("TransactWriteItems", code, message, None) for code, message in said]
+        for outcome in ("rejected", "throttled", "doubt"):  # a conflict is only one where nothing else is amiss
+            found = [verdict for verdict in verdicts if verdict.outcome == outcome]
+            if found:
+                return found[0]
+        return Verdict("conflict", None, refusal.message)
+
+    def _verdict(self, operation: str, code: str, message: str, image: Image | None) -> Verdict:
+        if code in _CONFLICTS:
+            return Verdict("conflict", image or None, message)
+        if is_throttle(code):
+            return Verdict("throttled", None, f"{code}: {message}")
+        if is_doubt(code):
+            return Verdict("doubt", None, f"{code}: {message}")
+        if code in _REJECTIONS:
+            return Verdict("rejected", None, message)
+        raise service_error(operation, self._where, _long(code), message)
+
+
+def _together(first: Coming, second: Coming) -> BatchAnswer:
+    one, other = first(), second()
+    wcu = None if one.wcu is None or other.wcu is None else one.wcu + other.wcu
+    return BatchAnswer(one.verdicts + other.verdicts, wcu, one.whole or other.whole)
+
+
+def _payload(statements: Sequence[Statement]) -> bytes:
+    entries = [
+        {"Statement": text, "Parameters": parameters, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        for text, parameters in statements
+    ]
+    return orjson.dumps({"Statements": entries, "ReturnConsumedCapacity": "INDEXES"})
+
+
+def _unanswered(error: Throttled | InDoubt) -> Verdict:
+    return Verdict("throttled" if isinstance(error, Throttled) else "doubt", None, str(error))
+
+
+def _long(code: str) -> str:
+    """Statement errors come without the suffix that request errors have."""
+    return code if code.endswith("Exception") or not code.isalpha() else code + "Exception"
+
+
+def _units(consumed: Any, uncounted: str = "") -> float | None:
+    if consumed is None:
+        return None
+    entries = consumed if isinstance(consumed, list) else [consumed]
+    counted = (entry for entry in entries if not uncounted or entry.get("TableName") != uncounted)
+    return float(sum(entry.get("CapacityUnits", 0.0) for entry in counted))

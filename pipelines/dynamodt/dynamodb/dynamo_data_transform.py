@@ -1,0 +1,133 @@
+"""The record that the tool before this one, dynamo-data-transform, keeps in the table that it transforms.
+
+What it writes (github.com/jitsecurity/dynamo-data-transform at 53a4c30,
+`src/services/dynamodb/transformations-executions-manager.js` and `src/config/constants.js`), as DynamoDB's JSON::
+
+    {<each key attribute>: {"S": "DataTransformations"},
+     "executionState": {"L": [{"N": "1"}, {"N": "2"}]},
+     "TransformationsRunHistory": {"M": {
+         "2023-05-04T08:15:30.123Z": {"M": {"transformationNumber": {"N": "2"}, "executedCommand": {"S": "up"},
+                                            "transformed": {"N": "1234"}}}}}}
+
+- The key is that string for every attribute of the key schema, so only a table whose key is of strings can hold it.
+- `up` appends the version's number to `executionState`, and adds an entry with `transformed`, the number of items
+  written; `down` takes the number out of the list and adds an entry without `transformed`. Both put the whole item, and
+  keep its other attributes. The last `down` leaves an empty list: the record itself is never deleted.
+- An entry's name is the moment of its end, JavaScript's `toISOString()`: UTC, to the millisecond. A failed or dry run
+  leaves no entry; nor does an `up` whose function returned nothing, which will therefore run again.
+- `up` runs every file whose number is above the highest in the list, so that its numbers may have gaps; two that ran at
+  once may have left one number twice, or lost each other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from dynamodt.errors import Refused
+from dynamodt.model.items import Direction, Image
+from dynamodt.model.tables import TableSpec
+
+TOOL: Final = "dynamo-data-transform"
+STATE: Final = "executionState"
+HISTORY: Final = "TransformationsRunHistory"
+_KEY_TEXT: Final = "DataTransformations"
+
+
+class PastRun(NamedTuple):
+    """One entry of its history. `transformed` is the number of items that it says it wrote; of `down` it says none."""
+
+    version: int
+    direction: Direction
+    ended: datetime  # UTC
+    transformed: int
+
+
+class Past(NamedTuple):
+    """What the record says: the versions that stand, ascending, and the runs, the oldest first."""
+
+    versions: tuple[int, ...]
+    runs: tuple[PastRun, ...]
+
+
+# ---------------------------------------------------------------- telling it from items of the application
+
+
+def record_key(spec: TableSpec) -> Image | None:
+    """The key that the record has in this table; None where the table cannot hold one."""
+    if any(attribute.type != "S" for attribute in spec.key):
+        return None
+    return {name: {"S": _KEY_TEXT} for name in spec.key_names}
+
+
+def without_record(spec: TableSpec) -> Callable[[list[Image]], list[Image]]:
+    """A function that leaves the record out of a page's images. An item of the application that happens to have its
+    key, but no `executionState`, stays. One comparison an item: this is on the hot path."""
+    key = record_key(spec)
+    if key is None:
+        return lambda images: images
+    first = spec.key_names[0]
+
+    def passed_over(images: list[Image]) -> list[Image]:
+        return [image for image in images if image[first]["S"] != _KEY_TEXT or not _is_record(key, image)]
+
+    return passed_over
+
+
+def _is_record(key: Image, image: Image) -> bool:
+    return STATE in image and all(image[name] == value for name, value in key.items())
+
+
+def says_something_stands(image: Image | None) -> bool:
+    """Whether an item that was read by `record_key` is the record, and does not say that no version stands."""
+    return image is not None and STATE in image and image[STATE] != {"L": []}
+
+
+# ---------------------------------------------------------------- reading it
+
+
+def read_record(image: Image, table: str) -> Past:
+    """What the record says; attributes that are none of the tool's are passed over. Raises Refused for a record that
+    is not as described above."""
+    with _shaped(f"{STATE} is no list of versions", table):
+        versions = {_number(value) for value in image[STATE]["L"]}
+    with _shaped(f"{HISTORY} is no map of runs", table):
+        entries = image.get(HISTORY, {"M": {}})["M"]
+        runs = sorted((_run(text, entry["M"]) for text, entry in entries.items()), key=lambda run: run.ended)
+    return Past(tuple(sorted(versions)), tuple(runs))
+
+
+@contextmanager
+def _shaped(complaint: str, table: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Refused(
+            f"the record of {TOOL} is not as that tool writes it: {complaint}",
+            where=f"table {table}",
+            hint=f"find out which versions have run, and record them: dynamodt stamp --table {table} --to N",
+        ) from error
+
+
+def _run(text: str, entry: Image) -> PastRun:
+    command = entry["executedCommand"]["S"]
+    if command not in ("up", "down"):
+        raise ValueError("executedCommand is neither up nor down")
+    transformed = _number(entry.get("transformed", {"N": "0"}), least=0)
+    return PastRun(_number(entry["transformationNumber"]), command, _moment(text), transformed)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without its time zone")
+    return moment.astimezone(UTC)
+
+
+def _number(value: dict[str, Any], least: int = 1) -> int:
+    number = int(value["N"])
+    if number < least:
+        raise ValueError("a number that counts nothing")
+    return number

@@ -1,0 +1,194 @@
+"""The reads of the data plane: scan pages, and items by key. Retried here, since reading twice harms nobody.
+
+Calls that may be carried out twice without harm, sent again until they are answered.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from dynamodt.dynamodb.batch import MAX_KEYS, Caller
+from dynamodt.dynamodb.clients import service_error
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
+from dynamodt.errors import ServiceError
+from dynamodt.model.items import Image
+from dynamodt.model.tables import TableSpec
+from dynamodt.rate import Backoff
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of
+
+
+class Answered(NamedTuple):
+    """An answer, and how often the call was refused for its rate before."""
+
+    answer: dict[str, Any]
+    throttles: int
+
+
+class Retried:
+    """Calls of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError at
+    `where`). The service's own refusal is raised as it is. `throttled` is told of each refusal for its rate."""
+
+    def __init__(
+        self,
+        wire: Caller,
+        where: str,
+        *,
+        backoff: Backoff = Backoff(),
+        sleep: Callable[[float], None] = time.sleep,
+        throttled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._wire = wire
+        self._where = where
+        self._backoff = backoff
+        self._sleep = sleep
+        self._throttled = throttled
+
+    def call(self, operation: str, body: dict[str, Any]) -> Answered:
+        """One call. Raises Refusal, or ServiceError when the service stays out of reach."""
+        return self.begin(operation, body)()
+
+    def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], Answered]:
+        """Send it; what it returns waits for the answer, and is to `call` what `Wire.begin` is to `Wire.call`."""
+        return partial(self._answered, operation, body, self._wire.begin(operation, body))
+
+    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> Answered:
+        attempt, throttles = 1, 0
+        while True:
+            try:
+                return Answered(answer(), throttles)
+            except Throttled as error:
+                throttles += 1
+                self._throttled()
+                attempt = self.wait(attempt, str(error))
+            except InDoubt as error:
+                attempt = self.wait(attempt, str(error))
+            answer = self._wire.begin(operation, body)
+
+    def wait(self, attempt: int, why: str) -> int:
+        """Wait after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
+        if self._backoff.exhausted(attempt):
+            raise ServiceError(
+                f"gave up after {attempt} tries: {why}",
+                where=self._where,
+                hint="the table is out of reach or throttled: raise its capacity or run again later",
+            )
+        self._sleep(self._backoff.delay(attempt, random.random))
+        return attempt + 1
+
+
+class ScanPage(NamedTuple):
+    """One answer to Scan; `cursor` is where the next one starts, None at the segment's end."""
+
+    images: list[Image]
+    cursor: Image | None
+    rcu: float
+    throttles: int = 0  # refusals for its rate before it was given
+
+
+class RateLimitedQueue(Protocol):
+    """A budget: waits for a request's turn, and is told what it cost. `pipeline.rate_limit` has the real one."""
+
+    @property
+    def limited(self) -> bool: ...
+
+    def enter(self, estimate: float) -> float: ...
+
+    def leave(self, taken: float, estimate: float, units: float) -> None: ...
+
+    def throttled(self, times: int = 1) -> None: ...
+
+
+class Free:
+    """No budget: everything passes at once."""
+
+    limited = False
+
+    def enter(self, estimate: float) -> float:
+        return 0.0
+
+    def leave(self, taken: float, estimate: float, units: float) -> None:
+        pass
+
+    def throttled(self, times: int = 1) -> None:
+        pass
+
+
+class Reads:
+    """Reads of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError).
+
+    `units` says how many read units so many items of the table take, by estimate. `rcu` adds up what the reads by key
+    have cost; a scan page carries its own cost.
+    """
+
+    def __init__(
+        self,
+        wire: Caller,
+        table: TableSpec,
+        *,
+        rate_queue: RateLimitedQueue = Free(),
+        units: Callable[[int], float] = float,
+        backoff: Backoff = Backoff(),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._table = table
+        self._where = f"table {table.name}"
+        self._rate_queue = rate_queue
+        self._units = units
+        self._calls = Retried(wire, self._where, backoff=backoff, sleep=sleep, throttled=rate_queue.throttled)
+        self.rcu = 0.0
+
+    def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
+        """The next page of a segment: at most `limit` items and 1 MB."""
+        body: dict[str, Any] = {
+            "TableName": self._table.name,
+            "Segment": segment,
+            "TotalSegments": total,
+            "Limit": limit,
+            "ConsistentRead": consistent,
+            "ReturnConsumedCapacity": "TOTAL",
+        }
+        if cursor is not None:
+            body["ExclusiveStartKey"] = cursor
+        taken = self._rate_queue.enter(self._units(limit))
+        answer, throttles = self._call("Scan", body)
+        rcu = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
+        self._rate_queue.leave(taken, self._units(len(answer["Items"])), rcu)
+        return ScanPage(answer["Items"], answer.get("LastEvaluatedKey"), rcu, throttles)
+
+    def items(self, keys: Sequence[Image]) -> dict[str, Image]:
+        """The current items of these keys, strongly consistent, by `key_text`; an absent item is left out."""
+        found: dict[str, Image] = {}
+        for start in range(0, len(keys), MAX_KEYS):
+            left, attempt = list(keys[start : start + MAX_KEYS]), 1
+            while left:
+                images, unprocessed = self._some(left)
+                found.update((key_text(key_of(self._table, image)), image) for image in images)
+                if unprocessed:  # the answer's 16 MB are full, or the table is throttled
+                    attempt = 1 if len(unprocessed) < len(left) else attempt
+                    attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed")
+                left = unprocessed
+        return found
+
+    def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image]]:
+        """What one request gives of these items, and the keys that it leaves."""
+        name = self._table.name
+        wanted = {name: {"Keys": keys, "ConsistentRead": True}}
+        estimate = max(1.0, 2.0 * self._units(len(keys)))  # consistent, where scans mostly are not
+        taken = self._rate_queue.enter(estimate)
+        answer, _ = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
+        rcu = sum(consumed.get("CapacityUnits", 0.0) for consumed in answer.get("ConsumedCapacity", ()))
+        self._rate_queue.leave(taken, 0.0, rcu)
+        self.rcu += rcu
+        return answer["Responses"].get(name, []), answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
+
+    def _call(self, operation: str, body: dict[str, Any]) -> Answered:
+        """One read. Raises ServiceError when the service refuses it or stays out of reach."""
+        try:
+            return self._calls.call(operation, body)
+        except Refusal as refusal:
+            raise service_error(operation, self._where, refusal.code, refusal.message) from refusal

@@ -1,0 +1,394 @@
+"""The rows of the state table that tell which items a run has inserted.
+
+Each insertion is one transaction with such a row, which must be absent, too. So a run inserts an item of one key at
+most once, whatever is sent twice or late; whether it has done so is one exact read; and the row names the item that the
+inserted one was made of, which tells a repetition from a collision (docs/adr/034).
+
+A change as DynamoDB takes it: a PartiQL statement for a batch, or a call of its own where no statement can hold it.
+
+Facts (AWS, "Service quotas", and both emulators of the service tests): a statement has at most 8,192 characters, an
+expression 4,096 bytes, and either one at most 300 operators (each comparison and each AND is one), so that it guards
+150 attributes; the older parameters Expected and AttributeUpdates have none of these limits, but no transaction takes
+them; `"name"` quotes any attribute name, `""` a quote within; an UPDATE of an absent key fails its
+condition; REMOVE is repeated for each attribute; INSERT takes a struct of single-quoted names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dynamodt.errors import ItemError
+from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Guard, Image, Insert, Remove, Update
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.codec import digest, image_digest, key_text
+from dynamodt.script.diff import Part, parts_of
+
+_SORT_KEY = {"S": "INSERTED"}
+
+
+class InsertedRow(NamedTuple):
+    """What a row says: the source's key (None: a row of `items()`), and the digests of the item as it was inserted and
+    of the whole transaction."""
+
+    source: Image | None
+    item: str
+    transaction: str = ""
+
+    def is_from(self, source: Image | None) -> bool:
+        """Whether the item was made of this source (None: a row of `items()`)."""
+        if self.source is None or source is None:
+            return self.source is source
+        return key_text(self.source) == key_text(source)
+
+    def is_of(self, part: Insert, source: Image | None) -> bool:
+        """Whether it tells of this very insertion, made of this source."""
+        return self.is_from(source) and self.item == image_digest(part.item)
+
+
+class InsertedRows:
+    """Writes and names the rows of one run, in the state table `table`."""
+
+    def __init__(self, table: str, run: str) -> None:
+        self.spec = TableSpec(table, (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
+        self._run = run
+
+    def key(self, table: str, key: Image) -> Image:
+        """The key of the row for an item of a table. Each has a partition key of its own: they spread over all."""
+        return {"pk": {"S": f"RUN#{self._run}#INSERTED#{digest(f'{table} {key_text(key)}')}"}, "sk": _SORT_KEY}
+
+    def put(self, insert: Insert, source: Image | None, transaction: str = "") -> dict[str, Any]:
+        """The action that writes the row of an insertion, where it is absent, in a transaction of this digest."""
+        row = {
+            **self.key(insert.table, insert.key),
+            "table": {"S": insert.table},
+            "key": {"S": json.dumps(insert.key)},
+            "source": {"S": json.dumps(source)},
+            "item": {"S": image_digest(insert.item)},
+            "transaction": {"S": transaction},
+        }
+        return {"Put": {"TableName": self.spec.name, "Item": row, **_ABSENT}}
+
+    def absent(self, table: str, key: Image) -> dict[str, Any]:
+        """The transaction's action that fails where the run has inserted an item of this key."""
+        return {"ConditionCheck": {"TableName": self.spec.name, "Key": self.key(table, key), **_ABSENT}}
+
+
+_ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttributeNames": {"#k": "pk"}}
+
+
+def inserted_row(image: Image) -> InsertedRow:
+    """What `InsertedRows.put` has written."""
+    return InsertedRow(json.loads(image["source"]["S"]), image["item"]["S"], image["transaction"]["S"])
+
+
+def transaction_digest(change: Atomic | Insert) -> str:
+    """The same for two transactions that write the same; what they check is not looked at."""
+    return digest(repr(sorted(map(_written, parts_of(change)))))
+
+
+def _written(part: Update | Insert | Remove | Check) -> str:
+    if isinstance(part, Update):
+        return f"update {key_text(part.key)} {image_digest(part.sets)} {sorted(part.removes)}"
+    if isinstance(part, Insert):
+        return f"insert {part.table} {key_text(part.key)} {image_digest(part.item)}"
+    return f"remove {key_text(part.key)}" if isinstance(part, Remove) else ""
+
+
+MAX_STATEMENT = 8192
+MAX_EXPRESSION = 4096
+MAX_OPERATORS = 300
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+\Z")
+_CACHED_SHAPES = 4096
+_OTHER_GUARD = (
+    'set GUARD = "changed" in the script: an update compares only the attributes that it touches then (with an export '
+    "as the source, a script must be IDEMPOTENT for that)"
+)
+_DELETE_BY_HAND = (
+    "delete it by hand, and type the same command again: it counts as vanished; a run that reads the table itself from "
+    "the beginning (--source scan) deletes such items, too"
+)
+_IN_TWO_VERSIONS = (
+    'nothing moves it at once: put the new item in one version (GUARD = "changed", --source scan), and delete this one '
+    "in the next (--source scan)"
+)
+
+
+class Statement(NamedTuple):
+    """One PartiQL statement of a batch."""
+
+    text: str
+    parameters: list[AttributeValue]
+
+
+class Call(NamedTuple):
+    """One request that goes out alone."""
+
+    operation: str
+    body: dict[str, Any]
+
+
+class Statements:
+    """Writes the statements for the table that is read; an insertion names its own. The text depends only on the names
+    involved, so it is kept by shape.
+
+    With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
+    fails where the item is absent, instead of a statement, which then succeeds. `meets`: the item of a key may be one
+    that the run has inserted; a transaction or deletion about it fails then.
+    """
+
+    def __init__(
+        self,
+        spec: TableSpec,
+        guard: Guard = "item",
+        inserted: InsertedRows | None = None,
+        *,
+        confirms: bool = False,
+        meets: bool = False,
+    ) -> None:
+        self._spec = spec
+        self._guard = guard
+        self._inserted = inserted
+        self._confirms = confirms
+        self._meets = meets
+        self._keys = spec.key_names
+        self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
+
+    def write(self, change: Change) -> Statement | Call:
+        """The request for a change. Raises ItemError for a transaction about an item too wide for its expressions."""
+        if type(change) is Update:
+            return self._update(change)
+        if isinstance(change, Insert):
+            return self._insert(change) if self._inserted is None else self._transaction(change, None)
+        if isinstance(change, Remove):
+            return self._transaction(change, change.key) if self._meets else self._remove(change)
+        assert isinstance(change, Atomic)
+        return self._transaction(change, change.key)
+
+    # ------------------------------------------------------------ statements
+
+    def _update(self, change: Update) -> Statement | Call:
+        key, read, sets, removes = change
+        shape = (tuple(sets), removes, tuple(read))
+        kept = self._texts.get(shape)
+        if kept is None:
+            kept = self._remember(shape, self._update_text(change), self._guarded(change))
+        text, guarded = kept
+        if text is None:
+            return self._single("UpdateItem", {**self._update_body(change), "Key": key})
+        return Statement(text, [*sets.values(), *key.values(), *[read[name] for name in guarded]])
+
+    def _update_text(self, change: Update) -> str | None:
+        names = (*change.sets, *change.removes, *change.read)
+        if (self._spec.plain_partiql and change.removes) or not self._can_say(names):
+            return None
+        set_clause = " SET " + ", ".join(f"{quoted(name)}=?" for name in change.sets) if change.sets else ""
+        remove_clause = "".join(f" REMOVE {quoted(name)}" for name in change.removes)
+        text = f"UPDATE {quoted(self._spec.name)}{set_clause}{remove_clause} WHERE {self._where(change)}"
+        return None if self._too_wide(text, change) else text
+
+    def _where(self, change: Update | Remove) -> str:
+        equal = [f"{quoted(name)}=?" for name in (*self._keys, *self._guarded(change))]
+        missing = [f"{quoted(name)} IS MISSING" for name in _added(change)]
+        return " AND ".join(equal + missing)
+
+    def _too_wide(self, text: str, change: Update | Remove) -> bool:
+        terms = len(self._keys) + len(self._guarded(change)) + len(_added(change))
+        return len(text) > MAX_STATEMENT or _operators(terms) > MAX_OPERATORS
+
+    def _can_say(self, names: Iterable[str]) -> bool:
+        """Whether a statement can name these attributes: `"#x"` and `":x"` are taken for placeholders, quoted or no."""
+        if self._spec.plain_partiql:
+            return all(map(_PLAIN.match, names))
+        return not any(name.startswith(("#", ":")) for name in names)
+
+    def _guarded(self, change: Update | Remove | Check, whole: bool = False) -> tuple[str, ...]:
+        """The attributes that must still be as they were read. A deletion or a check rests on all of them, whatever the
+        guard, and so does a `whole` update."""
+        if whole or self._guard == "item" or not isinstance(change, Update):
+            return tuple(name for name in change.read if name not in self._keys)
+        return tuple(name for name in (*change.sets, *change.removes) if name in change.read)
+
+    def _insert(self, change: Insert) -> Statement | Call:
+        names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': ?" for name in change.item)
+        text = f"INSERT INTO {quoted(change.table)} VALUE {{{names}}}"
+        if len(text) > MAX_STATEMENT or not self._can_say(change.item):
+            return self._single("PutItem", self._put_body(change))
+        return Statement(text, list(change.item.values()))
+
+    def _remove(self, change: Remove) -> Statement | Call:
+        text = f"DELETE FROM {quoted(self._spec.name)} WHERE {self._where(change)}"
+        if self._confirms or self._too_wide(text, change) or not self._can_say(change.read):
+            return self._single("DeleteItem", {**self._delete_body(change), "Key": change.key})
+        guarded = self._guarded(change)
+        return Statement(text, [*change.key.values(), *[change.read[name] for name in guarded]])
+
+    def _remember(
+        self, shape: tuple[Any, ...], text: str | None, guarded: tuple[str, ...]
+    ) -> tuple[str | None, tuple[str, ...]]:
+        if len(self._texts) >= _CACHED_SHAPES:  # bounded: items without a common shape must not fill the memory
+            self._texts.clear()
+        self._texts[shape] = (text, guarded)
+        return text, guarded
+
+    # ------------------------------------------------------------ expressions
+
+    def _single(self, operation: str, body: dict[str, Any]) -> Call:
+        answer = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD", "ReturnConsumedCapacity": "INDEXES"}
+        return Call(operation, {"TableName": self._spec.name, **answer, **body})
+
+    def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
+        made = "" if isinstance(change, Remove) else transaction_digest(change)
+        try:
+            items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
+        except ItemError as error:
+            raise error.hinted(self._way_out(change)) from error
+        if self._meets and self._inserted is not None and source is not None:
+            items.append(self._inserted.absent(self._spec.name, source))
+        return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
+
+    def _way_out(self, change: Change) -> str:
+        """What helps where an item is too wide for a transaction. Whether the other guard does is tried."""
+        if isinstance(change, Remove):
+            return _DELETE_BY_HAND
+        if any(isinstance(part, Remove) for part in parts_of(change)):
+            return _IN_TWO_VERSIONS
+        helps = self._guard == "item" and Statements(self._spec, "changed").can_write(change)
+        return _OTHER_GUARD if helps else "change fewer of its attributes at once, in several versions"
+
+    def can_write(self, change: Change) -> bool:
+        """Whether a change fits a request."""
+        try:
+            return bool(self.write(change))
+        except ItemError:
+            return False
+
+    def _actions(self, part: Part, source: Image | None, transaction: str) -> list[dict[str, Any]]:
+        if isinstance(part, Insert):
+            row = [] if self._inserted is None else [self._inserted.put(part, source, transaction)]
+            return [{"Put": self._put_body(part)}, *row]
+        where = {"TableName": self._spec.name, "Key": part.key}
+        if isinstance(part, Remove):
+            return [{"Delete": {**where, **self._delete_expression(part)}}]
+        if isinstance(part, Check):
+            return [{"ConditionCheck": {**where, **self._check_expression(part)}}]
+        return [{"Update": {**where, **self._whole_update_expression(part)}}]
+
+    def _whole_update_expression(self, change: Update) -> dict[str, Any]:
+        """What is inserted beside it may be made of any attribute: it rests on all, whatever the guard, as far as an
+        expression holds them."""
+        try:
+            return self._update_expression(change, whole=True)
+        except ItemError:
+            if self._guard == "item":
+                raise
+            return self._update_expression(change)
+
+    def _check_expression(self, change: Check) -> dict[str, Any]:
+        """Of an item too wide for an expression, `GUARD = "changed"` asks only whether it is still there."""
+        try:
+            return self._delete_expression(change)
+        except ItemError:
+            if self._guard == "item":
+                raise
+            return self._delete_expression(change._replace(read=change.key))
+
+    def _put_body(self, change: Insert) -> dict[str, Any]:
+        condition = {"ConditionExpression": "attribute_not_exists(#k)"}
+        names = {"ExpressionAttributeNames": {"#k": next(iter(change.key))}}
+        return {"TableName": change.table, "Item": change.item, **condition, **names}
+
+    def _delete_expression(self, change: Remove | Check) -> dict[str, Any]:
+        expression = _Expression()
+        return expression.body(ConditionExpression=self._condition(expression, change))
+
+    def _update_expression(self, change: Update, whole: bool = False) -> dict[str, Any]:
+        expression = _Expression()
+        clauses = []
+        if change.sets:
+            clauses.append("SET " + ",".join(expression.equal(n, v) for n, v in change.sets.items()))
+        if change.removes:
+            clauses.append("REMOVE " + ",".join(map(expression.name, change.removes)))
+        condition = self._condition(expression, change, whole)
+        return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
+
+    def _condition(self, expression: _Expression, change: Update | Remove | Check, whole: bool = False) -> str:
+        exists = f"attribute_exists({expression.name(self._keys[0])})"
+        equal = [expression.equal(name, change.read[name]) for name in self._guarded(change, whole)]
+        missing = [f"attribute_not_exists({expression.name(name)})" for name in _added(change)]
+        expression.check_operators(len(equal) + len(missing) + 1)
+        return " AND ".join([exists, *equal, *missing])
+
+    # ------------------------------------------------------------ where no expression is long enough
+
+    def _update_body(self, change: Update) -> dict[str, Any]:
+        try:
+            return self._update_expression(change)
+        except ItemError:
+            sets = {name: {"Action": "PUT", "Value": value} for name, value in change.sets.items()}
+            removes = {name: {"Action": "DELETE"} for name in change.removes}
+            return {"AttributeUpdates": {**sets, **removes}, "Expected": self._expected(change)}
+
+    def _delete_body(self, change: Remove) -> dict[str, Any]:
+        try:
+            return self._delete_expression(change)
+        except ItemError:
+            return {"Expected": self._expected(change)}
+
+    def _expected(self, change: Update | Remove) -> dict[str, Any]:
+        exists = {self._keys[0]: {"ComparisonOperator": "NOT_NULL"}}
+        guarded = self._guarded(change)
+        equal = {n: {"ComparisonOperator": "EQ", "AttributeValueList": [change.read[n]]} for n in guarded}
+        missing = {name: {"ComparisonOperator": "NULL"} for name in _added(change)}
+        return {**exists, **equal, **missing}
+
+
+class _Expression:
+    """Collects the placeholders of an expression: as short as can be, since 4 KB is soon full."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, AttributeValue] = {}
+
+    def name(self, name: str) -> str:
+        return self._names.setdefault(name, f"#{len(self._names):x}")
+
+    def equal(self, name: str, value: AttributeValue) -> str:
+        placeholder = f":{len(self._values):x}"
+        self._values[placeholder] = value
+        return f"{self.name(name)}={placeholder}"
+
+    def check_operators(self, terms: int) -> None:
+        """Raise ItemError when so many terms, with AND between them, are too many for a condition."""
+        if _operators(terms) > MAX_OPERATORS:
+            raise _wide(f"{_operators(terms)} of {MAX_OPERATORS} operators of a condition")
+
+    def body(self, **expressions: str) -> dict[str, Any]:
+        """The expressions with their placeholders. Raises ItemError when one is too long."""
+        for kind, text in expressions.items():
+            if len(text) > MAX_EXPRESSION:
+                raise _wide(f"{len(text):,} of {MAX_EXPRESSION:,} bytes of its {kind}")
+        body: dict[str, Any] = {**expressions}
+        body["ExpressionAttributeNames"] = {short: name for name, short in self._names.items()}
+        if self._values:
+            body["ExpressionAttributeValues"] = self._values
+        return body
+
+
+def _operators(terms: int) -> int:
+    return 2 * terms - 1
+
+
+def _wide(measure: str) -> ItemError:
+    return ItemError(f"the item has too many attributes for a transaction ({measure})")
+
+
+def quoted(name: str) -> str:
+    """A name as PartiQL takes any name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _added(change: Update | Remove | Check) -> list[str]:
+    return [name for name in change.sets if name not in change.read] if isinstance(change, Update) else []

@@ -1,0 +1,147 @@
+"""DescribeTable to TableSpec, one item of it by key, and every error of a table that cannot be used.
+
+What a table could be brought back from: its point-in-time recovery, or a backup of one that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
+from dynamodt.model.items import Image
+from dynamodt.model.tables import KeyAttribute, TableSpec
+
+if TYPE_CHECKING:
+    from dynamodt.model.tables import Connection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dynamodt.model.tables import Connection
+
+
+def describe(connection: Connection, name: str) -> TableSpec:
+    """The table's key, size and capacity. Raises ServiceError when it does not exist or may not be described."""
+    with explained("DescribeTable", f"table {name}"):
+        table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
+    throughput = table.get("ProvisionedThroughput", {})
+    created = _moment(table.get("CreationDateTime"))
+    return TableSpec(
+        name=name,
+        key=_key(table),
+        item_count=table.get("ItemCount", 0),
+        size_bytes=table.get("TableSizeBytes", 0),
+        status=table.get("TableStatus", "ACTIVE"),
+        indexes=len(_indexes(table)),
+        read_units=throughput.get("ReadCapacityUnits", 0),
+        write_units=throughput.get("WriteCapacityUnits", 0),
+        plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
+        index_keys=tuple(sorted({e["AttributeName"] for index in _indexes(table) for e in index["KeySchema"]})),
+        identity=table.get("TableId") or created,
+        created=created,
+    )
+
+
+class TablePlace(NamedTuple):
+    """What a policy names a table by: its ARN, and that of the KMS key it is encrypted with (empty: DynamoDB's own)."""
+
+    arn: str
+    key_arn: str
+    status: str = "ACTIVE"
+
+
+def place_of(connection: Connection, name: str) -> TablePlace | None:
+    """Where a table is; None when there is none of that name. Raises ServiceError when that cannot be told."""
+    dynamodb = client(connection, "dynamodb")
+    with explained("DescribeTable", f"table {name}"):
+        try:
+            table = dynamodb.describe_table(TableName=name)["Table"]
+        except dynamodb.exceptions.ResourceNotFoundException:
+            return None
+    key = (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", "")
+    return TablePlace(table["TableArn"], key, table.get("TableStatus", "ACTIVE"))
+
+
+def stage_of(connection: Connection, place: TablePlace) -> str:
+    """The stage that a table was made for, by its tag; empty where it has none. Raises ServiceError."""
+    with explained("ListTagsOfResource", f"table {place.arn}"):
+        pages = client(connection, "dynamodb").get_paginator("list_tags_of_resource").paginate(ResourceArn=place.arn)
+        return next((str(tag["Value"]) for page in pages for tag in page["Tags"] if tag["Key"] == STAGE_TAG), "")
+
+
+def delete_table(connection: Connection, name: str) -> None:
+    """Delete a table with all its items. Raises ServiceError."""
+    with explained("DeleteTable", f"table {name}"):
+        client(connection, "dynamodb").delete_table(TableName=name)
+
+
+def get_attributes(connection: Connection, name: str, key: Image, attributes: Sequence[str]) -> Image | None:
+    """Some attributes of an item, those of its key among them, strongly consistent; None: there is no such item."""
+    names = {f"#{number}": attribute for number, attribute in enumerate([*key, *attributes])}
+    with explained("GetItem", f"table {name}"):
+        answer = client(connection, "dynamodb").get_item(
+            TableName=name,
+            Key=key,
+            ConsistentRead=True,
+            ProjectionExpression=", ".join(names),
+            ExpressionAttributeNames=names,
+        )
+    image: Image | None = answer.get("Item")
+    return image
+
+
+def list_tables(connection: Connection) -> list[str]:
+    """The names of all tables of the account and region."""
+    names: list[str] = []
+    with explained("ListTables", f"region {connection.region}"):
+        for page in client(connection, "dynamodb").get_paginator("list_tables").paginate():
+            names += page["TableNames"]
+    return names
+
+
+def _indexes(table: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(table.get("GlobalSecondaryIndexes") or ()), *(table.get("LocalSecondaryIndexes") or ())]
+
+
+def _moment(value: datetime | None) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds") if value else ""
+
+
+def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:
+    types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
+    schema = sorted(table["KeySchema"], key=lambda element: element["KeyType"] != "HASH")
+    return tuple(KeyAttribute(e["AttributeName"], types[e["AttributeName"]]) for e in schema)
+
+
+@lru_cache(maxsize=8)
+def _speaks_plain_partiql(endpoint_url: str | None) -> bool:
+    """Whether the endpoint is ministack, whose PartiQL knows plain names only and passes over a quoted REMOVE."""
+    if endpoint_url is None:
+        return False
+    import urllib3
+
+    try:
+        response = urllib3.request("GET", endpoint_url.rstrip("/") + "/_ministack/health", timeout=2.0, retries=False)
+    except urllib3.exceptions.HTTPError:
+        return False
+    return bool(response.status == 200)
+
+
+def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
+    """Whether it is on. Raises ServiceError when that cannot be read: it needs dynamodb:DescribeContinuousBackups."""
+    with explained("DescribeContinuousBackups", f"table {table}"):
+        answer = client(connection, "dynamodb").describe_continuous_backups(TableName=table)
+    recovery = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
+    return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
+
+
+def latest_backup(connection: Connection, table: str) -> str:
+    """The ARN of the newest backup of a table, which may be gone: DynamoDB makes one of a table that is deleted with
+    point-in-time recovery on, and keeps it for 35 days. Empty when there is none. Raises ServiceError."""
+    pages = client(connection, "dynamodb").get_paginator("list_backups").paginate(TableName=table, BackupType="ALL")
+    with explained("ListBackups", f"table {table}"):
+        found = [one for page in pages for one in page["BackupSummaries"] if one["BackupStatus"] == "AVAILABLE"]
+    found.sort(key=lambda one: one["BackupCreationDateTime"])
+    return str(found[-1]["BackupArn"]) if found else ""

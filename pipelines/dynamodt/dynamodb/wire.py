@@ -1,0 +1,167 @@
+"""The hot calls to DynamoDB: signed HTTP on kept connections, JSON by orjson.
+
+botocore finds the credentials and the endpoint. Its serializer and parser, which cost more than everything else
+together (docs/adr/002), stay out, and so do its signer and its HTTP client, which came next (docs/adr/016). Nothing is
+retried here: an answer is either the service's own, or one of the errors below, which say whether the request can have
+taken effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from botocore.exceptions import BotoCoreError
+
+from dynamodt.dynamodb.clients import session
+from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer, Unreachable
+from dynamodt.errors import ServiceError
+
+if TYPE_CHECKING:
+    from dynamodt.model.tables import Connection
+
+
+_THROTTLES = frozenset(
+    {
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "ThrottlingError",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ReplicatedWriteConflictException",  # a global table's other region is writing the item
+    }
+)
+_DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})
+_RENEWABLE = frozenset({"ExpiredTokenException", "RequestExpired"})
+
+
+class Throttled(Exception):
+    """The request was refused for its rate and had no effect."""
+
+
+class InDoubt(Exception):
+    """The request may or may not have taken effect: a time-out, a reset, a truncated answer, or a 5xx."""
+
+
+class Refusal(Exception):
+    """The service's own no, without effect: `code` without its namespace, `message`, and the whole answer."""
+
+    def __init__(self, code: str, message: str, answer: dict[str, Any]) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.answer = answer
+
+
+def is_throttle(code: str) -> bool:
+    """Whether an error code, of a request or of one statement, means: later, and nothing has happened."""
+    return code in _THROTTLES
+
+
+def is_doubt(code: str) -> bool:
+    """Whether an error code leaves open what has happened."""
+    return code in _DOUBTS
+
+
+class Wire:
+    """Calls of one table's region, up to `connections` of them kept; safe to share between threads."""
+
+    def __init__(self, connection: Connection, connections: int = 8) -> None:
+        boto = session(connection)
+        self._credentials = boto.get_credentials()
+        self._url = connection.endpoint_url or _endpoint(boto, connection.region)
+        self._signer = Signer(self._url, "dynamodb", connection.region)
+        self._exchanges = Exchanges(self._url, connections, _ca_bundle(boto))
+        self.requests = 0
+
+    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
+        """One request, its body as a dict or as JSON already. Raises Throttled, InDoubt or Refusal."""
+        return self.begin(operation, body)()
+
+    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
+        """Send a request; the function that it returns waits for the answer, and raises as `call` does. So one thread
+        has several on their way."""
+        payload = body if isinstance(body, bytes) else orjson.dumps(body)
+        headers = self._signed(operation, payload)
+        self.requests += 1
+        return partial(self._answer, operation, self._exchanges.begin(headers, payload))
+
+    def _answer(self, operation: str, response: Callable[[], Response]) -> dict[str, Any]:
+        try:
+            status, data = response()
+        except Unreachable as error:
+            raise Throttled(f"no connection to {self._url}: {error}") from error  # nothing was sent
+        except BROKEN as error:
+            raise InDoubt(f"{operation}: {error}") from error
+        if status == 200:
+            return _parsed(operation, data)
+        raise _failure(operation, status, data)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._exchanges.close()
+
+    def _signed(self, operation: str, payload: bytes) -> dict[str, str]:
+        try:
+            return self._signer.signed(_headers(operation), payload, self._credentials.get_frozen_credentials())
+        except BotoCoreError as error:
+            raise ServiceError(
+                f"the AWS credentials cannot be used: {error}", hint="renew them and run again"
+            ) from error
+
+
+@lru_cache(maxsize=8)
+def shared_wire(connection: Connection) -> Wire:
+    """One for all threads of this process: what the lanes ask of our own table now and then."""
+    return Wire(connection)
+
+
+def _headers(operation: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/x-amz-json-1.0",
+        "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+        "Accept-Encoding": "identity",
+    }
+
+
+def _parsed(operation: str, data: bytes | bytearray) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InDoubt(f"{operation}: the answer is not whole ({len(data)} bytes)") from error
+    return answer
+
+
+def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if status == 400:  # the service's own refusals are 400, and always say why
+            return InDoubt(f"{operation}: the refusal is not whole ({len(data)} bytes)")
+        answer = {}  # not the service's own words: a proxy's page
+    answer = answer if isinstance(answer, dict) else {}
+    code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP{status}"
+    message = str(answer.get("message") or answer.get("Message") or "")
+    if is_throttle(code) or status == 429 or code in _RENEWABLE:
+        return Throttled(f"{operation}: {code}: {message}")
+    if status >= 500 or is_doubt(code):
+        return InDoubt(f"{operation}: {code} ({status}): {message}")
+    return Refusal(code, message, answer)
+
+
+def _endpoint(boto: Any, region: str) -> str:
+    """The regional endpoint, as botocore's own endpoint data has it (partitions, FIPS and environment included)."""
+    return str(boto.create_client("dynamodb", region_name=region).meta.endpoint_url) + "/"
+
+
+def _ca_bundle(boto: Any) -> str | None:
+    import os
+
+    bundle = boto.get_config_variable("ca_bundle")
+    return str(bundle) if bundle and os.path.exists(str(bundle)) else None

@@ -1,0 +1,271 @@
+"""The process of the embedded emulator: ministack, with an identity and with its data kept on disk.
+
+ministack itself keeps its tables in memory and writes them when it is stopped. Here a forked copy of the process writes
+them shortly after every change, so that a killed emulator loses at most the last seconds; requests do not wait for it.
+The process holds a lock on its folder from its first to its last moment, its copies included: no second emulator is
+started on the same files, in whatever container. It works by paths relative to its folder, so that a folder that is
+renamed keeps its emulator, and it ends when the folder is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dynamodt.local import data as emulator_data
+from dynamodt.local.emulator import HOST, IDENTITY_PATH, LOCK_NAME, Record, read_record, write_record
+from dynamodt.runs.liveness import Process
+
+HERE = Path()
+_LEAST_PAUSE = 0.5
+_PAUSES_A_SAVE = 2  # a save that takes long comes seldom: a third of the time at most
+_LONGEST_SAVE = 600
+_WATCH_SECONDS = 2.0
+_READS = ("Get", "BatchGet", "TransactGet", "Scan", "Query", "Describe", "List")
+
+_log = logging.getLogger("dynamodt.emulator")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def main(token: str, preferred_port: int, lock: int) -> None:
+    """Serves until SIGTERM, SIGINT, or the end of the folder. The current folder is the emulator's; `lock` is the file
+    descriptor that holds its lock."""
+    os.umask(0o077)  # its data is the owner's
+    listener = _listening(preferred_port)
+    port = listener.getsockname()[1]
+    os.environ.update(GATEWAY_PORT=str(port), PORT=str(port))
+    me = Process.of(os.getpid())
+    record = Record(token, port, os.getpid(), me.started if me else "", emulator_data.now(), HERE.stat().st_ino)
+    write_record(HERE, record)
+    asyncio.run(_serve(listener, record, lock))
+
+
+def _listening(preferred_port: int) -> socket.socket:
+    """On the preferred port when it is free, else on one that the system chooses."""
+    for port in (preferred_port, 0):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else its own closed connections block it
+        try:
+            listener.bind((HOST, port))
+            listener.listen()  # at once: two that are bound to a port do not exclude each other yet
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise SystemExit(f"no port of {HOST} is free")
+
+
+async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack import app as server
+
+    saver = Saver(server._build_persistence_save_dict, lock)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    saving = asyncio.create_task(saver.keep_saving())
+    watching = asyncio.create_task(_watch_folder(lock, ended, record))
+
+    async def until_ended() -> None:
+        await ended.wait()
+        watching.cancel()
+        saving.cancel()
+        await saver.end_copy()
+
+    server.save_all = lambda _: saver.save_at_end(record)
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.keep_alive_timeout = 75
+    config.loglevel = "WARNING"
+    await serve(identified(server.app, record.token, saver), config, shutdown_trigger=until_ended)
+
+
+async def _watch_folder(lock: int, ended: asyncio.Event, record: Record) -> None:
+    """A folder that is deleted, or made anew by another command, is not this emulator's any more. A record that is lost
+    is written anew: without it no command finds the emulator, or ends it."""
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        try:
+            mine = os.stat(LOCK_NAME).st_ino == os.fstat(lock).st_ino
+        except OSError:
+            mine = False
+        if not mine:
+            _log.warning("the folder is gone: the emulator ends")
+            ended.set()
+            return
+        if read_record(HERE) != record:
+            with suppress(OSError):
+                write_record(HERE, record)
+
+
+# ---------------------------------------------------------------- what a request is
+
+
+def identified(inner: Application, token: str, saver: Saver) -> Application:
+    """The application, which also says which emulator it is, and lets the saver see each change."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == IDENTITY_PATH:
+            await _answer(send, {"token": token, "failure": saver.failure})
+        elif _changes(scope):
+            with saver.change():
+                await inner(scope, receive, send)
+        else:
+            await inner(scope, receive, send)
+
+    return app
+
+
+def _changes(scope: Scope) -> bool:
+    """Whether a request may change something: all do but those that read by their method, or by their operation."""
+    if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        return False
+    target = dict(scope["headers"]).get(b"x-amz-target", b"").decode("latin-1")
+    return not target.rpartition(".")[2].startswith(_READS)
+
+
+async def _answer(send: Send, document: dict[str, Any]) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(document).encode()})
+
+
+# ---------------------------------------------------------------- on disk
+
+
+class Saver:
+    """Writes what has changed, by a copy of the process that sees all of it as of one moment between two requests."""
+
+    def __init__(self, services: Callable[[], Mapping[str, Callable[[], Any]]], lock: int) -> None:
+        self.failure = ""  # why the last save did not succeed
+        self._services = services
+        self._lock = lock
+        self._changed = asyncio.Event()
+        self._under_way = 0
+        self._since = ""  # the first change that no save, and no copy that is at work, has seen
+        self._copy = 0
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Around a request that may change something: noted before it does, since nothing comes after a SIGKILL."""
+        if not emulator_data.unsaved_since(HERE):
+            with suppress(OSError):  # a full disk: the save says so
+                emulator_data.mark_unsaved(HERE, emulator_data.now())
+        self._since = self._since or emulator_data.now()
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._since = self._since or emulator_data.now()
+            self._changed.set()
+
+    async def keep_saving(self) -> None:
+        pause = _LEAST_PAUSE
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            await self._save_by_copy()
+            pause = max(_LEAST_PAUSE, _PAUSES_A_SAVE * (time.monotonic() - began))
+
+    async def end_copy(self) -> None:
+        """Returns when no copy is at work any more: what it would write is older than what comes now."""
+        if self._copy:
+            with suppress(ProcessLookupError):
+                os.kill(self._copy, signal.SIGKILL)
+        while self._copy:
+            await asyncio.sleep(0.01)
+
+    def save_at_end(self, record: Record) -> None:
+        """The last save, when no request is served any more."""
+        try:
+            _save(self._services())
+            emulator_data.mark_saved(HERE)
+            write_record(HERE, replace(record, stopped=emulator_data.now()))
+        except Exception:
+            _log.exception("the tables could not be written")
+
+    async def _save_by_copy(self) -> None:
+        self._changed.clear()
+        seen, self._since = self._since, emulator_data.now() if self._under_way else ""
+        self._copy = os.fork()
+        if not self._copy:
+            _save_and_exit(self._services, self._lock)
+        waiting = asyncio.get_running_loop().run_in_executor(None, os.waitpid, self._copy, 0)
+        waiting.add_done_callback(self._copy_has_ended)
+        self._judge(seen, (await asyncio.shield(waiting))[1])
+
+    def _copy_has_ended(self, _: object) -> None:
+        self._copy = 0
+
+    def _judge(self, seen: str, status: int) -> None:
+        if status:
+            self._since = seen
+            self._changed.set()
+            self.failure = f"what was written since {emulator_data.unsaved_since(HERE) or seen} is on no disk yet"
+            return
+        self.failure = ""
+        with suppress(OSError):
+            if self._since:
+                emulator_data.mark_unsaved(HERE, self._since)
+            else:
+                emulator_data.mark_saved(HERE)
+
+
+def _save_and_exit(services: Callable[[], Mapping[str, Callable[[], Any]]], lock: int) -> None:
+    """In the copy: it keeps the lock, so that nothing else is started on the files while it writes, and the log."""
+    try:
+        os.closerange(3, lock)
+        os.closerange(lock + 1, os.sysconf("SC_OPEN_MAX"))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_LONGEST_SAVE)  # a thread that is not copied may have held a lock
+        gc.disable()
+        _without_copying()
+        _save(services())
+        os._exit(0)
+    except BaseException:
+        _log.exception("the tables could not be written")
+        os._exit(1)
+
+
+def _without_copying() -> None:
+    """Each service copies its state before it is written; a copied process has the only one that it needs."""
+    import copy
+
+    copy.deepcopy = _itself  # type: ignore[assignment]
+
+
+def _itself(value: Any, memo: Any = None) -> Any:
+    return value
+
+
+def _save(services: Mapping[str, Callable[[], Any]]) -> None:
+    from ministack.core import persistence
+
+    def write(folder: Path) -> None:
+        persistence.STATE_DIR = str(folder)
+        persistence.save_all(dict(services))  # it logs what it cannot write, and does not raise
+
+    emulator_data.save(HERE, services, write)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,263 @@
+"""A version's script, its runs as the state table records them, and the job that a worker takes part in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dynamodt.model.items import Direction, Guard
+from dynamodt.model.pages import Counts, Totals, Units
+from dynamodt.model.tables import KeyAttribute, Stage, TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A version file, read but not executed. Its text travels, so that any worker can load it."""
+
+    table: str
+    sequence: int
+    name: str  # "split_name"
+    path: str  # as the author would type it
+    text: str
+    checksum: str  # sha256 of the text, hex
+    title: str = ""  # first line of the docstring
+    has_up: bool = False
+    has_down: bool = False
+    has_prepare: bool = False
+    has_items: bool = False
+    guard: Guard = "item"
+    target_table: str | None = None
+    idempotent: bool = False
+    stamp: str | None = None
+    source: str = "scan"
+    key: tuple[KeyAttribute, ...] = ()  # of the table that it was written for; empty: it does not say
+    prepare_checksum: str = ""  # of `prepare` and all that it uses of the file
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRef:
+    """A prepared file: where it is, and what it must be when it is read back."""
+
+    url: str
+    rows: int
+    sha256: str
+    script_checksum: str
+    created: str
+    prepare_checksum: str = ""
+    content: str = ""  # sha256 over the rows, whatever their order
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedVersion:
+    """A line of a table's history: this version stands."""
+
+    table: str
+    version: int
+    name: str
+    checksum: str
+    run: str
+    when: str  # ISO 8601, UTC
+    by: str
+    counts: Counts = Counts()
+    consumed: Units = Units()
+    seconds: float = 0.0
+
+
+class ScriptText(NamedTuple):
+    """A text of a version's script, and how many items a run has transformed by it."""
+
+    checksum: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as the state table remembers it, ended or not."""
+
+    table: str
+    run: str
+    version: int
+    name: str
+    direction: Direction
+    checksum: str
+    status: str
+    started: str
+    ended: str = ""
+    by: str = ""
+    counts: Counts = Counts()
+    consumed: Units = Units()
+    seconds: float = 0.0
+    error: str = ""
+    dead_letters: str = ""
+    units: int = 0  # the scan's segments, as they were planned when it began
+    attempts: int = 1
+    retries: int = 0  # passes over its dead letters
+    journal: bool = False  # it began with one, and goes on so
+    planned: int = 0  # units over all its passes; 0: not known
+    source: str = "scan"  # or "export"
+    exports: tuple[str, ...] = ()  # ARNs, or s3://… as a person gave it: the table's, then the windows'
+    incremental_exports: tuple[int, ...] = ()  # units of each window that the run catches up with
+    failed_exports: int = 0  # which would not do: another one was asked for
+    rest: int = 0  # segments of the last scan, where it catches up by one
+    target: str = ""  # the table that it writes to, where that is another
+    undone: str = ""  # when, and by whom
+    partial_tries: int = 0  # the last try of its undo that did without parts of the journal; 0: none did
+    partly_restored: int = 0  # items that its undo has restored in part, and left in part
+    accepts: tuple[str, ...] = ()  # undone runs whose partly restored items it may transform
+    order: tuple[
+        str, ...
+    ] = ()  # its phases, and from which attempt on, as they were written: see `state.phases.stints`
+    began: dict[str, str] = field(default_factory=dict)  # what it started with (`state.started_with`)
+    texts: tuple[ScriptText, ...] = ()  # of the script before it was edited: its present one has the rest of the items
+    whole_pages: bool = False  # its last attempt has left no page half written
+    revision: int = 0  # of its row: each write raises it, and is conditional on the one before; 0: not written yet
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSource:
+    """A finished export to read instead of the table: its folder in a bucket, and what it must be an export of.
+
+    `created_only`: of an incremental one, only the items that came into being in its window, and not by this run.
+    """
+
+    bucket: str
+    folder: str
+    table_arn: str
+    incremental: bool = False
+    created_only: bool = False
+    rest: bool = False  # a last scan follows, which meets the items once more
+
+
+Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
+
+    `units` are the scan's segments, the files of an `export`, or one unit of the version's own rows when `own_items`
+    is set. `consistent` asks for strongly consistent reads.
+    """
+
+    run: str
+    stage: Stage
+    table: TableSpec
+    script: Script
+    direction: Direction
+    units: int
+    split_groups: int = 1
+    inserted_rows: bool = False
+    export: ExportSource | None = None
+    dead_letters: tuple[str, ...] = ()  # parts of dead letters to replay, instead of reading the table
+    confirmed: bool = False  # a person has found the letters' items written: they are counted, nothing is written
+    undoes: str = ""  # the run (or pass of one) to take back by its journal, instead of migrating
+    partial: bool = False  # of an undo: what cannot be read of the journal is passed over
+    attempts: tuple[int, int] = (0, 0)  # of an undo: pages of the attempts from the first to before the second; 0: all
+    target: TableSpec | None = None
+    prepared: PreparedRef | None = None
+    consistent: bool = False
+    dry_run: bool = False
+    max_errors: int = 0
+    page_items: int = 1000  # items of a scan page at most; a page is also at most 1 MB
+    attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
+    journal: bool = False  # journal what an idempotent script writes too, for an undo
+    in_turn: int = 16  # segments of a lane that are taken in turn: as many partitions may take its writes
+    read_ahead: int = 4  # pages of a lane that are in flight
+    writers: int = 16  # batches of a page that are in flight: the table may be as far away as a laptop is
+    shards: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
+    governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
+    fences: tuple[Fence, ...] = ()  # what the run holds beside its own table
+    rows: str = ""  # the checksum of the rows of `items()`, as the run began with them
+    inserted_by: str = ""  # the run whose rows of `items()` this one takes back
+    retried: tuple[str, ...] = ()  # passes over dead letters, before a window that may show their items as created
+
+    @property
+    def journals(self) -> bool:
+        """Whether pages are journaled and announced before they are written: always, if a second pass would harm."""
+        return (self.journal or not self.script.idempotent) and not self.dry_run
+
+    @property
+    def meets_insertions(self) -> bool:
+        """Whether an item that it reads or meets may be one that the run has inserted, which it must not transform: its
+        source is older than the table, so that the key of an item may have been freed and taken by the run since."""
+        older = self.export is not None or bool(self.dead_letters)
+        return older and self.target is None and not self.inserted_rows and not self.script.idempotent
+
+    @property
+    def later(self) -> bool:
+        """Whether it comes after the passes over what was there when the run began: it may meet rows of `items()`."""
+        in_window = self.export is not None and self.export.incremental
+        return in_window or bool(self.dead_letters) or self.run.partition("/retry")[0].endswith(REST)
+
+    @property
+    def lease(self) -> str:
+        """The lease that the workers look at: the table's, or one of its own for a dry run, which excludes nobody."""
+        return f"dry-run/{self.base_run}" if self.dry_run else self.table.name
+
+    @property
+    def base_run(self) -> str:
+        """The version's run, of which a job may be one of two passes."""
+        return self.run.partition("/")[0]
+
+
+INSERTED_ROWS = "/items"
+WINDOW = "/window"
+REST = "/rest"
+
+
+class Lease(NamedTuple):
+    """Who may run on a table, and what he was told meanwhile. `token` grows with every owner.
+
+    `beat` is the holder's last sign of life by its own clock (seconds since 1970, for people to read), `ttl` how long
+    the lease holds without another one. An empty `run`: nobody.
+    """
+
+    table: str
+    token: int
+    run: str = ""
+    user: str = ""
+    host: str = ""
+    pid: int = 0
+    started: str = ""  # of the process, in its system's words
+    since: str = ""
+    beat: float = 0.0
+    ttl: float = 30.0
+    paused: bool = False
+    pause_reason: str = ""  # why it rests without being told by a person: an alarm; empty: it does not
+    stop: str = ""  # why all workers should stop: "max-errors", "interrupted", "abort", "error"
+    error: dict[str, str] | None = None
+    wcu: float = 0.0  # the budget of all workers together, in units a second; 0: not limited
+    rcu: float = 0.0
+    lease_replicas: int = 1  # rows that say the same, for as many groups of workers to look at
+    revision: int = 0  # of the row: each write raises it, and is conditional on the one before
+    words: tuple[str, ...] = ()  # the ids of the last few writes, the latest first
+    beats: int = 0  # signs of life under this token
+    ticks: float = 0.0  # the monotonic clock of the holder's system at the last one
+    owner: str = ""  # the table whose run holds it, which writes to this one; empty: its own
+
+
+class RunState(NamedTuple):
+    """A run as `runs` lists it: its record, what it comes to now ("running", "paused", "gone", "succeeded" ...), the
+    counts so far, and the lease of whoever is at work on it."""
+
+    record: RunRecord
+    status: str
+    counts: Counts
+    holder: Lease | None = None
+
+
+class RunProgress(NamedTuple):
+    """Where a run stands, for whoever watches it. `planned` are the units over all its passes, `wcu` and `rcu` its
+    budget in units a second (0: not limited); `rests` says why it does no work now ("paused"), if so."""
+
+    totals: Totals
+    planned: int
+    wcu: float = 0.0
+    rcu: float = 0.0
+    idle: str = ""
+
+    @classmethod
+    def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:
+        """Where the run stands that works under a lease."""
+        idle = "paused" if lease.paused else f"held: {lease.pause_reason}" if lease.pause_reason else ""
+        return cls(totals, planned, lease.wcu, lease.rcu, idle)

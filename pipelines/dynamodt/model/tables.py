@@ -1,0 +1,85 @@
+"""Tables, connections and stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+STATE_TABLE = "dynamodt-state"  # unless a stage names another one
+KEY_TYPES = ("S", "N", "B")
+
+
+class KeyAttribute(NamedTuple):
+    name: str
+    type: str  # one of KEY_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table as DescribeTable shows it. Counts lag by up to six hours; `plain_partiql` marks an emulator that
+    understands PartiQL only for plain attribute names and has no REMOVE of quoted ones (see docs/adr/001).
+
+    `identity` tells a table from one of the same name that was deleted; empty: not known."""
+
+    name: str
+    key: tuple[KeyAttribute, ...]
+    item_count: int = 0
+    size_bytes: int = 0
+    status: str = "ACTIVE"
+    indexes: int = 0
+    read_units: int = 0  # 0: on-demand
+    write_units: int = 0
+    plain_partiql: bool = False
+    index_keys: tuple[str, ...] = ()  # the attributes that are keys of its indexes
+    identity: str = ""
+    created: str = ""  # ISO 8601, UTC
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        return tuple(k.name for k in self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach AWS: everything needed to make a client, so that a worker can make its own."""
+
+    region: str
+    endpoint_url: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    access_key: str | None = None  # set for the embedded stage only, whose credentials are no secret
+    secret_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """Where prepared data and dead letters go: `s3://bucket/prefix`, or a folder on the local stage."""
+
+    url: str
+    kms_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One deployment of the application: an account, a region and our own resources in it."""
+
+    name: str
+    connection: Connection
+    storage: StorageSpec
+    state_table: str = STATE_TABLE
+    local: bool = False  # this machine: our state table is created when it is missing
+    embedded: bool = False  # the emulator that dynamodt starts by itself
+    tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
+    protected: bool = False  # its tables are written only with point-in-time recovery on
+    glue_job: str = ""  # the name of its Glue job, where it is not `job_name`'s own
+    other_state_tables: tuple[str, ...] = field(default=(), compare=False)  # of the other stages of dynamodt.toml
+
+    @property
+    def state_tables(self) -> frozenset[str]:
+        """The tables that hold dynamodt's own state, and are never transformed."""
+        return frozenset((self.state_table, *self.other_state_tables))
+
+    @property
+    def job_name(self) -> str:
+        """The Glue job that moves tables; the one that gathers prepared data has `-prepare` behind it."""
+        return self.glue_job or f"dynamodt-{self.name}"

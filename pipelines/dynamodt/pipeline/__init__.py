@@ -1,0 +1,1 @@
+"""The data plane: a Beam pipeline that reads, transforms, writes and records pages of items."""

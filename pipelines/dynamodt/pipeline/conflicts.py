@@ -1,0 +1,373 @@
+"""What becomes of a change whose write was refused, or whose owner before has left it: judged by what is there now.
+
+Pure: the items and rows are read by `pipeline.inserted`.
+
+Which of the changes that owners of a page have announced are tries of one change.
+
+What takes a run's change of one item back, judged by the item as it is now.
+
+A key may stand in the journal several times: each time that somebody else's write made the first change void, a fresh
+one was announced. At most one of them has taken effect. It is the last one, or one before it whose outcome was still
+open when the next was made; then the two were made from the same values, so that what to restore is the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
+
+from dynamodt.dynamodb.statements import InsertedRow, transaction_digest
+from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Image, Insert, Journaled, Remove, Update
+from dynamodt.model.tables import TableSpec
+from dynamodt.script.codec import image_digest, key_text, same, same_image
+from dynamodt.script.diff import Part, as_before, carries, parts_of, patched
+
+Shown = Literal["written", "unwritten", "unclear", "gone"]
+Count = Literal["changed", "unchanged", "superseded", "vanished"]
+
+
+class Current(NamedTuple):
+    """The items and rows of now, by `key_text`: of sources, at the keys of insertions, and what the run has inserted.
+
+    `meets`: a source that the run has inserted is no source: the one that was read is gone, since an insertion needs
+    its key to be free.
+    """
+
+    sources: dict[str, Image]
+    placed: dict[str, Image]
+    inserted: dict[str, InsertedRow]
+    meets: bool = False
+
+    def source(self, key: Image, known: Image | None = None) -> Image | None:
+        """The source of this key, as it is now or as it came with a refusal (`known`); None: it is gone."""
+        text = key_text(key)
+        if self.meets and text in self.inserted:
+            return None
+        return known if known is not None else self.sources.get(text)
+
+
+class Ends(NamedTuple):
+    """The change ends in the count `outcome`. `unconfirmed`: its item is gone, and a deletion was sent; whether that or
+    the application has deleted it cannot be told."""
+
+    outcome: Count
+    unconfirmed: bool = False
+
+
+class TransformAgain(NamedTuple):
+    """The source is another by now: it is to be transformed afresh."""
+
+    now: Image
+
+
+class Again(NamedTuple):
+    """The write is sent again: the same, or what of it is left to do."""
+
+    change: Change
+
+
+class Unclear(NamedTuple):
+    """Neither written nor unwritten can be shown: a dead letter."""
+
+    now: Image | None
+
+
+class Collision(NamedTuple):
+    """The key of an insertion is taken, and what it was to hold would be lost: a dead letter. `other` is the source of
+    the item that has it, where the run has inserted that one itself."""
+
+    insert: Insert
+    other: Image | None
+    own: bool
+
+
+Judgement = Ends | TransformAgain | Again | Unclear | Collision
+
+
+def judged(
+    change: Change, doubts: Sequence[Change], current: Current, known: Image | None = None, stamp: str | None = None
+) -> Judgement:
+    """What becomes of a change that was refused. `doubts` are its earlier sendings whose outcome is unknown, `known` is
+    the source, where it came with the refusal, `stamp` the attribute of the run's mark.
+
+    What was sent before and never answered may have been written: an item that shows it is done, one that is as it was
+    before is still to do, and any other is unclear: never a guess.
+    """
+    if isinstance(change, Insert):
+        return _of_row(change, bool(doubts), current)
+    shows = [shown(doubt, current, known, stamp) for doubt in doubts]
+    now = current.source(change.key, known)
+    if "written" in shows:
+        return Ends("changed")
+    if now is None:
+        return Ends("changed", unconfirmed=True) if "gone" in shows else Ends("vanished")
+    if shows and shows[-1] == "unclear":
+        return Unclear(now)
+    if isinstance(change, Atomic) and same_image(now, change.read):
+        return _without_taken(change, current)
+    return TransformAgain(now)
+
+
+def shown(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Shown:
+    """What the items of now tell about a write whose outcome is unknown."""
+    now = current.source(doubt.key, known)
+    if isinstance(doubt, Atomic):
+        return _of_several(doubt, now, current)
+    if isinstance(doubt, Remove):
+        return "gone" if now is None else "unwritten"
+    assert isinstance(doubt, Update)
+    return "unwritten" if now is None else _of_update(doubt, now, stamp)
+
+
+def inserts_of(changes: Sequence[Change]) -> list[Insert]:
+    """Their insertions."""
+    return [part for change in changes for part in parts_of(change) if isinstance(part, Insert)]
+
+
+def _of_update(update: Update, now: Image, stamp: str | None) -> Shown:
+    """A stamp that is there shows that the patch was written, whatever others have done to its attributes since. One
+    that is missing shows nothing by itself: an application may put an item back without what it does not know."""
+    if stamp is not None and stamp in update.sets:
+        if stamp in now and now[stamp] == update.sets[stamp]:
+            return "written"
+        return "unwritten" if as_before(_without(update, stamp), now) else "unclear"
+    if carries(update, now):
+        return "written"
+    return "unwritten" if as_before(update, now) else "unclear"
+
+
+def _without(update: Update, name: str) -> Update:
+    return update._replace(sets={each: value for each, value in update.sets.items() if each != name})
+
+
+def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
+    """All or nothing was written, and the row of each insertion is one of the parts. An update that shows as undone is
+    another of the same source, which only wanted the same insertion."""
+    rows = [row for part in inserts_of([doubt]) if (row := _own_row(part, doubt.key, current)) is not None]
+    if not rows:
+        return "unwritten"
+    if any(row.transaction == transaction_digest(doubt) for row in rows):
+        return "written"
+    updates = (part for part in doubt.parts if isinstance(part, Update))
+    undone = now is not None and any(as_before(update, now) and not carries(update, now) for update in updates)
+    return "unwritten" if undone else "written"
+
+
+def _own_row(part: Insert, source: Image, current: Current) -> InsertedRow | None:
+    """The row of this very item, if the run has inserted it, made of this source."""
+    row = current.inserted.get(key_text(part.key))
+    return row if row is not None and row.is_of(part, source) else None
+
+
+def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
+    """A row of `items()`. An equal item is no loss; another one is a live write, and wins; another one of this run is a
+    collision."""
+    text = key_text(change.key)
+    row, there = current.inserted.get(text), current.placed.get(text)
+    if row is not None and row.item != image_digest(change.item):
+        return Collision(change, row.source, own=True)
+    if row is None and there is None:
+        return Again(change)
+    if row is None and not same_image(there or {}, change.item):
+        return Ends("superseded")
+    return Ends("changed" if doubtful else "unchanged")
+
+
+def _without_taken(change: Atomic, current: Current) -> Judgement:
+    """The source is as it was read, so that an insertion has met an item or a row. What is there already needs no
+    insertion. Another item wins, unless the source would lose what it was to hold."""
+    left: list[Part] = []
+    ended: set[Count] = set()
+    for part in change.parts:
+        found = _taken(change, part, current) if isinstance(part, Insert) else None
+        if isinstance(found, Collision):
+            return found
+        if found is None:
+            left.append(part)
+        else:
+            ended.add(found)
+    return _rest(change, left, ended)
+
+
+def _taken(change: Atomic, part: Insert, current: Current) -> Count | Collision | None:
+    """None: its key is free."""
+    text = key_text(part.key)
+    row, there = current.inserted.get(text), current.placed.get(text)
+    if row is not None:
+        if row.item == image_digest(part.item):
+            return "unchanged"
+        own = row.is_from(change.key)
+        return "superseded" if own and not _loses(change) else Collision(part, row.source, own=True)
+    if there is None:
+        return None
+    if same_image(there, part.item):
+        return "unchanged"
+    return Collision(part, None, own=False) if _loses(change) else "superseded"
+
+
+def _loses(change: Atomic) -> bool:
+    """Whether the source is deleted, or loses a value: an insertion may be what holds it from then on."""
+    return any(
+        isinstance(part, Remove) or (isinstance(part, Update) and (part.removes or part.sets.keys() & part.read.keys()))
+        for part in change.parts
+    )
+
+
+def _rest(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
+    if any(isinstance(part, Insert) for part in left):
+        return Again(change._replace(parts=tuple(left)))
+    for part in left:
+        if isinstance(part, Update | Remove):
+            return Again(part)
+        assert isinstance(part, Check)
+    return Ends("superseded" if "superseded" in ended else "unchanged")
+
+
+def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
+    """The changes of a page's announcements by the item that each was made of, in their order: the last of each list is
+    what its owner wanted last.
+
+    A row of the version's own is made of none, and never made afresh: the same one in a later announcement is the same,
+    another one of that key, or twice the same in one announcement, are others.
+    """
+    found: dict[Hashable, list[Change]] = {}
+    for changes in intents:
+        met: Counter[Hashable] = Counter()
+        for change in changes:
+            source: Hashable = key_text(change.key)
+            if isinstance(change, Insert):
+                source = (source, image_digest(change.item))
+                met[source] += 1
+                source = (source, met[source])
+            found.setdefault(source, []).append(change)
+    return list(found.values())
+
+
+CHANGED = "changed since the run"
+DELETED = "the item was deleted since the run"
+TAKEN = "another item has the key of the one that the run deleted"
+UNCONFIRMED = "the item is gone: whether the run or the application has deleted it, nothing shows"
+STAYS = "it cannot go back to the key that the run moved it from"
+
+
+class Restoration(NamedTuple):
+    """The change that restores an item (None: there is nothing to restore), and what stays as it is: its attributes'
+    names, and why; an empty `why`: nothing. `restored` are, beside those, the attributes that are then as before
+    the run."""
+
+    change: Update | Insert | Remove | None
+    left: tuple[str, ...] = ()
+    why: str = ""
+    restored: tuple[str, ...] = ()
+
+
+NOTHING = Restoration(None)
+
+
+def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | None) -> Restoration:
+    """How to restore an item of `table`: `records` are the journal's, of one key, in order; `now` is the item.
+
+    Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and
+    all others are left. An insertion is taken back while its item is exactly what was written, a deletion while its
+    key is absent. Restored twice is restored once.
+    """
+    inserts = [record for record in records if isinstance(record, Insert)]
+    own = [record for record in records if not isinstance(record, Insert)]
+    if own and inserts:
+        return _of_moved(table, _may_have_effect(own), inserts, now)
+    likely = _may_have_effect(records)
+    if now is None:
+        return _of_absent(table, likely)
+    updates = [record for record in likely if isinstance(record, Update)]
+    if updates:
+        return _of_updated(updates, now)
+    inserts = [record for record in likely if isinstance(record, Insert)]
+    return _of_inserted(inserts, now) if inserts else _of_deleted(likely[0], now)
+
+
+def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
+    """The last record, and those before it that the next one's maker could not tell from unwritten; the last first."""
+    likely = [records[-1]]
+    for record in reversed(records[:-1]):
+        if not _was_open(record, likely[-1]):
+            break
+        likely.append(record)
+    return likely
+
+
+def _was_open(record: Journaled, following: Journaled) -> bool:
+    """Whether a record may have been written after the following one was made: that saw its item as it was before."""
+    if isinstance(record, Insert) or isinstance(following, Insert):
+        return isinstance(record, Insert) and isinstance(following, Insert)
+    if isinstance(record, Remove):
+        return same_image(record.read, following.read)
+    return as_before(record, following.read)
+
+
+def _of_moved(
+    table: TableSpec, likely: Sequence[Journaled], inserts: Sequence[Insert], now: Image | None
+) -> Restoration:
+    """The run has moved the item to another key, and another to this one. (Or it has changed the item in place: then
+    this key was taken, and nothing was put here.)"""
+    last = likely[0]
+    if not isinstance(last, Remove) or now is None or same_image(now, last.read):
+        return restoration(table, list(reversed(likely)), now)
+    if not any(same_image(now, record.item) for record in inserts):
+        return Restoration(None, _differing(last.read, now), CHANGED)
+    return Restoration(_update(last.key, now, {name: last.read.get(name) for name in _differing(last.read, now)}))
+
+
+def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
+    for record in likely:
+        if isinstance(record, Remove):
+            return Restoration(Insert(table.name, record.key, record.read))
+    return NOTHING if isinstance(likely[0], Insert) else Restoration(None, (), DELETED)
+
+
+def _of_inserted(inserts: Sequence[Insert], now: Image) -> Restoration:
+    """Several items of the source may have been for one key: one of them has got it."""
+    if any(same_image(now, record.item) for record in inserts):
+        return Restoration(Remove(inserts[0].key, now))
+    return Restoration(None, _differing(inserts[0].item, now), CHANGED)
+
+
+def _of_deleted(record: Journaled, now: Image) -> Restoration:
+    assert isinstance(record, Remove)
+    if same_image(now, record.read):
+        return NOTHING
+    return Restoration(None, _differing(record.read, now), TAKEN)
+
+
+def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
+    before: dict[str, AttributeValue | None] = {}
+    left: list[str] = []
+    as_it_was: list[str] = []
+    for name in dict.fromkeys(name for update in updates for name in (*update.sets, *update.removes)):
+        writers = [update for update in updates if name in update.sets or name in update.removes]
+        current = now.get(name)
+        if any(_equal(current, patched(update).get(name)) for update in writers):
+            before[name] = writers[0].read.get(name)
+        elif not _equal(current, writers[0].read.get(name)):
+            left.append(name)
+        else:
+            as_it_was.append(name)
+    why, restored = (CHANGED, (*before, *as_it_was)) if left else ("", ())
+    return Restoration(_update(updates[0].key, now, before), tuple(left), why, restored)
+
+
+def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:
+    if not before:
+        return None
+    sets = {name: value for name, value in before.items() if value is not None}
+    return Update(key, now, sets, tuple(name for name, value in before.items() if value is None))
+
+
+def _equal(one: AttributeValue | None, other: AttributeValue | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return same(one, other)
+
+
+def _differing(one: Image, other: Image) -> tuple[str, ...]:
+    return tuple(name for name in {**one, **other} if not _equal(one.get(name), other.get(name)))

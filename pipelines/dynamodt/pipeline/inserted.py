@@ -1,0 +1,178 @@
+"""Which items of a page a pass is to transform: none that the run has inserted itself.
+
+The items that writes have met, read together: sources, what has the keys of insertions, and what the run has
+inserted itself.
+
+What passes over dead letters have written before a window of changes, which may show their items as created.
+
+An item that one window shows as deleted may be created again, and be transformed then as a dead letter's item; the next
+window shows it as created. Whether what it shows is the item as the run has written it, the journal of that pass tells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from dynamodt.dynamodb.batch import Caller
+from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
+from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, inserted_row
+from dynamodt.errors import ItemError
+from dynamodt.model.items import Image, Update
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import TableSpec
+from dynamodt.pipeline.conflicts import Current, Shown, shown
+from dynamodt.pipeline.resources import Resources
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of, parts_of
+from dynamodt.state.journal import Journal
+from dynamodt.state.object_keys import is_note, journal_of_run
+from dynamodt.state.storage import Storage
+
+
+class InsertedItems:
+    """Tells which items of a table a run has inserted: of `table`, by the rows of the run `rows`."""
+
+    def __init__(
+        self, wire: Caller, rows: InsertedRows, table: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._reads = Reads(wire, rows.spec, sleep=sleep)
+        self._rows = rows
+        self._table = table
+
+    def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
+        """The rows of those of these keys that the run has inserted, by `key_text`; strongly consistent."""
+        rows = {key_text(key): self._rows.key(self._table, key) for key in keys}
+        found = self._reads.items(list(rows.values())) if rows else {}
+        by_key = ((text, found.get(key_text(row))) for text, row in rows.items())
+        return {text: inserted_row(image) for text, image in by_key if image is not None}
+
+
+class Lookups:
+    """Reads what `pipeline.conflicts` judges by. `sources` reads the table that changes are made of, `placed` the one
+    that is inserted into, often the same. `meets`: an item that the run has inserted is no source."""
+
+    def __init__(
+        self, sources: Reads, placed: Reads | None = None, inserted: InsertedItems | None = None, *, meets: bool = False
+    ) -> None:
+        self._sources = sources
+        self._placed = placed
+        self._inserted = inserted
+        self._meets = meets
+
+    @property
+    def rcu(self) -> float:
+        """What the reads have cost so far, rows of the state table aside."""
+        return self._sources.rcu + (self._placed.rcu if self._placed is not None else 0.0)
+
+    def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> Current:
+        """The items as they are now, strongly consistent. `known` are keys of sources that came with a refusal:
+        they are not read again, but asked for as insertions."""
+        wanted, places = _each_once(sources), _each_once(places)
+        if self._placed is None:
+            there = placed = self._sources.items(_each_once([*wanted, *places]))
+        else:
+            there, placed = self._sources.items(wanted), self._placed.items(places)
+        asked = [*places, *wanted, *known] if self._meets else places
+        # The rows last: of what the items show, they are there by then, also if it has come late.
+        inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
+        return Current(there, placed, inserted, self._meets)
+
+
+def _each_once(keys: Iterable[Image]) -> list[Image]:
+    """BatchGetItem refuses a key that is there twice."""
+    return list({key_text(key): key for key in keys}.values())
+
+
+def lookups(
+    wire: Caller, job: Job, rate_queue: RateLimitedQueue = Free(), sleep: Callable[[float], None] = time.sleep
+) -> Lookups:
+    """The lookups of a job's writer."""
+    sources = Reads(wire, job.table, rate_queue=rate_queue, sleep=sleep)
+    placed = None if job.target is None else Reads(wire, job.target, rate_queue=rate_queue, sleep=sleep)
+    return Lookups(sources, placed, inserted_items(wire, job, sleep), meets=job.meets_insertions)
+
+
+def inserted_items(wire: Caller, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
+    """What the job's run has inserted, or the one that it takes back."""
+    return InsertedItems(wire, rows_of(job), (job.target or job.table).name, sleep)
+
+
+def rows_of(job: Job) -> InsertedRows:
+    """The rows by which it is told."""
+    return InsertedRows(job.stage.state_table, job.inserted_by or (job.undoes or job.run).partition("/")[0])
+
+
+Foreign = Callable[[list[Image]], list[Image]]  # the images that the run has not inserted itself
+
+
+def all_of(images: list[Image]) -> list[Image]:
+    """Where the run has inserted nothing."""
+    return images
+
+
+def foreign_of(wire: Caller, job: Job, resources: Resources) -> Foreign:
+    """What of a page a job is to transform: no item that the run has inserted itself. A second pass over what it was
+    made of would do harm, or, of rows of `items()`, a first one.
+
+    Only what was there before the run, a scan that is no later pass, holds none of them.
+    """
+    everything = job.meets_insertions
+    if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserted_rows)):
+        return all_of
+    inserted = inserted_items(wire, job, resources.sleep)
+
+    def foreign(images: list[Image]) -> list[Image]:
+        rows = inserted.of([key_of(job.table, image) for image in images])
+        own = {text for text, row in rows.items() if everything or row.source is None}
+        return [image for image in images if key_text(key_of(job.table, image)) not in own] if own else images
+
+    return foreign
+
+
+class RetriedOrNot(ItemError):
+    """Whether an item is the run's own result cannot be told."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the run has written this item as a dead letter's, and the same attributes were changed since",
+            hint="look at the item: it may or may not be transformed, and nothing takes it up again by itself",
+        )
+
+
+class Retried:
+    """The updates of these passes, in memory: no more than there were dead letters."""
+
+    def __init__(self, table: TableSpec, stamp: str | None, updates: Iterator[Update]) -> None:
+        self._table = table
+        self._stamp = stamp
+        self._updates: dict[str, list[Update]] = {}
+        for update in updates:
+            self._updates.setdefault(key_text(update.key), []).append(update)
+
+    def shown(self, image: Image) -> Shown:
+        """What an item tells: "written" is the run's own result, "unclear" may be it."""
+        if not self._updates:
+            return "unwritten"
+        text = key_text(key_of(self._table, image))
+        current = Current({text: image}, {}, {})
+        found = [shown(update, current, stamp=self._stamp) for update in self._updates.get(text, ())]
+        return next((one for one in ("written", "unclear") if one in found), "unwritten")
+
+
+def retried_of(storage: Storage, job: Job) -> Retried:
+    """What the passes that a job names have written."""
+    return Retried(job.table, job.script.stamp, _updates(storage, job))
+
+
+def _updates(storage: Storage, job: Job) -> Iterator[Update]:
+    for run in job.retried:
+        prefix = journal_of_run(job.table.name, run)
+        journal = Journal(storage, job.table, prefix)
+        names = list(storage.names(prefix))
+        void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
+        for name in names:
+            for change in () if is_note(name) else journal.intended(name):
+                for part in parts_of(change):
+                    if isinstance(part, Update) and key_text(part.key) not in void:
+                        yield part

@@ -1,0 +1,222 @@
+"""A process's part of the run's budget: every request waits until what it will probably cost may be spent, and is
+charged what it did cost by the service's own word (guarantee G7).
+
+Once a second (of a small part every few seconds) the process reports what it has used, and hears its part: the process
+that follows the run shares the budget out (`runs.budget`). There is no thread for this: whoever sends a
+request does it. A process that sends nothing falls silent, and its part goes to the others.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from dynamodt.model.pages import Units
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import TableSpec
+from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import SharedSignal, Signal
+from dynamodt.rate import TokenBucket
+from dynamodt.state.worker_rows import Grant, Report, Throttles
+
+REPORT_SECONDS = 1.0
+_REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate is obeyed within one
+_UNITS_A_REPORT = 400.0  # are written at least, where that takes no longer: a report is a write unit, too
+_NAP_SECONDS = 0.25
+_READ_SECONDS = 1.0  # a page takes so much of the read budget at most, in seconds of it,
+_WRITE_SECONDS = 4.0  # and so much of the write budget: a page that is left is short
+_LEARNING = 0.3
+_KILOBYTE = 1024.0
+_ASSUMED_BYTES = 1024.0  # an item's size, where DescribeTable knows none
+
+
+class LeaseReplica(Protocol):
+    """What `state.worker_rows.WorkerRows` offers, and a test's fake must."""
+
+    def report(self, name: str, report: Report) -> Grant | None: ...
+
+
+class RateLimitedQueue:
+    """Requests of one kind, reads or writes, of one process; safe to share between threads.
+
+    What a request costs is estimated by its caller; `price` learns how much the service really charges for that.
+    """
+
+    def __init__(
+        self,
+        bucket: TokenBucket,
+        price: float,
+        tick: Callable[[], None],
+        sleep: Callable[[float], None],
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._bucket = bucket
+        self._price = price
+        self._tick = tick
+        self._sleep = sleep
+        self._heed = heed
+        self._line = threading.Lock()  # who waits, waits in line: a large request is not overtaken for ever
+        self._lock = threading.Lock()
+        self.used = 0.0
+        self.throttles = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether an estimate is wanted at all."""
+        return self._bucket.rate != inf
+
+    def enter(self, estimate: float) -> float:
+        """Wait until a request of this estimate may go out; returns what was taken for it, for `leave`. Raises what
+        `heed` does: at a low rate a request may wait for minutes, and the run is stopped or paused meanwhile."""
+        if not self.limited:
+            self._tick()
+            return 0.0
+        with self._line:
+            while True:
+                self._tick()
+                cost = estimate * self._price
+                with self._lock:
+                    wait = self._bucket.take(cost)
+                if not wait:
+                    return cost
+                self._heed()
+                self._sleep(min(wait, _NAP_SECONDS))
+
+    def leave(self, taken: float, estimate: float, units: float) -> None:
+        """The request has cost `units`, by the service's word."""
+        with self._lock:
+            self.used += units
+            if self.limited:
+                self._bucket.charge(units - taken)
+            if units and estimate:
+                self._price += _LEARNING * (units / estimate - self._price)
+
+    def throttled(self, times: int = 1) -> None:
+        """Requests were refused for their rate."""
+        with self._lock:
+            self.throttles += times
+
+    def change(self, rate: float) -> None:
+        """Another rate, in units a second."""
+        with self._lock:
+            self._bucket.change(rate)
+
+    def within(self, seconds: float, estimate: float) -> float:
+        """How many requests of this estimate the rate lets pass in so many seconds."""
+        return self._bucket.rate * seconds / (estimate * self._price)
+
+
+class WorkerRateLimiter:
+    """The two flows of a process, and what it reports of them."""
+
+    def __init__(
+        self,
+        job: Job,
+        replica: LeaseReplica,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
+        rate = 0.0 if job.governed else inf
+        self._consistent = job.consistent
+        self._item_kilobytes = _item_kilobytes(job.table)
+        self._replica = replica
+        self._name = name
+        self._clock = clock
+        self._sleep = sleep
+        self._heed = heed
+        self._reporting = threading.Lock()
+        self._period = _NAP_SECONDS if job.governed else REPORT_SECONDS
+        self._reported_at = clock() - (_NAP_SECONDS if job.governed else 0.0)
+        self._beat = 0
+        self._said = Throttles()
+        self._awaited = 0
+        target = job.target or job.table
+        self.reads = RateLimitedQueue(TokenBucket(rate, clock), 1.0, self._tick, sleep, heed)
+        self.writes = RateLimitedQueue(TokenBucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, heed)
+
+    def page_items(self, most: int) -> int:
+        """How many items the next page may have, so that reading it and writing all of it takes a few seconds only."""
+        while self.reads.within(1.0, 1.0) == 0.0 or self.writes.within(1.0, 1.0) == 0.0:  # nothing granted yet
+            self._tick()
+            self._heed()
+            self._sleep(_NAP_SECONDS)
+        items = min(
+            self.reads.within(_READ_SECONDS, self.read_estimate(1)),
+            self.writes.within(_WRITE_SECONDS, max(1.0, self._item_kilobytes)),
+        )
+        return most if items >= most else max(1, int(items))
+
+    def read_estimate(self, items: int) -> float:
+        """Read units for so many items of the table: one for 4 KB, or for 8 KB where consistency is not asked for."""
+        return items * self._item_kilobytes / (4.0 if self._consistent else 8.0)
+
+    def _tick(self) -> None:
+        if self._clock() - self._reported_at < self._due() or not self._reporting.acquire(blocking=False):
+            return
+        try:
+            self._report()
+        finally:
+            self._reporting.release()
+
+    def _due(self) -> float:
+        """The seconds between two reports; that it was throttled, a worker says soon."""
+        return min(REPORT_SECONDS, self._period) if self._throttles() != self._said else self._period
+
+    def _throttles(self) -> Throttles:
+        return Throttles(self.reads.throttles, self.writes.throttles)
+
+    def _report(self) -> None:
+        self._beat += 1
+        used = Units(self.reads.used, self.writes.used)
+        self._said = self._throttles()
+        report = Report(self._beat, self._awaited, used, self._said)
+        grant = self._replica.report(self._name, report)
+        self._reported_at = self._clock()
+        if grant is None:  # yet: a thousand workers that wait must not ask four times a second
+            self._period = min(REPORT_SECONDS, 2.0 * self._period)
+        elif grant.number != self._awaited:
+            self.reads.change(grant.rate.rcu)
+            self.writes.change(grant.rate.wcu)
+            self._awaited = grant.number
+            self._period = _report_seconds(grant.rate.wcu)
+
+
+def _report_seconds(wcu: float) -> float:
+    """How often to report, with a part of so many write units a second; none, or no end of them: every second."""
+    return min(_REPORT_SECONDS_MOST, max(REPORT_SECONDS, _UNITS_A_REPORT / wcu)) if wcu > 0.0 else REPORT_SECONDS
+
+
+def _item_kilobytes(table: TableSpec) -> float:
+    known = table.item_count and table.size_bytes
+    return (table.size_bytes / table.item_count if known else _ASSUMED_BYTES) / _KILOBYTE
+
+
+_rate_limiters: dict[tuple[str, int], WorkerRateLimiter] = {}  # one for all stages of a run in this process
+_making = threading.Lock()
+
+
+def rate_limiter_of(job: Job, resources: Resources) -> WorkerRateLimiter:
+    """This process's governor of a run's attempt; the stages of a process share it."""
+    key = (job.base_run, job.attempt)
+    with _making:
+        if key not in _rate_limiters:
+            _rate_limiters.clear()  # of runs that have ended
+            state = resources.state()
+            replica = state.workers(job.base_run, job.attempt, job.shards)
+            signal = SharedSignal(Signal(state.leases, job, resources.clock, resources.sleep))
+            _rate_limiters[key] = WorkerRateLimiter(
+                job, replica, _name(), resources.clock, resources.sleep, signal.heed
+            )
+        return _rate_limiters[key]
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -1,0 +1,205 @@
+"""ReadItems: lanes of units to pages of items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from random import Random
+from typing import Any, Protocol
+
+import apache_beam as beam
+
+from dynamodt.dynamodb.batch import Caller
+from dynamodt.dynamodb.dynamo_data_transform import without_record
+from dynamodt.dynamodb.reads import Reads, ScanPage
+from dynamodt.model.items import Cursor, Image
+from dynamodt.model.pages import Claim, DeadLetter, Page
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.inserted import Foreign, InsertedItems, all_of, foreign_of, inserted_items
+from dynamodt.pipeline.outcomes import dead_letters
+from dynamodt.pipeline.ownership import Coming, ReadPages, SplitGroup, pages_in_turn, resumed_pages
+from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.read_export import ReadExport
+from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import reporting
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of
+from dynamodt.script.rows import check_same_rows, item_rows, row_image
+
+
+class Scanner(Protocol):
+    """What `dynamodb.reads.Reads` offers, and a test's fake must."""
+
+    def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage: ...
+
+
+def split_groups(job: Job) -> list[SplitGroup]:
+    """The job's units, shuffled over its lanes.
+
+    One segment follows the hash order, so that at any moment it meets one partition (1,000 WCU/s). Neighbouring
+    segments meet the same one; shuffled, a lane's segments are spread over the table. The run's id is the seed: the
+    same run has the same lanes wherever it is planned.
+    """
+    units = list(range(job.units))
+    Random(job.run).shuffle(units)
+    return [tuple(units[split_group :: job.split_groups]) for split_group in range(min(job.split_groups, job.units))]
+
+
+class ReadItems(beam.PTransform[Any, Any]):
+    """Lanes to Pages. Every item that is in the table from the scan's begin to its end is read at least once."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, split_groups: beam.PCollection[SplitGroup]) -> beam.PCollection[Page]:
+        """Own rows come from the script, all others from the table."""
+        read = _reader(self._job)(self._job, self._resources)
+        return split_groups | "Read pages" >> beam.ParDo(read).with_output_types(Page)
+
+
+def _reader(job: Job) -> type[ReadPages]:
+    if job.dead_letters:
+        return _ReplayDeadLetters
+    if job.inserted_rows:
+        return _ReadOwnItems
+    return ReadExport if job.export else _ScanSegments
+
+
+class _ScanSegments(ReadPages):
+    def setup(self) -> None:
+        super().setup()
+        job = self._job
+        with reporting(self._leases, job):
+            self._wire = self._resources.wire(job.read_ahead)
+        self._rate_limiter = rate_limiter_of(job, self._resources)
+        self._reads = reads_of(self._wire, job, self._resources)
+        self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="scan")
+        self._foreign = foreign_of(self._wire, job, self._resources)
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        return scan_pages(self._job, claims, self._reads, self._executor, self._rate_limiter.page_items, self._foreign)
+
+    def teardown(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._wire.close()
+
+
+class _ReadOwnItems(ReadPages):
+    """The rows of the script's `items()`, as pages; on the way down those that the run to take back has inserted."""
+
+    def setup(self) -> None:
+        super().setup()
+        with reporting(self._leases, self._job):
+            self._wire = self._resources.wire(1)
+        self._inserted = inserted_items(self._wire, self._job, self._resources.sleep)
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        job = self._job
+        for claim in claims:
+            if job.rows and (claim.page or claim.intent):
+                check_same_rows(job.script, job.target or job.table, job.rows)
+            yield from map(self._inserted_only, row_pages(job, claim, item_rows(job.script)))
+
+    def _inserted_only(self, page: Page) -> Page:
+        return page if self._job.direction == "up" else inserted_only(self._job, page, self._inserted)
+
+    def teardown(self) -> None:
+        self._wire.close()
+
+
+class _ReplayDeadLetters(ReadPages):
+    """The items of dead letters, as they are now: what has been deleted meanwhile stays so."""
+
+    def setup(self) -> None:
+        super().setup()
+        self._storage = self._resources.storage()
+        with reporting(self._leases, self._job):
+            self._wire = self._resources.wire(1)
+        self._reads = reads_of(self._wire, self._job, self._resources)
+        self._foreign = foreign_of(self._wire, self._job, self._resources)
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        source = dead_letters(self._storage, self._job.dead_letters)
+        for claim in claims:
+            yield from replayed_pages(self._job, claim, source, self._reads, self._foreign)
+
+    def teardown(self) -> None:
+        self._wire.close()
+
+
+def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
+    """The page with only those of its rows that the run to take back has inserted: others were there before."""
+    table = job.target or job.table
+    rows = inserted.of([key_of(table, image) for image in page.images])
+    images = [image for image in page.images if key_text(key_of(table, image)) in rows]
+    return page._replace(images=images, not_inserted=len(page.images) - len(images))
+
+
+def replayed_pages(
+    job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Lookup, foreign: Foreign = all_of
+) -> Iterator[Page]:
+    """Letters as pages of at most `job.page_items`, from where the claim stands."""
+    without = without_record(job.table)
+
+    def current(batch: list[DeadLetter]) -> list[Image]:
+        return foreign(without(list(reads.items([dead_letter.key for dead_letter in batch]).values())))
+
+    def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
+        before = reads.rcu
+        images = [dead_letter.image for dead_letter in batch] if job.inserted_rows else current(batch)
+        return Page(claim, number, images, reads.rcu - before, last=last, replayed=len(batch))
+
+    return resumed_pages(job, claim, source, lambda dead_letter: dead_letter, page)
+
+
+def reads_of(wire: Caller, job: Job, resources: Resources) -> Reads:
+    """The reads of a job's table, within its budget."""
+    rate_limiter = rate_limiter_of(job, resources)
+    return Reads(
+        wire, job.table, rate_queue=rate_limiter.reads, units=rate_limiter.read_estimate, sleep=resources.sleep
+    )
+
+
+class Lookup(Protocol):
+    """What `dynamodb.reads.Reads` offers, and a test's fake must."""
+
+    rcu: float
+
+    def items(self, keys: Sequence[Image]) -> dict[str, Image]: ...
+
+
+def scan_pages(
+    job: Job,
+    claims: Iterator[Claim],
+    reads: Scanner,
+    executor: Executor,
+    page_items: Callable[[int], int] = lambda most: most,
+    foreign: Foreign = all_of,
+) -> Iterator[Page]:
+    """The pages of some segments, in turn. `page_items`: how many of at most so many items the next one may have;
+    `foreign`: which of them the run has not inserted itself."""
+    without = without_record(job.table)
+
+    def read(claim: Claim, number: int, cursor: Cursor | None, limit: int) -> Page:
+        assert not isinstance(cursor, int)
+        scanned = reads.scan(claim.split, job.units, cursor, limit, job.consistent)
+        images, last = foreign(without(scanned.images)), scanned.cursor is None
+        return Page(claim, number, images, scanned.rcu, scanned.cursor, last=last, throttles=scanned.throttles)
+
+    def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
+        return executor.submit(read, claim, number, cursor, page_items(job.page_items))
+
+    return pages_in_turn(claims, fetch, job.read_ahead, max(job.in_turn, job.read_ahead))
+
+
+def row_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterator[Page]:
+    """Rows as pages of at most `job.page_items`, from where the claim stands; raises ScriptError for a row that the
+    table cannot hold. The cursor counts rows: `items()` must yield the same ones each time."""
+
+    def page(number: int, images: list[Image], last: bool) -> Page:
+        return Page(claim, number, images, last=last)
+
+    return resumed_pages(job, claim, rows, partial(row_image, job.script, job.target or job.table), page)

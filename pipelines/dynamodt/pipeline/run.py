@@ -1,0 +1,168 @@
+"""Hands the pipeline to a Beam runner, and waits for its end.
+
+Beam's own options, which follow `--` on the command line: looked at before anything starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import closing, redirect_stderr
+from dataclasses import dataclass, replace
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner
+
+from dynamodt.errors import UsageError
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import end_split_groups
+from dynamodt.pipeline.undo import undo
+
+_WHERE = "behind --"
+_HERE = "embed"  # a job endpoint within this process
+_SECONDS = 5.0
+
+
+def own_processes(words: Sequence[str]) -> int:
+    """How many processes of its own Beam's in-process runner is to work in: as many as a person says, or one for each
+    core; 1 where it works in this one."""
+    options = PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions)
+    if options.direct_running_mode != "multi_processing":
+        return 1
+    return max(1, int(options.direct_num_workers) or os.cpu_count() or 1)
+
+
+def check_words(words: Sequence[str], all_known: bool) -> None:
+    """Raises UsageError for a value that is none of its option's, and, where `all_known`, for a word that Beam does not
+    know: it would pass it over without a sound. A job server may have options of its own."""
+    parsers: list[argparse.ArgumentParser] = []
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            PipelineOptions(list(words)).get_all_options(add_extra_args_fn=parsers.append)
+    except SystemExit as error:  # argparse has said why
+        told = said.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
+        raise UsageError(f"Beam does not take this: {told}", where=_WHERE, hint=_hint()) from error
+    unknown = parsers[0].parse_known_args(list(words))[1]
+    if unknown and all_known:
+        raise UsageError(f"Beam has no option {unknown[0]!r}", where=_WHERE, hint=_hint())
+
+
+def _hint() -> str:
+    return "Beam's options are in its documentation, under PipelineOptions; dynamodt's own go before the --"
+
+
+def check_job_endpoint(runner: object, words: Sequence[str]) -> None:
+    """Raises UsageError for a portable runner that is not told its job server, or at whose place nobody listens."""
+    if not isinstance(runner, PortableRunner):
+        return
+    endpoint = PipelineOptions(list(words)).view_as(PortableOptions).job_endpoint
+    if endpoint and endpoint != _HERE:
+        _check_listening(endpoint)
+    elif not endpoint and type(runner) is PortableRunner:
+        hint = "name it: --runner PortableRunner -- --job_endpoint=HOST:PORT --environment_type=..."
+        raise UsageError("a portable runner needs a job server", where="--runner", hint=hint)
+
+
+def _check_listening(endpoint: str) -> None:
+    host, _, port = endpoint.rpartition(":")
+    try:
+        with closing(socket.create_connection((host.strip("[]"), int(port)), _SECONDS)):
+            return
+    except (OSError, ValueError) as error:
+        hint = "start the job server, or name another place: HOST:PORT"
+        raise UsageError(f"no job server answers at {endpoint}: {error}", where="--job_endpoint", hint=hint) from error
+
+
+OWN_RUNNERS = ("direct", "spark", "glue")
+_WORKERS_OF_OTHERS = 16  # nobody can tell: enough lanes for a few machines
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A Beam runner, ready: `workers` is how many processes may move items at once."""
+
+    runner: Any
+    workers: int
+
+
+def engine(
+    runner: str,
+    spark_master: str = "",
+    note: Callable[[str], None] = lambda text: None,
+    beam_args: Sequence[str] = (),
+) -> Engine:
+    """Make a runner ready, which may start a Spark: `note` is told what takes long.
+
+    Raises UsageError for a name that neither we nor Beam know, and as `spark_context` does.
+    """
+    make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
+    made = make(runner, spark_master, note)
+    return replace(made, workers=own_processes(beam_args)) if runner == "direct" else made
+
+
+def check_runner(runner: str, beam_args: Sequence[str]) -> None:
+    """Look at a runner's name and Beam's options, and start nothing.
+
+    Raises UsageError for a name that neither we nor Beam know, for options that Beam does not take, and for a portable
+    runner without a job server.
+    """
+    own = runner in OWN_RUNNERS
+    made = None if own else _of_beam(runner, "", lambda text: None).runner
+    check_words(beam_args, all_known=own)
+    check_job_endpoint(made, beam_args)
+
+
+def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
+    """Run a job to its end, with `beam_args` as Beam's own options.
+
+    Raises what the runner raises: a worker's own error is in the run's control row. No lane of this process is at work
+    any more when it returns, or raises.
+    """
+    options = PipelineOptions([_at_once(job, beam_args), *beam_args])
+    try:
+        with beam.Pipeline(runner=runner, options=options) as pipeline:
+            (undo if job.undoes else migrate)(pipeline, job, resources)
+    except BaseException:
+        end_split_groups(job)  # Beam does not wait for the others when one has failed
+        raise
+
+
+def _at_once(job: Job, beam_args: Sequence[str]) -> str:
+    """Beam's in-process runner gives each lane a thread: while one waits for an answer, another has the processor.
+    Where it has processes, each takes one lane after the other; other runners have no use for it."""
+    processes = own_processes(beam_args)
+    return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.units)}"
+
+
+def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+    """Beam's in-process runner by its own name: `DirectRunner` would look for one to download first."""
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    return Engine(FnApiRunner(), 1)
+
+
+def _spark(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+    from dynamodt.pipeline.spark.context import spark_context, workers
+    from dynamodt.pipeline.spark.runner import SparkRunner
+
+    context = spark_context(spark_master, note)
+    return Engine(SparkRunner(context), workers(context))
+
+
+def _of_beam(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        return Engine(create_runner(runner), _WORKERS_OF_OTHERS)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        known = ", ".join((*OWN_RUNNERS, *(name.rpartition(".")[2] for name in StandardOptions.ALL_KNOWN_RUNNERS)))
+        raise UsageError(f"there is no runner {runner!r}", where="--runner", hint=f"use one of: {known}") from error

@@ -1,0 +1,276 @@
+"""The Spark to run on: the one that this process has already, as in Glue, or one that is started here, with the jar.
+
+Where a Spark of our own writes: `.dynamodt/spark`, with its log, what Python says, and its executors' folders.
+
+`local-cluster` puts the folders of its executors, and with them a copy of the jar for each, into `$SPARK_HOME/work`,
+which is inside the installed pyspark. No setting says otherwise (SPARK_WORKER_DIR is for a worker that one starts
+oneself), so that SPARK_HOME is a folder of links, one for each process: two that start in the same second have the same
+application's id.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.pipeline.spark.jar import check_java, jar
+from dynamodt.state.storage import WORK_FOLDER, make_work_folder
+
+FOLDER = Path(WORK_FOLDER) / "spark"
+LOG = FOLDER / "spark.log"
+PYTHON_LOG = FOLDER / "python.log"  # what the harnesses wrote to stderr
+
+_HOMES = "executors-"
+_WORK = "work"
+_LINKED = ("bin", "conf", "jars", "python")
+_LOCK = "lock"
+
+_mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and what shows others that it is in use
+
+
+def begin() -> None:
+    """The folder is there, what processes left that are gone is not, and the logs are empty."""
+    make_work_folder(FOLDER.parent)
+    FOLDER.mkdir(exist_ok=True)
+    for home in FOLDER.glob(f"{_HOMES}*"):
+        lock = _locked(home)
+        if lock is not None:
+            shutil.rmtree(home, ignore_errors=True)
+            lock.close()
+    PYTHON_LOG.write_bytes(b"")
+
+
+@contextmanager
+def spark_home() -> Iterator[None]:
+    """SPARK_HOME is a folder of this process: for the start of a JVM, which goes by it as long as it lives."""
+    before = os.environ.get("SPARK_HOME")
+    os.environ["SPARK_HOME"] = str(_linked())
+    try:
+        yield
+    finally:
+        os.environ.pop("SPARK_HOME")
+        if before is not None:
+            os.environ["SPARK_HOME"] = before
+
+
+def discard_jars() -> None:
+    """What executors have said is kept until the next Spark starts; their copies of the jar are not."""
+    for copy in _mine[0].glob(f"{_WORK}/*/*/*.jar") if _mine else ():
+        copy.unlink(missing_ok=True)
+
+
+def _linked() -> Path:
+    """A new folder, which is this process's own until it ends, with Spark's in it."""
+    global _mine
+    from pyspark.find_spark_home import _find_spark_home
+
+    home = Path(tempfile.mkdtemp(prefix=_HOMES, dir=FOLDER.absolute()))
+    lock = _locked(home)
+    assert lock is not None
+    _mine = home, lock
+    given = Path(_find_spark_home()).absolute()
+    for name in _LINKED:
+        if (given / name).exists():
+            (home / name).symlink_to(given / name)
+    return home
+
+
+def _locked(home: Path) -> IO[bytes] | None:
+    """The folder's lock, which goes with its process however that ends; None: another process has it."""
+    file = (home / _LOCK).open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
+_SAYS_NOTHING = ("at ", "... ", "Driver stacktrace:", "INFO:", "WARNING:")
+RUNNER_CLASS = "org.apache.beam.runners.spark.SparkPipelineRunner"
+
+_TASKS_PER_CORE = 4
+_LOCAL = re.compile(r"local\[(?P<cores>\d+|\*)(?:,\s*\d+)?\]|local")
+_CLUSTER = re.compile(r"local-cluster\[\s*(?P<executors>\d+)\s*,\s*(?P<cores>\d+)\s*,\s*\d+\s*\]")
+
+_started: tuple[str, Any] | None = None  # the master and the context that this process has started by itself
+
+
+def spark_context(master: str, note: Callable[[str], None]) -> Any:
+    """The active SparkContext, or one of our own on `master` (empty: this machine's cores), which lives until the
+    process ends or another master is asked for. What is not ours is never stopped.
+
+    Raises UsageError where pyspark, Java or Maven are missing, Refused for a given Spark that cannot be used, and
+    RunFailed when it does not start.
+    """
+    kind = _spark_context_class()
+    active = kind._active_spark_context
+    if active is not None and (_started is None or active is not _started[1]):
+        check(active)
+        return active
+    wanted = master or LOCAL
+    if _started is None or active is None or _started[0] != wanted:
+        stop()
+        _start(kind, wanted, note)
+    assert _started is not None
+    return _started[1]
+
+
+def _spark_context_class() -> Any:
+    try:
+        from pyspark import SparkContext
+    except ModuleNotFoundError as error:
+        hint = "pip install 'dynamodt[spark]' (in a clone, `make run RUNNER=spark` does it)"
+        raise UsageError("pyspark is not installed", where="--runner spark", hint=hint) from error
+    return SparkContext
+
+
+def stop() -> None:
+    """Stop the Spark that was started here, if one was."""
+    global _started
+    if _started is not None:
+        _, context = _started
+        _started = None
+        context.stop()
+        discard_jars()
+
+
+def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
+    global _started
+    check_java()
+    path = jar(note)
+    note(f"starting Spark on {master}")
+    try:
+        context = _launched(kind, settings(master, path))
+    except Exception as error:  # whatever Spark and its JVM have to say
+        raise RunFailed(
+            f"Spark did not start on {master}: {last_line(str(error))}", where="--runner spark", hint=log_hint()
+        ) from error
+    if _started is None:
+        atexit.register(stop)
+    _started = (master, context)
+
+
+def _launched(kind: Any, values: dict[str, str]) -> Any:
+    """A context whose JVM writes to the log, not on the person's screen; an existing JVM is used again."""
+    from pyspark import SparkConf
+    from pyspark.java_gateway import launch_gateway
+
+    conf = SparkConf().setAll(list(values.items()))
+    if kind._gateway is not None:
+        return kind(conf=conf)
+    begin()
+    home = spark_home() if _CLUSTER.fullmatch(values["spark.master"]) else nullcontext()
+    with _ended_when_interrupted():
+        with home, LOG.open("wb") as log:
+            gateway = launch_gateway(conf, {"stdout": log, "stderr": log})
+        return kind(conf=conf, gateway=gateway)
+
+
+@contextmanager
+def _ended_when_interrupted() -> Iterator[None]:
+    """A JVM whose start is interrupted would wait for a Python that never calls: pyspark hands it to nobody by then."""
+    from pyspark import java_gateway
+
+    start, started = java_gateway.Popen, []
+
+    def noted(*words: Any, **options: Any) -> Any:
+        started.append(start(*words, **options))
+        return started[-1]
+
+    java_gateway.Popen = noted
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        for jvm in started:
+            jvm.kill()
+            jvm.wait()
+        raise
+    finally:
+        java_gateway.Popen = start
+
+
+def settings(master: str, path: Path) -> dict[str, str]:
+    """What a Spark of our own is started with. Nobody speculates: two tasks on one lane would take each other's units
+    away."""
+    values = {
+        "spark.master": master,
+        "spark.app.name": "dynamodt",
+        "spark.jars": str(path),
+        "spark.driver.extraClassPath": str(path),
+        "spark.speculation": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if cores := local_cores(master):
+        values |= {
+            "spark.default.parallelism": str(_TASKS_PER_CORE * cores),
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+        }
+    return values
+
+
+def local_cores(master: str) -> int:
+    """The cores of a Spark on this very machine; 0 for one elsewhere."""
+    if found := _LOCAL.fullmatch(master):
+        cores = found["cores"] or "1"
+        return os.cpu_count() or 1 if cores == "*" else int(cores)
+    if found := _CLUSTER.fullmatch(master):
+        return int(found["executors"]) * int(found["cores"])
+    return 0
+
+
+def executor_cores(context: Any) -> int:
+    """The cores of one executor, each to have a harness of its own."""
+    if found := _CLUSTER.fullmatch(context.master):
+        return int(found["cores"])
+    return local_cores(context.master) or int(context.getConf().get("spark.executor.cores", "1"))
+
+
+def workers(context: Any) -> int:
+    """How many harnesses may be at work at once, when all executors have come that may."""
+    conf = context.getConf()
+    executors = conf.get("spark.dynamicAllocation.maxExecutors") or conf.get("spark.executor.instances") or "0"
+    asked = int(executors) * executor_cores(context) if executors.isdigit() else 0
+    return local_cores(context.master) or max(asked, int(context.defaultParallelism))
+
+
+def check(context: Any) -> None:
+    """Whether a given Spark can be used. Raises Refused."""
+    if context.getConf().get("spark.speculation", "false") == "true":
+        hint = "start it with spark.speculation=false: two tasks on one lane would take each other's units away"
+        raise Refused("this Spark runs tasks twice by speculation", where="spark.speculation", hint=hint)
+    try:
+        java_class(context, RUNNER_CLASS)
+    except Exception as error:  # py4j's, which holds Java's ClassNotFoundException
+        hint = "give it the jar when it starts: spark.jars, or --extra-jars of Glue (make jar builds it)"
+        raise Refused("this Spark does not know Beam's runner", where=RUNNER_CLASS, hint=hint) from error
+
+
+def java_class(context: Any, name: str) -> Any:
+    """A class of the driver's JVM, by the loader that knows Spark's jars too."""
+    java = context._jvm.java.lang
+    return java.Class.forName(name, True, java.Thread.currentThread().getContextClassLoader())
+
+
+def log_hint() -> str:
+    """Where the rest of the story is."""
+    return f"Spark's own log says more: {LOG}" if LOG.exists() else "the driver's log says more"
+
+
+def last_line(text: str) -> str:
+    """The line that says it, of a traceback: of Python's the last one, of Java's the last that is no frame."""
+    lines = [line.strip() for line in text.splitlines()]
+    saying = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    return saying[-1] if saying else text

@@ -1,0 +1,82 @@
+"""What an executor starts to run Python: `python -m dynamodt.pipeline.spark.harness --id=... --..._endpoint=...`.
+
+The start of Beam's SDK worker in a PROCESS environment, without the program in Go that Beam's containers have for it:
+the pipeline's options are asked of the executor, and handed on as that program would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_SECONDS = 60.0
+
+
+def main(words: Sequence[str]) -> None:
+    """Work until the executor hangs up."""
+    given = parsed(words)
+    os.environ["WORKER_ID"] = given.id  # read when Beam is imported
+    os.environ.update(environment(provision(given.provision_endpoint, given.id), given))
+
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main(list(words))
+
+
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The options that an executor gives; those of later versions of Beam are let pass."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("id", "logging_endpoint", "artifact_endpoint", "provision_endpoint", "control_endpoint"):
+        parser.add_argument(f"--{name}", default="")
+    return parser.parse_known_args(words)[0]
+
+
+def provision(endpoint: str, worker: str) -> Any:
+    """What the executor has to tell a new worker, as Beam's ProvisionInfo."""
+    import grpc
+    from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc
+
+    with grpc.insecure_channel(endpoint) as channel:
+        service = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+        request = beam_provision_api_pb2.GetProvisionInfoRequest()
+        return service.GetProvisionInfo(request, metadata=[("worker_id", worker)], timeout=_SECONDS).info
+
+
+def environment(info: Any, given: argparse.Namespace) -> dict[str, str]:
+    """The variables that Beam's SDK worker starts from; an endpoint that was told goes before one that was given."""
+    told = {
+        "PIPELINE_OPTIONS": options(info.pipeline_options),
+        "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.logging_endpoint.url or given.logging_endpoint),
+        "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint.url or given.control_endpoint),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
+    }
+    if info.status_endpoint.url:
+        told["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
+    return told
+
+
+def options(told: Any) -> str:
+    """The pipeline's options as JSON. A protobuf Struct knows no whole numbers, while Beam, which makes words of a
+    command line of them again, takes no "4.0" for one."""
+    from google.protobuf import json_format
+
+    return json.dumps({name: _whole(value) for name, value in json_format.MessageToDict(told).items()})
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _descriptor(url: str) -> str:
+    from apache_beam.portability.api import endpoints_pb2
+    from google.protobuf import text_format
+
+    return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,213 @@
+"""How the executors start Python: a PROCESS environment, whose command is a small script that Spark hands out.
+
+SparkRunner: Beam's own Spark runner, called in the driver's JVM on a SparkContext that is there already.
+
+No job server: the pipeline goes over as a protocol buffer, by way of py4j. `_optimize_pipeline` is private to Beam, so
+Beam's version is pinned (`setup.py`, `infra/beam-spark/pom.xml`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+
+from dynamodt.errors import RunFailed
+from dynamodt.pipeline.spark.context import PYTHON_LOG, executor_cores, java_class, last_line, local_cores, log_hint
+
+BOOT = "dynamodt_harness"
+_SCRIPT = """#!/bin/sh
+(: >>{log}) 2>/dev/null && exec 2>>{log}
+{python} -m dynamodt.pipeline.spark.harness "$@" &
+harness=$!
+trap 'kill $harness; exit 0' TERM INT HUP
+wait $harness
+code=$?
+{mourn}
+exit $code
+"""
+
+# Beam throws away what a harness says.
+_EXECUTOR_S_OWN = "/proc/$PPID/fd/2"
+
+# Beam keeps the connection to a harness that has died, and fails each task that it gives it, four times in a moment.
+# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows a harness that
+# a signal has ended, but for the one that the executor itself sends.
+_FOLLOW = "[ $code -gt 128 ] && [ $code -ne 143 ] && kill -9 $PPID"
+
+
+def process_environment(context: Any) -> Any:
+    """Beam's description of the harness. Elsewhere the package is installed on every node; here, on this machine, the
+    harness finds what this process finds."""
+    from apache_beam.transforms import environments
+
+    path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
+    return environments.ProcessEnvironment(
+        _command(context),
+        env={"PYTHONPATH": path} if local_cores(context.master) else {},
+        capabilities=environments.python_sdk_capabilities(),
+        artifacts=(),
+    )
+
+
+def python_log(context: Any) -> Path | None:
+    """Where it can be read what the harnesses have said: on this machine only."""
+    return PYTHON_LOG.absolute() if local_cores(context.master) else None
+
+
+def _command(context: Any) -> str:
+    """The script's place: an executor has it in the folder that it works in, the driver's own in one of Spark's."""
+    from pyspark import SparkFiles
+
+    in_driver = context.master.startswith("local") and not context.master.startswith("local-cluster")
+    script = written(_folder(), python_log(context), "" if in_driver else _FOLLOW)
+    context.addFile(str(script))
+    return SparkFiles.get(BOOT) if in_driver else f"./{BOOT}"
+
+
+def written(folder: Path, log: Path | None, mourn: str = _FOLLOW) -> Path:
+    """The script, in a folder. Without a log it writes to that of the executor."""
+    path = folder / BOOT
+    to = shlex.quote(str(log)) if log else _EXECUTOR_S_OWN
+    path.write_text(_SCRIPT.format(python=shlex.quote(sys.executable), log=to, mourn=mourn), encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@cache
+def _folder() -> Path:
+    """The same place each time in this process: Spark refuses another file of the same name."""
+    return Path(_kept().name)
+
+
+@cache
+def _kept() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="dynamodt-")  # goes with the process
+
+
+JOB = "dynamodt"
+_NO_ARTIFACTS = "__no_artifacts_staged__"
+_KEPT_MILLIS = 3_600_000  # a harness lives so long, or as long as it is at work; without it, hardly for a task
+_WHERE = "--runner spark"
+_DIED = re.compile(r"Process died with exit code (?P<code>\d+)")
+_TAIL = 10_000  # characters
+_OPTIONS_CLASS = "org.apache.beam.runners.spark.SparkPipelineOptions"
+
+
+class SparkRunner(PipelineRunner):
+    """Runs a pipeline on a SparkContext, which it does not stop."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__()
+        self._context = context
+
+    def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        """Hand the pipeline over; returns at once."""
+        proto = pipeline.to_runner_api(default_environment=process_environment(self._context))
+        proto = PortableRunner._optimize_pipeline(proto, options)
+        self._keep_harnesses(options)
+        call = _java_call(self._context, proto.SerializeToString(), _as_json(options))
+        return _Result(call, python_log(self._context))
+
+    def _keep_harnesses(self, options: PipelineOptions) -> None:
+        portable = options.view_as(PortableOptions)
+        portable.environment_cache_millis = portable.environment_cache_millis or _KEPT_MILLIS
+        if portable.sdk_worker_parallelism in (None, 1):
+            portable.sdk_worker_parallelism = executor_cores(self._context)
+
+
+def _as_json(options: PipelineOptions) -> str:
+    """The options that differ from their defaults, by the names that Java knows them under."""
+    own = ("runner", "pipeline_type_check", "direct_num_workers")
+    given = options.get_all_options(drop_default=True).items()
+    return json.dumps(
+        {f"beam:option:{name}:v1": value for name, value in given if value is not None and name not in own}
+    )
+
+
+def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]:
+    """Prepares the call of Java's SparkPipelineRunner; what is returned makes it, and returns the state it ends in."""
+    beam = context._jvm.org.apache.beam
+    translation = beam.sdk.util.construction.PipelineOptionsTranslation
+    beam.sdk.io.FileSystems.setDefaultPipelineOptions(beam.sdk.options.PipelineOptionsFactory.create())
+    java = getattr(translation.fromJson(options), "as")(java_class(context, _OPTIONS_CLASS))
+    # the same for all pipelines of a command: they share the harnesses, which were told their options at the start
+    invocation = f"{JOB}-{context.applicationId}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
+    java.setRunner(None)
+    java.setUsesProvidedSparkContext(True)
+    java.setAppName(invocation)
+    java.setJobName(JOB)
+    beam.runners.spark.translation.SparkContextFactory.setProvidedSparkContext(context._jsc)
+    beam.runners.spark.metrics.MetricsAccumulator.clear()
+    proto = getattr(beam.model.pipeline.v1, "RunnerApi$Pipeline").parseFrom(pipeline)
+    create = beam.runners.fnexecution.provisioning.JobInfo.create
+    info = create(invocation, JOB, _NO_ARTIFACTS, translation.toProto(java))
+    return lambda: str(beam.runners.spark.SparkPipelineRunner(java).run(proto, info).getState().toString())
+
+
+class _Result(PipelineResult):
+    """A pipeline that runs in a thread of its own: Java's runner does not return before the end."""
+
+    def __init__(self, call: Callable[[], str], python_log: Path | None) -> None:
+        super().__init__(PipelineState.RUNNING)
+        self._call = call
+        self._log = python_log
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._go, name="spark-job", daemon=True).start()
+
+    def _go(self) -> None:
+        try:
+            self._state = self._call()
+        except BaseException as error:
+            self._error = error
+            self._state = PipelineState.FAILED
+        finally:
+            self._ended.set()
+
+    @property
+    def state(self) -> str:
+        return str(self._state)
+
+    def wait_until_finish(self, duration: int | None = None) -> str:
+        """Wait for the end, for so many milliseconds at most. Raises RunFailed when the pipeline has failed."""
+        self._ended.wait(duration / 1000 if duration else None)
+        if self._error is not None:
+            raise failed(self._error, self._log) from self._error
+        return self.state
+
+
+def failed(error: BaseException, python_log: Path | None = None) -> RunFailed:
+    """What Java's error says. Of a harness that has not come to work it knows the exit code alone: the reason is the
+    last line that Python wrote."""
+    text = cause(error)
+    died = _DIED.search(text)
+    if died is None:
+        return RunFailed(f"the pipeline failed on Spark: {text}", where=_WHERE, hint=log_hint())
+    said = last_line(python_log.read_text(errors="replace")[-_TAIL:]) if python_log and python_log.is_file() else ""
+    what = f"Python did not start on an executor of Spark (exit code {died['code']})"
+    hint = f"all that it said: {python_log}" if said else "the executor's own log says what Python said (stderr)"
+    return RunFailed(f"{what}: {said}" if said else what, where=_WHERE, hint=hint)
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong in the end, in one line: of Java's chain of causes the last one, of its text the last line."""
+    java = getattr(error, "java_exception", None)
+    if java is None:
+        return last_line(str(error))
+    while (deeper := java.getCause()) is not None:
+        java = deeper
+    return last_line(str(java.getMessage() or java.toString()))

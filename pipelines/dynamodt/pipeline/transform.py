@@ -1,0 +1,215 @@
+"""ApplyVersion: pages of items to pages of changes, by the author's function.
+
+What the script's `prepare` has stored, for every worker to look up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.utils.shared import Shared
+
+from dynamodt.errors import ScriptError
+from dynamodt.model.items import Change, Image, Insert, Remove
+from dynamodt.model.pages import AppliedPage, DeadLetter, Page
+from dynamodt.model.runs import Job, PreparedRef
+from dynamodt.pipeline.inserted import Retried, RetriedOrNot, retried_of
+from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
+from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import reporting
+from dynamodt.script.apply import Apply
+from dynamodt.script.diff import key_of
+from dynamodt.script.functions import Transform
+from dynamodt.script.load import is_interrupt
+from dynamodt.state.prepared import load
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class _Rows:
+    """Holds the mapping where a weak reference can point at it."""
+
+    def __init__(self, rows: Mapping[Any, Any]) -> None:
+        self.rows = rows
+
+
+class PreparedCache:
+    """The prepared rows, one copy in each worker process however many DoFns and threads ask.
+
+    The reference travels with the job, not the rows: the file is read once for each process, and checked.
+    """
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._shared = Shared()
+
+    def rows(self) -> Mapping[Any, Any]:
+        """The job's rows; none where it has none. Raises Refused when the file is not what was prepared."""
+        ref = self._job.prepared
+        if ref is None:
+            return NOTHING
+        self._held = self._shared.acquire(lambda: self._load(ref), tag=ref.sha256)
+        rows: Mapping[Any, Any] = self._held.rows
+        return rows
+
+    def _load(self, ref: PreparedRef) -> _Rows:
+        return _Rows(load(self._resources.storage(), self._job.script, ref))
+
+
+ChangeOf = Callable[[Image], Change | None]
+
+
+class ApplyVersion(beam.PTransform[Any, Any]):
+    """Pages to AppliedPages. An item that the script fails on becomes a dead letter; none is dropped."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, pages: beam.PCollection[Page]) -> beam.PCollection[AppliedPage]:
+        return pages | "Apply" >> beam.ParDo(_ApplyVersion(self._job, self._resources)).with_output_types(AppliedPage)
+
+
+class _ApplyVersion(beam.DoFn):
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._version = Version(job, resources)
+
+    def setup(self) -> None:
+        self._leases = self._resources.state().leases
+        self._storage = self._resources.storage()
+        with reporting(self._leases, self._job):
+            self._version.setup()
+            self._retried = retried_of(self._storage, self._job) if self._job.retried else None
+
+    def start_bundle(self) -> None:
+        self._version.start_bundle()
+
+    def process(self, page: Page) -> Iterator[AppliedPage]:
+        with reporting(self._leases, self._job):
+            applied, dead = apply_page(self._job, page, self._version.change_of, self._retried)
+            for stage, name in (("transform", "transform"), ("doubt", "retried-doubt")):
+                store(
+                    self._storage,
+                    self._job,
+                    page,
+                    name,
+                    [dead_letter for dead_letter in dead if dead_letter.stage == stage],
+                )
+            store(self._storage, self._job, page, UNREADABLE, page.unreadable)
+            yield applied
+
+    def finish_bundle(self) -> None:
+        with reporting(self._leases, self._job):
+            self._version.finish_bundle()
+
+    def teardown(self) -> None:
+        self._version.teardown()
+
+
+def apply_page(
+    job: Job, page: Page, change_of: ChangeOf, retried: Retried | None = None
+) -> tuple[AppliedPage, list[DeadLetter]]:
+    """A page's changes, and its dead letters. Raises ScriptError for what the whole run must stop at."""
+    if job.confirmed:
+        return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
+    changes: list[Change] = []
+    dead: list[DeadLetter] = []
+    unchanged = 0
+    for image in page.images:
+        try:
+            change = change_of(image) if retried is None else _not_retried(image, change_of, retried)
+        except BaseException as error:  # the author's code may raise anything, and call sys.exit
+            if isinstance(error, ScriptError) or is_interrupt(error):
+                raise
+            stage = "doubt" if isinstance(error, RetriedOrNot) else "transform"
+            dead.append(dead_letter(key_of(job.table, image), image, stage, error))
+            continue
+        if change is None:
+            unchanged += 1
+        else:
+            changes.append(change)
+    return AppliedPage(page, changes, unchanged, len(dead) + len(page.unreadable)), dead
+
+
+def _not_retried(image: Image, change_of: ChangeOf, retried: Retried) -> Change | None:
+    """The change of an item, if it is not the run's own result. Raises RetriedOrNot."""
+    shows = retried.shown(image)
+    if shows == "unclear":
+        raise RetriedOrNot
+    return None if shows == "written" else change_of(image)
+
+
+class Version:
+    """The loaded script of a job, with the life cycle of the DoFn that holds it.
+
+    `lazy` puts the loading off until the first item: a writer needs the script for conflicts only, which most runs
+    never have, and an author's `setup` may load a model.
+    """
+
+    def __init__(self, job: Job, resources: Resources, *, lazy: bool = False) -> None:
+        self._job = job
+        self._lazy = lazy
+        self._prepared = PreparedCache(job, resources)
+        self._transform: Transform | None = None
+        self._bound: ChangeOf | None = None
+
+    def setup(self) -> None:
+        if not self._lazy and not self._job.inserted_rows:
+            self._load()
+
+    def start_bundle(self) -> None:
+        if self._transform is not None:
+            self._transform.start_bundle()
+
+    @property
+    def change_of(self) -> ChangeOf:
+        """The function from an image to its change, with the prepared data at hand."""
+        if self._job.inserted_rows:
+            return self._inserted_item
+        if self._bound is None:
+            self._bound = self._bind()
+        return self._bound
+
+    def finish_bundle(self) -> None:
+        if self._transform is not None:
+            self._transform.finish_bundle()
+
+    def teardown(self) -> None:
+        if self._transform is not None:
+            self._transform.teardown()
+
+    def _load(self) -> Transform:
+        self._transform = Transform(self._job.script, self._job.direction)
+        self._transform.setup()
+        return self._transform
+
+    def _bind(self) -> ChangeOf:
+        transform = self._transform
+        if transform is None:
+            transform = self._load()
+            transform.start_bundle()
+        job = self._job
+        return Apply(
+            job.script,
+            transform,
+            job.table,
+            run=job.base_run,
+            prepared=self._prepared.rows(),
+            target=job.target,
+            snapshot=job.export is not None,
+            rest=job.export is not None and job.export.rest,
+        ).change_of
+
+    def _inserted_item(self, image: Image) -> Change | None:
+        """A row of `items()`: written where absent on the way up, deleted where unchanged on the way down."""
+        table = self._job.target or self._job.table
+        if self._job.direction == "down":
+            return Remove(key_of(table, image), image)
+        return Insert(table.name, key_of(table, image), image)

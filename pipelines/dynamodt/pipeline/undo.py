@@ -1,0 +1,374 @@
+"""The flow of an undo (guarantee G5), for one pass of the run that is taken back.
+
+::
+
+    lanes ── Reshuffle ── ReadJournal ── RestoreItems ── RecordProgress
+                          JournalPage     WrittenPage
+
+Its units are those of the pass, its pages those that the pass has journaled. It reads each page's items as they are
+now, and what it finds restored already needs nothing: so it journals nothing itself, and a page that was cut short is
+simply done again. Its writes are guarded as all are: a live write wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+import apache_beam as beam
+
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import InsertedRow, Statements
+from dynamodt.errors import RunFailed
+from dynamodt.model.items import Change, Check, Image, Insert, Journaled, Remove
+from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, WrittenPage
+from dynamodt.model.reports import NotRestored
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import TableSpec
+from dynamodt.pipeline import record as coders  # noqa: F401  (registers the coder of pages)
+from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
+from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
+from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, store_left
+from dynamodt.pipeline.ownership import ReadPages, SplitGroup
+from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.read import Lookup, split_groups
+from dynamodt.pipeline.record import RecordProgress
+from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reporting
+from dynamodt.pipeline.write import samples
+from dynamodt.pipeline.write_page import PageWriter
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of, parts_of, write_units
+from dynamodt.state.journal import Journal, Note
+from dynamodt.state.object_keys import (
+    attempt_of,
+    committed_parts,
+    counts,
+    due,
+    is_note,
+    journal_prefix,
+    part_of,
+    split_prefix,
+)
+
+
+def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
+    """Add the undo of one pass of a run to a pipeline."""
+    (
+        pipeline
+        | "Lanes" >> beam.Create(split_groups(job), reshuffle=False)
+        | "Spread lanes" >> beam.Reshuffle()
+        | "Read journal" >> ReadJournal(job, resources)
+        | "Restore items" >> RestoreItems(job, resources)
+        | "Record progress" >> RecordProgress(job, resources)
+    )
+
+
+# ---------------------------------------------------------------- the journal's pages
+
+
+class ReadJournal(beam.PTransform[Any, Any]):
+    """Lanes to JournalPages: every page whose changes may have been written, once it is known to be so."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, split_groups: beam.PCollection[SplitGroup]) -> beam.PCollection[JournalPage]:
+        return split_groups | "Read" >> beam.ParDo(_ReadJournal(self._job, self._resources)).with_output_types(
+            JournalPage
+        )
+
+
+class _ReadJournal(ReadPages):
+    def setup(self) -> None:
+        super().setup()
+        self._storage = self._resources.storage()
+        self._undone = self._resources.state().units(self._job.undoes)
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[JournalPage]:
+        for claim in claims:
+            names = self._storage.names(split_prefix(journal_prefix(self._job), claim.split))
+            yield from journal_pages(claim, self._undone.read(claim.split), names, self._job.attempts)
+
+
+def journal_pages(
+    claim: Claim, undone: Claim | None, names: Iterable[str], attempts: tuple[int, int] = (0, 0)
+) -> Iterator[JournalPage]:
+    """The pages of a unit, the last one first: what was moved to a key must leave it before what was there is back.
+
+    `undone` is the unit's claim in the run that is undone (None: it has not begun), `names` are its objects in the
+    journal, and only pages of these `attempts` are taken back. The undo's own claim says how many pages are done."""
+    kept = list(names)
+    parts = committed_parts((name for name in kept if not is_note(name)), {claim.split: undone} if undone else {})
+    since, until = attempts
+    if undone is not None and any(attempts):
+        by = {name: attempt_of(part_of(name).page, undone) for name in parts}
+        parts = [name for name in parts if since <= by[name] and (not until or by[name] < until)]
+    numbers = sorted({part_of(name).page for name in parts}, reverse=True)
+    for position, number in list(enumerate(numbers, 1))[claim.page :]:
+        notes = tuple(name for name in kept if is_note(name) and part_of(name).page == number)
+        page = Page(claim, position, [], last=number == numbers[-1])
+        of_page = tuple(name for name in parts if part_of(name).page == number)
+        yield JournalPage(page, of_page, notes, expected_parts(number, undone, kept) if undone else 0)
+    if len(numbers) <= claim.page:
+        yield JournalPage(Page(claim, claim.page + 1, [], last=True), (), ())
+
+
+def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
+    """How many parts a page has: those that its intent names, or one where no owner has noted otherwise. 0: as its last
+    note says; below 0: nothing tells, since a note of the split is missing."""
+    if undone.intent is not None and undone.intent.page == number:
+        return len(undone.intent.parts)
+    notes = [name for name in names if is_note(name) and counts(name, undone)]
+    noted = any(part_of(name).page == number for name in notes)
+    if noted:
+        return 0
+    return 1 if len(notes) == due(undone).notes else -1
+
+
+def is_complete(page: JournalPage, journal: JournalReader) -> bool:
+    """Whether all parts of a page are there. Raises RunFailed for a note that is not whole."""
+    if page.expected or not page.notes:
+        return len(page.parts) == page.expected
+    return len(page.parts) == journal.read_note(max(page.notes, key=lambda name: part_of(name).fencing_token)).parts
+
+
+class JournalReader(Protocol):
+    """What `state.journal.Journal` offers, and a test's fake must."""
+
+    def intended(self, name: str) -> list[Change]: ...
+
+    def read_note(self, name: str) -> Note: ...
+
+
+class Inserted(Protocol):
+    """What `pipeline.inserted.InsertedItems` offers, and a test's fake must."""
+
+    def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]: ...
+
+
+class Records(NamedTuple):
+    """The records of a page that may have had an effect, which keys items were moved from and to, and the deletions
+    that are not confirmed, all by `key_text`."""
+
+    by_key: dict[str, list[Journaled]]
+    moved_from: dict[str, set[str]]
+    moved_to: dict[str, dict[str, Image]]
+    unconfirmed: dict[str, Image]
+
+
+def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) -> Records:
+    """Of a page. A note of void keys speaks of all that was announced until it was written: by its own owner and by
+    those before. Of insertions, and of all that went with them, their rows in the state table tell."""
+    found = Records({}, {}, {}, {})
+    notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
+    for _, note in notes:
+        found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
+    intended = [(part_of(name).fencing_token, change) for name in page.parts for change in journal.intended(name)]
+    rows = inserted.of([part.key for part in inserts_of([change for _, change in intended])])
+    for fencing_token, change in intended:
+        void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
+        if _was_written(change, rows):
+            _add(found, change, void)
+    return found
+
+
+def _was_written(change: Change, rows: dict[str, InsertedRow]) -> bool:
+    """Whether a change with insertions was: all or nothing of it. Of others the items tell."""
+    inserts = inserts_of([change])
+    source = None if isinstance(change, Insert) else change.key
+    found = ((rows.get(key_text(part.key)), part) for part in inserts)
+    return not inserts or any(row is not None and row.is_of(part, source) for row, part in found)
+
+
+def _add(found: Records, change: Change, void: set[str]) -> None:
+    parts = parts_of(change)
+    moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
+    for part in parts:
+        text = key_text(part.key)
+        if isinstance(part, Check) or (text in void and not isinstance(part, Insert)):
+            continue
+        if isinstance(part, Remove) and text in found.unconfirmed:
+            continue
+        found.by_key.setdefault(text, []).append(part)
+        if moves and isinstance(part, Insert):
+            found.moved_from.setdefault(text, set()).add(key_text(change.key))
+            found.moved_to.setdefault(key_text(change.key), {})[text] = part.key
+
+
+# ---------------------------------------------------------------- their items
+
+
+class RestoreItems(beam.PTransform[Any, Any]):
+    """JournalPages to WrittenPages.
+
+    Each item ends in one count: changed (restored, at least in part), unchanged (as it was before the run already),
+    superseded (left: changed since), vanished (left: deleted since), dead (could not be written). What is left is
+    stored before it is counted. A dry run only counts.
+    """
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, pages: beam.PCollection[JournalPage]) -> beam.PCollection[WrittenPage]:
+        return pages | "Restore" >> beam.ParDo(_RestoreItems(self._job, self._resources)).with_output_types(WrittenPage)
+
+
+class _RestoreItems(beam.DoFn):
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+
+    def setup(self) -> None:
+        job, resources = self._job, self._resources
+        self._table = job.target or job.table
+        self._leases = resources.state().leases
+        self._signal = Signal(self._leases, job, resources.clock, resources.sleep)
+        self._storage = resources.storage()
+        self._journal = Journal(self._storage, self._table, journal_prefix(job))
+        with reporting(self._leases, job):
+            self._wire = resources.wire(job.writers)
+        self._rate_limiter = rate_limiter_of(job, resources)
+        rate_queue, units = self._rate_limiter.reads, self._rate_limiter.read_estimate
+        self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=resources.sleep)
+        self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
+
+    def process(self, page: JournalPage) -> Iterator[WrittenPage]:
+        with reporting(self._leases, self._job), suppress(Interrupted):
+            if interrupted(self._job):
+                return
+            begun = self._reads.rcu
+            items = PageItems(self._table, self._records_of(page), self._reads)
+            write_result = (
+                foreseen(items.changes) if self._job.dry_run else items.write_result(self._page_writer(items).settle)
+            )
+            store_left(self._storage, self._job, page.page, items.left(write_result))
+            yield WrittenPage(
+                page.page,
+                items.counts.plus(write_result.counts),
+                Units(self._reads.rcu - begun, write_result.units.wcu),
+                write_result.dead,
+                samples(write_result.written),
+                contention=write_result.contention,
+            )
+
+    def _records_of(self, page: JournalPage) -> Records:
+        """The page's records. An undo that does without parts of the journal passes a page over that lacks some: what
+        is there may have been changed once more."""
+        if not self._job.partial:
+            return records_of(page, self._journal, self._inserted)
+        try:
+            if is_complete(page, self._journal):
+                return records_of(page, self._journal, self._inserted)
+        except RunFailed:
+            pass
+        return Records({}, {}, {}, {})
+
+    def _page_writer(self, items: PageItems) -> PageWriter:
+        """Guarded by the attributes that are restored: what others have done to the rest of the item is theirs."""
+        return PageWriter(
+            Writes(self._wire, self._table.name),
+            Lookups(self._reads),
+            Statements(self._table, "changed"),
+            items.change_of,
+            self._job.writers,
+            assure=self._signal.assure,
+            heed=self._signal.heed,
+            rate_queue=self._rate_limiter.writes,
+            clock=self._resources.clock,
+            sleep=self._resources.sleep,
+        )
+
+    def teardown(self) -> None:
+        self._wire.close()
+
+
+class PageItems:
+    """The items of one page, read when it is made: `changes` restore them, `counts` are all items, and by kind those
+    that need no write."""
+
+    def __init__(self, table: TableSpec, records: Records, reads: Lookup) -> None:
+        self._table = table
+        self._records = records.by_key
+        self._moved_to = records.moved_to
+        self._unconfirmed = records.unconfirmed
+        self._moved_from = records.moved_from
+        self._reads = reads
+        self._found = self._judged(list(self._records))
+        self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
+        alone = len(self._unconfirmed.keys() - self._records.keys())
+        self.counts = Counts(read=len(self._records) + alone, superseded=alone)
+        for found in self._found.values():
+            if found.change is None:
+                kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
+                self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
+
+    def write_result(self, settle: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
+        """Write the changes. What was moved here leaves when its item is back where it came from, and stays if that
+        cannot be: the journal would be the only one to have it."""
+        total = WriteResult()
+        waiting = {key_text(change.key): change for change in self.changes}
+        lost = {text for text, found in self._found.items() if found.why and found.change is None}
+        while ready := [text for text in waiting if not self._sources(text) & (waiting.keys() | lost)]:
+            found = settle([waiting.pop(text) for text in ready])
+            lost.update(map(key_text, [*found.void, *(dead_letter.key for dead_letter in found.dead)]))
+            total.add(found)
+        for text in waiting:
+            self._found[text] = Restoration(None, (), STAYS)
+            total.counts = total.counts._replace(superseded=total.counts.superseded + 1)
+        return total
+
+    def _sources(self, text: str) -> set[str]:
+        return {source for source in self._moved_from.get(text, ()) if source in self._records}
+
+    def change_of(self, image: Image) -> Change | None:
+        """What to do about an item that somebody has written meanwhile."""
+        text = key_text(key_of(self._table, image))
+        self._found[text] = restoration(self._table, self._records[text], image)
+        return self._found[text].change
+
+    def left(self, write_result: WriteResult) -> list[NotRestored]:
+        """What stays as it is, now that all is written. An item that was not is read again, to say why."""
+        dead = {
+            key_text(dead_letter.key): NotRestored(dead_letter.key, (), dead_letter.error)
+            for dead_letter in write_result.dead
+        }
+        again = self._judged([text for text in map(key_text, write_result.void) if text not in dead])
+        found = {**self._found, **{text: _not_written(one) for text, one in again.items()}}
+        judged = {text: self._left(text, one) for text, one in found.items() if one.why}
+        unconfirmed = (NotRestored(key, (), UNCONFIRMED) for key in self._unconfirmed.values())
+        return [*{**judged, **dead}.values(), *unconfirmed]
+
+    def _judged(self, texts: Sequence[str]) -> dict[str, Restoration]:
+        keys = {text: self._records[text][-1].key for text in texts}
+        for text in texts:
+            keys.update(self._moved_to.get(text, {}))
+        current = self._reads.items(list(keys.values())) if keys else {}
+        return {text: self._restoration(text, current) for text in texts}
+
+    def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
+        """What was moved away and is not there any more stays deleted: the undo itself takes it away last."""
+        moved_to = self._moved_to.get(text)
+        if moved_to and text not in current and not moved_to.keys() & current.keys():
+            return Restoration(None, (), DELETED)
+        return restoration(self._table, self._records[text], current.get(text))
+
+    def _left(self, text: str, found: Restoration) -> NotRestored:
+        return NotRestored(self._records[text][-1].key, found.left, found.why, found.restored)
+
+
+def _not_written(found: Restoration) -> Restoration:
+    """Others have changed an item while it was to be written, and back again."""
+    return found._replace(why=CHANGED, restored=()) if found.change is not None else found
+
+
+def foreseen(changes: Sequence[Change]) -> WriteResult:
+    """What the changes would come to if nobody else wrote, their units estimated."""
+    units = Units(wcu=float(sum(map(write_units, changes))))
+    return WriteResult(Counts(changed=len(changes)), units, written=list(changes[:SAMPLES]))

@@ -1,0 +1,221 @@
+"""WritePatches: pages of changes to pages of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Protocol
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.statements import Statements
+from dynamodt.model.items import Atomic, Change, Image, Insert, Remove, Sample, Update
+from dynamodt.model.pages import AppliedPage, Contention, Counts, Totals, Units, WrittenPage
+from dynamodt.model.runs import Job
+from dynamodt.pipeline.inserted import lookups, rows_of
+from dynamodt.pipeline.intents import IntentLog, Intents, JournalParts, Running
+from dynamodt.pipeline.outcomes import SAMPLES, WriteResult
+from dynamodt.pipeline.ownership import SplitOwnership
+from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.request_pipeline import PageScheduler, PageTask
+from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reporting, split_groups_ended, working
+from dynamodt.pipeline.transform import Version
+from dynamodt.pipeline.write_page import PageWriter
+from dynamodt.script.diff import patched, write_units
+from dynamodt.state.journal import Journal
+from dynamodt.state.object_keys import journal_prefix
+
+
+class WritePatches(beam.PTransform[Any, Any]):
+    """AppliedPages to WrittenPages.
+
+    Each change is written guarded by what was read (G1), each item ends in exactly one count (G2), and what a script
+    that is not idempotent writes is journaled and announced before (G3; an idempotent one's only for an undo): a bundle
+    that a runner repeats goes on from the unit's row. A dry run only counts.
+    """
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        super().__init__()
+        self._job = job
+        self._resources = resources
+
+    def expand(self, pages: beam.PCollection[AppliedPage]) -> beam.PCollection[WrittenPage]:
+        if self._job.dry_run:
+            return pages | "Count" >> beam.Map(previewed).with_output_types(WrittenPage)
+        return pages | "Write" >> beam.ParDo(_WritePatches(self._job, self._resources)).with_output_types(WrittenPage)
+
+
+class _WritePatches(beam.DoFn):
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._version = Version(job, resources, lazy=True)
+        self._running = Running()
+
+    def setup(self) -> None:
+        job, state = self._job, self._resources.state()
+        self._leases = state.leases
+        self._units = state.units(job.run)
+        self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
+        with reporting(self._leases, job):
+            self._wire = self._resources.wire(job.writers)
+        self._journal = self._journal_of(job) if job.journals else None
+        self._page_writer = self._page_writing(job)
+
+    def _journal_of(self, job: Job) -> Journal:
+        return Journal(self._resources.storage(), job.target or job.table, journal_prefix(job))
+
+    def _page_writing(self, job: Job) -> PageWriter:
+        rate_limiter = rate_limiter_of(job, self._resources)
+        return PageWriter(
+            Writes(self._wire, (job.target or job.table).name, uncounted=job.stage.state_table),
+            lookups(self._wire, job, rate_limiter.reads, self._resources.sleep),
+            statements(job),
+            None if job.inserted_rows else self._change_of,
+            job.writers,
+            stamp=job.script.stamp,
+            assure=self._signal.assure,
+            heed=self._signal.heed,
+            rate_queue=rate_limiter.writes,
+            clock=self._resources.clock,
+            sleep=self._resources.sleep,
+        )
+
+    def _change_of(self, image: Image) -> Change | None:
+        """What to do with an item that somebody has written meanwhile. The author's function is made ready by then."""
+        return self._version.change_of(image)
+
+    def start_bundle(self) -> None:
+        self._version.start_bundle()
+        self._scheduler = PageScheduler(self._resources.clock, self._resources.sleep, self._signal.heed)
+        self._ownerships: list[SplitOwnership] = []  # that have no page
+
+    def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
+        with reporting(self._leases, self._job), suppress(Interrupted):
+            if not interrupted(self._job):
+                yield from self._counted(self._scheduler.write(page.page, self._writing(page)))
+
+    def _writing(self, page: AppliedPage) -> PageTask:
+        ownership = self._ownerships.pop() if self._ownerships else SplitOwnership(self._units, self._resources.clock)
+        ownership.begin(page.page)
+        before = self._running.before(page.page)
+        written = yield from writing_page(page, before, self._page_writer, self._journal, ownership)
+        self._ownerships.append(ownership)  # with a look of its own on its way, perhaps: its connection serves again
+        return written
+
+    def _counted(self, pages: Iterator[WrittenPage]) -> Iterator[WrittenPage]:
+        """Each page counts to its unit before the unit's next one begins."""
+        for written in pages:
+            self._running.add(written)
+            yield written
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        with working(self._job), reporting(self._leases, self._job), suppress(Interrupted):
+            if not split_groups_ended(self._job):  # pages that rest are announced, or may be done twice
+                yield from map(GlobalWindows.windowed_value, self._counted(self._scheduler.finish()))
+        self._version.finish_bundle()
+
+    def teardown(self) -> None:
+        self._version.teardown()
+        self._wire.close()
+
+
+def statements(job: Job) -> Statements:
+    """What writes a job's changes."""
+    return Statements(job.table, job.script.guard, rows_of(job), confirms=job.journals, meets=job.meets_insertions)
+
+
+class SplitOwner(Intents, Protocol):
+    """What `Tenure` offers, and a test's fake must."""
+
+    def assure(self) -> None: ...
+
+
+def writing_page(
+    applied: AppliedPage, before: Totals, page_writer: PageWriter, journal: JournalParts | None, ownership: SplitOwner
+) -> PageTask:
+    """Write a page, or finish the one that an owner before has left; `before` is what its unit had come to. Yields as
+    `Settlement.settling` does. Raises Fenced when the unit is no longer ours: of what may be done twice (an idempotent
+    script's, without a journal) that does not matter."""
+    page = applied.page
+    without_write = _without_write(applied)
+    intent_log = IntentLog(page, before, without_write, journal, ownership)
+    assure = ownership.assure if journal is not None else _not_asked
+    if page.recovers:
+        write_result = yield from page_writer.recovering(intent_log.found(), intent_log.record_intent, assure)
+    else:
+        write_result = yield from page_writer.page_writing(applied.changes, intent_log.record_intent, assure)
+    intent_log.write_result(write_result.void, write_result.unconfirmed)
+    return written(applied, without_write, write_result, intent_log.intended)._replace(journal=intent_log.written)
+
+
+def _not_asked() -> None:
+    pass
+
+
+def _without_write(applied: AppliedPage) -> Counts:
+    """The counts of the items that need no write, and of all that were read."""
+    intent = applied.page.claim.intent
+    if applied.page.recovers and intent is not None:
+        return intent.counts
+    images, replayed = len(applied.page.images), applied.page.replayed
+    if replayed:  # they were read, and died, in an earlier pass: now each ends in another count
+        gone = replayed - images
+        return Counts(0, applied.confirmed, applied.unchanged, 0, gone, applied.dead - replayed)
+    read = images + len(applied.page.unreadable) + applied.page.not_inserted
+    return Counts(read=read, unchanged=applied.unchanged + applied.page.not_inserted, dead=applied.dead)
+
+
+def written(
+    applied: AppliedPage, without_write: Counts, write_result: WriteResult, intended: bool = False
+) -> WrittenPage:
+    """A page's outcome: what was settled by writing, and what needed no write."""
+    return WrittenPage(
+        applied.page,
+        without_write.plus(write_result.counts),
+        write_result.units.plus(Units(rcu=applied.page.rcu)),
+        write_result.dead,
+        samples(write_result.written),
+        intended,
+        write_result.contention.plus(Contention(throttles=applied.page.throttles)),
+    )
+
+
+def previewed(applied: AppliedPage) -> WrittenPage:
+    """What a page would come to if nobody else wrote: its changes counted as changed, its units estimated."""
+    counts = Counts(changed=len(applied.changes))
+    wcu = float(sum(map(write_units, applied.changes)))
+    write_result = WriteResult(counts, Units(wcu=wcu), written=applied.changes[:SAMPLES])
+    return written(applied, _without_write(applied), write_result)
+
+
+def samples(changes: list[Change]) -> list[Sample]:
+    """The first few changes as before and after."""
+    return [_sample(change) for change in changes]
+
+
+def _sample(change: Change) -> Sample:
+    if isinstance(change, Update):
+        return change.read, patched(change)
+    if isinstance(change, Insert):
+        return {}, change.item
+    if isinstance(change, Atomic):
+        return _sample_of_several(change)
+    assert isinstance(change, Remove)
+    return change.read, None
+
+
+def _sample_of_several(change: Atomic) -> Sample:
+    """What became of the item that was read, if it did not stay: it moved to another key, or changed; else what was put
+    beside it."""
+    inserted = [part.item for part in change.parts if isinstance(part, Insert)]
+    for part in change.parts:
+        if isinstance(part, Update):
+            return _sample(part)
+        if isinstance(part, Remove):
+            return change.read, inserted[0] if inserted else None
+    return {}, inserted[0]

@@ -1,0 +1,207 @@
+"""How long to wait before the next try, how much may pass in a second, and how that grows and shrinks.
+
+The clock and the dice are passed in; nothing here sleeps, and nothing is safe to share between threads.
+
+One budget over many workers: who may use how much of it, so that together they never hold more than there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
+
+    `base` and `cap` are seconds; after `attempts` tries there is no further one.
+    """
+
+    base: float = 0.05
+    cap: float = 20.0
+    attempts: int = 12
+
+    def delay(self, attempt: int, random: Callable[[], float]) -> float:
+        """Seconds to wait after the failed try number `attempt` (1 is the first); `random()` is in [0, 1)."""
+        return min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)) * random()
+
+    def exhausted(self, attempt: int) -> bool:
+        """Whether try number `attempt` was the last."""
+        return attempt >= self.attempts
+
+
+def smaller(size: int, throttled: int) -> int:
+    """The next batch's size after `throttled` throttles in a row: halved each time, never below one."""
+    return max(1, size >> throttled)
+
+
+_NEARLY = 1.0 - 1e-6  # the last drop may be too small for a clock to move
+
+
+class TokenBucket:
+    """Lets `rate` units a second pass. Units are saved up before they are taken, so that up to any moment no more
+    than rate x seconds has passed; what `burst` seconds bring may be kept for later. `inf`: everything passes."""
+
+    def __init__(self, rate: float, clock: Callable[[], float], burst: float = 0.25) -> None:
+        self._clock = clock
+        self._burst = burst
+        self._rate = rate
+        self._units = 0.0
+        self._at = clock()
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self._rate
+
+    def change(self, rate: float) -> None:
+        """From now on another rate. What is owed stays, and what is saved: of a lower rate only as much as it would
+        have saved, or many workers would spend together what they had saved for their large requests."""
+        self._save(self._burst * self._rate)
+        self._units = 0.0 if inf in (rate, self._rate) else self._units
+        if rate < self._rate and self._units > 0.0:
+            self._units *= rate / self._rate
+        self._rate = rate
+
+    def take(self, cost: float) -> float:
+        """Take `cost` when it is there, and return 0; else the seconds until it will be, and nothing is taken."""
+        if self._rate == inf:
+            return 0.0
+        self._save(max(cost, self._burst * self._rate))
+        if self._units < cost * _NEARLY:
+            return (cost - self._units) / self._rate if self._rate > 0 else inf
+        self._units -= cost
+        return 0.0
+
+    def charge(self, units: float) -> None:
+        """What something took beyond its cost; negative: what it did not need."""
+        if self._rate != inf:
+            self._units -= units
+
+    def _save(self, most: float) -> None:
+        now = self._clock()
+        saved = 0.0 if self._rate == inf else (now - self._at) * self._rate
+        self._units = max(self._units, min(most, self._units + saved))
+        self._at = now
+
+
+class Ramp:
+    """What all workers together may use: it starts low, doubles every `doubling` seconds while it is used and nothing
+    is throttled, and falls on throttles to below what was used, to rest there for a while.
+
+    DynamoDB splits a partition, or raises an on-demand table, only under a load that grows; a load that jumps is
+    throttled, and the application with it (AWS, "On-demand capacity mode": up to double the previous peak).
+    """
+
+    _REST = 5.0  # seconds without growth after a throttle
+    _CUT = 0.7
+    _UNSEEN = 0.5  # of a rate may be used although little of it is reported yet: after a pause all begin at once
+    _LEAST = 1.0
+    _USED = 0.5  # a rate of which less than this share is used has no need to grow
+    _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in lumps
+    BEGINNING = 0.25  # of a limit
+
+    def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
+        self._limit = limit
+        self._rate = min(limit, start)
+        self._clock = clock
+        self._doubling = doubling
+        self._at = self._grows_from = clock()
+        self._units = self._seconds = 0.0  # used since it grew
+
+    @property
+    def rate(self) -> float:
+        """Units a second, never above the limit."""
+        return self._rate
+
+    def limit(self, limit: float) -> None:
+        """Another limit: a lower one holds at once, towards a higher one the rate grows from where it would begin."""
+        if self._limit < limit < inf:
+            self._rate = max(self._rate, self.BEGINNING * limit)
+        self._limit = limit
+        self._rate = min(limit, self._rate)
+
+    def look(self, used: float, throttled: bool) -> float:
+        """The rate from now on, when `used` units a second were used since the last look."""
+        now = self._clock()
+        if throttled and now >= self._grows_from:  # one cut for what is one event
+            self._rate = self._cut(used)
+            self._grows_from = now + self._REST
+            self._units = self._seconds = 0.0
+        elif now >= self._grows_from:
+            self._grow(used, now - self._at)
+        self._at = now
+        return self._rate
+
+    def _cut(self, used: float) -> float:
+        """Below what was used, but what is reported may lag behind it: what is too high still is cut again."""
+        unseen = self._UNSEEN * self._rate if self._rate < inf else 0.0
+        cut = max(self._LEAST, self._CUT * min(self._rate, max(used, unseen)))
+        return min(self._rate, cut)  # which may be below the least itself
+
+    def _grow(self, used: float, seconds: float) -> None:
+        self._units += used * seconds
+        self._seconds += seconds
+        if self._units >= self._USED * self._rate * self._seconds:
+            self._rate = min(self._limit, self._rate * 2.0 ** min(1.0, self._seconds / self._doubling))
+        elif self._seconds < self._PATIENCE:
+            return
+        self._units = self._seconds = 0.0
+
+
+_RESERVE = 50  # workers, to one part that is kept for those who join
+_WORTH_TELLING = 0.02  # a share that would grow by less is left as it is: each change is a row written
+
+
+class Allocation(NamedTuple):
+    """What a worker was granted last, and what it may still be using: more, until it has heard of a lower grant."""
+
+    granted: float = 0.0
+    using: float = 0.0
+
+
+def shares(allowed: float, allocations: Mapping[str, Allocation]) -> dict[str, float]:
+    """The grants to change. Everybody is to have an equal part; who has more is lowered first, and what is not known
+    to be free yet is given to nobody: the sum of what is used and granted stays within `allowed` all the time.
+
+    Among many one part in fifty is nobody's, and nobody is lowered while what is free will do: a worker that joins a
+    thousand others has its part at once, and they need not be told of it.
+    """
+    if not allocations:
+        return {}
+    if allowed == inf:
+        return _told(dict.fromkeys(allocations, inf), allocations)
+    fair = allowed / (len(allocations) + len(allocations) // _RESERVE)
+    grants = {name: holding.granted for name, holding in allocations.items()}
+    wanted = sum(max(0.0, fair - grant) for grant in grants.values())
+    if wanted > _free(allowed, grants, allocations):
+        grants = {name: min(fair, grant) for name, grant in grants.items()}
+    return _told(_raised(fair, _free(allowed, grants, allocations), grants), allocations)
+
+
+def _free(allowed: float, grants: Mapping[str, float], allocations: Mapping[str, Allocation]) -> float:
+    return allowed - sum(max(grants[name], holding.using) for name, holding in allocations.items())
+
+
+def _raised(fair: float, free: float, grants: Mapping[str, float]) -> dict[str, float]:
+    raised = dict(grants)
+    for name in _neediest(grants):
+        more = max(0.0, min(fair - grants[name], free))
+        raised[name] += more
+        free -= more
+    return raised
+
+
+def _neediest(grants: Mapping[str, float]) -> Sequence[str]:
+    return sorted(grants, key=lambda name: (grants[name], name))
+
+
+def _told(wanted: Mapping[str, float], allocations: Mapping[str, Allocation]) -> dict[str, float]:
+    return {name: grant for name, grant in wanted.items() if _is_news(grant, allocations[name].granted)}
+
+
+def _is_news(grant: float, before: float) -> bool:
+    return grant < before or grant > before * (1.0 + _WORTH_TELLING)

@@ -1,0 +1,265 @@
+"""Tables whose versions ran elsewhere: `stamp` and `adopt` record that they stand, and run nothing.
+
+Neither writes to the table itself. One transaction records up to 49 versions; of more, the highest go first, so that a
+command that died half way leaves a gap below them, which `up` refuses and the same command fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from dynamodt.dynamodb import table as tables
+from dynamodt.dynamodb.dynamo_data_transform import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
+from dynamodt.errors import Refused, UsageError
+from dynamodt.model.items import Direction
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import TakeOver
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.dead_letters import has_lost_dead_letters
+from dynamodt.runs.history import author, now
+from dynamodt.runs.lock import held
+from dynamodt.runs.options import Observer
+from dynamodt.runs.plan import new_run, runs_on_gone_tables, usable_table, younger
+from dynamodt.runs.resume import check_nothing_half_done
+from dynamodt.script.versions import read_versions
+from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished
+from dynamodt.state.started_with import TABLE
+from dynamodt.state.state import Entry, State
+from dynamodt.state.storage import open_storage
+
+RunProgress = Mapping[int, AppliedVersion]
+
+
+class _Known(NamedTuple):
+    """All that the entries follow from."""
+
+    scripts: tuple[Script, ...]
+    applied: RunProgress
+    runs: Sequence[RunRecord]
+    table: TableSpec
+
+
+# ---------------------------------------------------------------- the two operations
+
+
+def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:
+    """Record that versions 1 to `to` of a table stand, and none above; 0: none at all.
+
+    Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
+    run is at work or one was left half done.
+    """
+    scripts = read_versions(folder / "transforms", name)
+    if not 0 <= to <= len(scripts):
+        hint = f"write its file first: dynamodt create --table {name} NAME"
+        raise UsageError(f"there is no version {to} of {name}", hint=hint)
+    spec = usable_table(stage, name)
+    run = new_run()
+    return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _stamped(known, run, to))
+
+
+def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
+    """Record what the table's record of dynamo-data-transform says: the versions that stand, and the runs before. It
+    may be done again, after that tool has run once more.
+
+    Raises as `stamp` does, and Refused where there is no such record, or none that this history can follow.
+    """
+    scripts = read_versions(folder / "transforms", name)
+    spec = usable_table(stage, name)
+    past = _past(stage, spec)
+    _check_files(name, past.versions, scripts)
+    run = new_run()
+    return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _adopted(name, known, run, past))
+
+
+def _take_over(
+    stage: Stage,
+    spec: TableSpec,
+    scripts: tuple[Script, ...],
+    run: str,
+    observer: Observer,
+    dry_run: bool,
+    entries_of: Callable[[_Known], list[Entry]],
+) -> TakeOver:
+    """Record the entries, under the table's lease. They are worked out before it is taken, and again under it."""
+    state, name = State(stage.connection, stage.state_table), spec.name
+
+    def planned() -> tuple[list[Entry], int]:
+        known = _Known(scripts, state.applied(name), state.runs(name), spec)
+        entries = [_of_table(entry, spec) for entry in entries_of(known)]
+        return entries, _at(known.applied, entries)
+
+    entries, at = planned()
+    if entries and not dry_run:
+        with held(state.leases, name, run, observer.note) as lease:
+            runs = state.runs(name)
+            gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_dead_letters(stage, state, runs)
+            partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
+            check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
+            entries, at = planned()
+            replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
+            ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
+            ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
+            state.record_all([*entries, *ended], lease.token)
+    records = sorted((entry.record for entry in entries), key=lambda record: record.run)
+    return TakeOver(name, tuple(records), at, len(scripts), dry_run)
+
+
+def _with_lost_dead_letters(stage: Stage, state: State, runs: Sequence[RunRecord]) -> frozenset[str]:
+    """Half-done runs that cannot go on, since nothing says which items are left: a person does."""
+    storage = open_storage(stage.connection, stage.storage)
+    left = (run for run in runs if run.status in ("failed", "stopped"))
+    return frozenset(run.run for run in left if has_lost_dead_letters(state, storage, run))
+
+
+def _of_table(entry: Entry, spec: TableSpec) -> Entry:
+    """The entry, which holds for this very table, not for another one of its name that comes after it."""
+    return entry._replace(record=replace(entry.record, began={TABLE: spec.identity}))
+
+
+def _at(applied: RunProgress, entries: Sequence[Entry]) -> int:
+    gone = {entry.record.version for entry in entries if entry.reverted}
+    come = {entry.record.version for entry in entries if entry.applied is not None}
+    return max((applied.keys() - gone) | come, default=0)
+
+
+# ---------------------------------------------------------------- stamp
+
+
+def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
+    """What has to change, from the highest version down."""
+    missing = [script for script in known.scripts if script.sequence <= to and script.sequence not in known.applied]
+    entries = [_come(_record(script, "up", "stamp", run), script) for script in missing]
+    surplus = [version for number, version in known.applied.items() if number > to]
+    entries += [Entry(_record(version, "down", "stamp", run), reverted=True) for version in surplus]
+    said_again = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
+    if not entries and known.scripts and said_again:  # of another table, or of items that were mended by hand
+        script = known.scripts[max(to, 1) - 1]
+        entries = [Entry(_record(script, "up" if to else "down", "stamp", run))]
+    return sorted(entries, key=lambda entry: -entry.record.version)
+
+
+def _record(version: Script | AppliedVersion, direction: Direction, event: str, run: str) -> RunRecord:
+    """The record of a version about which only this command is known."""
+    number = version.sequence if isinstance(version, Script) else version.version
+    moment = now()
+    return RunRecord(
+        table=version.table,
+        run=f"{run}-v{number:06d}",
+        version=number,
+        name=version.name,
+        direction=direction,
+        checksum=version.checksum,
+        status=after("", event),
+        started=moment,
+        ended=moment,
+        by=author(),
+    )
+
+
+def _come(record: RunRecord, script: Script) -> Entry:
+    """The version stands from now on, by its file as it is now."""
+    applied = AppliedVersion(
+        table=record.table,
+        version=record.version,
+        name=script.name,
+        checksum=script.checksum,
+        run=record.run,
+        when=record.ended,
+        by=record.by,
+        counts=record.counts,
+    )
+    return Entry(record, applied=applied)
+
+
+# ---------------------------------------------------------------- adopt
+
+
+def _past(stage: Stage, spec: TableSpec) -> Past:
+    key = record_key(spec)
+    stamp_it = f"if its versions ran elsewhere, record them: dynamodt stamp --table {spec.name} --to N"
+    if key is None:
+        kinds = ", ".join(f"{attribute.name} {attribute.type}" for attribute in spec.key)
+        what = f"the table cannot hold a record of {TOOL}: its key is not of strings ({kinds})"
+        raise Refused(what, where=f"table {spec.name}", hint=stamp_it)
+    image = tables.get_attributes(stage.connection, spec.name, key, (STATE, HISTORY))
+    if image is None:
+        raise Refused(f"the table holds no record of {TOOL}", where=f"table {spec.name}", hint=stamp_it)
+    return read_record(image, spec.name)
+
+
+def _check_files(name: str, versions: Sequence[int], scripts: Sequence[Script]) -> None:
+    gap = next((number for number in range(1, len(versions) + 1) if number not in versions), 0)
+    if gap:
+        raise Refused(
+            f"by the record of {TOOL}, version {versions[-1]} has run, but version {gap} has not",
+            where=f"table {name}",
+            hint="number the files from 1 on without a gap, and say how many of them have run: "
+            f"dynamodt stamp --table {name} --to N",
+        )
+    if len(versions) > len(scripts):
+        number = len(scripts) + 1
+        raise UsageError(
+            f"by the record of {TOOL}, version {number} has run, but it has no file",
+            where=f"transforms/{name}/v{number}_<name>.py",
+            hint=f"write it, and adopt again (it is not run): dynamodt create --table {name} NAME",
+        )
+
+
+def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
+    """What is yet to be taken over: first the runs, then the versions that stand, from the highest down."""
+    _check_followed(name, known, past)
+    files = {script.sequence: script for script in known.scripts}
+    made = {one.version: one for one in past.runs if one.direction == "up"}  # the latest of each version
+    run_progress = [number for number in reversed(past.versions) if number not in known.applied]
+    written = {record.run for record in known.runs} | {_past_run_id(made[n]) for n in run_progress if n in made}
+    entries = [Entry(_past_record(name, one, files)) for one in past.runs if _past_run_id(one) not in written]
+    for number in run_progress:
+        script = files[number]
+        unknown = _record(script, "up", "adopt", run)
+        entries.append(_come(_past_record(name, made[number], files) if number in made else unknown, script))
+    return entries
+
+
+def _check_followed(name: str, known: _Known, past: Past) -> None:
+    """Raises Refused where the table has a history of its own, or stands at a version that the record does not."""
+    if any(record.status != after("", "adopt") for record in known.runs):
+        raise Refused(
+            "the table has a history of its own here already",
+            where=f"table {name}",
+            hint=f"look at it: dynamodt history --table {name}; to change what stands: "
+            f"dynamodt stamp --table {name} --to N",
+        )
+    surplus = known.applied.keys() - set(past.versions)
+    if surplus:
+        raise Refused(
+            f"version {max(surplus)} was adopted before, and {TOOL} has taken it back since",
+            where=f"table {name}",
+            hint=f"dynamodt stamp --table {name} --to {max(past.versions, default=0)}",
+        )
+
+
+def _past_record(name: str, one: PastRun, files: Mapping[int, Script]) -> RunRecord:
+    """A run of that tool. It counted what it wrote and nothing else, and of its script nothing is known."""
+    ended = one.ended.isoformat(timespec="seconds")
+    return RunRecord(
+        table=name,
+        run=_past_run_id(one),
+        version=one.version,
+        name=files[one.version].name if one.version in files else "unknown",
+        direction=one.direction,
+        checksum="",
+        status=after("", "adopt"),
+        started=ended,
+        ended=ended,
+        by=f"{TOOL}, adopted by {author()}",
+        counts=Counts(read=one.transformed, changed=one.transformed),
+    )
+
+
+def _past_run_id(one: PastRun) -> str:
+    """The same whenever it is adopted, and in the order of `new_run`'s."""
+    return f"{one.ended:%Y%m%dT%H%M%S.%fZ}-adopted-v{one.version:06d}"

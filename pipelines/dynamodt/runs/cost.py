@@ -1,0 +1,167 @@
+"""What the run would cost that a dry run has rehearsed.
+
+AWS's prices of what a run takes, in US dollars, for the common regions; a region that is not here has no price.
+
+From the AWS Price List, which the pages https://aws.amazon.com/dynamodb/pricing/on-demand/ and
+https://aws.amazon.com/s3/pricing/ show: the offers AmazonDynamoDB (`WriteRequestUnits`, `ReadRequestUnits`,
+`ExportDataSize-Bytes`, `IncrementalExportDataSize-Bytes`) and AmazonS3 (`Requests-Tier1`, `Requests-Tier2`) of
+https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/index.json, as copies of them say.
+`as_of` is the day for which DynamoDB's prices of units are known; S3's were last seen unchanged between September 2024
+and September 2026. The price of an export is None where no copy names it.
+
+Not in it: provisioned and reserved capacity, replicated writes of global tables, the table class Standard-IA, free
+tiers, savings plans and credits, data transfer, KMS, the point-in-time recovery that exports need, taxes.
+
+What a run would cost, from what it would take: for a dry run, before anything is written.
+
+An estimate. Not in it: writes that meet somebody else's and are tried again, the windows that a run catches up with
+after an export, the run's own state table (a few rows for each page, and one for
+each insertion), what the workers themselves cost, and all that
+`runs.cost` leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from dynamodt.export.objects import PIECE
+from dynamodt.model.pages import Totals
+from dynamodt.model.reports import Cost, RunReport
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.state.state import State
+
+MILLION = 1_000_000
+THOUSAND = 1_000
+GB = 1 << 30
+
+
+class Prices(NamedTuple):
+    """Of one region, standard table class, on demand."""
+
+    as_of: str
+    write: float  # a million write request units
+    read: float  # a million read request units
+    put: float  # a thousand PUT requests to S3 Standard
+    get: float  # a thousand GET requests
+    full_export: float | None = None  # a GB of the table
+    incremental_export: float | None = None  # a GB of the changes
+
+
+PRICES = {
+    "us-east-1": Prices("2026-05-13", 0.625, 0.125, 0.005, 0.0004, 0.10),
+    "us-east-2": Prices("2026-09-11", 0.625, 0.125, 0.005, 0.0004, 0.10, 0.10),
+    "us-west-2": Prices("2026-10-04", 0.625, 0.125, 0.005, 0.0004),
+    "eu-west-1": Prices("2026-09-11", 0.705, 0.1415, 0.005, 0.0004),
+    "eu-central-1": Prices("2026-09-11", 0.7625, 0.1525, 0.0054, 0.00043),
+    "ap-southeast-2": Prices("2026-08-13", 0.71, 0.1425, 0.0055, 0.00044),
+}
+
+
+INDEX_WRITES = 2
+"""The writes that one write to the table leads to in one secondary index, at most.
+
+None, where no attribute of the index changes; one, where one does, or the item comes or goes; two, where the index's
+own key changes: the old entry is deleted, a new one put (AWS's Developer Guide, GSI.ThroughputConsiderations.Writes).
+An entry is no larger than its item, so each takes at most what the table's write takes.
+"""
+
+
+class Work(NamedTuple):
+    """What a run takes. `wcu` is of the table alone; exports count the bytes that AWS bills."""
+
+    wcu: float = 0.0
+    rcu: float = 0.0
+    indexes: int = 0
+    puts: int = 0
+    gets: int = 0
+    full_bytes: int = 0
+    incremental_bytes: int = 0
+
+
+def cost_of(work: Work, region: str, on_demand: bool) -> Cost:
+    """What the work comes to. `usd` is None where the capacity is provisioned (it is paid for by the hour, whether used
+    or not), and where the region, or an export in it, has no price."""
+    most = work.wcu * (1 + INDEX_WRITES * work.indexes)
+    prices = PRICES.get(region) if on_demand else None
+    others = None if prices is None else _without_writes(work, prices)
+    cost = Cost(work.wcu, most, work.rcu, work.puts, work.gets, work.full_bytes + work.incremental_bytes)
+    if prices is None or others is None:
+        return cost
+    low, high = (others + wcu * prices.write / MILLION for wcu in (work.wcu, most))
+    return cost._replace(usd=(low, high), as_of=prices.as_of)
+
+
+def get_requests(sizes: Iterable[int], piece: int) -> int:
+    """The GETs that read objects of these sizes once, in pieces of so many bytes."""
+    return sum(-(-size // piece) for size in sizes)
+
+
+def journal_puts(pages: int, changed: int) -> int:
+    """About one for each page with a change, which is not known page by page: no more than there are changes."""
+    return min(pages, changed)
+
+
+def _without_writes(work: Work, prices: Prices) -> float | None:
+    exports = ((work.full_bytes, prices.full_export), (work.incremental_bytes, prices.incremental_export))
+    if any(size and price is None for size, price in exports):
+        return None
+    return (
+        work.rcu * prices.read / MILLION
+        + (work.puts * prices.put + work.gets * prices.get) / THOUSAND
+        + sum(size * (price or 0.0) / GB for size, price in exports)
+    )
+
+
+_AWS = ".amazonaws.com"
+
+
+def foreseen(
+    report: RunReport, state: State, phases: Sequence[Job], totals: Totals, new_export: bool = False
+) -> RunReport:
+    """The report with what the run itself would cost: it would read the same again, and write what was previewed.
+
+    Only a dry run that has succeeded knows. `new_export`: a run that reads an export would request one of its own.
+    """
+    if report.status != "dry-run":
+        return report
+    work = Work(
+        wcu=totals.units.wcu,
+        rcu=totals.units.rcu,
+        indexes=_written(phases[0]).indexes,
+        puts=_journal_puts(state, phases, totals.counts.changed),
+    )
+    for job in phases:
+        if job.export is not None:
+            work = work._replace(gets=_gets(job), full_bytes=job.table.size_bytes if new_export else 0)
+    return replace(report, cost=_priced(work, phases[0]))
+
+
+def _gets(job: Job) -> int:
+    """Of an export's files, at most: each has a part of the table, and is compressed."""
+    return get_requests([max(1, job.table.size_bytes // (job.units or 1))] * job.units, PIECE)
+
+
+def _priced(work: Work, job: Job) -> Cost:
+    on_demand = not (job.table.read_units or _written(job).write_units)
+    return cost_of(work, job.stage.connection.region if _is_aws(job.stage) else "", on_demand)
+
+
+def _written(job: Job) -> TableSpec:
+    return job.target or job.table
+
+
+def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
+    if not phases[0].stage.storage.url.startswith("s3://"):
+        return 0
+    journaled = [job for job in phases if replace(job, dry_run=False).journals]
+    return journal_puts(sum(c.page for job in journaled for c in state.units(job.run).all(job.units)), changed)
+
+
+def _is_aws(stage: Stage) -> bool:
+    """Whether anybody sends a bill: an emulator's endpoint is not AWS's."""
+    endpoint = stage.connection.endpoint_url
+    return not stage.local and (endpoint is None or (urlsplit(endpoint).hostname or "").endswith(_AWS))

@@ -1,0 +1,209 @@
+"""Runs that are at work elsewhere, followed from the state table: what a look costs is a lease, a record, and the rows
+of the units that are not done yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from dynamodt.model.pages import Totals
+from dynamodt.model.reports import RunReport
+from dynamodt.model.runs import Lease, RunProgress, RunRecord
+from dynamodt.runs.history import report_of
+from dynamodt.runs.liveness import Watch
+from dynamodt.runs.lock import holder
+from dynamodt.runs.options import Watcher
+from dynamodt.state.phases import AT_WORK, UNDOING, Phase, phases, undo_phases
+from dynamodt.state.state import State
+
+LOOK_SECONDS = 1.0
+TICK_SECONDS = 0.25
+LINGER_SECONDS = 3.0  # `up` goes from one table to the next: between the two nobody holds a lease
+_ROWS_PER_SECOND = 500  # a run of more units is looked at less often
+_GONE = "its process is gone, or gave no sign of life for too long"
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], None]
+CountItems = Callable[[str], int]  # DynamoDB's own count of a table
+
+
+class RunTotals:
+    """What a run comes to, added up over its passes; while it is being undone, what that comes to. A unit that is done
+    is not read again."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._done: dict[str, set[int]] = {}
+        self._write_result = Totals()
+        self._undo = 1  # the try that is at work
+        self.rows = 0  # that the last look asked for
+
+    def look(self, record: RunRecord) -> Totals:
+        """The sum over the units as they are now."""
+        self.rows = 0
+        found = self._undoing(record) if record.status == UNDOING else phases(record)
+        total = self._write_result
+        for each in found:
+            done = self._done.setdefault(each.run, set())
+            asked = [split for split in range(each.units) if split not in done]
+            self.rows += len(asked)
+            for claim in self._state.units(each.run).some(asked):
+                total = total.plus(claim.totals)
+                if claim.done:
+                    done.add(claim.split)
+                    self._write_result = self._write_result.plus(claim.totals)
+        return total
+
+    def _undoing(self, record: RunRecord) -> tuple[Phase, ...]:
+        """The passes of the last try that has begun: the record does not say which one it is."""
+        while self._begun(undo_phases(record, self._undo + 1)):
+            self._undo, self._done, self._write_result = self._undo + 1, {}, Totals()
+        return undo_phases(record, self._undo)
+
+    def _begun(self, found: Sequence[Phase]) -> bool:
+        self.rows += sum(one.units for one in found)
+        return any(any(self._state.units(one.run).all(one.units)) for one in found)
+
+
+class TableWatch:
+    """One table, looked at again and again: tells its watcher which runs begin, move on and end.
+
+    `before` are the runs that are none of its business, with their attempts: a later attempt is. Without it, those
+    are that are over when somebody is at work for the first time.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        table: str,
+        count_items: CountItems,
+        watcher: Watcher,
+        clock: Clock = time.time,
+        before: Mapping[str, int] | None = None,
+        lives: Watch | None = None,
+    ) -> None:
+        self._state = state
+        self._lives = lives or Watch()
+        self._table = table
+        self._count_items = count_items
+        self._watcher = watcher
+        self._clock = clock
+        self._held = ""  # the run that held the lease at the last look
+        self._gone = ""  # a run that nobody was at work on when it was looked at first
+        self._shown: RunRecord | None = None
+        self._before = before
+        self._totals = RunTotals(state)
+        self.ended: dict[str, RunReport] = {}
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run was at work at the last look."""
+        return bool(self._held)
+
+    @property
+    def rows(self) -> int:
+        """Unit rows that the last look has read."""
+        return self._totals.rows if self._shown else 0
+
+    def look(self) -> bool:
+        """Look once; returns whether a run is at work."""
+        lease, life = self._lives.look(self._state.leases, self._table)
+        alive = not life.is_over and not lease.owner
+        held = lease.run if alive else ""
+        if not held and self._before is None:
+            self._note_gone(lease.run, holder(lease))
+            return False
+        if held != self._held:
+            self.settle(held)
+        if held:
+            self._show(lease)
+        return alive
+
+    def _note_gone(self, run: str, who: str) -> None:
+        """Say once that a run was left by a process that is gone."""
+        if run != self._gone:
+            self._gone = run
+            self._watcher.note(f"{self._table}: left by {who}, which is gone; the same command goes on with it")
+
+    def settle(self, held: str = "") -> None:
+        """Report the runs that have ended since the lease was another's: also those too short to have been seen."""
+        self._held = held
+        records = [record for record in self._state.runs(self._table) if record.run != held]
+        if self._before is None:
+            self._before = {record.run: record.attempts for record in records}
+        for record in records:
+            shown = self._shown is not None and record.run == self._shown.run
+            if shown or (record.attempts > self._before.get(record.run, 0) and record.run not in self.ended):
+                self._end(record)
+
+    def _show(self, lease: Lease) -> None:
+        record = self._state.run(self._table, lease.run)
+        if record is None or record.status not in AT_WORK:
+            if record is not None and self._shown is not None and self._shown.run == record.run:
+                self._end(record)
+            return
+        if self._shown is None or self._shown.run != record.run:
+            self._begin(record, lease)
+        totals = self._totals.look(record)
+        self._watcher.progressed(self._table, RunProgress.under(lease, totals, record.planned or record.units))
+
+    def _begin(self, record: RunRecord, lease: Lease) -> None:
+        self.ended.pop(record.run, None)  # it failed, and goes on now
+        self._shown, self._totals = record, RunTotals(self._state)
+        since = record.started if record.attempts == 1 else lease.since
+        elapsed = max(0.0, self._clock() - datetime.fromisoformat(since).timestamp())
+        items = self._count_items(self._table)
+        self._watcher.run_found(record, items, elapsed)
+
+    def _end(self, record: RunRecord) -> None:
+        if record.status in AT_WORK:  # nobody has recorded its end
+            totals = self._totals if self._shown is not None else RunTotals(self._state)
+            reached = totals.look(record)
+            report = replace(
+                report_of(record), status="gone", counts=reached.counts, consumed=reached.units, error=_GONE
+            )
+        else:
+            report = report_of(record)
+        self._shown = None
+        self.ended[record.run] = report
+        self._watcher.run_ended(report)
+
+
+def follow(
+    state: State,
+    tables: Sequence[str],
+    count_items: CountItems,
+    watcher: Watcher,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> list[RunReport]:
+    """Follow whatever is at work on the tables until nothing is; returns the runs that have ended meanwhile, in their
+    order. A run that nobody holds any more, and whose end is not recorded, is "gone"."""
+    watches = [TableWatch(state, table, count_items, watcher, lives=Watch(clock)) for table in tables]
+    busy_at = clock() if _look(watches) else None
+    while busy_at is not None:
+        _wait(watches, partial(_tick, watcher, sleep), clock)
+        if _look(watches):
+            busy_at = clock()
+        elif len(watches) == 1 or clock() - busy_at >= LINGER_SECONDS:
+            busy_at = None
+    return [report for watch in watches for report in watch.ended.values()]
+
+
+def _look(watches: Sequence[TableWatch]) -> bool:
+    at_work = [watch.look() for watch in watches]  # each of them, whatever the first one says
+    return any(at_work)
+
+
+def _wait(watches: Sequence[TableWatch], tick: Callable[[], None], clock: Clock) -> None:
+    until = clock() + max(LOOK_SECONDS, sum(watch.rows for watch in watches) / _ROWS_PER_SECOND)
+    while clock() < until:
+        tick()
+
+
+def _tick(watcher: Watcher, sleep: Sleep) -> None:
+    sleep(TICK_SECONDS)
+    watcher.tick()

@@ -1,0 +1,252 @@
+"""A version's run, from its first record to its last: history advances one step at a time, and only by a run that
+read everything, lost nothing and left no dead letter."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
+from dynamodt.model.items import Direction
+from dynamodt.model.pages import Counts, Totals, Units
+from dynamodt.model.reports import RunReport
+from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
+from dynamodt.model.tables import TableSpec
+from dynamodt.state.phases import after, with_begun
+from dynamodt.state.started_with import texts_of, texts_reported
+from dynamodt.state.state import State
+
+
+def now() -> str:
+    """This moment, as history keeps it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def author() -> str:
+    """Who runs this, as far as the machine knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def first_record(
+    script: Script,
+    direction: Direction,
+    run: str,
+    units: int,
+    journal: bool = False,
+    source: str = "",
+    began: Mapping[str, str] | None = None,
+) -> RunRecord:
+    """The record of a run that begins now; `journal`: with one, even where the script needs none; `source`: another
+    than the script's; `began`: the facts that it starts with."""
+    return RunRecord(
+        table=script.table,
+        run=run,
+        version=script.sequence,
+        name=script.name,
+        direction=direction,
+        checksum=script.checksum,
+        status=after("", "begin"),
+        started=now(),
+        by=author(),
+        units=units,
+        journal=journal or not script.idempotent,
+        source=source or script.source,
+        target=script.target_table or "",
+        began=dict(began or {}),
+    )
+
+
+def next_record(
+    before: RunRecord, script: Script, transformed: int = 0, began: Mapping[str, str] | None = None
+) -> RunRecord:
+    """The record of a run that goes on, with its script as it is now: `transformed` items are done by its texts so far.
+    Raises Refused when it cannot."""
+    status = after(before.status, "continue")
+    edited = script.checksum != before.checksum
+    return replace(
+        before,
+        status=status,
+        name=script.name,
+        checksum=script.checksum,
+        by=author(),
+        attempts=before.attempts + 1,
+        error="",
+        texts=texts_of(before, transformed) if edited else before.texts,
+        began=dict(began or before.began),
+        whole_pages=False,
+    )
+
+
+def applied_by(record: RunRecord) -> AppliedVersion:
+    """The version that stands by a run which has succeeded."""
+    return AppliedVersion(
+        table=record.table,
+        version=record.version,
+        name=record.name,
+        checksum=record.checksum,
+        run=record.run,
+        when=record.ended,
+        by=record.by,
+        counts=record.counts,
+        consumed=record.consumed,
+        seconds=record.seconds,
+    )
+
+
+class RunRecorder:
+    """Writes down one version's run, under the lease that `token` stands for. A dry run leaves no record."""
+
+    def __init__(
+        self,
+        state: State,
+        table: TableSpec,
+        record: RunRecord,
+        token: int,
+        dry_run: bool,
+        fences: Sequence[Fence] = (),
+    ) -> None:
+        self._state = state
+        self._key_names = table.key_names
+        self._token = token
+        self._fences = fences
+        self._dry_run = dry_run
+        self._began = time.monotonic()
+        self._seconds_before = record.seconds
+        self.record = record
+
+    def begin(self) -> None:
+        """Record that the run begins, or goes on."""
+        if not self._dry_run:
+            self.record = self._recorded()
+
+    def keep(self, **changes: Any) -> None:
+        """Change the record of a run that goes on. Raises Fenced."""
+        self.record = replace(self.record, **changes)
+        self.begin()
+
+    def phase_begins(self, job: Job) -> None:
+        """Record, before a phase writes, what was written before it: an undo goes the other way. Raises Fenced."""
+        order = with_begun(self.record, job.run, job.attempt)
+        if order != self.record.order:
+            self.keep(order=order)
+
+    def end(
+        self,
+        status: str,
+        counts: Counts,
+        consumed: Units,
+        error: str = "",
+        dead_letters: str = "",
+        whole_pages: bool = False,
+    ) -> None:
+        """Record how it ended; on success the version stands from now on (or no longer, on the way down). Raises Fenced
+        when the run is another process's by now: then nothing is recorded."""
+        self.record = replace(
+            self.record,
+            status="dry-run" if self._dry_run and status == "succeeded" else status,
+            ended=now(),
+            counts=counts,
+            consumed=consumed,
+            seconds=round(self._seconds_before + time.monotonic() - self._began, 3),
+            error=error,
+            dead_letters=dead_letters,
+            whole_pages=whole_pages,
+        )
+        if self._dry_run:
+            return
+        succeeded = self.record.status == "succeeded"
+        applied = applied_by(self.record) if succeeded and self.record.direction == "up" else None
+        reverted = succeeded and self.record.direction == "down"
+        self.record = self._recorded(applied, reverted)
+
+    def _recorded(self, applied: AppliedVersion | None = None, reverted: bool = False) -> RunRecord:
+        more: dict[str, Any] = {"fences": self._fences} if self._fences else {}
+        return self._state.record(self.record, self._token, applied=applied, reverted=reverted, **more)
+
+    def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
+        """The run as a person or a program is told of it."""
+        return replace(
+            report_of(self.record),
+            samples=samples,
+            key_names=self._key_names,
+            journal=self.record.journal,
+            rehearsal=self._dry_run,
+        )
+
+
+def report_of(record: RunRecord) -> RunReport:
+    """What a run's record alone tells of it."""
+    return RunReport(
+        table=record.table,
+        direction=record.direction,
+        version=record.version,
+        name=record.name,
+        run=record.run,
+        status=record.status,
+        counts=record.counts,
+        consumed=record.consumed,
+        seconds=record.seconds,
+        error=record.error,
+        dead_letters=record.dead_letters,
+        texts=texts_reported(record),
+    )
+
+
+_MEND = (
+    "each line names the key and the error; mend the script or the data, then run the same command again: "
+    "it goes on from there, and takes them up first"
+)
+
+
+def doubts_hint(doubtful: int, run: str) -> str:
+    """What a person can do about dead letters whose writes were never answered."""
+    writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
+    return (
+        f'{writes} never answered (stage "doubt"), and only a person can tell whether it took effect: '
+        f"look at the item, then dynamodt retry {run} --doubtful again (transform it afresh) "
+        "or --doubtful done (it is written)"
+    )
+
+
+def unreadable_hint(unreadable: int, run: str) -> str:
+    """What a person can do about lines of an export that nothing can take up again."""
+    lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
+    return (
+        f'{lines} of the export\'s files (stage "read") that no run with this export can read: take back what this one '
+        f"has done, dynamodt undo {run}, and run the version with another export, or with --source scan"
+    )
+
+
+def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
+    hints = (
+        _MEND if dead > doubtful + unreadable else "",
+        doubts_hint(doubtful, run) if doubtful else "",
+        unreadable_hint(unreadable, run) if unreadable else "",
+    )
+    return "; ".join(filter(None, hints))
+
+
+def completion_error(
+    totals: Totals, units: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN", unreadable: int = 0
+) -> DynamodtError | None:
+    """Why a run that has ended cannot count as a success, or None. So many of its dead letters are `doubtful`, and so
+    many `unreadable` lines."""
+    counts = totals.counts
+    if counts.dead:
+        items = "1 item" if counts.dead == 1 else f"{counts.dead:,} items"
+        hint = _hint(counts.dead, doubtful, unreadable, run)
+        return DeadLetters(f"{items} could not be transformed or written", where=dead_letters, hint=hint)
+    if totals.done < units:
+        return RunFailed(f"only {totals.done} of {units} segments were read", where=where, hint="run it again")
+    if not counts.balanced:
+        return RunFailed(f"the balance does not hold: {counts}", where=where, hint="please report this as a bug")
+    return None

@@ -1,0 +1,259 @@
+"""Whether a run's journal is whole, before an undo writes anything: each part that the splits' rows count is there, has
+its verified end and is of this run, and the numbers are equal.
+
+Every counted object is read once. What is kept in memory is a phase's rows, and a few objects.
+
+Which of a journal's changes their items bear now: what an undo would take back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.wire import shared_wire
+from dynamodt.errors import Refused, RunFailed
+from dynamodt.model.items import Change, Check, Image, Journaled
+from dynamodt.model.pages import Claim, JournalCount
+from dynamodt.model.runs import RunRecord
+from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.pipeline.conflicts import restoration
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import parts_of
+from dynamodt.state.journal import Journal, Unsealed, check
+from dynamodt.state.object_keys import (
+    Claims,
+    counts,
+    due,
+    is_note,
+    journal_of_run,
+    missing_parts,
+    part_of,
+    split_prefix,
+)
+from dynamodt.state.phases import phases
+from dynamodt.state.state import State
+from dynamodt.state.storage import Storage, open_storage
+
+_READERS = 10  # at a time: a client's connections
+_AHEAD = 4 * _READERS
+_SHOWN = 3
+_TOLD_EVERY = 10.0  # seconds
+
+
+class Objects(Protocol):
+    """What `state.storage.Storage` offers, and a test's fake must."""
+
+    def read(self, name: str) -> bytes | None: ...
+
+    def names(self, prefix: str) -> Iterator[str]: ...
+
+    def place(self, name: str) -> str: ...
+
+
+class Checked(NamedTuple):
+    """One object of the journal: how many records it has, or why it cannot be used."""
+
+    name: str
+    records: int = 0
+    why: str = ""
+
+
+@dataclass
+class JournalCheck:
+    """What a run's journal must contain, and what of it is there and whole. `faults` are the first few, in words."""
+
+    due: JournalCount = JournalCount()
+    whole: JournalCount = JournalCount()
+    broken: int = 0  # parts and notes that are missing, truncated, damaged or foreign
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, what: str, number: int = 1) -> None:
+        """Count a fault, and keep the first few."""
+        self.broken += number
+        if len(self.faults) < _SHOWN:
+            self.faults.append(what)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.broken and self.whole == self.due
+
+
+def check_journal(
+    state: State,
+    storage: Storage,
+    record: RunRecord,
+    note: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> JournalCheck:
+    """Read the journal of all phases of a run, and compare it with the splits' rows; `note` is told how far it is."""
+    found = JournalCheck()
+    claims_of = {
+        each.run: {claim.split: claim for claim in state.units(each.run).all(each.units)} for each in phases(record)
+    }
+    for claims in claims_of.values():
+        for claim in claims.values():
+            found.due = found.due.plus(due(claim))
+    told = _Progress(found.due.parts + found.due.notes, note, clock)
+    for run, claims in claims_of.items():
+        if any(due(claim).parts for claim in claims.values()):
+            _Phase(storage, journal_of_run(record.table, run), claims, found).check(told.step)
+    return found
+
+
+def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused | None:
+    """What an undo by a journal that is not whole is refused with; None: it is whole."""
+    if found.is_whole:
+        return None
+    parts = found.due.parts + found.due.notes
+    more = "; ..." if found.broken > len(found.faults) else ""
+    return Refused(
+        f"the journal of run {record.run} is not whole: {found.broken:,} of its {parts:,} parts cannot be used "
+        f"({'; '.join(found.faults)}{more})",
+        where=storage.place(_root(record)),
+        hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
+        f"copy) and type the same command again; or dynamodt undo {record.run} --partial restores what the journal "
+        "still has, and the run does not become undone",
+        run=record.run,
+    )
+
+
+def lack(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
+    """Why a run is not undone by an undo that did without parts of its journal."""
+    parts = found.due.parts + found.due.notes
+    return RunFailed(
+        f"run {record.run} is undone in part: {found.broken:,} of the {parts:,} parts of its journal could not be used",
+        where=storage.place(_root(record)),
+        hint=f"restore them, then: dynamodt undo {record.run}; or mend the items by hand, and say which versions "
+        f"stand: dynamodt stamp --table {record.table} --to N",
+    )
+
+
+def _root(record: RunRecord) -> str:
+    return f"runs/{record.table}/"
+
+
+class _Phase:
+    """The journal of one phase."""
+
+    def __init__(self, objects: Objects, prefix: str, claims: Claims, found: JournalCheck) -> None:
+        self._objects = objects
+        self._prefix = prefix
+        self._claims = claims
+        self._found = found
+        self._there: dict[int, JournalCount] = {}  # by split
+        self._whole: dict[int, JournalCount] = {}
+
+    def check(self, step: Callable[[], None]) -> None:
+        counted = (name for name in self._objects.names(self._prefix) if _counts(name, self._claims))
+        for one in _read_ahead(partial(_checked, self._objects), counted):
+            self._add(one)
+            step()
+        for split in sorted(self._claims):
+            self._compare(split, due(self._claims[split]))
+
+    def _add(self, one: Checked) -> None:
+        split = part_of(one.name).split
+        single = JournalCount(notes=1) if is_note(one.name) else JournalCount(1, one.records)
+        self._there[split] = self._there.get(split, JournalCount()).plus(single)
+        if one.why:
+            self._found.fault(f"{_shown(one.name)}: {one.why}")
+        else:
+            self._whole[split] = self._whole.get(split, JournalCount()).plus(single)
+
+    def _compare(self, split: int, wanted: JournalCount) -> None:
+        """What a split's row counts beside what there is; an object that is there and not whole is counted already."""
+        there, whole = self._there.get(split, JournalCount()), self._whole.get(split, JournalCount())
+        found, names = self._found, f"{_shown(split_prefix(self._prefix, split))}*"
+        found.whole = found.whole.plus(whole)
+        for kind, many, have in (("parts", wanted.parts, there.parts), ("notes", wanted.notes, there.notes)):
+            if have < many:
+                which = self._missing(split, many - have) if kind == "parts" else ""
+                found.fault(f"{names}: {many - have:,} of {many:,} {kind} missing{which}", many - have)
+            elif have > many:
+                found.fault(f"{names}: {have:,} {kind} instead of {many:,}", have - many)
+        if whole.parts == wanted.parts and whole.records != wanted.records:
+            found.fault(f"{names}: {whole.records:,} records instead of {wanted.records:,}")
+
+    def _missing(self, split: int, many: int) -> str:
+        """Which parts of a split these are, or which they may be. The first few splits are listed again for that."""
+        if len(self._found.faults) >= _SHOWN:
+            return ""
+        names = self._objects.names(split_prefix(self._prefix, split))
+        parts = [_shown(name) for name in missing_parts(self._prefix, names, self._claims[split])]
+        told = ", ".join(parts[:_SHOWN]) + (", ..." if len(parts) > _SHOWN else "")
+        return f" ({'' if len(parts) == many else 'of '}{told})" if told else ""
+
+
+def _shown(name: str) -> str:
+    """A name below the folder of its table's runs."""
+    return name.split("/", 2)[2]
+
+
+def _counts(name: str, claims: Claims) -> bool:
+    claim: Claim | None = claims.get(part_of(name).split)
+    return claim is not None and counts(name, claim)
+
+
+def _checked(storage: Objects, name: str) -> Checked:
+    try:
+        return Checked(name, check(storage, name).records)
+    except Unsealed as error:
+        return Checked(name, why=str(error))
+
+
+def _read_ahead(read: Callable[[str], Checked], names: Iterable[str]) -> Iterator[Checked]:
+    """The objects in order, a few of them on their way at once."""
+    flying: deque[Future[Checked]] = deque()
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as pool:
+        for name in names:
+            flying.append(pool.submit(read, name))
+            if len(flying) > _AHEAD:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+
+
+class _Progress:
+    """Tells every few seconds how many objects have been read: a large journal takes minutes."""
+
+    def __init__(self, planned: int, note: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._planned = planned
+        self._note = note
+        self._clock = clock
+        self._told_at = clock()
+        self._read = 0
+
+    def step(self) -> None:
+        """One more has been read."""
+        self._read += 1
+        if self._clock() - self._told_at >= _TOLD_EVERY:
+            self._told_at = self._clock()
+            self._note(f"checking the journal: {self._read:,} of {self._planned:,} parts")
+
+
+def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
+    """The changes of these parts whose items are as they were written, each key's last one; `table` is the one that was
+    written to. What was deleted is not told from what was never there. Raises RunFailed when a part is gone."""
+    journal = Journal(open_storage(stage.connection, stage.storage), table, "")
+    reads = Reads(shared_wire(stage.connection), table)
+    for name in parts:
+        changes = {key_text(change.key): change for change in journal.intended(name)}
+        keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}
+        current = reads.items(list(keys.values()))
+        yield from (change for change in changes.values() if _bears(table, change, current))
+
+
+def _bears(table: TableSpec, change: Change, current: dict[str, Image]) -> bool:
+    there = ((part, current.get(key_text(part.key))) for part in _written(change))
+    return any(image is not None and restoration(table, [part], image).change is not None for part, image in there)
+
+
+def _written(change: Change) -> list[Journaled]:
+    return [part for part in parts_of(change) if not isinstance(part, Check)]

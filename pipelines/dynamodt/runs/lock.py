@@ -1,0 +1,303 @@
+"""One run per table: taking the leases of a run's tables, keeping them, and letting them go (guarantee G4, ADR 026).
+
+`--wait-lock`: a command waits for its turn at a table that another run holds, instead of being refused.
+
+One run per table as ever (guarantee G4): the lease is taken as by a command that came when the table was free.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from getpass import getuser
+from typing import NamedTuple, TypeVar
+
+from dynamodt.errors import Busy, Fenced, Refused, ServiceError
+from dynamodt.model.runs import Fence, Lease
+from dynamodt.runs import liveness as life
+from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch
+from dynamodt.runs.liveness import is_alive as is_alive
+from dynamodt.runs.liveness import is_gone as is_gone
+from dynamodt.runs.options import RunOptions
+from dynamodt.script.names import seconds
+from dynamodt.state.lease_rows import LeaseRows
+
+TTL_SECONDS = 30.0
+_watch = Watch()  # what this process has seen: who has waited for a table need not watch it anew
+
+
+class Held(NamedTuple):
+    """What a run holds: the lease of its own table, and the tables that it writes to beside it, with their tokens."""
+
+    lease: Lease
+    fences: tuple[Fence, ...]
+
+
+@contextmanager
+def held_all(
+    leases: LeaseRows, table: str, others: Sequence[str], run: str, note: Callable[[str], None], lease_replicas: int = 1
+) -> Iterator[Held]:
+    """Holds a run's own table and the others that it writes to, as `held` does each. All commands take them in the
+    order of their names, so that no two wait for each other."""
+    taken: dict[str, Lease] = {}
+    with ExitStack() as stack:
+        for name in sorted({table, *others}):
+            owner = "" if name == table else table
+            taken[name] = stack.enter_context(held(leases, name, run, note, lease_replicas, owner))
+        own = taken.pop(table)
+        yield Held(own, tuple((name, lease.token) for name, lease in taken.items()))
+
+
+@contextmanager
+def held(
+    leases: LeaseRows, table: str, run: str, note: Callable[[str], None], lease_replicas: int = 1, owner: str = ""
+) -> Iterator[Lease]:
+    """Holds a table's lease, giving a sign of life every five seconds, and lets it go at the end. `owner` is the table
+    whose run it is, where that is another.
+
+    Raises Busy when somebody else holds it and is alive. A holder on this host whose process is gone is taken over
+    at once; another silent one when it was watched for its lease's duration, with a countdown.
+    """
+    lease = acquire(leases, table, run, note, lease_replicas=lease_replicas, owner=owner)
+    keeper = _Keeper(leases, lease)
+    life._kept.add((table, lease.token))
+    try:
+        yield lease
+    finally:
+        keeper.stop()
+        life._kept.discard((table, lease.token))
+        with suppress(Fenced, ServiceError):
+            leases.release(table, lease.token)
+
+
+def acquire(
+    leases: LeaseRows,
+    table: str,
+    run: str,
+    note: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    lease_replicas: int = 1,
+    owner: str = "",
+) -> Lease:
+    """Take the lease, or raise Busy; see `held`. Its workers are told on so many boards. `clock` is this process's own:
+    only what it shows at two moments is compared."""
+    watch = watch_of(clock)
+    while True:
+        seen, known = watch.look(leases, table)
+        if known is Life.SEEN:
+            raise at_work(seen)
+        if known.is_over:
+            mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner)
+            if leases.take(mine, over=seen):
+                _tell_take_over(seen, note)
+                return mine
+        else:
+            left = watch.left(leases, seen)
+            note(f"no sign of life yet of {holder(seen)}: its lease on {table} ends in {left:.0f} s")
+            sleep(min(1.0, left))
+
+
+def watch_of(clock: Callable[[], float]) -> Watch:
+    """What was seen by a clock: this process remembers by its own one."""
+    return _watch if clock is time.monotonic else Watch(clock)
+
+
+def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Raises Busy when somebody holds the table and is alive: whoever is going to take it would be refused. A holder
+    elsewhere is watched for as long as two signs of life may take."""
+    while True:
+        seen, known = _watch.look(leases, table)
+        if known is Life.SEEN:
+            raise at_work(seen)
+        if known.is_over or seen.ttl - _watch.left(leases, seen) >= SILENT_SECONDS:
+            return
+        sleep(1.0)
+
+
+def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int = 1) -> Lease:
+    """A lease that this process would hold. `now` (seconds since 1970) is for people to read only."""
+    process = Process.of(os.getpid())
+    return Lease(
+        table=table,
+        token=token,
+        run=run,
+        user=_user(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=process.started if process else "",
+        since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+        beat=now,
+        ttl=TTL_SECONDS,
+        lease_replicas=lease_replicas,
+        ticks=time.monotonic(),
+    )
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def holder(lease: Lease) -> str:
+    """Who holds a lease, as a person is told."""
+    run = f"run {lease.run} of table {lease.owner}" if lease.owner else f"run {lease.run}"
+    return f"{lease.user}@{lease.host} (process {lease.pid}, {run}, since {lease.since})"
+
+
+def at_work(seen: Lease, after: str = "") -> Busy:
+    """The refusal to touch a table that another run holds, after what was tried."""
+    return Busy(
+        f"{after}another run is at work: {holder(seen)}",
+        where=f"table {seen.table}",
+        hint=f"wait for it (up, down, undo and retry do with --wait-lock 10m), stop it (dynamodt abort --table "
+        f"{seen.owner or seen.table}), or, if it is surely dead, dynamodt unlock --table {seen.table}",
+        table=seen.table,
+    )
+
+
+def _tell_take_over(seen: Lease, note: Callable[[str], None]) -> None:
+    if seen.run:
+        note(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
+
+
+class _Keeper(threading.Thread):
+    """Gives the sign of life. When the lease is lost it falls silent: the workers see that by themselves."""
+
+    def __init__(self, leases: LeaseRows, lease: Lease) -> None:
+        super().__init__(name=f"lease-{lease.table}", daemon=True)
+        self._leases = leases
+        self._lease = lease
+        self._ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            try:
+                self._leases.beat(self._lease.table, self._lease.token, time.time(), time.monotonic())
+            except Fenced:
+                return
+            except ServiceError:
+                continue  # out of reach for now: the lease runs on for thirty seconds
+
+    def stop(self) -> None:
+        """Fall silent; returns when nothing is under way."""
+        self._ended.set()
+        self.join()
+
+
+Done = TypeVar("Done")
+_NOTE_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
+
+
+@dataclass
+class Clock:
+    """Seconds of this process, and how to let some pass."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def in_turn(
+    leases: LeaseRows,
+    table: str,
+    options: RunOptions,
+    note: Callable[[str], None],
+    attempt: Callable[[], Done],
+    clock: Clock = Clock(),
+) -> Done:
+    """What `attempt` returns, which plans afresh and takes the lease itself; with `wait_lock` once nobody else is at
+    work on the table, and anew when somebody was faster.
+
+    Raises Busy when the time is over, and what the attempt raises. A rehearsal takes no lease, and waits for none.
+    """
+    patience = seconds("--wait-lock", options.wait_lock)
+    if not patience or options.dry_run:
+        return attempt()
+    turn = _Turn(leases, table, options.wait_lock, patience, note, clock)
+    while True:
+        turn.wait()
+        try:
+            return attempt()
+        except Refused as refused:
+            if turn.final(refused):
+                raise
+        turn.pause()
+
+
+def is_held(leases: LeaseRows, table: str) -> bool:
+    """Whether a run may be at work on the table now."""
+    return is_alive(leases.read(table))
+
+
+@dataclass
+class _Turn:
+    """One command's waiting for one table. All that waits looks once a second or two, each at its own pace."""
+
+    leases: LeaseRows
+    table: str
+    written: str
+    patience: float
+    note: Callable[[str], None]
+    clock: Clock
+    began: float = field(init=False)
+    watch: Watch = field(init=False)
+    tables: list[str] = field(init=False)  # that are waited for: those that it writes to come when they were refused
+    told: tuple[str, float] = ("", 0.0)  # of whom, and when
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now()
+        self.watch = watch_of(self.clock.now)
+        self.tables = [self.table]
+
+    @property
+    def waited(self) -> float:
+        return self.clock.now() - self.began
+
+    def wait(self) -> None:
+        """Until nobody is at work on the tables. Raises Busy when that takes too long."""
+        while (seen := self._holder()) is not None:
+            if self.waited >= self.patience:
+                raise at_work(seen, f"waited {self.written} in vain: ")
+            self._tell(seen)
+            self.pause()
+        if self.told[0]:
+            self.note(f"table {self.table} is free, after {self.waited:.0f} s")
+            self.told = ("", 0.0)
+
+    def final(self, refused: Refused) -> bool:
+        """Whether waiting changes nothing: a refusal while another run is at work may not hold when it has ended."""
+        if self.waited >= self.patience:
+            return True
+        if isinstance(refused, Busy):
+            self.tables += [refused.table] if refused.table not in ("", *self.tables) else []
+            return False
+        return self._holder() is None
+
+    def _holder(self) -> Lease | None:
+        """The first lease that somebody holds, or may hold."""
+        for table in self.tables:
+            lease, life = self.watch.look(self.leases, table)
+            if not life.is_over:
+                return lease
+        return None
+
+    def pause(self) -> None:
+        self.clock.sleep(_LOOK_SECONDS * random.uniform(1, 2))
+
+    def _tell(self, seen: Lease) -> None:
+        """Whenever it is another one that holds the table, and every half minute."""
+        whom, when = self.told
+        if whom == seen.run and self.clock.now() - when < _NOTE_SECONDS:
+            return
+        self.told = seen.run, self.clock.now()
+        self.note(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is at work")

@@ -1,0 +1,219 @@
+"""What is asked before a run starts: whether its tables can be brought back, and whether the script fits the table.
+
+What stands in the way where a table is another one than at its last run: it was restored, or made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from shlex import join
+
+from dynamodt.dynamodb.table import has_point_in_time_recovery
+from dynamodt.errors import Refused, ServiceError
+from dynamodt.model.items import Image
+from dynamodt.model.runs import AppliedVersion, RunRecord
+from dynamodt.model.tables import Connection, Stage
+from dynamodt.runs.exports import EXPORT, check_export
+from dynamodt.runs.journal_check import as_written
+from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.plan import Step, TablePlan, moves_items, younger, younger_reported
+from dynamodt.runs.resume import has_written
+from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
+from dynamodt.state.phases import phases
+from dynamodt.state.started_with import key_told
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+
+def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
+    """Raises Refused for a script that was written for another key, one whose mark would overwrite a key, one that
+    cannot do without the journal or that an export would mislead, and a table of a protected stage that could not be
+    brought back. Only the last asks the service anything."""
+    for step in planned.steps:
+        _check_key(planned, step)
+        _check_stamp(planned, step)
+        _check_journal(step, options)
+        if moves_items(step.script, planned.direction) and (options.source or step.script.source) == EXPORT:
+            check_export(step.script, options.catch_up)
+    targets = [step.target.name for step in planned.steps if step.target]
+    check_recovery(stage, [planned.table.name, *targets], options)
+
+
+def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
+    """Raises Refused for a table of a protected stage that could not be brought back."""
+    if stage.protected and not options.dry_run and not options.no_pitr:
+        for table in dict.fromkeys(tables):
+            _check_recovery(stage.connection, table)
+
+
+def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None:
+    """Tell when dynamodt.toml gives a table of the embedded stage another key than it was created with."""
+    table, wanted = planned.table, stage.tables.get(planned.table.name)
+    if wanted and wanted != table.key:
+        observer.note(
+            f"table {table.name} has the key {key_told(table.key)}, while dynamodt.toml says {key_told(wanted)}: "
+            "a table is created once and then left as it is (`dynamodt local reset` deletes all of them, "
+            "with their items)"
+        )
+
+
+def _check_key(planned: TablePlan, step: Step) -> None:
+    script, table = step.script, planned.table
+    if script.key and script.key != table.key:
+        raise Refused(
+            f"the script was written for the key {key_told(script.key)}, "
+            f"and table {table.name} has {key_told(table.key)}",
+            where=script.path,
+            hint="check the stage and the folder's name, which is the table's; or correct KEY in the script",
+        )
+
+
+def _check_stamp(planned: TablePlan, step: Step) -> None:
+    """A mark in a key attribute would move the item; in an index's, the service rejects it or the index changes."""
+    stamp = step.script.stamp
+    for table in filter(None, (planned.table, step.target)):
+        kind = "key" if stamp in table.key_names else "key of an index" if stamp in table.index_keys else ""
+        if kind:
+            raise Refused(
+                f"STAMP names {json.dumps(stamp, ensure_ascii=False)}, which is a {kind} of table {table.name}",
+                where=step.script.path,
+                hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
+            )
+
+
+def _check_journal(step: Step, options: RunOptions) -> None:
+    if options.journal is False and not step.script.idempotent:
+        raise Refused(
+            f"version {step.script.sequence} needs its journal: by it a run that died knows which items are done",
+            where=step.script.path,
+            hint="leave out --no-journal; or set IDEMPOTENT = True, if a second application harms nothing",
+        )
+
+
+def _check_recovery(connection: Connection, table: str) -> None:
+    where = f"table {table}"
+    try:
+        if has_point_in_time_recovery(connection, table):
+            return
+    except ServiceError as error:
+        raise Refused(
+            f"the stage is protected, and whether point-in-time recovery is on cannot be read: {error.what}",
+            where=where,
+            hint="allow dynamodb:DescribeContinuousBackups on the table to who runs dynamodt, or pass --no-pitr",
+        ) from error
+    raise Refused(
+        "the stage is protected, and point-in-time recovery is off",
+        where=where,
+        hint=f"turn it on: {_turn_on(connection, table)} (or pass --no-pitr)",
+    )
+
+
+def _turn_on(connection: Connection, table: str) -> str:
+    words = ["aws", "dynamodb", "update-continuous-backups", "--table-name", table, "--region", connection.region]
+    words += ["--point-in-time-recovery-specification", "PointInTimeRecoveryEnabled=true"]
+    words += ["--profile", connection.profile] if connection.profile else []
+    return join(words + (["--endpoint-url", connection.endpoint_url] if connection.endpoint_url else []))
+
+
+def refuse_restored(
+    stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
+) -> None:
+    """Raises Refused for a table that was created since its last run, where it is not known which versions stand in it,
+    or where it was restored, or may have been, from a moment within a run: some of its items would be transformed
+    twice."""
+    last = younger(planned.table, runs)
+    if last is None:
+        return
+    if applied:
+        raise _unknown(planned, last, max(applied))
+    versions = {step.script.sequence for step in planned.steps if not step.script.idempotent}
+    state = State(stage.connection, stage.state_table)
+    for run in runs:
+        if run.run not in planned.gone or run.target or run.version not in versions:
+            continue
+        if run.journal:
+            _check_not_within(stage, state, planned, run)
+        elif has_written(state, run):
+            raise _without_journal(planned, run)
+
+
+def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
+    name, versions = planned.table.name, "version 1 stands" if at == 1 else f"versions 1 to {at} stand"
+    return Refused(
+        f"{younger_reported(planned.table, last)}; whether {versions} in it is not known",
+        where=f"table {name}",
+        hint="look at its items, say which versions stand in them, "
+        f"dynamodt stamp --table {name} --to N (0: none), and type the same command again",
+    )
+
+
+def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRecord) -> None:
+    """Raises Refused where an item is as the run has left it, or where the journal cannot tell. What it has written
+    first, of each unit, is looked at: whatever was written later, that was there already."""
+    storage = open_storage(stage.connection, stage.storage)
+    for each in phases(run):
+        claims = {claim.split: claim for claim in state.units(each.run).all(each.units)}
+        prefix = journal_of_run(planned.table.name, each.run)
+        first, missing = _first_parts(storage.names(prefix), claims)
+        if missing:
+            raise _journal_missing(planned, run, missing, storage.place(prefix))
+        for change in as_written(stage, planned.table, first):
+            raise _within(planned, run, change.key)
+
+
+def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
+    """The parts of each unit's first page in the journal, and how many parts that the units' rows count are missing."""
+    first: list[str] = []
+    pages: dict[int, int] = {}
+    missing = sum(due(claim).parts for claim in claims.values())
+    for name in (name for name in names if not is_note(name)):
+        part, claim = part_of(name), claims.get(part_of(name).split)
+        if claim is not None:
+            missing -= counts(name, claim)
+            if pages.setdefault(part.split, part.page) == part.page:
+                first.append(name)
+    return first, missing
+
+
+def _without_journal(planned: TablePlan, run: RunRecord) -> Refused:
+    return Refused(
+        f"IDEMPOTENT was True when run {run.run} of version {run.version} began, and is False now: it has written "
+        "and keeps no journal, and the table was deleted and created again since; if it was restored from a moment "
+        "within the run, some of its items would be transformed twice",
+        where=f"table {planned.table.name}",
+        hint=f"set IDEMPOTENT = True again, and type the same command; {_or_from_before(planned, run)}",
+        run=run.run,
+    )
+
+
+def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: str) -> Refused:
+    parts = "1 part" if missing == 1 else f"{missing:,} parts"
+    return Refused(
+        f"{parts} of the journal of run {run.run} of version {run.version} cannot be found, and the table was deleted "
+        "and created again since; if it was restored from a moment within the run, some of its items would be "
+        "transformed twice",
+        where=place,
+        hint=f"put the journal back, and type the same command; {_or_from_before(planned, run)}",
+        run=run.run,
+    )
+
+
+def _or_from_before(planned: TablePlan, run: RunRecord) -> str:
+    return (
+        f"or, if the table is as it was before {run.started} (restore it from then, if not): "
+        f"dynamodt stamp --table {planned.table.name} --to {run.version - 1}, and the same command again"
+    )
+
+
+def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
+    name = planned.table.name
+    shown = ", ".join(f"{attribute} = {next(iter(value.values()))}" for attribute, value in key.items())
+    return Refused(
+        f"the table was restored from a moment within run {run.run} of version {run.version}: the item {shown} is as "
+        "that run has left it, and would be transformed twice",
+        where=f"table {name}",
+        hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
+        f"dynamodt stamp --table {name} --to {run.version - 1}, and the same command again",
+        run=run.run,
+    )

@@ -1,0 +1,183 @@
+"""Runs a job's pipeline and follows it: the one edge from the control plane into the stages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
+from dynamodt.model.pages import Totals
+from dynamodt.model.runs import Job, Script
+from dynamodt.pipeline.resources import AwsResources
+from dynamodt.runs.options import GLUE, RunOptions
+from dynamodt.runs.worker_registry import SplitTotals
+from dynamodt.script.functions import check
+from dynamodt.state.state import State
+
+RUNNERS = ("direct", "spark")  # and whatever Beam itself knows
+_LOOK_SECONDS = 0.5
+
+OnProgress = Callable[[Totals], None]
+Tick = Callable[[], None]
+Note = Callable[[str], None]
+
+
+def run(
+    job: Job,
+    state: State,
+    options: RunOptions,
+    on_progress: OnProgress,
+    ticks: Sequence[Tick] = (),
+    units: SplitTotals | None = None,
+) -> Totals:
+    """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`,
+    for the first time before anything is read; returns where it ended. `units` have looked at it already.
+
+    Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
+    every worker hear out its requests, then goes on as KeyboardInterrupt.
+    """
+    units = units or SplitTotals(state.units(job.run), job.units)
+    before = units.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
+    _tick(ticks)
+    pipeline, stopped = _Background(job, options), False
+    try:
+        while not pipeline.ended.wait(_LOOK_SECONDS):
+            _tick(ticks)
+            totals = units.look()
+            if totals.counts.dead - before > job.max_errors and not stopped:
+                _stop(state, job, "max-errors")  # a worker sees its own dead letters only
+                stopped = True
+            on_progress(totals)
+    except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
+        with suppress(Fenced, ServiceError):  # the workers of this process are told first
+            _stop(state, job)
+        _wait_for_end(pipeline, ticks)
+        with suppress(ServiceError):
+            on_progress(units.whole())
+        raise
+    totals = units.whole()
+    on_progress(totals)
+    _raise_failure(state, job, pipeline.error)
+    return totals
+
+
+def _tick(ticks: Sequence[Tick]) -> None:
+    for tick in ticks:
+        tick()
+
+
+def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
+    """Each worker ends between two requests; one that waits for its part of the budget is woken by its next look."""
+    while not pipeline.ended.wait(_LOOK_SECONDS):
+        with suppress(Fenced, ServiceError):
+            _tick(ticks)
+
+
+def _stop(state: State, job: Job, why: str = "interrupted") -> None:
+    from dynamodt.pipeline import signals
+
+    signals.stop(state.leases, job, why)
+
+
+def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
+    from dynamodt.pipeline import signals
+
+    named = signals.lost(state.leases, job) or signals.reported(state.leases.read(job.lease), job)
+    if named is not None:
+        raise named from error
+    if error is None:
+        return
+    _stop(state, job, "error")  # a worker of another process may not know that it is over
+    if isinstance(error, DynamodtError):
+        raise error
+    raise RunFailed(
+        f"the pipeline failed: {type(error).__name__}: {error}",
+        where=f"run {job.run}",
+        hint="DYNAMODT_DEBUG=1 shows the traceback",
+    ) from error
+
+
+class _Background(threading.Thread):
+    """The pipeline, in a thread of its own: Beam's in-process runner does not return before the end.
+
+    `ended` says that it has; a thread whose `join` was interrupted claims it too early (CPython 3.11, `threading`).
+    """
+
+    def __init__(self, job: Job, options: RunOptions) -> None:
+        super().__init__(name=f"run-{job.run}", daemon=True)
+        self._job = job
+        self._options = options
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        from dynamodt.pipeline.process import muted_beam
+
+        options = self._options
+        try:
+            with muted_beam():
+                from dynamodt.pipeline.run import engine, execute
+
+                runner = engine(options.runner, options.spark_master).runner
+                execute(self._job, AwsResources(self._job.stage), runner, options.beam_args)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+
+def check_script(script: Script) -> None:
+    """Execute a version file once and look at all its functions. Where it imports Beam, Beam's warnings about packages
+    that nobody needs stay off the screen. Raises ScriptError."""
+    from dynamodt.pipeline.process import muted_beam
+
+    with muted_beam():
+        check(script)
+
+
+def check_runner(options: RunOptions) -> None:
+    """Before anything is started. Raises UsageError for a runner that neither we nor Beam know, one that lacks its job
+    server, and options that Beam does not take."""
+    if options.runner in (*RUNNERS, GLUE) and not options.beam_args:
+        return
+    from dynamodt.pipeline.process import muted_beam
+
+    with muted_beam():
+        from dynamodt.pipeline.run import check_runner
+
+        check_runner(options.runner, options.beam_args)
+
+
+def ready(options: RunOptions, note: Note) -> RunOptions:
+    """Make the runner ready, which may take a while: `note` is told what it is about. Returns the options with the
+    number of workers that there will be.
+
+    Raises UsageError for what is missing on this machine, and Refused or RunFailed for a Spark that cannot be used.
+    """
+    if options.runner == "direct" and not options.beam_args:
+        return options
+    return replace(options, workers=_engine(options, note).workers)
+
+
+def spark_jar(note: Note) -> Path:
+    """Beam's Spark runner as one jar, as a job in AWS is given it: built first where it is not there yet.
+
+    Raises UsageError where Java or Maven is missing for that, RunFailed when Maven fails.
+    """
+    from dynamodt.pipeline.spark.jar import jar
+
+    return jar(note)
+
+
+def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
+    from dynamodt.pipeline.process import muted_beam
+
+    with muted_beam():
+        from dynamodt.pipeline.run import engine
+
+        return engine(options.runner, options.spark_master, note, options.beam_args)

@@ -1,0 +1,391 @@
+"""`undo RUN`: a run is taken back by its journal, from its refusals to its report (guarantee G5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from itertools import islice
+from typing import NamedTuple
+
+import orjson
+
+from dynamodt.dynamodb import table as tables_of_stage
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
+from dynamodt.model.pages import Counts, Totals, Units
+from dynamodt.model.reports import NotRestored, RunReport, UndoReport
+from dynamodt.model.runs import Fence, Job, RunRecord, Script
+from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.control import find_run
+from dynamodt.runs.execute import committed_dead_letters, read_samples
+from dynamodt.runs.history import applied_by, author, now, report_of
+from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
+from dynamodt.runs.lock import held_all, in_turn
+from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.plan import check_not_recreated, lease_replicas, new_run
+from dynamodt.runs.preflight import check_recovery
+from dynamodt.runs.resume import goal, has_written, rehearsing, tell_budget
+from dynamodt.runs.runner import ready
+from dynamodt.runs.session import Follower, Session, is_governed, run_phases
+from dynamodt.state.object_keys import left_name, left_prefix
+from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+_SHOWN = 3
+
+
+def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> UndoReport:
+    """Take a run of one of the tables back, or go on with that.
+
+    Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt;
+    an error that ended it early is in the report.
+    """
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, tables, run)
+    attempt = partial(_attempt, stage, state, record, options, observer)
+    return in_turn(state.leases, record.table, options, observer.note, attempt)
+
+
+def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer) -> UndoReport:
+    record = _checked(stage, record, options)
+    table = tables_of_stage.describe(stage.connection, record.table)
+    target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
+    options = ready(options, observer.note)
+    storage = open_storage(stage.connection, stage.storage)
+    storage.check()
+    with _holding(state, record, options, observer) as (token, fences, base):
+        record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
+        check_undoable(state, record)
+        found = check_journal(state, storage, record, observer.note)
+        refused = refusal(found, storage, record)
+        if refused is not None and not options.partial:
+            return _not_begun(state, record, refused, options.dry_run)
+        session = Session(stage, state, storage, options, observer, token, lambda report: None, fences)
+        tell_budget(session, base, table, target)
+        number, jobs = undo_jobs(session, record, table, target, base, partly=refused is not None)
+        return _Undo(session, record, table, jobs, number, found).run()
+
+
+@contextmanager
+def _holding(
+    state: State, record: RunRecord, options: RunOptions, observer: Observer
+) -> Iterator[tuple[int, tuple[Fence, ...], str]]:
+    """Holds the table, and the one that the run has written to: the lease's token, the other one, and the id that the
+    undo's own passes begin with."""
+    if options.dry_run:
+        run = new_run()
+        yield rehearsing(state, run, options.workers), (), run
+        return
+    others = [record.target] if record.target else []
+    workers = lease_replicas(options.workers)
+    with held_all(state.leases, record.table, others, record.run, observer.note, workers) as (lease, fences):
+        yield lease.token, fences, record.run
+
+
+# ---------------------------------------------------------------- what stands in the way
+
+
+def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> RunRecord:
+    """The run that is meant, if it can be taken back now, or in its turn. Raises UsageError, or Refused."""
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, tables, run)
+    return in_turn(state.leases, record.table, options, observer.note, partial(_checked, stage, record, options))
+
+
+def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
+    """The run as it is now. Raises Refused when it cannot be taken back."""
+    state = State(stage.connection, stage.state_table)
+    record = find_run(state, [record.table], record.run)
+    check_undoable(state, record)
+    check_not_recreated(stage, record)
+    check_same_storage(stage, record)
+    check_recovery(stage, [record.target or record.table], options)
+    return record
+
+
+def check_same_storage(stage: Stage, record: RunRecord) -> None:
+    """Raises Refused where the run's journal lies elsewhere than the stage says now."""
+    was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
+    if was not in (None, now_at):
+        raise Refused(
+            f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is {now_at} by now",
+            where=f"table {record.table}",
+            hint=f"give the stage that storage while it is undone: DYNAMODT_STORAGE={was} dynamodt undo {record.run}",
+            run=record.run,
+        )
+
+
+def check_undoable(state: State, record: RunRecord) -> None:
+    """Raises Refused for a run that is undone, that has no journal, or that a later one stands upon."""
+    where = f"table {record.table}"
+    if record.status in ("stamped", "adopted"):
+        hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
+        raise Refused(
+            f"{record.run} did not run here: its version was {record.status}", where=where, hint=hint, run=record.run
+        )
+    if record.status == "closed":
+        hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
+        raise Refused(
+            f"run {record.run} was taken back in part, and its version stamped since",
+            where=where,
+            hint=hint,
+            run=record.run,
+        )
+    if record.status == "undone":
+        hint = f"dynamodt status --table {record.table}"
+        raise Refused(f"run {record.run} is undone already", where=where, hint=hint, run=record.run)
+    if record.status == "replaced":
+        why = "it had written nothing, or to a table that is gone, or a person has said what stands"
+        what = f"run {record.run} was replaced: {why}"
+        hint = f"dynamodt history --table {record.table}"
+        raise Refused(what, where=where, hint=hint, run=record.run)
+    if not record.journal:
+        raise Refused(
+            f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT",
+            where=where,
+            hint=_other_way(record),
+            run=record.run,
+        )
+    _check_last(state, record)
+
+
+def _check_last(state: State, record: RunRecord) -> None:
+    where, last = f"table {record.table}", _last_change(state, record)
+    if last.run != record.run:
+        raise Refused(
+            f"run {last.run} ({last.direction} of version {last.version}, {last.name}) stands upon it: {last.status}",
+            where=where,
+            hint=f"take that one back first: dynamodt undo {last.run}",
+            run=last.run,
+        )
+    above = max(state.applied(record.table), default=0)
+    if above > record.version:
+        raise Refused(
+            f"version {above} was recorded above it, without a run",
+            where=where,
+            hint=f"if it does not stand: dynamodt stamp --table {record.table} --to {record.version}",
+            run=record.run,
+        )
+
+
+def _other_way(record: RunRecord) -> str:
+    other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
+    first = f"finish it (dynamodt {record.direction} --table {record.table} --to {goal(record)}), then: "
+    command = f"dynamodt {other} --table {record.table} --to {to}, where its script has a transform_{other}"
+    return (first if unfinished(record.status) else "") + command
+
+
+def _last_change(state: State, record: RunRecord) -> RunRecord:
+    """The run that has changed the record's table last: an unfinished one that has written holds the table, so that
+    none can have come after it."""
+    others = [other for other in state.runs(record.table) if other.run != record.run and _stands(state, other)]
+    return max([record, *others], key=_order)
+
+
+def _order(record: RunRecord) -> tuple[bool, str, str]:
+    """Runs by their ends (a run that failed may have gone on after others), those of one second by their ids."""
+    going_on = unfinished(record.status)
+    return going_on, "" if going_on else record.ended, record.run
+
+
+def _stands(state: State, record: RunRecord) -> bool:
+    if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
+        return True
+    return record.status not in ("undone", "replaced", "closed") and has_written(state, record)
+
+
+def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
+    """The report of an undo that is refused by what its journal lacks."""
+    run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
+    run = replace(run, dead_letters="", rehearsal=dry_run)
+    return UndoReport(run, max(state.applied(record.table), default=0), error=error)
+
+
+# ---------------------------------------------------------------- the passes
+
+
+def undo_jobs(
+    session: Session, record: RunRecord, table: TableSpec, target: TableSpec | None, base: str, partly: bool = False
+) -> tuple[int, list[Job]]:
+    """A job for each phase of the run that has begun, in the reverse order of the writes.
+
+    Their ids tell the tries apart: where one has left dead letters, the next goes over all pages again, and finds
+    what is restored already as it was before. So does the one after a try that did without parts of the journal
+    (`partly`). Returns the number of the try, too.
+    """
+    options, units = session.options, session.state.units
+    begun = [one for one in reversed(stints(record)) if any(units(one.run).all(one.units))]
+    like = Job(
+        run=base,
+        stage=session.stage,
+        table=table,
+        script=_script(record),
+        direction=record.direction,
+        units=0,
+        target=target,
+        dry_run=options.dry_run,
+        max_errors=options.max_errors,
+        attempt=session.token,
+        fences=session.fences,
+        partial=partly,
+    )
+    like = replace(like, governed=is_governed(session, like))
+    goes_on = partly and record.status == UNDOING and record.partial_tries > 0
+    number = record.partial_tries + (0 if goes_on else 1)
+    while True:
+        jobs = [
+            replace(
+                like,
+                run=_under(base, record, undo_run(one.run, number, one.number)),
+                units=one.units,
+                undoes=one.run,
+                attempts=(one.since, one.until),
+            )
+            for one in begun
+        ]
+        if not any(units(job.run).totals(job.units).counts.dead for job in jobs):
+            return number, jobs
+        number += 1
+
+
+def _under(base: str, record: RunRecord, run: str) -> str:
+    """A pass's id as one of another run, which a rehearsal is."""
+    return f"{base}{run.removeprefix(record.run)}"
+
+
+def _script(record: RunRecord) -> Script:
+    """The version as its run remembers it: an undo needs no file of it, which may be edited or gone."""
+    path = f"v{record.version}_{record.name}.py"
+    return Script(record.table, record.version, record.name, path, "", record.checksum)
+
+
+# ---------------------------------------------------------------- from its beginning to its report
+
+
+@dataclass
+class _Undo:
+    """One undo, under the lease that the session's token stands for."""
+
+    session: Session
+    record: RunRecord
+    table: TableSpec
+    jobs: list[Job]
+    number: int  # of the try
+    journal: JournalCheck
+
+    def run(self) -> UndoReport:
+        session, record = self.session, self.record
+        if not session.options.dry_run:
+            partial_tries = record.partial_tries if self.journal.is_whole else self.number
+            self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
+            self.record = session.state.record(self.record, session.token, fences=session.fences)
+        follower = Follower(session.state, self.jobs, session.observer)
+        name = f"undo of {record.name}"
+        session.observer.run_started(record.table, record.version, name, record.direction, self._changed())
+        began = time.monotonic()
+        error = run_phases(session, self.jobs, follower)
+        report = self._report(follower.totals, error or self._verdict(follower.totals))
+        report = replace(report, run=replace(report.run, seconds=round(time.monotonic() - began, 3)))
+        session.observer.run_ended(report.run)
+        if error is not None and not isinstance(error, DynamodtError):
+            raise error
+        return report
+
+    def _changed(self) -> int:
+        units = self.session.state.units
+        return sum(units(one.run).totals(one.units).counts.changed for one in phases(self.record))
+
+    def _verdict(self, totals: Totals) -> DynamodtError | None:
+        """Why an undo that has ended is not whole, or None."""
+        run, dead = self.record.run, totals.counts.dead
+        if dead > self.session.options.max_errors:
+            items = "1 item" if dead == 1 else f"{dead:,} items"
+            hint = f"its lines say why; dynamodt undo {run} tries again, with --max-errors {dead} it leaves them"
+            where = self.session.storage.place(self._left_name())
+            return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
+        if totals.done < sum(job.units for job in self.jobs) or not totals.counts.balanced:
+            return RunFailed("the undo has not come to its end", where=f"run {run}", hint=f"dynamodt undo {run}")
+        return None
+
+    def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
+        session, record = self.session, self.record
+        left = gather_left(session, self.jobs, self._left_name())
+        if error is None:
+            self._end(left.partly)
+            error = None if self.journal.is_whole else lack(self.journal, session.storage, record)
+        status = self.record.status if not session.options.dry_run else "stopped" if error else "dry-run"
+        run = RunReport(
+            record.table,
+            record.direction,
+            record.version,
+            record.name,
+            record.run,
+            status,
+            totals.counts,
+            totals.units,
+            error=str(error) if error else "",
+            samples=read_samples(session.storage, self.jobs),
+            key_names=self.table.key_names,
+            rehearsal=session.options.dry_run,
+        )
+        at = max(session.state.applied(record.table), default=0)
+        not_restored_at = session.storage.place(self._left_name()) if left.items else ""
+        missing = self.journal.broken
+        return UndoReport(run, at, left.items, not_restored_at, left.first, error, left.partly, missing)
+
+    def _left_name(self) -> str:
+        return left_name(self.jobs[0]) if self.jobs else ""
+
+    def _end(self, partly_restored: int) -> None:
+        """Record that the run is undone and, in the same transaction, what that means for its version. Where parts of
+        the journal were missing it is not, and its version stays in the history as it was."""
+        session, record = self.session, replace(self.record, partly_restored=partly_restored)
+        if session.options.dry_run:
+            return
+        if not self.journal.is_whole:
+            lacking = replace(record, status=after(record.status, "lack"))
+            self.record = session.state.record(lacking, session.token, fences=session.fences)
+            return
+        self.record = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
+        version = session.state.applied(record.table).get(record.version)
+        reverted = record.direction == "up" and version is not None and version.run == record.run
+        again = record.direction == "down" and version is None
+        applied = applied_by(self._up()) if again else None
+        self.record = session.state.record(
+            self.record, session.token, applied=applied, reverted=reverted, fences=session.fences
+        )
+
+    def _up(self) -> RunRecord:
+        """The run by which the version stood, before the one that is undone took it back."""
+        runs = self.session.state.runs(self.record.table)
+        ups = [one for one in runs if (one.version, one.direction) == (self.record.version, "up")]
+        return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
+
+
+class NotRestoredCounts(NamedTuple):
+    """How many items an undo leaves as they are, how many of them only in part, and the first few."""
+
+    items: int
+    partly: int
+    first: tuple[NotRestored, ...]
+
+
+def gather_left(session: Session, jobs: list[Job], name: str) -> NotRestoredCounts:
+    """Join what the passes leave as it is into one JSON-lines file."""
+    parts = [
+        part for job in jobs for part in committed_dead_letters(session.storage, session.state, job, left_prefix(job))
+    ]
+    lines = b"".join(session.storage.read(part) or b"" for part in parts)
+    if lines:
+        session.storage.write(name, lines)
+    first = tuple(map(_left_item, islice(BytesIO(lines), _SHOWN)))
+    return NotRestoredCounts(lines.count(b"\n"), sum(bool(_left_item(line).restored) for line in BytesIO(lines)), first)
+
+
+def _left_item(line: bytes) -> NotRestored:
+    one = orjson.loads(line)
+    return NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"]))

@@ -1,0 +1,1 @@
+"""A version file: read, checked, loaded and applied; items, diffs and versions."""

@@ -1,0 +1,257 @@
+"""What a write costs, where the service does not say: for dry runs, and for endpoints without ConsumedCapacity.
+
+From the image that was read and what the author returned to the one change that makes it so.
+
+The image, not the dict that was handed to the author, is what a result is compared with: a script that alters the
+item in place and returns it is diffed just as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from dynamodt.errors import ItemError
+from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Delete, Image, Insert, Item, Put, Remove, Update
+from dynamodt.model.tables import TableSpec
+from dynamodt.script.codec import (
+    MAX_ITEM_BYTES,
+    attribute_name,
+    encode,
+    encode_value,
+    holds,
+    image_bytes,
+    key_text,
+    same,
+    same_image,
+    surely_fit,
+    value_bytes,
+)
+
+Part = Update | Insert | Remove | Check
+
+_IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
+_MISSING = object()
+_MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
+MAX_INSERTIONS = 49  # of one item: each has a row beside it, and a transaction takes 100 actions
+
+
+def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | None:
+    """The change that turns `image` into `result`, or None when they are equal.
+
+    `item` is the decoded image, untouched: a value that is still the very same immutable object needs no look.
+    A result under another key is a re-key. Raises ItemError for a result that the table cannot hold.
+    """
+    if not _keeps_key(spec, item, result):
+        return _rekey(spec, image, result)
+    sets = _sets(image, item, result)
+    removes = _removes(image, result, sets)
+    if not sets and not removes:
+        return None
+    update = Update(key_of(spec, image), image, sets, removes)
+    if sets and not surely_fit(image, sets):
+        _check_size(patched(update))
+    return update
+
+
+def _keeps_key(spec: TableSpec, item: Item, result: Item) -> bool:
+    for attribute in spec.key:
+        value = result.get(attribute.name, _MISSING)
+        if value is not item[attribute.name] and not _equal_key(attribute.name, attribute.type, value, item):
+            return False
+    return True
+
+
+def _equal_key(name: str, kind: str, value: Any, item: Item) -> bool:
+    if value is _MISSING:
+        raise ItemError(
+            "the key attribute is missing from the result", where=name, hint="return {**item, ...}, or Delete()"
+        )
+    encoded = encode_value(value, name)
+    if kind not in encoded:
+        raise ItemError(
+            f"the key attribute must stay of type {kind}, not {next(iter(encoded))}",
+            where=name,
+            hint="a key of another type needs a new table: see TARGET_TABLE",
+        )
+    return same(encoded, encode_value(item[name], name))
+
+
+def _rekey(spec: TableSpec, image: Image, result: Item) -> Atomic:
+    key = key_of(spec, image)
+    return Atomic(key, image, (insert(spec, result), Remove(key, image)))
+
+
+def _sets(image: Image, item: Item, result: Item) -> Image:
+    sets: Image = {}
+    for name, value in result.items():
+        if type(value) in _IMMUTABLE and value is item.get(name, _MISSING):
+            continue
+        before = image.get(name)
+        if before is None:
+            sets[attribute_name(name, str(name))] = encode_value(value, name)
+        elif not holds(before, value):
+            encoded = encode_value(value, name)
+            if not same(before, encoded):
+                sets[name] = encoded
+    return sets
+
+
+def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
+    """What the result leaves out. Counting first: most results leave out nothing."""
+    if len(result) - len(sets.keys() - image.keys()) == len(image):
+        return ()
+    return tuple(name for name in image if name not in result)
+
+
+def insert(spec: TableSpec, item: Item) -> Insert:
+    """The insertion of a whole item. Raises ItemError when its key is missing or of the wrong type."""
+    image = encode(item)
+    for attribute, most in zip(spec.key, _MAX_KEY_BYTES, strict=False):
+        if attribute.type not in image.get(attribute.name, {}):
+            raise ItemError(
+                f"a new item needs the key attribute with type {attribute.type} for table {spec.name}",
+                where=attribute.name,
+            )
+        _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
+    if not surely_fit(image):
+        _check_size(image)
+    return Insert(spec.name, key_of(spec, image), image)
+
+
+def _check_key_size(name: str, size: int, most: int) -> None:
+    if not size:
+        raise ItemError("a key attribute must not be empty", where=name)
+    if size > most:
+        raise ItemError(f"the key attribute has {size:,} bytes; DynamoDB takes at most {most:,}", where=name)
+
+
+def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
+    """The one change of a fan-out: what the results ask for, all together or not at all."""
+    parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
+    if not any(isinstance(part, Insert) for part in parts):
+        return parts[0] if parts else None  # one dict, or one Delete(): no more are taken
+    return together(key_of(spec, image), image, [inner for part in parts for inner in parts_of(part)])
+
+
+def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
+    """The parts as one transaction, which rests on the source as it was read. Raises ItemError for too many, or for two
+    items of one key."""
+    inserts = [part for part in parts if isinstance(part, Insert)]
+    if len(inserts) > MAX_INSERTIONS:
+        raise ItemError(
+            f"{len(inserts)} new items for one item: a transaction takes at most {MAX_INSERTIONS}",
+            hint="return fewer, in several versions",
+        )
+    keys = [key_text(part.key) for part in inserts]
+    if twice := next((part for part in inserts if keys.count(key_text(part.key)) > 1), None):
+        raise ItemError("two new items have one key", where=key_shown(twice.key), hint="return one item for each key")
+    idle = any(isinstance(part, Update | Remove) for part in parts)
+    return Atomic(key, read, tuple(parts) if idle else (Check(key, read), *parts))
+
+
+def key_shown(key: Image) -> str:
+    """A key as an error names it."""
+    return ", ".join(f"{name} = {next(iter(value.values()))!r}" for name, value in key.items())
+
+
+def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete) -> Change | None:
+    if isinstance(result, Put):
+        return _put(spec, image, result.item)
+    if isinstance(result, Delete):
+        return Remove(key_of(spec, image), image)
+    return change(spec, image, item, result)
+
+
+def _put(spec: TableSpec, image: Image, item: Item) -> Insert | None:
+    """The insertion of another item; the item itself, as it is, needs none."""
+    part = insert(spec, item)
+    if key_text(part.key) != key_text(key_of(spec, image)):
+        return part
+    if same_image(part.item, image):
+        return None
+    raise ItemError(
+        "Put() has the key of the item itself",
+        where=key_shown(part.key),
+        hint="return the dict instead: it is its new shape",
+    )
+
+
+def parts_of(change: Change) -> tuple[Part, ...]:
+    """The parts of a transaction; of any other change, itself."""
+    return change.parts if isinstance(change, Atomic) else (change,)
+
+
+def count_records(changes: Sequence[Change]) -> int:
+    """How many records of the journal the changes are: a transaction is there in the parts that write."""
+    return sum(not isinstance(part, Check) for change in changes for part in parts_of(change))
+
+
+def key_of(spec: TableSpec, image: Image) -> Image:
+    """The key attributes of an image."""
+    return {attribute.name: image[attribute.name] for attribute in spec.key}
+
+
+def stamped(update: Update, attribute: str, value: AttributeValue) -> Update:
+    """The update with the run's mark added to it, and never removing an older one."""
+    removes = tuple(name for name in update.removes if name != attribute)
+    return update._replace(sets={**update.sets, attribute: value}, removes=removes)
+
+
+def patched(update: Update) -> Image:
+    """The image after the update."""
+    after = {**update.read, **update.sets}
+    for name in update.removes:
+        after.pop(name, None)
+    return after
+
+
+def carries(update: Update, image: Image) -> bool:
+    """Whether an image already has everything that the update would write."""
+    return all(name in image and same(image[name], value) for name, value in update.sets.items()) and not any(
+        name in image for name in update.removes
+    )
+
+
+def as_before(update: Update, image: Image) -> bool:
+    """Whether everything that the update would touch is still as it was read."""
+    return all(_same_there(name, update.read, image) for name in (*update.sets, *update.removes))
+
+
+def _same_there(name: str, one: Image, other: Image) -> bool:
+    if name in one and name in other:
+        return same(one[name], other[name])
+    return name not in one and name not in other
+
+
+def _check_size(image: Image) -> None:
+    size = image_bytes(image)
+    if size > MAX_ITEM_BYTES:
+        raise ItemError(
+            f"the item would take {size:,} bytes; DynamoDB keeps at most {MAX_ITEM_BYTES:,}",
+            hint="move a large attribute to S3 or to an item of its own",
+        )
+
+
+def write_units(change: Change) -> int:
+    """Write units of the tables themselves: a unit for each KB of the larger of before and after, double in a
+    transaction, where a check costs as much as a write. Rows of the state table are not counted.
+
+    Index writes come on top and are known only to the service (AWS, "Capacity unit consumption").
+    """
+    if isinstance(change, Atomic):
+        return sum(2 * _of_part(part) for part in change.parts)
+    return 2 * _of_part(change) if isinstance(change, Insert) else _of_part(change)
+
+
+def _of_part(change: Part) -> int:
+    if isinstance(change, Insert):
+        return _kilobytes(image_bytes(change.item))
+    if isinstance(change, Remove | Check):
+        return _kilobytes(image_bytes(change.read))
+    return _kilobytes(max(image_bytes(change.read), image_bytes(patched(change))))
+
+
+def _kilobytes(size: int) -> int:
+    return max(1, -(-size // 1024))

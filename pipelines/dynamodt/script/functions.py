@@ -1,0 +1,259 @@
+"""One side of a script, up or down, behind one interface: a plain function, or a class like `beam.DoFn`.
+
+What an author's function returned -> a list of results, or an error that says what to return.
+
+Values that every item of a worker shares: what one of them changed in place, the next one would find changed.
+
+A frozen dict is a dict and a frozen list a list: they compare, unpack, nest in an item and are stored as plain ones. A
+copy (`copy.deepcopy`, `.copy()`, `{**value}`, `[*value]`) is a plain one, and may be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from types import GeneratorType, ModuleType
+from typing import Any, Final, NoReturn, TypeAlias
+
+from dynamodt.errors import DynamodtError, ItemError, ScriptError
+from dynamodt.model.items import Delete, Direction, Item, Put
+from dynamodt.model.runs import Script
+from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
+from dynamodt.script.rows import check_rows
+
+Result: TypeAlias = dict[str, Any] | Put | Delete
+_SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual ones: asking the ABC is slow
+_SINGLE: Final = (dict, Put, Delete)
+_NO_SEQUENCE: Final = (str, bytes, bytearray, Mapping)
+_HINT: Final = "Return the item (changed or not), Put(item), Delete(), or a list of them."
+
+
+def results_of(value: object, name: str) -> list[Result]:
+    """Normalise what the function `name` returned; a dict is the item's new shape. Raises ItemError.
+
+    An iterator is run to its end here, so the author's own errors may come through.
+    """
+    if type(value) in _SEQUENCES:
+        return _several(list(value), value, name)  # type: ignore[call-overload]
+    if isinstance(value, _SINGLE):
+        return [_checked(value, f"{name} returned")]
+    if value is None:
+        raise ItemError(f"{name} returned None (forgot to return?)", hint=_HINT)
+    if isinstance(value, Iterable) and not isinstance(value, _NO_SEQUENCE):
+        return _several(list(value), value, name)
+    raise ItemError(f"{name} returned {_described(value)}", hint=_HINT)
+
+
+def _several(found: list[Any], value: object, name: str) -> list[Result]:
+    if len(found) == 1 and type(found[0]) is dict:  # what nearly every DoFn gives
+        return found
+    results = [_checked(one, f"{name} returned {_a(value)} that holds") for one in found]
+    _check_together(results, name)
+    return results
+
+
+def _checked(one: object, said: str) -> Result:
+    if type(one) is dict or isinstance(one, Delete):
+        return one
+    if isinstance(one, dict):  # an OrderedDict and the like: the engine meets plain dicts only
+        return dict(one)
+    if isinstance(one, Put):
+        if not isinstance(one.item, dict):
+            raise ItemError(f"{said} Put({_described(one.item)})", hint="Write Put(item), with a dict.")
+        return one
+    raise ItemError(f"{said} {_described(one)}", hint=_HINT)
+
+
+def _check_together(results: list[Result], name: str) -> None:
+    shapes = sum(isinstance(one, dict) for one in results)
+    deletes = sum(isinstance(one, Delete) for one in results)
+    if not results:
+        raise ItemError(f"{name} gave nothing", hint="Say Delete() to delete the item, or return it unchanged.")
+    if shapes > 1:
+        raise ItemError(f"{name} gave {shapes} dicts", hint="One dict is the item's new shape; others are Put(item).")
+    if deletes > 1 or (shapes and deletes):
+        raise ItemError(
+            f"{name} gave Delete() beside another fate of the same item",
+            hint="One dict keeps the item in its new shape, one Delete() deletes it: choose one.",
+        )
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__} (forgot the parentheses?)"
+    return _a(value)
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
+
+
+Apply = Callable[[Item, Mapping[Any, Any]], list[Result]]
+
+_NAMES: Final = {"up": ("transform_up", "TransformUp"), "down": ("transform_down", "TransformDown")}
+_FORMS: Final = {1: "(item)", 2: "(item, prepared)"}
+_MEND: Final = "Mend the line named above, or what it relies on; the same command goes on from there."
+_METHOD_FORMS: Final = {1: "(self, item)", 2: "(self, item, prepared)"}
+
+
+def check(script: Script) -> None:
+    """Load the script and look at all its functions, so that a fault is found before anything is started.
+
+    Raises ScriptError. DoFn classes are instantiated; their `setup` is not called.
+    """
+    module = load(script)
+    for direction, present in (("up", script.has_up), ("down", script.has_down)):
+        if present:
+            Transform(script, direction, module)  # type: ignore[arg-type]
+    check_rows(script, module)
+
+
+class Transform:
+    """The `direction` side of `script`, loaded (into a module of its own unless one is given).
+
+    `apply(item, prepared)` returns the results of one item: at least one of dict (the item's new shape, at most one),
+    Put, Delete. It raises ItemError for any other result; the author's own exceptions pass through unchanged.
+    `setup`, `start_bundle`, `finish_bundle` and `teardown` call the class's methods of that name, where it has them,
+    and raise ScriptError, with the author's line, for whatever those raise.
+    Not picklable: make it where it is used. Raises ScriptError when the side is missing or cannot be called.
+    """
+
+    apply: Apply
+
+    def __init__(self, script: Script, direction: Direction, module: ModuleType | None = None) -> None:
+        self._script = script
+        self._instance: Any = None
+        self._name, target = _entry(script, module or load(script), direction)
+        forms = _FORMS
+        if isinstance(target, type):
+            self._instance = _instance(script, self._name, target)
+            label, target, forms = f"{self._name}.process", self._instance.process, _METHOD_FORMS
+        else:
+            label = self._name
+        self.apply = _applier(target, parameters(script, label, target, forms), label)
+
+    def setup(self) -> None:
+        self._call("setup")
+
+    def start_bundle(self) -> None:
+        self._call("start_bundle")
+
+    def finish_bundle(self) -> None:
+        """Raises ScriptError when the author's finish_bundle yields: an output belongs to an item."""
+        self._call("finish_bundle")
+
+    def teardown(self) -> None:
+        self._call("teardown")
+
+    def _call(self, stage: str) -> None:
+        hook = getattr(self._instance, stage, None)
+        try:
+            outputs = None if hook is None else hook()
+            has_output = isinstance(outputs, Iterable) and any(True for _ in outputs)  # also runs a generator's body
+        except BaseException as error:
+            if isinstance(error, DynamodtError) or is_interrupt(error):
+                raise
+            raise script_failure(self._script, f"{self._name}.{stage} fails", error, _MEND) from error
+        if has_output:
+            raise ScriptError(
+                f"{self._name}.{stage} yields an output",
+                where=line_of(self._script, self._name),
+                hint="An output belongs to an item: yield it from process.",
+            )
+
+
+def _entry(script: Script, module: ModuleType, direction: Direction) -> tuple[str, Any]:
+    for name in _NAMES[direction]:
+        if hasattr(module, name):
+            return name, getattr(module, name)
+    raise ScriptError(
+        f"has no {_NAMES[direction][0]}", where=script.path, hint=f"Write def {_NAMES[direction][0]}(item)."
+    )
+
+
+def _instance(script: Script, name: str, kind: type) -> Any:
+    if not hasattr(kind, "process"):
+        raise ScriptError(
+            f"the class {name} has no process",
+            where=line_of(script, name),
+            hint="Write def process(self, item, prepared), as in a beam.DoFn.",
+        )
+    try:
+        return kind()
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        failure = script_failure(script, f"{name}() fails", error)
+        failure.where = line_of(script, name) if failure.where == script.path else failure.where
+        raise failure from error
+
+
+def _applier(function: Callable[..., Any], count: int, name: str) -> Apply:
+    """The hot path: closures over what is known beforehand, and one test of the usual result's type."""
+
+    def apply_item(item: Item, _prepared: Mapping[Any, Any]) -> list[Result]:
+        result = function(item)
+        return [result] if type(result) is dict else results_of(result, name)
+
+    def apply_prepared(item: Item, prepared: Mapping[Any, Any]) -> list[Result]:
+        result = function(item, prepared)
+        return [result] if type(result) is dict else results_of(result, name)
+
+    return apply_item if count == 1 else apply_prepared
+
+
+_FROZEN_HINT = (
+    "prepared data is read-only, since all items share it: change a copy of it (copy.deepcopy, or {**value, ...})"
+)
+
+
+def frozen(value: Any) -> Any:
+    """The value, with all dicts, lists and sets in it read-only."""
+    if isinstance(value, dict):
+        return FrozenDict((name, frozen(inner)) for name, inner in value.items())
+    if isinstance(value, list):
+        return FrozenList(map(frozen, value))
+    return frozenset(value) if isinstance(value, set) else value
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError(_FROZEN_HINT)
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot be changed."""
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = _refuse
+    pop = popitem = clear = _refuse
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return {name: deepcopy(value, memo) for name, value in self.items()}
+
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self)
+
+    copy = __copy__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return frozen, (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list that cannot be changed."""
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = extend = _refuse
+    insert = pop = remove = clear = sort = reverse = _refuse
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
+        return [deepcopy(value, memo) for value in self]
+
+    def __copy__(self) -> list[Any]:
+        return list(self)
+
+    copy = __copy__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return frozen, (list(self),)

@@ -1,0 +1,152 @@
+"""A Script's text -> a module that has run once. Everything is taken from the Script: the file need not be here.
+
+A script cannot end the process: what would leave at once, without a word and with any exit code, raises instead.
+
+`os._exit(0)` in a script would end a run as if it had succeeded, with nothing said and nothing recorded. So the
+functions of `os` that do that are replaced, for a script's own calls in the process that has loaded it: other code, and
+processes that a script forks, get the real ones. The limit: a native library that ends the process is not kept from it.
+
+How an author's function wants to be called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Final
+
+from dynamodt.errors import ScriptError
+from dynamodt.model.runs import Script
+from dynamodt.script.read import bindings, parse, read_script
+
+_ENDINGS: Final = ("_exit", "abort", "execv", "execve")
+_loaded: dict[str, int] = {}  # the process that has loaded a script, by the script's path
+
+
+def keep_from_ending(path: str) -> None:
+    """From now on, no code of the file `path` ends this process but by an exception."""
+    _loaded[path] = os.getpid()
+    for module in (os, sys.modules[os.name]):  # posix, of which os has them
+        for name in _ENDINGS:
+            real = getattr(module, name)
+            if not hasattr(real, "ends_for_others"):
+                setattr(module, name, _guarded(name, real))
+
+
+def _guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def ends(*arguments: Any, **more: Any) -> Any:
+        if _is_called_by_a_script(sys._getframe(1)):
+            raise SystemExit(f"os.{name}() would end the process without a word")
+        return real(*arguments, **more)
+
+    ends.ends_for_others = True  # type: ignore[attr-defined]
+    return ends
+
+
+def _is_called_by_a_script(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if _loaded.get(frame.f_code.co_filename) == os.getpid():
+            return True
+        frame = frame.f_back
+    return False
+
+
+def load_script(path: Path | str) -> ModuleType:
+    """The module of the version file at `path`, for a test that calls its functions. Raises ScriptError."""
+    return load(read_script(Path(path), Path.cwd()))
+
+
+def load(script: Script) -> ModuleType:
+    """Execute the script's text in a fresh module, whose tracebacks show the author's lines on any machine.
+
+    Raises ScriptError, with file and line and the author's own error as its cause, when that fails.
+    """
+    module = ModuleType(f"dynamodt:{script.table}/v{script.sequence}_{script.name}")
+    module.__file__ = script.path
+    _show_lines(script)
+    keep_from_ending(script.path)
+    sys.modules[module.__name__] = module  # dataclasses and typing look a class's module up there
+    try:
+        exec(compile(script.text, script.path, "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:
+        del sys.modules[module.__name__]
+        if is_interrupt(error):
+            raise
+        raise script_failure(script, "fails when it is loaded", error) from error
+    return module
+
+
+def _show_lines(script: Script) -> None:
+    # No modification time: linecache then never compares the entry with a file that may be absent or newer.
+    lines = script.text.splitlines(keepends=True)
+    linecache.cache[script.path] = (len(script.text), None, lines, script.path)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error that comes out of an author's function is a Ctrl-C or a signal, which arrive in the main thread
+    alone. All else is the script's own doing, `sys.exit()` too."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def said(error: BaseException) -> str:
+    """An error in one sentence. Its text is the author's code, too, where the class is his own."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as failure:
+        return f"{type(error).__name__}, whose text cannot be had ({type(failure).__name__})"
+
+
+def script_failure(script: Script, what: str, error: BaseException, hint: str = "") -> ScriptError:
+    """A ScriptError at the author's line that the error came through last."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == script.path]
+    where = f"{script.path}:{lines[-1]}" if lines else script.path
+    return ScriptError(f"{what}: {said(error)}", where=where, hint=hint or _hint(error))
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ImportError):
+        return "A script travels alone: what it imports must be installed where it runs; a file beside it is not found."
+    return "Correct the line named above; nothing was started."
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def line_of(script: Script, name: str) -> str:
+    """`file:line` of the top-level statement that binds `name`."""
+    statement = bindings(parse(script.text, script.path)).get(name.partition(".")[0])
+    return f"{script.path}:{statement.lineno}" if statement else script.path
+
+
+def parameters(script: Script, name: str, function: object, forms: Mapping[int, str]) -> int:
+    """How many positional parameters `function` takes, one of `forms`: a number -> how that signature is written.
+
+    Raises ScriptError at the function's line when it is no function, or has none of the forms.
+    """
+    written = " or ".join(f"def {name.rpartition('.')[2]}{form}" for form in forms.values())
+    if not callable(function):
+        raise ScriptError(f"{name} is no function", where=line_of(script, name), hint=f"Write {written}.")
+    found = _positional(function)
+    if found not in forms:
+        raise ScriptError(
+            f"{name} has parameters other than {' or '.join(forms.values())}",
+            where=line_of(script, name),
+            hint=f"Write {written}. A decorator must keep the signature (functools.wraps).",
+        )
+    return found
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """The number of parameters, or -1 when some are not positional or the function does not tell."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return -1
+    return len(found) if all(parameter.kind in _POSITIONAL for parameter in found) else -1

@@ -1,0 +1,85 @@
+"""The rules for names: a table's, as DynamoDB has them, a version file's, `v<N>_<name>.py`, and a run's id.
+
+A span of time as a person writes it: `90s`, `10m`, `1h`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from dynamodt.errors import Refused, ScriptError, UsageError
+from dynamodt.model.tables import Stage
+
+_TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+_VERSION_FILE = re.compile(r"v([1-9][0-9]*)_([A-Za-z0-9][A-Za-z0-9_]*)\.py")
+_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}")
+_NEARLY_VERSION_FILE = re.compile(r"v?[\W_]*0*([1-9][0-9]*)(.*)\.py", re.IGNORECASE)
+
+
+def is_table_name(name: str) -> bool:
+    return _TABLE_NAME.fullmatch(name) is not None
+
+
+def check_table_name(name: str) -> None:
+    """Raise UsageError unless DynamoDB could have a table of this name."""
+    if not is_table_name(name):
+        raise UsageError(
+            f"{name!r} is not the name of a DynamoDB table",
+            hint="A table's name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'.",
+        )
+
+
+def check_no_state_table(stage: Stage, table: str, where: str = "") -> None:
+    """Raise Refused for a table that holds dynamodt's own state: transforming it would break every guarantee."""
+    if table in stage.state_tables:
+        raise Refused(
+            f"{table} is a table of dynamodt's own state: it is neither transformed nor written to by a script",
+            where=where or f"stage {stage.name}",
+            hint="name a table of the application; if this is one, name another state_table in dynamodt.toml",
+        )
+
+
+def is_run_id(text: object) -> bool:
+    """Whether a text has the form of a run's id, as `runs.plan.new_run` makes them."""
+    return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None
+
+
+def looks_like_version_file(file_name: str) -> bool:
+    """Whether a file's name is a version's, or was meant to be one."""
+    return _NEARLY_VERSION_FILE.fullmatch(file_name) is not None
+
+
+def parse_version_file(file_name: str, where: str) -> tuple[int, str]:
+    """`v2_split_name.py` -> `(2, "split_name")`. Raises ScriptError at `where` for any other form."""
+    match = _VERSION_FILE.fullmatch(file_name)
+    if match is None:
+        raise ScriptError("is not named like a version, v<N>_<name>.py", where=where, hint=_naming_hint(file_name))
+    return int(match[1]), match[2]
+
+
+def _naming_hint(file_name: str) -> str:
+    nearly = _NEARLY_VERSION_FILE.fullmatch(file_name)
+    better = f"v{nearly[1]}_{slug(nearly[2]) or '<name>'}.py" if nearly else "v<N>_<name>.py, such as v2_split_name.py"
+    return f"Rename it to {better}; a file that is no version begins with '_'."
+
+
+def slug(name: str) -> str:
+    """`"Split the Name!"` and `"SplitTheName"` -> `"split_the_name"`: what may stand in a file's name, or nothing."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_WRITTEN = re.compile(r"(\d{1,6})([smh])", re.ASCII)
+
+
+def seconds(flag: str, text: str) -> float:
+    """The seconds of what was written after a flag; none for an empty text. Raises UsageError for anything else."""
+    if not text:
+        return 0.0
+    written = _WRITTEN.fullmatch(text)
+    if written is None:
+        raise UsageError(f"{flag} cannot be {text!r}", hint="write a number and a unit: 90s, 10m or 1h")
+    return float(int(written[1]) * _SECONDS[written[2]])

@@ -1,0 +1,308 @@
+"""A version file -> a Script, by parsing its text; nothing of it is executed.
+
+The part of a version file that one of its functions depends on: the function, and what it uses of the file.
+
+The constants that a version file may set, read as literals from its syntax tree.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dynamodt.errors import ScriptError
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import KEY_TYPES, KeyAttribute
+from dynamodt.script.names import is_table_name, parse_version_file
+
+
+def part_checksum(tree: ast.Module, name: str) -> str:
+    """The sha256, in hex, of the statements that the function `name` uses, directly or not: what is edited elsewhere
+    leaves it as it is, and so do comments and the layout. Empty where there is no such function.
+
+    A statement that binds no name (an `if`, a call) may do anything: it always counts, but for the docstring.
+    """
+    statements = [(statement, _binds(statement), _reads(statement)) for statement in tree.body]
+    if not any(name in binds for _, binds, _ in statements):
+        return ""
+    wanted = {name}
+    used = [not binds and not _is_text(statement) for statement, binds, _ in statements]
+    for (_, _, reads), counts in zip(statements, used, strict=True):
+        wanted |= reads if counts else set()
+    grown = True
+    while grown:
+        grown = False
+        for number, (_, binds, reads) in enumerate(statements):
+            if not used[number] and binds & wanted:
+                used[number] = grown = True
+                wanted |= reads
+    text = "\n".join(
+        ast.unparse(statement) for (statement, _, _), counts in zip(statements, used, strict=True) if counts
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _reads(statement: ast.stmt) -> set[str]:
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+
+def _binds(statement: ast.stmt) -> set[str]:
+    """The names that a statement may bind at the top level, also from within an `if`, a `for`, a `try` or a `with`."""
+    return set(_bound_in(statement))
+
+
+def _bound_in(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    for child in ast.iter_child_nodes(node):
+        yield from _bound_in(child)
+
+
+class _Setting(NamedTuple):
+    expected: str
+    valid: Callable[[object], bool]
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, dict) and len(value) in (1, 2) and all(map(_is_key_attribute, value.items()))
+
+
+def _is_key_attribute(entry: tuple[object, object]) -> bool:
+    name, dead_letter = entry
+    return isinstance(name, str) and name != "" and dead_letter in KEY_TYPES
+
+
+_SETTINGS: Final = {
+    "GUARD": _Setting('"item" or "changed"', lambda value: value in ("item", "changed")),
+    "TARGET_TABLE": _Setting(
+        "the name of a table", lambda value: value is None or (isinstance(value, str) and is_table_name(value))
+    ),
+    "IDEMPOTENT": _Setting("True or False", lambda value: isinstance(value, bool)),
+    "STAMP": _Setting(
+        'the name of an attribute, such as "_dynamodt"',
+        lambda value: value is None or (isinstance(value, str) and value != ""),
+    ),
+    "SOURCE": _Setting('"scan" or "export"', lambda value: value in ("scan", "export")),
+    "KEY": _Setting('the table\'s key attributes, the partition key first, each "S", "N" or "B": {"id": "S"}', _is_key),
+}
+NOT_LITERAL: Final = object()
+
+
+def bindings(tree: ast.Module) -> dict[str, ast.stmt]:
+    """Each name bound at the top level of the file -> the statement that binds it (the last one, as Python has it)."""
+    return {name: statement for statement in tree.body for name in _bound_by(statement)}
+
+
+def _bound_by(statement: ast.stmt) -> Iterator[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign(targets=targets):
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            yield name
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from (alias.asname or alias.name for alias in names)
+
+
+def literal(statement: ast.stmt) -> object:
+    """The plain value that the statement assigns, or NOT_LITERAL."""
+    value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+    try:
+        return NOT_LITERAL if value is None else ast.literal_eval(value)
+    except (ValueError, TypeError):
+        return NOT_LITERAL
+
+
+def read_settings(tree: ast.Module, bound: dict[str, ast.stmt], table: str, where: str) -> dict[str, Any]:
+    """The settings that the file makes, by the name of their field in Script.
+
+    Raises ScriptError for a value of the wrong type, a value that only running the file would tell, a misspelt name.
+    """
+    _check_single(tree, bound, where)
+    _check_constant(bound, where)
+    found: dict[str, Any] = {name: literal(bound[name]) for name in _SETTINGS if name in bound}
+    for name, value in found.items():
+        line = f"{where}:{bound[name].lineno}"
+        if value is NOT_LITERAL or not _SETTINGS[name].valid(value):
+            given = "something that must be computed" if value is NOT_LITERAL else repr(value)
+            raise ScriptError(f"{name} is {given}", where=line, hint=f"{name} must be {_SETTINGS[name].expected}.")
+        if name == "TARGET_TABLE" and value == table:
+            raise ScriptError(f"TARGET_TABLE is {table}, the table itself", where=line, hint="Remove the line.")
+    if "KEY" in found:
+        found["KEY"] = tuple(KeyAttribute(*entry) for entry in dict(found["KEY"]).items())
+    return {name.lower(): value for name, value in found.items()}
+
+
+def _check_single(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> None:
+    """A setting made in an `if`, or made twice, would be read otherwise than Python reads it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _SETTINGS:
+            statement = bound.get(node.id)
+            if statement is None or node.lineno != statement.lineno:
+                raise ScriptError(
+                    f"{node.id} is not assigned once, at the top level of the file",
+                    where=f"{where}:{node.lineno}",
+                    hint=f"Write one line, not indented: {node.id} = {_SETTINGS[node.id].expected}",
+                )
+
+
+def _check_constant(bound: dict[str, ast.stmt], where: str) -> None:
+    """A name one slip away from a setting, with a value fit for it, is that setting misspelt."""
+    for name, statement in bound.items():
+        if name in _SETTINGS:
+            continue
+        for close in difflib.get_close_matches(name.upper(), _SETTINGS, n=1, cutoff=0.8):
+            value = literal(statement)
+            if value is not None and value is not NOT_LITERAL and _SETTINGS[close].valid(value):
+                raise ScriptError(
+                    f"{name} is not a setting that dynamodt knows",
+                    where=f"{where}:{statement.lineno}",
+                    hint=f"Did you mean {close}? If the name is your own, choose one less alike.",
+                )
+
+
+TRANSFORMS = ("transform_up", "TransformUp", "transform_down", "TransformDown")
+ENTRY_POINTS = (*TRANSFORMS, "prepare", "items")
+
+
+def read_script(path: Path, root: Path) -> Script:
+    """Read the version file at `path`, whose folder bears the table's name; messages show it relative to `root`.
+
+    The checksum is that of the text with line ends normalised, so that a checkout on another system changes nothing.
+    Raises ScriptError, with file and line, for whatever keeps the file from being a version.
+    """
+    where = _shown(path, root)
+    number, name = parse_version_file(path.name, where)
+    text = _read_text(path, where)
+    tree = parse(text, where)
+    bound = bindings(tree)
+    table = path.absolute().parent.name
+    _check_sequence(bound, number, path, where)
+    _check_entry_points(bound, where)
+    return Script(
+        table=table,
+        sequence=number,
+        name=name,
+        path=where,
+        text=text,
+        checksum=hashlib.sha256(text.encode()).hexdigest(),
+        title=_title(tree),
+        has_up="transform_up" in bound or "TransformUp" in bound,
+        has_down="transform_down" in bound or "TransformDown" in bound,
+        has_prepare="prepare" in bound,
+        has_items="items" in bound,
+        prepare_checksum=part_checksum(tree, "prepare"),
+        **read_settings(tree, bound, table, where),
+    )
+
+
+def parse(text: str, where: str) -> ast.Module:
+    """The text's syntax tree. Raises ScriptError with the line of a syntax error."""
+    try:
+        return ast.parse(text, filename=where)
+    except SyntaxError as error:
+        raise ScriptError(
+            f"syntax error: {error.msg}", where=f"{where}:{error.lineno or 1}", hint=_marked(error, text)
+        ) from error
+    except ValueError as error:  # null bytes, before Python 3.11.4
+        raise ScriptError(f"syntax error: {error}", where=where, hint="Save the file as plain text.") from error
+
+
+def _marked(error: SyntaxError, text: str) -> str:
+    number = error.lineno or 1  # one past the end, where something was never closed
+    line = "".join(text.splitlines()[number - 1 : number]).strip()
+    return f"Correct this line: {line}" if line else "Look at the end of the file."
+
+
+def _shown(path: Path, root: Path) -> str:
+    full, base = path.resolve(), root.resolve()
+    return full.relative_to(base).as_posix() if full.is_relative_to(base) else str(path)
+
+
+def _read_text(path: Path, where: str) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ScriptError("is not UTF-8 text", where=where, hint="Save the file as UTF-8.") from error
+    except OSError as error:
+        raise ScriptError(
+            f"cannot be read: {error.strerror}", where=where, hint="Check the path and its permissions."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _title(tree: ast.Module) -> str:
+    lines = (ast.get_docstring(tree) or "").strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def _check_sequence(bound: dict[str, ast.stmt], number: int, path: Path, where: str) -> None:
+    if "sequence" not in bound:
+        raise ScriptError("has no sequence", where=where, hint=f"Add the line: sequence = {number}")
+    line = f"{where}:{bound['sequence'].lineno}"
+    value = literal(bound["sequence"])
+    if type(value) is not int:
+        raise ScriptError("sequence must be a plain whole number", where=line, hint=f"Write: sequence = {number}")
+    if value != number:
+        raise _mismatch(value, number, path, line)
+
+
+def _mismatch(value: int, number: int, path: Path, line: str) -> ScriptError:
+    """The author copied a file (then the number is another's) or misnamed this one."""
+    others = sorted(other.name for other in path.parent.glob(f"v{value}_*.py"))
+    what = f"sequence is {value}, but the file's name says {number}"
+    if others:
+        return ScriptError(
+            f"{what}; {value} is the number of {others[0]}", where=line, hint=f"Write: sequence = {number}"
+        )
+    renamed = path.name.replace(f"v{number}_", f"v{value}_", 1)
+    return ScriptError(what, where=line, hint=f"Write: sequence = {number} (or rename the file to {renamed}).")
+
+
+def _check_entry_points(bound: dict[str, ast.stmt], where: str) -> None:
+    _check_spelling(bound, where)
+    for function, kind in (TRANSFORMS[:2], TRANSFORMS[2:]):
+        if function in bound and kind in bound:
+            line = max(bound[function].lineno, bound[kind].lineno)
+            raise ScriptError(
+                f"has both {function} and {kind}", where=f"{where}:{line}", hint="Keep the one that is meant."
+            )
+    for name in ENTRY_POINTS:
+        if isinstance(bound.get(name), ast.AsyncFunctionDef):
+            raise ScriptError(
+                f"{name} is async", where=f"{where}:{bound[name].lineno}", hint=f"Write: def {name}, without async."
+            )
+    if not {"transform_up", "TransformUp", "items"} & bound.keys():
+        raise ScriptError(
+            "has neither transform_up nor items",
+            where=where,
+            hint="Write, at the top level of the file, def transform_up(item): return the item's new shape; "
+            "or def items(): yield the rows that this version adds.",
+        )
+
+
+def _check_spelling(bound: dict[str, ast.stmt], where: str) -> None:
+    """A misspelt transform_down would be found missing only on the day it is needed."""
+    for name, statement in bound.items():
+        defined = isinstance(statement, ast.FunctionDef | ast.ClassDef) and not name.startswith("_")
+        close = difflib.get_close_matches(name, TRANSFORMS, n=1, cutoff=0.9) if defined else []
+        if close and name not in TRANSFORMS:
+            raise ScriptError(
+                f"{name} is not a name that dynamodt knows",
+                where=f"{where}:{statement.lineno}",
+                hint=f"Did you mean {close[0]}? A function of your own begins with '_'.",
+            )

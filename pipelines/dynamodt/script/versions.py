@@ -1,0 +1,267 @@
+"""A folder of version files -> ordered versions, and pure planning: which of them a command is to run.
+
+Reading touches the folder and nothing else; `plan` and `statuses` touch nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from dynamodt.errors import Refused, ScriptError, UsageError
+from dynamodt.model.items import Direction
+from dynamodt.model.reports import VersionStatus
+from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.script.names import check_table_name, is_table_name, looks_like_version_file, parse_version_file
+from dynamodt.script.read import read_script
+
+Applied = Mapping[int, AppliedVersion]
+
+
+# ---------------------------------------------------------------- reading the folder
+
+
+def tables(folder: Path) -> tuple[str, ...]:
+    """The tables that have versions in the folder `transforms`, sorted.
+
+    A folder whose name is unusual for a table (it begins with '_' or '.', or DynamoDB does not allow it) counts only
+    with a file that is named like a version: `_users` may be a table, `__pycache__` and `_shared` are not.
+
+    Raises UsageError when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"there is no folder {folder}",
+            hint="Go to the folder that holds it, or make it: dynamodt init --table users",
+        )
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_versions(path)))
+
+
+def read_versions(folder: Path, table: str) -> tuple[Script, ...]:
+    """The versions of `table` in the folder `transforms`, in order and without a gap from 1 on; nothing is executed.
+
+    Raises UsageError when the table has no folder, ScriptError naming every file that is at fault.
+    """
+    return tuple(read_script(path, folder.parent) for path in version_files(folder, table))
+
+
+def version_files(folder: Path, table: str) -> tuple[Path, ...]:
+    """The table's version files in order, judged by their names alone. Raises as `read_versions` does."""
+    check_table_name(table)
+    place = folder / table
+    if not place.is_dir():
+        raise UsageError(
+            f"there is no folder {place}", hint=f"Check the table's name, or begin: dynamodt init --table {table}"
+        )
+    paths = sorted(filter(_is_candidate, place.iterdir()))
+    numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
+    _check_numbers(numbered)
+    return tuple(path for _, path in numbered)
+
+
+def _has_versions(folder: Path) -> bool:
+    usual = is_table_name(folder.name) and folder.name[0] not in "_."
+    return any(usual or looks_like_version_file(path.name) for path in filter(_is_candidate, folder.iterdir()))
+
+
+def _is_candidate(path: Path) -> bool:
+    """Every .py file must be a version, or plainly something else: what is passed over in silence is never run."""
+    name = path.name.lower()
+    other = name.startswith(("_", ".", "test_")) or name.endswith("_test.py") or name == "conftest.py"
+    return name.endswith(".py") and not other and path.is_file()
+
+
+def _check_numbers(numbered: list[tuple[int, Path]]) -> None:
+    if numbered and numbered[0][0] != 1:
+        number, path = numbered[0]
+        raise ScriptError(
+            f"is version {number}, but there is no version 1",
+            where=str(path),
+            hint=f"Versions count from 1: rename it to {_renumbered(path, 1)}, with sequence = 1.",
+        )
+    for (number, path), (follower, next_path) in pairwise(numbered):
+        if follower == number:
+            raise _duplicate(number, path, next_path, numbered[-1][0] + 1)
+        if follower > number + 1:
+            raise _gap(number, path, next_path)
+
+
+def _duplicate(number: int, path: Path, other: Path, free: int) -> ScriptError:
+    return ScriptError(
+        f"{path.name} and {other.name} are both version {number}",
+        where=f"{path}, {other}",
+        hint="Were two branches merged? Renumber the later one, which is not applied yet: "
+        f"{_renumbered(path, free)} or {_renumbered(other, free)}, with sequence = {free}.",
+    )
+
+
+def _gap(number: int, path: Path, following: Path) -> ScriptError:
+    return ScriptError(
+        f"version {number + 1} is missing between {path.name} and {following.name}",
+        where=f"{path}, {following}",
+        hint=f"Bring the missing file back, or rename {following.name} to {_renumbered(following, number + 1)}, "
+        f"with sequence = {number + 1}.",
+    )
+
+
+def _renumbered(path: Path, number: int) -> str:
+    return f"v{number}_{path.name.partition('_')[2]}"
+
+
+# ---------------------------------------------------------------- planning
+
+
+def plan(
+    scripts: Sequence[Script],
+    applied: Applied,
+    direction: Direction,
+    to: int | None = None,
+    mended: Collection[int] = (),
+) -> tuple[Script, ...]:
+    """The versions to run, in the order of running; empty when there is nothing to do.
+
+    up: every pending version up to `to` (default: the latest). down: the applied ones above `to`, from the highest
+    (default: the latest alone; 0: all). `mended`: versions whose way down was begun, and whose file may have been
+    edited since. Raises UsageError for a `to` that no file has, Refused where running would break the history; both
+    before anything is started.
+    """
+    if to is not None and to < 0:
+        raise UsageError(f"{to} is no version", hint="Versions count from 1; 0 is the table before the first.")
+    return _plan_up(scripts, applied, to) if direction == "up" else _plan_down(scripts, applied, to, mended)
+
+
+def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tuple[Script, ...]:
+    _check_history(scripts, applied)
+    at = max(applied, default=0)
+    last = scripts[-1].sequence if scripts else 0
+    goal = last if to is None else to
+    if goal > last:
+        raise UsageError(
+            f"there is no version {goal}; the last one is {last}",
+            where=scripts[-1].path if scripts else "",
+            hint=_write_it(scripts, last),
+        )
+    if goal < at:
+        raise _way_back(scripts[0].table, at, goal)
+    return tuple(script for script in scripts if at < script.sequence <= goal)
+
+
+def _write_it(scripts: Sequence[Script], last: int) -> str:
+    if not scripts:
+        return "Write it first: dynamodt create --help"
+    return f"Choose one up to {last}, or write it: dynamodt create --table {scripts[0].table} NAME"
+
+
+def _way_back(table: str, at: int, goal: int) -> Refused:
+    return Refused(
+        f"{table} is at version {at} already, above {goal}",
+        hint=f"To roll back: dynamodt down --table {table} --to {goal} "
+        f"(make run TABLE={table} VERSION={goal} DIRECTION=down)",
+    )
+
+
+def _plan_down(
+    scripts: Sequence[Script], applied: Applied, to: int | None, mended: Collection[int]
+) -> tuple[Script, ...]:
+    if not applied:
+        return ()
+    at = max(applied)
+    goal = at - 1 if to is None else to
+    if goal > at:
+        table = applied[at].table
+        raise Refused(
+            f"{table} is at version {at}, below {goal}",
+            hint=f"To go forward: dynamodt up --table {table} --to {goal}",
+        )
+    numbered = {script.sequence: script for script in scripts}
+    versions = sorted((number for number in applied if number > goal), reverse=True)
+    steps = tuple(
+        numbered[number]
+        if number in mended and number in numbered
+        else _as_applied(numbered.get(number), applied[number])
+        for number in versions
+    )
+    for script in steps:
+        _check_reversible(script)
+    return steps
+
+
+def _check_history(scripts: Sequence[Script], applied: Applied) -> None:
+    numbered = {script.sequence: script for script in scripts}
+    for number in sorted(applied):
+        _as_applied(numbered.get(number), applied[number])
+    at = max(applied, default=0)
+    free = max(numbered, default=0) + 1
+    for script in scripts:
+        if script.sequence < at and script.sequence not in applied:
+            raise _late(script, applied[at], free)
+
+
+def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
+    """The script, when it is still the one that was applied. Raises Refused."""
+    file_name = f"v{record.version}_{record.name}.py"
+    if script is None:
+        raise Refused(
+            f"version {record.version} of {record.table} is applied, but its file is missing",
+            where=file_name,
+            hint=f"Bring {file_name} back (from another branch?); roll a version back before its file is deleted.",
+        )
+    if script.checksum == record.checksum:
+        return script
+    if script.name != record.name:
+        raise Refused(
+            f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
+            where=script.path,
+            hint=f"Bring {file_name} back under its number, and give this newcomer the next free one.",
+        )
+    raise Refused(
+        f"was edited after version {record.version} of {record.table} was applied",
+        where=script.path,
+        hint=f"Revert the edit, and put the change into a new version: dynamodt create --table {record.table} NAME",
+    )
+
+
+def _late(script: Script, latest: AppliedVersion, free: int) -> Refused:
+    name = f"v{free}_{script.name}.py"
+    return Refused(
+        f"version {script.sequence} is not applied, though version {latest.version} ({latest.name}) is: merged late?",
+        where=script.path,
+        hint=f"Renumber it: rename the file to {name}, with sequence = {free}.",
+    )
+
+
+def is_reversible(script: Script) -> bool:
+    """Rows of `items` are taken back by the engine; what `transform_up` did needs `transform_down`."""
+    return script.has_down or not script.has_up
+
+
+def _check_reversible(script: Script) -> None:
+    if not is_reversible(script):
+        raise Refused(
+            f"version {script.sequence} of {script.table} is irreversible: it has no transform_down",
+            where=script.path,
+            hint="Nothing was started. A new version that repairs the data forwards is the way on; or, while its run "
+            f"(see dynamodt history) is the last one{' and kept a journal' * script.idempotent}, dynamodt undo RUN.",
+        )
+
+
+# ---------------------------------------------------------------- status
+
+
+def statuses(scripts: Sequence[Script], applied: Applied) -> tuple[VersionStatus, ...]:
+    """One line for each version that has a file or is applied, in order."""
+    numbered = {script.sequence: script for script in scripts}
+    return tuple(
+        _status(number, numbered.get(number), applied.get(number)) for number in sorted(numbered.keys() | applied)
+    )
+
+
+def _status(number: int, script: Script | None, record: AppliedVersion | None) -> VersionStatus:
+    if script is None:
+        assert record is not None
+        return VersionStatus(number, record.name, "missing", when=record.when)
+    if record is None:
+        return VersionStatus(number, script.name, "pending", script.path)
+    state = "applied" if script.checksum == record.checksum else "edited"
+    return VersionStatus(number, script.name, state, script.path, record.when)

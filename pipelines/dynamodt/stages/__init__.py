@@ -1,1 +1,0 @@
-"""The data plane: a Beam stage per module, in the order of the flow; `migrate` composes them."""

@@ -1,0 +1,210 @@
+"""The journal: what each page is about to write, before and after, put to storage before the first write.
+
+A part is a file in the layout of a DynamoDB incremental export with new and old images (AWS, "DynamoDB table export
+output format"), one JSON object a line, compressed with zstd: other tools can read it. Its seal, which they pass
+over, says that it is whole and which run, split, page and owner it belongs to.
+
+Objects that know their end: compressed content, and after it a seal.
+
+The seal names the object, counts its records and holds a digest over all of it, so that a missing end, a changed byte
+and an object that was copied from elsewhere are each recognized. It is a skippable frame of zstd (RFC 8878, 3.1.2):
+every other reader of zstd passes over it and reads the content alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from itertools import chain, groupby
+from operator import itemgetter
+from struct import Struct, error
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+import zstandard
+
+from dynamodt.dynamodb.records import changed_item, parsed
+from dynamodt.errors import RunFailed
+from dynamodt.model.items import Atomic, Change, Check, Image, Insert, Journaled, Remove, Update
+from dynamodt.model.tables import TableSpec
+from dynamodt.script.codec import same
+from dynamodt.script.diff import count_records, key_of, patched
+from dynamodt.state.object_keys import note_name, part_name
+from dynamodt.state.storage import Storage
+
+_LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
+_FRAME = Struct("<II")  # magic number and size of a skippable frame
+_MAGIC = 0x184D2A5D
+_END = Struct("<I4s")  # size of the seal, and who has written it: at the very end, where it is found
+_OURS = b"ddt1"
+_DIGEST = 16
+
+
+class Unsealed(ValueError):
+    """An object is not what was written under its name: its text says why."""
+
+
+class Sealed(NamedTuple):
+    """An object that is whole: its compressed content, and how many records that has."""
+
+    compressed: bytes
+    records: int
+
+    def content(self) -> bytes:
+        """Raises Unsealed for content that does not unpack, which only a fault of our own can have written."""
+        try:
+            return zstandard.ZstdDecompressor().decompressobj().decompress(self.compressed)
+        except zstandard.ZstdError as failure:
+            raise Unsealed(str(failure)) from failure
+
+
+def sealed(name: str, content: bytes, records: int) -> bytes:
+    """The bytes of an object."""
+    compressed = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(content)
+    seal = orjson.dumps({"object": name, "records": records, "digest": _digest(name, compressed, records)})
+    end = _END.pack(len(seal), _OURS)
+    return b"".join([compressed, _FRAME.pack(_MAGIC, len(seal) + len(end)), seal, end])
+
+
+def checked(name: str, data: bytes) -> Sealed:
+    """An object that was read under a name. Raises Unsealed when it is truncated, damaged or another one."""
+    compressed, seal = _split(data)
+    try:
+        written, records, digest = str(seal["object"]), int(seal["records"]), str(seal["digest"])
+    except (KeyError, TypeError, ValueError) as failure:
+        raise Unsealed("damaged: its seal is no seal") from failure
+    if digest != _digest(written, compressed, records):
+        raise Unsealed("damaged: its digest is another one")
+    if written != name:
+        raise Unsealed(f"foreign: it was written as {written}")
+    return Sealed(compressed, records)
+
+
+def _split(data: bytes) -> tuple[bytes, Any]:
+    """The compressed content and the seal. Raises Unsealed when the end is missing."""
+    try:
+        size, ours = _END.unpack(data[-_END.size :])
+        at = len(data) - _END.size - size
+        magic, length = _FRAME.unpack(data[at - _FRAME.size : at])
+        if ours != _OURS or magic != _MAGIC or length != size + _END.size:
+            raise Unsealed("truncated: it has no end")
+        seal = orjson.loads(data[at : at + size])
+    except (error, orjson.JSONDecodeError) as failure:
+        raise Unsealed("truncated: it has no end") from failure
+    return data[: at - _FRAME.size], seal
+
+
+def _digest(name: str, compressed: bytes, records: int) -> str:
+    digest = blake2b(compressed, digest_size=_DIGEST)
+    digest.update(f"\n{name}\n{records}".encode())
+    return digest.hexdigest()
+
+
+# The key of the item that a transaction was made of: in a record's Metadata, where other tools pass over what they do
+# not know.
+_SOURCE = "TransactionSource"
+
+
+class Objects(Protocol):
+    """What `state.storage.Storage` offers, and a test's fake must."""
+
+    def read(self, name: str) -> bytes | None: ...
+
+
+class Note(NamedTuple):
+    """What a page's owner notes at its end: how many parts the page has, over all owners, the keys whose changes,
+    although announced, had no effect, and those of items that are gone, whether by the run or by the application."""
+
+    parts: int
+    void: Sequence[Image] = ()
+    unconfirmed: Sequence[Image] = ()
+
+
+class Journal:
+    """The journal of one run. `table` is the one that is written to."""
+
+    def __init__(self, storage: Storage, table: TableSpec, prefix: str) -> None:
+        self._storage = storage
+        self._table = table
+        self._prefix = prefix
+
+    def write(
+        self, split: int, page: int, fencing_token: int, part: int, changes: Sequence[Change], micros: int
+    ) -> str:
+        """Store one part; returns its name. `micros` is the moment, in microseconds since 1970."""
+        name = part_name(self._prefix, split, page, fencing_token, part)
+        time = {"WriteTimestampMicros": {"N": str(micros)}}
+        lines = b"\n".join(map(orjson.dumps, chain.from_iterable(_lines(change, time) for change in changes)))
+        self._storage.write(name, sealed(name, lines, count_records(changes)))
+        return name
+
+    def intended(self, name: str) -> list[Change]:
+        """The changes of a part as they were announced, in order: a transaction is one of them. The journal keeps no
+        image of its source, so that none equals what was `read`. Raises RunFailed when the part is missing or not
+        whole."""
+        found: list[Change] = []
+        for source, records in groupby(self._records(name), key=itemgetter(0)):
+            parts = tuple(change for _, change in records)
+            found += parts if source is None else [Atomic(source, {}, parts)]
+        return found
+
+    def _records(self, name: str) -> list[tuple[Image | None, Journaled]]:
+        """Each record, with the source's key when it is one of a transaction."""
+        try:
+            return [self._record(parsed(line)) for line in check(self._storage, name).content().splitlines()]
+        except ValueError as error:
+            raise self._broken(name, error) from error
+
+    def _broken(self, name: str, error: ValueError) -> RunFailed:
+        hint = "restore the object from a copy, such as an older version of it: the run cannot go on without"
+        return RunFailed(f"a part of the journal is {error}", where=self._storage.place(name), hint=hint)
+
+    def write_note(self, split: int, page: int, fencing_token: int, note: Note) -> None:
+        """Store what a page's owner notes at its end."""
+        name = note_name(self._prefix, split, page, fencing_token)
+        self._storage.write(name, sealed(name, orjson.dumps(note._asdict()), len(note.void) + len(note.unconfirmed)))
+
+    def read_note(self, name: str) -> Note:
+        """The note that `write_note` has stored. Raises RunFailed when it is missing or not whole."""
+        try:
+            return Note(**orjson.loads(check(self._storage, name).content()))
+        except ValueError as error:
+            raise self._broken(name, error) from error
+
+    def _record(self, record: dict[str, Any]) -> tuple[Image | None, Journaled]:
+        item, metadata = changed_item(record), record["Metadata"]
+        change: Journaled
+        if item.old is None:
+            change = Insert(self._table.name, item.key, item.new or {})
+        elif item.new is None:
+            change = Remove(item.key, item.old)
+        else:
+            change = update_between(self._table, item.old, item.new)
+        return metadata.get(_SOURCE), change
+
+
+def check(objects: Objects, name: str) -> Sealed:
+    """A part or a note, read and found whole. Raises Unsealed with the reason when it is missing or not whole."""
+    data = objects.read(name)
+    if data is None:
+        raise Unsealed("missing")
+    return checked(name, data)
+
+
+def update_between(table: TableSpec, old: Image, new: Image) -> Update:
+    """The update that turns one image into the other."""
+    sets = {name: value for name, value in new.items() if name not in old or not same(old[name], value)}
+    return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
+
+
+def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if isinstance(change, Atomic):
+        for part in change.parts:
+            if not isinstance(part, Check):  # which writes nothing
+                yield from _lines(part, {**metadata, _SOURCE: change.key})
+    elif isinstance(change, Insert):
+        yield {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
+    elif isinstance(change, Remove):
+        yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}
+    else:
+        yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}

@@ -1,0 +1,237 @@
+"""Where a run keeps its objects in the stage's storage.
+
+Which of a run's objects count. A worker that was fenced may have left some for pages that its successor has done
+again, and one that died some for a page that nobody has come to the end of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dynamodt.model.pages import Claim, JournalCount
+from dynamodt.model.runs import Job
+
+_PART = ".json.zst"
+
+
+def run_prefix(job: Job) -> str:
+    """All objects of one pass of a run."""
+    return f"runs/{job.table.name}/{job.run}/"
+
+
+def journal_prefix(job: Job) -> str:
+    """The parts of the journal: for an undo, of the run that it takes back."""
+    return journal_of_run(job.table.name, job.undoes or job.run)
+
+
+def journal_of_run(table: str, run: str) -> str:
+    """The same, by the pass's id."""
+    return f"runs/{table}/{run}/journal/"
+
+
+def dead_prefix(job: Job) -> str:
+    """The parts of the dead letters."""
+    return dead_of_run(job.table.name, job.run)
+
+
+def dead_of_run(table: str, run: str) -> str:
+    """The same, by the pass's id."""
+    return f"runs/{table}/{run}/dead/"
+
+
+def left_prefix(job: Job) -> str:
+    """What a page of an undo leaves as it is."""
+    return f"{run_prefix(job)}left/"
+
+
+def left_name(job: Job) -> str:
+    """The one file that holds all that an undo leaves as it is."""
+    return left_of(job.table.name, job.base_run)
+
+
+def left_of(table: str, run: str) -> str:
+    """The same, by the run's id."""
+    return f"runs/{table}/{run}/undo-left.jsonl"
+
+
+def samples_prefix(job: Job) -> str:
+    """The samples."""
+    return samples_of(job.table.name, job.run)
+
+
+def samples_of(table: str, run: str) -> str:
+    """The samples of one pass, by its id."""
+    return f"runs/{table}/{run}/samples/"
+
+
+def dead_letters_name(job: Job) -> str:
+    """The one file that holds all dead letters of a version's run, once it has ended."""
+    return dead_letters_of(job.table.name, job.base_run)
+
+
+def dead_letters_of(table: str, run: str) -> str:
+    """The same, by the run's id."""
+    return f"runs/{table}/{run}/dead-letters.jsonl"
+
+
+def retries_prefix(job: Job) -> str:
+    """The lists of dead letters that were taken up again, one for each retry of a pass."""
+    return f"{run_prefix(job)}retries/"
+
+
+def retry_name(job: Job, number: int) -> str:
+    """The list of one retry."""
+    return f"{retries_prefix(job)}{number:04d}.json"
+
+
+def retry_of_run(table: str, run: str, number: int) -> str:
+    """The same, by the pass's id."""
+    return f"runs/{table}/{run}/retries/{number:04d}.json"
+
+
+# ---------------------------------------------------------------- by unit, page and epoch
+
+
+class PartName(NamedTuple):
+    """What an object's name says of it."""
+
+    split: int
+    page: int
+    fencing_token: int
+
+
+def part_name(prefix: str, split: int, page: int, fencing_token: int, part: int) -> str:
+    """A part of the journal; sorts by unit, page, epoch and part."""
+    return f"{page_prefix(prefix, split, page, fencing_token)}{part:04d}{_PART}"
+
+
+def note_name(prefix: str, split: int, page: int, fencing_token: int) -> str:
+    """What an owner notes at a page's end; sorts after the parts of its page."""
+    return f"{page_prefix(prefix, split, page, fencing_token)}note.json.zst"
+
+
+def is_note(name: str) -> bool:
+    """Whether `note_name` has made a name, not `part_name`."""
+    return name.endswith("-note.json.zst")
+
+
+def split_prefix(prefix: str, split: int) -> str:
+    """All objects of a unit."""
+    return f"{prefix}{split:06d}-"
+
+
+def page_prefix(prefix: str, split: int, page: int, fencing_token: int) -> str:
+    """All objects that one owner of a unit has stored for a page."""
+    return f"{split_prefix(prefix, split)}{page:08d}-{fencing_token:04d}-"
+
+
+def parts_before(name: str) -> list[str]:
+    """The parts of the journal that come before another one of the same page and owner."""
+    start, _, number = name.removesuffix(_PART).rpartition("-")
+    return [f"{start}-{before:04d}{_PART}" for before in range(int(number))]
+
+
+def part_of(name: str) -> PartName:
+    """Unit, page and epoch of a name that begins with `page_prefix`; of any other object, which somebody else has put
+    there, none that there is."""
+    try:
+        split, page, fencing_token = map(int, name.rpartition("/")[2].split(".")[0].split("-")[:3])
+    except ValueError:
+        return PartName(-1, -1, -1)
+    return PartName(split, page, fencing_token)
+
+
+Claims = dict[int, Claim]  # by unit
+_BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl", "-retried-doubt.jsonl")
+
+
+def committed_parts(names: Iterable[str], claims: Claims) -> list[str]:
+    """The parts of a journal whose changes may have been written: those of each page's last owner, those that he has
+    found announced by the owners before, and of a page without a checkpoint those that its intent names."""
+    return [name for name in names if (claim := _claim(name, claims)) and _part_counts(name, claim)]
+
+
+def counted_notes(names: Iterable[str], claims: Claims, recovers: bool) -> list[str]:
+    """The dead letters (or whatever else is stored by page before the checkpoint counts it) that were counted.
+    `recovers`: an announced page is settled by who finds it; of an idempotent script it is read again instead."""
+    return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim, recovers)]
+
+
+def counts(name: str, claim: Claim) -> bool:
+    """Whether a part or a note of a split's journal is one of those that its row counts."""
+    return _note_of_page_counts(name, claim) if is_note(name) else _part_counts(name, claim)
+
+
+def due(claim: Claim) -> JournalCount:
+    """What the journal of a split must contain: what its row counts, and the parts of the page that it announces."""
+    intent = claim.intent
+    if intent is None:
+        return claim.journal
+    return intent.before.journal.plus(JournalCount(len(intent.parts), intent.records))
+
+
+def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
+    """The parts that a split's journal may lack, of which these `names` are there: those that its row names, those
+    before another one of their page, and the first of each page that has none, as has one that changes nothing."""
+    there = [name for name in names if not is_note(name) and _part_counts(name, claim)]
+    named = {
+        *(claim.intent.parts if claim.intent else ()),
+        *(part for period in claim.periods for part in period.parts),
+    }
+    named |= {part for name in there for part in parts_before(name)}
+    pages = {part_of(name).page for name in (*there, *named)}
+    none = (page for page in range(1, _reached(claim) + 1) if page not in pages and _owners(page, claim))
+    named |= {part_name(prefix, claim.split, page, _owners(page, claim)[-1], 0) for page in none}
+    return sorted(named - set(there))
+
+
+def attempt_of(page: int, claim: Claim) -> int:
+    """The run's attempt that has brought a page to its end."""
+    return next((period.attempt for period in reversed(claim.periods) if period.after < page), 0)
+
+
+def _claim(name: str, claims: Claims) -> Claim | None:
+    return claims.get(part_of(name).split)
+
+
+def _part_counts(name: str, claim: Claim) -> bool:
+    intent = claim.intent
+    if any(name in period.parts for period in claim.periods) or (intent is not None and name in intent.parts):
+        return True
+    return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
+
+
+def _note_of_page_counts(name: str, claim: Claim) -> bool:
+    """A note is written right before its page is counted."""
+    return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
+
+
+def _reached(claim: Claim) -> int:
+    """The last page whose writes are over."""
+    return claim.page if claim.intent is None else max(claim.page, claim.intent.page - 1)
+
+
+def _note_counts(name: str, claim: Claim, recovers: bool) -> bool:
+    found = _by_last_owner(name, claim) or (recovers and _of_intent_writer(name, claim))
+    return found and part_of(name).page <= claim.page
+
+
+def _by_last_owner(name: str, claim: Claim) -> bool:
+    part = part_of(name)
+    return _owners(part.page, claim)[-1:] == [part.fencing_token]
+
+
+def _owners(page: int, claim: Claim) -> list[int]:
+    """The epochs of those who have come to a page, the last one last."""
+    return [period.fencing_token for period in claim.periods if period.after < page]
+
+
+def _of_intent_writer(name: str, claim: Claim) -> bool:
+    """Items that could not be read or transformed are counted by the intent: whoever takes such a page over stores
+    them no more, and those of the owner who announced it first stand."""
+    part = part_of(name)
+    intended = [period.parts[0] for period in claim.periods if period.parts and period.after == part.page - 1]
+    return name.endswith(_BEFORE_THE_INTENT) and any(
+        part_of(first).fencing_token == part.fencing_token for first in intended
+    )

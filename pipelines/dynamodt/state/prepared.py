@@ -1,0 +1,185 @@
+"""Prepared data: the rows of a script's `prepare`, kept as Parquet beside a small manifest that says what it must be.
+
+Keys and values are written as DynamoDB JSON, so that they come back exactly as the script gave them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from dynamodt.errors import ItemError, Refused, ScriptError
+from dynamodt.model.runs import PreparedRef, Script
+from dynamodt.script.codec import decode_value, encode_value
+from dynamodt.script.functions import frozen
+
+if TYPE_CHECKING:
+    from dynamodt.state.storage import Storage
+
+
+_ROW_GROUP = 10_000
+_CHUNK = 1 << 20
+
+
+def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str) -> PreparedRef:
+    """Stream rows to storage and describe them. The manifest is written last: without it there is no prepared data.
+
+    Memory is bounded by the keys and one row group. Raises ScriptError for a row that cannot be stored, or whose key
+    could not be one again: two equal ones (1, 1.0 and True are), or a tuple, which would come back as a list.
+    """
+    with _temporary() as path:
+        content = _Content()
+        count = _write_parquet(path, rows, script, content)
+        storage.upload(_data_name(script), path)
+        ref = PreparedRef(
+            url=storage.place(_data_name(script)),
+            rows=count,
+            sha256=_sha256(path),
+            script_checksum=script.checksum,
+            created=created,
+            prepare_checksum=script.prepare_checksum,
+            content=content.text,
+        )
+    manifest = {**asdict(ref), "table": script.table, "version": script.sequence}
+    storage.write(_manifest_name(script), orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    return ref
+
+
+def find(storage: Storage, script: Script) -> PreparedRef:
+    """The prepared data of a version. Raises Refused when there is none, or when it belongs to another version
+    or was made by another text of its `prepare`."""
+    hint = f"dynamodt prepare --table {script.table} --tNumber {script.sequence}"
+    raw = storage.read(_manifest_name(script))
+    if raw is None:
+        what = f"version {script.sequence} needs prepared data, and there is none"
+        raise Refused(what, where=storage.place(_manifest_name(script)), hint=hint)
+    try:
+        manifest = orjson.loads(raw)
+        owner = (manifest.pop("table"), manifest.pop("version"))
+        ref = PreparedRef(**manifest)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        where = storage.place(_manifest_name(script))
+        raise Refused("the prepared data's manifest cannot be read", where=where, hint=hint) from error
+    if owner != (script.table, script.sequence):
+        what = f"the prepared data belongs to version {owner[1]} of {owner[0]}"
+        raise Refused(what, where=ref.url, hint=hint)
+    if ref.prepare_checksum != script.prepare_checksum:
+        what = f"the prepared data was made by another text of {script.path}'s prepare, or of what prepare uses there"
+        raise Refused(what, where=ref.url, hint=f"{hint}; or bring that text back")
+    return ref
+
+
+def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
+    """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is not the one that
+    was prepared."""
+    hint = f"prepare it again: dynamodt prepare --table {script.table} --tNumber {script.sequence}"
+    with _temporary() as path:
+        if not storage.download(_data_name(script), path):
+            raise Refused("the prepared data is gone", where=ref.url, hint=hint)
+        if _sha256(path) != ref.sha256:
+            raise Refused("the prepared data is damaged: its checksum is not the manifest's", where=ref.url, hint=hint)
+        rows = dict(_read_parquet(path))
+    if len(rows) != ref.rows:
+        raise Refused(f"the prepared data has {len(rows)} rows instead of {ref.rows}", where=ref.url, hint=hint)
+    return MappingProxyType(rows)
+
+
+class _Content:
+    """A checksum over rows, whatever their order: the sum of each row's own. Keys are all different."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, key: str, value: str) -> None:
+        value = orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS).decode()  # a map has no order
+        digest = hashlib.sha256(f"{len(key)}:{key}{value}".encode()).digest()
+        self._sum = (self._sum + int.from_bytes(digest, "big")) % (1 << 256)
+
+    @property
+    def text(self) -> str:
+        return f"{self._sum:064x}"
+
+
+def _data_name(script: Script) -> str:
+    return f"prepared/{script.table}/v{script.sequence}.parquet"
+
+
+def _manifest_name(script: Script) -> str:
+    return f"prepared/{script.table}/v{script.sequence}.json"
+
+
+def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script, content: _Content) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("key", pa.string()), ("value", pa.string())])
+    seen: set[Any] = set()
+    source = iter(rows)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while group := [_row(key, value, script, seen) for key, value in islice(source, _ROW_GROUP)]:
+            for key, value in group:
+                content.add(key, value)
+            writer.write_table(pa.table(list(map(list, zip(*group, strict=True))), schema=schema))
+    return len(seen)
+
+
+def _row(key: Any, value: Any, script: Script, seen: set[Any]) -> tuple[str, str]:
+    try:
+        row = _json(key, "key"), _json(value, f"value of {key!r}")
+    except ItemError as error:
+        raise ScriptError(
+            f"prepare yields what cannot be stored: {error}", where=script.path, hint=error.hint
+        ) from error
+    _check_key(key, script, seen)
+    seen.add(key)
+    return row
+
+
+def _check_key(key: Any, script: Script, seen: set[Any]) -> None:
+    if isinstance(key, (tuple, frozenset)):
+        hint = 'yield one value as the key, such as f"{country}/{year}"'
+        raise ScriptError(f"prepare yields the key {key!r}, a {type(key).__name__}", where=script.path, hint=hint)
+    if key in seen:
+        raise ScriptError(f"prepare yields the key {key!r} twice", where=script.path, hint="yield each key once")
+
+
+def _json(value: Any, path: str) -> str:
+    return orjson.dumps(encode_value(value, path)).decode()
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[Any, Any]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_ROW_GROUP):
+            for key, value in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+                yield decode_value(orjson.loads(key)), frozen(decode_value(orjson.loads(value)))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    """A file that only its owner can read, gone afterwards."""
+    handle, name = tempfile.mkstemp(suffix=".parquet")
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
