@@ -75,7 +75,9 @@ def test_every_option_that_a_command_is_told_with_is_its_own() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+)
 def test_so_it_is_in_what_is_written_of_it(page: str) -> None:
     found = COMMAND.findall((ROOT / page).read_text(encoding="utf-8"))
     typed = [(command, rest.partition(" -- ")[0]) for command, rest in found if typed_command(command) is not None]
