@@ -27,7 +27,7 @@ from greenlet import greenlet
 from dynamodt.dynamodb.wire import InDoubt
 from dynamodt.errors import Fenced
 from dynamodt.model.items import Item
-from dynamodt.model.runs import ExportSource, Job, Lease, Script
+from dynamodt.model.runs import ExportSource, Job, JournalSource, Lease, ScanSource, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.undo import undo
@@ -278,8 +278,8 @@ class World:
         stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
         self.job = Job("run", stage, SPEC, script, "up", units=1, page_items=scene.page, read_ahead=1, max_errors=9)
         target = replace(SPEC, name="others") if script.target_table else None
-        self.job = replace(self.job, export=source, target=target)
-        self.undone = replace(self.job, run="run/undo1", undoes="run", export=None)
+        self.job = replace(self.job, source=source or ScanSource(), target=target)
+        self.undone = replace(self.job, run="run/undo1", source=JournalSource("run"))
         if scene.dead:
             self._die(scene.dead)
 

@@ -68,7 +68,7 @@ def read(root: Path) -> int:
     objects, source = FolderObjects(root), ExportSource("bucket", EXPORT, ARN)
     stage = Stage("test", Connection("local"), StorageSpec(str(root)))
     files = files_of(objects, source)
-    job = Job("run", stage, THINGS, Script("things", 1, "x", "x", "", ""), "up", len(files), export=source)
+    job = Job("run", stage, THINGS, Script("things", 1, "x", "x", "", ""), "up", len(files), source=source)
 
     def images(claim: Claim, cursor: int) -> Images:
         return images_of(job, DataReader(objects, THINGS, size=job.page_items), files[claim.split], cursor)

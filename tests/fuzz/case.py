@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
-from dynamodt.model.runs import INSERTED_ROWS, Job
+from dynamodt.model.runs import INSERTED_ROWS, Job, JournalSource, RowsSource
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.undo import undo
 from dynamodt.runs.plan import retry_job
@@ -190,7 +190,7 @@ class Case:
         job = replace(job, read_ahead=2, target=replace(NUMBERED, name=TARGET) if draw.target else None)
         yield job
         if draw.rows:
-            yield replace(job, run=job.run + INSERTED_ROWS, units=1, inserted_rows=True, export=None)
+            yield replace(job, run=job.run + INSERTED_ROWS, units=1, source=RowsSource())
         if draw.window:
             yield self.exporter.window(job, 1, self.exporter.export(export))
         for before in list(self.done):
@@ -232,8 +232,7 @@ class Case:
         self.application.quiet = not self.draw.acts_in_undo
         attempt = self.done[-1].attempt
         for job in reversed(self.done):
-            back = replace(job, run=undo_run(job.run, 1), undoes=job.run, export=None, attempt=attempt + 1)
-            back = replace(back, dead_letters=(), inserted_rows=False)
+            back = replace(job, run=undo_run(job.run, 1), source=JournalSource(job.run), attempt=attempt + 1)
             attempt = self.finish(undo, back, self.draw.undo_deaths).attempt
         self.settle()
 

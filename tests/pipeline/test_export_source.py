@@ -15,7 +15,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from dynamodt.export.request import Export, ExportFolder, ExportRequest, folder_of
 from dynamodt.export.stand_in import StandInExports
 from dynamodt.model.pages import Counts
-from dynamodt.model.runs import ExportSource, Job
+from dynamodt.model.runs import ExportSource, Job, ScanSource
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.runs.plan import new_run, retry_job
@@ -70,7 +70,7 @@ class Exporter:
 
     def job(self, export: Export, text: str, **source: Any) -> Job:
         """Reads a full export."""
-        return self.bench.job(text, units=FILES, export=ExportSource("bucket", folder_of(export).key, ARN, **source))
+        return self.bench.job(text, units=FILES, source=ExportSource("bucket", folder_of(export).key, ARN, **source))
 
     def window(self, job: Job, number: int, export: Export, **source: Any) -> Job:
         """The pass of the same run over a window."""
@@ -80,7 +80,7 @@ class Exporter:
         return replace(
             job,
             run=f"{job.base_run}/window{number}",
-            export=ExportSource("bucket", folder, ARN, incremental=True, **source),
+            source=ExportSource("bucket", folder, ARN, incremental=True, **source),
         )
 
 
@@ -340,7 +340,7 @@ def test_a_last_scan_passes_over_what_bears_the_run_s_mark(bench: Bench, exporte
     job = exporter.job(full, 'STAMP = "_mark"' + DOUBLE, rest=True)
     assert bench.execute(job).changed == 4
     bench.dynamodb.put({"id": 7, "n": 7})
-    rest = replace(job, run=f"{job.run}/rest", export=None)
+    rest = replace(job, run=f"{job.run}/rest", source=ScanSource())
     assert bench.execute(rest) == Counts(read=5, changed=1, unchanged=4)
     assert by_id(bench) == {0: 2, 1: 4, 2: 6, 3: 8, 7: 14}
 

@@ -14,7 +14,7 @@ import pytest
 
 from dynamodt.model.items import Item
 from dynamodt.model.pages import AppliedPage, Counts, Page
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, RowsSource
 from dynamodt.pipeline import record as progress
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.read import split_groups
@@ -289,25 +289,25 @@ def test_a_dofn_lives_its_whole_life(bench: Bench, tmp_path_factory: pytest.Temp
 def test_own_items_go_where_nothing_is(bench: Bench) -> None:
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": "mine"})
-    assert bench.run(script, inserted_rows=True, units=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
+    assert bench.run(script, source=RowsSource(), units=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
     assert bench.items()[2] == {"id": 2, "n": "mine"}
 
 
 def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, inserted_rows=True, units=1)
+    up = bench.job(script, source=RowsSource(), units=1)
     bench.execute(up)
     bench.dynamodb.put({"id": 1, "n": "used"})
-    bench.run(script, inserted_rows=True, units=1, direction="down", inserted_by=up.run)
+    bench.run(script, source=RowsSource(inserted_by=up.run), units=1, direction="down")
     assert bench.items() == [{"id": 1, "n": "used"}]
 
 
 def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, inserted_rows=True, units=1)
+    up = bench.job(script, source=RowsSource(), units=1)
     assert bench.execute(up) == Counts(read=3, changed=2, unchanged=1)
-    down = bench.job(script, inserted_rows=True, units=1, direction="down", inserted_by=up.run)
+    down = bench.job(script, source=RowsSource(inserted_by=up.run), units=1, direction="down")
     assert bench.execute(down) == Counts(read=3, changed=2, unchanged=1)
     assert bench.items() == [{"id": 1, "n": 1}]
 
@@ -315,9 +315,9 @@ def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Be
 def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
     """Their owner before had announced that, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, inserted_rows=True, units=1)
+    up = bench.job(script, source=RowsSource(), units=1)
     bench.execute(up)
-    down = bench.job(script, inserted_rows=True, units=1, direction="down", inserted_by=up.run)
+    down = bench.job(script, source=RowsSource(inserted_by=up.run), units=1, direction="down")
     bench.leave(down, 0)
     assert bench.execute(replace(down, attempt=2)) == Counts(read=3, changed=3)
     assert bench.items() == []

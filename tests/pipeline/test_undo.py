@@ -15,7 +15,7 @@ from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.items import Change, Image, Item, Update
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.reports import NotRestored
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, JournalSource, RowsSource
 from dynamodt.pipeline.conflicts import DELETED
 from dynamodt.pipeline.intents import IntentLog
 from dynamodt.pipeline.undo import records_of, undo
@@ -30,10 +30,19 @@ DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twic
 UPPER = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
 
 
-def undone(bench: Bench, job: Job, **changes: object) -> Counts:
+def undone(
+    bench: Bench,
+    job: Job,
+    *,
+    run: str = "",
+    attempt: int = 0,
+    attempts: tuple[int, int] = (0, 0),
+    partial: bool = False,
+    dry_run: bool = False,
+) -> Counts:
     """The counts of undoing a job; it can be done again, as after a death."""
-    back = replace(job, run=f"{job.run}/undo1", undoes=job.run, attempt=job.attempt + 1)
-    back = replace(back, **changes)  # type: ignore[arg-type]
+    back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run, attempts, partial))
+    back = replace(back, attempt=attempt or job.attempt + 1, run=run or back.run, dry_run=dry_run)
     bench.state.lease(back)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         undo(pipeline, back, bench.resources)
@@ -167,7 +176,7 @@ def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     there: list[Item] = [{"id": 1, "n": 1}, {"id": 2, "n": "mine"}]
     bench.dynamodb.put(*there)
-    job = bench.job(script, inserted_rows=True, units=1)
+    job = bench.job(script, source=RowsSource(), units=1)
     bench.execute(job)
     bench.dynamodb.put({"id": 5, "n": "used"})
     assert undone(bench, job) == Counts(read=5, changed=4, superseded=1)  # the two that were there are not ours

@@ -153,7 +153,7 @@ def test_who_gets_a_bill(job: Job, priced: bool) -> None:
 def test_a_run_that_reads_an_export_may_request_one() -> None:
     export = ExportSource("bucket", "p/AWSDynamoDB/1", "arn")
     large = replace(THINGS, size_bytes=3 * PIECE + 9)
-    job = replace(JOB, table=large, export=export)
+    job = replace(JOB, table=large, source=export)
     named, new = cost(job), cost(job, new_export=True)
     assert (named.gets, named.export_bytes, named.puts) == (4, 0, 6)  # 2 files, each of two pieces at most
     assert (new.gets, new.export_bytes) == (4, 3 * PIECE + 9)

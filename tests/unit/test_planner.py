@@ -9,7 +9,7 @@ import pytest
 
 from dynamodt.model.items import Direction
 from dynamodt.model.pages import Counts, Units
-from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.model.runs import AppliedVersion, DeadLetterSource, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan, fitted, jobs, needs_consistent_read, segments
@@ -40,7 +40,7 @@ def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_do
 ) -> None:
     planned = TablePlan(TABLE, direction, (), 1, (SCRIPT,))
     found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
-    assert [job.inserted_rows for job in found] == own
+    assert [job.inserts_rows for job in found] == own
     assert sorted(job.units for job in found) == [1, 4]
 
 
@@ -66,5 +66,5 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
     assert found.read_ahead == (2 if several else 4)
     assert found.page_items == (500 if workers <= 8 else 1000)
     assert found.in_turn == (32 if workers == 2 else 16)
-    for counted in (own, replace(own, inserted_rows=False, dead_letters=("part",))):  # a page's number is its place
+    for counted in (own, replace(own, source=DeadLetterSource(("part",)))):  # a page's number is its place
         assert fitted(counted, workers).page_items == 1000

@@ -114,10 +114,15 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportSource:
-    """A finished export to read instead of the table: its folder in a bucket, and what it must be an export of.
+class ScanSource:
+    """The table itself, scanned in segments: each is a split."""
 
-    `created_only`: of an incremental one, only the items that came into being in its window, and not by this run.
+
+@dataclass(frozen=True, slots=True)
+class ExportSource:
+    """A finished export of the table: its folder in a bucket, and the table that it must be of. A file is a split.
+
+    `created_only` limits an incremental export to items that were created in its window, by another writer.
     """
 
     bucket: str
@@ -128,6 +133,45 @@ class ExportSource:
     rest: bool = False  # a last scan follows, which meets the items once more
 
 
+@dataclass(frozen=True, slots=True)
+class RowsSource:
+    """The rows of the script's `items()`, as one split.
+
+    `checksum` is that of the rows at the run's beginning; empty: not known. `inserted_by` is the run whose rows this
+    one deletes.
+    """
+
+    checksum: str = ""
+    inserted_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSource:
+    """Stored dead letters, replayed as one split; their items were first read from `origin`.
+
+    `confirmed`: the operator has found the items written, so that they are counted and nothing is written.
+    """
+
+    parts: tuple[str, ...]
+    origin: Origin = ScanSource()
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSource:
+    """The journal of `run` (a run or one of its phases), which the job takes back.
+
+    `attempts` limits it to pages of the attempts from the first to before the second; 0 is no limit. `partial`: pages
+    whose journal is incomplete are left out.
+    """
+
+    run: str
+    attempts: tuple[int, int] = (0, 0)
+    partial: bool = False
+
+
+Origin = ScanSource | ExportSource | RowsSource | JournalSource
+Source = Origin | DeadLetterSource
 Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
 
 
@@ -135,8 +179,7 @@ Fence = tuple[str, int]  # another table that a run writes to, and its lease's t
 class Job:
     """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
 
-    `units` are the scan's segments, the files of an `export`, or one unit of the version's own rows when `own_items`
-    is set. `consistent` asks for strongly consistent reads.
+    `source` is what it reads, in as many splits as `units` says. `consistent` asks for strongly consistent reads.
     """
 
     run: str
@@ -146,13 +189,7 @@ class Job:
     direction: Direction
     units: int
     split_groups: int = 1
-    inserted_rows: bool = False
-    export: ExportSource | None = None
-    dead_letters: tuple[str, ...] = ()  # parts of dead letters to replay, instead of reading the table
-    confirmed: bool = False  # a person has found the letters' items written: they are counted, nothing is written
-    undoes: str = ""  # the run (or pass of one) to take back by its journal, instead of migrating
-    partial: bool = False  # of an undo: what cannot be read of the journal is passed over
-    attempts: tuple[int, int] = (0, 0)  # of an undo: pages of the attempts from the first to before the second; 0: all
+    source: Source = ScanSource()
     target: TableSpec | None = None
     prepared: PreparedRef | None = None
     consistent: bool = False
@@ -167,9 +204,32 @@ class Job:
     shards: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
     governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
     fences: tuple[Fence, ...] = ()  # what the run holds beside its own table
-    rows: str = ""  # the checksum of the rows of `items()`, as the run began with them
-    inserted_by: str = ""  # the run whose rows of `items()` this one takes back
     retried: tuple[str, ...] = ()  # passes over dead letters, before a window that may show their items as created
+
+    @property
+    def origin(self) -> Origin:
+        """What the items are first read from: the source, or of dead letters what they were read from."""
+        return self.source.origin if isinstance(self.source, DeadLetterSource) else self.source
+
+    @property
+    def export(self) -> ExportSource | None:
+        """The export that the items come from, if any."""
+        return self.origin if isinstance(self.origin, ExportSource) else None
+
+    @property
+    def inserts_rows(self) -> bool:
+        """Whether its items are rows of the script's `items()`."""
+        return isinstance(self.origin, RowsSource)
+
+    @property
+    def replays(self) -> bool:
+        """Whether it replays dead letters."""
+        return isinstance(self.source, DeadLetterSource)
+
+    @property
+    def journaled_run(self) -> str:
+        """The run (or phase) whose journal it writes, or takes back."""
+        return self.source.run if isinstance(self.source, JournalSource) else self.run
 
     @property
     def journals(self) -> bool:
@@ -180,14 +240,14 @@ class Job:
     def meets_insertions(self) -> bool:
         """Whether an item that it reads or meets may be one that the run has inserted, which it must not transform: its
         source is older than the table, so that the key of an item may have been freed and taken by the run since."""
-        older = self.export is not None or bool(self.dead_letters)
-        return older and self.target is None and not self.inserted_rows and not self.script.idempotent
+        older = isinstance(self.source, ExportSource | DeadLetterSource)
+        return older and self.target is None and not self.inserts_rows and not self.script.idempotent
 
     @property
     def later(self) -> bool:
         """Whether it comes after the passes over what was there when the run began: it may meet rows of `items()`."""
         in_window = self.export is not None and self.export.incremental
-        return in_window or bool(self.dead_letters) or self.run.partition("/retry")[0].endswith(REST)
+        return in_window or self.replays or self.run.partition("/retry")[0].endswith(REST)
 
     @property
     def lease(self) -> str:

@@ -19,7 +19,7 @@ from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
 from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, inserted_row
 from dynamodt.errors import ItemError
 from dynamodt.model.items import Image, Update
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.conflicts import Current, Shown, shown
 from dynamodt.pipeline.resources import Resources
@@ -100,7 +100,8 @@ def inserted_items(wire: Caller, job: Job, sleep: Callable[[float], None] = time
 
 def rows_of(job: Job) -> InsertedRows:
     """The rows by which it is told."""
-    return InsertedRows(job.stage.state_table, job.inserted_by or (job.undoes or job.run).partition("/")[0])
+    inserted_by = job.origin.inserted_by if isinstance(job.origin, RowsSource) else ""
+    return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0])
 
 
 Foreign = Callable[[list[Image]], list[Image]]  # the images that the run has not inserted itself
@@ -118,7 +119,7 @@ def foreign_of(wire: Caller, job: Job, resources: Resources) -> Foreign:
     Only what was there before the run, a scan that is no later pass, holds none of them.
     """
     everything = job.meets_insertions
-    if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserted_rows)):
+    if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):
         return all_of
     inserted = inserted_items(wire, job, resources.sleep)
 

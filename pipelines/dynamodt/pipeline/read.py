@@ -15,7 +15,7 @@ from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.reads import Reads, ScanPage
 from dynamodt.model.items import Cursor, Image
 from dynamodt.model.pages import Claim, DeadLetter, Page
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, RowsSource, ScanSource, Source
 from dynamodt.pipeline.inserted import Foreign, InsertedItems, all_of, foreign_of, inserted_items
 from dynamodt.pipeline.outcomes import dead_letters
 from dynamodt.pipeline.ownership import Coming, ReadPages, SplitGroup, pages_in_turn, resumed_pages
@@ -55,17 +55,8 @@ class ReadItems(beam.PTransform[Any, Any]):
         self._resources = resources
 
     def expand(self, split_groups: beam.PCollection[SplitGroup]) -> beam.PCollection[Page]:
-        """Own rows come from the script, all others from the table."""
-        read = _reader(self._job)(self._job, self._resources)
+        read = _READERS[type(self._job.source)](self._job, self._resources)
         return split_groups | "Read pages" >> beam.ParDo(read).with_output_types(Page)
-
-
-def _reader(job: Job) -> type[ReadPages]:
-    if job.dead_letters:
-        return _ReplayDeadLetters
-    if job.inserted_rows:
-        return _ReadOwnItems
-    return ReadExport if job.export else _ScanSegments
 
 
 class _ScanSegments(ReadPages):
@@ -87,7 +78,7 @@ class _ScanSegments(ReadPages):
         self._wire.close()
 
 
-class _ReadOwnItems(ReadPages):
+class _ReadRows(ReadPages):
     """The rows of the script's `items()`, as pages; on the way down those that the run to take back has inserted."""
 
     def setup(self) -> None:
@@ -97,10 +88,11 @@ class _ReadOwnItems(ReadPages):
         self._inserted = inserted_items(self._wire, self._job, self._resources.sleep)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        job = self._job
+        job, source = self._job, self._job.source
+        assert isinstance(source, RowsSource)
         for claim in claims:
-            if job.rows and (claim.page or claim.intent):
-                check_same_rows(job.script, job.target or job.table, job.rows)
+            if source.checksum and (claim.page or claim.intent):
+                check_same_rows(job.script, job.target or job.table, source.checksum)
             yield from map(self._inserted_only, row_pages(job, claim, item_rows(job.script)))
 
     def _inserted_only(self, page: Page) -> Page:
@@ -122,12 +114,21 @@ class _ReplayDeadLetters(ReadPages):
         self._foreign = foreign_of(self._wire, self._job, self._resources)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        source = dead_letters(self._storage, self._job.dead_letters)
+        assert isinstance(self._job.source, DeadLetterSource)
+        source = dead_letters(self._storage, self._job.source.parts)
         for claim in claims:
             yield from replayed_pages(self._job, claim, source, self._reads, self._foreign)
 
     def teardown(self) -> None:
         self._wire.close()
+
+
+_READERS: dict[type[Source], type[ReadPages]] = {
+    ScanSource: _ScanSegments,
+    ExportSource: ReadExport,
+    RowsSource: _ReadRows,
+    DeadLetterSource: _ReplayDeadLetters,
+}
 
 
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
@@ -149,7 +150,7 @@ def replayed_pages(
 
     def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
         before = reads.rcu
-        images = [dead_letter.image for dead_letter in batch] if job.inserted_rows else current(batch)
+        images = [dead_letter.image for dead_letter in batch] if job.inserts_rows else current(batch)
         return Page(claim, number, images, reads.rcu - before, last=last, replayed=len(batch))
 
     return resumed_pages(job, claim, source, lambda dead_letter: dead_letter, page)

@@ -27,8 +27,8 @@ class ReadExport(ReadPages):
 
     def setup(self) -> None:
         super().setup()
-        job, source = self._job, self._job.export
-        assert source is not None
+        job, source = self._job, self._job.source
+        assert isinstance(source, ExportSource)
         self._rate_limiter = rate_limiter_of(job, self._resources)
         with reporting(self._leases, job):
             self._objects = self._resources.objects(source.bucket)
@@ -59,8 +59,8 @@ def files_of(objects: Objects, source: ExportSource) -> tuple[DataFile, ...]:
 def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign: Foreign | None = None) -> Images:
     """The images of a file that the job is to transform. What a window shows deleted stays deleted, and what the run
     has inserted itself is not `foreign`."""
-    source = job.export
-    assert source is not None
+    source = job.source
+    assert isinstance(source, ExportSource)
     if not source.incremental:
         return reader.items(file, cursor)
     wanted = _created(job) if source.created_only else _there

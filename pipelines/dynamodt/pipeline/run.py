@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import end_split_groups
@@ -129,7 +129,7 @@ def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str
     options = PipelineOptions([_at_once(job, beam_args), *beam_args])
     try:
         with beam.Pipeline(runner=runner, options=options) as pipeline:
-            (undo if job.undoes else migrate)(pipeline, job, resources)
+            (undo if isinstance(job.source, JournalSource) else migrate)(pipeline, job, resources)
     except BaseException:
         end_split_groups(job)  # Beam does not wait for the others when one has failed
         raise

@@ -15,7 +15,7 @@ from apache_beam.utils.shared import Shared
 from dynamodt.errors import ScriptError
 from dynamodt.model.items import Change, Image, Insert, Remove
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
-from dynamodt.model.runs import Job, PreparedRef
+from dynamodt.model.runs import DeadLetterSource, Job, PreparedRef
 from dynamodt.pipeline.inserted import Retried, RetriedOrNot, retried_of
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.resources import Resources
@@ -117,7 +117,7 @@ def apply_page(
     job: Job, page: Page, change_of: ChangeOf, retried: Retried | None = None
 ) -> tuple[AppliedPage, list[DeadLetter]]:
     """A page's changes, and its dead letters. Raises ScriptError for what the whole run must stop at."""
-    if job.confirmed:
+    if isinstance(job.source, DeadLetterSource) and job.source.confirmed:
         return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
     changes: list[Change] = []
     dead: list[DeadLetter] = []
@@ -161,7 +161,7 @@ class Version:
         self._bound: ChangeOf | None = None
 
     def setup(self) -> None:
-        if not self._lazy and not self._job.inserted_rows:
+        if not self._lazy and not self._job.inserts_rows:
             self._load()
 
     def start_bundle(self) -> None:
@@ -171,7 +171,7 @@ class Version:
     @property
     def change_of(self) -> ChangeOf:
         """The function from an image to its change, with the prepared data at hand."""
-        if self._job.inserted_rows:
+        if self._job.inserts_rows:
             return self._inserted_item
         if self._bound is None:
             self._bound = self._bind()

@@ -25,7 +25,7 @@ from dynamodt.errors import RunFailed
 from dynamodt.model.items import Change, Check, Image, Insert, Journaled, Remove
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline import record as coders  # noqa: F401  (registers the coder of pages)
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
@@ -87,12 +87,14 @@ class _ReadJournal(ReadPages):
     def setup(self) -> None:
         super().setup()
         self._storage = self._resources.storage()
-        self._undone = self._resources.state().units(self._job.undoes)
+        assert isinstance(self._job.source, JournalSource)
+        self._source = self._job.source
+        self._undone = self._resources.state().units(self._source.run)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[JournalPage]:
         for claim in claims:
             names = self._storage.names(split_prefix(journal_prefix(self._job), claim.split))
-            yield from journal_pages(claim, self._undone.read(claim.split), names, self._job.attempts)
+            yield from journal_pages(claim, self._undone.read(claim.split), names, self._source.attempts)
 
 
 def journal_pages(
@@ -261,7 +263,7 @@ class _RestoreItems(beam.DoFn):
     def _records_of(self, page: JournalPage) -> Records:
         """The page's records. An undo that does without parts of the journal passes a page over that lacks some: what
         is there may have been changed once more."""
-        if not self._job.partial:
+        if not (isinstance(self._job.source, JournalSource) and self._job.source.partial):
             return records_of(page, self._journal, self._inserted)
         try:
             if is_complete(page, self._journal):

@@ -75,7 +75,7 @@ class _WritePatches(beam.DoFn):
             Writes(self._wire, (job.target or job.table).name, uncounted=job.stage.state_table),
             lookups(self._wire, job, rate_limiter.reads, self._resources.sleep),
             statements(job),
-            None if job.inserted_rows else self._change_of,
+            None if job.inserts_rows else self._change_of,
             job.writers,
             stamp=job.script.stamp,
             assure=self._signal.assure,

@@ -36,7 +36,7 @@ from dynamodt.export.request import (
     whole_second,
 )
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.runs import REST, ExportSource, Job, RunRecord, Script
+from dynamodt.model.runs import REST, ExportSource, Job, RunRecord, ScanSource, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.pace import elapsed
@@ -356,7 +356,7 @@ class CatchingUp:
         if all(job.run != known.run for known in self._phases):
             self._phases.append(job)
             self._follower.add(job)
-        retried = tuple(one.run for one in self._phases if one.dead_letters)
+        retried = tuple(one.run for one in self._phases if one.replays)
         return run_phases(self._session, [replace(job, retried=retried)], self._follower)
 
 
@@ -373,11 +373,11 @@ def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:
 
 
 def _rest_job(main: Job, record: RunRecord) -> Job:
-    return replace(main, run=record.run + REST, export=None, units=record.rest)
+    return replace(main, run=record.run + REST, source=ScanSource(), units=record.rest)
 
 
 def window_job(main: Job, number: int, window: SourceExport) -> Job:
     """The pass over a window: all items that it shows, or, where a second transformation would harm, only those that
     came into being in it: the others were there when the export was made, and are done."""
     source = replace(window.source, created_only=not main.script.idempotent)
-    return replace(main, run=window_run(main.base_run, number), units=window.files, export=source)
+    return replace(main, run=window_run(main.base_run, number), units=window.files, source=source)

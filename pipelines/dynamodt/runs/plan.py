@@ -18,7 +18,18 @@ from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, record_key, says_something_stands
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.items import Direction
-from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, ExportSource, Job, PreparedRef, RunRecord, Script
+from dynamodt.model.runs import (
+    INSERTED_ROWS,
+    AppliedVersion,
+    DeadLetterSource,
+    ExportSource,
+    Job,
+    PreparedRef,
+    RowsSource,
+    RunRecord,
+    ScanSource,
+    Script,
+)
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.runner import check_script
@@ -273,9 +284,9 @@ def jobs(
         attempt=token,
         journal=record.journal,
     )
-    own = replace(scan, run=record.run + INSERTED_ROWS, units=1, inserted_rows=True, inserted_by=step.applied_by)
-    own = replace(own, rows=record.began.get(ITEMS, ""))
-    scan = replace(scan, export=export)
+    rows = RowsSource(record.began.get(ITEMS, ""), step.applied_by)
+    own = replace(scan, run=record.run + INSERTED_ROWS, units=1, source=rows)
+    scan = replace(scan, source=export or ScanSource())
     phases = [scan] if moves_items(step.script, planned.direction) else []
     if step.script.has_items:
         phases = [*phases, own] if planned.direction == "up" else [own, *phases]
@@ -286,7 +297,8 @@ def retry_job(like: Job, number: int, dead_letters: tuple[str, ...], confirmed: 
     """A pass over dead letters of another pass. It goes to its end, however many of them die again. `confirmed`: a
     person has found their items written."""
     run = retry_run(like.run, number)
-    return replace(like, run=run, units=1, dead_letters=dead_letters, confirmed=confirmed, max_errors=sys.maxsize)
+    source = DeadLetterSource(dead_letters, like.origin, confirmed)
+    return replace(like, run=run, units=1, source=source, max_errors=sys.maxsize)
 
 
 def segments(spec: TableSpec, workers: int = 1) -> int:
@@ -305,7 +317,7 @@ def fitted(job: Job, workers: int) -> Job:
     split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.units // _segments_per_group(workers)))
     if workers <= _FEW_WORKERS:
         split_groups -= split_groups % workers
-        if not (job.inserted_rows or job.dead_letters):  # whose pages are their places, too
+        if not (job.inserts_rows or job.replays):  # whose pages are their places, too
             job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
     if workers == 1 and split_groups > 1:
         job = replace(job, read_ahead=_AHEAD)

@@ -60,7 +60,7 @@ def run_phases(session: Session, phases: list[Job], follower: Follower) -> BaseE
     phases = [fitted(job, session.options.workers) for job in phases]
     ticks = _ticks(session, phases[0]) if phases else []
     for job in phases:
-        if not job.dead_letters and follower.totals.counts.dead > session.options.max_errors:
+        if not job.replays and follower.totals.counts.dead > session.options.max_errors:
             return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
         try:
             if follower.done(job) < job.units:

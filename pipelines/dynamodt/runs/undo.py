@@ -17,7 +17,7 @@ from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, UndoReport
-from dynamodt.model.runs import Fence, Job, RunRecord, Script
+from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.control import find_run
 from dynamodt.runs.execute import committed_dead_letters, read_samples
@@ -231,7 +231,6 @@ def undo_jobs(
         max_errors=options.max_errors,
         attempt=session.token,
         fences=session.fences,
-        partial=partly,
     )
     like = replace(like, governed=is_governed(session, like))
     goes_on = partly and record.status == UNDOING and record.partial_tries > 0
@@ -242,8 +241,7 @@ def undo_jobs(
                 like,
                 run=_under(base, record, undo_run(one.run, number, one.number)),
                 units=one.units,
-                undoes=one.run,
-                attempts=(one.since, one.until),
+                source=JournalSource(one.run, (one.since, one.until), partly),
             )
             for one in begun
         ]

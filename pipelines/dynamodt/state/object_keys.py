@@ -22,7 +22,7 @@ def run_prefix(job: Job) -> str:
 
 def journal_prefix(job: Job) -> str:
     """The parts of the journal: for an undo, of the run that it takes back."""
-    return journal_of_run(job.table.name, job.undoes or job.run)
+    return journal_of_run(job.table.name, job.journaled_run)
 
 
 def journal_of_run(table: str, run: str) -> str:
