@@ -473,7 +473,7 @@ class FakeState:
         self.rows = FakeRows()
         self.leases = LeaseRows(self.rows)  # type: ignore[arg-type]
 
-    def units(self, run: str) -> SplitRows:
+    def splits(self, run: str) -> SplitRows:
         return SplitRows(self.rows, run)  # type: ignore[arg-type]
 
     def workers(self, run: str, attempt: int, shards: int = 1) -> WorkerRows:

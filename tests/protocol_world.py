@@ -276,7 +276,7 @@ class World:
         self.slept: dict[int, float] = {}  # by each attempt
         self.finished: set[str] = set()
         stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
-        self.job = Job("run", stage, SPEC, script, "up", units=1, page_items=scene.page, read_ahead=1, max_errors=9)
+        self.job = Job("run", stage, SPEC, script, "up", splits=1, page_items=scene.page, read_ahead=1, max_errors=9)
         target = replace(SPEC, name="others") if script.target_table else None
         self.job = replace(self.job, source=source or ScanSource(), target=target)
         self.undone = replace(self.job, run="run/undo1", source=JournalSource("run"))

@@ -190,7 +190,7 @@ class Case:
         job = replace(job, read_ahead=2, target=replace(NUMBERED, name=TARGET) if draw.target else None)
         yield job
         if draw.rows:
-            yield replace(job, run=job.run + INSERTED_ROWS, units=1, source=RowsSource())
+            yield replace(job, run=job.run + INSERTED_ROWS, splits=1, source=RowsSource())
         if draw.window:
             yield self.exporter.window(job, 1, self.exporter.export(export))
         for before in list(self.done):
@@ -199,7 +199,7 @@ class Case:
 
     def letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""
-        claims = {claim.split: claim for claim in self.state.units(job.run).all(job.units)}
+        claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
         names = counted_notes(self.storage.names(dead_prefix(job)), claims, recovers=True)
         return tuple(name for name in names if not name.endswith("-doubt.jsonl"))
 

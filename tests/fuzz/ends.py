@@ -41,7 +41,7 @@ class End:
         """What all passes of the run have come to."""
         total = Counts()
         for job in self.case.done:
-            total = total.plus(self.case.state.units(job.run).totals(job.units).counts)
+            total = total.plus(self.case.state.splits(job.run).totals(job.splits).counts)
         return total
 
     @cached_property

@@ -27,10 +27,10 @@ def breaches_of_run(case: Case) -> Iterator[str]:
 def _counts(end: End) -> Iterator[str]:
     total = end.total
     for job in end.case.done:
-        totals = end.case.state.units(job.run).totals(job.units)
-        if totals.done != job.units or not totals.counts.balanced:
+        totals = end.case.state.splits(job.run).totals(job.splits)
+        if totals.done != job.splits or not totals.counts.balanced:
             yield f"the balance does not hold: {job.run} {totals}"
-    main = end.case.state.units(end.case.done[0].run).totals(end.case.done[0].units)
+    main = end.case.state.splits(end.case.done[0].run).totals(end.case.done[0].splits)
     if end.case.draw.export and main.counts.read != end.case.draw.items:
         yield f"not all that was read is counted: {main.counts}"
     still = [src for src in end.living() if not end.app.touched(src) and _not_begun(end, src)]

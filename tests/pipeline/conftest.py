@@ -48,7 +48,7 @@ class Bench:
 
     def job(self, text: str, **changes: Any) -> Job:
         stage = Stage("test", Connection("us-east-1"), StorageSpec(str(self.folder)), "state", local=True)
-        job = Job(new_run(), stage, self.dynamodb.spec, self.script(text), "up", units=3, page_items=5, writers=2)
+        job = Job(new_run(), stage, self.dynamodb.spec, self.script(text), "up", splits=3, page_items=5, writers=2)
         return replace(job, **changes)
 
     def prepare(self, job: Job, rows: dict[Any, Any]) -> Job:
@@ -58,7 +58,7 @@ class Bench:
         self.state.lease(job)
         with beam.Pipeline(runner=FnApiRunner()) as pipeline:
             migrate(pipeline, job, self.resources)
-        totals = self.state.units(job.run).totals(job.units)
+        totals = self.state.splits(job.run).totals(job.splits)
         assert totals.counts.balanced, totals
         return totals.counts
 

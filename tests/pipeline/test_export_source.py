@@ -70,7 +70,7 @@ class Exporter:
 
     def job(self, export: Export, text: str, **source: Any) -> Job:
         """Reads a full export."""
-        return self.bench.job(text, units=FILES, source=ExportSource("bucket", folder_of(export).key, ARN, **source))
+        return self.bench.job(text, splits=FILES, source=ExportSource("bucket", folder_of(export).key, ARN, **source))
 
     def window(self, job: Job, number: int, export: Export, **source: Any) -> Job:
         """The pass of the same run over a window."""
@@ -79,7 +79,7 @@ class Exporter:
         source = {"created_only": not job.script.idempotent, **source}
         return replace(
             job,
-            run=f"{job.base_run}/window{number}",
+            run=f"{job.base_run}/incremental{number}",
             source=ExportSource("bucket", folder, ARN, incremental=True, **source),
         )
 
@@ -180,7 +180,7 @@ def replayed(bench: Bench, job: Job) -> Counts:
     bench.state.lease(again)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         migrate(pipeline, again, bench.resources)
-    totals = (bench.state.units(each.run).totals(each.units) for each in (job, again))
+    totals = (bench.state.splits(each.run).totals(each.splits) for each in (job, again))
     return next(totals).plus(next(totals)).counts
 
 
@@ -278,7 +278,7 @@ def test_a_run_that_died_goes_on_in_the_middle_of_a_file(
 def in_the_middle(bench: Bench, folder: ExportFolder, job: Job) -> None:
     """Some page was announced and not checkpointed, and its cursor is a line within its file."""
     items = [int(entry["itemCount"]) for entry in listed(bench.objects, folder)]
-    claims = bench.state.units(job.run).all(FILES)
+    claims = bench.state.splits(job.run).all(FILES)
     intended = [(claim.split, claim.intent.cursor) for claim in claims if claim.intent is not None]
     assert intended and all(isinstance(cursor, int) and 0 < cursor < items[split] for split, cursor in intended)
 
@@ -337,10 +337,10 @@ def test_a_window_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: 
 def test_a_last_scan_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*({"id": n, "n": n + 1} for n in range(4)))
     full = exporter.export()
-    job = exporter.job(full, 'STAMP = "_mark"' + DOUBLE, rest=True)
+    job = exporter.job(full, 'STAMP = "_mark"' + DOUBLE, final_scan=True)
     assert bench.execute(job).changed == 4
     bench.dynamodb.put({"id": 7, "n": 7})
-    rest = replace(job, run=f"{job.run}/rest", source=ScanSource())
+    rest = replace(job, run=f"{job.run}/final-scan", source=ScanSource())
     assert bench.execute(rest) == Counts(read=5, changed=1, unchanged=4)
     assert by_id(bench) == {0: 2, 1: 4, 2: 6, 3: 8, 7: 14}
 
@@ -358,7 +358,7 @@ def test_a_snapshot_cannot_hold_what_the_script_puts(bench: Bench, exporter: Exp
 @pytest.mark.parametrize("text", [SPLIT, MOVE], ids=["put", "re-key"])
 def test_a_last_scan_would_meet_it(bench: Bench, exporter: Exporter, text: str) -> None:
     bench.dynamodb.put(*numbers(12))
-    job = exporter.job(exporter.export(), text, rest=True)
+    job = exporter.job(exporter.export(), text, final_scan=True)
     with pytest.raises(Exception, match="would meet it"):
         bench.execute(job)
     error = signals.reported(bench.state.leases.read(job.lease), job)

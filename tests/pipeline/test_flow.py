@@ -94,7 +94,7 @@ def test_a_deleted_item_stays_deleted(make_bench: Callable[..., Bench], hands_ba
     bench = make_bench(hands_back=hands_back, page=6)
     bench.dynamodb.put(*numbers(6))
     bench.dynamodb.before_write = lambda table: table.delete({"id": 4})  # when all are read
-    assert bench.run(DOUBLE, units=1, page_items=6) == Counts(read=6, changed=4, unchanged=1, vanished=1)
+    assert bench.run(DOUBLE, splits=1, page_items=6) == Counts(read=6, changed=4, unchanged=1, vanished=1)
     assert len(bench.items()) == 5
 
 
@@ -121,7 +121,7 @@ class FullPartition:
         self.refusals = 0
         dynamodb = bench.dynamodb
         for item in islice(numbers(90), 1, None):
-            here = sum(dynamodb._text(encode(item)).encode()) % job.units == self.split
+            here = sum(dynamodb._text(encode(item)).encode()) % job.splits == self.split
             (self.items if here else self.others).append(item)
         self.items = sorted(self.items, key=lambda item: dynamodb._text(encode(item)))[:count]
         self._to_do = {str(item["id"]) for item in self.others}
@@ -158,7 +158,7 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
     def application(table: FakeDynamoDB) -> None:
         if full.refusals:
             monkeypatch.setattr(progress, "_FLUSH_SECONDS", 0.0)
-            claim = bench.state.units(job.run).read(full.split)
+            claim = bench.state.splits(job.run).read(full.split)
             intended.append(claim is not None and claim.intent is not None)
 
     bench.dynamodb.before_write = application
@@ -169,11 +169,11 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("failed", [False, True])
 def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(bench: Bench, failed: bool) -> None:
     """When another lane has failed the run's end waits for nobody who is not at work: what is announced stays so."""
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.state.lease(job)
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults = deque(["full"])
-    claim, (image,) = bench.state.units(job.run).claim(0, job.attempt), bench.dynamodb.items.values()
+    claim, (image,) = bench.state.splits(job.run).claim(0, job.attempt), bench.dynamodb.items.values()
     update = change(job.table, image, decode(image), {"id": 1, "n": 2})
     assert update is not None
     write = _WritePatches(job, bench.resources)
@@ -184,7 +184,7 @@ def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(ben
         signals.end_split_groups(job)
     assert len(list(write.finish_bundle())) == (0 if failed else 1)
     assert bench.items() == [{"id": 1, "n": 1 if failed else 2}]
-    found = bench.state.units(job.run).read(0)
+    found = bench.state.splits(job.run).read(0)
     assert found is not None and found.intent is not None
 
 
@@ -234,7 +234,7 @@ def test_too_many_errors_stop_the_run_between_two_pages(bench: Bench) -> None:
 
 def test_the_first_error_too_many_is_the_last_one(bench: Bench) -> None:
     bench.dynamodb.put(*({"id": number} for number in range(12)))
-    assert bench.run(DOUBLE, units=1, page_items=1, max_errors=2).dead == 3
+    assert bench.run(DOUBLE, splits=1, page_items=1, max_errors=2).dead == 3
 
 
 def test_tolerated_errors_do_not_stop_it(bench: Bench) -> None:
@@ -246,7 +246,7 @@ def test_a_dry_run_writes_nothing_and_counts_the_same(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(12))
     job = bench.job(DOUBLE, dry_run=True)
     assert bench.execute(job) == Counts(read=12, changed=11, unchanged=1)
-    assert bench.state.units(job.run).totals(job.units).units.wcu == 11
+    assert bench.state.splits(job.run).totals(job.splits).units.wcu == 11
     assert set(bench.dynamodb.calls) == {"Scan"}
 
 
@@ -289,25 +289,25 @@ def test_a_dofn_lives_its_whole_life(bench: Bench, tmp_path_factory: pytest.Temp
 def test_own_items_go_where_nothing_is(bench: Bench) -> None:
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": "mine"})
-    assert bench.run(script, source=RowsSource(), units=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
+    assert bench.run(script, source=RowsSource(), splits=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
     assert bench.items()[2] == {"id": 2, "n": "mine"}
 
 
 def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, source=RowsSource(), units=1)
+    up = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(up)
     bench.dynamodb.put({"id": 1, "n": "used"})
-    bench.run(script, source=RowsSource(inserted_by=up.run), units=1, direction="down")
+    bench.run(script, source=RowsSource(inserted_by=up.run), splits=1, direction="down")
     assert bench.items() == [{"id": 1, "n": "used"}]
 
 
 def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, source=RowsSource(), units=1)
+    up = bench.job(script, source=RowsSource(), splits=1)
     assert bench.execute(up) == Counts(read=3, changed=2, unchanged=1)
-    down = bench.job(script, source=RowsSource(inserted_by=up.run), units=1, direction="down")
+    down = bench.job(script, source=RowsSource(inserted_by=up.run), splits=1, direction="down")
     assert bench.execute(down) == Counts(read=3, changed=2, unchanged=1)
     assert bench.items() == [{"id": 1, "n": 1}]
 
@@ -315,9 +315,9 @@ def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Be
 def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
     """Their owner before had announced that, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
-    up = bench.job(script, source=RowsSource(), units=1)
+    up = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(up)
-    down = bench.job(script, source=RowsSource(inserted_by=up.run), units=1, direction="down")
+    down = bench.job(script, source=RowsSource(inserted_by=up.run), splits=1, direction="down")
     bench.leave(down, 0)
     assert bench.execute(replace(down, attempt=2)) == Counts(read=3, changed=3)
     assert bench.items() == []
@@ -350,7 +350,7 @@ def test_a_rekey_that_was_reset_after_it_was_applied_is_done_once(bench: Bench) 
     script = (
         'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "id": 101 if item["id"] == 1 else item["id"]}'
     )
-    counts = bench.run(script, units=1)
+    counts = bench.run(script, splits=1)
     assert (counts.changed, counts.dead, counts.vanished) == (1, 0, 0)
     assert bench.items() == [{"id": 101, "n": 1}]
 
@@ -365,10 +365,10 @@ def test_a_fan_out_writes_all_or_nothing(bench: Bench) -> None:
             return item
         return [*map(Put, item["parts"]), Delete()]
     """
-    assert bench.run(script, units=1).dead == 1  # 12 is taken, and the source would be deleted
+    assert bench.run(script, splits=1).dead == 1  # 12 is taken, and the source would be deleted
     assert [item["id"] for item in bench.items()] == [1, 12]
     bench.dynamodb.delete({"id": 12})
-    assert bench.run(script, units=1).dead == 0
+    assert bench.run(script, splits=1).dead == 0
     assert [item["id"] for item in bench.items()] == [11, 12]
 
 

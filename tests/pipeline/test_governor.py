@@ -24,7 +24,7 @@ from tests.fakes import FakeState
 SPEC = TableSpec("things", (KeyAttribute("id", "N"),), item_count=1000, size_bytes=1000 * 1024)
 STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/prefix"))
 SCRIPT = Script("things", 1, "change", "v1_change.py", "", "")
-JOB = Job("run", STAGE, SPEC, SCRIPT, "up", units=4, governed=True)
+JOB = Job("run", STAGE, SPEC, SCRIPT, "up", splits=4, governed=True)
 
 
 class World:

@@ -66,7 +66,7 @@ def retried(bench: Bench, job: Job, number: int = 1) -> Counts:
     bench.state.lease(again)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         migrate(pipeline, again, bench.resources)
-    return bench.state.units(again.run).totals(1).counts
+    return bench.state.splits(again.run).totals(1).counts
 
 
 def once(act: Callable[[FakeDynamoDB], None], call: int = 1) -> Callable[[FakeDynamoDB], None]:
@@ -95,7 +95,7 @@ def test_an_item_that_was_moved_to_a_freed_key_is_moved_once(bench: Bench, expor
 
 def test_a_dead_letter_of_a_freed_key_is_replayed_as_vanished(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put({"id": 11, "n": 1}, {"id": 10, "n": "no number"})
-    job = exporter.job(exporter.export(), DOWN_ONE.replace('"n": item["n"]', '"n": int(item["n"])'), rest=False)
+    job = exporter.job(exporter.export(), DOWN_ONE.replace('"n": item["n"]', '"n": int(item["n"])'), final_scan=False)
     bench.dynamodb.delete({"id": 10})
     assert bench.execute(replace(job, max_errors=1)) == Counts(read=2, changed=1, dead=1)
     assert by_id(bench) == {10: 2}
@@ -111,12 +111,12 @@ def test_a_deletion_whose_key_was_taken_by_a_move_is_not_done_to_it(
 ) -> None:
     """The process dies before the page's checkpoint, wherever it was."""
     bench.dynamodb.put({"id": 1, "n": 1, "obsolete": True}, {"id": 2, "n": 1})
-    job = replace(exporter.job(exporter.export(), DOWN_ONE), units=4, writers=1, max_errors=9)
+    job = replace(exporter.job(exporter.export(), DOWN_ONE), splits=4, writers=1, max_errors=9)
     bench.leave(job, writes) if writes < 2 else checkpoint_lost(bench, job)
     bench.execute(replace(job, attempt=2, max_errors=9))
     assert retried_until_done(bench, job) == {1: 2}
     if any("/retry1/journal" in name for name in bench.storage.names("runs/")):
-        undone(bench, replace(job, run=f"{job.run}/retry1", units=1, attempt=8))
+        undone(bench, replace(job, run=f"{job.run}/retry1", splits=1, attempt=8))
     undone(bench, replace(job, attempt=9))
     there = by_id(bench)
     assert there[2] == 1 and there.get(1) in (None, 1)
@@ -234,7 +234,7 @@ def test_what_a_retry_may_have_written_is_a_dead_letter_in_a_later_window(
 
 def into_others(bench: Bench, **changes: object) -> Job:
     bench.dynamodb.keys["others"] = ("name",)
-    return replace(bench.job(INTO_OTHER, units=1, max_errors=9), target=OTHERS, **changes)  # type: ignore[arg-type]
+    return replace(bench.job(INTO_OTHER, splits=1, max_errors=9), target=OTHERS, **changes)  # type: ignore[arg-type]
 
 
 def others(bench: Bench) -> dict[str, int]:

@@ -20,7 +20,7 @@ DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twic
 
 
 def record_of(job: Job) -> RunRecord:
-    return RunRecord("things", job.run, 1, "change", "up", "", "succeeded", "now", units=job.units, journal=True)
+    return RunRecord("things", job.run, 1, "change", "up", "", "succeeded", "now", splits=job.splits, journal=True)
 
 
 def found_in(bench: Bench, job: Job) -> JournalCheck:
@@ -35,7 +35,7 @@ def files(bench: Bench, job: Job) -> list[Path]:
 def job(bench: Bench) -> Job:
     """Ten pages of five items, each of one part."""
     bench.dynamodb.put(*numbers(50))
-    job = bench.job(DOUBLE, units=2)
+    job = bench.job(DOUBLE, splits=2)
     assert bench.execute(job) == Counts(read=50, changed=50)
     return job
 
@@ -87,7 +87,7 @@ def test_each_part_must_be_there_and_whole(
 def test_a_missing_part_is_named_where_other_pages_have_none(bench: Bench) -> None:
     """A page that changes nothing has no part: then it is one of a few."""
     bench.dynamodb.put(*numbers(15))
-    job = bench.job(DOUBLE.replace("return", "return item if item['id'] in range(5, 10) else"), units=1)
+    job = bench.job(DOUBLE.replace("return", "return item if item['id'] in range(5, 10) else"), splits=1)
     bench.execute(job)
     lost, kept = files(bench, job)
     lost.unlink()
@@ -114,7 +114,7 @@ def test_the_first_few_are_named_and_all_are_counted(bench: Bench, job: Job) -> 
 def test_the_note_of_what_had_no_effect_must_be_there_too(bench: Bench) -> None:
     """Without it, an undo would take the application's own write back."""
     bench.dynamodb.put(*numbers(5))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
 
     def application(table: FakeDynamoDB) -> None:
         table.before_write = None
@@ -133,7 +133,7 @@ def test_the_note_of_what_had_no_effect_must_be_there_too(bench: Bench) -> None:
 def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: int) -> None:
     """Left by one owner, and gone on with by another: in between, and at the end."""
     bench.dynamodb.put(*numbers(20))
-    job = bench.job(DOUBLE, units=1, writers=1)
+    job = bench.job(DOUBLE, splits=1, writers=1)
     bench.leave(job, writes)
     left = found_in(bench, job)
     assert left.is_whole and left.due.records > 0
@@ -145,7 +145,7 @@ def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: 
 @pytest.mark.parametrize("writes", range(4))
 def test_an_idempotent_run_s_next_owner_reads_again_what_was_announced(bench: Bench, writes: int) -> None:
     bench.dynamodb.put(*numbers(20))
-    job = bench.job('IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "m": 1}\n', units=1, journal=True)
+    job = bench.job('IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "m": 1}\n', splits=1, journal=True)
     bench.leave(job, writes)
     bench.execute(replace(job, attempt=2))
     found = found_in(bench, job)

@@ -50,7 +50,7 @@ def test_a_run_that_died_between_intent_and_checkpoint_keeps_its_balance(bench: 
     bench.dynamodb.put(*numbers(12))
     first = bench.job(MOVE, journal=True, writers=1)
     bench.leave(first, writes)
-    assert any(claim.intent for claim in bench.state.units(first.run).all(first.units))
+    assert any(claim.intent for claim in bench.state.splits(first.run).all(first.splits))
     counts = bench.execute(replace(first, attempt=2))  # asserts the balance
     assert counts.dead == 0 and {item["id"] for item in bench.items()} == set(range(100, 112))
     changes = journaled(bench, first)

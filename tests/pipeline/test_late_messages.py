@@ -141,7 +141,7 @@ def read(number: int, done: bool = False) -> Totals:
 
 
 def test_a_unit_from_its_claim_to_its_next_owner(network: Network) -> None:
-    units = behind(network).units("run")
+    units = behind(network).splits("run")
     claim = units.claim(0, 1)
     assert claim.fencing_token == 1
     units.intend(claim, intent(1, "a"))
@@ -164,7 +164,7 @@ def test_a_unit_from_its_claim_to_its_next_owner(network: Network) -> None:
 
 def test_what_is_passed_over_may_be_announced_anew() -> None:
     """Who reads again from the last checkpoint on announces the same page, in fewer parts."""
-    units = behind(Network()).units("run")
+    units = behind(Network()).splits("run")
     units.intend(units.claim(0, 1), intent(2, "a", "b"))
     again: Claim = units.claim(0, 1, recovers=False)
     units.intend(again, intent(1, "c"))

@@ -325,7 +325,7 @@ def test_of_two_who_take_it_at_once_one_wins(state: FakeState) -> None:
 def job(attempt: int = 1, run: str = "mine") -> Job:
     stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
     table = TableSpec("things", (KeyAttribute("id", "N"),))
-    return Job(run, stage, table, None, "up", units=1, attempt=attempt)  # type: ignore[arg-type]
+    return Job(run, stage, table, None, "up", splits=1, attempt=attempt)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def test_a_tick_that_fails_at_once_starts_nothing(bench: Bench, events: list[str
 
 
 def two_dead(bench: Bench, job: Job) -> None:
-    units = bench.state.units(job.run)
+    units = bench.state.splits(job.run)
     units.checkpoint(units.claim(0, 1), 1, None, Totals(Counts(read=2, dead=2)))
 
 
@@ -91,7 +91,7 @@ def test_those_of_an_earlier_attempt_stop_nobody(bench: Bench) -> None:
 
 @pytest.mark.usefixtures("events")
 def test_what_was_read_of_a_large_pass_is_not_read_again_before_it_begins(bench: Bench) -> None:
-    job = bench.job(TOUCH, units=1000)
+    job = bench.job(TOUCH, splits=1000)
     bench.state.lease(job)
     follower = Follower(bench.state, [job], None)  # type: ignore[arg-type]
     asked: list[int] = []

@@ -22,7 +22,7 @@ class Clock:
 
 @pytest.fixture
 def rows(bench: Bench) -> SplitRows:
-    return bench.state.units("run")
+    return bench.state.splits("run")
 
 
 def intent(page: int) -> Intent:

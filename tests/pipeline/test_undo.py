@@ -46,8 +46,8 @@ def undone(
     bench.state.lease(back)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         undo(pipeline, back, bench.resources)
-    totals = bench.state.units(back.run).totals(back.units)
-    assert totals.done == back.units and totals.counts.balanced, totals
+    totals = bench.state.splits(back.run).totals(back.splits)
+    assert totals.done == back.splits and totals.counts.balanced, totals
     return totals.counts
 
 
@@ -150,7 +150,7 @@ def test_faults_lose_nothing(bench: Bench, fault: str) -> None:
 
 def test_a_live_write_during_the_undo_wins(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(5))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
 
     def application(table: FakeDynamoDB) -> None:
@@ -176,7 +176,7 @@ def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     there: list[Item] = [{"id": 1, "n": 1}, {"id": 2, "n": "mine"}]
     bench.dynamodb.put(*there)
-    job = bench.job(script, source=RowsSource(), units=1)
+    job = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(job)
     bench.dynamodb.put({"id": 5, "n": "used"})
     assert undone(bench, job) == Counts(read=5, changed=4, superseded=1)  # the two that were there are not ours
@@ -202,7 +202,7 @@ def test_deleted_items_come_back_where_their_key_is_free(bench: Bench) -> None:
 def test_an_announced_write_that_lost_is_noted_and_never_touched(bench: Bench) -> None:
     """The application writes the very values that the patch would have written: they are its own."""
     bench.dynamodb.put({"id": 0, "name": "ada"}, {"id": 1, "name": "bob"}, {"id": 2, "name": "cyd"})
-    job = bench.job(UPPER, units=1)
+    job = bench.job(UPPER, splits=1)
 
     def application(table: FakeDynamoDB) -> None:
         table.put({"id": 1, "name": "bob", "upper": "BOB"})
@@ -219,7 +219,7 @@ def test_a_dead_letter_had_no_effect_unless_it_is_a_doubt(bench: Bench) -> None:
     for fault, expected in (("throttled", {1}), ("lost", set[int]())):
         bench.dynamodb.put({"id": 1, "n": 1})
         bench.dynamodb.faults = deque([fault] * 1000)
-        job = bench.job(DOUBLE, units=1, max_errors=9)
+        job = bench.job(DOUBLE, splits=1, max_errors=9)
         assert bench.execute(job).dead == 1
         assert voids(bench, job) == expected
 
@@ -230,7 +230,7 @@ def test_a_doubtful_write_is_taken_back_if_the_item_carries_it(bench: Bench) -> 
     bench.dynamodb.faults = deque(["reset"])
     acts = iter([lambda table: None, lambda table: table.put({"id": 1, "n": 2, "twice": "mine"})])
     bench.dynamodb.before_write = lambda table: next(acts, lambda table: None)(table)
-    job = bench.job(DOUBLE, units=1, max_errors=9)
+    job = bench.job(DOUBLE, splits=1, max_errors=9)
     assert bench.execute(job).dead == 1
     assert undone(bench, job) == Counts(read=1, changed=1)
     assert bench.items() == [{"id": 1, "n": 1, "twice": "mine"}]
@@ -276,7 +276,7 @@ def test_a_page_that_was_cut_short_is_done_again(bench: Bench) -> None:
     """Every item is restored, but no checkpoint was written: as when the process dies right before."""
     before = list(numbers(15))
     bench.dynamodb.put(*before)
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
     rows = bench.state.rows.rows
     begun = dict(rows)
@@ -290,9 +290,9 @@ def test_a_page_that_was_cut_short_is_done_again(bench: Bench) -> None:
 
 def test_it_goes_on_from_its_checkpoints(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(15))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
-    units = bench.state.units(f"{job.run}/undo1")
+    units = bench.state.splits(f"{job.run}/undo1")
     units.checkpoint(units.claim(0, 1), 2, None, Totals(Counts(read=10, unchanged=10)))
     assert undone(bench, job) == Counts(read=15, changed=5, unchanged=10)
     assert sum("twice" in item for item in bench.items()) == 10
@@ -301,9 +301,9 @@ def test_it_goes_on_from_its_checkpoints(bench: Bench) -> None:
 def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None:
     """The worker died between the journal and the intent; the application wrote the very same by itself."""
     bench.dynamodb.put({"id": 1, "name": "ada", "upper": "ADA"})
-    job = bench.job(UPPER, units=1)
+    job = bench.job(UPPER, splits=1)
     bench.state.lease(job)
-    claim = bench.state.units(job.run).claim(0, job.attempt)
+    claim = bench.state.splits(job.run).claim(0, job.attempt)
     journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
     read = {"id": {"N": "1"}, "name": {"S": "ada"}}
     journal.write(0, 1, claim.fencing_token, 0, [Update({"id": {"N": "1"}}, read, {"upper": {"S": "ADA"}})], 0)
@@ -326,7 +326,7 @@ def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch:
     """
     before = list(numbered(4))
     bench.dynamodb.put(*before)
-    job = bench.job(script, units=1)
+    job = bench.job(script, splits=1)
     assert bench.execute(job).changed == 4
     assert {int(item["id"]) // 100 for item in bench.items()} == {1, 10}
     bench.dynamodb.put({"id": 102, "n": "used"})
@@ -343,7 +343,7 @@ def test_what_was_moved_and_deleted_by_the_application_stays_deleted(
         return item if item["id"] >= 100 else {**item, "id": item["id"] + 100}
     """
     bench.dynamodb.put(*numbered(3))
-    job = bench.job(moved, units=1)
+    job = bench.job(moved, splits=1)
     assert bench.execute(job).changed == 3
     bench.dynamodb.delete({"id": 101})
     assert undone(bench, job) == Counts(read=6, changed=4, unchanged=1, vanished=1)

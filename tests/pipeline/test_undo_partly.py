@@ -23,7 +23,7 @@ def files(bench: Bench, job: Job) -> list[Path]:
 def test_pages_that_are_whole_are_taken_back(bench: Bench) -> None:
     """Four pages of five; of two of them nothing can be read."""
     bench.dynamodb.put(*numbers(20))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
     first, second, *_ = files(bench, job)
     first.unlink()
@@ -35,7 +35,7 @@ def test_pages_that_are_whole_are_taken_back(bench: Bench) -> None:
 def test_a_page_that_lacks_one_of_its_parts_is_left_alone(bench: Bench) -> None:
     """The item was changed afresh after the application's write: by the first part alone, that would be taken back."""
     bench.dynamodb.put(*numbers(5))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.dynamodb.before_write = once(lambda table: table.put({"id": 1, "n": 10, "twice": False}))
     assert bench.execute(job) == Counts(read=5, changed=5)
     after = bench.items()
@@ -48,7 +48,7 @@ def test_a_page_that_lacks_one_of_its_parts_is_left_alone(bench: Bench) -> None:
 
 def test_without_a_note_no_page_is_known_to_be_whole(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(10))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
 
     def application(table: FakeDynamoDB) -> None:
         table.put({"id": 1, "n": 2, "note": "item 1", "twice": True})
@@ -64,7 +64,7 @@ def test_without_a_note_no_page_is_known_to_be_whole(bench: Bench) -> None:
 def test_only_the_pages_of_these_attempts_are_taken_back(bench: Bench) -> None:
     before = list(numbers(20))
     bench.dynamodb.put(*before)
-    job = bench.job(DOUBLE, units=1, writers=1, attempt=3)
+    job = bench.job(DOUBLE, splits=1, writers=1, attempt=3)
     bench.leave(job, 2)
     bench.execute(replace(job, attempt=7))
     later = undone(bench, job, run=f"{job.run}/undo1.2", attempts=(7, 0), attempt=9)
@@ -74,11 +74,11 @@ def test_only_the_pages_of_these_attempts_are_taken_back(bench: Bench) -> None:
     assert bench.items() == before
 
 
-@pytest.mark.parametrize("order", [("/retry1", "/window1"), ("/window1", "/retry1")])
+@pytest.mark.parametrize("order", [("/retry1", "/incremental1"), ("/incremental1", "/retry1")])
 def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order: tuple[str, str]) -> None:
     """Both phases write the same value: only the later one may give back what was there before it."""
     bench.dynamodb.put({"id": 1, "x": "first"})
-    job = bench.job('def transform_up(item):\n    return {**item, "x": "run"}\n', units=1)
+    job = bench.job('def transform_up(item):\n    return {**item, "x": "run"}\n', splits=1)
     record = RunRecord(
         "things",
         job.run,
@@ -88,7 +88,7 @@ def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order
         "",
         "succeeded",
         "now",
-        units=1,
+        splits=1,
         incremental_exports=(1,),
         retries=1,
         journal=True,
@@ -98,7 +98,7 @@ def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order
         record = replace(record, order=with_begun(record, job.run + phase, attempt))
         if attempt == 1:
             bench.dynamodb.put({"id": 1, "x": "live"})
-    written = [one for one in reversed(stints(record)) if any(bench.state.units(one.run).all(1))]
+    written = [one for one in reversed(stints(record)) if any(bench.state.splits(one.run).all(1))]
     for one in written:
         undone(bench, replace(job, run=one.run), attempts=(one.since, one.until), attempt=9)
     assert bench.items() == [{"id": 1, "x": "live"}]
@@ -107,7 +107,7 @@ def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order
 def test_an_item_is_restored_in_part_however_often_its_page_is_done(bench: Bench) -> None:
     """An undo that died after the write counts it, too."""
     bench.dynamodb.put(*numbers(3))
-    job = bench.job(DOUBLE, units=1)
+    job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
     bench.dynamodb.put({"id": 1, "n": 2, "twice": False}, {"id": 2, "n": 7, "twice": False})
     undone(bench, job)

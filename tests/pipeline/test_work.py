@@ -73,7 +73,7 @@ def work_of(
     bench.dynamodb.put(*(decode(item(number)) for number in range(ITEMS)))
     work = Work(bench, monkeypatch)
     text = script(share, constants).replace("sequence = 1\n", "")
-    return bench.run(text, units=UNITS, page_items=PAGE), work
+    return bench.run(text, splits=UNITS, page_items=PAGE), work
 
 
 @pytest.mark.parametrize(("share", "sent"), [(0, 1), (20, 192), (100, 953)])

@@ -56,7 +56,7 @@ def state(bench: Bench, request: pytest.FixtureRequest) -> State:
 
 def test_rows_of_a_run_and_its_lease(state: State) -> None:
     table, run = f"things-{uuid4().hex[:8]}", uuid4().hex
-    leases, units, workers = state.leases, state.units(run), state.workers(run, 1)
+    leases, units, workers = state.leases, state.splits(run), state.workers(run, 1)
     assert leases.take(Lease(table, 1, run, lease_replicas=2), over=leases.read(table))
     leases.tell(table, 1, paused=True)
     leases.tell(table, 1, paused=False, wcu=12.5)

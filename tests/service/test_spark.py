@@ -118,7 +118,7 @@ def test_an_abort_is_obeyed_within_a_page(spark: OnSpark, make_table: MakeTable)
 
 
 def changed(state: State, run: str) -> int:
-    return state.units(run).totals(64).counts.changed
+    return state.splits(run).totals(64).counts.changed
 
 
 def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTable) -> None:
@@ -163,7 +163,7 @@ def test_reading_applying_writing_and_recording_are_one_stage(spark: OnSpark, ma
     bench, name = spark.bench, make_table(id="N")
     bench.script(name, "def transform_up(item, prepared):\n    return item\n")
     (script,) = read_versions(bench.folder / "transforms", name)
-    job = Job("run", bench.stage, describe(bench.stage.connection, name), script, "up", units=4)
+    job = Job("run", bench.stage, describe(bench.stage.connection, name), script, "up", splits=4)
     pipeline = beam.Pipeline()
     migrate(pipeline, job, AwsResources(bench.stage))
     text = pipeline.to_runner_api(default_environment=process_environment(context)).SerializeToString()

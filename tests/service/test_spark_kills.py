@@ -68,7 +68,7 @@ class Attempt:
 
     def _changed(self) -> int:
         lease = self._lease()
-        return self.state.units(lease.run).totals(64).counts.changed if lease.run else 0
+        return self.state.splits(lease.run).totals(64).counts.changed if lease.run else 0
 
     def _lease(self) -> Lease:
         try:

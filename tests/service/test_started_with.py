@@ -248,7 +248,7 @@ def test_own_rows_in_another_order_are_refused(
 ) -> None:
     run = half_done(bench, table, OWN.format("(100, 101)"))
     state = operations.State(bench.stage.connection, bench.stage.state_table)
-    state.units(f"{run}/items").claim(0, 1)
+    state.splits(f"{run}/items").claim(0, 1)
     bench.script(table, double(OWN.format(now)))
     refused(bench, table, "items() gives other rows", f"dynamodt undo {run}")
     bench.script(table, double(OWN.format("(100, 101)")))

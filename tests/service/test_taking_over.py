@@ -202,7 +202,7 @@ def test_a_run_that_was_left_half_done(bench: Bench, table: str) -> None:
     record = first_record(script, "up", "half-done", 1)
     with held(state.leases, table, record.run, bench.recorder.note) as lease:
         state.record(record, lease.token)
-        units = state.units(record.run)
+        units = state.splits(record.run)
         units.intend(units.claim(0, lease.token), Intent((), None, False, Counts(), 0.0, 1))
     with pytest.raises(Refused, match="left half done: run half-done") as raised:
         stamp(bench, table, 2)

@@ -62,7 +62,7 @@ class Plan:
         size = self.kilobytes * 1024
         table = TableSpec("things", (KeyAttribute("id", "S"),), 10**6, size * 10**6, indexes=1)
         return fitted(
-            Job(f"run-{self.seed}", STAGE, table, SCRIPT, "up", units=self.units, governed=True), self.workers
+            Job(f"run-{self.seed}", STAGE, table, SCRIPT, "up", splits=self.units, governed=True), self.workers
         )
 
 
@@ -134,7 +134,7 @@ class Fleet:
 
     def intended(self) -> int:
         """The changes of pages that are announced and not counted yet, which an abort leaves to the next attempt."""
-        units = self.state.units(self.job.run).all(self.plan.units)  # type: ignore[attr-defined]
+        units = self.state.splits(self.job.run).all(self.plan.units)  # type: ignore[attr-defined]
         return sum(claim.intent.records for claim in units if claim.intent is not None)
 
     def _is_over(self) -> bool:

@@ -141,7 +141,7 @@ def test_the_words_that_a_job_tells_to_type_are_those_of_whoever_has_started_it(
 
 def test_what_no_log_may_hold_comes_from_the_storage() -> None:
     stage, storage = Stage(), Storage()
-    stage.write(RunRecord("users", "01RUN", 2, "split", "up", "", "failed", "", units=2, journal=True))
+    stage.write(RunRecord("users", "01RUN", 2, "split", "up", "", "failed", "", splits=2, journal=True))
     storage.objects["runs/users/01RUN/samples/1"] = b'[[{"id": {"S": "a"}}, {"id": {"S": "a"}, "n": {"N": "1"}}]]'
     dead_letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "stage": "transform"}'
     storage.objects["runs/users/01RUN/dead-letters.jsonl"] = dead_letter

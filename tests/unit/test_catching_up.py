@@ -148,7 +148,7 @@ def test_another_refusal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command, typed again, would wait for the failed one for ever."""
     service = Service(monkeypatch, "", 0)
-    run_recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), units=3))
+    run_recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), splits=3))
     found = SourceExport(ExportSource("bucket", "folder", "arn", incremental=True), 3, 0, SINCE)
     answers = iter([RunFailed("the export has failed"), found])
 

@@ -81,7 +81,7 @@ THINGS = TableSpec("things", (KeyAttribute("id", "S"),), indexes=1)
 OTHERS = TableSpec("others", (KeyAttribute("id", "S"),), indexes=3)
 STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/p"))
 SCRIPT = Script("things", 2, "more", "v2_more.py", "", "0" * 64)
-JOB = Job("r1", STAGE, THINGS, SCRIPT, "up", units=2, dry_run=True)
+JOB = Job("r1", STAGE, THINGS, SCRIPT, "up", splits=2, dry_run=True)
 REPORT = RunReport("things", "up", 2, "more", "r1", "dry-run")
 TOTALS = Totals(Counts(read=5000, changed=4000, unchanged=1000), Units(rcu=50.0, wcu=4000.0))
 
@@ -92,7 +92,7 @@ class Pages:
     def __init__(self, **pages: int) -> None:
         self._pages = pages
 
-    def units(self, run: str) -> Any:
+    def splits(self, run: str) -> Any:
         self._run = run
         return self
 

@@ -18,7 +18,7 @@ from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.state import State, asdict_flat
 from tests.fakes import FakeRows
 
-RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "running", "2025-06-01T10:00:00Z", units=4, planned=4)
+RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "running", "2025-06-01T10:00:00Z", splits=4, planned=4)
 
 
 class Stage:
@@ -48,7 +48,7 @@ class Stage:
         self.rows.put((f"TABLE#{record.table}", f"RUN#{record.run}"), asdict_flat(record))
 
     def split(self, run: str, number: int, read: int, done: bool = True) -> None:
-        units = self.state.units(run)
+        units = self.state.splits(run)
         claim: Claim = units.claim(number, 1)
         totals = Totals(Counts(read, read), Units(1.0, float(read)), int(done))
         units.checkpoint(claim, claim.page + 1, None, totals)
@@ -204,7 +204,7 @@ def test_units_that_are_done_are_not_read_again() -> None:
 
 def test_a_large_run_is_looked_at_less_often() -> None:
     stage = Stage()
-    large = replace(RECORD, units=5000)
+    large = replace(RECORD, splits=5000)
     stage.write(large)
     stage.pause_reason(large)
 

@@ -8,7 +8,7 @@ from dynamodt.model.runs import RunRecord
 from dynamodt.state.phases import Stint, stints, undo_phases, with_begun
 
 RECORD = RunRecord(
-    "users", "RUN", 1, "change", "up", "", "running", "now", units=4, incremental_exports=(2, 3), retries=1
+    "users", "RUN", 1, "change", "up", "", "running", "now", splits=4, incremental_exports=(2, 3), retries=1
 )
 
 
@@ -25,27 +25,27 @@ def ordered(record: RunRecord) -> list[Stint]:
 
 
 def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
-    record = begun(("", 1), ("/window1", 1), ("/retry1", 2), ("/window2", 2))
+    record = begun(("", 1), ("/incremental1", 1), ("/retry1", 2), ("/incremental2", 2))
     assert ordered(record) == [
         Stint("RUN", 4),
-        Stint("RUN/window1", 2),
+        Stint("RUN/incremental1", 2),
         Stint("RUN/retry1", 1),
-        Stint("RUN/window2", 3),
+        Stint("RUN/incremental2", 3),
     ]
     undone = [one.run for one in undo_phases(record, 1)]
-    assert undone[:4] == ["RUN/window2/undo1", "RUN/retry1/undo1", "RUN/window1/undo1", "RUN/undo1"]
+    assert undone[:4] == ["RUN/incremental2/undo1", "RUN/retry1/undo1", "RUN/incremental1/undo1", "RUN/undo1"]
 
 
 def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
-    record = begun(("", 1), ("/window1", 1), ("/retry1", 5), ("/window1", 5))
+    record = begun(("", 1), ("/incremental1", 1), ("/retry1", 5), ("/incremental1", 5))
     assert ordered(record) == [
         Stint("RUN", 4),
-        Stint("RUN/window1", 2, 0, 5),
+        Stint("RUN/incremental1", 2, 0, 5),
         Stint("RUN/retry1", 1),
-        Stint("RUN/window1", 2, 5, 0, 2),
+        Stint("RUN/incremental1", 2, 5, 0, 2),
     ]
     undone = [one.run for one in undo_phases(record, 2)]
-    assert undone[:4] == ["RUN/window1/undo2.2", "RUN/retry1/undo2", "RUN/window1/undo2", "RUN/undo2"]
+    assert undone[:4] == ["RUN/incremental1/undo2.2", "RUN/retry1/undo2", "RUN/incremental1/undo2", "RUN/undo2"]
 
 
 def test_a_phase_that_goes_on_alone_is_one() -> None:
@@ -55,5 +55,5 @@ def test_a_phase_that_goes_on_alone_is_one() -> None:
 
 
 def test_what_is_not_ordered_comes_first() -> None:
-    assert [one.run for one in stints(RECORD)][:4] == ["RUN", "RUN/items", "RUN/window1", "RUN/window2"]
-    assert [one.run for one in stints(begun(("/window1", 3)))][-1] == "RUN/window1"
+    assert [one.run for one in stints(RECORD)][:4] == ["RUN", "RUN/items", "RUN/incremental1", "RUN/incremental2"]
+    assert [one.run for one in stints(begun(("/incremental1", 3)))][-1] == "RUN/incremental1"

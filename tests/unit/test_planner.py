@@ -17,7 +17,7 @@ from dynamodt.runs.plan import Step, TablePlan, fitted, jobs, needs_consistent_r
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
 SCRIPT = Script("users", 2, "split", "v2_split.py", "", "", has_up=True, has_down=True, has_items=True)
-RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", units=4)
+RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", splits=4)
 
 
 def applied(seconds_ago: float) -> AppliedVersion:
@@ -41,7 +41,7 @@ def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_do
     planned = TablePlan(TABLE, direction, (), 1, (SCRIPT,))
     found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
     assert [job.inserts_rows for job in found] == own
-    assert sorted(job.units for job in found) == [1, 4]
+    assert sorted(job.splits for job in found) == [1, 4]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
     units: int, workers: int, split_groups: int
 ) -> None:
     planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))
-    (job, own) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, units=units), 1)
+    (job, own) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, splits=units), 1)
     found = fitted(job, workers)
     assert found.split_groups == split_groups
     several = workers == 1 and split_groups > 1  # at once in one process, whose memory they share

@@ -46,7 +46,7 @@ def test_the_images_of_a_page_are_let_go_before_its_row_is_written() -> None:
 def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
     """Page 1 had nothing to announce and is recorded a second later, when page 2 is being written."""
     job, state = type("Job", (), {"max_errors": 0})(), FakeState()
-    units = state.units("run")
+    units = state.splits("run")
     claim = units.claim(0, 1)
     recorder = PageRecorder(job, units, state.leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
     recorder.add(WrittenPage(Page(claim, 1, []), Counts(read=1, unchanged=1), Units(), [], []))
@@ -61,7 +61,7 @@ def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
 
 def test_an_announcement_of_what_is_recorded_is_over() -> None:
     """As an idempotent script's, which its next owner passes over: he reads the page again, and finds it done."""
-    units = FakeState().units("run")
+    units = FakeState().splits("run")
     units.intend(units.claim(0, 1), Intent(("part",), None, False, Counts(), 0.0, 1, Totals()))
     units.checkpoint(units.claim(0, 2, recovers=False), 1, None, Totals(), intended=False)
     claim = units.claim(0, 3)

@@ -12,13 +12,13 @@ from dynamodt.runs.resume import has_written
 from tests.fakes import FakeState
 
 WHEN = "2025-06-01T10:00:00Z"
-RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", WHEN, units=4, retries=1, journal=True)
+RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", WHEN, splits=4, retries=1, journal=True)
 
 
 @pytest.mark.parametrize("run", ["01RUN", "01RUN/items", "01RUN/retry1", "01RUN/items/retry1"])
 def test_whatever_pass_has_changed_an_item_counts(run: str) -> None:
     state = FakeState()
-    units = state.units(run)
+    units = state.splits(run)
     assert not has_written(state, RECORD)  # type: ignore[arg-type]
     units.checkpoint(units.claim(0, 1), 1, None, Totals(Counts(5, 0, 4, dead=1)))
     assert not has_written(state, RECORD)  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def test_whatever_pass_has_changed_an_item_counts(run: str) -> None:
 def test_without_a_journal_a_page_that_was_begun_may_be_written(whole_pages: bool) -> None:
     """Nothing announces it. Only an attempt that has ended by itself leaves no page half written."""
     state, record = FakeState(), replace(RECORD, journal=False, whole_pages=whole_pages)
-    units = state.units("01RUN")
+    units = state.splits("01RUN")
     assert not has_written(state, record)  # type: ignore[arg-type]
     claim = units.claim(0, 1)
     assert has_written(state, record) != whole_pages  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def test_a_changed_byte_is_recognized(at: int) -> None:
         checked(NAME, DATA[:at] + bytes([DATA[at] ^ 1]) + DATA[at + 1 :])
 
 
-@pytest.mark.parametrize("other", ["runs/users/OTHER/", "runs/users/RUN/window1/"])
+@pytest.mark.parametrize("other", ["runs/users/OTHER/", "runs/users/RUN/incremental1/"])
 def test_an_object_of_another_run_or_phase_is_foreign(other: str) -> None:
     with pytest.raises(Unsealed, match="foreign: it was written as runs/users/RUN/journal/"):
         checked(NAME.replace("runs/users/RUN/", other), DATA)

@@ -17,7 +17,7 @@ from dynamodt.runs.plan import Step, TablePlan, jobs, retry_job
 from dynamodt.state.phases import phases, run_progress, with_runs
 from tests.fake_operations import STAGE
 
-RECORD = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z", units=4)
+RECORD = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z", splits=4)
 LEASE = Lease("users", 1, "01RUN")
 
 
@@ -80,5 +80,5 @@ def test_the_passes_of_a_record_are_all_that_a_run_can_have(direction: Direction
     main = jobs(STAGE, TablePlan(table, direction, (step,), 1, (script,)), step, RunOptions(), record, 1)
     all_jobs = [*main, *(retry_job(job, number, ()) for job in main for number in (1, 2))]
     known = phases(record)
-    assert {(job.run, job.units) for job in all_jobs} <= set(known)
+    assert {(job.run, job.splits) for job in all_jobs} <= set(known)
     assert len(known) == len(set(known)) == 6

@@ -89,16 +89,16 @@ class RunRecord:
     seconds: float = 0.0
     error: str = ""
     dead_letters: str = ""
-    units: int = 0  # the scan's segments, as they were planned when it began
+    splits: int = 0  # the scan's segments, as they were planned when it began
     attempts: int = 1
     retries: int = 0  # passes over its dead letters
     journal: bool = False  # it began with one, and goes on so
-    planned: int = 0  # units over all its passes; 0: not known
+    planned: int = 0  # splits over all its phases; 0: not known
     source: str = "scan"  # or "export"
     exports: tuple[str, ...] = ()  # ARNs, or s3://… as a person gave it: the table's, then the windows'
-    incremental_exports: tuple[int, ...] = ()  # units of each window that the run catches up with
+    incremental_exports: tuple[int, ...] = ()  # splits of each incremental export that the run has read
     failed_exports: int = 0  # which would not do: another one was asked for
-    rest: int = 0  # segments of the last scan, where it catches up by one
+    final_scan: int = 0  # segments of the last scan, where it catches up by one
     target: str = ""  # the table that it writes to, where that is another
     undone: str = ""  # when, and by whom
     partial_tries: int = 0  # the last try of its undo that did without parts of the journal; 0: none did
@@ -130,7 +130,7 @@ class ExportSource:
     table_arn: str
     incremental: bool = False
     created_only: bool = False
-    rest: bool = False  # a last scan follows, which meets the items once more
+    final_scan: bool = False  # a last scan follows, which meets the items once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ Fence = tuple[str, int]  # another table that a run writes to, and its lease's t
 class Job:
     """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
 
-    `source` is what it reads, in as many splits as `units` says. `consistent` asks for strongly consistent reads.
+    `source` is what it reads, in as many splits as `splits` says. `consistent` asks for strongly consistent reads.
     """
 
     run: str
@@ -187,7 +187,7 @@ class Job:
     table: TableSpec
     script: Script
     direction: Direction
-    units: int
+    splits: int
     split_groups: int = 1
     source: Source = ScanSource()
     target: TableSpec | None = None
@@ -247,7 +247,7 @@ class Job:
     def later(self) -> bool:
         """Whether it comes after the passes over what was there when the run began: it may meet rows of `items()`."""
         in_window = self.export is not None and self.export.incremental
-        return in_window or self.replays or self.run.partition("/retry")[0].endswith(REST)
+        return in_window or self.replays or self.run.partition("/retry")[0].endswith(FINAL_SCAN)
 
     @property
     def lease(self) -> str:
@@ -261,8 +261,8 @@ class Job:
 
 
 INSERTED_ROWS = "/items"
-WINDOW = "/window"
-REST = "/rest"
+INCREMENTAL = "/incremental"
+FINAL_SCAN = "/final-scan"
 
 
 class Lease(NamedTuple):
@@ -307,7 +307,7 @@ class RunState(NamedTuple):
 
 
 class RunProgress(NamedTuple):
-    """Where a run stands, for whoever watches it. `planned` are the units over all its passes, `wcu` and `rcu` its
+    """Where a run stands, for whoever watches it. `planned` are the splits over all its phases, `wcu` and `rcu` its
     budget in units a second (0: not limited); `rests` says why it does no work now ("paused"), if so."""
 
     totals: Totals

@@ -53,7 +53,7 @@ class ReadPages(beam.DoFn):
         collect_less()
         state = self._resources.state()
         self._leases = state.leases
-        self._units = state.units(self._job.run)
+        self._units = state.splits(self._job.run)
 
     def process(self, split_group: SplitGroup) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)

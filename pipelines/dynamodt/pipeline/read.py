@@ -41,9 +41,9 @@ def split_groups(job: Job) -> list[SplitGroup]:
     segments meet the same one; shuffled, a lane's segments are spread over the table. The run's id is the seed: the
     same run has the same lanes wherever it is planned.
     """
-    units = list(range(job.units))
+    units = list(range(job.splits))
     Random(job.run).shuffle(units)
-    return [tuple(units[split_group :: job.split_groups]) for split_group in range(min(job.split_groups, job.units))]
+    return [tuple(units[split_group :: job.split_groups]) for split_group in range(min(job.split_groups, job.splits))]
 
 
 class ReadItems(beam.PTransform[Any, Any]):
@@ -186,7 +186,7 @@ def scan_pages(
 
     def read(claim: Claim, number: int, cursor: Cursor | None, limit: int) -> Page:
         assert not isinstance(cursor, int)
-        scanned = reads.scan(claim.split, job.units, cursor, limit, job.consistent)
+        scanned = reads.scan(claim.split, job.splits, cursor, limit, job.consistent)
         images, last = foreign(without(scanned.images)), scanned.cursor is None
         return Page(claim, number, images, scanned.rcu, scanned.cursor, last=last, throttles=scanned.throttles)
 

@@ -52,7 +52,7 @@ class _RecordProgress(beam.DoFn):
     def setup(self) -> None:
         state = self._resources.state()
         self._leases = state.leases
-        self._units = state.units(self._job.run)
+        self._units = state.splits(self._job.run)
         self._storage = self._resources.storage()
 
     def start_bundle(self) -> None:

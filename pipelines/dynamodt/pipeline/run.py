@@ -139,7 +139,7 @@ def _at_once(job: Job, beam_args: Sequence[str]) -> str:
     """Beam's in-process runner gives each lane a thread: while one waits for an answer, another has the processor.
     Where it has processes, each takes one lane after the other; other runners have no use for it."""
     processes = own_processes(beam_args)
-    return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.units)}"
+    return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.splits)}"
 
 
 def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:

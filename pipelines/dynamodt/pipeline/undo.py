@@ -89,7 +89,7 @@ class _ReadJournal(ReadPages):
         self._storage = self._resources.storage()
         assert isinstance(self._job.source, JournalSource)
         self._source = self._job.source
-        self._undone = self._resources.state().units(self._source.run)
+        self._undone = self._resources.state().splits(self._source.run)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[JournalPage]:
         for claim in claims:

@@ -59,7 +59,7 @@ class _WritePatches(beam.DoFn):
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
         self._leases = state.leases
-        self._units = state.units(job.run)
+        self._units = state.splits(job.run)
         self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)

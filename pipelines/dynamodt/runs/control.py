@@ -92,7 +92,7 @@ def _run_state(state: State, record: RunRecord, lease: Lease, alive: bool) -> Ru
         return RunState(record, status, record.counts)
     counts = Counts()
     for each in phases(record):
-        counts = counts.plus(state.units(each.run).totals(each.units).counts)
+        counts = counts.plus(state.splits(each.run).totals(each.splits).counts)
     return RunState(record, status, counts, None if status == "gone" else lease)
 
 

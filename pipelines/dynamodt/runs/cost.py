@@ -142,7 +142,7 @@ def foreseen(
 
 def _gets(job: Job) -> int:
     """Of an export's files, at most: each has a part of the table, and is compressed."""
-    return get_requests([max(1, job.table.size_bytes // (job.units or 1))] * job.units, PIECE)
+    return get_requests([max(1, job.table.size_bytes // (job.splits or 1))] * job.splits, PIECE)
 
 
 def _priced(work: Work, job: Job) -> Cost:
@@ -158,7 +158,7 @@ def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
     if not phases[0].stage.storage.url.startswith("s3://"):
         return 0
     journaled = [job for job in phases if replace(job, dry_run=False).journals]
-    return journal_puts(sum(c.page for job in journaled for c in state.units(job.run).all(job.units)), changed)
+    return journal_puts(sum(c.page for job in journaled for c in state.splits(job.run).all(job.splits)), changed)
 
 
 def _is_aws(stage: Stage) -> bool:

@@ -37,7 +37,7 @@ def first_of(lines: bytes, script_path: str) -> str:
 def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> bool:
     """Whether a run has dead letters left to replay and cannot know all of them: a part of them is gone, or a list of
     those that were replayed already, without which they would be replayed again."""
-    if sum(state.units(one.run).totals(one.units).counts.dead for one in phases(record)) <= 0:
+    if sum(state.splits(one.run).totals(one.splits).counts.dead for one in phases(record)) <= 0:
         return False
     kept = _Kept(state, storage, record)
     main = [one for one in phases(record) if "/retry" not in one.run]
@@ -83,7 +83,7 @@ class _Kept:
         return done and self.lacks(again, len(keys))
 
     def _claims(self, one: Phase) -> dict[int, Claim]:
-        return {claim.split: claim for claim in self._state.units(one.run).all(one.units)}
+        return {claim.split: claim for claim in self._state.splits(one.run).all(one.splits)}
 
     def _lines(self, part: str) -> list[bytes]:
         return (self._storage.read(part) or b"").splitlines()

@@ -64,8 +64,8 @@ def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord
         _check_left(session, main, [job for _, job in again])
     phases = [*(job for _, job in again), *main]
     retried = max([record.retries, *(number for number, _ in again)])
-    later = sum(run_recorder.record.incremental_exports) + run_recorder.record.rest
-    planned_splits = sum(job.units for job in phases) + later
+    later = sum(run_recorder.record.incremental_exports) + run_recorder.record.final_scan
+    planned_splits = sum(job.splits for job in phases) + later
     run_recorder.record = replace(run_recorder.record, retries=retried, planned=planned_splits)
     run_recorder.begin()
     session.observer.run_started(
@@ -120,7 +120,7 @@ def _finish(
     whole_pages = error is None
     dead_letters, error = _gathered(session, phases, totals, error)
     if error is None:
-        units = sum(job.units for job in phases)
+        units = sum(job.splits for job in phases)
         error = completion_error(
             totals, units, f"run {run}", where, count_doubtful(dead_letters), run, count_unreadable(dead_letters)
         )
@@ -232,7 +232,7 @@ def count_unreadable(dead_letters: bytes) -> int:
 def _check_left(session: Session, main: list[Job], again: list[Job]) -> None:
     """Raises Refused when there is nothing that a retry could go on with."""
     for job in (*main, *again):
-        if session.state.units(job.run).totals(job.units).done < job.units:
+        if session.state.splits(job.run).totals(job.splits).done < job.splits:
             return
     dead_letters = gather_dead_letters(session, [*again, *main])
     hint = doubts_hint(count_doubtful(dead_letters), main[0].base_run) if dead_letters else "dynamodt history"
@@ -266,7 +266,7 @@ def _retry(session: Session, job: Job, name: str) -> Job:
 
 def committed_dead_letters(storage: Storage, state: State, job: Job, prefix: str) -> list[str]:
     """The dead letters (or what an undo leaves) of one pass that count, by the parts that they are kept in."""
-    claims = {claim.split: claim for claim in state.units(job.run).all(job.units)}
+    claims = {claim.split: claim for claim in state.splits(job.run).all(job.splits)}
     return counted_notes(storage.names(prefix), claims, recovers=not job.script.idempotent)
 
 

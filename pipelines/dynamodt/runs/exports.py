@@ -36,13 +36,13 @@ from dynamodt.export.request import (
     whole_second,
 )
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.runs import REST, ExportSource, Job, RunRecord, ScanSource, Script
+from dynamodt.model.runs import FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.pace import elapsed
 from dynamodt.runs.plan import segments
 from dynamodt.runs.session import ABORT, Follower, Session, run_phases
-from dynamodt.state.phases import window_run
+from dynamodt.state.phases import incremental_run
 
 SCAN, EXPORT = "scan", "export"
 WINDOWS = "windows"
@@ -75,11 +75,11 @@ def sourced(session: Session, table: TableSpec, run_recorder: RunRecorder) -> So
         if word == NEW:
             word = _request_full(session, table, run_recorder.record)
         run_recorder.keep(exports=(word,))
-    with forgotten_if_bad(run_recorder, 0, unread=not run_recorder.record.units):
+    with forgotten_if_bad(run_recorder, 0, unread=not run_recorder.record.splits):
         found = _full(session, table, run_recorder.record)
-    run_recorder.keep(units=found.files)
-    rest = session.options.catch_up == SCAN and not session.options.dry_run
-    return replace(found, source=replace(found.source, rest=rest))
+    run_recorder.keep(splits=found.files)
+    final_scan = session.options.catch_up == SCAN and not session.options.dry_run
+    return replace(found, source=replace(found.source, final_scan=final_scan))
 
 
 @contextmanager
@@ -301,10 +301,10 @@ class CatchingUp:
 
     def _last_scan(self) -> BaseException | None:
         record = self._run_recorder.record
-        if not record.rest:
+        if not record.final_scan:
             units = segments(self._main.table, self._session.options.workers)
-            self._run_recorder.keep(rest=units, planned=record.planned + units)
-        return self._phase(_rest_job(self._main, self._run_recorder.record))
+            self._run_recorder.keep(final_scan=units, planned=record.planned + units)
+        return self._phase(_final_scan_job(self._main, self._run_recorder.record))
 
     def _windows(self) -> BaseException | None:
         """Ends with the first window that brings no change."""
@@ -312,7 +312,7 @@ class CatchingUp:
         for number in range(1, _MOST_WINDOWS + 1):
             assert since is not None
             window = self._window(number, since)
-            job = window_job(self._main, number, window)
+            job = incremental_job(self._main, number, window)
             error = self._phase(job)
             if error is not None or not self._follower.complete(job):
                 return error
@@ -366,18 +366,18 @@ def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:
     if like is None:
         return []
     incremental_exports = [
-        replace(like, run=window_run(record.run, number), units=units)
+        replace(like, run=incremental_run(record.run, number), splits=units)
         for number, units in enumerate(record.incremental_exports, 1)
     ]
-    return [*incremental_exports, *([_rest_job(like, record)] if record.rest else [])]
+    return [*incremental_exports, *([_final_scan_job(like, record)] if record.final_scan else [])]
 
 
-def _rest_job(main: Job, record: RunRecord) -> Job:
-    return replace(main, run=record.run + REST, source=ScanSource(), units=record.rest)
+def _final_scan_job(main: Job, record: RunRecord) -> Job:
+    return replace(main, run=record.run + FINAL_SCAN, source=ScanSource(), splits=record.final_scan)
 
 
-def window_job(main: Job, number: int, window: SourceExport) -> Job:
+def incremental_job(main: Job, number: int, window: SourceExport) -> Job:
     """The pass over a window: all items that it shows, or, where a second transformation would harm, only those that
     came into being in it: the others were there when the export was made, and are done."""
     source = replace(window.source, created_only=not main.script.idempotent)
-    return replace(main, run=window_run(main.base_run, number), units=window.files, source=source)
+    return replace(main, run=incremental_run(main.base_run, number), splits=window.files, source=source)

@@ -48,9 +48,9 @@ class RunTotals:
         total = self._write_result
         for each in found:
             done = self._done.setdefault(each.run, set())
-            asked = [split for split in range(each.units) if split not in done]
+            asked = [split for split in range(each.splits) if split not in done]
             self.rows += len(asked)
-            for claim in self._state.units(each.run).some(asked):
+            for claim in self._state.splits(each.run).some(asked):
                 total = total.plus(claim.totals)
                 if claim.done:
                     done.add(claim.split)
@@ -64,8 +64,8 @@ class RunTotals:
         return undo_phases(record, self._undo)
 
     def _begun(self, found: Sequence[Phase]) -> bool:
-        self.rows += sum(one.units for one in found)
-        return any(any(self._state.units(one.run).all(one.units)) for one in found)
+        self.rows += sum(one.splits for one in found)
+        return any(any(self._state.splits(one.run).all(one.splits)) for one in found)
 
 
 class TableWatch:
@@ -148,7 +148,7 @@ class TableWatch:
         if self._shown is None or self._shown.run != record.run:
             self._begin(record, lease)
         totals = self._totals.look(record)
-        self._watcher.progressed(self._table, RunProgress.under(lease, totals, record.planned or record.units))
+        self._watcher.progressed(self._table, RunProgress.under(lease, totals, record.planned or record.splits))
 
     def _begin(self, record: RunRecord, lease: Lease) -> None:
         self.ended.pop(record.run, None)  # it failed, and goes on now

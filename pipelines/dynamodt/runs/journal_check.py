@@ -95,7 +95,7 @@ def check_journal(
     """Read the journal of all phases of a run, and compare it with the splits' rows; `note` is told how far it is."""
     found = JournalCheck()
     claims_of = {
-        each.run: {claim.split: claim for claim in state.units(each.run).all(each.units)} for each in phases(record)
+        each.run: {claim.split: claim for claim in state.splits(each.run).all(each.splits)} for each in phases(record)
     }
     for claims in claims_of.values():
         for claim in claims.values():

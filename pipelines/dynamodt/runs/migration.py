@@ -116,7 +116,7 @@ def _refused(stage: Stage, move: TableMigration) -> tuple[RunReport, ...]:
         return ()
     totals = Totals()
     for each in phases(record):
-        totals = totals.plus(state.units(each.run).totals(each.units))
+        totals = totals.plus(state.splits(each.run).totals(each.splits))
     report = report_of(replace(record, counts=totals.counts, consumed=totals.units))
     return (replace(report, status="refused", error=str(move.error)),)
 
@@ -137,7 +137,7 @@ def check_retriable(stage: Stage, state: State, record: RunRecord) -> None:
         hint = f"finish it first: dynamodt undo {record.run}"
         raise Refused(f"run {record.run} is half undone", where=where, hint=hint, run=record.run)
     check_not_recreated(stage, record, hint=begins)
-    dead = sum(state.units(one.run).totals(one.units).counts.dead for one in phases(record))
+    dead = sum(state.splits(one.run).totals(one.splits).counts.dead for one in phases(record))
     if dead <= 0:
         command = f"dynamodt {record.direction} --table {record.table} --to {goal(record)}"
         hint = f"to go on with it: {command}"

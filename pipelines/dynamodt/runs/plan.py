@@ -275,7 +275,7 @@ def jobs(
         table=planned.table,
         script=step.script,
         direction=planned.direction,
-        units=record.units,
+        splits=record.splits,
         target=step.target,
         prepared=step.prepared,
         consistent=planned.needs_consistent_read,
@@ -285,7 +285,7 @@ def jobs(
         journal=record.journal,
     )
     rows = RowsSource(record.began.get(ITEMS, ""), step.applied_by)
-    own = replace(scan, run=record.run + INSERTED_ROWS, units=1, source=rows)
+    own = replace(scan, run=record.run + INSERTED_ROWS, splits=1, source=rows)
     scan = replace(scan, source=export or ScanSource())
     phases = [scan] if moves_items(step.script, planned.direction) else []
     if step.script.has_items:
@@ -298,7 +298,7 @@ def retry_job(like: Job, number: int, dead_letters: tuple[str, ...], confirmed: 
     person has found their items written."""
     run = retry_run(like.run, number)
     source = DeadLetterSource(dead_letters, like.origin, confirmed)
-    return replace(like, run=run, units=1, source=source, max_errors=sys.maxsize)
+    return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
 
 
 def segments(spec: TableSpec, workers: int = 1) -> int:
@@ -314,7 +314,7 @@ def fitted(job: Job, workers: int) -> Job:
     several units, so that a lane meets several partitions in turn; and as many for each of a few workers."""
     if workers > 1:
         job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
-    split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.units // _segments_per_group(workers)))
+    split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.splits // _segments_per_group(workers)))
     if workers <= _FEW_WORKERS:
         split_groups -= split_groups % workers
         if not (job.inserts_rows or job.replays):  # whose pages are their places, too

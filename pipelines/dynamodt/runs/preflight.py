@@ -153,7 +153,7 @@ def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRe
     first, of each unit, is looked at: whatever was written later, that was there already."""
     storage = open_storage(stage.connection, stage.storage)
     for each in phases(run):
-        claims = {claim.split: claim for claim in state.units(each.run).all(each.units)}
+        claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
         prefix = journal_of_run(planned.table.name, each.run)
         first, missing = _first_parts(storage.names(prefix), claims)
         if missing:

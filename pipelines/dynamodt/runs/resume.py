@@ -204,14 +204,14 @@ def _gone_on_with(
 
 
 def _asks_for_another_export(left: RunRecord, options: RunOptions) -> bool:
-    begun = left.status == "failed" and left.units and left.exports
+    begun = left.status == "failed" and left.splits and left.exports
     return bool(begun) and options.export not in ("", left.exports[0])
 
 
 def _differences(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
     """What the run has begun with and is otherwise now. Rows of `items()` that it has not begun to write are free."""
     found = differences(left.began, step.began)
-    if any(state.units(left.run + INSERTED_ROWS).all(1)):
+    if any(state.splits(left.run + INSERTED_ROWS).all(1)):
         return found
     return tuple(one for one in found if one.name != ITEMS)
 
@@ -344,7 +344,7 @@ def _may_have_written(claim: Claim, silent: bool) -> bool:
 
 
 def _claims(state: State, record: RunRecord) -> Iterator[Claim]:
-    return (claim for each in phases(record) for claim in state.units(each.run).all(each.units))
+    return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))
 
 
 def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:

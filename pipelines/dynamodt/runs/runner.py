@@ -40,7 +40,7 @@ def run(
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
     every worker hear out its requests, then goes on as KeyboardInterrupt.
     """
-    units = units or SplitTotals(state.units(job.run), job.units)
+    units = units or SplitTotals(state.splits(job.run), job.splits)
     before = units.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False

@@ -63,7 +63,7 @@ def run_phases(session: Session, phases: list[Job], follower: Follower) -> BaseE
         if not job.replays and follower.totals.counts.dead > session.options.max_errors:
             return None  # dead letters have stopped it: the verdict says so; what replays them goes on, whatever dies
         try:
-            if follower.done(job) < job.units:
+            if follower.done(job) < job.splits:
                 follower.begins(job)
                 run(job, session.state, session.options, partial(follower.progressed, job), ticks, follower.units(job))
         except Fenced:
@@ -72,7 +72,7 @@ def run_phases(session: Session, phases: list[Job], follower: Follower) -> BaseE
             return error
         if session.state.leases.read(job.lease).stop == ABORT:
             return aborted(job.base_run)
-        if follower.done(job) < job.units:
+        if follower.done(job) < job.splits:
             return None  # dead letters have stopped it, too
     return None
 
@@ -102,7 +102,7 @@ class Follower:
         self._lease = Lease(phases[0].lease if phases else "", 0)
         self._lease_read = float("-inf")
         self._clock = clock
-        self._all_splits = sum(job.units for job in phases)
+        self._all_splits = sum(job.splits for job in phases)
         self._units: dict[str, SplitTotals] = {}
         self._each = {job.run: self._first_look(job) for job in phases}
 
@@ -117,10 +117,10 @@ class Follower:
     def add(self, job: Job) -> None:
         """Follow one more pass, which was not known when the run began."""
         self._each[job.run] = self._first_look(job)
-        self._all_splits += job.units
+        self._all_splits += job.splits
 
     def _first_look(self, job: Job) -> Totals:
-        self._units[job.run] = SplitTotals(self._state.units(job.run), job.units)
+        self._units[job.run] = SplitTotals(self._state.splits(job.run), job.splits)
         return self._units[job.run].look()
 
     def units(self, job: Job) -> SplitTotals:
@@ -133,7 +133,7 @@ class Follower:
 
     def complete(self, job: Job) -> bool:
         """Whether a pass is through."""
-        return self.done(job) == job.units
+        return self.done(job) == job.splits
 
     def changed(self, job: Job) -> int:
         """How many items a pass has changed."""

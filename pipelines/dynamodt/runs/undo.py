@@ -217,15 +217,15 @@ def undo_jobs(
     what is restored already as it was before. So does the one after a try that did without parts of the journal
     (`partly`). Returns the number of the try, too.
     """
-    options, units = session.options, session.state.units
-    begun = [one for one in reversed(stints(record)) if any(units(one.run).all(one.units))]
+    options, units = session.options, session.state.splits
+    begun = [one for one in reversed(stints(record)) if any(units(one.run).all(one.splits))]
     like = Job(
         run=base,
         stage=session.stage,
         table=table,
         script=_script(record),
         direction=record.direction,
-        units=0,
+        splits=0,
         target=target,
         dry_run=options.dry_run,
         max_errors=options.max_errors,
@@ -240,12 +240,12 @@ def undo_jobs(
             replace(
                 like,
                 run=_under(base, record, undo_run(one.run, number, one.number)),
-                units=one.units,
+                splits=one.splits,
                 source=JournalSource(one.run, (one.since, one.until), partly),
             )
             for one in begun
         ]
-        if not any(units(job.run).totals(job.units).counts.dead for job in jobs):
+        if not any(units(job.run).totals(job.splits).counts.dead for job in jobs):
             return number, jobs
         number += 1
 
@@ -294,8 +294,8 @@ class _Undo:
         return report
 
     def _changed(self) -> int:
-        units = self.session.state.units
-        return sum(units(one.run).totals(one.units).counts.changed for one in phases(self.record))
+        units = self.session.state.splits
+        return sum(units(one.run).totals(one.splits).counts.changed for one in phases(self.record))
 
     def _verdict(self, totals: Totals) -> DynamodtError | None:
         """Why an undo that has ended is not whole, or None."""
@@ -305,7 +305,7 @@ class _Undo:
             hint = f"its lines say why; dynamodt undo {run} tries again, with --max-errors {dead} it leaves them"
             where = self.session.storage.place(self._left_name())
             return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
-        if totals.done < sum(job.units for job in self.jobs) or not totals.counts.balanced:
+        if totals.done < sum(job.splits for job in self.jobs) or not totals.counts.balanced:
             return RunFailed("the undo has not come to its end", where=f"run {run}", hint=f"dynamodt undo {run}")
         return None
 

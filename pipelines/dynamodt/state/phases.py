@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from dynamodt.errors import Refused
 from dynamodt.model.reports import VersionStatus
-from dynamodt.model.runs import INSERTED_ROWS, REST, WINDOW, Lease, RunRecord
+from dynamodt.model.runs import FINAL_SCAN, INCREMENTAL, INSERTED_ROWS, Lease, RunRecord
 
 
 class Phase(NamedTuple):
@@ -23,17 +23,17 @@ class Phase(NamedTuple):
     or over dead letters: its id, and its units."""
 
     run: str
-    units: int
+    splits: int
 
 
 def phases(record: RunRecord) -> tuple[Phase, ...]:
     """All passes that a run may have. A version may lack one of them: its units then have no row, and count nothing;
     how many units there really are is the record's `planned`."""
     incremental_exports = (
-        Phase(window_run(record.run, number), units) for number, units in enumerate(record.incremental_exports, 1)
+        Phase(incremental_run(record.run, number), units) for number, units in enumerate(record.incremental_exports, 1)
     )
-    rest = (Phase(record.run + REST, record.rest),) if record.rest else ()
-    main = (Phase(record.run, record.units), Phase(record.run + INSERTED_ROWS, 1), *incremental_exports, *rest)
+    rest = (Phase(record.run + FINAL_SCAN, record.final_scan),) if record.final_scan else ()
+    main = (Phase(record.run, record.splits), Phase(record.run + INSERTED_ROWS, 1), *incremental_exports, *rest)
     again = (Phase(retry_run(each.run, number), 1) for number in range(1, record.retries + 1) for each in main)
     return (*main, *again)
 
@@ -43,7 +43,7 @@ class Stint(NamedTuple):
     it, without a write of another phase in between. `number` counts the stints of the phase, from 1 on."""
 
     run: str
-    units: int
+    splits: int
     since: int = 0
     until: int = 0
     number: int = 1
@@ -59,7 +59,7 @@ def with_begun(record: RunRecord, run: str, attempt: int) -> tuple[str, ...]:
 
 def stints(record: RunRecord) -> tuple[Stint, ...]:
     """What the run has written, in the order of the writes. Phases that the record does not order come first."""
-    units = {each.run: each.units for each in phases(record)}
+    units = {each.run: each.splits for each in phases(record)}
     parsed = (one.rpartition("@") for one in record.order)
     begun = [(record.run + suffix, int(attempt)) for suffix, _, attempt in parsed]
     ordered: list[Stint] = []
@@ -68,18 +68,18 @@ def stints(record: RunRecord) -> tuple[Stint, ...]:
         until = next((later for other, later in begun[place + 1 :] if other == run), 0)
         ordered.append(Stint(run, units.get(run, 0), attempt if number > 1 else 0, until, number))
     known = {run for run, _ in begun}
-    return (*(Stint(each.run, each.units) for each in phases(record) if each.run not in known), *ordered)
+    return (*(Stint(each.run, each.splits) for each in phases(record) if each.run not in known), *ordered)
 
 
 def undo_phases(record: RunRecord, number: int) -> tuple[Phase, ...]:
     """The passes that take a run back, what was written last first; the first try is 1, and each that leaves dead
     letters has another after it."""
-    return tuple(Phase(undo_run(each.run, number, each.number), each.units) for each in reversed(stints(record)))
+    return tuple(Phase(undo_run(each.run, number, each.number), each.splits) for each in reversed(stints(record)))
 
 
-def window_run(run: str, number: int) -> str:
+def incremental_run(run: str, number: int) -> str:
     """The id of a pass over a window of changes; the first is 1."""
-    return f"{run}{WINDOW}{number}"
+    return f"{run}{INCREMENTAL}{number}"
 
 
 def retry_run(run: str, number: int) -> str:

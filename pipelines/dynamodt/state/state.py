@@ -47,13 +47,13 @@ _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction 
 
 Row = TypeVar("Row", AppliedVersion, RunRecord)
 _RUN_NUMBERS = {
-    "units": 0,
+    "splits": 0,
     "attempts": 1,
     "retries": 0,
     "partial_tries": 0,
     "partly_restored": 0,
     "planned": 0,
-    "rest": 0,
+    "final_scan": 0,
     "failed_exports": 0,
     "revision": 0,
 }  # and what they are where a row lacks them
@@ -74,8 +74,8 @@ class State:
         self.rows = rows(connection, table)
         self.leases = LeaseRows(self.rows)
 
-    def units(self, run: str) -> SplitRows:
-        """The unit rows of a run."""
+    def splits(self, run: str) -> SplitRows:
+        """The split rows of a run."""
         return SplitRows(self.rows, run)
 
     def workers(self, run: str, attempt: int, shards: int = 1) -> WorkerRows:
