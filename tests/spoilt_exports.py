@@ -10,21 +10,21 @@ from typing import Any
 
 import orjson
 
-from dynamodt.export.objects import Objects
+from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import FILES, SUMMARY, ExportFolder
 
 
-def listed(objects: Objects, folder: ExportFolder) -> list[dict[str, Any]]:
+def listed(objects: S3Objects, folder: ExportFolder) -> list[dict[str, Any]]:
     """The lines of manifest-files.json."""
     return [orjson.loads(line) for line in (objects.read(folder.file(f"{FILES}.json")) or b"").splitlines()]
 
 
-def largest(objects: Objects, folder: ExportFolder) -> str:
+def largest(objects: S3Objects, folder: ExportFolder) -> str:
     """The key of the data file with the most items."""
     return str(max(listed(objects, folder), key=lambda entry: int(entry["itemCount"]))["dataFileS3Key"])
 
 
-def rewrite(objects: Objects, folder: ExportFolder, key: str, change: Callable[[list[bytes]], list[bytes]]) -> None:
+def rewrite(objects: S3Objects, folder: ExportFolder, key: str, change: Callable[[list[bytes]], list[bytes]]) -> None:
     """Change the lines of a data file, and everything in the manifests that depends on them."""
     found = gzip.decompress(objects.read(key) or b"").splitlines()
     lines = change(found)
@@ -37,7 +37,7 @@ def rewrite(objects: Objects, folder: ExportFolder, key: str, change: Callable[[
     write_manifest(objects, folder, SUMMARY, orjson.dumps(summary))
 
 
-def write_manifest(objects: Objects, folder: ExportFolder, name: str, data: bytes) -> None:
+def write_manifest(objects: S3Objects, folder: ExportFolder, name: str, data: bytes) -> None:
     """A manifest with its checksum."""
     objects.write(folder.file(f"{name}.json"), data)
     objects.write(folder.file(f"{name}.md5"), md5(data).encode())

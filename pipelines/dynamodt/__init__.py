@@ -5,23 +5,25 @@ What an author's script may want: `Put`, `Delete`, `without`. What its test want
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynamodt.model.items import Delete, Put
 from dynamodt.script.codec import without
 
 if TYPE_CHECKING:
-    from dynamodt.script.load import load_script
+    from pathlib import Path
+    from types import ModuleType
 
 
 __all__ = ["Delete", "Put", "load_script", "without"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    """`load_script` brings the compiler's modules along, which a command that only prints help does not need."""
-    if name != "load_script":
-        raise AttributeError(f"module 'dynamodt' has no attribute {name!r}")
-    from dynamodt.script.load import load_script
+def load_script(path: Path | str) -> ModuleType:
+    """The module of the version file at `path`, for a test that calls its functions. Raises ScriptError."""
+    from pathlib import Path
 
-    return load_script
+    from dynamodt.script.load import load
+    from dynamodt.script.read import read_script
+
+    return load(read_script(Path(path), Path.cwd()))

@@ -15,7 +15,8 @@ from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease, Script
 from dynamodt.runs.history import applied_by, first_record
-from dynamodt.state.rows import ConditionFailed, QuickRows, RowKey, Rows
+from dynamodt.state.quick_rows import QuickRows
+from dynamodt.state.rows import ConditionFailed, RowKey, Rows
 from dynamodt.state.state import State
 from dynamodt.state.worker_rows import Grant, Report
 from tests.service.bench import Bench

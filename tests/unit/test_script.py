@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
+from dynamodt import load_script
 from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model.items import Delete, Put
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KeyAttribute
 from dynamodt.script.codec import without
 from dynamodt.script.functions import Transform, check
-from dynamodt.script.load import load, load_script
+from dynamodt.script.load import load
 from dynamodt.script.read import read_script
 from dynamodt.script.rows import item_rows, prepare_rows
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
 from dynamodt.dynamodb.clients import service_error
-from dynamodt.dynamodb.statements import Call, Statement
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, is_doubt, is_throttle
-from dynamodt.model.items import Image
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire, is_doubt, is_throttle
+
+if TYPE_CHECKING:
+    from dynamodt.dynamodb.statements import Call, Statement
+    from dynamodt.model.items import Image
 
 MAX_STATEMENTS = 25
-MAX_KEYS = 100
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
 
 Outcome = Literal["done", "conflict", "throttled", "doubt", "rejected"]
@@ -56,19 +57,11 @@ class BatchAnswer(NamedTuple):
 Coming = Callable[[], BatchAnswer]  # waits for the answer to what was sent
 
 
-class Caller(Protocol):
-    """What `dynamodb.wire.Wire` offers, and a test's fake must."""
-
-    def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]: ...
-
-    def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]: ...
-
-
 class Writes:
     """Sends writes to one table; what `batch` and `single` return waits for the answer, and raises ServiceError for
     what no retry can mend (no permission, no table). What transactions take of the table `uncounted` is not counted."""
 
-    def __init__(self, wire: Caller, table: str, uncounted: str = "") -> None:
+    def __init__(self, wire: Wire, table: str, uncounted: str = "") -> None:
         self._wire = wire
         self._where = f"table {table}"
         self._uncounted = uncounted

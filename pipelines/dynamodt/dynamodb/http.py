@@ -27,10 +27,13 @@ from functools import partial
 from hashlib import sha256
 from hmac import digest
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from urllib3.util import wait_for_read
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
 
 _RECEIVED = 64 * 1024  # at once; and a head that is longer than that is not simple
 _SIMPLE = re.compile(rb"HTTP/1\.1 ([245]\d\d) [^\r\n]*\r\n")
@@ -202,19 +205,6 @@ def _failed(error: Exception) -> NoReturn:
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-class Secret(Protocol):
-    """Frozen credentials of botocore."""
-
-    @property
-    def access_key(self) -> str: ...
-
-    @property
-    def secret_key(self) -> str: ...
-
-    @property
-    def token(self) -> str | None: ...
-
-
 class _Kept(NamedTuple):
     """A signing key, and what it is for."""
 
@@ -241,7 +231,7 @@ class Signer:
         self._now = now
         self._kept = _Kept("", "", b"")
 
-    def signed(self, headers: dict[str, str], body: bytes, secret: Secret) -> dict[str, str]:
+    def signed(self, headers: dict[str, str], body: bytes, secret: ReadOnlyCredentials) -> dict[str, str]:
         """The headers, all of them signed, with Host, X-Amz-Date, the session's token and Authorization."""
         moment = self._now().strftime("%Y%m%dT%H%M%SZ")
         headers = {**headers, "Host": self.host, "X-Amz-Date": moment}

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from dynamodt.dynamodb.batch import MAX_KEYS, Caller
 from dynamodt.dynamodb.clients import service_error
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.items import Image
 from dynamodt.model.tables import TableSpec
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
+
+MAX_KEYS = 100  # of one BatchGetItem
 
 
 class Answered(NamedTuple):
@@ -35,7 +36,7 @@ class Retried:
 
     def __init__(
         self,
-        wire: Caller,
+        wire: Wire,
         where: str,
         *,
         backoff: Backoff = Backoff(),
@@ -127,7 +128,7 @@ class Reads:
 
     def __init__(
         self,
-        wire: Caller,
+        wire: Wire,
         table: TableSpec,
         *,
         rate_queue: RateLimitedQueue = Free(),

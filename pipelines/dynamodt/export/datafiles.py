@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 from dynamodt.dynamodb.records import BadLine, ChangedItem, change_of, item_of, key_fault
 from dynamodt.errors import RunFailed
 from dynamodt.export.manifest import REPLACE, DataFile
-from dynamodt.export.objects import Damaged, Head, Objects, hashed, lines, unzipped
+from dynamodt.export.objects import Damaged, Head, S3Objects, hashed, lines, unzipped
 from dynamodt.model.items import Image
 from dynamodt.model.tables import TableSpec
 
@@ -40,7 +40,7 @@ class Chunk(NamedTuple, Generic[Record]):
     bytes: int = 0  # of the lines, as text
 
 
-def check_there(objects: Objects, files: Sequence[DataFile]) -> None:
+def check_there(objects: S3Objects, files: Sequence[DataFile]) -> None:
     """Raises RunFailed for a file that is gone, or that its ETag proves to be another one: before any is read, and
     anything of the others is written. One HEAD for each file."""
     with ThreadPoolExecutor(_HEADS, thread_name_prefix="head") as pool:
@@ -52,7 +52,7 @@ def check_there(objects: Objects, files: Sequence[DataFile]) -> None:
 class DataReader:
     """Reads data files of one table's exports. Holds about 30 MB, whatever the file's size."""
 
-    def __init__(self, objects: Objects, table: TableSpec, *, size: int = 1000) -> None:
+    def __init__(self, objects: S3Objects, table: TableSpec, *, size: int = 1000) -> None:
         """`size`: lines of a chunk at most; a chunk is also at most 1 MB of lines, or one line."""
         self._objects = objects
         self._table = table
@@ -115,7 +115,7 @@ def _batches(found: Iterator[bytes], size: int) -> Iterator[tuple[list[bytes], b
 class _CheckedFile:
     """The lines of one file, and all that the manifest lets us check about them."""
 
-    def __init__(self, objects: Objects, file: DataFile) -> None:
+    def __init__(self, objects: S3Objects, file: DataFile) -> None:
         self._objects = objects
         self._file = file
         self._place = objects.place(file.key)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from dynamodt.errors import Refused, RunFailed, UsageError
-from dynamodt.export.objects import Damaged, Head, Objects, hashed, lines
+from dynamodt.export.objects import Damaged, Head, S3Objects, hashed, lines
 from dynamodt.export.request import (
     FILES,
     KINDS,
@@ -53,7 +53,7 @@ class Manifest:
     until: datetime | None = None
 
 
-def read_manifest(objects: Objects, folder: ExportFolder, table_arn: str) -> Manifest:
+def read_manifest(objects: S3Objects, folder: ExportFolder, table_arn: str) -> Manifest:
     """The summary of a finished export of this table.
 
     Raises Refused when it is unfinished or in Ion, UsageError when it is of another table, RunFailed when it is
@@ -88,7 +88,7 @@ def check_same_table(manifest: Manifest, table: TableIdentity, place: str) -> No
         )
 
 
-def data_files(objects: Objects, manifest: Manifest) -> tuple[DataFile, ...]:
+def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     """The export's data files, in the manifest's order, read as a stream.
 
     A file takes about 450 bytes of memory: 45 MB for 100,000. Raises RunFailed when the list is missing or damaged, or
@@ -107,7 +107,7 @@ def data_files(objects: Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     return files
 
 
-def _listed(objects: Objects, manifest: Manifest, head: Head) -> tuple[bytes, tuple[DataFile, ...]]:
+def _listed(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, tuple[DataFile, ...]]:
     """The list, and the MD5 of what it was read from."""
     md5 = hashlib.md5(usedforsecurity=False)
     found: list[DataFile] = []
@@ -142,7 +142,7 @@ def _manifest(folder: ExportFolder, summary: dict[str, Any]) -> Manifest:
     )
 
 
-def _check_md5(objects: Objects, folder: ExportFolder, name: str, digest: bytes) -> None:
+def _check_md5(objects: S3Objects, folder: ExportFolder, name: str, digest: bytes) -> None:
     place = objects.place(folder.file(f"{name}.json"))
     told = objects.read(folder.file(f"{name}.md5")) or objects.read(folder.file(f"{name}.checksum"))
     if told is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import explained
 from dynamodt.errors import RunFailed
@@ -101,30 +101,11 @@ class Head(NamedTuple):
     plain: bool = True
 
 
-class Objects(Protocol):
-    """One bucket. Every method raises ServiceError when S3 refuses it or cannot be reached."""
-
-    def head(self, key: str) -> Head | None:
-        """None: there is no such object."""
-
-    def read(self, key: str) -> bytes | None:
-        """An object's content, or None when there is none."""
-
-    def pieces(self, key: str, head: Head) -> Iterator[bytes]:
-        """The content of an object of `head`, bit by bit. Raises RunFailed when it has changed since."""
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        """The names of the folders directly below a prefix that ends with a slash, in order."""
-
-    def write(self, key: str, data: bytes) -> str:
-        """Store an object, encrypted; returns its ETag."""
-
-    def place(self, key: str) -> str:
-        """`s3://bucket/key`."""
-
-
 class S3Objects:
-    """A bucket in S3; what is written is encrypted with the KMS key, or with S3's own where there is none."""
+    """A bucket in S3. Objects are encrypted with the KMS key, or with S3's own where there is none.
+
+    Every method raises ServiceError when S3 refuses it or cannot be reached.
+    """
 
     def __init__(self, s3: Any, bucket: str, kms_key: str | None = None) -> None:
         self._s3 = s3
@@ -136,6 +117,7 @@ class S3Objects:
         )
 
     def head(self, key: str) -> Head | None:
+        """What S3 says of an object; None when there is none."""
         answer = self._unless_absent("HeadObject", self._s3.head_object, key)
         if answer is None:
             return None
@@ -143,17 +125,20 @@ class S3Objects:
         return Head(answer["ContentLength"], answer["ETag"].strip('"'), plain)
 
     def read(self, key: str) -> bytes | None:
+        """An object's content, or None when there is none."""
         answer = self._unless_absent("GetObject", self._s3.get_object, key)
         with explained("GetObject", self.place(key)):
             return None if answer is None else bytes(answer["Body"].read())
 
     def pieces(self, key: str, head: Head) -> Iterator[bytes]:
+        """The content of an object of `head`, in pieces of 8 MB. Raises RunFailed when it has changed since."""
         for start in range(0, head.size, PIECE):
             with explained("GetObject", self.place(key)):
                 piece = self._piece(key, head.etag, start)
             yield piece
 
     def folders(self, prefix: str) -> Iterator[str]:
+        """The names of the folders directly below a prefix that ends with a slash, in order."""
         pages = self._s3.get_paginator("list_objects_v2")
         with explained("ListObjectsV2", self.place(prefix)):
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
@@ -161,11 +146,13 @@ class S3Objects:
                     yield entry["Prefix"].removeprefix(prefix).rstrip("/")
 
     def write(self, key: str, data: bytes) -> str:
+        """Store an object, encrypted; returns its ETag."""
         with explained("PutObject", self.place(key)):
             answer = self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption)
         return str(answer["ETag"]).strip('"')
 
     def place(self, key: str) -> str:
+        """`s3://bucket/key`."""
         return f"s3://{self._bucket}/{key}"
 
     def _piece(self, key: str, etag: str, start: int, tries: int = _TRIES) -> bytes:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.errors import Refused, RunFailed, UsageError
-from dynamodt.export.objects import Objects
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
+    from dynamodt.export.objects import S3Objects
     from dynamodt.model.tables import Connection, StorageSpec, TableSpec
 
 
@@ -146,7 +146,7 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, prefix.strip("/")
 
 
-def find(objects: Objects, prefix: str) -> ExportFolder:
+def find(objects: S3Objects, prefix: str) -> ExportFolder:
     """The one export at or below a prefix: an export's folder, its manifest, or what they were exported to.
 
     Raises UsageError when there is none, or when there are several (it lists them); Refused when it is unfinished.
@@ -157,13 +157,13 @@ def find(objects: Objects, prefix: str) -> ExportFolder:
     return folder
 
 
-def folders(objects: Objects, prefix: str) -> list[ExportFolder]:
+def folders(objects: S3Objects, prefix: str) -> list[ExportFolder]:
     """All exports below a prefix, the oldest first, finished or not."""
     root = prefix if prefix.rpartition("/")[2] == ROOT else f"{prefix}/{ROOT}".lstrip("/")
     return [ExportFolder(f"{root}/{name}") for name in objects.folders(f"{root}/") if _ID.fullmatch(name)]
 
 
-def check_finished(objects: Objects, folder: ExportFolder) -> None:
+def check_finished(objects: S3Objects, folder: ExportFolder) -> None:
     """Raises Refused while an export is being written, UsageError when there is nothing at all."""
     if objects.head(folder.file(f"{SUMMARY}.json")) is not None:
         return
@@ -177,7 +177,7 @@ def check_finished(objects: Objects, folder: ExportFolder) -> None:
     )
 
 
-def _only_one(objects: Objects, prefix: str) -> ExportFolder:
+def _only_one(objects: S3Objects, prefix: str) -> ExportFolder:
     found = folders(objects, prefix)
     where = objects.place(prefix)
     if not found:

@@ -31,7 +31,7 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import DataReader
 from dynamodt.export.manifest import Manifest, data_files, read_manifest
-from dynamodt.export.objects import Objects, S3Objects
+from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,
     FILES,
@@ -56,7 +56,6 @@ from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_of
 
 if TYPE_CHECKING:
-    from dynamodt.dynamodb.batch import Caller
     from dynamodt.model.items import Image
     from dynamodt.model.tables import Connection, StorageSpec, TableSpec
 
@@ -70,7 +69,7 @@ _GZIP = zlib.MAX_WBITS | 16
 class ExportWriter:
     """The files of one export: `start`, then `write_data`, then `write_summary`. Whoever sees the summary, sees all."""
 
-    def __init__(self, objects: Objects, folder: ExportFolder, *, files: int = 4) -> None:
+    def __init__(self, objects: S3Objects, folder: ExportFolder, *, files: int = 4) -> None:
         """`files`: of data, one for each "partition", empty where nothing falls into it, as AWS does."""
         self._objects = objects
         self._folder = folder
@@ -155,8 +154,8 @@ class StandInExports:
     def __init__(
         self,
         dynamodb: Any,
-        wire: Caller,
-        objects: Objects,
+        wire: Wire,
+        objects: S3Objects,
         bucket: str,
         prefix: str,
         clock: Callable[[], float] = time.time,

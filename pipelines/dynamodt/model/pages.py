@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.model.items import Change, Cursor, Image, Sample
+if TYPE_CHECKING:
+    from dynamodt.model.items import Change, Cursor, Image, Sample
 
 
 class Counts(NamedTuple):

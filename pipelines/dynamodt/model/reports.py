@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.model.items import Direction, Image, Item
 from dynamodt.model.pages import Counts, Units
-from dynamodt.model.runs import RunRecord, ScriptText
+
+if TYPE_CHECKING:
+    from dynamodt.model.items import Direction, Image, Item
+    from dynamodt.model.runs import RunRecord, ScriptText
 
 
 class Cost(NamedTuple):

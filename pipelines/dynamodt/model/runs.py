@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.model.items import Direction, Guard
 from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.tables import KeyAttribute, Stage, TableSpec
+
+if TYPE_CHECKING:
+    from dynamodt.model.items import Direction, Guard
+    from dynamodt.model.tables import KeyAttribute, Stage, TableSpec
 
 
 @dataclass(frozen=True, slots=True)

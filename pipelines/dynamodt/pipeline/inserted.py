@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from dynamodt.dynamodb.batch import Caller
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
 from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, inserted_row
+from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ItemError
 from dynamodt.model.items import Image, Update
 from dynamodt.model.runs import Job, RowsSource
@@ -33,9 +33,7 @@ from dynamodt.state.storage import Storage
 class InsertedItems:
     """Tells which items of a table a run has inserted: of `table`, by the rows of the run `rows`."""
 
-    def __init__(
-        self, wire: Caller, rows: InsertedRows, table: str, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, wire: Wire, rows: InsertedRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._reads = Reads(wire, rows.spec, sleep=sleep)
         self._rows = rows
         self._table = table
@@ -85,7 +83,7 @@ def _each_once(keys: Iterable[Image]) -> list[Image]:
 
 
 def lookups(
-    wire: Caller, job: Job, rate_queue: RateLimitedQueue = Free(), sleep: Callable[[float], None] = time.sleep
+    wire: Wire, job: Job, rate_queue: RateLimitedQueue = Free(), sleep: Callable[[float], None] = time.sleep
 ) -> Lookups:
     """The lookups of a job's writer."""
     sources = Reads(wire, job.table, rate_queue=rate_queue, sleep=sleep)
@@ -93,7 +91,7 @@ def lookups(
     return Lookups(sources, placed, inserted_items(wire, job, sleep), meets=job.meets_insertions)
 
 
-def inserted_items(wire: Caller, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
+def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
     """What the job's run has inserted, or the one that it takes back."""
     return InsertedItems(wire, rows_of(job), (job.target or job.table).name, sleep)
 
@@ -112,7 +110,7 @@ def all_of(images: list[Image]) -> list[Image]:
     return images
 
 
-def foreign_of(wire: Caller, job: Job, resources: Resources) -> Foreign:
+def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
     """What of a page a job is to transform: no item that the run has inserted itself. A second pass over what it was
     made of would do harm, or, of rows of `items()`, a first one.
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import apache_beam as beam
 
-from dynamodt.dynamodb.batch import Caller
 from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.reads import Reads, ScanPage
+from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.items import Cursor, Image
 from dynamodt.model.pages import Claim, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, RowsSource, ScanSource, Source
@@ -156,7 +156,7 @@ def replayed_pages(
     return resumed_pages(job, claim, source, lambda dead_letter: dead_letter, page)
 
 
-def reads_of(wire: Caller, job: Job, resources: Resources) -> Reads:
+def reads_of(wire: Wire, job: Job, resources: Resources) -> Reads:
     """The reads of a job's table, within its budget."""
     rate_limiter = rate_limiter_of(job, resources)
     return Reads(

@@ -9,7 +9,7 @@ from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.records import BadLine, ChangedItem
 from dynamodt.export.datafiles import Chunk, DataReader
 from dynamodt.export.manifest import DataFile, data_files, read_manifest
-from dynamodt.export.objects import Objects
+from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import ExportFolder
 from dynamodt.model.items import Cursor, Image
 from dynamodt.model.pages import Claim, DeadLetter, Page
@@ -50,7 +50,7 @@ class ReadExport(ReadPages):
         self._wire.close()
 
 
-def files_of(objects: Objects, source: ExportSource) -> tuple[DataFile, ...]:
+def files_of(objects: S3Objects, source: ExportSource) -> tuple[DataFile, ...]:
     """The data files of an export, checked against its manifests; a unit is a place in this order. Raises as
     `read_manifest` and `data_files` do."""
     return data_files(objects, read_manifest(objects, ExportFolder(source.folder), source.table_arn))

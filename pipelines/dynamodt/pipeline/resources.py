@@ -6,23 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from dynamodt.dynamodb.batch import Caller
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.export.objects import Objects, S3Objects
+from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Stage
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.rows import QuickRows
+from dynamodt.state.quick_rows import QuickRows
 from dynamodt.state.split_rows import SplitRows
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
 from dynamodt.state.worker_rows import WorkerRows
-
-
-class Connected(Caller, Protocol):
-    """A `Caller` with connections to close."""
-
-    def close(self) -> None: ...
 
 
 class StateTable(Protocol):
@@ -39,13 +32,13 @@ class StateTable(Protocol):
 class Resources(Protocol):
     """Makes what the stages use. Picklable; `AwsResources` is the real one, the tests have one on fakes."""
 
-    def wire(self, connections: int) -> Connected: ...
+    def wire(self, connections: int) -> Wire: ...
 
     def state(self) -> StateTable: ...
 
     def storage(self) -> Storage: ...
 
-    def objects(self, bucket: str) -> Objects: ...
+    def objects(self, bucket: str) -> S3Objects: ...
 
     def clock(self) -> float: ...
 
@@ -70,7 +63,7 @@ class AwsResources:
         """Prepared data, dead letters, samples."""
         return open_storage(self.stage.connection, self.stage.storage)
 
-    def objects(self, bucket: str) -> Objects:
+    def objects(self, bucket: str) -> S3Objects:
         """A bucket that holds an export."""
         return S3Objects(client(self.stage.connection, "s3"), bucket, self.stage.storage.kms_key)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import shared_wire
@@ -45,16 +45,6 @@ _READERS = 10  # at a time: a client's connections
 _AHEAD = 4 * _READERS
 _SHOWN = 3
 _TOLD_EVERY = 10.0  # seconds
-
-
-class Objects(Protocol):
-    """What `state.storage.Storage` offers, and a test's fake must."""
-
-    def read(self, name: str) -> bytes | None: ...
-
-    def names(self, prefix: str) -> Iterator[str]: ...
-
-    def place(self, name: str) -> str: ...
 
 
 class Checked(NamedTuple):
@@ -142,7 +132,7 @@ def _root(record: RunRecord) -> str:
 class _Phase:
     """The journal of one phase."""
 
-    def __init__(self, objects: Objects, prefix: str, claims: Claims, found: JournalCheck) -> None:
+    def __init__(self, objects: Storage, prefix: str, claims: Claims, found: JournalCheck) -> None:
         self._objects = objects
         self._prefix = prefix
         self._claims = claims
@@ -201,7 +191,7 @@ def _counts(name: str, claims: Claims) -> bool:
     return claim is not None and counts(name, claim)
 
 
-def _checked(storage: Objects, name: str) -> Checked:
+def _checked(storage: Storage, name: str) -> Checked:
     try:
         return Checked(name, check(storage, name).records)
     except Unsealed as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Context, localcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model.items import Atomic, Change, Delete, Image, Insert, Item, Put, Update
@@ -15,13 +15,10 @@ from dynamodt.script.codec import decode
 from dynamodt.script.diff import Part, change, combined, insert, key_of, parts_of, stamped, together
 from dynamodt.script.names import is_run_id
 
+if TYPE_CHECKING:
+    from dynamodt.script.functions import Transform
+
 _DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's own 28 would round the author's sums without a word
-
-
-class Transforming(Protocol):
-    """What `core.script.Transform` offers, and a test's stand-in must."""
-
-    def apply(self, item: Item, prepared: Mapping[Any, Any]) -> list[Item | Put | Delete]: ...
 
 
 class Apply:
@@ -35,7 +32,7 @@ class Apply:
     def __init__(
         self,
         script: Script,
-        transform: Transforming,
+        transform: Transform,
         table: TableSpec,
         *,
         run: str,

@@ -19,7 +19,6 @@ from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.items import Delete, Direction, Item, Put
 from dynamodt.model.runs import Script
 from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
-from dynamodt.script.rows import check_rows
 
 Result: TypeAlias = dict[str, Any] | Put | Delete
 _SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual ones: asking the ABC is slow
@@ -96,6 +95,7 @@ Apply = Callable[[Item, Mapping[Any, Any]], list[Result]]
 _NAMES: Final = {"up": ("transform_up", "TransformUp"), "down": ("transform_down", "TransformDown")}
 _FORMS: Final = {1: "(item)", 2: "(item, prepared)"}
 _MEND: Final = "Mend the line named above, or what it relies on; the same command goes on from there."
+_ROW_FORMS: Final = {"prepare": {1: "(context)"}, "items": {0: "()"}}
 _METHOD_FORMS: Final = {1: "(self, item)", 2: "(self, item, prepared)"}
 
 
@@ -108,7 +108,19 @@ def check(script: Script) -> None:
     for direction, present in (("up", script.has_up), ("down", script.has_down)):
         if present:
             Transform(script, direction, module)  # type: ignore[arg-type]
-    check_rows(script, module)
+    for name, given in (("prepare", script.has_prepare), ("items", script.has_items)):
+        if given:
+            row_function(script, module, name)
+
+
+def row_function(script: Script, module: ModuleType, name: str) -> Callable[..., Any]:
+    """The script's `prepare` or `items`. Raises ScriptError when it is missing or cannot be called as it must be."""
+    forms = _ROW_FORMS[name]
+    if not hasattr(module, name):
+        raise ScriptError(f"has no {name}", where=script.path, hint=f"Write def {name}{''.join(forms.values())}.")
+    function: Callable[..., Any] = getattr(module, name)
+    parameters(script, name, function, forms)
+    return function
 
 
 class Transform:

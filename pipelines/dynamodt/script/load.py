@@ -11,20 +11,21 @@ How an author's function wants to be called.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import linecache
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dynamodt.errors import ScriptError
-from dynamodt.model.runs import Script
-from dynamodt.script.read import bindings, parse, read_script
+
+if TYPE_CHECKING:
+    from dynamodt.model.runs import Script
 
 _ENDINGS: Final = ("_exit", "abort", "execv", "execve")
 _loaded: dict[str, int] = {}  # the process that has loaded a script, by the script's path
@@ -58,9 +59,39 @@ def _is_called_by_a_script(frame: FrameType | None) -> bool:
     return False
 
 
-def load_script(path: Path | str) -> ModuleType:
-    """The module of the version file at `path`, for a test that calls its functions. Raises ScriptError."""
-    return load(read_script(Path(path), Path.cwd()))
+def parse(text: str, where: str) -> ast.Module:
+    """The text's syntax tree. Raises ScriptError with the line of a syntax error."""
+    try:
+        return ast.parse(text, filename=where)
+    except SyntaxError as error:
+        raise ScriptError(
+            f"syntax error: {error.msg}", where=f"{where}:{error.lineno or 1}", hint=_marked(error, text)
+        ) from error
+    except ValueError as error:  # null bytes, before Python 3.11.4
+        raise ScriptError(f"syntax error: {error}", where=where, hint="Save the file as plain text.") from error
+
+
+def _marked(error: SyntaxError, text: str) -> str:
+    number = error.lineno or 1  # one past the end, where something was never closed
+    line = "".join(text.splitlines()[number - 1 : number]).strip()
+    return f"Correct this line: {line}" if line else "Look at the end of the file."
+
+
+def bindings(tree: ast.Module) -> dict[str, ast.stmt]:
+    """Each name bound at the top level of the file -> the statement that binds it (the last one, as Python has it)."""
+    return {name: statement for statement in tree.body for name in _bound_by(statement)}
+
+
+def _bound_by(statement: ast.stmt) -> Iterator[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign(targets=targets):
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            yield name
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from (alias.asname or alias.name for alias in names)
 
 
 def load(script: Script) -> ModuleType:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KEY_TYPES, KeyAttribute
+from dynamodt.script.load import bindings, parse
 from dynamodt.script.names import is_table_name, parse_version_file
 
 
@@ -99,23 +100,6 @@ _SETTINGS: Final = {
     "KEY": _Setting('the table\'s key attributes, the partition key first, each "S", "N" or "B": {"id": "S"}', _is_key),
 }
 NOT_LITERAL: Final = object()
-
-
-def bindings(tree: ast.Module) -> dict[str, ast.stmt]:
-    """Each name bound at the top level of the file -> the statement that binds it (the last one, as Python has it)."""
-    return {name: statement for statement in tree.body for name in _bound_by(statement)}
-
-
-def _bound_by(statement: ast.stmt) -> Iterator[str]:
-    match statement:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Assign(targets=targets):
-            yield from (target.id for target in targets if isinstance(target, ast.Name))
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
-            yield name
-        case ast.Import(names=names) | ast.ImportFrom(names=names):
-            yield from (alias.asname or alias.name for alias in names)
 
 
 def literal(statement: ast.stmt) -> object:
@@ -208,24 +192,6 @@ def read_script(path: Path, root: Path) -> Script:
         prepare_checksum=part_checksum(tree, "prepare"),
         **read_settings(tree, bound, table, where),
     )
-
-
-def parse(text: str, where: str) -> ast.Module:
-    """The text's syntax tree. Raises ScriptError with the line of a syntax error."""
-    try:
-        return ast.parse(text, filename=where)
-    except SyntaxError as error:
-        raise ScriptError(
-            f"syntax error: {error.msg}", where=f"{where}:{error.lineno or 1}", hint=_marked(error, text)
-        ) from error
-    except ValueError as error:  # null bytes, before Python 3.11.4
-        raise ScriptError(f"syntax error: {error}", where=where, hint="Save the file as plain text.") from error
-
-
-def _marked(error: SyntaxError, text: str) -> str:
-    number = error.lineno or 1  # one past the end, where something was never closed
-    line = "".join(text.splitlines()[number - 1 : number]).strip()
-    return f"Correct this line: {line}" if line else "Look at the end of the file."
 
 
 def _shown(path: Path, root: Path) -> str:

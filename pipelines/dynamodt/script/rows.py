@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, Protocol
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
@@ -20,10 +19,9 @@ from dynamodt.model.runs import Script
 from dynamodt.model.tables import TableSpec
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import insert, key_of
-from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
+from dynamodt.script.functions import row_function
+from dynamodt.script.load import is_interrupt, line_of, load, script_failure
 
-_CONTEXT: Final = {1: "(context)"}
-_NOTHING: Final = {0: "()"}
 _END: Final = object()
 
 
@@ -51,7 +49,7 @@ def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hash
     Raises ScriptError, with the row's number, for a row that is no such pair, and with the author's line for whatever
     his code raises.
     """
-    prepare = _function(script, load(script), "prepare", _CONTEXT)
+    prepare = row_function(script, load(script), "prepare")
     for number, row in enumerate(_rows(script, "prepare", lambda: prepare(context), "(key, value) pairs"), 1):
         if not (isinstance(row, tuple | list) and len(row) == 2 and _hashable(row[0])):
             raise _bad_row(script, "prepare", number, row, "a (key, value) pair: yield code, name")
@@ -61,27 +59,11 @@ def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hash
 def item_rows(script: Script) -> Iterator[Item]:
     """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is no dict,
     and with the author's line for whatever his code raises."""
-    items = _function(script, load(script), "items", _NOTHING)
+    items = row_function(script, load(script), "items")
     for number, row in enumerate(_rows(script, "items", items, "dicts"), 1):
         if not isinstance(row, dict):
             raise _bad_row(script, "items", number, row, "an item: a dict with the table's key")
         yield row
-
-
-def check_rows(script: Script, module: ModuleType) -> None:
-    """Raise ScriptError when `prepare` or `items` is there but cannot be called as it must be."""
-    if script.has_prepare:
-        _function(script, module, "prepare", _CONTEXT)
-    if script.has_items:
-        _function(script, module, "items", _NOTHING)
-
-
-def _function(script: Script, module: ModuleType, name: str, forms: Mapping[int, str]) -> Any:
-    if not hasattr(module, name):
-        raise ScriptError(f"has no {name}", where=script.path, hint=f"Write def {name}{''.join(forms.values())}.")
-    function = getattr(module, name)
-    parameters(script, name, function, forms)
-    return function
 
 
 def _rows(script: Script, name: str, function: Callable[[], object], expected: str) -> Iterator[object]:

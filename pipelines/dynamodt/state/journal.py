@@ -18,7 +18,7 @@ from hashlib import blake2b
 from itertools import chain, groupby
 from operator import itemgetter
 from struct import Struct, error
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import zstandard
@@ -30,7 +30,9 @@ from dynamodt.model.tables import TableSpec
 from dynamodt.script.codec import same
 from dynamodt.script.diff import count_records, key_of, patched
 from dynamodt.state.object_keys import note_name, part_name
-from dynamodt.state.storage import Storage
+
+if TYPE_CHECKING:
+    from dynamodt.state.storage import Storage
 
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
 _FRAME = Struct("<II")  # magic number and size of a skippable frame
@@ -105,12 +107,6 @@ def _digest(name: str, compressed: bytes, records: int) -> str:
 _SOURCE = "TransactionSource"
 
 
-class Objects(Protocol):
-    """What `state.storage.Storage` offers, and a test's fake must."""
-
-    def read(self, name: str) -> bytes | None: ...
-
-
 class Note(NamedTuple):
     """What a page's owner notes at its end: how many parts the page has, over all owners, the keys whose changes,
     although announced, had no effect, and those of items that are gone, whether by the run or by the application."""
@@ -183,9 +179,9 @@ class Journal:
         return metadata.get(_SOURCE), change
 
 
-def check(objects: Objects, name: str) -> Sealed:
+def check(storage: Storage, name: str) -> Sealed:
     """A part or a note, read and found whole. Raises Unsealed with the reason when it is missing or not whole."""
-    data = objects.read(name)
+    data = storage.read(name)
     if data is None:
         raise Unsealed("missing")
     return checked(name, data)

@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dynamodt.dynamodb.clients import client, explained, service_error
-from dynamodt.dynamodb.reads import Answered, Retried
-from dynamodt.dynamodb.wire import Refusal, shared_wire
+from dynamodt.dynamodb.clients import client, explained
 from dynamodt.model.items import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
@@ -32,15 +30,7 @@ class ConditionFailed(Exception):
     """A row was not as its writer required."""
 
 
-class Writable(Protocol):
-    """What `write_once` needs of `Rows`."""
-
-    def get(self, key: RowKey) -> Item | None: ...
-
-    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item: ...
-
-
-def write_once(rows: Writable, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
+def write_once(rows: Rows, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
     """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` does not hold
     any more once it is written. Returns the row after it.
 
@@ -162,28 +152,6 @@ class Rows:
                     if _BACKOFF.exhausted(tries) or not any(reason in str(error) for reason in _PASSING):
                         raise
                 time.sleep(_BACKOFF.delay(tries, random.random))
-
-
-class QuickRows(Rows):
-    """The table as a worker uses it for every page: calls about one row go over the wire (docs/adr/019)."""
-
-    def __init__(self, connection: Connection, table: str) -> None:
-        super().__init__(connection, table)
-        self._calls = Retried(shared_wire(connection), self.where)
-
-    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._begin(operation, body)()
-
-    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        return partial(self._answer, operation, body, self._calls.begin(operation, body))
-
-    def _answer(self, operation: str, body: dict[str, Any], answered: Callable[[], Answered]) -> dict[str, Any]:
-        try:
-            return answered().answer
-        except Refusal as refusal:
-            if refusal.code == "ConditionalCheckFailedException":
-                raise ConditionFailed(str(body["Key"])) from refusal
-            raise service_error(operation, self.where, refusal.code, refusal.message) from refusal
 
 
 def _key(key: RowKey) -> Image:
