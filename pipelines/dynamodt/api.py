@@ -32,9 +32,9 @@ from dynamodt.runs.control import tell as tell
 from dynamodt.runs.history import now
 from dynamodt.runs.lock import in_turn
 from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, table_report
-from dynamodt.runs.options import GLUE, Observer, RunOptions, Watcher
+from dynamodt.runs.options import GLUE, Observer, Request, RunOptions, Watcher
 from dynamodt.runs.pace import as_watcher
-from dynamodt.runs.resume import goal, holding, not_unfinished, run_steps
+from dynamodt.runs.resume import check_free, goal, holding, not_unfinished, run_steps
 from dynamodt.runs.runner import check_script, ready
 from dynamodt.runs.session import Session
 from dynamodt.script.rows import prepare_rows
@@ -99,7 +99,7 @@ def up(
     """Bring tables to version `to` (default: the latest). Each is independent of another's failure."""
     chosen = names or _all_tables(folder)
     if options.runner == GLUE:
-        return on_glue.move(stage, folder, "up", chosen, names, to, options, as_watcher(observer))
+        return _on_glue(stage, folder, Request("up", tables=tuple(names), to=to, options=options), chosen, observer)
     return [_migrate(stage, folder, name, "up", to, options, observer) for name in chosen]
 
 
@@ -113,7 +113,7 @@ def down(
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
     if options.runner == GLUE:
-        return on_glue.move(stage, folder, "down", names, names, to, options, as_watcher(observer))
+        return _on_glue(stage, folder, Request("down", tables=tuple(names), to=to, options=options), names, observer)
     return [_migrate(stage, folder, name, "down", to, options, observer) for name in names]
 
 
@@ -145,7 +145,9 @@ def retry(
     )
     options = replace(options, only=record.run)
     if options.runner == GLUE:
-        return on_glue.retry(stage, folder, record, goal(record), options, as_watcher(observer))
+        request = Request("retry", tables=(record.table,), run=record.run, options=options)
+        move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
+        return _in_job(stage, folder, request, [move], observer)
     report = _migrate(stage, folder, record.table, record.direction, goal(record), options, observer)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
@@ -291,6 +293,24 @@ def _migrate(
     except DynamodtError as error:
         move.error = error
     return table_report(stage, move, reports)
+
+
+def _on_glue(
+    stage: Stage, folder: Path, request: Request, tables: Sequence[str], observer: Observer
+) -> list[TableReport]:
+    """Migrates the tables in the deployed job. It is given the tables as they were typed, so that the same command
+    finds it again."""
+    direction: Direction = "up" if request.command == "up" else "down"
+    on_glue.wait_for_others(stage, folder, tables, request, as_watcher(observer))
+    plans = [plan_migration(stage, folder, name, direction, request.to, request.options, observer) for name in tables]
+    return _in_job(stage, folder, request, plans, observer)
+
+
+def _in_job(
+    stage: Stage, folder: Path, request: Request, plans: Sequence[TableMigration], observer: Observer
+) -> list[TableReport]:
+    reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free)
+    return [table_report(stage, plan, reports.get(plan.table, ())) for plan in plans]
 
 
 def _run(stage: Stage, move: TableMigration, options: RunOptions, observer: Observer, reports: list[RunReport]) -> None:

@@ -20,7 +20,7 @@ from dynamodt.model.pages import Units
 from dynamodt.runs.options import MOVES, OF_A_RUN, Request, command_line
 from dynamodt.runs.shown import printable
 from dynamodt.script import versions
-from dynamodt.script.names import parse_version_file
+from dynamodt.script.names import parse_version_file, version_files
 
 if TYPE_CHECKING:
     from dynamodt.deploy.destroy import Removal
@@ -149,7 +149,7 @@ def _dry_run(request: Request, folder: Path) -> Request:
 
 
 def _numbered(folder: Path, table: str) -> list[questionary.Choice]:
-    files = versions.version_files(folder / "transforms", table)
+    files = version_files(folder / "transforms", table)
     found = [parse_version_file(path.name, str(path)) for path in files]
     return [questionary.Choice(f"v{number}  {name}", value=number) for number, name in found]
 

@@ -27,13 +27,12 @@ from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, ScriptText
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import WORK_FOLDER, Stage
 from dynamodt.runs.cost import GB
 from dynamodt.runs.options import PROGRAM, LocalStatus, Request
 from dynamodt.runs.shown import clip, item_diff, key_line, printable
 from dynamodt.script.codec import decode, without
 from dynamodt.state.started_with import texts_reported
-from dynamodt.state.storage import WORK_FOLDER
 
 _CENT = 0.01
 

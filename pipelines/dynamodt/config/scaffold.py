@@ -8,8 +8,7 @@ from pathlib import Path
 from string import Template
 
 from dynamodt.errors import ScriptError, UsageError
-from dynamodt.script.names import check_table_name, slug
-from dynamodt.script.versions import version_files
+from dynamodt.script.names import check_table_name, slug, version_files
 
 _FIRST = "initial"
 _LONGEST_SLUG = 80

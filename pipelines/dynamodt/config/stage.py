@@ -24,8 +24,7 @@ from urllib.parse import urlsplit
 from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings
 from dynamodt.dynamodb.clients import account_id
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model.tables import STATE_TABLE, Connection, Stage, StorageSpec
-from dynamodt.state.storage import WORK_FOLDER
+from dynamodt.model.tables import STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec
 
 ACCOUNT, REGION = "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"
 

@@ -30,7 +30,7 @@ from dynamodt.deploy.deployed import (
     stack_of,
     told,
 )
-from dynamodt.deploy.destroy import refuse_jobs_at_work
+from dynamodt.deploy.glue_runs import refuse_jobs_at_work
 from dynamodt.deploy.packages import Assets, Parts, parts, places, template, uploaded
 from dynamodt.deploy.stacks import (
     UNMADE,

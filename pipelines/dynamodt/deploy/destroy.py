@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynamodt.deploy.buckets import (
     KeyFacts,
@@ -24,7 +25,7 @@ from dynamodt.deploy.buckets import (
     schedule_deletion,
 )
 from dynamodt.deploy.deployed import bucket_of, check_ours, check_tables, stack_of, tables_here
-from dynamodt.deploy.glue_runs import GlueJob
+from dynamodt.deploy.glue_runs import refuse_jobs_at_work
 from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
 from dynamodt.deploy.stacks import UNMADE, Stack, StackState, at_rest
 from dynamodt.deploy.stacks import removed as delete_stack
@@ -36,10 +37,10 @@ from dynamodt.runs.liveness import Life, Watch
 from dynamodt.runs.lock import holder
 from dynamodt.runs.options import Observer
 from dynamodt.script.versions import tables
-from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.state import State, tables_in
 
-_JOBS = ("MigrateJob", "PrepareJob")
+if TYPE_CHECKING:
+    from dynamodt.state.lease_rows import LeaseRows
 
 
 def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str], sleep: Callable[[float], None]) -> None:
@@ -67,21 +68,6 @@ def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Callable[[float]
             sleep(min(1.0, max(watch.left(leases, lease) for lease in unknown)))
         left = [lease.table for lease in unknown]
     return live
-
-
-def refuse_jobs_at_work(stage: Stage, own: Mapping[str, str]) -> None:
-    """Raises Refused for a run of a job among the stack's resources `own`; it may hold no lease yet."""
-    for job in filter(None, (own.get(name) for name in _JOBS)):
-        for run in _job_runs(stage, job):
-            hint = f"wait for it, or stop it: aws glue batch-stop-job-run --job-name {job} --job-run-ids {run}"
-            raise Refused(f"its run {run} is at work, and would lose what it needs", where=f"job {job}", hint=hint)
-
-
-def _job_runs(stage: Stage, job: str) -> list[str]:
-    try:
-        return [run.id for run in GlueJob(stage.connection, job, stage.name).at_work()]
-    except Refused:  # it was deleted by hand
-        return []
 
 
 _DRY_RUN = "dry-run/"

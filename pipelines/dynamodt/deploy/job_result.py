@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamodt import __version__
 from dynamodt.deploy.packages import build
@@ -18,12 +18,13 @@ from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, Usag
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import INSERTED_ROWS, PreparedRef, Script
-from dynamodt.runs.dead_letters import first_of
-from dynamodt.runs.execute import samples_under
+from dynamodt.runs.dead_letters import first_of, samples_under
 from dynamodt.state.object_keys import dead_letters_of, samples_of
 from dynamodt.state.phases import phases
-from dynamodt.state.state import State
-from dynamodt.state.storage import Storage
+
+if TYPE_CHECKING:
+    from dynamodt.state.state import State
+    from dynamodt.state.storage import Storage
 
 Document = dict[str, Any]
 _KINDS: dict[int, type[DynamodtError]] = {2: UsageError, 3: Refused}

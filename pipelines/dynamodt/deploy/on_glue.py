@@ -1,47 +1,40 @@
-"""One of a stage's deployed jobs, from the words that it is given to what has become of them.
+"""`--runner glue`: a command runs in the stage's deployed Glue job, which is started here and followed to its end.
 
-`--runner glue`: the verbs that run in a deployed job, started from here and followed to their end.
-
-What stands in the way is found out before a job is started. What has become of it is taken from the state table, never
-from Glue: a job that says SUCCEEDED and has answered nothing has failed. A job outlives the command that started it.
+Every check that needs no lease is made before a job is started. The outcome is read from the state table, never from
+Glue: a job that Glue reports as SUCCEEDED and that has stored no answer has failed. A job outlives the command that
+started it; the same command follows it again.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dynamodt.deploy.glue_runs import (
-    STOPPING,
-    SUCCEEDED,
-    ConcurrentRuns,
-    GlueJob,
-    JobRun,
-    JobWatch,
-    rest,
-    tail,
-    watches_over,
-)
+from dynamodt.deploy.glue_runs import STOPPING, SUCCEEDED, ConcurrentRuns, GlueJob, JobRun, tail
 from dynamodt.deploy.job_result import in_full, other_release, prepared_of, runs_of, told_error, understood, undo_of
+from dynamodt.deploy.job_watch import JobWatch, rest, watches_over
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
-from dynamodt.dynamodb import table as tables_of_stage
+from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError
-from dynamodt.model.items import Direction
-from dynamodt.model.reports import RunReport, TableReport, UndoReport
+from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
-from dynamodt.runs.lock import check_not_leased as check_not_held
-from dynamodt.runs.lock import in_turn, is_held
-from dynamodt.runs.migration import TableMigration, plan_migration, table_report
+from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.options import JobWatcher, Request, RunOptions, command_words
-from dynamodt.runs.resume import check_free
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from dynamodt.state.worker_rows import AnswerRows, JobAnswer
 
+if TYPE_CHECKING:
+    from dynamodt.runs.migration import TableMigration
+    from dynamodt.runs.plan import TablePlan
+
+    CheckFree = Callable[[State, Stage, TablePlan, RunOptions], None]
+
+Reports = dict[str, list[RunReport]]  # by table
 PREPARE = "-prepare"  # behind the name of the job that moves tables
 _TAIL_LINES = 20
 _WINDING_UP_SECONDS = 120.0  # a job that has answered takes a while to be over
@@ -157,7 +150,7 @@ class DeployedJob:
         return any(run.state == STOPPING or self._answers.read(run.id) is not None for run in runs)
 
     def _count_items(self, table: str) -> int:
-        return tables_of_stage.describe(self.stage.connection, table).item_count
+        return describe(self.stage.connection, table).item_count
 
 
 def _check_reachable(stage: Stage) -> None:
@@ -177,33 +170,109 @@ def _arguments(stage: Stage, folder: Path, request: Request) -> dict[str, str]:
     return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
 
 
-def move(
+def wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Request, watcher: JobWatcher) -> None:
+    """With `wait_lock`, waits until no other run holds the tables: here, where waiting costs nothing. A job that is
+    already running this command is followed instead. Raises Busy on timeout."""
+    leases = State(stage.connection, stage.state_table).leases
+    if not request.options.wait_lock or not any(is_held(leases, table) for table in tables):
+        return
+    if DeployedJob(stage, folder, request, watcher).at_work() is None:
+        for table in tables:
+            in_turn(leases, table, request.options, watcher.note, lambda: None)
+
+
+def migrate(
     stage: Stage,
     folder: Path,
-    direction: Direction,
-    tables: Sequence[str],
-    named: Sequence[str],
-    to: int | None,
-    options: RunOptions,
+    moves: Sequence[TableMigration],
+    request: Request,
     watcher: JobWatcher,
-) -> list[TableReport]:
-    """Bring `tables` to version `to` in the deployed job, which is given the words that a person has typed: `named`.
+    check_free: CheckFree,
+) -> Reports:
+    """Runs `request` in the deployed job; returns the runs of each table, and sets the `error` of each that failed.
 
-    No job is started where every table is there already, or is refused.
+    `check_free` raises for a table that the job would refuse. No job is started where no table has a step left.
     """
-    request = Request(direction, tables=tuple(named), to=to, options=options)
-    _wait_for_others(stage, folder, tables, request, watcher)
-    moves = [plan_migration(stage, folder, table, direction, to, options, watcher) for table in tables]
-    return _moved(stage, folder, moves, request, watcher)
+    if not any(move.has_steps for move in moves):
+        return {}
+    job = DeployedJob(stage, folder, request, watcher)
+    found = job.at_work()
+    if found is None:
+        _refuse(job.state, stage, moves, request.options, check_free)
+        if not any(move.has_steps for move in moves):
+            return {}
+    answer = job.answer(found, [move.table for move in moves])
+    if answer is None or "tables" not in answer.document:
+        return _without_answer(job, moves, request.options, answer)
+    return _with_answer(job, moves, request.options, answer)
 
 
-def retry(
-    stage: Stage, folder: Path, record: RunRecord, to: int, options: RunOptions, watcher: JobWatcher
-) -> list[TableReport]:
-    """Go on with an unfinished run in the deployed job, its dead letters first."""
-    moves = [plan_migration(stage, folder, record.table, record.direction, to, options, watcher)]
-    request = Request("retry", tables=(record.table,), run=record.run, options=options)
-    return _moved(stage, folder, moves, request, watcher)
+def _refuse(
+    state: State, stage: Stage, moves: Sequence[TableMigration], options: RunOptions, check_free: CheckFree
+) -> None:
+    for move in moves:
+        if move.planned is not None and move.has_steps:
+            try:
+                check_free(state, stage, move.planned, options)
+            except DynamodtError as error:
+                move.error = error
+
+
+def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer) -> Reports:
+    with understood(job.place):
+        told = {table["table"]: table for table in answer.document["tables"]}
+    reports = {move.table: _answered(job, move, options, answer, told) for move in moves}
+    if answer.exit_code and all(move.error is None for move in moves):  # the error is of the command as a whole
+        raise job.failure(answer)
+    if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
+        job.show_log()
+    return reports
+
+
+def _answered(
+    job: DeployedJob, move: TableMigration, options: RunOptions, answer: JobAnswer, told: Mapping[str, Any]
+) -> list[RunReport]:
+    table = told.get(move.table, {"table": move.table, "direction": move.direction})
+    with understood(job.place):
+        runs = runs_of(table)
+        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
+    runs = [_in_full(job, run, move, options) for run in runs]
+    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
+        move.error = job.unanswered(move.table)
+    return runs
+
+
+def _is_answered(job: DeployedJob, move: TableMigration, options: RunOptions, told: Mapping[str, Any]) -> bool:
+    """Whether the job has run a version of a table that was planned, or there was none left to run."""
+    answered = move.table in told and (options.dry_run or bool(told[move.table].get("versions")))
+    return answered or _has_arrived(job, move, options)
+
+
+def _without_answer(
+    job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer | None
+) -> Reports:
+    """The job has died, or an emulator pretended to run it: the state table decides. A table that has reached its
+    version has lost only the answer."""
+    failure = None if all(_has_arrived(job, move, options) for move in moves) else job.failure(answer)
+    for move in moves:
+        move.error = move.error or (None if _has_arrived(job, move, options) else failure)
+    return {move.table: [_in_full(job, run, move, options) for run in job.ended(move.table)] for move in moves}
+
+
+def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) -> bool:
+    """Whether a table is at the version of the first plan: a second plan of `down` would go one further."""
+    if move.planned is None or not move.has_steps:
+        return True
+    last = move.planned.steps[-1].script.sequence
+    at = max(job.state.applied(move.table), default=0)
+    return not options.dry_run and at == (last if move.direction == "up" else last - 1)
+
+
+def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: RunOptions) -> RunReport:
+    """A run's report, with what only the stage's storage holds."""
+    scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
+    storage = open_storage(job.stage.connection, job.stage.storage)
+    return in_full(run, job.state, storage, scripts, keys, options.dry_run)
 
 
 def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: JobWatcher) -> UndoReport:
@@ -213,7 +282,7 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
     found = job.at_work()
     if found is None and not options.dry_run:
         for table in filter(None, (record.table, record.target)):
-            check_not_held(job.state.leases, table)
+            check_not_leased(job.state.leases, table)
     answer = job.answer(found, [record.table])
     if answer is None or "counts" not in answer.document:
         raise job.failure(answer)
@@ -221,7 +290,7 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
         report = undo_of(answer.document)
     if report.error is not None:
         job.show_log()
-    key_names = tables_of_stage.describe(stage.connection, record.table).key_names
+    key_names = describe(stage.connection, record.table).key_names
     return replace(report, run=replace(report.run, rehearsal=options.dry_run, key_names=key_names))
 
 
@@ -235,106 +304,3 @@ def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: 
         raise job.failure(answer)
     with understood(job.place):
         return prepared_of(answer.document)
-
-
-# ---------------------------------------------------------------- up, down and retry
-
-
-def _wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Request, watcher: JobWatcher) -> None:
-    """With `wait_lock`, until nobody else is at work on the tables: here, where waiting costs nothing. A job that is at
-    work on this very command is not waited for, but followed. Raises Busy when the time is over."""
-    leases = State(stage.connection, stage.state_table).leases
-    if not request.options.wait_lock or not any(is_held(leases, table) for table in tables):
-        return
-    if DeployedJob(stage, folder, request, watcher).at_work() is None:
-        for table in tables:
-            in_turn(leases, table, request.options, watcher.note, lambda: None)
-
-
-def _moved(
-    stage: Stage, folder: Path, moves: list[TableMigration], request: Request, watcher: JobWatcher
-) -> list[TableReport]:
-    if not any(move.has_steps for move in moves):
-        return [table_report(stage, move) for move in moves]
-    job = DeployedJob(stage, folder, request, watcher)
-    found = job.at_work()
-    if found is None:
-        _refuse(job.state, stage, moves, request.options)
-        if not any(move.has_steps for move in moves):
-            return [table_report(stage, move) for move in moves]
-    answer = job.answer(found, [move.table for move in moves])
-    if answer is None or "tables" not in answer.document:
-        return _without_answer(job, moves, request.options, answer)
-    return _with_answer(job, moves, request.options, answer)
-
-
-def _refuse(state: State, stage: Stage, moves: list[TableMigration], options: RunOptions) -> None:
-    """Leave with each table what the job would be refused there."""
-    for move in moves:
-        if move.planned is not None and move.has_steps:
-            try:
-                check_free(state, stage, move.planned, options)
-            except DynamodtError as error:
-                move.error = error
-
-
-def _with_answer(
-    job: DeployedJob, moves: list[TableMigration], options: RunOptions, answer: JobAnswer
-) -> list[TableReport]:
-    with understood(job.place):
-        told = {table["table"]: table for table in answer.document["tables"]}
-    reports = [_report_of(job, move, options, answer, told) for move in moves]
-    if answer.exit_code and all(move.error is None for move in moves):  # the command as a whole was ended
-        raise job.failure(answer)
-    if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
-        job.show_log()
-    return reports
-
-
-def _report_of(
-    job: DeployedJob, move: TableMigration, options: RunOptions, answer: JobAnswer, told: Mapping[str, Any]
-) -> TableReport:
-    table = told.get(move.table, {"table": move.table, "direction": move.direction})
-    with understood(job.place):
-        runs = runs_of(table)
-        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
-    runs = [_in_full(job, run, move, options) for run in runs]
-    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
-        move.error = job.unanswered(move.table)
-    return table_report(job.stage, move, runs)
-
-
-def _is_answered(job: DeployedJob, move: TableMigration, options: RunOptions, told: Mapping[str, Any]) -> bool:
-    """Whether the job has done something about a table that was planned, or had nothing to do any more."""
-    answered = move.table in told and (options.dry_run or bool(told[move.table].get("versions")))
-    return answered or _has_arrived(job, move, options)
-
-
-def _without_answer(
-    job: DeployedJob, moves: list[TableMigration], options: RunOptions, answer: JobAnswer | None
-) -> list[TableReport]:
-    """The job has died, or was only pretended: what the state table has of it is what there is. Where a table has come
-    to where it was to be, nothing is lost but the answer."""
-    failure = None if all(_has_arrived(job, move, options) for move in moves) else job.failure(answer)
-    reports = []
-    for move in moves:
-        runs = [_in_full(job, run, move, options) for run in job.ended(move.table)]
-        move.error = move.error or (None if _has_arrived(job, move, options) else failure)
-        reports.append(table_report(job.stage, move, runs))
-    return reports
-
-
-def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) -> bool:
-    """Whether a table stands where it was to be, by the first plan: `down` would go one further by another."""
-    if move.planned is None or not move.has_steps:
-        return True
-    last = move.planned.steps[-1].script.sequence
-    at = max(job.state.applied(move.table), default=0)
-    return not options.dry_run and at == (last if move.direction == "up" else last - 1)
-
-
-def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: RunOptions) -> RunReport:
-    """A run's report with what only the stage's storage holds."""
-    scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
-    storage = open_storage(job.stage.connection, job.stage.storage)
-    return in_full(run, job.state, storage, scripts, keys, options.dry_run)

@@ -33,7 +33,7 @@ import dynamodt
 from dynamodt.config.settings import FILE_NAME
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Stage
-from dynamodt.runs.runner import spark_jar
+from dynamodt.pipeline.spark.jar import jar
 from dynamodt.script.versions import tables
 from dynamodt.state.storage import Storage, open_storage
 
@@ -233,7 +233,7 @@ def parts(folder: Path, stage: Stage, note: Callable[[str], None]) -> Parts:
     made."""
     return {
         "Package": JobPart(wheel_name(), wheel()),
-        "Jar": _file(spark_jar(note)),
+        "Jar": _file(jar(note)),
         "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
         "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
         "Project": JobPart(PROJECT_FILE, project_zip(folder, stage)),

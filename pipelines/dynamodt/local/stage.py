@@ -36,8 +36,8 @@ from dynamodt.errors import Refused, ServiceError
 from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator
 from dynamodt.local.emulator import Record
-from dynamodt.model.tables import Connection, Stage
-from dynamodt.state.storage import WORK_FOLDER, FolderStorage, for_the_owner_alone, make_work_folder
+from dynamodt.model.tables import WORK_FOLDER, Connection, Stage
+from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
 _KEY_ROLES = ("HASH", "RANGE")
 _WAIT = {"Delay": 1, "MaxAttempts": 60}

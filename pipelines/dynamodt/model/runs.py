@@ -265,6 +265,7 @@ class Job:
 INSERTED_ROWS = "/items"
 INCREMENTAL = "/incremental"
 FINAL_SCAN = "/final-scan"
+ABORT = "abort"  # `Lease.stop` of a run that was ended by a command
 
 
 class Lease(NamedTuple):

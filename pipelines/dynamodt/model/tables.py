@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 STATE_TABLE = "dynamodt-state"  # unless a stage names another one
+WORK_FOLDER = ".dynamodt"  # in a project's folder, for its owner alone; git ignores it
 KEY_TYPES = ("S", "N", "B")
 
 

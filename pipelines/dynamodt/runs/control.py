@@ -16,11 +16,10 @@ from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import VersionStatus
-from dynamodt.model.runs import Lease, RunRecord, RunState
+from dynamodt.model.runs import ABORT, Lease, RunRecord, RunState
 from dynamodt.model.tables import Stage
 from dynamodt.runs.liveness import SILENT_SECONDS, is_alive, is_gone, observed_life
 from dynamodt.runs.lock import holder
-from dynamodt.runs.session import ABORT
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.phases import AT_WORK, phases, run_progress, with_runs
 from dynamodt.state.state import State

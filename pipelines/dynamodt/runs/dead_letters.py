@@ -1,22 +1,29 @@
-"""A run's dead letters, as far as a person is told of them at once.
+"""What a run has stored for display: its first dead letter, and a few items before and after.
 
-Dead letters that are counted, and that the storage no longer has: deleted by hand, or expired with their bucket.
+Dead letters that are counted but no longer stored (deleted, or expired with their bucket) are found here, too.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused
+from dynamodt.model.items import Item
 from dynamodt.model.pages import Claim
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.shown import key_line
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import counted_notes, dead_of_run, retry_of_run
 from dynamodt.state.phases import Phase, phases, retry_run
-from dynamodt.state.state import State
-from dynamodt.state.storage import Storage
+
+if TYPE_CHECKING:
+    from dynamodt.state.state import State
+    from dynamodt.state.storage import Storage
+
+_SAMPLES = 3
 
 _FRAME = r'File "{path}", line (\d+)'
 
@@ -32,6 +39,18 @@ def first_of(lines: bytes, script_path: str) -> str:
     frames = re.findall(_FRAME.format(path=re.escape(script_path)), dead_letter["traceback"])
     place = f"{script_path}:{frames[-1]}" if frames else script_path if dead_letter["stage"] == "transform" else ""
     return f"{key_line(key, key)}: {dead_letter['error']}" + (f" ({place})" if place else "")
+
+
+def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:
+    """The first few items that a run changed, before and after, by the prefixes of its phases."""
+    found: list[tuple[Item, Item | None]] = []
+    for prefix in prefixes:
+        for name in storage.names(prefix):
+            for old, new in json.loads(storage.read(name) or b"[]"):
+                found.append((decode(old), None if new is None else decode(new)))
+            if len(found) >= _SAMPLES:
+                return tuple(found[:_SAMPLES])
+    return tuple(found)
 
 
 def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> bool:

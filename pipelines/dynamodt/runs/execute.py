@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, ServiceError
@@ -11,7 +10,7 @@ from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.runs.cost import foreseen
-from dynamodt.runs.dead_letters import first_of
+from dynamodt.runs.dead_letters import first_of, samples_under
 from dynamodt.runs.exports import (
     EXPORT,
     NEW,
@@ -27,7 +26,6 @@ from dynamodt.runs.history import RunRecorder, completion_error, doubts_hint
 from dynamodt.runs.interrupts import signal_name
 from dynamodt.runs.plan import Step, TablePlan, jobs, moves_items, retry_job
 from dynamodt.runs.session import Follower, Session, is_governed, run_phases
-from dynamodt.script.codec import decode
 from dynamodt.state.object_keys import (
     counted_notes,
     dead_letters_name,
@@ -40,8 +38,6 @@ from dynamodt.state.phases import after
 from dynamodt.state.started_with import as_it_began
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage
-
-_SAMPLES = 3
 
 
 def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord) -> None:
@@ -150,7 +146,7 @@ def _gathered(
 def _samples(session: Session, phases: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
     """What a report shows; it is no part of what the run has come to."""
     try:
-        return read_samples(session.storage, phases)
+        return samples_under(session.storage, map(samples_prefix, phases))
     except ServiceError as error:
         session.observer.note(f"no sample can be shown: {error}")
         return ()
@@ -268,20 +264,3 @@ def committed_dead_letters(storage: Storage, state: State, job: Job, prefix: str
     """The dead letters (or what an undo leaves) of one pass that count, by the parts that they are kept in."""
     claims = {claim.split: claim for claim in state.splits(job.run).all(job.splits)}
     return counted_notes(storage.names(prefix), claims, recovers=not job.script.idempotent)
-
-
-def read_samples(storage: Storage, phases: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
-    """The first few items that the run changed, before and after."""
-    return samples_under(storage, map(samples_prefix, phases))
-
-
-def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:
-    """The same, by where the passes keep them."""
-    found: list[tuple[Item, Item | None]] = []
-    for prefix in prefixes:
-        for name in storage.names(prefix):
-            for old, new in json.loads(storage.read(name) or b"[]"):
-                found.append((decode(old), None if new is None else decode(new)))
-            if len(found) >= _SAMPLES:
-                return tuple(found[:_SAMPLES])
-    return tuple(found)

@@ -36,12 +36,12 @@ from dynamodt.export.request import (
     whole_second,
 )
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.runs import FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource, Script
+from dynamodt.model.runs import ABORT, FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.pace import elapsed
 from dynamodt.runs.plan import segments
-from dynamodt.runs.session import ABORT, Follower, Session, run_phases
+from dynamodt.runs.session import Follower, Session, run_phases
 from dynamodt.state.phases import incremental_run
 
 SCAN, EXPORT = "scan", "export"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport
@@ -17,7 +18,9 @@ from dynamodt.runs.liveness import Watch
 from dynamodt.runs.lock import holder
 from dynamodt.runs.options import Watcher
 from dynamodt.state.phases import AT_WORK, UNDOING, Phase, phases, undo_phases
-from dynamodt.state.state import State
+
+if TYPE_CHECKING:
+    from dynamodt.state.state import State
 
 LOOK_SECONDS = 1.0
 TICK_SECONDS = 0.25

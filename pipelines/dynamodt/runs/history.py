@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
 from dynamodt.model.items import Direction
@@ -19,7 +19,9 @@ from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import TableSpec
 from dynamodt.state.phases import after, with_begun
 from dynamodt.state.started_with import texts_of, texts_reported
-from dynamodt.state.state import State
+
+if TYPE_CHECKING:
+    from dynamodt.state.state import State
 
 
 def now() -> str:

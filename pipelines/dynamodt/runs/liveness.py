@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynamodt.model.runs import Lease
-from dynamodt.state.lease_rows import LeaseRows
+
+if TYPE_CHECKING:
+    from dynamodt.state.lease_rows import LeaseRows
 
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05

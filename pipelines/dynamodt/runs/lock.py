@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from getpass import getuser
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError
 from dynamodt.model.runs import Fence, Lease
@@ -26,7 +26,9 @@ from dynamodt.runs.liveness import is_alive as is_alive
 from dynamodt.runs.liveness import is_gone as is_gone
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.names import seconds
-from dynamodt.state.lease_rows import LeaseRows
+
+if TYPE_CHECKING:
+    from dynamodt.state.lease_rows import LeaseRows
 
 TTL_SECONDS = 30.0
 _watch = Watch()  # what this process has seen: who has waited for a table need not watch it anew

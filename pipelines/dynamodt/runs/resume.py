@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dynamodt.errors import Refused
 from dynamodt.model.pages import Claim
-from dynamodt.model.runs import INSERTED_ROWS, Fence, Lease, RunRecord, Script
+from dynamodt.model.runs import ABORT, INSERTED_ROWS, Fence, Lease, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import budget
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
@@ -23,7 +23,7 @@ from dynamodt.runs.lock import check_not_leased as check_not_held
 from dynamodt.runs.lock import held_all as held
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan, just_ran, lease_replicas, new_run, segments
-from dynamodt.runs.session import ABORT, Session, aborted
+from dynamodt.runs.session import Session, aborted
 from dynamodt.state.object_keys import left_of
 from dynamodt.state.phases import PARTLY_UNDONE, after, phases, unfinished
 from dynamodt.state.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated, transformed

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
@@ -162,16 +161,6 @@ def ready(options: RunOptions, note: Note) -> RunOptions:
     if options.runner == "direct" and not options.beam_args:
         return options
     return replace(options, workers=_engine(options, note).workers)
-
-
-def spark_jar(note: Note) -> Path:
-    """Beam's Spark runner as one jar, as a job in AWS is given it: built first where it is not there yet.
-
-    Raises UsageError where Java or Maven is missing for that, RunFailed when Maven fails.
-    """
-    from dynamodt.pipeline.spark.jar import jar
-
-    return jar(note)
 
 
 def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:

@@ -11,7 +11,7 @@ from functools import partial
 from dynamodt.errors import Aborted, DynamodtError, Fenced
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport
-from dynamodt.model.runs import Fence, Job, Lease, RunProgress
+from dynamodt.model.runs import ABORT, Fence, Job, Lease, RunProgress
 from dynamodt.model.tables import Stage
 from dynamodt.runs.budget import Allocator, watching
 from dynamodt.runs.options import Observer, RunOptions
@@ -21,7 +21,6 @@ from dynamodt.runs.worker_registry import SplitTotals
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage
 
-ABORT = "abort"
 _LEASE_SECONDS = 1.0
 _GRANTERS = 10  # as many connections as botocore keeps for a client
 _AFTER_ABORT = "the same command goes on from its checkpoints"

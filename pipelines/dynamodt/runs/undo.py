@@ -20,7 +20,8 @@ from dynamodt.model.reports import NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.control import find_run
-from dynamodt.runs.execute import committed_dead_letters, read_samples
+from dynamodt.runs.dead_letters import samples_under
+from dynamodt.runs.execute import committed_dead_letters
 from dynamodt.runs.history import applied_by, author, now, report_of
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn
@@ -30,7 +31,7 @@ from dynamodt.runs.preflight import check_recovery
 from dynamodt.runs.resume import goal, has_written, rehearsing, tell_budget
 from dynamodt.runs.runner import ready
 from dynamodt.runs.session import Follower, Session, is_governed, run_phases
-from dynamodt.state.object_keys import left_name, left_prefix
+from dynamodt.state.object_keys import left_name, left_prefix, samples_prefix
 from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -326,7 +327,7 @@ class _Undo:
             totals.counts,
             totals.units,
             error=str(error) if error else "",
-            samples=read_samples(session.storage, self.jobs),
+            samples=samples_under(session.storage, map(samples_prefix, self.jobs)),
             key_names=self.table.key_names,
             rehearsal=session.options.dry_run,
         )

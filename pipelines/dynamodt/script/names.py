@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import pairwise
+from pathlib import Path
 
 from dynamodt.errors import Refused, ScriptError, UsageError
 from dynamodt.model.tables import Stage
@@ -62,6 +64,64 @@ def _naming_hint(file_name: str) -> str:
     nearly = _NEARLY_VERSION_FILE.fullmatch(file_name)
     better = f"v{nearly[1]}_{slug(nearly[2]) or '<name>'}.py" if nearly else "v<N>_<name>.py, such as v2_split_name.py"
     return f"Rename it to {better}; a file that is no version begins with '_'."
+
+
+def version_files(folder: Path, table: str) -> tuple[Path, ...]:
+    """The table's version files in order, judged by their names alone. Raises as `read_versions` does."""
+    check_table_name(table)
+    place = folder / table
+    if not place.is_dir():
+        raise UsageError(
+            f"there is no folder {place}", hint=f"Check the table's name, or begin: dynamodt init --table {table}"
+        )
+    paths = sorted(filter(is_script_file, place.iterdir()))
+    numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
+    _check_numbers(numbered)
+    return tuple(path for _, path in numbered)
+
+
+def is_script_file(path: Path) -> bool:
+    """Every .py file must be a version, or plainly something else: what is passed over in silence is never run."""
+    name = path.name.lower()
+    other = name.startswith(("_", ".", "test_")) or name.endswith("_test.py") or name == "conftest.py"
+    return name.endswith(".py") and not other and path.is_file()
+
+
+def _check_numbers(numbered: list[tuple[int, Path]]) -> None:
+    if numbered and numbered[0][0] != 1:
+        number, path = numbered[0]
+        raise ScriptError(
+            f"is version {number}, but there is no version 1",
+            where=str(path),
+            hint=f"Versions count from 1: rename it to {_renumbered(path, 1)}, with sequence = 1.",
+        )
+    for (number, path), (follower, next_path) in pairwise(numbered):
+        if follower == number:
+            raise _duplicate(number, path, next_path, numbered[-1][0] + 1)
+        if follower > number + 1:
+            raise _gap(number, path, next_path)
+
+
+def _duplicate(number: int, path: Path, other: Path, free: int) -> ScriptError:
+    return ScriptError(
+        f"{path.name} and {other.name} are both version {number}",
+        where=f"{path}, {other}",
+        hint="Were two branches merged? Renumber the later one, which is not applied yet: "
+        f"{_renumbered(path, free)} or {_renumbered(other, free)}, with sequence = {free}.",
+    )
+
+
+def _gap(number: int, path: Path, following: Path) -> ScriptError:
+    return ScriptError(
+        f"version {number + 1} is missing between {path.name} and {following.name}",
+        where=f"{path}, {following}",
+        hint=f"Bring the missing file back, or rename {following.name} to {_renumbered(following, number + 1)}, "
+        f"with sequence = {number + 1}.",
+    )
+
+
+def _renumbered(path: Path, number: int) -> str:
+    return f"v{number}_{path.name.partition('_')[2]}"
 
 
 def slug(name: str) -> str:

@@ -6,14 +6,13 @@ Reading touches the folder and nothing else; `plan` and `statuses` touch nothing
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
-from dynamodt.errors import Refused, ScriptError, UsageError
+from dynamodt.errors import Refused, UsageError
 from dynamodt.model.items import Direction
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
-from dynamodt.script.names import check_table_name, is_table_name, looks_like_version_file, parse_version_file
+from dynamodt.script.names import is_script_file, is_table_name, looks_like_version_file, version_files
 from dynamodt.script.read import read_script
 
 Applied = Mapping[int, AppliedVersion]
@@ -46,67 +45,9 @@ def read_versions(folder: Path, table: str) -> tuple[Script, ...]:
     return tuple(read_script(path, folder.parent) for path in version_files(folder, table))
 
 
-def version_files(folder: Path, table: str) -> tuple[Path, ...]:
-    """The table's version files in order, judged by their names alone. Raises as `read_versions` does."""
-    check_table_name(table)
-    place = folder / table
-    if not place.is_dir():
-        raise UsageError(
-            f"there is no folder {place}", hint=f"Check the table's name, or begin: dynamodt init --table {table}"
-        )
-    paths = sorted(filter(_is_candidate, place.iterdir()))
-    numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
-    _check_numbers(numbered)
-    return tuple(path for _, path in numbered)
-
-
 def _has_versions(folder: Path) -> bool:
     usual = is_table_name(folder.name) and folder.name[0] not in "_."
-    return any(usual or looks_like_version_file(path.name) for path in filter(_is_candidate, folder.iterdir()))
-
-
-def _is_candidate(path: Path) -> bool:
-    """Every .py file must be a version, or plainly something else: what is passed over in silence is never run."""
-    name = path.name.lower()
-    other = name.startswith(("_", ".", "test_")) or name.endswith("_test.py") or name == "conftest.py"
-    return name.endswith(".py") and not other and path.is_file()
-
-
-def _check_numbers(numbered: list[tuple[int, Path]]) -> None:
-    if numbered and numbered[0][0] != 1:
-        number, path = numbered[0]
-        raise ScriptError(
-            f"is version {number}, but there is no version 1",
-            where=str(path),
-            hint=f"Versions count from 1: rename it to {_renumbered(path, 1)}, with sequence = 1.",
-        )
-    for (number, path), (follower, next_path) in pairwise(numbered):
-        if follower == number:
-            raise _duplicate(number, path, next_path, numbered[-1][0] + 1)
-        if follower > number + 1:
-            raise _gap(number, path, next_path)
-
-
-def _duplicate(number: int, path: Path, other: Path, free: int) -> ScriptError:
-    return ScriptError(
-        f"{path.name} and {other.name} are both version {number}",
-        where=f"{path}, {other}",
-        hint="Were two branches merged? Renumber the later one, which is not applied yet: "
-        f"{_renumbered(path, free)} or {_renumbered(other, free)}, with sequence = {free}.",
-    )
-
-
-def _gap(number: int, path: Path, following: Path) -> ScriptError:
-    return ScriptError(
-        f"version {number + 1} is missing between {path.name} and {following.name}",
-        where=f"{path}, {following}",
-        hint=f"Bring the missing file back, or rename {following.name} to {_renumbered(following, number + 1)}, "
-        f"with sequence = {number + 1}.",
-    )
-
-
-def _renumbered(path: Path, number: int) -> str:
-    return f"v{number}_{path.name.partition('_')[2]}"
+    return any(usual or looks_like_version_file(path.name) for path in filter(is_script_file, folder.iterdir()))
 
 
 # ---------------------------------------------------------------- planning

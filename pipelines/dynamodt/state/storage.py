@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from dynamodt.model.tables import Connection, StorageSpec
 
 
-WORK_FOLDER = ".dynamodt"
-
-
 def make_work_folder(work: Path) -> None:
     """Make the folder, for the owner alone and with its `.gitignore`: data of tables is in it.
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.model.tables import WORK_FOLDER
 from dynamodt.pipeline.spark.jar import check_java, jar
-from dynamodt.state.storage import WORK_FOLDER, make_work_folder
+from dynamodt.state.storage import make_work_folder
 
 FOLDER = Path(WORK_FOLDER) / "spark"
 LOG = FOLDER / "spark.log"
