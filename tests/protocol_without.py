@@ -81,17 +81,17 @@ def rows_read_last(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lookups, "current", rows_first)
 
 
-def epoch_of_intents(patch: pytest.MonkeyPatch) -> None:
+def token_of_intents(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(unit_rows, "_LATER_INTENT", "page < :page AND intended < :intended")
 
 
-def epoch_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
+def token_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(unit_rows, "_LATER_PAGE", "page < :page")
 
 
 def page_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_PAGE", "epoch = :epoch")
+    patch.setattr(unit_rows, "_LATER_PAGE", "fencing_token = :fencing_token")
 
 
 def page_of_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_INTENT", "epoch = :epoch")
+    patch.setattr(unit_rows, "_LATER_INTENT", "fencing_token = :fencing_token")

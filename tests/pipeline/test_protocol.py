@@ -126,9 +126,9 @@ NEEDED = [
     (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
     (protocol_without.absence_of_rows, S(("lone",), act="drop"), "inserted again"),
     (protocol_without.rows_read_last, S(("move",)), "counted as what it is not"),
-    (protocol_without.epoch_of_intents, S(("update",), undo="once", export=False), "neither restored nor reported"),
+    (protocol_without.token_of_intents, S(("update",), undo="once", export=False), "neither restored nor reported"),
     (
-        protocol_without.epoch_of_checkpoints,
+        protocol_without.token_of_checkpoints,
         S(("update", "update"), undo="once", export=False),
         "neither restored nor reported",
     ),

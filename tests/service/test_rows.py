@@ -38,7 +38,7 @@ def test_a_row_is_written_and_read(bench: Bench, table: str, kind: type[Rows]) -
     assert made.get(KEY) is None
     made.put(KEY, {"fencing_token": 1, "cursor": "é"})
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "cursor": "é"}
-    row = made.update(KEY, {"fencing_token": 2, "done": True}, "epoch = :epoch", fencing_token=1)
+    row = made.update(KEY, {"fencing_token": 2, "done": True}, "fencing_token = :fencing_token", fencing_token=1)
     assert (
         row == made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": Decimal(2), "cursor": "é", "done": True}
     )
@@ -49,7 +49,7 @@ def test_a_row_that_is_not_as_required_stays_as_it_is(bench: Bench, table: str, 
     made = kind(bench.stage.connection, table)
     made.put(KEY, {"fencing_token": 2})
     with pytest.raises(ConditionFailed):
-        made.update(KEY, {"fencing_token": 3}, "epoch = :epoch", fencing_token=1)
+        made.update(KEY, {"fencing_token": 3}, "fencing_token = :fencing_token", fencing_token=1)
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 2}
 
 
@@ -68,7 +68,7 @@ def test_a_worker_s_call_is_sent_again_until_it_is_answered(
     made = QuickRows(replace(bench.stage.connection, endpoint_url=proxy.url), table)
     made.put(KEY, {"fencing_token": 1})
     proxy.faults["UpdateItem"] += [fault, fault]
-    assert made.update(KEY, {"page": 2}, "epoch = :epoch", fencing_token=1)["page"] == 2
+    assert made.update(KEY, {"page": 2}, "fencing_token = :fencing_token", fencing_token=1)["page"] == 2
     proxy.faults["GetItem"] += [fault]
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "page": 2}
 
