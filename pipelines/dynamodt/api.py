@@ -32,7 +32,7 @@ from dynamodt.runs.control import tell as tell
 from dynamodt.runs.history import now
 from dynamodt.runs.lock import in_turn
 from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, table_report
-from dynamodt.runs.options import GLUE, Observer, Request, RunOptions, Watcher
+from dynamodt.runs.options import GLUE, Command, Observer, RunOptions, Watcher
 from dynamodt.runs.pace import as_watcher
 from dynamodt.runs.resume import check_free, goal, holding, not_unfinished, run_steps
 from dynamodt.runs.runner import check_script, ready
@@ -99,7 +99,7 @@ def up(
     """Bring tables to version `to` (default: the latest). Each is independent of another's failure."""
     chosen = names or _all_tables(folder)
     if options.runner == GLUE:
-        return _on_glue(stage, folder, Request("up", tables=tuple(names), to=to, options=options), chosen, observer)
+        return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
     return [_migrate(stage, folder, name, "up", to, options, observer) for name in chosen]
 
 
@@ -113,7 +113,7 @@ def down(
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
     if options.runner == GLUE:
-        return _on_glue(stage, folder, Request("down", tables=tuple(names), to=to, options=options), names, observer)
+        return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), names, observer)
     return [_migrate(stage, folder, name, "down", to, options, observer) for name in names]
 
 
@@ -145,7 +145,7 @@ def retry(
     )
     options = replace(options, only=record.run)
     if options.runner == GLUE:
-        request = Request("retry", tables=(record.table,), run=record.run, options=options)
+        request = Command("retry", tables=(record.table,), run=record.run, options=options)
         move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
         return _in_job(stage, folder, request, [move], observer)
     report = _migrate(stage, folder, record.table, record.direction, goal(record), options, observer)
@@ -296,7 +296,7 @@ def _migrate(
 
 
 def _on_glue(
-    stage: Stage, folder: Path, request: Request, tables: Sequence[str], observer: Observer
+    stage: Stage, folder: Path, request: Command, tables: Sequence[str], observer: Observer
 ) -> list[TableReport]:
     """Migrates the tables in the deployed job. It is given the tables as they were typed, so that the same command
     finds it again."""
@@ -307,7 +307,7 @@ def _on_glue(
 
 
 def _in_job(
-    stage: Stage, folder: Path, request: Request, plans: Sequence[TableMigration], observer: Observer
+    stage: Stage, folder: Path, request: Command, plans: Sequence[TableMigration], observer: Observer
 ) -> list[TableReport]:
     reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free)
     return [table_report(stage, plan, reports.get(plan.table, ())) for plan in plans]

@@ -17,9 +17,10 @@ import pytest
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands as commands
 from dynamodt.cli import menu
+from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs import options as requests
-from dynamodt.runs.options import Request, RunOptions, command_line, command_words
+from dynamodt.runs.options import RunOptions, command_line, command_words
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
 
@@ -165,7 +166,11 @@ def test_undo_json_has_exactly_the_documented_shape(operations: FakeOperations, 
 def test_undo_says_what_was_restored_and_what_stays(operations: FakeOperations, capfd: Any) -> None:
     _, out, _ = run(capfd, "undo", "01RUN")
     assert "users v2 split_name  undo of run 01RUN  undone" in out
-    assert "990 restored" in out and "5 left: changed since the run" in out and "3 left: deleted since the run" in out
+    assert (
+        "990 restored" in out
+        and "5 not restored: changed since the run" in out
+        and "3 not restored: deleted since the run" in out
+    )
     assert "could not be written" not in out
     assert "9 items stay as they are, at least in part: s3://dynamodt/undo-left.jsonl" in out
     assert 'id = "u1": changed since the run (name, age)' in out
@@ -177,13 +182,13 @@ def test_undo_says_what_was_restored_and_what_stays(operations: FakeOperations, 
 def test_the_dead_letters_of_a_dry_run_are_mended_and_rehearsed_again(operations: FakeOperations, capfd: Any) -> None:
     _, out, err = run(capfd, "up", "--table", "dead", "--dry-run", "--stage", "dev")
     assert "dry run, failed: nothing was written" in out
-    assert "hint: each line names the key and the error; mend the script or the data, then: " in err
+    assert "hint: each line names the key and the error; fix the script or the data, then: " in err
     assert "dynamodt up --table dead --stage dev --dry-run\n" in err
 
 
 def test_an_interrupted_dry_run_does_not_go_on(operations: FakeOperations, capfd: Any) -> None:
     _, _, err = run(capfd, "up", "--table", "interrupted", "--dry-run")
-    assert "nothing was written; to begin again: dynamodt up --table interrupted --dry-run\n" in err
+    assert "nothing was written; to start again: dynamodt up --table interrupted --dry-run\n" in err
 
 
 @pytest.mark.parametrize("words", [("up", "--table", "refused"), ("undo", "refused")])
@@ -351,7 +356,8 @@ OF_A_TABLE = {
 
 
 @pytest.mark.parametrize(
-    "command", sorted({"init", "up", "down", "history", "status", "runs", "adopt", *OF_A_TABLE, *requests.TOLD})
+    "command",
+    sorted({"init", "up", "down", "history", "status", "runs", "adopt", "import-history", *OF_A_TABLE, *requests.TOLD}),
 )
 def test_no_command_takes_the_table_of_the_state(operations: FakeOperations, capfd: Any, command: str) -> None:
     code, _, err = run(capfd, command, "--table", "dynamodt-state", *OF_A_TABLE.get(command, ()))
@@ -376,7 +382,7 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
     [
         ((), RunOptions()),
         (("--journal",), RunOptions(journal=True)),
-        (("--no-journal", "--no-pitr"), RunOptions(journal=False, no_pitr=True)),
+        (("--no-journal", "--allow-no-pitr"), RunOptions(journal=False, no_pitr=True)),
         (("--pause-on-alarm", "a b", "--pause-on-alarm", "c"), RunOptions(alarms=("a b", "c"))),
         (("--wait-lock", "10m"), RunOptions(wait_lock="10m")),
     ],
@@ -398,9 +404,32 @@ def test_other_verbs_and_a_missing_name_are_misuse(
     assert run(capfd, *words)[0] == 2
 
 
-def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any) -> None:
-    run(capfd, "prepare", "--table", "users", "--tNumber", "3", "--dry-run")
+@pytest.mark.parametrize("name", ["--version", "--tNumber"])
+def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any, name: str) -> None:
+    run(capfd, "prepare", "--table", "users", name, "3", "--dry-run")
     assert operations.calls[-1] == ("prepare", "users", 3, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (("up", "--no-pitr"), RunOptions(no_pitr=True)),
+        (("up", "--allow-no-pitr"), RunOptions(no_pitr=True)),
+        (("retry", "users", "--doubtful", "again"), RunOptions(doubtful="again")),
+        (("retry", "users", "--in-doubt", "again"), RunOptions(doubtful="again")),
+    ],
+)
+def test_old_names_of_options_are_aliases(
+    operations: FakeOperations, capfd: Any, words: tuple[str, ...], options: RunOptions
+) -> None:
+    run(capfd, *words)
+    assert operations.calls[-1][-1] == options
+
+
+def test_an_old_name_of_a_command_is_an_alias(operations: FakeOperations, capfd: Any) -> None:
+    assert run(capfd, "adopt", "--table", "users")[0] == 0
+    assert operations.calls[-1] == ("adopt", "users", False)
+    assert " adopt " not in run(capfd, "--help")[1]
 
 
 def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: FakeOperations, capfd: Any) -> None:
@@ -412,10 +441,10 @@ def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: F
     code, out, _ = run(capfd, "stamp", "--table", "users", "--to", "0", "--stage", "dev")
     assert (code, operations.calls[-1]) == (0, ("stamp", "users", 0, False))
     assert "Nothing to do: users is at version 0" in out and "dynamodt up --table users --stage dev --dry-run" in out
-    code, out, _ = run(capfd, "adopt", "--table", "users", "--dry-run")
+    code, out, _ = run(capfd, "import-history", "--table", "users", "--dry-run")
     assert (code, operations.calls[-1]) == (0, ("adopt", "users", True))
     assert "dry run: nothing was recorded: users would be at version 1" in out
-    assert "dynamodt adopt --table users  " in out
+    assert "dynamodt import-history --table users  " in out
 
 
 def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, capfd: Any) -> None:
@@ -580,7 +609,7 @@ def test_following_a_run_that_fails_is_a_failure(operations: FakeOperations, cap
 
 def test_with_nothing_at_work_following_says_so(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "status", "--follow")
-    assert (code, out.splitlines()[-1]) == (0, "Nothing is at work.")
+    assert (code, out.splitlines()[-1]) == (0, "No run is in progress.")
     code, out, _ = run(capfd, "status", "--follow", "--json")
     assert (code, json.loads(out)) == (0, {"runs": []})
 
@@ -588,7 +617,7 @@ def test_with_nothing_at_work_following_says_so(operations: FakeOperations, capf
 def test_ctrl_c_ends_the_following_alone(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "ctrl_c")
     assert done.returncode == 130
-    assert "whatever runs goes on" in done.stderr
+    assert "the runs continue" in done.stderr
     assert "dynamodt status --table ctrl_c --follow" in done.stderr
     assert "stopping when the requests" not in done.stdout + done.stderr
 
@@ -624,7 +653,7 @@ COMMANDS = (
     "deploy",
     "destroy",
     "stamp",
-    "adopt",
+    "import-history",
     "init",
     "create",
     "prepare",

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from dynamodt.cli import short_reports as deploy_report
 from dynamodt.cli.menu import confirm
+from dynamodt.cli.request import Request
 from dynamodt.deploy.deploy import Deployment, _once
 from dynamodt.deploy.destroy import Removal
 from dynamodt.deploy.stacks import ResourceChange
 from dynamodt.errors import Refused, UsageError
-from dynamodt.runs.options import Request, RunOptions
+from dynamodt.runs.options import RunOptions
 
 ADDED = ResourceChange("Add", "Storage", "AWS::S3::Bucket", False)
 REPLACED = ResourceChange("Modify", "MigrateJob", "AWS::Glue::Job", True)
@@ -38,14 +39,14 @@ def shown(made: Deployment, request: Request = REQUEST) -> str:
 def test_a_deployment_says_what_it_changed_where_it_is_and_what_is_next() -> None:
     text = shown(Deployment("dynamodt-prod", "updated", (ADDED, REPLACED), {"StorageUrl": "s3://files/"}))
     assert "dynamodt-prod  is updated" in text and "+ Storage  AWS::S3::Bucket" in text
-    assert "~ MigrateJob  AWS::Glue::Job  a new one takes its place" in text
+    assert "~ MigrateJob  AWS::Glue::Job  is replaced" in text
     assert "StorageUrl  s3://files/" in text
     assert "dynamodt up --stage prod --runner glue" in text and "mail" not in text
 
 
 def test_an_address_that_is_to_confirm() -> None:
     made = Deployment("dynamodt-prod", "created", (MAILED,), {"AlarmsTo": "team@example.com"})
-    assert "a mail to team@example.com: until it is confirmed" in shown(made)
+    assert "a mail to team@example.com: alarms are sent there" in shown(made)
     assert "a mail to" not in shown(replace(made, changes=()))
 
 
@@ -97,5 +98,5 @@ def test_yes_asks_nothing() -> None:
 
 @pytest.mark.usefixtures("keys")
 def test_a_program_is_not_asked() -> None:
-    with pytest.raises(UsageError, match="nobody is there"):
+    with pytest.raises(UsageError, match="no terminal"):
         confirm(Request("destroy", "prod", json=True), PLANNED)

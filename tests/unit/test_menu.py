@@ -14,8 +14,9 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from dynamodt.cli.menu import choose
+from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import TOLD, Request, RunOptions
+from dynamodt.runs.options import TOLD, RunOptions
 
 ENTER, UP, DOWN, SPACE, CTRL_C, ERASE = "\r", "\x1b[A", "\x1b[B", " ", "\x03", "\x7f"
 

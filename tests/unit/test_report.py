@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dynamodt.cli import json_output as shapes
-from dynamodt.cli import report
-from dynamodt.cli.next_steps import next_steps, with_stage, with_typed_commands
+from dynamodt.cli import report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display
+from dynamodt.cli.request import Request, next_steps, with_stage, with_typed_commands
 from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import Connection
-from dynamodt.runs.options import Request, RunOptions
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.shown import DiffLine, clip, item_diff, key_line, printable, value_text
 from tests.fake_operations import AFTER, BEFORE, STAGE
@@ -56,7 +56,7 @@ def shown(draw: Callable[[Console], object], width: int = 80, color: bool = Fals
 
 def summary(*runs: RunReport, request: Request = UP, at: int = 2, latest: int = 4, width: int = 80, **more: Any) -> str:
     tables = [TableReport("users", "up", runs, at, latest=latest)]
-    return shown(lambda console: report.print_moves(console, request, STAGE, tables), width, **more)
+    return shown(lambda console: report.print_migrations(console, request, STAGE, tables), width, **more)
 
 
 # ---------------------------------------------------------------- the summary
@@ -88,7 +88,7 @@ def test_the_summary_tells_all_that_was_asked_for() -> None:
 def test_a_stage_without_an_endpoint_shows_its_region() -> None:
     stage = replace(STAGE, connection=Connection("eu-west-1"), embedded=False)
     tables = [TableReport("users", "up", (RUN,), 2)]
-    assert "region eu-west-1" in shown(lambda console: report.print_moves(console, UP, stage, tables))
+    assert "region eu-west-1" in shown(lambda console: report.print_migrations(console, UP, stage, tables))
 
 
 def test_nothing_to_do() -> None:
@@ -112,7 +112,7 @@ def rehearsed(cost: Cost, width: int = 80) -> str:
 def test_a_dry_run_tells_what_the_run_would_cost() -> None:
     text = rehearsed(Cost(1234, 3702, 65, 12, 1, 3 << 29, (0.774, 2.316), "2026-09-11"), width=120)
     lines = text[text.index("it would take") :].splitlines()
-    assert lines[0].startswith("it would take 1,234.0 write units; this rehearsal took 65.0 read units")
+    assert lines[0].startswith("it would take 1,234.0 write units; this dry run took 65.0 read units")
     besides = "65.0 read units, 12 PUT requests to S3, 1 GET request to S3, an export of 1.50 GB"
     assert lines[1].strip() == f"with the indexes at most 3,702.0 write units, and {besides}"
     assert lines[2].strip() == "about $0.77 to $2.32, on demand at AWS's prices of 2026-09-11"
@@ -156,7 +156,7 @@ def test_dead_letters_and_a_broken_balance_are_told() -> None:
     place = "/a/long/folder" * 8 + "/01RUN.jsonl"
     text = summary(replace(RUN, status="failed", counts=Counts(10, 4, 0, 1, 1, 3), dead_letters=place))
     assert f"dead letters: {place}\n" in text  # in one piece, to be copied
-    assert "the balance does not hold: 1 of 10 items are in no count" in text
+    assert "the balance does not hold: 1 of 10 items are not counted" in text
     assert "superseded: " in text
     assert "vanished: " in text
     assert "does not hold" not in summary(RUN)
@@ -335,7 +335,7 @@ def test_make_is_told_all_that_was_asked_for() -> None:
     options = RunOptions(dry_run=True, max_wcu=50.0, share=25.0, alarms=("api",), source="export")
     steps = next_steps(replace(UP, options=options), TableReport("users", "up", (RUN,)), {"DYNAMODT_MAKE": "1"})
     assert steps[0].command == (
-        "make run TABLE=users ARGS='--max-wcu 50 --share 25 --pause-on-alarm api --source export'"
+        "make run TABLE=users ARGS='--max-wcu 50 --share 25 --source export --pause-on-alarm api'"
     )
 
 
@@ -370,7 +370,9 @@ def test_history_tells_what_ran() -> None:
     run = RunRecord(
         "users", "01RUN", 2, "split_name", "up", "abcdef0123456789", "failed", "2025-06-01T10:00:00Z", by="ada@host"
     )
-    text = shown(lambda console: report.print_history(console, {"users": [replace(run, error="boom")], "empty": []}))
+    text = shown(
+        lambda console: short_reports.print_history(console, {"users": [replace(run, error="boom")], "empty": []})
+    )
     for part in ("v2 split_name  up  failed", "2025-06-01T10:00:00Z", "ada@host", "abcdef012345", "boom", "no run yet"):
         assert part in text
 
@@ -382,10 +384,10 @@ EDITED = RunRecord(
 
 
 def test_history_keeps_every_text_of_a_script_that_was_edited_while_it_ran() -> None:
-    text = shown(lambda console: report.print_history(console, {"users": [EDITED]}))
+    text = shown(lambda console: short_reports.print_history(console, {"users": [EDITED]}))
     assert "30 items by the script's text abababababab" in text and "1 item by the script's text cdcdcdcdcdcd" in text
     assert "by the script's text" not in shown(
-        lambda console: report.print_history(console, {"users": [replace(EDITED, texts=())]})
+        lambda console: short_reports.print_history(console, {"users": [replace(EDITED, texts=())]})
     )
     (found,) = shapes.history_document({"users": [EDITED]})["tables"][0]["runs"]
     assert found["scripts"] == [{"checksum": "ab" * 32, "items": 30}, {"checksum": "cd" * 32, "items": 1}]
@@ -393,11 +395,13 @@ def test_history_keeps_every_text_of_a_script_that_was_edited_while_it_ran() -> 
 
 def test_history_and_status_tell_that_a_table_is_younger_than_its_last_run() -> None:
     for show in (
-        lambda console: report.print_history(console, {"users": [EDITED]}, "prod", {"users": "it is younger"}),
-        lambda console: report.print_status(console, [TableStatus("users", 1, (), younger="it is younger")], "prod"),
+        lambda console: short_reports.print_history(console, {"users": [EDITED]}, "prod", {"users": "it is younger"}),
+        lambda console: short_reports.print_status(
+            console, [TableStatus("users", 1, (), younger="it is younger")], "prod"
+        ),
     ):
         text = shown(show)
-        assert "it is younger" in text and "dynamodt stamp --stage prod --table users --to N" in text
+        assert "it is younger" in text and "dynamodt stamp --table users --stage prod --to N" in text
     history = shapes.history_document({"users": [EDITED], "b": []}, {"users": "it is younger"})["tables"]
     assert [table.get("younger_than_last_run") for table in history] == ["it is younger", None]
     (status,) = shapes.status_document([TableStatus("users", 1, (), younger="it is younger")])["tables"]
@@ -407,9 +411,9 @@ def test_history_and_status_tell_that_a_table_is_younger_than_its_last_run() -> 
 
 def test_status_counts_what_is_pending() -> None:
     versions = (VersionStatus(1, "a", "applied"), VersionStatus(2, "b", "pending"), VersionStatus(3, "c", "missing"))
-    text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)]))
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)]))
     assert "users at version 1, 1 pending\n  v1   a  applied" in text
-    assert "its file is gone" in text
+    assert "its file does not exist" in text
 
 
 def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
@@ -419,15 +423,15 @@ def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
         VersionStatus(2, "b", "unfinished", run=left),
         VersionStatus(3, "c", "pending"),
     )
-    text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)]))
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)]))
     assert "users at version 1, 1 unfinished, 1 pending\n" in text
-    onward = "run 01RUN failed\n       `dynamodt up{} --table users` goes on with it\n       dead letters: s3://b/x\n"
+    onward = "run 01RUN failed\n       `dynamodt up --table users{}` continues it\n       dead letters: s3://b/x\n"
     assert onward.format("") in text
-    text = shown(lambda console: report.print_status(console, [TableStatus("users", 1, versions)], "prod"))
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)], "prod"))
     assert onward.format(" --stage prod") in text
     undone = replace(versions[1], run=replace(left, direction="down", status="gone"))
-    text = shown(lambda console: report.print_status(console, [TableStatus("users", 2, (undone,))]))
-    assert "its process is gone\n       `dynamodt down --table users --to 1` goes on with it" in text
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 2, (undone,))]))
+    assert "no live process\n       `dynamodt down --table users --to 1` continues it" in text
 
 
 def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
@@ -450,11 +454,11 @@ def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
 def test_prepared_rows() -> None:
     prepared = PreparedRef("s3://bucket/x.parquet", 1249, "ab", "cd", "now")
     request = Request("prepare", tables=("users",), number=3)
-    text = shown(lambda console: report.print_prepared(console, request, prepared))
+    text = shown(lambda console: short_reports.print_prepared(console, request, prepared))
     assert "users version 3: 1,249 rows" in text
     assert "s3://bucket/x.parquet" in text
     rehearsal = replace(request, options=RunOptions(dry_run=True))
-    assert "dry run: nothing was stored" in shown(lambda c: report.print_prepared(c, rehearsal, prepared))
+    assert "dry run: nothing was stored" in shown(lambda c: short_reports.print_prepared(c, rehearsal, prepared))
 
 
 # ---------------------------------------------------------------- progress
@@ -550,14 +554,14 @@ def test_the_display_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("command", "pause_reason", "said"),
     [
-        ("resume", "", "run r1 goes on"),
-        ("resume", "the alarm x is in ALARM", "run r1 is held and rests on (the alarm x is in ALARM)"),
-        ("pause", "the alarm x is in ALARM", "run r1 will rest after its page"),
+        ("resume", "", "run r1 continues"),
+        ("resume", "the alarm x is in ALARM", "run r1 stays paused (the alarm x is in ALARM)"),
+        ("pause", "the alarm x is in ALARM", "run r1 pauses after its page"),
     ],
 )
 def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str, said: str) -> None:
     stream = io.StringIO()
     lease = Lease("users", 1, "r1", "me", "here", 7, pause_reason=pause_reason)
-    report.print_reported(Console(file=stream, width=200), Request(command, tables=("users",)), lease)
+    short_reports.print_reported(Console(file=stream, width=200), Request(command, tables=("users",)), lease)
     assert said in stream.getvalue()
-    assert shapes.reported_document(command, lease, Units())["hold"] == pause_reason
+    assert shapes.reported_document(command, lease, Units())["pause_reason"] == pause_reason

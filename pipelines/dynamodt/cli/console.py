@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dynamodt.cli.next_steps import with_typed_commands
+from dynamodt.cli.request import with_typed_commands
 from dynamodt.errors import DynamodtError
 from dynamodt.runs.shown import InertStream, json_line, printable
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DynamodtError, Refused
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.runs.history import now
-from dynamodt.runs.options import LocalStatus
 from dynamodt.runs.pace import Current, ProgressRecorder, Speed
 from dynamodt.runs.shown import json_line
 from dynamodt.state.started_with import texts_reported
+
+if TYPE_CHECKING:
+    from dynamodt.deploy.deploy import Deployment
+    from dynamodt.deploy.destroy import Removal
+    from dynamodt.local.stage import LocalStatus
 
 Document = dict[str, Any]
 
@@ -110,10 +114,10 @@ def reported_document(command: str, lease: Lease, limits: Units) -> Document:
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
     return {
         "table": lease.table,
-        "verb": command,
+        "command": command,
         "run": lease.run,
         **_holder(lease),
-        "hold": lease.pause_reason,
+        "pause_reason": lease.pause_reason,
         **budget,
     }
 
@@ -286,3 +290,23 @@ def print_line(document: dict[str, Any]) -> None:
     """To stdout at once. Raises BrokenPipeError when the reader has left."""
     sys.stdout.write(json_line(document))
     sys.stdout.flush()
+
+
+def deployment_document(made: Deployment) -> Document:
+    """What `deploy --json` prints."""
+    return {
+        "stack": made.stack,
+        "status": made.status,
+        "changes": [change._asdict() for change in made.changes],
+        "outputs": dict(made.outputs),
+    }
+
+
+def removal_document(removal: Removal) -> Document:
+    """What `destroy --json` prints."""
+    return {
+        "stack": removal.stack,
+        "status": removal.status,
+        "removed": list(removal.removed),
+        "kept": list(removal.kept),
+    }

@@ -1,7 +1,4 @@
-"""`-i`: questions in place of options. What the command line has said already is not asked again.
-
-Whether a person really wants what cannot be taken back.
-"""
+"""`-i`: questions in place of options, for those that are not given; and the confirmation before `destroy`."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import questionary
 
-from dynamodt.cli.next_steps import as_typed
+from dynamodt.cli.help_text import HELP
+from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model.pages import Units
-from dynamodt.runs.options import MOVES, OF_A_RUN, Request, command_line
+from dynamodt.runs.options import MOVES, OF_A_RUN, READING, Option, command_line, options_of, takes_several_tables
 from dynamodt.runs.shown import printable
 from dynamodt.script import versions
 from dynamodt.script.names import parse_version_file, version_files
@@ -26,38 +23,20 @@ if TYPE_CHECKING:
     from dynamodt.deploy.destroy import Removal
 
 
-_COMMANDS = {
-    "up": "apply pending versions",
-    "down": "take versions back",
-    "status": "what is applied, what is pending",
-    "follow": "watch what is at work",
-    "runs": "the runs, the newest first",
-    "history": "what ran, when, by whom",
-    "prepare": "gather a version's data from outside",
-    "create": "write the next version's file",
-    "stamp": "record which versions stand, and run nothing",
-    "adopt": "take a predecessor's history over",
-    "init": "a folder and a template v1 for a table",
-    "undo": "take a run back by its journal",
-    "retry": "replay a run's dead letters",
-    "pause": "let the run on a table rest",
-    "resume": "let it go on",
-    "throttle": "change its rate",
-    "abort": "end it after its page",
-    "unlock": "break the lease of a run that is surely dead",
-}
-_SEVERAL_TABLES = ("up", "status", "runs", "history")
 _FOLLOW = "follow"  # `status --follow`
-_DRY_RUN = ("up", "down", "undo", "prepare", "create", "init", "stamp", "adopt")
+_COMMANDS = (
+    *("up", "down", "status", _FOLLOW, "runs", "history", "prepare", "create", "stamp", "import-history", "init"),
+    *("undo", "retry", "pause", "resume", "throttle", "abort", "unlock"),
+)
 
 
 def choose(request: Request, folder: Path) -> Request | None:
-    """Asks for what `request` leaves open and shows the equivalent command line; None when it is not to run.
+    """Asks for the options that `request` lacks and shows the equivalent command line; None if it is not confirmed.
 
     Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
     """
     asked = replace(request, interactive=False)
-    for question in (_command, _stage, _tables, _version, _name, _run, _limits, _dry_run):
+    for question in (_command, _stage, _tables, _version, _texts, _dry_run):
         asked = question(asked, folder)
     questionary.print(f"\n  {command_line(asked)}\n", style="bold")
     return asked if _answer(questionary.confirm("Run it?")) else None
@@ -66,9 +45,13 @@ def choose(request: Request, folder: Path) -> Request | None:
 def _command(request: Request, folder: Path) -> Request:
     if request.command:
         return request
-    choices = [questionary.Choice(f"{command:<8}  {about}", value=command) for command, about in _COMMANDS.items()]
-    command = _answer(questionary.select("What is to be done?", choices))
+    choices = [questionary.Choice(f"{command:<14}  {_about(command)}", value=command) for command in _COMMANDS]
+    command = _answer(questionary.select("Which command?", choices))
     return replace(request, command="status", follow=True) if command == _FOLLOW else replace(request, command=command)
+
+
+def _about(command: str) -> str:
+    return "Watch the running runs until they end." if command == _FOLLOW else HELP[command].partition("\n")[0]
 
 
 def _stage(request: Request, folder: Path) -> Request:
@@ -86,7 +69,7 @@ def _tables(request: Request, folder: Path) -> Request:
     if request.command == "init" or not known:
         text = _answer(questionary.text("Which tables? (names, with spaces between them; none: all)"))
         return replace(request, tables=tuple(text.split()))
-    if request.command in _SEVERAL_TABLES:
+    if takes_several_tables(request.command):
         chosen = _answer(questionary.checkbox("Which tables? (none: all)", list(known)))
         return replace(request, tables=tuple(chosen))
     return replace(request, tables=(_answer(questionary.select("Which table?", list(known))),))
@@ -100,8 +83,8 @@ def _version(request: Request, folder: Path) -> Request:
     if request.command == "prepare":
         return replace(request, number=_answer(questionary.select("For which version?", numbered)))
     if request.command == "stamp":
-        choices = [questionary.Choice("v0  none of them", value=0), *numbered]
-        return replace(request, to=_answer(questionary.select("Which is the last that stands?", choices)))
+        choices = [questionary.Choice("v0  none", value=0), *numbered]
+        return replace(request, to=_answer(questionary.select("Which is the last applied version?", choices)))
     return replace(request, to=_target(request.command, numbered))
 
 
@@ -115,25 +98,23 @@ def _target(command: str, numbered: Sequence[questionary.Choice]) -> int | None:
     return None if number < 0 else number
 
 
-def _name(request: Request, folder: Path) -> Request:
-    if request.command != "create" or request.name:
+def _texts(request: Request, folder: Path) -> Request:
+    """The options that are typed as text: a name, a run, or rates, if none is given."""
+    asked = [option for option in options_of(request.command) if option.question]
+    if any(option.value(request) != option.default for option in asked):
         return request
-    return replace(request, name=_answer(questionary.text("What does the version do? (as in split_name)")).strip())
+    for option in asked:
+        rate = option.kind is float
+        text = _answer(questionary.text(option.question, validate=_is_rate if rate else None)).strip()
+        request = _with(request, option, float(text or 0) if rate else text)
+    return request
 
 
-def _run(request: Request, folder: Path) -> Request:
-    if request.command not in OF_A_RUN or request.run:
-        return request
-    asked = questionary.text("Which run? (its id, or how it begins: `dynamodt history` shows them)")
-    return replace(request, run=_answer(asked).strip())
-
-
-def _limits(request: Request, folder: Path) -> Request:
-    if request.command != "throttle" or any(request.limits):
-        return request
-    wcu = _answer(questionary.text("Write units a second? (none: as it is)", validate=_is_rate))
-    rcu = _answer(questionary.text("Read units a second? (none: as it is)", validate=_is_rate))
-    return replace(request, limits=Units(rcu=float(rcu or 0), wcu=float(wcu or 0)))
+def _with(request: Request, option: Option, value: Any) -> Request:
+    owner, _, name = option.field.rpartition(".")
+    if owner == "limits":
+        return replace(request, limits=request.limits._replace(**{name: value}))
+    return replace(request, **{name: value})
 
 
 def _is_rate(text: str) -> bool | str:
@@ -141,9 +122,10 @@ def _is_rate(text: str) -> bool | str:
 
 
 def _dry_run(request: Request, folder: Path) -> Request:
-    if request.command not in _DRY_RUN or request.options.dry_run:
+    takes = any(option.field == "options.dry_run" for option in options_of(request.command))
+    if not takes or request.command in READING or request.options.dry_run:
         return request
-    # away from this machine the careful answer is the default
+    # except on this machine, a dry run is the default
     dry_run = _answer(questionary.confirm("A dry run, which writes nothing?", default=request.stage != "local"))
     return replace(request, options=replace(request.options, dry_run=dry_run))
 
@@ -159,25 +141,25 @@ def _answer(question: questionary.Question) -> Any:
 
 
 def confirm(request: Request, planned: Removal) -> None:
-    """Returns when it is to be done: `--yes` says so, or the person who is asked. Data goes by the stage's name alone.
+    """Returns if the deletion is confirmed, by `--yes` or by an answer; with `--purge` the answer is the stage's name.
 
-    Raises UsageError where nobody can be asked, Refused where the answer is no.
+    Raises UsageError without a terminal, Refused if the answer is no.
     """
     if request.yes:
         return
     if request.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("`destroy` asks before it does it, and nobody is there", hint="say --yes, or --dry-run first")
-    import questionary
-
+        raise UsageError(
+            "`destroy` asks for confirmation, and there is no terminal", hint="pass --yes, or --dry-run first"
+        )
     for one in planned.removed:
         questionary.print(f"  will be deleted: {printable(one)}")
     for one in planned.kept:
         questionary.print(f"  stays:           {printable(one)}")
     if request.purge:
-        sure = questionary.text(f"What is deleted cannot be had again. The stage's name ({request.stage})?").ask()
+        sure = questionary.text(
+            f"Deleted data cannot be restored. Type the stage's name ({request.stage}) to confirm:"
+        ).ask()
     else:
         sure = request.stage if questionary.confirm("Delete it?", default=False).ask() else ""
     if sure != request.stage:
-        raise Refused(
-            "nothing was deleted", where=f"stage {request.stage}", hint=f"if it is to be: {as_typed(request)}"
-        )
+        raise Refused("nothing was deleted", where=f"stage {request.stage}", hint=f"to delete it: {as_typed(request)}")

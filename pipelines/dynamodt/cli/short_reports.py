@@ -1,29 +1,218 @@
-"""`runs` for a person: a line a run, within 80 columns; the holder of one that is at work stands below it.
-
-What `deploy` and `destroy` have done, for a person and for a program.
-"""
+"""The results of the other commands as text: history, status, runs, and what was written, recorded or deployed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.next_steps import NextStep, after_deploy
-from dynamodt.model.runs import Lease, RunState
-from dynamodt.runs.options import Request
-from dynamodt.runs.shown import clip
+from dynamodt.cli.report import STYLES, facts_text, steps_text
+from dynamodt.cli.request import Request, after_deploy, after_preparation, after_take_over, as_typed, rehearsal
+from dynamodt.config.stage import LOCAL
+from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
+from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
+from dynamodt.runs.options import Command
+from dynamodt.runs.shown import clip, printable
 from dynamodt.state.phases import AT_WORK, ENDED
+from dynamodt.state.started_with import texts_reported
 
 if TYPE_CHECKING:
     from dynamodt.deploy.deploy import Deployment
     from dynamodt.deploy.destroy import Removal
     from dynamodt.deploy.stacks import ResourceChange
+    from dynamodt.local.stage import LocalStatus
 
+
+_STATES = {
+    "edited": "its file changed after it was applied",
+    "missing": "applied, but its file does not exist",
+}
+_LEFT = {
+    "failed": "failed",
+    "stopped": "was stopped",
+    "gone": "has no live process",
+    "undoing": "is being undone, unfinished",
+    "partly-undone": "is undone in part: parts of its journal are missing",
+}
+_TO_BE_DONE = ("running", "unfinished", "pending")
+_UNENDED = "no end is recorded: it is running, or its process was killed; the same command continues it"
+
+
+def print_history(
+    console: Console,
+    history: Mapping[str, Sequence[RunRecord]],
+    stage: str = LOCAL,
+    younger: Mapping[str, str] = {},
+) -> None:
+    """Every run, three lines each: narrow enough for 80 columns."""
+    for table, runs in history.items():
+        console.print(Text.assemble((table, "bold"), ("" if runs else "  no run yet", "dim")))
+        if table in younger:
+            console.print(_younger(table, younger[table], stage), soft_wrap=True)
+        for run in runs:
+            console.print(_record(run, stage), soft_wrap=True)
+
+
+def print_status(console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL) -> None:
+    """Each table's versions and their states."""
+    for status in statuses:
+        counted = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
+        parts = [f"{number} {state}" for state, number in counted.items() if number]
+        parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
+        console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(parts)}"))
+        if status.younger:
+            console.print(_younger(status.table, status.younger, stage), soft_wrap=True)
+        for line in _version_lines(status, stage):
+            console.print(line, soft_wrap=True)
+
+
+def _younger(table: str, reason: str, stage: str) -> Text:
+    command = as_typed(Command("stamp", stage, (table,)))
+    return Text(f"  {printable(reason)}\n  record which versions are applied: {command} --to N", "yellow")
+
+
+def print_reported(console: Console, request: Request, lease: Lease) -> None:
+    """The command that was sent to a run, and its holder."""
+    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {_awaited(request, lease)}"), soft_wrap=True)
+    facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
+    console.print(facts_text(facts), soft_wrap=True)
+
+
+def _awaited(request: Request, lease: Lease) -> str:
+    outcome = {"pause": "pauses after its page", "resume": "continues", "abort": "ends after its page"}
+    if request.command == "throttle":
+        named = (("WCU/s", request.limits.wcu), ("RCU/s", request.limits.rcu))
+        return "keeps to " + ", ".join(f"{limit:g} {name}" for name, limit in named if limit)
+    if request.command == "resume" and lease.pause_reason:
+        return f"stays paused ({lease.pause_reason}); it continues automatically when that is over"
+    return outcome.get(request.command, "has lost its lease")
+
+
+def print_take_over(console: Console, request: Request, taken: TakeOver) -> None:
+    """The versions that were recorded, or would be, and what to try next."""
+    if taken.records:
+        said = (
+            ("dry run: nothing was recorded", "bold cyan") if taken.dry_run else ("recorded, and nothing run", "bold")
+        )
+        console.print(
+            Text.assemble(said, f": {taken.table} {'would be' if taken.dry_run else 'is'} at version {taken.at}")
+        )
+        for run in taken.records:
+            console.print(_taken_over(run), soft_wrap=True)
+    else:
+        console.print(
+            Text.assemble(("Nothing to do: ", "bold"), f"{taken.table} is at version {taken.at}"), soft_wrap=True
+        )
+    console.print(steps_text(after_take_over(request, taken)), soft_wrap=True)
+
+
+def _taken_over(run: RunRecord) -> Text:
+    title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+    return title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
+
+
+def print_prepared(console: Console, request: Request, prepared: PreparedRef) -> None:
+    """Where the prepared rows are, and what to try next."""
+    label = f"{request.tables[0]} version {request.number}: {prepared.rows:,} rows"
+    if request.options.dry_run:
+        console.print(
+            Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"), soft_wrap=True
+        )
+        return
+    facts = {"prepared": label, "at": prepared.url, "sha256": prepared.sha256}
+    console.print(facts_text(facts), soft_wrap=True)
+    console.print()
+    console.print(steps_text(after_preparation(request)), soft_wrap=True)
+
+
+def print_files(console: Console, request: Request, files: Sequence[Path]) -> None:
+    """The files that were written, or would be."""
+    if not files:
+        console.print("Nothing to do: every table has its folder already.")
+        return
+    console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
+    for path in files:
+        console.print(Text(f"  {path}"), soft_wrap=True)
+    if not request.options.dry_run:
+        console.print(Text.assemble(("next  ", "dim"), "write the transformation of an item in it; then rehearse it:"))
+        console.print(Text(f"      {as_typed(rehearsal(request))}", "bold"), soft_wrap=True)
+
+
+def print_local(console: Console, status: LocalStatus) -> None:
+    """Whether the embedded stage runs, and where its data is."""
+    if status.running:
+        facts = {"local stage": f"running at {status.url} (process {status.pid}, since {status.since})"}
+    else:
+        facts = {"local stage": "not running; the next command that needs it starts it"}
+    console.print(facts_text({**facts, "data": str(status.folder)}), soft_wrap=True)
+
+
+def _record(run: RunRecord, stage: str) -> Text:
+    title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+    title.append(run.status, STYLES.get(run.status, ""))
+    counted = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
+    lines = [
+        title,
+        Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
+        Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
+    ]
+    lines += [_text(text) for text in texts_reported(run)]
+    lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
+    if run.status == "undoing":
+        lines.append(Text(f"    unfinished undo; to finish it: {_undo(run, stage)}", "yellow"))
+    if run.status == "partly-undone":
+        lines.append(Text(f"    undone in part; when its journal is complete: {_undo(run, stage)}", "yellow"))
+    lines += [Text(f"    undone {run.undone}", "dim")] if run.undone else []
+    lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
+    lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
+    return Text("\n").join(lines)
+
+
+def _text(text: ScriptText) -> Text:
+    items = "1 item" if text.items == 1 else f"{text.items:,} items"
+    return Text(f"    {items} by the script's text {text.checksum[:12]}", "yellow")
+
+
+def _undo(run: RunRecord, stage: str) -> str:
+    return as_typed(Command("undo", stage, run=run.run))
+
+
+def _version_lines(status: TableStatus, stage: str) -> list[Text]:
+    names = max((len(version.name) for version in status.versions), default=0)
+    states = max((len(version.state) for version in status.versions), default=0)
+    return [line for version in status.versions for line in _version_line(version, names, max(8, states), stage)]
+
+
+def _version_line(version: VersionStatus, names: int, states: int, stage: str) -> list[Text]:
+    line = Text.assemble(
+        f"  v{version.version:<3} ",
+        (f"{version.name:<{names}}  ", "bold"),
+        (f"{version.state:<{states}}", STYLES.get(version.state, "")),
+        (f"  {_STATES.get(version.state, version.when)}", "dim"),
+    )
+    if version.run is None:
+        return [line]
+    if version.state == "running":
+        return [line.append(f"{version.run.direction}, run {version.run.run}", "dim")]
+    return [line, *_left_lines(version.run, stage)]
+
+
+def _left_lines(run: RunRecord, stage: str) -> list[Text]:
+    """An unfinished run, and the command that continues it."""
+    to = None if run.direction == "up" else run.version - 1
+    undone = run.status in ("undoing", "partly-undone")
+    words = _undo(run, stage) if undone else as_typed(Command(run.direction, stage, (run.table,), to))
+    onward = f"`{words}` continues it"
+    lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
+    return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])
+
+
+# ---------------------------------------------------------------- runs
 
 _HEAD = ("run", "table", "version", "status", "started", "read", "dead")
 _TABLE, _STATUS = 1, 3
@@ -49,7 +238,7 @@ def print_runs(console: Console, runs: Sequence[RunState], now: float | None = N
 
 def _holder(lease: Lease) -> str:
     held = f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
-    return f"{held}, last sign of life by its clock {_time(lease.beat)}" if lease.beat else held
+    return f"{held}, last heartbeat by its clock {_time(lease.beat)}" if lease.beat else held
 
 
 def _time(seconds: float) -> str:
@@ -77,7 +266,7 @@ def _moment(iso: str) -> float:
 
 
 def _widths(rows: Sequence[tuple[str, ...]], room: int) -> list[int]:
-    """As wide as their cells; the table's name gives way, since the run's id is to be copied whole."""
+    """As wide as their cells; the table's name is shortened, since the run's id must stay complete to be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     over = sum(widths) + len(widths) - 1 - room
     widths[_TABLE] = max(_LEAST_TABLE, widths[_TABLE] - max(0, over))
@@ -97,9 +286,9 @@ def _line(row: tuple[str, ...], widths: Sequence[int], style: str, status_style:
 def ago(seconds: float) -> str:
     """`5s ago`, `14m ago`, `3h ago`, `12d ago`."""
     whole = max(0, int(seconds))
-    for size, dead_letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if whole >= 2 * size or (dead_letter == "m" and whole >= size):
-            return f"{whole // size}{dead_letter} ago"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if whole >= 2 * size or (unit == "m" and whole >= size):
+            return f"{whole // size}{unit} ago"
     return f"{whole}s ago"
 
 
@@ -107,76 +296,56 @@ def short(number: int) -> str:
     """A count in at most six characters: `12,345`, `123k`, `12.3M`."""
     if number < 100_000:
         return f"{number:,}"
-    for size, dead_letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= size:
             whole = number / size
-            return f"{whole:.1f}{dead_letter}" if whole < 100 and dead_letter != "k" else f"{whole:,.0f}{dead_letter}"
+            return f"{whole:.1f}{unit}" if whole < 100 and unit != "k" else f"{whole:,.0f}{unit}"
     return f"{number:,}"
 
 
 _WORDS = {
     "created": "is deployed",
     "updated": "is updated",
-    "unchanged": "Nothing to do: it is deployed as it is here",
+    "unchanged": "Nothing to do: the stack is up to date",
     "dry-run": "dry run: nothing was changed",
 }
-_BY_EMAIL, _ADDRESS = "AlarmsByEmail", "AlarmsTo"  # in the template: the subscription, and whose it is
+_BY_EMAIL, _ADDRESS = "AlarmsByEmail", "AlarmsTo"  # in the template: the subscription, and its address
 _MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 
 
-def deployment_document(made: Deployment) -> dict[str, Any]:
-    """What `deploy --json` prints."""
-    return {
-        "stack": made.stack,
-        "status": made.status,
-        "changes": [change._asdict() for change in made.changes],
-        "outputs": dict(made.outputs),
-    }
-
-
-def removal_document(removal: Removal) -> dict[str, Any]:
-    """What `destroy --json` prints."""
-    return {
-        "stack": removal.stack,
-        "status": removal.status,
-        "removed": list(removal.removed),
-        "kept": list(removal.kept),
-    }
-
-
 def print_deployment(console: Console, request: Request, made: Deployment) -> None:
-    """What was changed, where things are, and what comes next."""
+    """The changes, the stack's outputs, and what to try next."""
     console.print(Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"), soft_wrap=True)
     for change in made.changes:
         console.print(_change(change), soft_wrap=True)
     for line in _outputs(made):
         console.print(line, soft_wrap=True)
     if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
-        told = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: until it is confirmed, no alarm arrives there"
-        console.print(Text(told, "yellow"), soft_wrap=True)
+        mail = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: alarms are sent there after it is confirmed"
+        console.print(Text(mail, "yellow"), soft_wrap=True)
     console.print()
     steps = after_deploy(request, made.status == "dry-run")
     if made.status != "dry-run" or made.changes:
-        console.print(_next(steps), soft_wrap=True)
+        console.print(steps_text(steps), soft_wrap=True)
 
 
 def print_removal(console: Console, request: Request, removal: Removal) -> None:
-    """What has gone, and what has stayed."""
+    """What was deleted, and what stays."""
     if removal.status == "nothing":
-        console.print(Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} is not there"), soft_wrap=True)
+        console.print(Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"), soft_wrap=True)
     word = "would be deleted" if removal.status == "dry-run" else "deleted"
     for one in removal.removed:
         console.print(Text.assemble((f"{word}  ", "bold"), one), soft_wrap=True)
     for one in removal.kept:
         console.print(Text.assemble(("stays  ", "dim"), one), soft_wrap=True)
     if removal.kept and not request.purge:
-        console.print(Text("`deploy` would find and use what stays", "dim"), soft_wrap=True)
+        console.print(Text("`deploy` uses what stays again", "dim"), soft_wrap=True)
 
 
 def _change(change: ResourceChange) -> Text:
     line = Text(f"  {_MARKS.get(change.action, change.action)} {change.resource}  ")
     line.append(change.type, "dim")
-    return line.append("  a new one takes its place", "yellow") if change.replacement else line
+    return line.append("  is replaced", "yellow") if change.replacement else line
 
 
 def _outputs(made: Deployment) -> Iterator[Text]:
@@ -185,9 +354,3 @@ def _outputs(made: Deployment) -> Iterator[Text]:
     width = max(map(len, made.outputs), default=0)
     for name, value in made.outputs.items():
         yield Text.assemble((f"{name:<{width}}", "dim"), f"  {value}")
-
-
-def _next(steps: list[NextStep]) -> Text:
-    width = max(len(step.command) for step in steps)
-    lines = (Text.assemble((f"{step.command:<{width}}", "bold"), (f"  {step.why}", "dim")) for step in steps)
-    return Text.assemble(("next  ", "dim"), Text("\n      ").join(lines))

@@ -23,7 +23,7 @@ from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
-from dynamodt.runs.options import JobWatcher, Request, RunOptions, command_words
+from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_words
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from dynamodt.state.worker_rows import AnswerRows, JobAnswer
@@ -46,7 +46,7 @@ class DeployedJob:
     Raises UsageError on a stage that can have none, Refused where it is not deployed.
     """
 
-    def __init__(self, stage: Stage, folder: Path, request: Request, watcher: JobWatcher) -> None:
+    def __init__(self, stage: Stage, folder: Path, request: Command, watcher: JobWatcher) -> None:
         _check_reachable(stage)
         self.stage = stage
         self.state = State(stage.connection, stage.state_table)
@@ -162,7 +162,7 @@ def _check_reachable(stage: Stage) -> None:
         raise UsageError("the stage's storage is a folder", where=stage.storage.url, hint=hint)
 
 
-def _arguments(stage: Stage, folder: Path, request: Request) -> dict[str, str]:
+def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
     """What the job is given: the project as it stands in the folder now, and the command, without what the job says
     by itself. They are all that goes along: no credentials, no item."""
     words = command_words(replace(request, options=replace(request.options, runner="direct")))
@@ -170,7 +170,7 @@ def _arguments(stage: Stage, folder: Path, request: Request) -> dict[str, str]:
     return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
 
 
-def wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Request, watcher: JobWatcher) -> None:
+def wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Command, watcher: JobWatcher) -> None:
     """With `wait_lock`, waits until no other run holds the tables: here, where waiting costs nothing. A job that is
     already running this command is followed instead. Raises Busy on timeout."""
     leases = State(stage.connection, stage.state_table).leases
@@ -185,7 +185,7 @@ def migrate(
     stage: Stage,
     folder: Path,
     moves: Sequence[TableMigration],
-    request: Request,
+    request: Command,
     watcher: JobWatcher,
     check_free: CheckFree,
 ) -> Reports:
@@ -277,7 +277,7 @@ def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: Ru
 
 def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: JobWatcher) -> UndoReport:
     """Take a run, which was found fit for it, back in the deployed job."""
-    request = Request("undo", tables=(record.table,), run=record.run, options=options)
+    request = Command("undo", tables=(record.table,), run=record.run, options=options)
     job = DeployedJob(stage, folder, request, watcher)
     found = job.at_work()
     if found is None and not options.dry_run:
@@ -297,7 +297,7 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
 def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: JobWatcher) -> PreparedRef:
     """Run a version's `prepare` in the deployed job that is there for it."""
     options = RunOptions(dry_run=dry_run)
-    request = Request("prepare", tables=(script.table,), number=script.sequence, options=options)
+    request = Command("prepare", tables=(script.table,), number=script.sequence, options=options)
     job = DeployedJob(stage, folder, request, watcher)
     answer = job.answer(job.at_work(), [])
     if answer is None or "sha256" not in answer.document:

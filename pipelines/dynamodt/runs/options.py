@@ -1,48 +1,46 @@
-"""What a person asks for, as values, and the interfaces between the command line and the operations behind it."""
+"""What a command is asked for, the options of the command line in one table, and the interfaces that follow a run.
+
+The parser, the menu and the words of a command are made from `OPTIONS`: an option is declared there and nowhere else.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from dynamodt.errors import UsageError
 from dynamodt.model.items import Direction
-from dynamodt.model.pages import Units
-from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
-from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
-from dynamodt.model.tables import Stage
-from dynamodt.script.names import seconds
+from dynamodt.model.reports import RunReport
+from dynamodt.model.runs import RunProgress, RunRecord
 
 PROGRAM = "dynamodt"
 GLUE = "glue"  # the runner that is a deployed job
-MOVES = ("up", "down")
-TOLD = ("pause", "resume", "abort", "unlock", "throttle")
-TAKEN_OVER = ("stamp", "adopt")
-OF_A_RUN = ("undo", "retry")
-DOUBTFUL = ("again", "done")
-_NEEDS_TABLE = ("create", "prepare", "down", *TOLD, *TAKEN_OVER)
-
-
 DEFAULT_SHARE = 50.0
-SOURCES = ("scan", "export")
-CATCH_UPS = ("windows", "scan", "none")
+
+MOVES = ("up", "down")
+OF_A_RUN = ("undo", "retry")
+TAKEN_OVER = ("stamp", "import-history")
+TOLD = ("pause", "resume", "abort", "unlock", "throttle")
+READING = ("history", "status")
+FILES = ("init", "create")
+STACK = ("deploy", "destroy")
+_RUNS = (*MOVES, *OF_A_RUN)
+_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *TAKEN_OVER, *TOLD, *STACK)
+_LOCAL = ("local status", "local stop", "local reset")
+_OF_TABLES = ("init", "up", *READING, "runs")
+_OF_ONE_TABLE = ("create", "prepare", "down", *TAKEN_OVER, *TOLD)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run: `max_errors` dead letters are tolerated; `beam_args` go to Beam as they are. `max_wcu` and `max_rcu`
-    are units a second (0: as the stage has it), `share` is the percentage of what a table has provisioned. `journal` is
-    the script's to decide where it is None; `alarms` of CloudWatch let the run rest. With `only`, a run's id, that
-    unfinished run goes on or none; `doubtful` says what a person has decided about its letters of doubtful writes:
-    "again" (transform them afresh), "done" (they are written), or nothing yet. `source` is "scan" or "export" (empty:
-    as the script says); `export` is "new", an export's ARN, or its place in S3; `catch_up` is "windows", "scan" or
-    "none". `spark_master` is of a local Spark (empty: all cores of this machine); `workers` is found out when the
-    runner is ready. `partial` lets an undo restore what a journal that is not whole still has, `accept_partly_restored`
-    lets a run transform items that an undo has restored in part.
-    `wait_lock` is how long to wait for another run on the table, such as "10m" (empty: not at all)."""
+    """How to run. An empty text, None or 0 is the default of the script or the stage.
+
+    `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
+    percentage of the provisioned throughput. `beam_args` are passed to Beam unchanged. With `only`, a run's id, the run
+    continues that unfinished run or fails. `doubtful` decides about dead letters of writes without a response: "again"
+    or "done". `workers` is set when the runner is ready.
+    """
 
     dry_run: bool = False
     max_errors: int = 0
@@ -67,272 +65,202 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Request:
-    """One command, parsed. `number` is the version that `prepare` is for, `name` the one that `create` makes, `run` the
-    run (or the beginning of its id) that `undo` and `retry` are about, `limits` are those of `throttle`. `purge` and
-    `yes` are for `destroy`: its data too, and without a question."""
+class Command:
+    """One command: `number` is the version that `prepare` is for, `run` the id (or its beginning) of the run that
+    `undo` and `retry` are for. An empty `tables` is every table that has a folder."""
 
     command: str
     stage: str = "local"
     tables: tuple[str, ...] = ()
     to: int | None = None
     number: int | None = None
-    name: str = ""
-    json: bool = False
-    interactive: bool = False
     run: str = ""
     options: RunOptions = RunOptions()
-    limits: Units = Units()
-    follow: bool = False
-    purge: bool = False
-    yes: bool = False
 
 
-def command_words(request: Request) -> list[str]:
-    """The words that ask for this request, without the program's name; defaults are left out."""
-    words = request.command.split()
-    for table in request.tables:
-        words += [f"--table={table}"] if table.startswith("-") else ["--table", table]  # a name may begin with one
-    for flag, value in (("--tNumber", request.number), ("--to", request.to)):
-        words += [] if value is None else [flag, str(value)]
-    for flag, units in (("--wcu", request.limits.wcu), ("--rcu", request.limits.rcu)):
-        words += [flag, f"{units:g}"] if units else []
-    words += [] if request.stage == "local" else ["--stage", request.stage]
-    words += [flag for flag, given in _flags(request).items() if given]
-    words += option_words(request.options)
-    words += [] if request.options.runner == "direct" else ["--runner", request.options.runner]
-    words += [word for word in (request.name, request.run) if word]
-    return words + (["--", *request.options.beam_args] if request.options.beam_args else [])
+class Option(NamedTuple):
+    """An option or argument (no `names`) of some commands. `field` is the attribute of a Command with its value, such
+    as `options.max_wcu`. `names` are its name, its aliases and one letter; `/` divides a switch's two. `question` is
+    asked by the menu, `choices` are the values that are allowed, `needed` by commands that do not run without it."""
+
+    field: str
+    names: tuple[str, ...]
+    commands: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    kind: type = str
+    default: Any = ""
+    repeated: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
+    shows_default: bool = False
+    choices: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    question: str = ""
+
+    @property
+    def parameter(self) -> str:
+        """The name of the value that the parser returns."""
+        return self.field.rpartition(".")[2]
+
+    def value(self, command: Command) -> Any:
+        """The option's value in a command; its default where the command has no such field."""
+        found: Any = command
+        for name in self.field.split("."):
+            found = getattr(found, name, self.default)
+        return found
+
+    def words(self, value: object) -> list[str]:
+        """The words that ask for a value: none for the default."""
+        if value == self.default:
+            return []
+        if self.kind is bool:
+            return [self.names[0].split("/")[0 if value else -1]]
+        values = value if isinstance(value, tuple) else (value,)
+        return [word for one in values for word in self._word(f"{one:g}" if isinstance(one, float) else str(one))]
+
+    def _word(self, text: str) -> list[str]:
+        if not self.names:
+            return [text]
+        return [f"{self.names[0]}={text}"] if text.startswith("-") else [self.names[0], text]
 
 
-def _flags(request: Request) -> dict[str, bool]:
-    return {
-        "--follow": request.follow,
-        "--purge": request.purge,
-        "--yes": request.yes,
-        "--json": request.json,
-        "--dry-run": request.options.dry_run,
-    }
+def _flag(
+    field: str, names: tuple[str, ...], commands: tuple[str, ...], help: str, default: bool | None = False
+) -> Option:
+    return Option(field, names, commands, help, kind=bool, default=default)
 
 
-def command_line(request: Request) -> str:
+def _rate(field: str, name: str, commands: tuple[str, ...], help: str, question: str = "") -> Option:
+    return Option(field, (name,), commands, help, "N", float, 0.0, minimum=0, question=question)
+
+
+def _version(field: str, names: tuple[str, ...], command: str, help: str, minimum: int, needed: bool = False) -> Option:
+    return Option(field, names, (command,), help, "N", int, None, minimum=minimum, needed=(command,) * needed)
+
+
+OPTIONS = (
+    Option("name", (), ("create",), "What the version does, in_words.", "NAME", needed=("create",),
+           question="What does the version do? (as in split_name)"),
+    Option("run", (), OF_A_RUN, "A run's id, or how it begins.", "RUN", needed=OF_A_RUN,
+           question="Which run? (its id, or how it begins: `dynamodt history` shows them)"),
+    Option("tables", ("--table", "-t"), _OF_TABLES, "A table; may be given more than once.", "T",
+           default=(), repeated=True),
+    Option("tables", ("--table", "-t"), (*_OF_ONE_TABLE, *OF_A_RUN), "The table.", "T", default=(),
+           needed=_OF_ONE_TABLE),
+    _version("number", ("--version", "--tNumber"), "prepare", "The version to prepare for.", 1, needed=True),
+    _version("to", ("--to",), "up", "Stop after this version.", 0),
+    _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
+    _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
+    _flag("follow", ("--follow", "-f"), ("status",), "Watch the running runs until they end."),
+    Option("options.doubtful", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",
+           choices=("again", "done")),
+    _rate("limits.wcu", "--wcu", ("throttle",), "Write units per second.", "Write units per second? (none: unchanged)"),
+    _rate("limits.rcu", "--rcu", ("throttle",), "Read units per second.", "Read units per second? (none: unchanged)"),
+    Option("stage", ("--stage",), _STAGED, "local, or a stage of dynamodt.toml.", "NAME", default="local",
+           shows_default=True),
+    _flag("purge", ("--purge",), ("destroy",), "Delete the bucket, the state table and the key, too."),
+    _flag("yes", ("--yes", "-y"), ("destroy",), "Do not ask for confirmation."),
+    Option("options.runner", ("--runner",), ("prepare",), "direct, or glue.", "NAME", default="direct",
+           shows_default=True),
+    Option("options.runner", ("--runner",), _RUNS, "direct, spark, glue, or one of Beam's own.", "NAME",
+           default="direct", shows_default=True),
+    Option("options.spark_master", ("--spark-master",), _RUNS, "The local Spark; default: all cores of this machine.",
+           "URL"),
+    Option("options.max_errors", ("--max-errors",), _RUNS, "Tolerate up to N dead letters.", "N", int, 0, minimum=0,
+           shows_default=True),
+    _rate("options.max_wcu", "--max-wcu", _RUNS, "Write units per second, at most."),
+    _rate("options.max_rcu", "--max-rcu", _RUNS, "Read units per second, at most."),
+    Option("options.share", ("--share",), _RUNS, "Of the provisioned capacity.", "PERCENT", float,
+           DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
+    _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
+    _flag("options.accept_partly_restored", ("--accept-partly-restored",), MOVES,
+          "Also transform items that an undo has restored in part."),
+    _flag("options.no_pitr", ("--allow-no-pitr", "--no-pitr"), _RUNS,
+          "Write to a protected stage without point-in-time recovery."),
+    _flag("options.journal", ("--journal/--no-journal",), MOVES, "For undo; default: unless the script is IDEMPOTENT.",
+          None),
+    Option("options.source", ("--source",), MOVES, "scan, or export; default: as the script says.", "WHAT",
+           choices=("scan", "export")),
+    Option("options.export", ("--export",), MOVES, "new, an export's ARN, or s3://...", "WHICH"),
+    Option("options.catch_up", ("--catch-up",), MOVES, "After an export: windows, scan, or none.", "HOW",
+           choices=("windows", "scan", "none")),
+    Option("options.wait_lock", ("--wait-lock",), _RUNS, "Wait up to this long for another run: 90s, 10m.", "TIME"),
+    Option("options.alarms", ("--pause-on-alarm",), _RUNS,
+           "Pause while this CloudWatch alarm is on; may be repeated.", "NAME", default=(), repeated=True),
+    _flag("options.dry_run", ("--dry-run", "--dry"),
+          (*FILES, "prepare", *MOVES, "undo", *READING, *TAKEN_OVER, *STACK),
+          "Write nothing; show what would be done."),
+    _flag("json", ("--json",), (*_STAGED, *_LOCAL), "One JSON object on stdout, all else on stderr."),
+    _flag("interactive", ("-i", "--interactive"),
+          (*FILES, "prepare", *_RUNS, *READING, *TAKEN_OVER), "Choose from a menu."),
+)  # fmt: skip
+
+
+def options_of(command: str) -> list[Option]:
+    """The options that a command takes, in the order of its `--help`."""
+    return [option for option in OPTIONS if command in option.commands]
+
+
+def takes_several_tables(command: str) -> bool:
+    return any(option.field == "tables" and option.repeated for option in options_of(command))
+
+
+def command_words(command: Command) -> list[str]:
+    """The words that ask for this command, without the program's name; defaults are left out."""
+    taken = options_of(command.command)
+    named = [word for option in taken if option.names for word in option.words(option.value(command))]
+    arguments = [word for option in taken if not option.names for word in option.words(option.value(command))]
+    return [*command.command.split(), *named, *arguments, *_beam_words(command)]
+
+
+def command_line(command: Command) -> str:
     """The same as one line that a shell accepts."""
-    return shlex.join([PROGRAM, *command_words(request)])
+    return shlex.join([PROGRAM, *command_words(command)])
 
 
-def check(request: Request) -> None:
-    """Raises UsageError for words that cannot be together, or are missing."""
-    if request.command in _NEEDS_TABLE and len(request.tables) != 1:
-        raise UsageError(f"`{request.command}` needs one --table", hint=f"{PROGRAM} {_EXAMPLES[request.command]}")
-    if request.command == "prepare":
-        _check_prepare(request)
-    if request.command == "create" and not request.name:
-        raise UsageError("`create` needs a name for the version", hint=f"{PROGRAM} {_EXAMPLES['create']}")
-    if request.command == "throttle" and not any(request.limits):
-        raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=f"{PROGRAM} {_EXAMPLES['throttle']}")
-    if request.command == "stamp" and request.to is None:
-        raise UsageError("`stamp` needs --to", hint=f"{PROGRAM} {_EXAMPLES['stamp']}")
-    if request.command in OF_A_RUN:
-        _check_run(request)
-    _check_source(request.options)
-    seconds("--wait-lock", request.options.wait_lock)
-    if request.options.beam_args and request.command not in (*MOVES, *OF_A_RUN):
-        raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.command)
+def run_words(command: Command) -> list[str]:
+    """The words for how to run, without the two that `make run` has names for: a dry run and the runner."""
+    named = ("options.dry_run", "options.runner")
+    taken = [o for o in options_of(command.command) if o.field.startswith("options.") and o.field not in named]
+    return [word for option in taken for word in option.words(option.value(command))] + _beam_words(command)
 
 
-def _check_prepare(request: Request) -> None:
-    if request.number is None:
-        raise UsageError("`prepare` needs --tNumber", hint=f"{PROGRAM} {_EXAMPLES['prepare']}")
-    if request.options.runner not in ("direct", GLUE):
-        raise UsageError(
-            f"`prepare` has no runner {request.options.runner!r}: nothing of it is divided among workers",
-            where="--runner",
-            hint=f"leave it out, or gather the data in the deployed job: --runner {GLUE}",
-        )
-
-
-def _check_run(request: Request) -> None:
-    if not request.run:
-        raise UsageError(f"`{request.command}` needs the id of a run", hint=f"{PROGRAM} history shows them")
-    if request.options.doubtful not in ("", *DOUBTFUL):
-        hint = f"use one of: {', '.join(DOUBTFUL)}; {PROGRAM} retry --help says what they do"
-        raise UsageError(f"--doubtful cannot be {request.options.doubtful!r}", hint=hint)
-
-
-def _check_source(options: RunOptions) -> None:
-    for flag, value, known in (
-        ("--source", options.source, SOURCES),
-        ("--catch-up", options.catch_up, CATCH_UPS),
-    ):
-        if value and value not in known:
-            raise UsageError(f"{flag} cannot be {value!r}", hint=f"use one of: {', '.join(known)}")
-    if options.source == SOURCES[0] and (options.export or options.catch_up):
-        raise UsageError("--export and --catch-up are for --source export", hint="leave them out, or --source scan")
-
-
-_EXAMPLES = {
-    "create": "create --table users split_name",
-    "prepare": "prepare --table users --tNumber 3",
-    "down": "down --table users",
-    "stamp": "stamp --table users --to 3",
-    "adopt": "adopt --table users",
-    **{command: f"{command} --table users" for command in TOLD},
-    "throttle": "throttle --table users --wcu 200",
-}
-
-
-def option_words(options: RunOptions) -> list[str]:
-    """The words for how to run, but for a dry run and the runner: `make run` has names of its own for these two."""
-    words = ["--max-errors", str(options.max_errors)] if options.max_errors else []
-    words += ["--max-wcu", f"{options.max_wcu:g}"] if options.max_wcu else []
-    words += ["--max-rcu", f"{options.max_rcu:g}"] if options.max_rcu else []
-    words += ["--share", f"{options.share:g}"] if options.share != DEFAULT_SHARE else []
-    words += ["--spark-master", options.spark_master] if options.spark_master else []
-    words += _caution_words(options)
-    words += ["--doubtful", options.doubtful] if options.doubtful else []
-    words += ["--source", options.source] if options.source else []
-    words += ["--export", options.export] if options.export else []
-    return words + (["--catch-up", options.catch_up] if options.catch_up else [])
-
-
-def _caution_words(options: RunOptions) -> list[str]:
-    """The words for what a run does without, waits or rests for."""
-    words = ["--no-pitr"] if options.no_pitr else []
-    words += ["--partial"] if options.partial else []
-    words += ["--accept-partly-restored"] if options.accept_partly_restored else []
-    words += [] if options.journal is None else ["--journal" if options.journal else "--no-journal"]
-    words += ["--wait-lock", options.wait_lock] if options.wait_lock else []
-    return words + [word for name in options.alarms for word in ("--pause-on-alarm", name)]
+def _beam_words(command: Command) -> list[str]:
+    return ["--", *command.options.beam_args] if command.options.beam_args else []
 
 
 class Observer(Protocol):
-    """Follows a run; called from the main thread several times a second."""
+    """Follows a run; called from the main thread several times per second."""
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        """`expected_items` is DynamoDB's own count: up to six hours old, 0 where it is not known."""
+        """`expected_items` is DynamoDB's own count: up to six hours old, 0 if unknown."""
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
-        """Where the table's run stands."""
+        """The progress of the table's run."""
 
     def run_ended(self, report: RunReport) -> None:
-        """The run that was started last has ended, whichever way."""
+        """The run that was started last has ended, with any status."""
 
     def note(self, text: str) -> None:
-        """Something worth a line: "starting the local stage", "created table users"."""
+        """A message of one line: "starting the local stage", "created table users"."""
 
 
 class Watcher(Observer, Protocol):
-    """Follows runs that are at work elsewhere."""
+    """Follows runs of other processes."""
 
     def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
-        """One is at work, and has been for so many seconds."""
+        """A run is running since `elapsed` seconds."""
 
     def tick(self) -> None:
-        """Time has passed, and nothing else is known to have happened."""
+        """Time has passed without a change."""
 
 
 class JobWatcher(Watcher, Protocol):
-    """Follows a job that is at work elsewhere for whoever has started it."""
+    """Follows a deployed job for the command that has started it."""
 
     def waiting(self, text: str) -> None:
-        """As long as no run is at work this is what is awaited: "dynamodt-prod: starting"."""
+        """What is awaited until a run is found: "dynamodt-prod: starting"."""
 
     def asked(self, question: str, choices: Mapping[str, str]) -> str:
-        """What a person chooses of `choices` (words, and what they mean); the first, where nobody can be asked."""
-
-
-class Operations(Protocol):
-    """The module behind the verbs. An empty `tables` means every table that has a folder."""
-
-    def open_stage(self, name: str, folder: Path, observer: Observer) -> Stage: ...
-
-    def up(
-        self,
-        stage: Stage,
-        folder: Path,
-        tables: Sequence[str],
-        to: int | None,
-        options: RunOptions,
-        observer: Observer,
-        /,
-    ) -> list[TableReport]: ...
-
-    def down(
-        self,
-        stage: Stage,
-        folder: Path,
-        tables: Sequence[str],
-        to: int | None,
-        options: RunOptions,
-        observer: Observer,
-        /,
-    ) -> list[TableReport]: ...
-
-    def undo(
-        self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /
-    ) -> UndoReport: ...
-
-    def retry(
-        self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /
-    ) -> list[TableReport]: ...
-
-    def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]: ...
-
-    def younger(self, stage: Stage, name: str, runs: Sequence[RunRecord], /) -> str: ...
-
-    def status(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[TableStatus]: ...
-
-    def runs(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[RunState]: ...
-
-    def follow(self, stage: Stage, folder: Path, tables: Sequence[str], watcher: Watcher, /) -> list[RunReport]: ...
-
-    def prepare(
-        self,
-        stage: Stage,
-        folder: Path,
-        table: str,
-        version: int,
-        observer: Observer,
-        /,
-        dry_run: bool = False,
-        runner: str = "direct",
-    ) -> PreparedRef: ...
-
-    def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]: ...
-
-    def tell(self, stage: Stage, table: str, command: str, limits: Units = ...) -> Lease: ...
-
-    def stamp(
-        self, stage: Stage, folder: Path, table: str, to: int, observer: Observer, /, dry_run: bool = False
-    ) -> TakeOver: ...
-
-    def adopt(
-        self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False
-    ) -> TakeOver: ...
-
-    def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]: ...
-
-
-class LocalStatus(Protocol):
-    """The embedded stage of a folder: whether it runs, and where its data is."""
-
-    @property
-    def running(self) -> bool: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def since(self) -> str: ...
-
-
-class LocalOperations(Protocol):
-    """The module behind `dynamodt local`."""
-
-    def status(self, folder: Path) -> LocalStatus: ...
-
-    def stop(self, folder: Path) -> bool: ...
-
-    def reset(self, folder: Path) -> None: ...
+        """The answer to a question: one of `choices` (words, and their meaning); the first without a terminal."""

@@ -1,0 +1,240 @@
+"""One parsed command: what it must have, how it is written (for `dynamodt` or for `make`), and what to try next."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from shlex import join, quote
+from typing import TYPE_CHECKING, NamedTuple
+
+from dynamodt.errors import UsageError
+from dynamodt.model.pages import Units
+from dynamodt.runs.options import (
+    GLUE,
+    MOVES,
+    OF_A_RUN,
+    OPTIONS,
+    PROGRAM,
+    Command,
+    RunOptions,
+    command_line,
+    command_words,
+    options_of,
+    run_words,
+    takes_several_tables,
+)
+from dynamodt.script.names import seconds
+
+if TYPE_CHECKING:
+    from dynamodt.model.reports import RunReport, TableReport, TakeOver, UndoReport
+
+
+@dataclass(frozen=True)
+class Request(Command):
+    """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
+    and `yes` are for `destroy`: delete the data too, and ask nothing."""
+
+    name: str = ""
+    json: bool = False
+    interactive: bool = False
+    limits: Units = Units()
+    follow: bool = False
+    purge: bool = False
+    yes: bool = False
+
+
+_EXAMPLES = {"create": " split_name", "prepare": " --version 3", "stamp": " --to 3", "throttle": " --wcu 200"}
+
+
+def check(request: Request) -> None:
+    """Raises UsageError for options that are missing, contradict each other, or have an unknown value."""
+    for option in options_of(request.command):
+        value = option.value(request)
+        if request.command in option.needed and value in (option.default, ()):
+            name = option.names[0] if option.names else option.metavar
+            raise UsageError(f"`{request.command}` needs {name}", hint=_example(request.command))
+        if option.choices and value and value not in option.choices:
+            hint = f"use one of: {', '.join(option.choices)}; {PROGRAM} {request.command} --help"
+            raise UsageError(f"{option.names[0]} cannot be {value!r}", hint=hint)
+    if not takes_several_tables(request.command) and len(request.tables) > 1:
+        raise UsageError(f"`{request.command}` takes one --table", hint=_example(request.command))
+    if request.command == "throttle" and not any(request.limits):
+        raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example("throttle"))
+    _check_options(request, request.options)
+
+
+def _example(command: str) -> str:
+    if command in OF_A_RUN:
+        return f"{PROGRAM} history shows the ids of runs"
+    return f"{PROGRAM} {command} --table users{_EXAMPLES.get(command, '')}"
+
+
+def _check_options(request: Request, options: RunOptions) -> None:
+    if request.command == "prepare" and options.runner not in ("direct", GLUE):
+        raise UsageError(
+            f"`prepare` does not run with --runner {options.runner}",
+            hint=f"leave the option out, or use the deployed job: --runner {GLUE}",
+        )
+    if options.source == "scan" and (options.export or options.catch_up):
+        raise UsageError("--export and --catch-up are for --source export", hint="leave them out, or --source scan")
+    seconds("--wait-lock", options.wait_lock)
+    if options.beam_args and request.command not in (*MOVES, *OF_A_RUN):
+        raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.command)
+
+
+# ---------------------------------------------------------------- as it is typed
+
+_BY_MAKE = "DYNAMODT_MAKE"
+_INSTALLED = ".venv/bin/"
+_OF_A_STAGE = "|".join(dict.fromkeys(name for option in OPTIONS if option.field == "stage" for name in option.commands))
+_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_OF_A_STAGE}|local)\b)")
+_UNSTAGED = re.compile(rf"(?<![\w./-])({PROGRAM} (?:{_OF_A_STAGE}))\b(?![^;()`\n]* --(?:stage|help)\b)")
+_MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "deploy"}
+
+
+def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> str:
+    """The command line that asks for this request: `make TARGET ...` if make has started the program."""
+    if not environment.get(_BY_MAKE):
+        return command_line(request)
+    target = _MAKE_TARGETS.get(request.command)
+    if target is None:
+        return join([_INSTALLED + PROGRAM, *command_words(request)])
+    version = request.number if request.command == "prepare" else request.to
+    pairs = {
+        "TABLE": " ".join(request.tables),
+        "VERSION": "" if version is None else str(version),
+        "DIRECTION": "down" if request.command == "down" else "",
+        "STAGE": "" if request.stage == "local" else request.stage,
+        "RUNNER": "" if request.options.runner == "direct" else request.options.runner,
+        "DRY": "1" if request.options.dry_run else "",
+        "ARGS": join(run_words(request)),
+    }
+    return " ".join(["make", target, *(f"{name}={quote(value)}" for name, value in pairs.items() if value)])
+
+
+def with_typed_commands(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """A hint with commands that can be copied: with make, the program is not on the PATH but in .venv."""
+    return _COMMAND.sub(_INSTALLED + r"\g<0>", text) if environment.get(_BY_MAKE) else text
+
+
+def with_stage(text: str, stage: str) -> str:
+    """Adds the stage to the commands of a hint that name none."""
+    return text if stage == "local" else _UNSTAGED.sub(rf"\g<1> --stage {quote(stage)}", text)
+
+
+# ---------------------------------------------------------------- what to try next
+
+
+class NextStep(NamedTuple):
+    command: str
+    why: str
+
+
+_Step = tuple[Command, str]
+
+
+def next_steps(request: Request, report: TableReport, environment: Mapping[str, str] = os.environ) -> list[NextStep]:
+    """Two or three commands that make sense after this table's `up` or `down`."""
+    asked = replace(request, tables=(report.table,), json=False, interactive=False)
+    if request.command == "retry":  # it continues as `up` or `down` would
+        asked = replace(asked, command=report.direction, run="", options=replace(request.options, doubtful=""))
+    return [NextStep(as_typed(command, environment), why) for command, why in _after(asked, report)]
+
+
+def after_preparation(request: Request) -> list[NextStep]:
+    """What comes after `prepare`: the version that joins the data."""
+    up = Command("up", request.stage, request.tables, request.number, options=request.options)
+    return [NextStep(as_typed(rehearsal(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
+
+
+def after_take_over(request: Request, taken: TakeOver) -> list[NextStep]:
+    """What comes after `stamp` or `import-history`: the status, and the versions that are pending."""
+    if taken.dry_run and taken.records:
+        again = replace(request, json=False, interactive=False, options=RunOptions())
+        return [NextStep(as_typed(again), "record it")]
+    plain = Command("status", request.stage, request.tables)
+    steps = [NextStep(as_typed(plain), "what is applied, what is pending")]
+    rehearsed = NextStep(as_typed(rehearsal(plain)), "try what is pending without writing")
+    return [*steps, rehearsed] if taken.at < taken.latest else steps
+
+
+def after_undo(request: Request, undo: UndoReport) -> list[NextStep]:
+    """What comes after `undo`: the same without a dry run, or the status."""
+    if undo.run.status == "dry-run":
+        options = replace(request.options, dry_run=False)
+        return [NextStep(as_typed(replace(request, json=False, interactive=False, options=options)), "take it back")]
+    status = Command("status", request.stage, (undo.run.table,))
+    return [NextStep(as_typed(status), f"{undo.run.table} is at version {undo.at}")]
+
+
+def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
+    """What comes after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
+    if dry_run:
+        return [NextStep(as_typed(Command("deploy", request.stage)), "deploy it")]
+    on_glue = Command("up", request.stage, options=RunOptions(runner=GLUE))
+    return [
+        NextStep(as_typed(Command("status", request.stage)), "what is applied, what is pending"),
+        NextStep(as_typed(rehearsal(on_glue)), "try what is pending in the job, without writing"),
+        NextStep(as_typed(on_glue), "apply it there"),
+    ]
+
+
+def rehearsal(command: Command) -> Command:
+    """The dry run of `up` for the command's tables."""
+    options = replace(command.options, dry_run=True)
+    return Command("up", command.stage, command.tables, command.to, options=options)
+
+
+def _after(request: Request, report: TableReport) -> list[_Step]:
+    options = replace(request.options, dry_run=False)
+    plain = replace(request, to=None, options=replace(options, max_errors=0, wait_lock=""))
+    status = replace(plain, command="status", tables=()), "what is applied, what is pending"
+    if report.error is not None or any(run.status == "failed" for run in report.versions):
+        rehearsed = replace(request, options=replace(options, dry_run=True))
+        return [*_onward(request, report), (rehearsed, "try it without writing"), status]
+    if request.options.dry_run:
+        return [(replace(request, options=options), "write it"), status] if report.versions else [status]
+    steps = [_preparation(plain, report)] if report.unprepared else []
+    steps += [(replace(plain, command="up"), _pending(report))] if report.at < report.latest else []
+    return [*steps, status, *_way_back(plain, report)]
+
+
+def _onward(request: Request, report: TableReport) -> list[_Step]:
+    """How to continue an unfinished run."""
+    left = next((run for run in report.versions if run.status in ("failed", "stopped")), None)
+    if left is None or request.options.dry_run:
+        return []
+    steps: list[_Step] = [(request, "continue it")] if left.status == "stopped" else []
+    steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
+    undoable = left.journal and left.counts.changed
+    return steps + ([(_of_run(request, "undo", left), "take its changes back")] if undoable else [])
+
+
+def _way_back(plain: Request, report: TableReport) -> list[_Step]:
+    what = f"take version {report.at} back"
+    if report.at and report.reversible:
+        return [(replace(plain, command="down", options=_without_choices(plain.options)), what)]
+    last = report.versions[-1] if report.versions else None
+    return [(_of_run(plain, "undo", last), what)] if report.at and last is not None and last.journal else []
+
+
+def _of_run(request: Request, command: str, run: RunReport) -> Request:
+    options = replace(_without_choices(request.options), max_errors=0)
+    return replace(request, command=command, run=run.run, to=None, options=options)
+
+
+def _without_choices(options: RunOptions) -> RunOptions:
+    """Without the options that were chosen for one version's run alone."""
+    return replace(options, journal=None, source="", export="", catch_up="", wait_lock="")
+
+
+def _preparation(plain: Request, report: TableReport) -> _Step:
+    asked = Command("prepare", plain.stage, plain.tables, number=report.unprepared)
+    return asked, f"first gather the data that version {report.unprepared} joins"
+
+
+def _pending(report: TableReport) -> str:
+    first = report.at + 1
+    return f"version {first}, the last one" if first == report.latest else f"versions {first} to {report.latest}"
