@@ -15,6 +15,7 @@ INSTALLED := $(VENV)/.installed
 SPARK := $(VENV)/.spark
 SECURITY := $(VENV)/security/.installed
 BENCH := $(VENV)/bench/.installed
+LOWEST := $(VENV)/lowest/.installed
 PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement
 PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
 	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
@@ -45,7 +46,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint format lock clean
+.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -85,6 +86,9 @@ coverage: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## as test, 
 
 test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
 	$(PYTEST) tests/unit transforms $(ARGS)
+
+test-lowest: $(LOWEST) ## test-unit with the lowest versions that pyproject.toml allows (needs a package index)
+	PYTHONHASHSEED=0 $(VENV)/lowest/bin/python $(TESTS) $(AT_ONCE) tests/unit transforms $(ARGS)
 
 test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs nothing)
 	$(PYTEST) tests/pipeline $(ARGS)
@@ -129,9 +133,9 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## requirements/*.lock anew from setup.py and requirements/*.in, every version the newest that fits
+lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, every version the newest that fits
 	@$(MAKE) --no-print-directory $(INSTALLED)
-	$(PIP_COMPILE) --extra dev --extra local --output-file requirements/base.lock setup.py
+	$(PIP_COMPILE) --extra dev --extra local --no-build-isolation --output-file requirements/base.lock pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
 	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in
 	$(PIP_COMPILE) --output-file requirements/bench.lock requirements/bench.in
@@ -142,7 +146,7 @@ clean: ## stop the local stage and delete .venv, caches and builds (the local st
 	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find pipelines tests transforms glue_jobs infra -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-$(INSTALLED): requirements/base.lock setup.py
+$(INSTALLED): requirements/base.lock pyproject.toml
 	@python=$$(command -v python3.11 || command -v python3 || command -v python); \
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 		|| { echo 'Python 3.11 is needed: install it, so that python3.11 is on the PATH' >&2; exit 1; }; \
@@ -167,4 +171,12 @@ $(BENCH): requirements/bench.lock $(INSTALLED)
 	@echo 'Installing what make bench compares with into $(VENV)/bench (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv $(VENV)/bench
 	@$(VENV)/bench/bin/python $(PIP_LOCKED) requirements/bench.lock
+	@touch $@
+
+# Each bound `name>=version` of pyproject.toml as the constraint `name==version`.
+$(LOWEST): pyproject.toml $(INSTALLED)
+	@echo 'Installing the lowest versions that are allowed into $(VENV)/lowest (once; a minute or two) ...' >&2
+	@$(BIN)/python -m venv --clear $(VENV)/lowest
+	@sed -nE 's/^ .*"([a-z0-9-]+)>=([0-9.]+).*/\1==\2/p' pyproject.toml >$(VENV)/lowest/constraints.txt
+	@$(VENV)/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/lowest/constraints.txt --editable '.[dev,local]'
 	@touch $@

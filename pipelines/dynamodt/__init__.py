@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Delete", "Put", "load_script", "without"]
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 
 def load_script(path: Path | str) -> ModuleType:

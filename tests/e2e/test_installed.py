@@ -16,7 +16,7 @@ from tests.e2e.project import Project
 from tests.emulators import deployable_ministack
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines")
+SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines")
 WHERE = "from dynamodt.pipeline.spark.jar import cached; print(cached())"
 
 

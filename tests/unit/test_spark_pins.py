@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,17 +18,12 @@ def pom(name: str) -> str:
     return found.text
 
 
-def of_setup(package: str) -> str:
-    """The version that setup.py asks for, which must be one."""
-    text = (ROOT / "setup.py").read_text(encoding="utf-8")
-    found = [re.fullmatch(rf"{package}==(.+)", value) for value in strings(text)]
-    (version,) = [match[1] for match in found if match]
+def required(package: str) -> str:
+    """The one version that pyproject.toml allows."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["spark"]]
+    (version,) = [text.removeprefix(f"{package}==") for text in requirements if text.startswith(f"{package}==")]
     return version
-
-
-def strings(text: str) -> list[str]:
-    constants = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
-    return [value for value in constants if isinstance(value, str)]
 
 
 def locked(lock: str, package: str) -> str:
@@ -38,12 +33,12 @@ def locked(lock: str, package: str) -> str:
 
 
 def test_beam_on_both_sides_is_the_pair_that_was_checked() -> None:
-    assert pom("beam.python.version") == of_setup("apache-beam") == locked("base.lock", "apache-beam")
+    assert pom("beam.python.version") == required("apache-beam") == locked("base.lock", "apache-beam")
     record = (ROOT / "docs" / "adr" / "009-beam-on-the-spark-of-glue.md").read_text(encoding="utf-8")
     assert f"Java {pom('beam.version')} with Python {pom('beam.python.version')}" in record
 
 
 def test_spark_is_the_same_everywhere() -> None:
     assert (
-        pom("spark.version") == of_setup("pyspark") == locked("spark.in", "pyspark") == locked("spark.lock", "pyspark")
+        pom("spark.version") == required("pyspark") == locked("spark.in", "pyspark") == locked("spark.lock", "pyspark")
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dynamodt import __version__
 from dynamodt.cli import console as streams
 from dynamodt.cli.help_text import ALIASES, EPILOG, HELP
 from dynamodt.cli.request import Request
@@ -176,12 +177,7 @@ local = _typer("local", invoke_without_command=True)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"{PROGRAM} {version(PROGRAM)}")
-        except PackageNotFoundError:
-            typer.echo(f"{PROGRAM} (run from source)")
+        typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 

@@ -151,7 +151,7 @@ def _installed() -> Distribution:
 
 
 def _modules(package: Path) -> dict[str, bytes]:
-    """Not what only deploys it: a clone has that beside the package, and is to make the same wheel."""
+    """Not what only deploys it (`deployment/`), which a job has no use for."""
     found = (path for path in package.rglob("*") if path.suffix in _SUFFIXES)
     paths = sorted(path for path in found if package / "deployment" not in path.parents)
     return {f"dynamodt/{path.relative_to(package).as_posix()}": path.read_bytes() for path in paths}
@@ -255,11 +255,10 @@ def _uploaded(part: JobPart, assets: Assets) -> str:
 
 
 def shipped(name: str) -> Path:
-    """A file that comes with the package: beside it in a clone, within it where it was installed."""
-    package = Path(dynamodt.__file__).parent
-    found = next(filter(Path.is_file, (package / "deployment" / name, package.parents[1] / name)), None)
-    if found is None:
-        raise UsageError(f"{name} is missing in this installation", where=str(package), hint="install the package anew")
+    """A file that comes with the package, in `deployment/` (in a clone, by links)."""
+    found = Path(dynamodt.__file__).parent / "deployment" / name
+    if not found.is_file():
+        raise UsageError(f"{name} is missing in this installation", where=str(found), hint="install the package anew")
     return found
 
 

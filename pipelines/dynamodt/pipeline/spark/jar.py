@@ -16,8 +16,7 @@ from dynamodt.errors import DynamodtError, RunFailed, UsageError
 GIVEN = "DYNAMODT_SPARK_JAR"
 
 _PACKAGE = Path(__file__).parents[2]
-_IN_CLONE = _PACKAGE.parents[1] / "infra" / "beam-spark" / "pom.xml"
-_INSTALLED = _PACKAGE / "deployment" / "infra" / "beam-spark" / "pom.xml"
+POM = _PACKAGE / "deployment" / "infra" / "beam-spark" / "pom.xml"
 _TAIL_LINES = 5
 
 
@@ -27,8 +26,13 @@ def _user_cache() -> Path:
     return Path(home) / "dynamodt" / "jars"
 
 
-POM = _INSTALLED if _INSTALLED.is_file() else _IN_CLONE
-CACHE = _user_cache() if POM == _INSTALLED else _IN_CLONE.parents[2] / ".cache" / "jars"
+def _cache() -> Path:
+    """In a clone, where `deployment/infra` is a link, a folder of the clone."""
+    in_clone = POM.parents[1].is_symlink()
+    return _PACKAGE.parents[1] / ".cache" / "jars" if in_clone else _user_cache()
+
+
+CACHE = _cache()
 
 
 def say(text: str) -> None:

@@ -3,7 +3,7 @@
 SparkRunner: Beam's own Spark runner, called in the driver's JVM on a SparkContext that is there already.
 
 No job server: the pipeline goes over as a protocol buffer, by way of py4j. `_optimize_pipeline` is private to Beam, so
-Beam's version is pinned (`setup.py`, `infra/beam-spark/pom.xml`).
+Beam's version is pinned (`pyproject.toml`, `infra/beam-spark/pom.xml`).
 """
 
 from __future__ import annotations
