@@ -23,10 +23,10 @@ from uuid import uuid4
 import urllib3
 
 from dynamodt.dynamodb.clients import client
+from tests import ROOT
 from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS
 
-ROOT = Path(__file__).parents[1]
 LOG_GROUP = "/aws-glue/jobs/output"
 _OURS = ("StartJobRun", "GetJobRun", "GetJobRuns", "BatchStopJobRun")
 _NOT_FORWARDED = ("host", "content-length", "connection", "transfer-encoding")

@@ -16,9 +16,9 @@ from typing import Any
 from dynamodt.dynamodb.clients import client
 from dynamodt.local import emulator
 from dynamodt.model.tables import Connection
+from tests import ROOT
 from tests.waiting import HANG_SECONDS
 
-ROOT = Path(__file__).parents[2]
 _NOT_PASSED_ON = ("ARGS", "AWS_", "DYNAMODT_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "COV", "PYTEST", "NO_COLOR")
 
 Done = subprocess.CompletedProcess[str]

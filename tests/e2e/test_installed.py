@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.e2e.project import Project
 from tests.emulators import deployable_ministack
 
-ROOT = Path(__file__).parents[2]
 SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines")
 WHERE = "from dynamodt.pipeline.spark.jar import cached; print(cached())"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from dynamodt.export.request import ExportFolder
 from dynamodt.export.stand_in import ExportWriter, Line
 from dynamodt.model.items import Image
+from tests import ROOT
 from tests.read_once import ARN, EXPORT, FolderObjects
 from tests.waiting import HANG_SECONDS
 
-ROOT = Path(__file__).parents[2]
 SMALL, LARGE = 10_000, 100_000
 ITEM_BYTES = 450
 

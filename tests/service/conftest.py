@@ -15,16 +15,26 @@ from tests.service.account import Account
 from tests.service.bench import Bench, make_bench
 from tests.service.proxy import Proxy, proxy_before
 
+MakeTable = Callable[..., str]
 
-@pytest.fixture(scope="session", params=["ministack", "dynamodb-local"])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of `endpoint` run on each emulator, or on those that the marker `endpoints` names."""
+    chosen = any("endpoint" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "endpoint" in metafunc.fixturenames and not chosen:
+        marker = metafunc.definition.get_closest_marker("endpoints")
+        names = marker.args if marker else ("ministack", "dynamodb-local")
+        metafunc.parametrize("endpoint", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def endpoint(request: pytest.FixtureRequest) -> Endpoint:
-    """Each of the two judges in turn."""
     found: Endpoint = request.getfixturevalue(request.param.replace("-", "_"))
     return found
 
 
 @pytest.fixture
-def make_table(endpoint: Endpoint) -> Iterator[Callable[..., str]]:
+def make_table(endpoint: Endpoint) -> Iterator[MakeTable]:
     """`make_table(id="N")` or `make_table(pk="S", sk="N")`: creates an on-demand table, partition key first, and
     returns its name. It is deleted after the test."""
     made: list[str] = []

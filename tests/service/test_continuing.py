@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +17,11 @@ from dynamodt.runs import resume as resuming
 from dynamodt.runs.control import tell
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.worker_registry import SplitTotals
-from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 
-MakeTable = Callable[..., str]
+pytestmark = pytest.mark.endpoints("ministack")  # it is about our own rows
+
 
 # Of a version, by its number.
 MARK = """
@@ -35,12 +35,6 @@ def transform_down(item):
         raise ValueError("bad")
     return {{name: value for name, value in item.items() if name != "v{0}"}}
 """
-
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: it is about our own rows."""
-    return ministack
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from dynamodt.export.stand_in import StandInExports, stand_in_exports
 from dynamodt.model.items import Image
 from dynamodt.model.tables import StorageSpec, TableSpec
 from tests.emulators import Endpoint
+from tests.service.conftest import MakeTable
 
 ODD: list[Image] = [
     {"id": {"N": "1"}, "B": {"B": "AAECAw=="}, "none": {"NULL": True}, "no": {"BOOL": False}, "": {"S": ""}},
@@ -70,7 +71,7 @@ def by_id(images: list[Image]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_table_is_exported_and_read_back(
-    endpoint: Endpoint, objects: S3Objects, bucket: str, make_table: Callable[..., str]
+    endpoint: Endpoint, objects: S3Objects, bucket: str, make_table: MakeTable
 ) -> None:
     table = describe(endpoint.connection, make_table(id="N"))
     wire = Wire(endpoint.connection, 1)

@@ -33,6 +33,7 @@ from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.migrate_once import ALONE, MOMENTS
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.test_kills import COUNTS, KILLS, SEED, attempt
 from tests.service.test_live_writers import DOUBLE as LOGGED_DOUBLE
 from tests.service.test_live_writers import check_contest, check_item, entries, first, writing
@@ -40,9 +41,8 @@ from tests.service.writer import ITEMS
 from tests.spoilt_exports import largest, rewrite, write_manifest
 from tests.waiting import until
 
-pytestmark = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
+pytestmark = pytest.mark.endpoints("ministack")
 
-MakeTable = Callable[..., str]
 
 DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n'
 TWICE = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "twice": item["n"] * 2}\n'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ import pytest
 from dynamodt.errors import DeadLetters, Refused, ServiceError
 from dynamodt.model.tables import StorageSpec
 from dynamodt.state.state import State
-from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
+
+pytestmark = pytest.mark.endpoints("ministack")  # it is about files
 
 MARK = """
 def transform_up(item):
@@ -29,13 +30,7 @@ def transform_down(item):
 
 
 @pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: it is about files."""
-    return ministack
-
-
-@pytest.fixture
-def table(bench: Bench, make_table: Callable[..., str]) -> str:
+def table(bench: Bench, make_table: MakeTable) -> str:
     name = make_table(id="N")
     bench.script(name, MARK, 1, "mark")
     return name

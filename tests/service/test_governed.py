@@ -20,9 +20,9 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.waiting import join, until
 
-MakeTable = Callable[..., str]
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 
 
@@ -64,7 +64,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it takes its time, and the other adds nothing
+@pytest.mark.endpoints("ministack")  # it takes its time, and the other adds nothing
 def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
     bench: Bench, make_table: MakeTable, idle: threading.Event
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
 COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}\n'
 
 
-@pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)  # it is about what is not sent
+@pytest.mark.endpoints("ministack")  # it is about what is not sent
 @pytest.mark.parametrize("command", ["up", "undo"])
 def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
     bench: Bench, make_table: MakeTable, command: str

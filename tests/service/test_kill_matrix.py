@@ -24,6 +24,7 @@ from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from tests.emulators import Endpoint
 from tests.service.bench import Bench, image
+from tests.service.conftest import MakeTable
 from tests.service.test_kills import attempt
 
 ITEMS = 120
@@ -236,7 +237,7 @@ def two_deaths(dice: random.Random, moments: tuple[str, ...]) -> list[tuple[str,
 
 @pytest.fixture
 def make_matrix(
-    endpoint: Endpoint, bench: Bench, make_table: Callable[..., str]
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> Iterator[Callable[[Plan, random.Random], Matrix]]:
     made: list[str] = []
 

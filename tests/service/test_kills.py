@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,10 @@ import pytest
 
 from dynamodt.script.codec import decode
 from dynamodt.state.state import State
+from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.migrate_once import MOMENTS
+from tests.service.conftest import MakeTable
 from tests.waiting import HANG_SECONDS
 
 KILLS = int(os.environ.get("DYNAMODT_KILLS", "4"))
@@ -43,7 +44,6 @@ def transform_up(item, prepared):
 SOON = 12 if KILLS < 20 else 4  # where it is killed often, each attempt must leave something to do
 COUNTS = {"history": 1, "recorded": 1, "beat": 3, "claim": 2, "claimed": 4}  # moments that come only a few times
 AT_THE_END = ("history", 2)  # when everything is written, and before it is recorded
-ROOT = Path(__file__).parents[2]
 
 
 class Writer(threading.Thread):
@@ -106,7 +106,7 @@ def scan(endpoint: Endpoint, table: str) -> dict[int, dict[str, Any]]:
 @one_judge_is_quick
 @pytest.mark.scaled
 def test_killed_at_any_moment_every_item_is_moved_exactly_once(
-    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
+    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(id="N")
     fill(endpoint, table)

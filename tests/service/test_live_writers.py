@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import pytest
 
 from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
+from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.writer import CONTESTED, ITEMS, STEP
 from tests.waiting import HANG_SECONDS
 
-ROOT = Path(__file__).parents[2]
 Entry = tuple[str, int, int]  # verb, item, what n was before
 
 # Not idempotent, and no mark in the item. Each call leaves a line, so that second looks at an item can be counted, and
@@ -90,7 +91,7 @@ def times_doubled(number: int, done: list[Entry], n: int) -> int:
 
 @pytest.mark.slow
 def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
-    endpoint: Endpoint, bench: Bench, make_table: Callable[..., str]
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
     migrate_under_writers(endpoint, bench, make_table(id="N"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from decimal import Decimal
@@ -23,8 +22,7 @@ from dynamodt.runs.history import applied_by, first_record
 from dynamodt.runs.plan import new_run
 from dynamodt.state.state import State
 from tests.service.bench import Bench
-
-MakeTable = Callable[..., str]
+from tests.service.conftest import MakeTable
 
 SPLIT = """
 from dynamodt import without

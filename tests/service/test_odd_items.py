@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +18,7 @@ from dynamodt.script.codec import encode
 from dynamodt.script.diff import change, key_of
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
-
-MakeTable = Callable[..., str]
+from tests.service.conftest import MakeTable
 
 NAMES = [
     'a "quote"',

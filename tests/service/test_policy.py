@@ -31,9 +31,10 @@ from dynamodt.runs import exports as exporting
 from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.template_document import resource
 
-pytestmark = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
+pytestmark = pytest.mark.endpoints("ministack")
 
 Grant = tuple[str, str]  # an action, and what it is granted on: "tables", "exports", "state", "objects" ...
 
@@ -289,7 +290,7 @@ def _all_that_a_run_may_be(bench: Bench, recording: Recording, table: str, alarm
 
 
 def test_calls_and_grants_are_the_same(
-    bench: Bench, endpoint: Endpoint, recording: Recording, make_table: Callable[..., str]
+    bench: Bench, endpoint: Endpoint, recording: Recording, make_table: MakeTable
 ) -> None:
     alarm = f"alarm-{uuid4().hex[:8]}"
     with recording.paused():  # what the application's side does

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,14 @@ import pytest
 
 from dynamodt.errors import ScriptError
 from dynamodt.model.pages import Counts
-from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.waiting import until
 
-MakeTable = Callable[..., str]
+pytestmark = pytest.mark.endpoints("ministack")  # what is sent is the same
+
 
 SERVER = "apache_beam.runners.portability.local_job_service_main"
-
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: what is sent is the same."""
-    return ministack
 
 
 @pytest.fixture(scope="module")

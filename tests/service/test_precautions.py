@@ -18,15 +18,14 @@ from dynamodt.runs.control import tell
 from dynamodt.runs.pace import ProgressRecorder
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
-
-MakeTable = Callable[..., str]
+from tests.service.conftest import MakeTable
 
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 IDEMPOTENT = "IDEMPOTENT = True\n" + TOUCH
 ITEMS: list[Item] = [{"id": "a", "n": 1}, {"id": "b", "n": 2}]
 SEEN: list[Item] = [{**item, "seen": True} for item in ITEMS]
-on_ministack = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
-on_dynamodb_local = pytest.mark.parametrize("endpoint", ["dynamodb-local"], indirect=True)
+on_ministack = pytest.mark.endpoints("ministack")
+on_dynamodb_local = pytest.mark.endpoints("dynamodb-local")
 
 
 @pytest.fixture

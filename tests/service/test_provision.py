@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
@@ -12,11 +11,12 @@ from dynamodt.errors import ServiceError
 from dynamodt.local.stage import create_missing_bucket, create_missing_tables
 from dynamodt.model.tables import Connection, KeyAttribute
 from tests.emulators import Endpoint
+from tests.service.conftest import MakeTable
 
 KEY = (KeyAttribute("pk", "S"), KeyAttribute("sk", "N"))
 
 
-def test_only_the_missing_tables_are_made(endpoint: Endpoint, make_table: Callable[..., str]) -> None:
+def test_only_the_missing_tables_are_made(endpoint: Endpoint, make_table: MakeTable) -> None:
     there, missing = make_table(id="B"), f"test_{uuid4().hex[:12]}"
     assert create_missing_tables(endpoint.connection, {there: KEY, missing: KEY}) == (missing,)
     assert create_missing_tables(endpoint.connection, {there: KEY, missing: KEY}) == ()

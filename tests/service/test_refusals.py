@@ -23,9 +23,8 @@ from dynamodt.model.tables import Connection, StorageSpec
 from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.proxy import Proxy
-
-MakeTable = Callable[..., str]
 
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 PREPARED = """
@@ -219,7 +218,7 @@ def test_a_table_that_is_being_deleted_while_it_is_migrated(
 # ---------------------------------------------------------------- buckets (ministack has S3, DynamoDB Local has not)
 
 
-on_ministack = pytest.mark.parametrize("endpoint", ["ministack"], indirect=True)
+on_ministack = pytest.mark.endpoints("ministack")
 
 
 @pytest.fixture

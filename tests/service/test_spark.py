@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +24,11 @@ from dynamodt.state.state import State
 from dynamodt.state.worker_rows import Worker
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.test_live_writers import migrate_under_writers
 from tests.waiting import join, until
 
-MakeTable = Callable[..., str]
-
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: what is sent is the same."""
-    return ministack
+pytestmark = [pytest.mark.slow, pytest.mark.endpoints("ministack")]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dynamodt.model.runs import Lease
 from dynamodt.state.state import State
+from tests import ROOT
 from tests.emulators import Endpoint
-from tests.service.test_kills import ITEMS, ROOT, SEED, Writer, check, fill
+from tests.service.conftest import MakeTable
+from tests.service.test_kills import ITEMS, SEED, Writer, check, fill
 from tests.waiting import HANG_SECONDS, until
 
 KILLS = max(1, int(os.environ.get("DYNAMODT_KILLS", "4")) // 12)
@@ -33,12 +34,7 @@ def transform_up(item):
 """
 VICTIMS = {"harness": "dynamodt.pipeline.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
 
-pytestmark = pytest.mark.chaos
-
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    return ministack
+pytestmark = [pytest.mark.chaos, pytest.mark.endpoints("ministack")]
 
 
 class Attempt:
@@ -104,7 +100,7 @@ def below(root: int, word: str) -> list[int]:
 
 
 def test_killed_at_any_place_every_item_is_moved_exactly_once(
-    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path, spark_master: str
+    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, spark_master: str
 ) -> None:
     table = make_table(id="N")
     fill(endpoint, table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,14 @@ from dynamodt.model.pages import Counts
 from dynamodt.pipeline.spark.context import FOLDER, spark_context
 from dynamodt.pipeline.spark.jar import jar
 from dynamodt.pipeline.spark.runner import SparkRunner
-from tests.emulators import Endpoint, check_spark
+from tests.emulators import check_spark
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.waiting import until
-
-MakeTable = Callable[..., str]
 
 TOUCH = "def transform_up(item):\n    return {**item, 'a': 1}\n"
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: what is sent is the same."""
-    return ministack
+pytestmark = [pytest.mark.slow, pytest.mark.endpoints("ministack")]
 
 
 @pytest.fixture

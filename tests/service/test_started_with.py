@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.test_kills import attempt
 
-MakeTable = Callable[..., str]
+pytestmark = pytest.mark.endpoints("ministack")  # enough for most of it; table identities are tried on both below
 
 # It doubles a number, so that a second application shows; item 0 fails until it is mended.
 DOUBLE = """
@@ -38,12 +38,6 @@ ITEMS = 40
 
 def double(settings: str = "", bad: bool = False, bad_down: bool = False, prepared: str = "", more: str = "") -> str:
     return DOUBLE.format(settings=settings, bad=bad, bad_down=bad_down, prepared=prepared, more=more)
-
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough for most of it; identities of tables are tried on both below."""
-    return ministack
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.service.bench import Bench
-
-MakeTable = Callable[..., str]
+from tests.service.conftest import MakeTable
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from dynamodt.state.rows import Rows
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
-
-MakeTable = Callable[..., str]
+from tests.service.conftest import MakeTable
 
 ADD = 'def transform_up(item):\n    return {{**item, "v{0}": item.get("v{0}", 0) + 1}}\n'
 ITEMS: list[Item] = [{"pk": f"u{number}", "sk": "profile", "v1": 1, "v2": 1} for number in range(30)]

@@ -7,15 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Stage, StorageSpec
 from dynamodt.runs.control import tell
 from dynamodt.state.state import State
+from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
-from tests.service.test_kills import ROOT, scan
+from tests.service.conftest import MakeTable
+from tests.service.test_kills import scan
 from tests.waiting import HANG_SECONDS, until
 
 ITEMS = 600
@@ -62,7 +63,7 @@ def unlock(stage: Stage, table: str) -> None:
 
 @one_judge_is_quick
 def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
-    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
+    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(id="N")
     for start_at in range(0, ITEMS, 25):

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -26,12 +25,12 @@ from dynamodt.rate import Backoff
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
+from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.waiting import HANG_SECONDS
 
-MakeTable = Callable[..., str]
-ROOT = Path(__file__).parents[2]
 DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
 HALVE = """
 from dynamodt import without

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from dynamodt.errors import Refused, RunFailed
 from dynamodt.model.pages import Counts
 from dynamodt.state.object_keys import journal_of_run
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.test_undo import DOUBLE, FRAIL, last, numbered, undo
-
-MakeTable = Callable[..., str]
 
 
 def parts(bench: Bench, table: str) -> list[Path]:

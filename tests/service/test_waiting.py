@@ -6,22 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
-from tests.service.test_kills import ROOT
+from tests.service.conftest import MakeTable
 from tests.service.test_two_runs import ITEMS, SCRIPT, wait_until_changed
 from tests.waiting import HANG_SECONDS
 
-
-@pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: of the two, test_two_runs.py asks which of two runs may write."""
-    return ministack
+pytestmark = pytest.mark.endpoints("ministack")  # of the two, test_two_runs.py asks which of two runs may write
 
 
 def start(endpoint: Endpoint, folder: Path, table: str, *words: str) -> subprocess.Popen[str]:
@@ -48,7 +44,7 @@ def first_line(process: subprocess.Popen[str], beginning: str) -> str:
 
 
 def test_a_second_deploy_waits_for_the_first_and_ctrl_c_ends_a_third(
-    endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path
+    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table, tables = make_table(id="N"), Tables(endpoint.client)
     tables.put(table, *({"id": number, "n": 0} for number in range(ITEMS)))

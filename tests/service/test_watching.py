@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from uuid import uuid4
 import pytest
 
 from dynamodt.state.state import State
+from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
-from tests.service.test_kills import ROOT
+from tests.service.conftest import MakeTable
 from tests.waiting import HANG_SECONDS, until
+
+pytestmark = pytest.mark.endpoints("ministack")  # what is followed are our own rows, which other tests write on both
 
 ITEMS = 600
 QUICK = 'def transform_up(item):\n    return {**item, "more": True}\n'
@@ -99,13 +102,7 @@ class Elsewhere:
 
 
 @pytest.fixture
-def endpoint(ministack: Endpoint) -> Endpoint:
-    """One judge is enough here: what is followed are our own rows, which other tests write on both."""
-    return ministack
-
-
-@pytest.fixture
-def elsewhere(endpoint: Endpoint, make_table: Callable[..., str], tmp_path: Path) -> Iterator[Elsewhere]:
+def elsewhere(endpoint: Endpoint, make_table: MakeTable, tmp_path: Path) -> Iterator[Elsewhere]:
     table, state_table = make_table(id="N"), f"state_{uuid4().hex[:12]}"
     (tmp_path / "dynamodt.toml").write_text(f'[stages.local]\nstate_table = "{state_table}"\n')
     Tables(endpoint.client).put(table, *({"id": n, "n": 0} for n in range(ITEMS)))

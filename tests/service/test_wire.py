@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -29,9 +29,8 @@ from dynamodt.script.codec import decode, encode
 from dynamodt.script.diff import change, insert, key_of
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
 from tests.service.proxy import SLOW_SECONDS, Proxy
-
-MakeTable = Callable[..., str]
 
 HARMLESS = ["throttled", "exceeded", "expired"]
 DOUBTFUL = ["500", "503", "reset", "lost", "truncated", "cut", "slow"]
@@ -213,7 +212,7 @@ def test_each_statement_has_its_own_verdict(
     assert bench.tables.items(table) == [*doubled(items[:2]), *left]
 
 
-@pytest.mark.parametrize("endpoint", ["dynamodb-local"], indirect=True)  # ministack does not; the item is read then
+@pytest.mark.endpoints("dynamodb-local")  # ministack does not; the item is read then
 def test_a_conflict_hands_the_current_item_back(
     endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable
 ) -> None:

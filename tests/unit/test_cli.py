@@ -21,10 +21,10 @@ from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs import options as requests
 from dynamodt.runs.options import RunOptions, command_line, command_words
+from tests import ROOT
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
 
-ROOT = Path(__file__).parents[2]
 HEAVY = ("boto3", "botocore", "apache_beam", "pyarrow", "questionary", "rich", "dynamodt.dynamodb")
 
 

@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from dynamodt.cli.app import app
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
 OPTION = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
 PROSE = {"in", "or", "import", "knows", "raises"}  # words that follow the program's name in plain sentences

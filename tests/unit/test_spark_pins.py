@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 from xml.etree import ElementTree
 
 from dynamodt.pipeline.spark.jar import POM
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
 
 
 def pom(name: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dynamodt.cli import console
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROJECT = "transforms/users"
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
 
