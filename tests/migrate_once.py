@@ -20,8 +20,8 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.runs import exports as catching_up
 from dynamodt.runs import exports as exporting
+from dynamodt.runs import jobs as planner
 from dynamodt.runs import lock as lease
-from dynamodt.runs import plan as planner
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.options import RunOptions
 from dynamodt.state import prepared

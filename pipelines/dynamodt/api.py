@@ -16,27 +16,28 @@ from dynamodt.config.stage import check_expected, load_stage
 from dynamodt.deploy import on_glue
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.dynamodb.clients import client
-from dynamodt.errors import Busy, DynamodtError, ScriptError, ServiceError, UsageError
+from dynamodt.errors import ScriptError, ServiceError, UsageError
 from dynamodt.local import stage as local
 from dynamodt.model.items import Direction
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoReport, VersionStatus
 from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs import follow as following
-from dynamodt.runs import plan as tables_gone
+from dynamodt.runs import preflight
+from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
 from dynamodt.runs.baseline import adopt as adopt
 from dynamodt.runs.baseline import stamp as stamp
 from dynamodt.runs.control import find_run, run_states, version_states
 from dynamodt.runs.control import tell as tell
-from dynamodt.runs.history import now
+from dynamodt.runs.execute import migrate
+from dynamodt.runs.history import goal, now
 from dynamodt.runs.lock import in_turn
 from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, table_report
 from dynamodt.runs.options import GLUE, Command, Observer, RunOptions, Watcher
 from dynamodt.runs.pace import as_watcher
-from dynamodt.runs.resume import check_free, goal, holding, not_unfinished, run_steps
-from dynamodt.runs.runner import check_script, ready
-from dynamodt.runs.session import Session
+from dynamodt.runs.plan import check_script
+from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.script.rows import prepare_rows
 from dynamodt.script.versions import read_versions, statuses, tables
 from dynamodt.state import prepared as prepared_data
@@ -100,7 +101,7 @@ def up(
     chosen = names or _all_tables(folder)
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
-    return [_migrate(stage, folder, name, "up", to, options, observer) for name in chosen]
+    return [migrate(stage, folder, name, "up", to, options, observer) for name in chosen]
 
 
 def down(
@@ -114,7 +115,7 @@ def down(
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), names, observer)
-    return [_migrate(stage, folder, name, "down", to, options, observer) for name in names]
+    return [migrate(stage, folder, name, "down", to, options, observer) for name in names]
 
 
 def undo(
@@ -124,7 +125,7 @@ def undo(
     if options.runner == GLUE:
         record = undoing.undoable(stage, names or _all_tables(folder), run, options, observer)
         return on_glue.undo(stage, folder, record, options, as_watcher(observer))
-    return undoing.undo(stage, names or _all_tables(folder), run, options, observer)
+    return undoing.undo(stage, names or _all_tables(folder), run, options, observer, engine)
 
 
 def retry(
@@ -148,7 +149,7 @@ def retry(
         request = Command("retry", tables=(record.table,), run=record.run, options=options)
         move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
         return _in_job(stage, folder, request, [move], observer)
-    report = _migrate(stage, folder, record.table, record.direction, goal(record), options, observer)
+    report = migrate(stage, folder, record.table, record.direction, goal(record), options, observer)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
     return [report]
@@ -166,8 +167,8 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
         spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
     except ServiceError:
         return ""
-    last = tables_gone.younger(spec, runs) if spec else None
-    return tables_gone.younger_reported(spec, last) if spec and last else ""
+    last = preflight.younger(spec, runs) if spec else None
+    return preflight.younger_reported(spec, last) if spec and last else ""
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
@@ -267,34 +268,6 @@ def _status(state: State, folder: Path, name: str) -> TableStatus:
     return TableStatus(name, at, version_states(state, name, versions))
 
 
-def _migrate(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    direction: Direction,
-    to: int | None,
-    options: RunOptions,
-    observer: Observer,
-) -> TableReport:
-    """One table's way, to its end or to the first error: the error is in the report, and other tables go on."""
-    reports: list[RunReport] = []
-    move = TableMigration(name, direction)
-
-    def attempt() -> None:
-        nonlocal move
-        move = plan_migration(stage, folder, name, direction, to, options, observer)
-        if move.error is not None:
-            raise move.error
-        if move.has_steps:
-            _run(stage, move, options, observer, reports)
-
-    try:
-        in_turn(State(stage.connection, stage.state_table).leases, name, options, observer.note, attempt)
-    except DynamodtError as error:
-        move.error = error
-    return table_report(stage, move, reports)
-
-
 def _on_glue(
     stage: Stage, folder: Path, request: Command, tables: Sequence[str], observer: Observer
 ) -> list[TableReport]:
@@ -311,16 +284,3 @@ def _in_job(
 ) -> list[TableReport]:
     reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free)
     return [table_report(stage, plan, reports.get(plan.table, ())) for plan in plans]
-
-
-def _run(stage: Stage, move: TableMigration, options: RunOptions, observer: Observer, reports: list[RunReport]) -> None:
-    assert move.planned is not None
-    options = ready(options, observer.note)
-    state = State(stage.connection, stage.state_table)
-    storage = open_storage(stage.connection, stage.storage)
-    storage.check()
-    with holding(state, stage, move.planned, options, observer) as (token, fences, record):
-        if state.applied(move.table) != move.applied:  # somebody was at work before we had the lease
-            raise Busy(f"{move.table} was moved meanwhile", hint="run the same command again")
-        session = Session(stage, state, storage, options, observer, token, reports.append, fences)
-        run_steps(session, move.planned, record)

@@ -14,7 +14,7 @@ from uuid import uuid4
 from dynamodt.model.runs import INSERTED_ROWS, Job, JournalSource, RowsSource
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.undo import undo
-from dynamodt.runs.plan import retry_job
+from dynamodt.runs.jobs import retry_job
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.object_keys import counted_notes, dead_prefix
 from dynamodt.state.phases import undo_run

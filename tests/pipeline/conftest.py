@@ -18,7 +18,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.migrate import migrate
-from dynamodt.runs.plan import new_run
+from dynamodt.runs.jobs import new_run
 from dynamodt.script.codec import decode
 from dynamodt.script.read import read_script
 from dynamodt.state.prepared import save

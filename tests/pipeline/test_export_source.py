@@ -18,7 +18,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.runs import ExportSource, Job, ScanSource
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.migrate import migrate
-from dynamodt.runs.plan import new_run, retry_job
+from dynamodt.runs.jobs import new_run, retry_job
 from dynamodt.state.object_keys import dead_prefix
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB, numbers

@@ -16,7 +16,7 @@ from dynamodt.model.pages import Claim, Counts, Totals
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.pipeline.migrate import migrate
-from dynamodt.runs.plan import retry_job
+from dynamodt.runs.jobs import retry_job
 from dynamodt.script.codec import decode
 from dynamodt.state.object_keys import dead_prefix
 from dynamodt.state.split_rows import SplitRows

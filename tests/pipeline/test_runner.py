@@ -13,9 +13,9 @@ from dynamodt.errors import Fenced
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.runs import Job
 from dynamodt.runs import runner
+from dynamodt.runs.context import Follower
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.session import Follower
-from dynamodt.runs.worker_registry import ROWS
+from dynamodt.runs.totals import ROWS
 from tests.pipeline.conftest import Bench
 from tests.waiting import HANG_SECONDS
 
@@ -96,7 +96,7 @@ def test_what_was_read_of_a_large_pass_is_not_read_again_before_it_begins(bench:
     follower = Follower(bench.state, [job], None)  # type: ignore[arg-type]
     asked: list[int] = []
     ticks = [lambda: asked.append(bench.state.rows.asked)]
-    runner.run(job, bench.state, RunOptions(), lambda totals: None, ticks, follower.units(job))  # type: ignore[arg-type]
+    runner.run(job, bench.state, RunOptions(), lambda totals: None, ticks, follower.splits(job))  # type: ignore[arg-type]
     assert 1000 <= asked[0] <= 1000 + ROWS
 
 

@@ -13,10 +13,9 @@ from dynamodt.model.reports import RunReport
 from dynamodt.pipeline import signals
 from dynamodt.runs import execute as steps
 from dynamodt.runs import plan as planner
-from dynamodt.runs import resume as resuming
 from dynamodt.runs.control import tell
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.worker_registry import SplitTotals
+from dynamodt.runs.totals import SplitTotals
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
@@ -82,15 +81,15 @@ def test_a_run_that_is_undone_before_it_could_go_on_is_begun_anew(
     assert isinstance(failed.error, ScriptError)
     (left,) = bench.history(table)
     mended.touch()
-    held = resuming.held
+    held = steps.held_all
 
     def undone_first(*arguments: Any) -> Any:
-        monkeypatch.setattr(resuming, "held", held)
+        monkeypatch.setattr(steps, "held_all", held)
         undo = operations.undo(bench.stage, bench.folder, [table], left.run, RunOptions(), bench.recorder)
         assert undo.error is None
         return held(*arguments)
 
-    monkeypatch.setattr(resuming, "held", undone_first)
+    monkeypatch.setattr(steps, "held_all", undone_first)
     (report,) = bench.up(table)
     assert report.error is None and [item["n"] for item in bench.tables.items(table)] == [1] * 40
     first, second = bench.history(table)

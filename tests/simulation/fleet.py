@@ -22,9 +22,10 @@ from dynamodt.pipeline.read import split_groups
 from dynamodt.runs import lock as lease
 from dynamodt.runs import runner
 from dynamodt.runs.budget import Allocator
+from dynamodt.runs.context import Follower
+from dynamodt.runs.jobs import fitted
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.plan import fitted
-from dynamodt.runs.session import _GRANTERS, Follower
+from dynamodt.runs.runner import _GRANTERS
 from tests.simulation.loop import Loop, Pool, Process
 from tests.simulation.process import simulated
 from tests.simulation.store import Bucket, Partition, State, StateRows, Things
@@ -125,7 +126,7 @@ class Fleet:
             RunOptions(),
             partial(follower.progressed, job),
             [allocator.tick],
-            follower.units(job),
+            follower.splits(job),
         )
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:

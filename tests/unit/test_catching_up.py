@@ -18,8 +18,9 @@ from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSp
 from dynamodt.model.tables import Stage as StageSpec
 from dynamodt.runs import exports as catching_up
 from dynamodt.runs import exports as exporting
-from dynamodt.runs.exports import CatchingUp, SourceExport, check_moment, sourced, token_of
+from dynamodt.runs.exports import CatchingUp, SourceExport, sourced, token_of
 from dynamodt.runs.options import RunOptions
+from dynamodt.runs.preflight import check_moment
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SINCE = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
@@ -38,7 +39,7 @@ class Service:
         self._refusals = refusals
         for module in (catching_up, exporting):
             monkeypatch.setattr(module, "request", self._request)
-            monkeypatch.setattr(module, "rest", lambda session, record, time_left: self.idle.append(time_left))
+            monkeypatch.setattr(module, "rest", lambda context, record, time_left: self.idle.append(time_left))
             monkeypatch.setattr(module, "time_of", lambda stage, table: SERVICE_TIME)
         monkeypatch.setattr(exporting, "has_point_in_time_recovery", lambda connection, table: recoverable)
 
@@ -53,7 +54,7 @@ class Service:
         record = SimpleNamespace(run="run", failed_exports=0)
         session = SimpleNamespace(stage=AWAY)
         run_recorder, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE)
-        catching = CatchingUp(session, run_recorder, None, main, [], None)  # type: ignore[arg-type]
+        catching = CatchingUp(session, run_recorder, None, main, [], None, None)  # type: ignore[arg-type]
         return catching._request(1, since)
 
 
@@ -160,11 +161,11 @@ def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch
 
     monkeypatch.setattr(catching_up, "ready", ready)
     session = SimpleNamespace(stage=SimpleNamespace(local=True))
-    catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None)  # type: ignore[arg-type]
+    catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None, None)  # type: ignore[arg-type]
     with pytest.raises(RunFailed):
-        catching._window(1, SINCE)
+        catching._export(1, SINCE)
     assert run_recorder.record.exports == ("full",)
-    assert catching._window(1, SINCE) is found and run_recorder.record.incremental_exports == (3,)
+    assert catching._export(1, SINCE) is found and run_recorder.record.incremental_exports == (3,)
     assert [wanted.token for wanted in service.asked] == ["run-1-0", "run-1-1"]
 
 

@@ -11,9 +11,10 @@ from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.control import run_states, version_states
-from dynamodt.runs.follow import LOOK_SECONDS, RunTotals, follow
+from dynamodt.runs.follow import LOOK_SECONDS, follow
 from dynamodt.runs.liveness import Process
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.totals import RunTotals
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.state import State, asdict_flat
 from tests.fakes import FakeRows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dynamodt.model.pages import Counts
-from dynamodt.runs.follow import RunTotals
+from dynamodt.runs.totals import RunTotals
 from tests.unit.test_following import RECORD, Seen, Stage
 
 UNDOING = replace(RECORD, status="undoing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.runs.plan import new_run
+from dynamodt.runs.jobs import new_run
 from dynamodt.script.names import is_run_id, looks_like_version_file
 
 

@@ -11,8 +11,9 @@ from dynamodt.model.items import Direction
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import AppliedVersion, DeadLetterSource, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs.jobs import fitted, jobs, needs_consistent_read, segments
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.plan import Step, TablePlan, fitted, jobs, needs_consistent_read, segments
+from dynamodt.runs.plan import Step, TablePlan
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)

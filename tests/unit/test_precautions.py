@@ -192,7 +192,7 @@ def test_the_table_of_the_state_is_refused(
     setting = f'TARGET_TABLE = "{state_table}"' if as_target else ""
     path.write_text(f"sequence = 1\n{setting}\ndef transform_up(item):\n    return item\n")
     monkeypatch.setattr(table, "describe", lambda connection, name: TableSpec(name, KEY))
-    monkeypatch.setattr(planner, "_check_adopted", lambda stage, spec: None)
+    monkeypatch.setattr(planner, "_check_adopted", lambda stage, spec, runs: None)
     stage = replace(STAGE, other_state_tables=("state-of-dev",))
     with pytest.raises(Refused, match=f"{state_table} is a table of dynamodt's own state"):
         plan_table(stage, tmp_path, name, "up", None, {})
@@ -229,7 +229,7 @@ def test_a_table_that_is_not_active_is_refused_the_target_too(
 
     monkeypatch.setattr(table, "describe", describe)
     monkeypatch.setattr(
-        planner, "_check_adopted", lambda stage, spec: None
+        planner, "_check_adopted", lambda stage, spec, runs: None
     )  # asks the state table, of which none is here
     with pytest.raises(Refused, match=status) as caught:
         plan_table(STAGE, tmp_path, "users", "up", None, {})

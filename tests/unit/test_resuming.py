@@ -8,7 +8,7 @@ import pytest
 
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.runs import RunRecord
-from dynamodt.runs.resume import has_written
+from dynamodt.runs.history import has_written
 from tests.fakes import FakeState
 
 WHEN = "2025-06-01T10:00:00Z"

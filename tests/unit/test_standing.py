@@ -12,8 +12,9 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import Lease, RunRecord, Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.runs.jobs import jobs, retry_job
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.plan import Step, TablePlan, jobs, retry_job
+from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.state.phases import phases, run_progress, with_runs
 from tests.fake_operations import STAGE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynamodt.model.pages import Counts, Totals
-from dynamodt.runs.worker_registry import ROWS, SplitTotals
+from dynamodt.runs.totals import ROWS, SplitTotals
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeRows
 

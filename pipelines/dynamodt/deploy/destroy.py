@@ -33,8 +33,7 @@ from dynamodt.dynamodb.table import TablePlace, delete_table, place_of, stage_of
 from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
-from dynamodt.runs.liveness import Life, Watch
-from dynamodt.runs.lock import holder
+from dynamodt.runs.liveness import Life, Watch, holder
 from dynamodt.runs.options import Observer
 from dynamodt.script.versions import tables
 from dynamodt.state.state import State, tables_in

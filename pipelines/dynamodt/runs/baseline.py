@@ -21,9 +21,11 @@ from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
 from dynamodt.runs.history import author, now
+from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import Observer
-from dynamodt.runs.plan import new_run, runs_on_gone_tables, usable_table, younger
+from dynamodt.runs.plan import usable_table
+from dynamodt.runs.preflight import runs_on_gone_tables, younger
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.versions import read_versions
 from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished

@@ -1,37 +1,30 @@
-"""The rate of a run: what it may use of its table, and how that is shared out over its workers (guarantee G7).
-
-The states of CloudWatch alarms.
-
-Lets a run rest while an alarm is on: the application's distress goes before the migration's progress.
-"""
+"""A run's rate: its budget, each worker's part of it, and the pause while an alarm is on (guarantee G7)."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from botocore.parsers import ResponseParserError
 
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.errors import ServiceError
+from dynamodt.errors import DynamodtError, ServiceError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease
-from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.rate import Ramp, shares
-from dynamodt.runs.options import RunOptions
-from dynamodt.runs.worker_registry import UsageSample, WorkerRegistry, Workers, WorkerState
-from dynamodt.state.worker_rows import Grant
+from dynamodt.model.tables import Connection, Stage, TableSpec
+from dynamodt.rate import Allocation, Ramp, shares
+from dynamodt.state.worker_rows import Grant, Throttles, Worker
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
-from functools import partial
-
-from dynamodt.errors import DynamodtError
-from dynamodt.state.state import State
+    from dynamodt.runs.context import RunContext
+    from dynamodt.runs.options import RunOptions
+    from dynamodt.state.state import State
 
 LOOK_SECONDS = 1.0
 _WAITING_SECONDS = 0.1  # until the first grant: nothing is read before
@@ -45,6 +38,109 @@ def budget(stage: Stage, source: TableSpec, target: TableSpec, options: RunOptio
     share = 0.0 if stage.local else options.share / 100.0
     rcu = options.max_rcu or source.read_units * share
     return Units(rcu=rcu, wcu=options.max_wcu or target.write_units * share)
+
+
+_SILENT_SECONDS = 15.0  # a worker that has said nothing for so long uses nothing, and its part goes to the others
+_FEW = 0.05  # of the workers
+
+
+class Workers(Protocol):
+    """What `state.worker_rows.WorkerRows` offers, and a test's fake must."""
+
+    def all(self) -> Iterator[Worker]: ...
+
+    def grant(self, name: str, grant: Grant) -> None: ...
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """What was seen of a worker: its row, when it spoke last, and what it was refused since the time before. `told` are
+    the grants that it may be keeping to: the one that it said last that it has heard of, and those after it."""
+
+    worker: Worker
+    at: float
+    told: tuple[Grant, ...]
+    refused: Throttles
+
+    @property
+    def granted(self) -> Units:
+        """What it was granted last."""
+        return self.told[-1].rate
+
+    def holding(self, kind: int) -> Allocation:
+        """What it has, and the most that it may be using, of reads (0) or writes (1)."""
+        return Allocation(self.granted[kind], max(grant.rate[kind] for grant in self.told))
+
+    def tell(self, rate: Units) -> Grant:
+        """The next grant for it."""
+        grant = Grant(self.told[-1].number + 1, rate)
+        self.told = (*self.told, grant)
+        return grant
+
+
+class UsageSample(NamedTuple):
+    """What all workers have used since the last look, in units a second, and whether their reads, their writes were
+    throttled: those of more than a few. A few among many have met a partition that is busy; each waits by itself, and
+    the others go on."""
+
+    used: Units
+    reads_throttled: bool
+    writes_throttled: bool
+
+
+class WorkerRegistry:
+    """All workers that have ever reported in this attempt. Who has no grant yet uses nothing where the run is
+    `governed`, and else as much as it likes."""
+
+    def __init__(self, rows: Workers, governed: bool) -> None:
+        self._rows = rows
+        self._first = Grant(0, Units() if governed else Units(inf, inf))
+        self._seen: dict[str, WorkerState] = {}
+
+    def look(self, now: float, seconds: float) -> UsageSample:
+        """Read all rows, so many seconds after the last time."""
+        used = Units()
+        for worker in self._rows.all():
+            before = self._seen.get(worker.name)
+            used = used.plus(_since(worker, before))
+            self._seen[worker.name] = self._saw(worker, before, now)
+        live = self.live(now)
+        reads = _many([seen.refused.reads for seen in live])
+        writes = _many([seen.refused.writes for seen in live])
+        return UsageSample(Units(used.rcu / seconds, used.wcu / seconds), reads, writes)
+
+    def live(self, now: float) -> list[WorkerState]:
+        """Those who have spoken lately."""
+        return [seen for seen in self._seen.values() if now - seen.at < _SILENT_SECONDS]
+
+    def _saw(self, worker: Worker, before: WorkerState | None, now: float) -> WorkerState:
+        """Grants before the one that it has heard of count no more. While many join, each look brings another one, and
+        it may never be seen to have heard of the very last."""
+        if before is None:
+            return WorkerState(worker, now, (worker.grant or self._first,), worker.report.throttles)
+        if worker.report.beat == before.worker.report.beat:
+            return before
+        told = tuple(grant for grant in before.told if grant.number >= worker.report.awaited)
+        last = before.worker.report.throttles
+        refused = Throttles(*(after - so_far for after, so_far in zip(worker.report.throttles, last, strict=True)))
+        return WorkerState(worker, now, told, refused)
+
+
+def _since(worker: Worker, before: WorkerState | None) -> Units:
+    last = before.worker.report.used if before else Units()
+    return Units(worker.report.used.rcu - last.rcu, worker.report.used.wcu - last.wcu)
+
+
+def _many(refused: list[int]) -> bool:
+    return sum(map(bool, refused)) >= max(1.0, _FEW * len(refused))
+
+
+def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableSpec | None) -> None:
+    """Write the run's first limits to its lease. `throttle` changes them while it runs."""
+    limits = budget(context.stage, table, target or table, context.options)
+    if any(limits):
+        lease = f"dry-run/{run}" if context.options.dry_run else table.name
+        context.state.leases.tell(lease, context.token, **limits._asdict())
 
 
 class Leases(Protocol):

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model.pages import Counts, Units
+from dynamodt.model.pages import Units
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import ABORT, Lease, RunRecord, RunState
 from dynamodt.model.tables import Stage
-from dynamodt.runs.liveness import SILENT_SECONDS, is_alive, is_gone, observed_life
-from dynamodt.runs.lock import holder
+from dynamodt.runs.liveness import SILENT_SECONDS, holder, is_alive, is_gone, observed_life
+from dynamodt.runs.totals import totals_of
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.phases import AT_WORK, phases, run_progress, with_runs
 from dynamodt.state.state import State
@@ -89,9 +89,7 @@ def _run_state(state: State, record: RunRecord, lease: Lease, alive: bool) -> Ru
     status = run_progress(record, lease, alive)
     if record.status not in AT_WORK:
         return RunState(record, status, record.counts)
-    counts = Counts()
-    for each in phases(record):
-        counts = counts.plus(state.splits(each.run).totals(each.splits).counts)
+    counts = totals_of(state, phases(record)).counts
     return RunState(record, status, counts, None if status == "gone" else lease)
 
 

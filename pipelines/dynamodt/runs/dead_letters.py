@@ -1,36 +1,50 @@
-"""What a run has stored for display: its first dead letter, and a few items before and after.
+"""A run's dead letters: what is reported of them, which of them a retry replays, and whether all are still stored.
 
-Dead letters that are counted but no longer stored (deleted, or expired with their bucket) are found here, too.
+Also the samples of changed items that a run's phases keep for its report.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Refused
 from dynamodt.model.items import Item
 from dynamodt.model.pages import Claim
-from dynamodt.model.runs import RunRecord
+from dynamodt.model.runs import Job, RunRecord
+from dynamodt.runs.history import doubts_hint
+from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.shown import key_line
+from dynamodt.runs.totals import totals_of
 from dynamodt.script.codec import decode, key_text
-from dynamodt.state.object_keys import counted_notes, dead_of_run, retry_of_run
+from dynamodt.state.object_keys import (
+    counted_notes,
+    dead_letters_name,
+    dead_of_run,
+    dead_prefix,
+    retries_prefix,
+    retry_name,
+    retry_of_run,
+    samples_prefix,
+)
 from dynamodt.state.phases import Phase, phases, retry_run
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import RunContext
     from dynamodt.state.state import State
     from dynamodt.state.storage import Storage
 
 _SAMPLES = 3
-
 _FRAME = r'File "{path}", line (\d+)'
 
 
 def first_of(lines: bytes, script_path: str) -> str:
-    """The first letter of a dead-letter file in a sentence: its key, its error, and, where the script is at fault, its
-    file, with the line that the error came through last, if it did. Empty when there is none."""
+    """The first dead letter of a JSON-lines file in a sentence: its key, its error and, for an error in the script, the
+    file and the innermost line. Empty when there is none."""
     line = lines.partition(b"\n")[0]
     if not line:
         return ""
@@ -41,22 +55,9 @@ def first_of(lines: bytes, script_path: str) -> str:
     return f"{key_line(key, key)}: {dead_letter['error']}" + (f" ({place})" if place else "")
 
 
-def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:
-    """The first few items that a run changed, before and after, by the prefixes of its phases."""
-    found: list[tuple[Item, Item | None]] = []
-    for prefix in prefixes:
-        for name in storage.names(prefix):
-            for old, new in json.loads(storage.read(name) or b"[]"):
-                found.append((decode(old), None if new is None else decode(new)))
-            if len(found) >= _SAMPLES:
-                return tuple(found[:_SAMPLES])
-    return tuple(found)
-
-
 def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> bool:
-    """Whether a run has dead letters left to replay and cannot know all of them: a part of them is gone, or a list of
-    those that were replayed already, without which they would be replayed again."""
-    if sum(state.splits(one.run).totals(one.splits).counts.dead for one in phases(record)) <= 0:
+    """Whether a run has dead letters to replay and some of them are lost, or the list of those already replayed is."""
+    if totals_of(state, phases(record)).counts.dead <= 0:
         return False
     kept = _Kept(state, storage, record)
     main = [one for one in phases(record) if "/retry" not in one.run]
@@ -64,7 +65,7 @@ def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> 
 
 
 class _Kept:
-    """The dead letters of a run's passes as the storage has them, beside what was counted."""
+    """The stored dead letters of a run's phases, compared with the counted ones."""
 
     def __init__(self, state: State, storage: Storage, record: RunRecord) -> None:
         self._state = state
@@ -73,7 +74,7 @@ class _Kept:
         self._recovers = record.began.get("IDEMPOTENT") != str(True)
 
     def retries(self, main: Phase) -> list[tuple[Phase, str]]:
-        """The passes over a pass's dead letters that have begun, each with the name of the list of what it replays."""
+        """The retries of a phase that have begun, each with the name of the list of what it replays."""
         numbers = range(1, self._record.retries + 1)
         found = [
             (Phase(retry_run(main.run, number), 1), retry_of_run(self._record.table, main.run, number))
@@ -82,7 +83,7 @@ class _Kept:
         return [(again, name) for again, name in found if self._claims(again)]
 
     def lacks(self, one: Phase, replayed: int = 0) -> bool:
-        """Whether fewer letters are there than items have died; `replayed` ones had died, and were counted, before."""
+        """Whether fewer dead letters are stored than counted; `replayed` were counted before, in another phase."""
         claims = self._claims(one)
         died = sum(claim.counts.dead for claim in claims.values()) + replayed
         if died <= 0:
@@ -91,12 +92,12 @@ class _Kept:
         return sum(len(self._lines(part)) for part in parts) < died
 
     def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
-        """The same of a retry; without its list, what it has replayed would be replayed again."""
+        """The same for a retry. Without its list, what it has replayed would be replayed again."""
         again, name = retry
         listed = self._storage.read(name)
         if listed is None:
             return True
-        lines = (line for part in json.loads(listed)["letters"] for line in self._lines(part))
+        lines = (line for part in json.loads(listed)["dead_letters"] for line in self._lines(part))
         keys = {key_text(json.loads(line)["key"]) for line in lines}
         done = all(claim.done for claim in self._claims(again).values())
         return done and self.lacks(again, len(keys))
@@ -109,7 +110,7 @@ class _Kept:
 
 
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
-    """The refusal to go on with such a run, with what can be done instead."""
+    """The refusal to continue a run whose dead letters are lost, with the alternatives."""
     anew = (
         f"take the run back, dynamodt undo {record.run}, and type the command again: it begins anew"
         if record.journal
@@ -121,3 +122,107 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
         hint=f"{anew}; or, if you have seen to those items yourself: dynamodt stamp --table {record.table} --to {goal}",
         run=record.run,
     )
+
+
+# ---------------------------------------------------------------- gathered, and replayed
+
+
+def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
+    """Join the dead letters that no retry has replayed into one JSON-lines file; returns its content."""
+    parts = [part for job in jobs for part in _outstanding(context, _main_of(job), job)]
+    lines = b"".join(context.storage.read(part) or b"" for part in parts)
+    context.storage.write(dead_letters_name(jobs[0]), lines)
+    return lines
+
+
+def retries(context: RunContext, main: list[Job]) -> list[Job]:
+    """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
+
+    Each lists those before it in `retried`, since an item may have died in several phases. Dead letters of doubtful
+    writes are replayed only as `options.doubtful` says; unreadable lines of an export never are.
+    """
+    found: list[Job] = []
+    for job in main:
+        done = [_retry(context, job, name) for name in context.storage.names(retries_prefix(job))]
+        left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
+        for confirmed, parts in _replayable(left, context.options.doubtful):
+            name = retry_name(job, max(map(retry_number, done), default=0) + 1)
+            context.storage.write(name, json.dumps({"dead_letters": parts, "confirmed": confirmed}).encode())
+            done.append(_retry(context, job, name))
+        found += done
+    runs = tuple(job.run for job in found)
+    return [replace(job, retried=runs[:place]) for place, job in enumerate(found)]
+
+
+def retry_number(job: Job) -> int:
+    """The number of a retry among those of its phase, from 1 on."""
+    return int(job.run.rpartition("/retry")[2])
+
+
+def _replayable(parts: list[str], doubtful: str) -> Iterator[tuple[bool, list[str]]]:
+    """The parts to replay, grouped by whether their items are confirmed as written."""
+    doubts = [part for part in parts if part.endswith("-doubt.jsonl")]
+    sound = [part for part in parts if not part.endswith(("-doubt.jsonl", "-unreadable.jsonl"))]
+    replayed = [part for part in parts if part in sound or part in doubts] if doubtful == "again" else sound
+    if replayed:
+        yield False, replayed
+    if doubts and doubtful == "done":
+        yield True, doubts
+
+
+def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> None:
+    """Raises Refused when the run has neither a split to finish nor a dead letter to replay."""
+    if any(totals_of(context.state, [Phase(job.run, job.splits)]).done < job.splits for job in (*main, *again)):
+        return
+    dead_letters = gather_dead_letters(context, [*again, *main])
+    hint = doubts_hint(count_dead(dead_letters, "doubt"), main[0].base_run) if dead_letters else "dynamodt history"
+    raise Refused("no dead letter is left that could be replayed", where=f"run {main[0].base_run}", hint=hint)
+
+
+def count_dead(dead_letters: bytes, phase: str) -> int:
+    """How many of the dead letters are of this phase: "doubt" (writes without an answer), "read" (unreadable lines)."""
+    return sum(json.loads(line)["stage"] == phase for line in dead_letters.splitlines())
+
+
+def _outstanding(context: RunContext, main: Job, source: Job) -> list[str]:
+    """The parts of one phase (`main` or a retry of it) that no retry of `main` has replayed."""
+    lists = (_list_of(context, name) for name in context.storage.names(retries_prefix(main)))
+    taken = {part for listed in lists for part in listed.get("dead_letters", ())}
+    parts = committed_parts(context, source, dead_prefix(source))
+    return [part for part in parts if part not in taken]
+
+
+def committed_parts(context: RunContext, job: Job, prefix: str) -> list[str]:
+    """The stored parts of a phase's dead letters (or of what an undo has not restored) whose pages are committed."""
+    claims = {claim.split: claim for claim in context.state.splits(job.run).all(job.splits)}
+    return counted_notes(context.storage.names(prefix), claims, recovers=not job.script.idempotent)
+
+
+def _main_of(job: Job) -> Job:
+    """The phase that a retry belongs to; of another phase, itself."""
+    return replace(job, run=job.run.partition("/retry")[0])
+
+
+def _list_of(context: RunContext, name: str) -> dict[str, Any]:
+    listed: dict[str, Any] = json.loads(context.storage.read(name) or b"{}")
+    return listed
+
+
+def _retry(context: RunContext, job: Job, name: str) -> Job:
+    number, listed = int(name.rpartition("/")[2].partition(".")[0]), _list_of(context, name)
+    return retry_job(job, number, tuple(listed["dead_letters"]), listed["confirmed"])
+
+
+# ---------------------------------------------------------------- samples
+
+
+def read_samples(storage: Storage, jobs: Iterable[Job]) -> tuple[tuple[Item, Item | None], ...]:
+    """The first few items that the phases have changed, before and after."""
+    return samples_under(storage, map(samples_prefix, jobs))
+
+
+def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:
+    """The first few changed items below these prefixes, before and after."""
+    names = (name for prefix in prefixes for name in storage.names(prefix))
+    pairs = (pair for name in names for pair in json.loads(storage.read(name) or b"[]"))
+    return tuple((decode(old), None if new is None else decode(new)) for old, new in islice(pairs, _SAMPLES))

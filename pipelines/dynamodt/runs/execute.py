@@ -1,154 +1,295 @@
-"""One version's run, followed from its plan to its report."""
+"""One table's run, told in order: plan, preflight, lock, phases, end.
+
+An error is raised where it occurs. `migrate` collects it in the table's report, so that other tables are independent of
+it. Every run that was begun has its end recorded, whichever way it ends; only a run that another process has taken over
+(Fenced) leaves the record to that process.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
-from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, ServiceError
-from dynamodt.model.items import Item
-from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.runs import Job, RunRecord
+from dynamodt.errors import Aborted, Busy, DynamodtError, Fenced, ServiceError
+from dynamodt.model.items import Direction, Item
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
+from dynamodt.model.tables import Stage
+from dynamodt.runs import runner
+from dynamodt.runs.budget import limit_budget
+from dynamodt.runs.context import Follower, RunContext, aborted, is_governed, run_phases
 from dynamodt.runs.cost import foreseen
-from dynamodt.runs.dead_letters import first_of, samples_under
-from dynamodt.runs.exports import (
-    EXPORT,
-    NEW,
-    NONE,
-    CatchingUp,
-    SourceExport,
-    begun_later,
-    check_export,
-    check_moment,
-    sourced,
+from dynamodt.runs.dead_letters import (
+    check_replayable,
+    count_dead,
+    first_of,
+    gather_dead_letters,
+    read_samples,
+    retries,
+    retry_number,
 )
-from dynamodt.runs.history import RunRecorder, completion_error, doubts_hint
+from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, sourced
+from dynamodt.runs.history import RunRecorder, completion_error
 from dynamodt.runs.interrupts import signal_name
-from dynamodt.runs.plan import Step, TablePlan, jobs, moves_items, retry_job
-from dynamodt.runs.session import Follower, Session, is_governed, run_phases
-from dynamodt.state.object_keys import (
-    counted_notes,
-    dead_letters_name,
-    dead_prefix,
-    retries_prefix,
-    retry_name,
-    samples_prefix,
+from dynamodt.runs.jobs import EXPORT, NONE, jobs, just_ran, lease_replicas, moves_items, new_run
+from dynamodt.runs.lock import held_all, in_turn, rehearse
+from dynamodt.runs.migration import TableMigration, table_report
+from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.plan import Step, TablePlan
+from dynamodt.runs.preflight import check_export, check_moment
+from dynamodt.runs.resume import (
+    fresh_record,
+    note_half_done,
+    record_under_lease,
+    targets,
+    unfinished_run,
 )
+from dynamodt.state.object_keys import dead_letters_name
 from dynamodt.state.phases import after
 from dynamodt.state.started_with import as_it_began
 from dynamodt.state.state import State
-from dynamodt.state.storage import Storage
+from dynamodt.state.storage import open_storage
 
 
-def run_step(session: Session, planned: TablePlan, step: Step, record: RunRecord) -> None:
-    """Run one version (or go on with it) and keep its report, whichever way it ends; then raise what ended it, if
-    anything. Raises Fenced, with nothing recorded, when another process has taken the run over."""
+def migrate(
+    stage: Stage,
+    folder: Path,
+    table: str,
+    direction: Direction,
+    to: int | None,
+    options: RunOptions,
+    observer: Observer,
+) -> TableReport:
+    """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report."""
+    reports: list[RunReport] = []
+    migration = TableMigration(table, direction)
+
+    def attempt() -> None:
+        nonlocal migration
+        migration = TableMigration(table, direction)
+        migration.plan(stage, folder, to, options, observer)
+        if migration.has_steps:
+            _run(stage, migration, options, observer, reports.append)
+
+    try:
+        in_turn(State(stage.connection, stage.state_table).leases, table, options, observer.note, attempt)
+    except DynamodtError as error:
+        migration.error = error
+    return table_report(stage, migration, reports)
+
+
+def _run(
+    stage: Stage,
+    migration: TableMigration,
+    options: RunOptions,
+    observer: Observer,
+    keep: Callable[[RunReport], None],
+) -> None:
+    context = open_context(stage, options, observer, keep)
+    planned = migration.planned
+    assert planned is not None
+    with _locked(context, planned) as (context, record):
+        if context.state.applied(migration.table) != migration.applied:  # changed before the lease was taken
+            raise Busy(f"{migration.table} was moved meanwhile", hint="run the same command again")
+        _run_steps(context, planned, record)
+
+
+def open_context(
+    stage: Stage, options: RunOptions, observer: Observer, keep: Callable[[RunReport], None] = lambda report: None
+) -> RunContext:
+    """The context of a run that has no lease yet, with its runner and its storage ready for use."""
+    options = runner.ready(options, observer.note)
+    state, storage = State(stage.connection, stage.state_table), open_storage(stage.connection, stage.storage)
+    storage.check()
+    return RunContext(stage, state, storage, options, observer, runner, token=0, keep=keep)
+
+
+# ---------------------------------------------------------------- lock
+
+
+@contextmanager
+def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContext, RunRecord]]:
+    """Holds the leases of the plan's tables; the context with its token, and the first run's record, new or continued.
+
+    Raises Busy while another run is at work, Refused when a run of another version or direction is left unfinished.
+    """
+    options, step = context.options, planned.steps[0]
+    if options.dry_run:
+        note_half_done(context.state, planned, context.observer)
+        record = fresh_record(planned, step, options)
+        yield _rehearsed(context, record.run), record
+        return
+    before = unfinished_run(context.state, context.storage, planned, options)
+    run = before.run if before else new_run()
+    replicas = lease_replicas(options.workers)
+    leases, table = context.state.leases, planned.table.name
+    with held_all(leases, table, targets(planned), run, context.observer.note, replicas) as (lease, fences):
+        context = replace(context, token=lease.token, fences=fences)
+        record = record_under_lease(context, planned, "" if before else run)
+        if record.run != run:
+            _name_run(context, table, record.run)
+        yield context, record
+
+
+def _rehearsed(context: RunContext, run: str) -> RunContext:
+    """The context under the lease of a dry run, which excludes no other run."""
+    return replace(context, token=rehearse(context.state.leases, run, lease_replicas(context.options.workers)))
+
+
+def _name_run(context: RunContext, table: str, run: str) -> None:
+    held: Iterable[Fence] = ((table, context.token), *context.fences)
+    for name, token in held:
+        context.state.leases.tell(name, token, run=run)
+
+
+# ---------------------------------------------------------------- phases
+
+
+def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> None:
+    """Run the steps in order, the first under the given record. Raises what ends one of them, and Aborted when the run
+    is aborted between two."""
+    state, options, table = context.state, context.options, planned.table.name
+    limit_budget(context, record.run, planned.table, planned.steps[0].target)
+    consistent = planned.needs_consistent_read or just_ran(state.runs(table))
+    for step in planned.steps:
+        if step is not planned.steps[0]:
+            consistent, record = True, fresh_record(planned, step, options)
+            if options.dry_run:
+                context = _rehearsed(context, record.run)
+                limit_budget(context, record.run, planned.table, planned.steps[0].target)
+            elif state.leases.read(table).stop == ABORT:
+                raise aborted(record.run)
+            else:
+                _name_run(context, table, record.run)
+        _run_step(context, replace(planned, needs_consistent_read=consistent), step, record)
+
+
+def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
+    """Run one version, or continue it. Raises what ended it, after it was recorded."""
     step = replace(step, script=as_it_began(step.script, record.began))
-    run_recorder = RunRecorder(
-        session.state, planned.table, record, session.token, session.options.dry_run, session.fences
+    recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
+    found = _source(context, planned, step, recorder)
+    main, again = _phases(context, planned, step, recorder, found)
+    phases = [*again, *main]
+    later = sum(recorder.record.incremental_exports) + recorder.record.final_scan
+    recorder.record = replace(
+        recorder.record,
+        retries=max([record.retries, *map(retry_number, again)]),
+        planned=sum(job.splits for job in phases) + later,
     )
-    found = _sourced(session, planned, step, run_recorder)
-    source = found.source if found else None
-    options = session.options
-    main = [
-        replace(job, governed=is_governed(session, job), fences=session.fences)
-        for job in jobs(session.stage, planned, step, options, run_recorder.record, session.token, source)
-    ]
-    again = retries(session, [*main, *begun_later(run_recorder.record, main)]) if record.attempts > 1 else []
-    again = _each_after_the_others(again)
-    if options.only:
-        _check_left(session, main, [job for _, job in again])
-    phases = [*(job for _, job in again), *main]
-    retried = max([record.retries, *(number for number, _ in again)])
-    later = sum(run_recorder.record.incremental_exports) + run_recorder.record.final_scan
-    planned_splits = sum(job.splits for job in phases) + later
-    run_recorder.record = replace(run_recorder.record, retries=retried, planned=planned_splits)
-    run_recorder.begin()
-    session.observer.run_started(
+    recorder.begin()
+    context.observer.run_started(
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
-    follower = Follower(session.state, phases, session.observer, begins=run_recorder.phase_begins)
-    error = run_phases(session, phases, follower)
-    if error is None and found is not None and all(map(follower.complete, phases)):
-        error = CatchingUp(session, run_recorder, found, _export_phase(main), phases, follower).run()
-    _finish(session, run_recorder, phases, follower.totals, error, _uncovered(session, found))
+    follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
+    with _recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
+        run_phases(context, phases, follower)
+        if found is not None and all(map(follower.complete, phases)):
+            export = next(job for job in main if job.export is not None)
+            CatchingUp(context, recorder, found, export, phases, follower, run_phases).run()
 
 
-def _sourced(session: Session, planned: TablePlan, step: Step, run_recorder: RunRecorder) -> SourceExport | None:
-    """The export that the step reads, if it does. What stands in the way is recorded, and raised."""
-    if run_recorder.record.source != EXPORT or not moves_items(step.script, planned.direction):
+def _phases(
+    context: RunContext, planned: TablePlan, step: Step, recorder: RunRecorder, found: SourceExport | None
+) -> tuple[list[Job], list[Job]]:
+    """The version's own phases, and those that replay the dead letters of earlier attempts."""
+    source, record = found.source if found else None, recorder.record
+    main = [
+        replace(job, governed=is_governed(context, job), fences=context.fences)
+        for job in jobs(context.stage, planned, step, context.options, record, context.token, source)
+    ]
+    again = retries(context, [*main, *begun_later(record, main)]) if record.attempts > 1 else []
+    if context.options.only:
+        check_replayable(context, main, again)
+    return main, again
+
+
+def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRecorder) -> SourceExport | None:
+    """The export that the step reads, if it reads one. What prevents it is recorded, and raised."""
+    if recorder.record.source != EXPORT or not moves_items(step.script, planned.direction):
         return None
-    check_export(step.script, session.options.catch_up)
-    run_recorder.begin()
+    check_export(step.script, context.options.catch_up)
+    recorder.begin()
     try:
-        found = sourced(session, planned.table, run_recorder)
-        if not (session.stage.local or session.options.dry_run):  # the stand-in's windows start at any moment
-            check_moment(found, step.script, session.options.catch_up)
+        found = sourced(context, planned.table, recorder)
+        if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
+            check_moment(found, step.script, context.options.catch_up)
         return found
     except Fenced:
         raise
     except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-        run_recorder.end(_status(error), Counts(), Units(), _text(error))
-        session.keep(run_recorder.report())
+        recorder.end(_status(error), Counts(), Units(), _text(error))
+        context.keep(recorder.report())
         raise
 
 
-def _export_phase(main: list[Job]) -> Job:
-    return next(job for job in main if job.export is not None)
-
-
-def _uncovered(session: Session, found: SourceExport | None) -> str:
-    if found is None or found.until is None or session.options.catch_up != NONE:
+def _uncovered(context: RunContext, found: SourceExport | None) -> str:
+    if found is None or found.until is None or context.options.catch_up != NONE:
         return ""
     return found.until.isoformat(timespec="seconds")
 
 
-def _finish(
-    session: Session,
-    run_recorder: RunRecorder,
-    phases: list[Job],
-    totals: Totals,
-    error: BaseException | None,
-    uncovered: str = "",
-) -> None:
-    where = session.storage.place(dead_letters_name(phases[0]))
-    run = phases[0].base_run
-    whole_pages = error is None
-    dead_letters, error = _gathered(session, phases, totals, error)
-    if error is None:
-        units = sum(job.splits for job in phases)
-        error = completion_error(
-            totals, units, f"run {run}", where, count_doubtful(dead_letters), run, count_unreadable(dead_letters)
-        )
-    kept_at = where if totals.counts.dead else ""
-    run_recorder.end(_status(error), totals.counts, totals.units, _text(error), kept_at, whole_pages)
-    report = run_recorder.report(_samples(session, phases))
-    report = replace(report, first_dead_letter=first_of(dead_letters, phases[0].script.path), uncovered=uncovered)
-    report = foreseen(report, session.state, phases, totals, session.options.export in ("", NEW))
-    session.observer.run_ended(report)
-    session.keep(report)
+# ---------------------------------------------------------------- end
+
+
+@contextmanager
+def _recorded_end(
+    context: RunContext, recorder: RunRecorder, phases: list[Job], follower: Follower, uncovered: str
+) -> Iterator[None]:
+    """Records and reports how the phases end; then raises what ended them, or why they do not count as a success."""
+    error: BaseException | None = None
+    try:
+        yield
+    except Fenced:
+        raise
+    except (DynamodtError, KeyboardInterrupt, SystemExit) as raised:
+        error = raised
+    error = _end(context, recorder, phases, follower, uncovered, error)
     if error is not None:
         raise error
 
 
-def _gathered(
-    session: Session, phases: list[Job], totals: Totals, error: BaseException | None
-) -> tuple[bytes, BaseException | None]:
-    """The dead letters, and what ended the run: storage that fails here ends it, too, and is recorded like the rest."""
-    if not totals.counts.dead:
-        return b"", error
+def _end(
+    context: RunContext,
+    recorder: RunRecorder,
+    phases: list[Job],
+    follower: Follower,
+    uncovered: str,
+    error: BaseException | None,
+) -> BaseException | None:
+    totals, whole_pages, run = follower.totals, error is None, phases[0].base_run
+    dead_letters_at = context.storage.place(dead_letters_name(phases[0]))
+    dead_letters = b""
     try:
-        return gather_dead_letters(session, phases), error
-    except ServiceError as failed:
-        return b"", error or failed
+        dead_letters = gather_dead_letters(context, phases) if totals.counts.dead else b""
+    except ServiceError as failed:  # ends the run, too
+        error = error or failed
+    if error is None:
+        doubtful, unreadable = count_dead(dead_letters, "doubt"), count_dead(dead_letters, "read")
+        planned = sum(job.splits for job in phases)
+        error = completion_error(totals, planned, f"run {run}", dead_letters_at, doubtful, run, unreadable)
+    kept_at = dead_letters_at if totals.counts.dead else ""
+    recorder.end(_status(error), totals.counts, totals.units, _text(error), kept_at, whole_pages)
+    report = replace(
+        recorder.report(_samples(context, phases)),
+        first_dead_letter=first_of(dead_letters, phases[0].script.path),
+        uncovered=uncovered,
+    )
+    report = foreseen(report, context.state, phases, totals, context.options.export in ("", NEW))
+    context.observer.run_ended(report)
+    context.keep(report)
+    return error
 
 
-def _samples(session: Session, phases: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
-    """What a report shows; it is no part of what the run has come to."""
+def _samples(context: RunContext, phases: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
+    """The samples that a report shows; the run's outcome does not depend on them."""
     try:
-        return samples_under(session.storage, map(samples_prefix, phases))
+        return read_samples(context.storage, phases)
     except ServiceError as error:
-        session.observer.note(f"no sample can be shown: {error}")
+        context.observer.note(f"no sample can be shown: {error}")
         return ()
 
 
@@ -163,104 +304,3 @@ def _text(error: BaseException | None) -> str:
     if isinstance(error, KeyboardInterrupt):
         return f"stopped by {signal_name(error)}"
     return "" if error is None else str(error) or type(error).__name__
-
-
-# ---------------------------------------------------------------- what a run leaves in storage
-
-
-def gather_dead_letters(session: Session, phases: list[Job]) -> bytes:
-    """Join the dead letters that are left into one JSON-lines file; returns its content."""
-    parts = [part for job in phases for part in outstanding_of(session, main_of(job), job)]
-    lines = b"".join(session.storage.read(part) or b"" for part in parts)
-    session.storage.write(dead_letters_name(phases[0]), lines)
-    return lines
-
-
-def retries(session: Session, main: list[Job]) -> list[tuple[int, Job]]:
-    """The passes over dead letters: those of earlier attempts, done or not, and one more for what is left now.
-
-    Letters of doubtful writes are taken up only when a person has said what is to become of them; lines of an export
-    that are no items never are.
-    """
-    found: list[tuple[int, Job]] = []
-    for job in main:
-        done = [(_number(name), _retry(session, job, name)) for name in session.storage.names(retries_prefix(job))]
-        left = [part for source in (job, *(j for _, j in done)) for part in outstanding_of(session, job, source)]
-        found += done
-        for confirmed, parts in _taken_up(left, session.options.doubtful):
-            number = max((number for number, _ in done), default=0) + 1
-            name = retry_name(job, number)
-            session.storage.write(name, json.dumps({"letters": parts, "confirmed": confirmed}).encode())
-            done.append((number, _retry(session, job, name)))
-            found.append(done[-1])
-    return found
-
-
-def _each_after_the_others(again: list[tuple[int, Job]]) -> list[tuple[int, Job]]:
-    """Each knows what those before it have written: an item may have died in several passes."""
-    runs = [job.run for _, job in again]
-    return [(number, replace(job, retried=tuple(runs[:place]))) for place, (number, job) in enumerate(again)]
-
-
-def _taken_up(left: list[str], doubtful: str) -> list[tuple[bool, list[str]]]:
-    """The parts that are to be replayed, and apart from them those whose items a person has found written."""
-    left = [part for part in left if not part.endswith("-unreadable.jsonl")]
-    doubts = [part for part in left if _is_doubtful(part)]
-    sound = [part for part in left if doubtful == "again" or not _is_doubtful(part)]
-    groups = [(False, sound), (True, doubts if doubtful == "done" else [])]
-    return [(confirmed, parts) for confirmed, parts in groups if parts]
-
-
-def _is_doubtful(part: str) -> bool:
-    return part.endswith("-doubt.jsonl")
-
-
-def count_doubtful(dead_letters: bytes) -> int:
-    """How many of the letters are of doubtful writes."""
-    return sum(json.loads(line)["stage"] == "doubt" for line in dead_letters.splitlines())
-
-
-def count_unreadable(dead_letters: bytes) -> int:
-    """How many of the letters are of lines of an export that are no items."""
-    return sum(json.loads(line)["stage"] == "read" for line in dead_letters.splitlines())
-
-
-def _check_left(session: Session, main: list[Job], again: list[Job]) -> None:
-    """Raises Refused when there is nothing that a retry could go on with."""
-    for job in (*main, *again):
-        if session.state.splits(job.run).totals(job.splits).done < job.splits:
-            return
-    dead_letters = gather_dead_letters(session, [*again, *main])
-    hint = doubts_hint(count_doubtful(dead_letters), main[0].base_run) if dead_letters else "dynamodt history"
-    raise Refused("no dead letter is left that could be replayed", where=f"run {main[0].base_run}", hint=hint)
-
-
-def outstanding_of(session: Session, main: Job, source: Job) -> list[str]:
-    """The parts of one pass (`main` itself, or a retry of it) that no retry of `main` has taken up."""
-    taken = {part for name in session.storage.names(retries_prefix(main)) for part in _listed(session.storage, name)}
-    parts = committed_dead_letters(session.storage, session.state, source, dead_prefix(source))
-    return [part for part in parts if part not in taken]
-
-
-def main_of(job: Job) -> Job:
-    """The pass that a retry belongs to; a main pass itself."""
-    return replace(job, run=job.run.partition("/retry")[0])
-
-
-def _listed(storage: Storage, name: str) -> tuple[str, ...]:
-    return tuple(json.loads(storage.read(name) or b"{}").get("letters", ()))
-
-
-def _number(name: str) -> int:
-    return int(name.rpartition("/")[2].partition(".")[0])
-
-
-def _retry(session: Session, job: Job, name: str) -> Job:
-    listed = json.loads(session.storage.read(name) or b"{}")
-    return retry_job(job, _number(name), tuple(listed["letters"]), listed["confirmed"])
-
-
-def committed_dead_letters(storage: Storage, state: State, job: Job, prefix: str) -> list[str]:
-    """The dead letters (or what an undo leaves) of one pass that count, by the parts that they are kept in."""
-    claims = {claim.split: claim for claim in state.splits(job.run).all(job.splits)}
-    return counted_notes(storage.names(prefix), claims, recovers=not job.script.idempotent)

@@ -10,14 +10,13 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import Lease, RunProgress, RunRecord
 from dynamodt.runs.history import report_of
-from dynamodt.runs.liveness import Watch
-from dynamodt.runs.lock import holder
+from dynamodt.runs.liveness import Watch, holder
 from dynamodt.runs.options import Watcher
-from dynamodt.state.phases import AT_WORK, UNDOING, Phase, phases, undo_phases
+from dynamodt.runs.totals import RunTotals
+from dynamodt.state.phases import AT_WORK
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State
@@ -31,44 +30,6 @@ _GONE = "its process is gone, or gave no sign of life for too long"
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 CountItems = Callable[[str], int]  # DynamoDB's own count of a table
-
-
-class RunTotals:
-    """What a run comes to, added up over its passes; while it is being undone, what that comes to. A unit that is done
-    is not read again."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._done: dict[str, set[int]] = {}
-        self._write_result = Totals()
-        self._undo = 1  # the try that is at work
-        self.rows = 0  # that the last look asked for
-
-    def look(self, record: RunRecord) -> Totals:
-        """The sum over the units as they are now."""
-        self.rows = 0
-        found = self._undoing(record) if record.status == UNDOING else phases(record)
-        total = self._write_result
-        for each in found:
-            done = self._done.setdefault(each.run, set())
-            asked = [split for split in range(each.splits) if split not in done]
-            self.rows += len(asked)
-            for claim in self._state.splits(each.run).some(asked):
-                total = total.plus(claim.totals)
-                if claim.done:
-                    done.add(claim.split)
-                    self._write_result = self._write_result.plus(claim.totals)
-        return total
-
-    def _undoing(self, record: RunRecord) -> tuple[Phase, ...]:
-        """The passes of the last try that has begun: the record does not say which one it is."""
-        while self._begun(undo_phases(record, self._undo + 1)):
-            self._undo, self._done, self._write_result = self._undo + 1, {}, Totals()
-        return undo_phases(record, self._undo)
-
-    def _begun(self, found: Sequence[Phase]) -> bool:
-        self.rows += sum(one.splits for one in found)
-        return any(any(self._state.splits(one.run).all(one.splits)) for one in found)
 
 
 class TableWatch:

@@ -6,18 +6,18 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
 from dynamodt.model.items import Direction
-from dynamodt.model.pages import Counts, Totals, Units
+from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import TableSpec
-from dynamodt.state.phases import after, with_begun
+from dynamodt.state.phases import after, phases, with_begun
 from dynamodt.state.started_with import texts_of, texts_reported
 
 if TYPE_CHECKING:
@@ -252,3 +252,24 @@ def completion_error(
     if not counts.balanced:
         return RunFailed(f"the balance does not hold: {counts}", where=where, hint="please report this as a bug")
     return None
+
+
+def goal(record: RunRecord) -> int:
+    """The version that the table is at when the run has succeeded."""
+    return record.version if record.direction == "up" else record.version - 1
+
+
+def has_written(state: State, record: RunRecord) -> bool:
+    """Whether a run may have changed an item: a run that failed before is as if it had never been. Without a journal
+    nothing announces a page: one that was begun may be written, unless the attempt has ended with whole pages."""
+    silent = not record.journal and not record.whole_pages
+    return any(_may_have_written(claim, silent) for claim in claims_of(state, record))
+
+
+def _may_have_written(claim: Claim, silent: bool) -> bool:
+    intended = claim.intent is not None or any(period.parts for period in claim.periods)
+    return bool(claim.counts.changed) or intended or (silent and not claim.done)
+
+
+def claims_of(state: State, record: RunRecord) -> Iterator[Claim]:
+    return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))

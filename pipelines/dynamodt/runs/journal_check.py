@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import shared_wire
@@ -38,8 +38,10 @@ from dynamodt.state.object_keys import (
     split_prefix,
 )
 from dynamodt.state.phases import phases
-from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from dynamodt.state.state import State
 
 _READERS = 10  # at a time: a client's connections
 _AHEAD = 4 * _READERS

@@ -185,6 +185,12 @@ def _seconds_here(lease: Lease) -> float | None:
     return seconds if seconds >= 0.0 else None
 
 
+def holder(lease: Lease) -> str:
+    """Who holds a lease, as a person is told."""
+    run = f"run {lease.run} of table {lease.owner}" if lease.owner else f"run {lease.run}"
+    return f"{lease.user}@{lease.host} (process {lease.pid}, {run}, since {lease.since})"
+
+
 def is_here(lease: Lease) -> bool:
     """Whether the holder is a process of this very system; one that only has its name is not, as cloned machines and
     containers may."""

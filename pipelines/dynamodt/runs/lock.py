@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError
 from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness as life
-from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch
+from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch, holder
 from dynamodt.runs.liveness import is_alive as is_alive
-from dynamodt.runs.liveness import is_gone as is_gone
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.names import seconds
 
@@ -142,17 +141,18 @@ def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int 
     )
 
 
+def rehearse(leases: LeaseRows, run: str, lease_replicas: int) -> int:
+    """Take a dry run's own lease, which excludes no other run; returns its token."""
+    mine = new_lease(f"dry-run/{run}", 1, run, time.time(), lease_replicas)
+    leases.take(mine, over=Lease(mine.table, 0))
+    return mine.token
+
+
 def _user() -> str:
     try:
         return getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
-
-
-def holder(lease: Lease) -> str:
-    """Who holds a lease, as a person is told."""
-    run = f"run {lease.run} of table {lease.owner}" if lease.owner else f"run {lease.run}"
-    return f"{lease.user}@{lease.host} (process {lease.pid}, {run}, since {lease.since})"
 
 
 def at_work(seen: Lease, after: str = "") -> Busy:

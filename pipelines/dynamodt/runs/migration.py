@@ -12,15 +12,15 @@ from pathlib import Path
 
 from dynamodt.errors import DynamodtError, Refused
 from dynamodt.model.items import Direction
-from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Stage
-from dynamodt.runs.history import report_of
+from dynamodt.runs.history import goal, report_of
 from dynamodt.runs.options import GLUE, Observer, RunOptions
-from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
-from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsafe
-from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done, goal
+from dynamodt.runs.plan import TablePlan, plan_table, unprepared
+from dynamodt.runs.preflight import check_not_recreated, note_other_key, refuse_restored, refuse_unsafe
+from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
+from dynamodt.runs.totals import totals_of
 from dynamodt.script.versions import is_reversible
 from dynamodt.state.phases import PARTLY_UNDONE, phases, unfinished
 from dynamodt.state.state import State
@@ -46,6 +46,28 @@ class TableMigration:
         """Whether there is anything to run."""
         return self.error is None and self.planned is not None and bool(self.planned.steps)
 
+    def plan(
+        self,
+        stage: Stage,
+        folder: Path,
+        to: int | None,
+        options: RunOptions,
+        observer: Observer,
+    ) -> None:
+        """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started."""
+        state, table = State(stage.connection, stage.state_table), self.table
+        self.applied, runs = state.applied(table), state.runs(table)
+        with_rows = options.runner != GLUE
+        self.planned = planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows)
+        check_not_undoing(run for run in runs if run.run not in planned.gone)
+        refuse_restored(state, stage, planned, runs, self.applied)
+        note_other_key(stage, planned, observer)
+        if planned.steps:
+            refuse_unsafe(stage, planned, options)
+            _check_partly_restored(planned, runs, options)
+        else:
+            check_nothing_half_done(state, table, planned.gone)
+
 
 def plan_migration(
     stage: Stage,
@@ -56,25 +78,13 @@ def plan_migration(
     options: RunOptions,
     observer: Observer,
 ) -> TableMigration:
-    """One table's way to version `to`. It raises nothing of ours: tables are independent of each other's failures."""
-    move = TableMigration(table, direction)
+    """One table's plan to version `to`, or in `error` what prevents it: tables are independent of each other."""
+    migration = TableMigration(table, direction)
     try:
-        state = State(stage.connection, stage.state_table)
-        move.applied = state.applied(table)
-        runs = state.runs(table)
-        with_rows = options.runner != GLUE
-        move.planned = plan_table(stage, folder, table, direction, to, move.applied, runs, with_rows)
-        check_not_undoing(run for run in runs if run.run not in move.planned.gone)
-        refuse_restored(stage, move.planned, runs, move.applied)
-        note_other_key(stage, move.planned, observer)
-        if move.planned.steps:
-            refuse_unsafe(stage, move.planned, options)
-            _check_partly_restored(move.planned, runs, options)
-        else:
-            check_nothing_half_done(state, table, move.planned.gone)
+        migration.plan(stage, folder, to, options, observer)
     except DynamodtError as error:
-        move.error = error
-    return move
+        migration.error = error
+    return migration
 
 
 def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
@@ -114,9 +124,7 @@ def _refused(stage: Stage, move: TableMigration) -> tuple[RunReport, ...]:
     record = state.run(move.table, move.error.run)
     if record is None:
         return ()
-    totals = Totals()
-    for each in phases(record):
-        totals = totals.plus(state.splits(each.run).totals(each.splits))
+    totals = totals_of(state, phases(record))
     report = report_of(replace(record, counts=totals.counts, consumed=totals.units))
     return (replace(report, status="refused", error=str(move.error)),)
 
@@ -137,8 +145,7 @@ def check_retriable(stage: Stage, state: State, record: RunRecord) -> None:
         hint = f"finish it first: dynamodt undo {record.run}"
         raise Refused(f"run {record.run} is half undone", where=where, hint=hint, run=record.run)
     check_not_recreated(stage, record, hint=begins)
-    dead = sum(state.splits(one.run).totals(one.splits).counts.dead for one in phases(record))
-    if dead <= 0:
+    if totals_of(state, phases(record)).counts.dead <= 0:
         command = f"dynamodt {record.direction} --table {record.table} --to {goal(record)}"
         hint = f"to go on with it: {command}"
         raise Refused(f"run {record.run} has no dead letters", where=where, hint=hint, run=record.run)

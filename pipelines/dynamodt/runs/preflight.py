@@ -8,22 +8,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from shlex import join
+from typing import TYPE_CHECKING
 
+from dynamodt.dynamodb import table as tables
+from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.items import Image
-from dynamodt.model.runs import AppliedVersion, RunRecord
-from dynamodt.model.tables import Connection, Stage
-from dynamodt.runs.exports import EXPORT, check_export
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.model.tables import Connection, Stage, TableSpec
+from dynamodt.runs.history import has_written
+from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.journal_check import as_written
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.plan import Step, TablePlan, moves_items, younger, younger_reported
-from dynamodt.runs.resume import has_written
 from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
-from dynamodt.state.phases import phases
-from dynamodt.state.started_with import key_told
-from dynamodt.state.state import State
+from dynamodt.state.phases import phases, unfinished
+from dynamodt.state.started_with import TABLE, TARGET, key_told
 from dynamodt.state.storage import open_storage
+
+if TYPE_CHECKING:
+    from dynamodt.runs.exports import SourceExport
+    from dynamodt.runs.plan import Step, TablePlan
+    from dynamodt.state.state import State
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
@@ -117,7 +123,7 @@ def _turn_on(connection: Connection, table: str) -> str:
 
 
 def refuse_restored(
-    stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
+    state: State, stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
 ) -> None:
     """Raises Refused for a table that was created since its last run, where it is not known which versions stand in it,
     or where it was restored, or may have been, from a moment within a run: some of its items would be transformed
@@ -128,7 +134,6 @@ def refuse_restored(
     if applied:
         raise _unknown(planned, last, max(applied))
     versions = {step.script.sequence for step in planned.steps if not step.script.idempotent}
-    state = State(stage.connection, stage.state_table)
     for run in runs:
         if run.run not in planned.gone or run.target or run.version not in versions:
             continue
@@ -216,4 +221,105 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
         hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
         f"dynamodt stamp --table {name} --to {run.version - 1}, and the same command again",
         run=run.run,
+    )
+
+
+def check_export(script: Script, catch_up: str) -> None:
+    """Raises Refused for a script that an export would mislead: its images are older than the table's items."""
+    if script.guard == "changed" and not script.idempotent:
+        raise Refused(
+            'GUARD = "changed" cannot be used with an export: what the script has read of an item may be hours old, '
+            "and the guard does not compare it",
+            where=script.path,
+            hint="leave out GUARD, or read the table itself (--source scan), or set IDEMPOTENT = True, if a second "
+            "application harms nothing",
+        )
+    _check_catch_up(script, catch_up)
+
+
+def check_moment(found: SourceExport, script: Script, catch_up: str) -> None:
+    """Raises Refused for an export whose moment is within a second: its first window would begin before it, and show
+    items of the export as new ones."""
+    moment = found.until
+    if moment is None or not moment.microsecond or script.idempotent or (catch_up or WINDOWS) != WINDOWS:
+        return
+    raise Refused(
+        f"the export shows the table at {moment:%H:%M:%S.%f} UTC, and a window starts at a whole second: what came "
+        "into being in between would be transformed twice",
+        where=f"s3://{found.source.bucket}/{found.source.folder}",
+        hint="let a new one be requested (--export new), or request it with an ExportTime of whole seconds; or go on "
+        "without windows: --catch-up none",
+    )
+
+
+def _check_catch_up(script: Script, catch_up: str) -> None:
+    """Raises Refused for a last scan that could not tell what is done already."""
+    if catch_up == SCAN and not (script.idempotent or script.stamp):
+        raise Refused(
+            "a last scan would transform items twice: the script is not IDEMPOTENT, and marks nothing",
+            where=script.path,
+            hint="catch up by windows (--catch-up windows), or set STAMP or IDEMPOTENT in the script",
+        )
+
+
+# ---------------------------------------------------------------- tables that were deleted and created again
+
+
+def younger(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
+    """The last of a table's runs, where the table is another one by now; None where it is not known to be one."""
+    known = [run for run in runs if run.began.get(TABLE)]
+    last = known[-1] if known and spec.identity else None
+    return last if last is not None and last.began[TABLE] != spec.identity else None
+
+
+def younger_reported(spec: TableSpec, last: RunRecord) -> str:
+    """That in a sentence."""
+    created = f", created {spec.created}" if spec.created else ""
+    return (
+        f"the table is younger than its last run: it was deleted and created again (restored?){created}, after run "
+        f"{last.run} ({last.direction} of version {last.version}, {last.status})"
+    )
+
+
+def runs_on_gone_tables(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> frozenset[str]:
+    """The runs whose writes are gone: the table that they wrote to was deleted since. `spec` is the one they read."""
+    identities = {spec.name: spec.identity}
+    return frozenset(run.run for run in runs if _is_gone(stage, run, identities))
+
+
+def _is_gone(stage: Stage, run: RunRecord, identities: dict[str, str]) -> bool:
+    name, then = (run.target, run.began.get(TARGET)) if run.target else (run.table, run.began.get(TABLE))
+    if not then or (run.target and not unfinished(run.status)):
+        return False
+    if name not in identities:
+        identities[name] = _identity(stage, name)
+    return bool(identities[name]) and identities[name] != then
+
+
+def _identity(stage: Stage, name: str) -> str:
+    try:
+        return tables.describe(stage.connection, name).identity
+    except ServiceError as error:
+        if error.what == NO_TABLE:
+            return "no table"
+        raise
+
+
+def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None:
+    """Raises Refused where the table that a run has written to is another one by now: the run's journal tells nothing
+    of its items. `hint` is what to do now instead of an undo."""
+    name, then = (record.target, TARGET) if record.target else (record.table, TABLE)
+    if not record.began.get(then):
+        return
+    spec = tables.describe(stage.connection, name)
+    if spec.identity in ("", record.began[then]):
+        return
+    raise Refused(
+        f"run {record.run} wrote to another table of this name: {name} was deleted and created again since"
+        + (f", {spec.created}" if spec.created else ""),
+        where=f"table {name}",
+        hint=hint
+        or "its journal tells nothing of the items that are here now. To say which versions stand in them: "
+        f"dynamodt stamp --table {record.table} --to N",
+        run=record.run,
     )

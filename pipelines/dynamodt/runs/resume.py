@@ -1,68 +1,30 @@
-"""Where a table's runs go on: the lease, and the run that an earlier process left unfinished (guarantees G3, G4)."""
+"""Which run continues: the one that an earlier process left unfinished, or a new one (guarantee G3)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused
-from dynamodt.model.pages import Claim
-from dynamodt.model.runs import ABORT, INSERTED_ROWS, Fence, Lease, RunRecord, Script
-from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.runs.budget import budget
+from dynamodt.model.runs import INSERTED_ROWS, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
-from dynamodt.runs.execute import run_step
-from dynamodt.runs.exports import SCAN, check_source
-from dynamodt.runs.history import first_record, next_record
+from dynamodt.runs.history import claims_of, first_record, goal, has_written, next_record
+from dynamodt.runs.jobs import SCAN, new_run, segments
 from dynamodt.runs.journal_check import as_written
 from dynamodt.runs.liveness import observed_life
-from dynamodt.runs.lock import at_work, new_lease
-from dynamodt.runs.lock import check_not_leased as check_not_held
-from dynamodt.runs.lock import held_all as held
+from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.plan import Step, TablePlan, just_ran, lease_replicas, new_run, segments
-from dynamodt.runs.session import Session, aborted
 from dynamodt.state.object_keys import left_of
-from dynamodt.state.phases import PARTLY_UNDONE, after, phases, unfinished
+from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished
 from dynamodt.state.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated, transformed
-from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
 
-
-@contextmanager
-def holding(
-    state: State, stage: Stage, planned: TablePlan, options: RunOptions, observer: Observer
-) -> Iterator[tuple[int, tuple[Fence, ...], RunRecord]]:
-    """Holds the table for the plan's steps, and those that they write to: the lease's token, the others, and the record
-    of the first run, new or gone on with.
-
-    Raises Refused when another run is at work, or when one of another version (or direction) was left half done.
-    """
-    step, storage = planned.steps[0], open_storage(stage.connection, stage.storage)
-    if options.dry_run:
-        _note_half_done(state, planned, observer)
-        record = _fresh(planned, step, options)
-        yield rehearsing(state, record.run, options.workers), (), record
-        return
-    table = planned.table.name
-    before = _gone_on_with(state, storage, left_unfinished(state, planned, step), step, options)
-    run = before.run if before else new_run()
-    workers = lease_replicas(options.workers)
-    with held(state.leases, table, targets(planned), run, observer.note, workers) as (lease, fences):
-        left = left_unfinished(state, planned, step)  # as it is now that nobody else can move it
-        found = _gone_on_with(state, storage, left, step, options)
-        _check_only(options.only, found)
-        if found is not None:
-            record = _continued(state, stage, planned, found, options, observer)
-        else:  # what was to go on may have been undone meanwhile: its units say that they are done
-            records = (one for one in state.runs(table) if one.run not in planned.gone)
-            record = replace(_fresh(planned, step, options, "" if before else run), accepts=accepted(records, options))
-            _replace(state, planned, left, step, lease.token, observer)
-        if record.run != run:
-            _tell_run(state, ((table, lease.token), *fences), record.run)
-        yield lease.token, fences, record
+if TYPE_CHECKING:
+    from dynamodt.model.tables import Stage, TableSpec
+    from dynamodt.runs.context import RunContext
+    from dynamodt.runs.plan import Step, TablePlan
+    from dynamodt.state.state import State
 
 
 def targets(planned: TablePlan) -> list[str]:
@@ -70,35 +32,45 @@ def targets(planned: TablePlan) -> list[str]:
     return sorted({step.target.name for step in planned.steps if step.target})
 
 
-def _tell_run(state: State, held: Iterable[Fence], run: str) -> None:
-    for table, token in held:
-        state.leases.tell(table, token, run=run)
-
-
 def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises what `holding` would refuse, as far as it can be told without holding the table: for a run that is going
-    to hold it elsewhere, a while from now. A dry run is refused nothing."""
+    """Raises what a run of the plan would be refused now, without taking a lease: for a run that starts later, in a
+    deployed job. A dry run is never refused."""
     if options.dry_run:
         return
-    step, storage = planned.steps[0], open_storage(stage.connection, stage.storage)
     for table in (planned.table.name, *targets(planned)):
-        check_not_held(state.leases, table)
-    left = _gone_on_with(state, storage, left_unfinished(state, planned, step), step, options)
+        check_not_leased(state.leases, table)
+    left = unfinished_run(state, open_storage(stage.connection, stage.storage), planned, options)
     _check_only(options.only, left)
     if left is not None:
         _check_continued(left, options)
 
 
-def rehearsing(state: State, run: str, workers: int) -> int:
-    """A dry run's own lease, which nobody contends for; returns its token, which is always the first."""
-    mine = new_lease(f"dry-run/{run}", 1, run, time.time(), lease_replicas(workers))
-    state.leases.take(mine, over=Lease(mine.table, 0))
-    return mine.token
+def unfinished_run(state: State, storage: Storage, planned: TablePlan, options: RunOptions) -> RunRecord | None:
+    """The run that the plan's first step continues; None: a new one begins. Raises Refused where neither may be."""
+    left = _left_unfinished(state, planned)
+    return None if left is None else _continuable(state, storage, left, planned.steps[0], options)
 
 
-def _continued(
-    state: State, stage: Stage, planned: TablePlan, left: RunRecord, options: RunOptions, observer: Observer
-) -> RunRecord:
+def record_under_lease(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
+    """The record of the plan's first run, decided again under the table's lease: continued, or new.
+
+    `run` is a new run's id (empty: make one); it is not that of a run that was to be continued and was undone since.
+    """
+    state, options = context.state, context.options
+    left = _left_unfinished(state, planned)
+    found = left and _continuable(state, context.storage, left, planned.steps[0], options)
+    _check_only(options.only, found)
+    if found is not None:
+        return continued(context, planned, found)
+    records = (one for one in state.runs(planned.table.name) if one.run not in planned.gone)
+    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=accepted(records, options))
+    _replace(context, planned, left)
+    return record
+
+
+def continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
+    """The record of a run that is continued. Raises Refused for options other than it began with."""
+    state, stage, observer, options = context.state, context.stage, context.observer, context.options
     step = planned.steps[0]
     _check_continued(left, options)
     observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
@@ -125,7 +97,7 @@ def _transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord
     """How many items the run's script has brought through so far, to `table`. Of a page that was announced, those that
     are as it was to write them: the others are transformed afresh."""
     done = 0
-    for claim in _claims(state, record):
+    for claim in claims_of(state, record):
         done += transformed(claim.counts)
         if claim.intent is not None:
             intended = as_written(stage, table, claim.intent.parts)
@@ -133,10 +105,9 @@ def _transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord
     return done
 
 
-def _replace(
-    state: State, planned: TablePlan, left: RunRecord | None, step: Step, token: int, observer: Observer
-) -> None:
-    """End the runs that a new one begins in the place of: one of the same step, and those whose table is gone."""
+def _replace(context: RunContext, planned: TablePlan, left: RunRecord | None) -> None:
+    """End the runs that a new one replaces: one of the same step, and those whose table is gone."""
+    state, observer, step = context.state, context.observer, planned.steps[0]
     if left is not None:
         told = [one.told for one in differences(left.began, step.began)]
         why = "a new run begins: " + "; ".join(told) if told else "a new run begins in its place"
@@ -146,7 +117,7 @@ def _replace(
         if is_gone and record.version == step.script.sequence:
             observer.note(f"the table that run {record.run} wrote to is gone: none of its checkpoints is used")
         if is_gone or (left is not None and record.run == left.run):
-            state.record(replace(record, status=after(record.status, "replace")), token)
+            state.record(replace(record, status=after(record.status, "replace")), context.token)
 
 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
@@ -178,16 +149,12 @@ def _check_continued(left: RunRecord, options: RunOptions) -> None:
     check_source(left, options.source, options.export)
 
 
-def _gone_on_with(
-    state: State, storage: Storage, left: RunRecord | None, step: Step, options: RunOptions
-) -> RunRecord | None:
-    """The run that was left, or None where a new one is to begin: the first has written nothing, and another export is
-    asked for or what it began with has changed; or an idempotent script is applied afresh to all items.
+def _continuable(state: State, storage: Storage, left: RunRecord, step: Step, options: RunOptions) -> RunRecord | None:
+    """The run that was left, or None where a new one begins: the first has written nothing, and another export is
+    requested or what it began with has changed; or an idempotent script is applied again to all items.
 
     Raises Refused where it has written, and what it began with has changed.
     """
-    if left is None:
-        return None
     found = _differences(state, left, step)
     if not has_written(state, left):
         anew = found or _asks_for_another_export(left, options) or has_lost_dead_letters(state, storage, left)
@@ -216,19 +183,19 @@ def _differences(state: State, left: RunRecord, step: Step) -> tuple[Difference,
     return tuple(one for one in found if one.name != ITEMS)
 
 
-def _fresh(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
+def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
     source = options.source or step.script.source
     units = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
     run, journal = run or new_run(), bool(options.journal)
     return first_record(step.script, planned.direction, run, units, journal, source, step.began)
 
 
-def left_unfinished(state: State, planned: TablePlan, step: Step) -> RunRecord | None:
+def _left_unfinished(state: State, planned: TablePlan) -> RunRecord | None:
     """The run of this very step that an earlier process has left unfinished. Raises Refused when one of another
     version, or of the other direction, has written something and was left half done.
 
     One that has written nothing holds nobody up, so others may have run since: then what it has found done is not."""
-    wanted = (step.script.sequence, planned.direction)
+    wanted = (planned.steps[0].script.sequence, planned.direction)
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
     check_not_undoing(records)
@@ -240,7 +207,7 @@ def left_unfinished(state: State, planned: TablePlan, step: Step) -> RunRecord |
     return found
 
 
-def _note_half_done(state: State, planned: TablePlan, observer: Observer) -> None:
+def note_half_done(state: State, planned: TablePlan, observer: Observer) -> None:
     for record in state.runs(planned.table.name):
         if record.run not in planned.gone and unfinished(record.status) and has_written(state, record):
             observer.note(f"run {record.run} is half done: the rehearsal tries its items anew, as they are now")
@@ -326,51 +293,15 @@ def _half_done(state: State, left: RunRecord) -> Refused:
     )
 
 
-def goal(record: RunRecord) -> int:
-    """The version that the table is at when the run has succeeded."""
-    return record.version if record.direction == "up" else record.version - 1
-
-
-def has_written(state: State, record: RunRecord) -> bool:
-    """Whether a run may have changed an item: a run that failed before is as if it had never been. Without a journal
-    nothing announces a page: one that was begun may be written, unless the attempt has ended with whole pages."""
-    silent = not record.journal and not record.whole_pages
-    return any(_may_have_written(claim, silent) for claim in _claims(state, record))
-
-
-def _may_have_written(claim: Claim, silent: bool) -> bool:
-    intended = claim.intent is not None or any(period.parts for period in claim.periods)
-    return bool(claim.counts.changed) or intended or (silent and not claim.done)
-
-
-def _claims(state: State, record: RunRecord) -> Iterator[Claim]:
-    return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))
-
-
-def run_steps(session: Session, planned: TablePlan, record: RunRecord) -> None:
-    """Run the steps one after the other, the first under the given record. Raises what ends one of them, Aborted also
-    for a word that came between two."""
-    tell_budget(session, record.run, planned.table, planned.steps[0].target)
-    planned = replace(
-        planned, needs_consistent_read=planned.needs_consistent_read or just_ran(session.state.runs(planned.table.name))
-    )
-    for number, step in enumerate(planned.steps):
-        if number:
-            planned = replace(planned, needs_consistent_read=True)
-            record = _fresh(planned, step, session.options)
-            if session.options.dry_run:
-                rehearsing(session.state, record.run, session.options.workers)
-                tell_budget(session, record.run, planned.table, planned.steps[0].target)
-            else:
-                if session.state.leases.read(planned.table.name).stop == ABORT:
-                    raise aborted(record.run)
-                _tell_run(session.state, ((planned.table.name, session.token), *session.fences), record.run)
-        run_step(session, planned, step, record)
-
-
-def tell_budget(session: Session, run: str, table: TableSpec, target: TableSpec | None) -> None:
-    """The limits that a command begins with; a person may change them while it runs."""
-    limits = budget(session.stage, table, target or table, session.options)
-    if any(limits):
-        lease = f"dry-run/{run}" if session.options.dry_run else table.name
-        session.state.leases.tell(lease, session.token, **limits._asdict())
+def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
+    """Raises Refused when a run that goes on is given another source than it began with."""
+    began = record.exports[0] if record.exports else ""
+    other = options_source not in ("", record.source) or (options_export not in ("", "new", began) and began)
+    if other:
+        said = f"the export {began}" if began else f"a {record.source}"
+        raise Refused(
+            f"run {record.run} began with {said}, and goes on with it",
+            where=f"table {record.table}",
+            hint=f"leave out --source and --export (or take back what it has done: dynamodt undo {record.run})",
+            run=record.run,
+        )

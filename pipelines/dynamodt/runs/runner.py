@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model.pages import Totals
-from dynamodt.model.runs import Job, Script
+from dynamodt.model.runs import Job
 from dynamodt.pipeline.resources import AwsResources
+from dynamodt.runs.budget import Allocator, watching
 from dynamodt.runs.options import GLUE, RunOptions
-from dynamodt.runs.worker_registry import SplitTotals
-from dynamodt.script.functions import check
-from dynamodt.state.state import State
+from dynamodt.runs.totals import SplitTotals
+
+if TYPE_CHECKING:
+    from dynamodt.runs.context import RunContext
+    from dynamodt.state.state import State
 
 RUNNERS = ("direct", "spark")  # and whatever Beam itself knows
 _LOOK_SECONDS = 0.5
+_GRANTERS = 10  # as many connections as botocore keeps for a client
 
 OnProgress = Callable[[Totals], None]
 Tick = Callable[[], None]
@@ -31,7 +36,7 @@ def run(
     options: RunOptions,
     on_progress: OnProgress,
     ticks: Sequence[Tick] = (),
-    units: SplitTotals | None = None,
+    splits: SplitTotals | None = None,
 ) -> Totals:
     """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`,
     for the first time before anything is read; returns where it ended. `units` have looked at it already.
@@ -39,14 +44,14 @@ def run(
     Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
     every worker hear out its requests, then goes on as KeyboardInterrupt.
     """
-    units = units or SplitTotals(state.splits(job.run), job.splits)
-    before = units.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
+    splits = splits or SplitTotals(state.splits(job.run), job.splits)
+    before = splits.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False
     try:
         while not pipeline.ended.wait(_LOOK_SECONDS):
             _tick(ticks)
-            totals = units.look()
+            totals = splits.look()
             if totals.counts.dead - before > job.max_errors and not stopped:
                 _stop(state, job, "max-errors")  # a worker sees its own dead letters only
                 stopped = True
@@ -56,12 +61,20 @@ def run(
             _stop(state, job)
         _wait_for_end(pipeline, ticks)
         with suppress(ServiceError):
-            on_progress(units.whole())
+            on_progress(splits.whole())
         raise
-    totals = units.whole()
+    totals = splits.whole()
     on_progress(totals)
     _raise_failure(state, job, pipeline.error)
     return totals
+
+
+def ticks(context: RunContext, job: Job) -> list[Tick]:
+    """What runs beside all phases of a run: the allocation of its budget, and the watch over its alarms."""
+    workers = context.state.workers(job.base_run, job.attempt, job.shards)
+    executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.shards > 1 else None
+    allocator = Allocator(job, context.state.leases, workers, executor=executor)
+    return [allocator.tick, *watching(context.options.alarms, job, context.state, context.observer.note)]
 
 
 def _tick(ticks: Sequence[Tick]) -> None:
@@ -128,15 +141,6 @@ class _Background(threading.Thread):
             self.error = error
         finally:
             self.ended.set()
-
-
-def check_script(script: Script) -> None:
-    """Execute a version file once and look at all its functions. Where it imports Beam, Beam's warnings about packages
-    that nobody needs stay off the screen. Raises ScriptError."""
-    from dynamodt.pipeline.process import muted_beam
-
-    with muted_beam():
-        check(script)
 
 
 def check_runner(options: RunOptions) -> None:

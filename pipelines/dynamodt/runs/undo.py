@@ -14,24 +14,23 @@ from typing import NamedTuple
 import orjson
 
 from dynamodt.dynamodb import table as tables_of_stage
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed
+from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Refused, RunFailed
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.budget import limit_budget
+from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
-from dynamodt.runs.dead_letters import samples_under
-from dynamodt.runs.execute import committed_dead_letters
-from dynamodt.runs.history import applied_by, author, now, report_of
+from dynamodt.runs.dead_letters import committed_parts, read_samples
+from dynamodt.runs.history import applied_by, author, goal, has_written, now, report_of
+from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
-from dynamodt.runs.lock import held_all, in_turn
+from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.plan import check_not_recreated, lease_replicas, new_run
-from dynamodt.runs.preflight import check_recovery
-from dynamodt.runs.resume import goal, has_written, rehearsing, tell_budget
-from dynamodt.runs.runner import ready
-from dynamodt.runs.session import Follower, Session, is_governed, run_phases
-from dynamodt.state.object_keys import left_name, left_prefix, samples_prefix
+from dynamodt.runs.preflight import check_not_recreated, check_recovery
+from dynamodt.runs.totals import totals_of
+from dynamodt.state.object_keys import left_name, left_prefix
 from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -39,7 +38,9 @@ from dynamodt.state.storage import open_storage
 _SHOWN = 3
 
 
-def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> UndoReport:
+def undo(
+    stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, runner: Runner
+) -> UndoReport:
     """Take a run of one of the tables back, or go on with that.
 
     Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt;
@@ -47,15 +48,17 @@ def undo(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, obs
     """
     state = State(stage.connection, stage.state_table)
     record = find_run(state, tables, run)
-    attempt = partial(_attempt, stage, state, record, options, observer)
+    attempt = partial(_attempt, stage, state, record, options, observer, runner)
     return in_turn(state.leases, record.table, options, observer.note, attempt)
 
 
-def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer) -> UndoReport:
+def _attempt(
+    stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer, runner: Runner
+) -> UndoReport:
     record = _checked(stage, record, options)
     table = tables_of_stage.describe(stage.connection, record.table)
     target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
-    options = ready(options, observer.note)
+    options = runner.ready(options, observer.note)
     storage = open_storage(stage.connection, stage.storage)
     storage.check()
     with _holding(state, record, options, observer) as (token, fences, base):
@@ -65,10 +68,10 @@ def _attempt(stage: Stage, state: State, record: RunRecord, options: RunOptions,
         refused = refusal(found, storage, record)
         if refused is not None and not options.partial:
             return _not_begun(state, record, refused, options.dry_run)
-        session = Session(stage, state, storage, options, observer, token, lambda report: None, fences)
-        tell_budget(session, base, table, target)
-        number, jobs = undo_jobs(session, record, table, target, base, partly=refused is not None)
-        return _Undo(session, record, table, jobs, number, found).run()
+        context = RunContext(stage, state, storage, options, observer, runner, token, fences)
+        limit_budget(context, base, table, target)
+        number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
+        return _Undo(context, record, table, jobs, number, found).run()
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def _holding(
     undo's own passes begin with."""
     if options.dry_run:
         run = new_run()
-        yield rehearsing(state, run, options.workers), (), run
+        yield rehearse(state.leases, run, lease_replicas(options.workers)), (), run
         return
     others = [record.target] if record.target else []
     workers = lease_replicas(options.workers)
@@ -210,7 +213,7 @@ def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -
 
 
 def undo_jobs(
-    session: Session, record: RunRecord, table: TableSpec, target: TableSpec | None, base: str, partly: bool = False
+    context: RunContext, record: RunRecord, table: TableSpec, target: TableSpec | None, base: str, partly: bool = False
 ) -> tuple[int, list[Job]]:
     """A job for each phase of the run that has begun, in the reverse order of the writes.
 
@@ -218,11 +221,11 @@ def undo_jobs(
     what is restored already as it was before. So does the one after a try that did without parts of the journal
     (`partly`). Returns the number of the try, too.
     """
-    options, units = session.options, session.state.splits
-    begun = [one for one in reversed(stints(record)) if any(units(one.run).all(one.splits))]
+    options, rows = context.options, context.state.splits
+    begun = [one for one in reversed(stints(record)) if any(rows(one.run).all(one.splits))]
     like = Job(
         run=base,
-        stage=session.stage,
+        stage=context.stage,
         table=table,
         script=_script(record),
         direction=record.direction,
@@ -230,10 +233,10 @@ def undo_jobs(
         target=target,
         dry_run=options.dry_run,
         max_errors=options.max_errors,
-        attempt=session.token,
-        fences=session.fences,
+        attempt=context.token,
+        fences=context.fences,
     )
-    like = replace(like, governed=is_governed(session, like))
+    like = replace(like, governed=is_governed(context, like))
     goes_on = partly and record.status == UNDOING and record.partial_tries > 0
     number = record.partial_tries + (0 if goes_on else 1)
     while True:
@@ -246,7 +249,7 @@ def undo_jobs(
             )
             for one in begun
         ]
-        if not any(units(job.run).totals(job.splits).counts.dead for job in jobs):
+        if not any(rows(job.run).totals(job.splits).counts.dead for job in jobs):
             return number, jobs
         number += 1
 
@@ -267,9 +270,9 @@ def _script(record: RunRecord) -> Script:
 
 @dataclass
 class _Undo:
-    """One undo, under the lease that the session's token stands for."""
+    """One undo, under the lease that the context's token stands for."""
 
-    session: Session
+    context: RunContext
     record: RunRecord
     table: TableSpec
     jobs: list[Job]
@@ -277,46 +280,51 @@ class _Undo:
     journal: JournalCheck
 
     def run(self) -> UndoReport:
-        session, record = self.session, self.record
-        if not session.options.dry_run:
+        context, record = self.context, self.record
+        if not context.options.dry_run:
             partial_tries = record.partial_tries if self.journal.is_whole else self.number
             self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
-            self.record = session.state.record(self.record, session.token, fences=session.fences)
-        follower = Follower(session.state, self.jobs, session.observer)
+            self.record = context.state.record(self.record, context.token, fences=context.fences)
+        follower = Follower(context.state, self.jobs, context.observer)
         name = f"undo of {record.name}"
-        session.observer.run_started(record.table, record.version, name, record.direction, self._changed())
+        context.observer.run_started(record.table, record.version, name, record.direction, self._changed())
         began = time.monotonic()
-        error = run_phases(session, self.jobs, follower)
-        report = self._report(follower.totals, error or self._verdict(follower.totals))
+        error: BaseException | None = None
+        try:
+            run_phases(context, self.jobs, follower)
+        except Fenced:
+            raise
+        except (DynamodtError, KeyboardInterrupt, SystemExit) as raised:
+            error = raised
+        report = self._report(follower.totals, error or self._completion_error(follower.totals))
         report = replace(report, run=replace(report.run, seconds=round(time.monotonic() - began, 3)))
-        session.observer.run_ended(report.run)
+        context.observer.run_ended(report.run)
         if error is not None and not isinstance(error, DynamodtError):
             raise error
         return report
 
     def _changed(self) -> int:
-        units = self.session.state.splits
-        return sum(units(one.run).totals(one.splits).counts.changed for one in phases(self.record))
+        return totals_of(self.context.state, phases(self.record)).counts.changed
 
-    def _verdict(self, totals: Totals) -> DynamodtError | None:
+    def _completion_error(self, totals: Totals) -> DynamodtError | None:
         """Why an undo that has ended is not whole, or None."""
         run, dead = self.record.run, totals.counts.dead
-        if dead > self.session.options.max_errors:
+        if dead > self.context.options.max_errors:
             items = "1 item" if dead == 1 else f"{dead:,} items"
             hint = f"its lines say why; dynamodt undo {run} tries again, with --max-errors {dead} it leaves them"
-            where = self.session.storage.place(self._left_name())
+            where = self.context.storage.place(self._left_name())
             return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
         if totals.done < sum(job.splits for job in self.jobs) or not totals.counts.balanced:
             return RunFailed("the undo has not come to its end", where=f"run {run}", hint=f"dynamodt undo {run}")
         return None
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
-        session, record = self.session, self.record
-        left = gather_left(session, self.jobs, self._left_name())
+        context, record = self.context, self.record
+        left = gather_left(context, self.jobs, self._left_name())
         if error is None:
             self._end(left.partly)
-            error = None if self.journal.is_whole else lack(self.journal, session.storage, record)
-        status = self.record.status if not session.options.dry_run else "stopped" if error else "dry-run"
+            error = None if self.journal.is_whole else lack(self.journal, context.storage, record)
+        status = self.record.status if not context.options.dry_run else "stopped" if error else "dry-run"
         run = RunReport(
             record.table,
             record.direction,
@@ -327,12 +335,12 @@ class _Undo:
             totals.counts,
             totals.units,
             error=str(error) if error else "",
-            samples=samples_under(session.storage, map(samples_prefix, self.jobs)),
+            samples=read_samples(context.storage, self.jobs),
             key_names=self.table.key_names,
-            rehearsal=session.options.dry_run,
+            rehearsal=context.options.dry_run,
         )
-        at = max(session.state.applied(record.table), default=0)
-        not_restored_at = session.storage.place(self._left_name()) if left.items else ""
+        at = max(context.state.applied(record.table), default=0)
+        not_restored_at = context.storage.place(self._left_name()) if left.items else ""
         missing = self.journal.broken
         return UndoReport(run, at, left.items, not_restored_at, left.first, error, left.partly, missing)
 
@@ -342,25 +350,25 @@ class _Undo:
     def _end(self, partly_restored: int) -> None:
         """Record that the run is undone and, in the same transaction, what that means for its version. Where parts of
         the journal were missing it is not, and its version stays in the history as it was."""
-        session, record = self.session, replace(self.record, partly_restored=partly_restored)
-        if session.options.dry_run:
+        context, record = self.context, replace(self.record, partly_restored=partly_restored)
+        if context.options.dry_run:
             return
         if not self.journal.is_whole:
             lacking = replace(record, status=after(record.status, "lack"))
-            self.record = session.state.record(lacking, session.token, fences=session.fences)
+            self.record = context.state.record(lacking, context.token, fences=context.fences)
             return
         self.record = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
-        version = session.state.applied(record.table).get(record.version)
+        version = context.state.applied(record.table).get(record.version)
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
         applied = applied_by(self._up()) if again else None
-        self.record = session.state.record(
-            self.record, session.token, applied=applied, reverted=reverted, fences=session.fences
+        self.record = context.state.record(
+            self.record, context.token, applied=applied, reverted=reverted, fences=context.fences
         )
 
     def _up(self) -> RunRecord:
         """The run by which the version stood, before the one that is undone took it back."""
-        runs = self.session.state.runs(self.record.table)
+        runs = self.context.state.runs(self.record.table)
         ups = [one for one in runs if (one.version, one.direction) == (self.record.version, "up")]
         return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
 
@@ -373,14 +381,12 @@ class NotRestoredCounts(NamedTuple):
     first: tuple[NotRestored, ...]
 
 
-def gather_left(session: Session, jobs: list[Job], name: str) -> NotRestoredCounts:
+def gather_left(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
     """Join what the passes leave as it is into one JSON-lines file."""
-    parts = [
-        part for job in jobs for part in committed_dead_letters(session.storage, session.state, job, left_prefix(job))
-    ]
-    lines = b"".join(session.storage.read(part) or b"" for part in parts)
+    parts = [part for job in jobs for part in committed_parts(context, job, left_prefix(job))]
+    lines = b"".join(context.storage.read(part) or b"" for part in parts)
     if lines:
-        session.storage.write(name, lines)
+        context.storage.write(name, lines)
     first = tuple(map(_left_item, islice(BytesIO(lines), _SHOWN)))
     return NotRestoredCounts(lines.count(b"\n"), sum(bool(_left_item(line).restored) for line in BytesIO(lines)), first)
 

@@ -1,0 +1,148 @@
+"""What the steps of one run share, and how its phases are run and followed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from dynamodt.errors import Aborted
+from dynamodt.model.pages import Totals
+from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
+from dynamodt.runs.jobs import fitted
+from dynamodt.runs.totals import SplitTotals, sum_of
+
+if TYPE_CHECKING:
+    from dynamodt.model.reports import RunReport
+    from dynamodt.model.tables import Stage
+    from dynamodt.runs.options import Observer, RunOptions
+    from dynamodt.state.state import State
+    from dynamodt.state.storage import Storage
+
+_LEASE_SECONDS = 1.0
+Tick = Callable[[], None]
+
+
+class Runner(Protocol):
+    """What `runs.runner` offers."""
+
+    def ready(self, options: RunOptions, note: Callable[[str], None], /) -> RunOptions: ...
+
+    def ticks(self, context: RunContext, job: Job, /) -> list[Tick]: ...
+
+    def run(
+        self,
+        job: Job,
+        state: State,
+        options: RunOptions,
+        on_progress: Callable[[Totals], None],
+        ticks: Sequence[Tick],
+        splits: SplitTotals,
+        /,
+    ) -> Totals: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the steps of one run share. `token` is the lease's; `keep` takes each version's report."""
+
+    stage: Stage
+    state: State
+    storage: Storage
+    options: RunOptions
+    observer: Observer
+    runner: Runner
+    token: int
+    fences: tuple[Fence, ...] = ()  # of the other tables that the run writes to
+    keep: Callable[[RunReport], None] = lambda report: None
+
+
+def is_governed(context: RunContext, job: Job) -> bool:
+    """Whether the run keeps to a budget from its first request on: on a remote stage always, locally on demand."""
+    lease = context.state.leases.read(job.lease)
+    return not context.stage.local or bool(lease.wcu or lease.rcu)
+
+
+def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> None:
+    """Run the phases in order, up to the first whose dead letters exceed the limit. Raises what ends one of them."""
+    phases = [fitted(job, context.options.workers) for job in phases]
+    ticks = context.runner.ticks(context, phases[0]) if phases else []
+    for job in phases:
+        replays = isinstance(job.source, DeadLetterSource)  # a retry runs to its end, whatever dies again
+        if not replays and follower.totals.counts.dead > context.options.max_errors:
+            return
+        if not follower.complete(job):
+            follower.begins(job)
+            on_progress = partial(follower.progressed, job)
+            context.runner.run(job, context.state, context.options, on_progress, ticks, follower.splits(job))
+        if context.state.leases.read(job.lease).stop == ABORT:
+            raise aborted(job.base_run)
+        if not follower.complete(job):
+            return
+
+
+def aborted(run: str) -> Aborted:
+    """The error of a run that was aborted."""
+    return Aborted("the run was aborted", where=f"run {run}", hint="the same command goes on from its checkpoints")
+
+
+class Follower:
+    """Adds up a run's phases, over all attempts, and reports the progress together with the lease's limits.
+
+    `begins` is called with each phase before it writes anything."""
+
+    def __init__(
+        self,
+        state: State,
+        phases: Sequence[Job],
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+        begins: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        self.begins = begins
+        self._observer = observer
+        self._state = state
+        self._lease = Lease("", 0)
+        self._lease_read = float("-inf")
+        self._clock = clock
+        self._planned = 0
+        self._splits: dict[str, SplitTotals] = {}
+        self._totals: dict[str, Totals] = {}
+        for job in phases:
+            self.add(job)
+
+    def add(self, job: Job) -> None:
+        """Follow one more phase."""
+        self._splits[job.run] = SplitTotals(self._state.splits(job.run), job.splits)
+        self._totals[job.run] = self._splits[job.run].look()
+        self._planned += job.splits
+
+    @property
+    def totals(self) -> Totals:
+        """The totals of all phases."""
+        return sum_of(self._totals.values())
+
+    def splits(self, job: Job) -> SplitTotals:
+        """The totals of a phase's splits, so that no row is read twice."""
+        return self._splits[job.run]
+
+    def complete(self, job: Job) -> bool:
+        """Whether all splits of a phase are done."""
+        return self._totals[job.run].done == job.splits
+
+    def changed(self, job: Job) -> int:
+        """The number of items that a phase has changed."""
+        return self._totals[job.run].counts.changed
+
+    def progressed(self, job: Job, totals: Totals) -> None:
+        self._totals[job.run] = totals
+        progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)
+        self._observer.progressed(job.table.name, progress)
+
+    def _lease_now(self, job: Job) -> Lease:
+        """The lease, at most a second old."""
+        if self._clock() - self._lease_read >= _LEASE_SECONDS:
+            self._lease, self._lease_read = self._state.leases.read(job.lease), self._clock()
+        return self._lease
