@@ -408,7 +408,7 @@ def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
     row = state.leases._rows.get(("TABLE#things", "LEASE"))
     assert row is not None and encode(row)
     found = state.leases.read("things")
-    assert found == lease._replace(revision=1, words=found.words)
+    assert found == lease._replace(revision=1, write_ids=found.write_ids)
 
 
 def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
@@ -503,7 +503,7 @@ def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
 
     execute(mine, bench.resources, "direct", ())
     assert bench.dynamodb.calls == {}
-    assert [key for key in bench.state.rows.rows if key[1] == "UNIT"] == []
+    assert [key for key in bench.state.rows.rows if key[1] == "SPLIT"] == []
 
 
 def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:

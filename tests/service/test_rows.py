@@ -18,7 +18,7 @@ from dynamodt.state.state import State
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
 
-KEY = ("RUN#1#7", "UNIT")
+KEY = ("RUN#1#7", "SPLIT")
 
 
 @pytest.fixture(params=[Rows, QuickRows])

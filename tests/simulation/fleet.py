@@ -154,7 +154,7 @@ class Fleet:
     @property
     def begun(self) -> int:
         """Units that were ever claimed."""
-        return sum(sk == "UNIT" for _, sk in self.rows.rows)
+        return sum(sk == "SPLIT" for _, sk in self.rows.rows)
 
     def spent(self, since: float, until: float, kind: str = "write") -> float:
         """Units of the user's table."""

@@ -16,7 +16,8 @@ from dynamodt.runs.liveness import Process
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.totals import RunTotals
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.state import State, asdict_flat
+from dynamodt.state.row_codec import to_row
+from dynamodt.state.state import State
 from tests.fakes import FakeRows
 
 RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "running", "2025-06-01T10:00:00Z", splits=4, planned=4)
@@ -46,7 +47,7 @@ class Stage:
         self.state.leases.release(table, self.state.leases.read(table).token)
 
     def write(self, record: RunRecord) -> None:
-        self.rows.put((f"TABLE#{record.table}", f"RUN#{record.run}"), asdict_flat(record))
+        self.rows.put((f"TABLE#{record.table}", f"RUN#{record.run}"), to_row(record))
 
     def split(self, run: str, number: int, read: int, done: bool = True) -> None:
         units = self.state.splits(run)

@@ -293,7 +293,7 @@ class Lease(NamedTuple):
     rcu: float = 0.0
     lease_replicas: int = 1  # rows that say the same, for as many groups of workers to look at
     revision: int = 0  # of the row: each write raises it, and is conditional on the one before
-    words: tuple[str, ...] = ()  # the ids of the last few writes, the latest first
+    write_ids: tuple[str, ...] = ()  # of the last few writes, the latest first
     beats: int = 0  # signs of life under this token
     ticks: float = 0.0  # the monotonic clock of the holder's system at the last one
     owner: str = ""  # the table whose run holds it, which writes to this one; empty: its own

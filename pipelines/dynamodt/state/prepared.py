@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +21,7 @@ from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
+from dynamodt.state.row_codec import from_row, to_row
 
 if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
@@ -50,7 +50,7 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
             prepare_checksum=script.prepare_checksum,
             content=content.text,
         )
-    manifest = {**asdict(ref), "table": script.table, "version": script.sequence}
+    manifest = {**to_row(ref), "table": script.table, "version": script.sequence}
     storage.write(_manifest_name(script), orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return ref
 
@@ -65,8 +65,8 @@ def find(storage: Storage, script: Script) -> PreparedRef:
         raise Refused(what, where=storage.place(_manifest_name(script)), hint=hint)
     try:
         manifest = orjson.loads(raw)
-        owner = (manifest.pop("table"), manifest.pop("version"))
-        ref = PreparedRef(**manifest)
+        owner = (manifest["table"], manifest["version"])
+        ref = from_row(PreparedRef, manifest, storage.place(_manifest_name(script)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         where = storage.place(_manifest_name(script))
         raise Refused("the prepared data's manifest cannot be read", where=where, hint=hint) from error

@@ -1,72 +1,63 @@
-"""A run's units in the state table: who owns each, where it stands, and what it is about to write.
+"""A run's splits in the state table: the owner of each, its last checkpoint, and the page that it is about to write.
 
-A unit is owned by the last worker that claimed it: the claim raises the row's `epoch`, and intent and checkpoint are
-conditional on it. A worker that was thought dead and wakes up finds another epoch and is `Fenced`.
+A split is owned by the last worker that claimed it: the claim raises the row's fencing token, and intent and
+checkpoint are conditional on it. A worker that was taken for dead and resumes finds a higher token and is `Fenced`.
 
-Within an epoch the writes are ordered by numbers that only grow: a checkpoint by its `page`, an intent by `announced`
-(its page and how many parts it has). An earlier one that is carried out late is refused (ADR 025).
+Under one token the writes are ordered by numbers that only grow: a checkpoint by its `page`, an intent by `intended`
+(its page and its number of parts). An earlier one that is carried out late is refused (ADR 025).
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dynamodt.errors import Fenced
 from dynamodt.model.items import Cursor, Item
-from dynamodt.model.pages import Claim, Contention, Counts, Intent, JournalCount, OwnershipPeriod, Totals, Units
+from dynamodt.model.pages import Claim, Intent, JournalCount, OwnershipPeriod, Totals
+from dynamodt.state.row_codec import SCHEMA, attributes, from_row
 from dynamodt.state.rows import ConditionFailed, RowKey, Rows, write_once
 
 _OURS = "fencing_token = :fencing_token"
 _LATER_PAGE = f"{_OURS} AND page < :page"
 _LATER_INTENT = f"{_LATER_PAGE} AND intended < :intended"
-_PARTS = 1_000_000  # more than a page is announced in
-_NOTHING = "null"
-_CLAIM_TRIES = 20  # the row moves on between read and update only while its owner is still alive
+_PARTS = 1_000_000  # more than the intent of a page has
+_CLAIM_TRIES = 20  # the row changes between read and update only while its owner is alive
 
 
 class SplitRows:
-    """The unit rows of one run. Its methods raise Fenced when another worker owns the unit."""
+    """The rows of one run's splits. Its methods raise Fenced when another worker owns the split."""
 
     def __init__(self, rows: Rows, run: str) -> None:
         self._rows = rows
         self._run = run
 
     def claim(self, split: int, attempt: int, *, recovers: bool = True) -> Claim:
-        """Take a unit over, for an attempt that is not older than its owner's; returns where it stands. Who does not
-        recover what the owner before has announced reads again from the last checkpoint on."""
+        """Takes a split over, for an attempt that is not older than its owner's; returns the row as claimed. Without
+        `recovers`, the previous owner's intent is dropped, and work resumes from the last checkpoint."""
         claimant = secrets.token_hex(8)
         for _ in range(_CLAIM_TRIES):
             row = self._rows.get(self._key(split)) or {}
             if int(row.get("attempt", 0)) > attempt:
                 break
-            before = _claim(split, row)
-            claimed = before._replace(
-                fencing_token=before.fencing_token + 1, periods=_with_period(before, attempt, recovers)
-            )
+            before = self._claim(split, row)
+            token = before.fencing_token + 1
+            claimed = before._replace(fencing_token=token, periods=_with_period(before, attempt, recovers))
             if not recovers:
-                claimed = claimed._replace(journal=before.journal.plus(_intended(before.intent)))
+                claimed = claimed._replace(journal=before.journal.plus(_intended(before.intent)), intent=None)
             if self._take(claimed, attempt, row, recovers, claimant):
-                return claimed if recovers else claimed._replace(intent=None)
+                return claimed
         raise self._fenced(split)
 
     def _take(self, claimed: Claim, attempt: int, row: Item, recovers: bool, claimant: str) -> bool:
-        """Only if the row is still as it was read: an owner who is not dead yet may have moved it on since, and we
-        would go back to before what he has written. An announcement that is passed over is in the era now."""
-        fresh: dict[str, Any] = {} if row else {"page": 0}
-        passed_over = {} if row and recovers else {"intent": _NOTHING}
-        taken = {
-            "fencing_token": claimed.fencing_token,
-            "attempt": attempt,
-            "claimant": claimant,
-            "periods": json.dumps(claimed.periods),
-            "intended": 0,
-            "journal": json.dumps(claimed.journal),
-            **fresh,
-            **passed_over,
-        }
+        """Only if the row is as it was read: a live owner may have written since, and work would resume before what it
+        has written. The parts of a dropped intent are in the new ownership period."""
+        token, journal, periods = claimed.fencing_token, claimed.journal, claimed.periods
+        taken = attributes(Claim, fencing_token=token, journal=journal, periods=periods)
+        taken |= {"attempt": attempt, "claimant": claimant, "intended": 0}
+        taken |= {} if row and recovers else attributes(Claim, intent=None)
+        taken |= {} if row else {"page": 0, "schema": SCHEMA}
         condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(fencing_token)"
         values = {name: row[name] for name in ("fencing_token", "page", "intent")} if row else {}
         try:
@@ -76,121 +67,91 @@ class SplitRows:
         return True
 
     def intend(self, claim: Claim, intent: Intent) -> None:
-        """Announce the page after the checkpoint, before any of it is written; each time with one part more."""
+        """Records the intent of the page after the checkpoint, before any of it is written; each time with one more
+        part."""
         number = intent.page * _PARTS + len(intent.parts)
-        row = {"intent": json.dumps(intent), "intended": number}
+        row = {**attributes(Claim, intent=intent), "intended": number}
         self._update(claim, row, _LATER_INTENT, page=intent.page, intended=number)
 
     def checkpoint(
         self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, intended: bool = True
     ) -> None:
-        """Record that the unit is through with `page`. The totals are the unit's whole, over all attempts; `done` is
-        set when it has ended. An announcement stands until the page that was `announced` is recorded: one of the next
-        page may have come before a late checkpoint."""
-        row = {
-            "page": page,
-            "cursor": json.dumps(cursor),
-            "counts": json.dumps(totals.counts),
-            "units": json.dumps(totals.units),
-            "contention": json.dumps(totals.contention),
-            "bytes": totals.bytes,
-            "journal": json.dumps(totals.journal),
-            "done": bool(totals.done),
-        }
-        self._update(claim, {**row, "intent": _NOTHING} if intended else row, _LATER_PAGE, page=page)
+        """Records that the split is past `page`; the next page starts at `cursor`. The totals are the split's whole,
+        over all attempts; `done` marks its end. With `intended` the page's intent ends, too; the intent of the next
+        page, which may precede a delayed checkpoint of this one, stays."""
+        row = attributes(
+            Claim,
+            page=page,
+            cursor=cursor,
+            counts=totals.counts,
+            units=totals.units,
+            contention=totals.contention,
+            bytes=totals.bytes,
+            journal=totals.journal,
+            done=bool(totals.done),
+            **({"intent": None} if intended else {}),
+        )
+        self._update(claim, row, _LATER_PAGE, page=page)
 
     def _update(self, claim: Claim, row: dict[str, Any], condition: str, **values: Any) -> None:
-        row["fencing_token"] = (
-            claim.fencing_token
-        )  # whose the row is, where it refuses a second sending of what it shows already
+        token = claim.fencing_token
+        row["fencing_token"] = token  # shows that the row is this owner's where it refuses a repeated request
         try:
-            write_once(self._rows, self._key(claim.split), row, condition, fencing_token=claim.fencing_token, **values)
+            write_once(self._rows, self._key(claim.split), row, condition, fencing_token=token, **values)
         except ConditionFailed as error:
             raise self._fenced(claim.split) from error
 
     def read(self, split: int) -> Claim | None:
-        """Where a unit stands, or None when it has not begun; nothing is claimed."""
+        """A split's row, without claiming it; None when the split has not begun."""
         return self.begin_read(split)()
 
     def begin_read(self, split: int) -> Callable[[], Claim | None]:
-        """`read`, sent; what it returns waits for the answer."""
+        """Sends `read`; the function that it returns waits for the response."""
         answer = self._rows.begin_get(self._key(split))
 
         def claim() -> Claim | None:
             row = answer()
-            return _claim(split, row) if row else None
+            return self._claim(split, row) if row else None
 
         return claim
 
-    def all(self, units: int) -> Iterator[Claim]:
-        """Where the units stand that have begun; nothing is claimed."""
-        return self.some(range(units))
+    def all(self, splits: int) -> Iterator[Claim]:
+        """The rows of the splits that have begun, of `splits` in all; nothing is claimed."""
+        return self.some(range(splits))
 
-    def some(self, units: Iterable[int]) -> Iterator[Claim]:
-        """Where these units stand, as far as they have begun; a row that is not asked for is not paid for."""
-        for row in self._rows.get_all([self._key(split) for split in units]):
-            yield _claim(int(row["pk"].rpartition("#")[2]), row)
+    def some(self, splits: Iterable[int]) -> Iterator[Claim]:
+        """The rows of these splits, as far as they have begun; only these cost reads."""
+        for row in self._rows.get_all([self._key(split) for split in splits]):
+            yield self._claim(int(row["pk"].rpartition("#")[2]), row)
 
-    def totals(self, units: int) -> Totals:
-        """The sum over all units; one that has not begun counts nothing."""
+    def totals(self, splits: int) -> Totals:
+        """The sum over all splits that have begun."""
         totals = Totals()
-        for claim in self.all(units):
+        for claim in self.all(splits):
             totals = totals.plus(claim.totals)
         return totals
 
+    def _claim(self, split: int, row: Item) -> Claim:
+        claim = from_row(Claim, {"split": split, "fencing_token": 0, **row}, self._rows.where)
+        intent = claim.intent
+        return claim._replace(intent=None) if intent is not None and intent.page <= claim.page else claim  # it is over
+
     def _key(self, split: int) -> RowKey:
-        return f"RUN#{self._run}#{split}", "UNIT"
+        return f"RUN#{self._run}#{split}", "SPLIT"
 
     def _fenced(self, split: int) -> Fenced:
-        return Fenced(f"another process has taken unit {split} over", where=f"run {self._run}")
+        return Fenced(f"another process has taken split {split} over", where=f"run {self._run}")
 
 
 def _with_period(before: Claim, attempt: int, recovers: bool) -> tuple[OwnershipPeriod, ...]:
-    """The new owner begins with the page that is announced; those before it stay as they were, recorded or not."""
-    intent = before.intent
+    """The new owner's period starts with the intended page; earlier ones stay as they were, recorded or not."""
+    intent, token = before.intent, before.fencing_token + 1
     if intent is None:
-        return (*before.periods, OwnershipPeriod(before.fencing_token + 1, before.page, (), attempt))
+        return (*before.periods, OwnershipPeriod(token, before.page, (), attempt))
     after = intent.page - 1 if recovers else before.page
-    return (*before.periods, OwnershipPeriod(before.fencing_token + 1, after, intent.parts, attempt))
+    return (*before.periods, OwnershipPeriod(token, after, intent.parts, attempt))
 
 
 def _intended(intent: Intent | None) -> JournalCount:
-    """What stays in the journal of a page that is announced, and read again by its next owner."""
+    """What the journal keeps of an intended page that the next owner reads again."""
     return JournalCount() if intent is None else JournalCount(len(intent.parts), intent.records)
-
-
-def _claim(split: int, row: Item) -> Claim:
-    page, intent = int(row.get("page", 0)), _intent(_loaded(row, "intent"))
-    return Claim(
-        split=split,
-        fencing_token=int(row.get("fencing_token", 0)),
-        page=page,
-        cursor=_loaded(row, "cursor"),
-        counts=Counts(*(_loaded(row, "counts") or ())),
-        units=Units(*(_loaded(row, "units") or ())),
-        done=bool(row.get("done", False)),
-        intent=intent if intent is not None and intent.page > page else None,  # an older one is over
-        contention=Contention(*(_loaded(row, "contention") or ())),
-        bytes=int(row.get("bytes", 0)),
-        periods=tuple(
-            OwnershipPeriod(fencing_token, after, tuple(parts), *rest)
-            for fencing_token, after, parts, *rest in _loaded(row, "periods") or ()
-        ),
-        journal=JournalCount(*(_loaded(row, "journal") or ())),
-    )
-
-
-def _loaded(row: Item, name: str) -> Any:
-    return json.loads(row.get(name, "null"))
-
-
-def _intent(value: list[Any] | None) -> Intent | None:
-    if value is None:
-        return None
-    parts, cursor, last, counts, rcu, page, before, records = value
-    return Intent(tuple(parts), cursor, last, Counts(*counts), rcu, page, _totals(before), records)
-
-
-def _totals(value: list[Any]) -> Totals:
-    counts, units, done, contention, read, journal = value
-    return Totals(Counts(*counts), Units(*units), done, Contention(*contention), read, JournalCount(*journal))

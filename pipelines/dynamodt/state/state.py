@@ -1,66 +1,50 @@
-"""Conditional reads and writes of dynamodt's own table: what is applied, and what ran.
+"""The state table: which versions of a table are applied, and what ran.
 
 One table for all, keyed so that the many rows of one run do not meet on one partition:
 
-=====================  ===================  ==========================================================
-pk                     sk                   what
-=====================  ===================  ==========================================================
-TABLE#users            VERSION#000002       version 2 stands (removed again by `down`)
-TABLE#users            RUN#20260131...      a run, begun or ended
-TABLE#users            LEASE                who may run now, and what he is told (`lease_rows`)
-TABLE#users#BOARD#1    LEASE                a copy of it, for some of many workers
-RUN#20260131...#17     UNIT                 what unit 17 (a scan segment) has come to (`unit_rows`)
-RUN#20260131...#1#...  WORKER#host-17-3f    a worker of attempt 1, and its part of the budget (`worker_rows`)
-=====================  ===================  ==========================================================
+========================  ===================  =======================================================
+pk                        sk                   what
+========================  ===================  =======================================================
+TABLE#users               VERSION#000002       version 2 is applied (removed again by `down`)
+TABLE#users               RUN#20260131...      a run, begun or ended
+TABLE#users               LEASE                the run that may work, and its controls (`lease_rows`)
+TABLE#users#REPLICA#1     LEASE                a copy of it, for some of many workers
+RUN#20260131...#17        SPLIT                the checkpoint of split 17 (`split_rows`)
+RUN#20260131...#1#WOR...  WORKER#host-17-3f    a worker of attempt 1, its part of the budget (`worker_rows`)
+RUN#20260131...#INSER...  INSERTED             an item that the run has inserted (`dynamodb.statements`)
+JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`worker_rows`)
+========================  ===================  =======================================================
 
-Whose rows a state table holds, which only a look at all of its keys can tell.
+`row_codec` says how a value is stored in a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamodt.dynamodb.clients import explained
+from dynamodt.dynamodb.clients import client, explained
 from dynamodt.errors import DynamodtError, Fenced, Refused
-from dynamodt.model.pages import Counts, Units
-from dynamodt.model.runs import AppliedVersion, Fence, RunRecord, ScriptText
+from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
 from dynamodt.script.codec import encode
 from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.row_codec import from_row, to_row
 from dynamodt.state.rows import ConditionFailed, Rows
 from dynamodt.state.split_rows import SplitRows
 from dynamodt.state.worker_rows import WorkerRows
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
-from typing import TYPE_CHECKING
-
-from dynamodt.dynamodb.clients import client
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
 
 
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
-
-Row = TypeVar("Row", AppliedVersion, RunRecord)
-_RUN_NUMBERS = {
-    "splits": 0,
-    "attempts": 1,
-    "retries": 0,
-    "partial_tries": 0,
-    "partly_restored": 0,
-    "planned": 0,
-    "final_scan": 0,
-    "failed_exports": 0,
-    "revision": 0,
-}  # and what they are where a row lacks them
+_PREFIX = "TABLE#"
 
 
 class Entry(NamedTuple):
-    """A run's record, and what goes with it: the version that stands from now on, or that its own no longer does."""
+    """A run's record, and what changes with it: the version that is applied from now on, or its own, reverted."""
 
     record: RunRecord
     applied: AppliedVersion | None = None
@@ -79,11 +63,11 @@ class State:
         return SplitRows(self.rows, run)
 
     def workers(self, run: str, attempt: int, shards: int = 1) -> WorkerRows:
-        """The worker rows of one attempt of a run, over so many partition keys."""
+        """The worker rows of one attempt of a run, over `shards` partition keys."""
         return WorkerRows(self.rows, run, attempt, shards)
 
     def ensure(self) -> None:
-        """Create the table when it is missing: on the local stage only; elsewhere the deployment makes it."""
+        """Creates the table when it is missing: for the local stage; the deployment creates it elsewhere."""
         dynamodb, table = self.rows.dynamodb, self.rows.table
         with explained("DescribeTable", self.rows.where):
             try:
@@ -98,7 +82,7 @@ class State:
     def _create(self) -> None:
         key = [("pk", "HASH"), ("sk", "RANGE")]
         dynamodb = self.rows.dynamodb
-        with suppress(dynamodb.exceptions.ResourceInUseException):  # another command has just made it
+        with suppress(dynamodb.exceptions.ResourceInUseException):  # another command has just created it
             dynamodb.create_table(
                 TableName=self.rows.table,
                 KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in key],
@@ -109,18 +93,18 @@ class State:
     # ------------------------------------------------------------ history
 
     def applied(self, table: str) -> dict[int, AppliedVersion]:
-        """The versions of a table that stand, by number."""
-        rows = self.rows.query(f"TABLE#{table}", "VERSION#")
-        return {row.version: row for row in (_row(AppliedVersion, item) for item in rows)}
+        """The applied versions of a table, by number."""
+        found = self.rows.query(f"TABLE#{table}", "VERSION#")
+        return {row.version: row for row in (from_row(AppliedVersion, item, self.rows.where) for item in found)}
 
     def runs(self, table: str) -> list[RunRecord]:
         """All runs of a table, the oldest first."""
-        return [_row(RunRecord, item) for item in self.rows.query(f"TABLE#{table}", "RUN#")]
+        return [from_row(RunRecord, item, self.rows.where) for item in self.rows.query(f"TABLE#{table}", "RUN#")]
 
     def run(self, table: str, run: str) -> RunRecord | None:
         """One run of a table; None before its first record."""
         item = self.rows.get((f"TABLE#{table}", f"RUN#{run}"))
-        return None if item is None else _row(RunRecord, item)
+        return None if item is None else from_row(RunRecord, item, self.rows.where)
 
     def record(
         self,
@@ -131,17 +115,17 @@ class State:
         reverted: bool = False,
         fences: Sequence[Fence] = (),
     ) -> RunRecord:
-        """Write a run's record over the revision that it was read or written as and, in the same transaction, that its
-        version stands now (or no longer); returns it with its new revision.
+        """Writes a run's record over the revision that it was read or written as and, in the same transaction, that its
+        version is applied (or reverted); returns the record with its new revision.
 
-        Raises Fenced when the lease (or one of `fences`) is not the holder's any more, Refused when the version is
-        recorded already.
+        Raises Fenced when another process holds the lease (or one of `fences`), Refused when the version is recorded
+        already.
         """
         (written,) = self.record_all([Entry(record, applied, reverted)], token, fences)
         return written
 
     def record_all(self, entries: Sequence[Entry], token: int, fences: Sequence[Fence] = ()) -> list[RunRecord]:
-        """Write entries of one table, as `record` does: so many in a transaction as it can hold, in this order."""
+        """Writes entries of one table, as `record` does, in this order, up to 49 in a transaction."""
         raised = [entry._replace(record=_raised(entry.record)) for entry in entries]
         for start in range(0, len(raised), _MOST_ENTRIES):
             some = raised[start : start + _MOST_ENTRIES]
@@ -163,23 +147,23 @@ class State:
         return actions
 
     def _is_written(self, record: RunRecord) -> bool:
-        """Whether a refused transaction was carried out before, and only its answer lost: it is there whole, or not."""
+        """Whether a refused transaction was carried out before, and only its response lost."""
         return self.run(record.table, record.run) == record
 
     def _overtaken(self, entries: Sequence[Entry], held: Sequence[Fence]) -> DynamodtError:
         table = entries[0].record.table
         for name, token in held:
             if self.leases.read(name).token != token:
-                return Fenced("another process holds the lease by now", where=f"table {name}")
+                return Fenced("another process holds the lease", where=f"table {name}")
         versions = ", ".join(str(entry.record.version) for entry in entries)
         return Refused(
-            f"version {versions} was recorded by another run meanwhile",
+            f"version {versions} was recorded by another run in between",
             where=f"table {table}",
             hint=f"dynamodt history --table {table}",
         )
 
     def _run_put(self, record: RunRecord) -> dict[str, Any]:
-        item = encode({**_run_key(record), **asdict_flat(record)})
+        item = encode({**_run_key(record), **to_row(record)})
         put = {"TableName": self.rows.table, "Item": item}
         if record.revision == 1:
             return {**put, "ConditionExpression": "attribute_not_exists(revision)"}
@@ -187,7 +171,7 @@ class State:
         return {**put, "ConditionExpression": "revision = :before", "ExpressionAttributeValues": values}
 
     def _version_put(self, applied: AppliedVersion) -> dict[str, Any]:
-        item = encode({**_version_key(applied.table, applied.version), **asdict_flat(applied)})
+        item = encode({**_version_key(applied.table, applied.version), **to_row(applied)})
         return {"TableName": self.rows.table, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
 
     def _version_delete(self, table: str, version: int) -> dict[str, Any]:
@@ -199,34 +183,6 @@ def _raised(record: RunRecord) -> RunRecord:
     return replace(record, revision=record.revision + 1)
 
 
-def asdict_flat(row: AppliedVersion | RunRecord) -> dict[str, Any]:
-    """A record as the attributes of its row: numbers that are not whole go as text, so that no digit is lost."""
-    values = asdict(row)
-    values["counts"] = row.counts._asdict()
-    values["consumed"] = {name: str(value) for name, value in row.consumed._asdict().items()}
-    values["seconds"] = str(row.seconds)
-    return values
-
-
-def _row(kind: type[Row], item: dict[str, Any]) -> Row:
-    known = {name: item[name] for name in (field.name for field in fields(kind)) if name in item}
-    known["version"] = int(known["version"])
-    known["counts"] = _counts(item["counts"])
-    known["consumed"] = Units(**{name: float(value) for name, value in item["consumed"].items()})
-    known["seconds"] = float(item["seconds"])
-    if kind is RunRecord:
-        known |= {name: int(item.get(name, default)) for name, default in _RUN_NUMBERS.items()}
-        known["exports"] = tuple(item.get("exports", ()))
-        known |= {name: tuple(item.get(name, ())) for name in ("order", "accepts")}
-        known["incremental_exports"] = tuple(map(int, item.get("incremental_exports", ())))
-        known["texts"] = tuple(ScriptText(checksum, int(items)) for checksum, items in item.get("texts", ()))
-    return kind(**known)
-
-
-def _counts(value: dict[str, Any]) -> Counts:
-    return Counts(**{name: int(number) for name, number in value.items()})
-
-
 def _run_key(record: RunRecord) -> dict[str, str]:
     return {"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}"}
 
@@ -235,13 +191,10 @@ def _version_key(table: str, version: int) -> dict[str, str]:
     return {"pk": f"TABLE#{table}", "sk": f"VERSION#{version:06d}"}
 
 
-_PREFIX = "TABLE#"
-
-
 def tables_in(connection: Connection, state_table: str) -> set[str]:
-    """The tables that have rows of their own there: a version, a run or a lease; `dry-run/RUN` is a dry run's lease.
+    """The tables with a version, a run or a lease in a state table; `dry-run/RUN` is a dry run's lease.
 
-    It reads the whole table, strongly consistent. Raises ServiceError.
+    Scans the whole state table, strongly consistent. Raises ServiceError.
     """
     pages = (
         client(connection, "dynamodb")
