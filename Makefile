@@ -38,7 +38,7 @@ COVERED := $(BIN)/python -W "ignore:Unable to activate pytest branch coverage" -
 on = $(filter-out 0 no false,$(1))
 DYNAMODT_RUN = $(BIN)/dynamodt $(DIRECTION) --stage $(STAGE) $(if $(TABLE),--table $(TABLE)) \
 	$(if $(VERSION),--to $(VERSION)) --runner $(RUNNER) $(if $(SOURCE),--source $(SOURCE)) $(if $(call on,$(DRY)),--dry-run) $(ARGS)
-DYNAMODT_PREPARE = $(BIN)/dynamodt prepare --stage $(STAGE) --table $(TABLE) --tNumber $(VERSION) \
+DYNAMODT_PREPARE = $(BIN)/dynamodt prepare --stage $(STAGE) --table $(TABLE) --version $(VERSION) \
 	$(if $(filter glue,$(RUNNER)),--runner glue) $(if $(call on,$(DRY)),--dry-run) $(ARGS)
 # Shows the command on stderr, as one would type it without make; stdout belongs to the command (ARGS=--json).
 show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))

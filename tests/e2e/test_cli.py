@@ -112,7 +112,7 @@ def test_a_history_is_taken_over(things: Project) -> None:
     for item in ({"id": {"S": "DataTransformations"}, **record}, {"id": {"S": "u1"}}):
         client.put_item(TableName="taken", Item=item)
     refused = things.ddt("up", "--table", "taken")
-    assert (refused.returncode, "dynamodt adopt --table taken" in refused.stderr) == (3, True), refused.stderr
+    assert (refused.returncode, "dynamodt import-history --table taken" in refused.stderr) == (3, True), refused.stderr
     adopted = things.json("adopt", "--table", "taken")
     assert (adopted["at"], [run["status"] for run in adopted["recorded"]]) == (1, ["adopted"])
     assert "Nothing to do: taken is at version 1" in things.ok("adopt", "--table", "taken")
@@ -253,7 +253,7 @@ def test_2_a_fault_in_one_folder_hides_no_other_table(things: Project) -> None:
     assert "v2_wrong.py:3" in found["things"]["error"]["where"] and found["things"]["versions"] == []
     assert [version["state"] for version in found["killed"]["versions"]] == ["applied"]
     said = things.ddt("status")
-    assert "things at version 1, its folder has a fault" in said.stdout and "killed at version 1" in said.stdout
+    assert "things at version 1, its folder has an error" in said.stdout and "killed at version 1" in said.stdout
     assert "v2_wrong.py:3" in said.stderr
     path.unlink()
 

@@ -187,7 +187,7 @@ def test_a_name_is_split_rolled_back_used_and_cleaned_up(project: Project, appli
     application.shape = release_3
     refused = project.ddt("up", "--table", TABLE, "--to", "3")
     assert refused.returncode == 3
-    assert "dynamodt prepare --table users --tNumber 3" in refused.stderr
+    assert "dynamodt prepare --table users --version 3" in refused.stderr
     assert project.json("prepare", "--table", TABLE, "--tNumber", "3")["rows"] == len(COUNTRIES)
     move(project, application, "up", "--table", TABLE, "--to", "3")
     application.check(release_3)

@@ -55,13 +55,13 @@ def test_the_first_command_does_it_and_has_nothing_to_do_a_second_time(project: 
     ("line", "code", "said"),
     [
         ("make run TABLE=users VERSION=1", 3, "To roll back: .venv/bin/dynamodt down --table users --to 1"),
-        ("make run TABLE=users", 3, "hint: .venv/bin/dynamodt prepare --table users --tNumber 3"),
+        ("make run TABLE=users", 3, "hint: .venv/bin/dynamodt prepare --table users --version 3"),
         ("make run TABLE=users VERSION=9", 2, "there is no version 9; the last one is 4"),
         ("make run TABLE=nobody", 2, "transforms/nobody"),
         ("make run TABLE=users STAGE=prod", 2, "there is no stage 'prod'"),
         ("make run TABLE=users RUNNER=abacus", 2, "there is no runner 'abacus'"),
         ("make run DIRECTION=sideways", 2, "DIRECTION is up or down"),
-        ("make run DIRECTION=down", 2, "`down` needs one --table"),
+        ("make run DIRECTION=down", 2, "`down` needs --table"),
         ("make prepare TABLE=users", 2, "usage: make prepare TABLE=users VERSION=3"),
     ],
 )

@@ -276,7 +276,7 @@ def test_prepared_data_is_needed_stored_and_used(bench: Bench, make_table: MakeT
     )
     (report,) = bench.up(table)
     assert isinstance(report.error, Refused) and report.error.exit_code == 3
-    assert report.error.hint == f"dynamodt prepare --table {table} --tNumber 1"
+    assert report.error.hint == f"dynamodt prepare --table {table} --version 1"
     assert report.versions == () and bench.history(table) == []
 
     (bench.folder / "transforms" / table / "countries.csv").write_text("AT;Österreich\nDE;Deutschland\n", "utf-8")

@@ -319,7 +319,7 @@ def test_prepared_data_that_is_not_what_was_prepared(
     (report,) = bench.up(prepared_table)
     assert isinstance(report.error, Refused) and report.error.exit_code == 3, report.error
     assert str(path) in report.error.where and "prepared data is" in report.error.what
-    assert f"dynamodt prepare --table {prepared_table} --tNumber 1" in report.error.hint
+    assert f"dynamodt prepare --table {prepared_table} --version 1" in report.error.hint
     assert bench.applied(prepared_table) == [] and bench.tables.items(prepared_table) == ITEMS
 
 
@@ -328,7 +328,7 @@ def test_a_manifest_that_cannot_be_read(bench: Bench, prepared_table: str, harm:
     path = stored(bench, prepared_table, "json")
     harm(path)
     error = refused(bench, prepared_table, Refused)
-    assert str(path) in error.where and error.hint == f"dynamodt prepare --table {prepared_table} --tNumber 1"
+    assert str(path) in error.where and error.hint == f"dynamodt prepare --table {prepared_table} --version 1"
     assert bench.tables.items(prepared_table) == ITEMS
 
 

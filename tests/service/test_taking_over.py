@@ -251,7 +251,7 @@ def test_until_then_up_is_refused(bench: Bench, table: str, endpoint: Endpoint) 
     for options in ({}, {"dry_run": True}):
         (report,) = bench.up(table, **options)
         assert isinstance(report.error, Refused), report.error
-        assert f"dynamodt adopt --table {table}" in report.error.hint and report.versions == ()
+        assert f"dynamodt import-history --table {table}" in report.error.hint and report.versions == ()
     assert bench.history(table) == []
     adopt(bench, table, dry_run=True)
     assert (bench.applied(table), bench.history(table)) == ([], [])

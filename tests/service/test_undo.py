@@ -429,7 +429,7 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
     assert isinstance(report.error, DeadLetters) and report.versions[0].counts.dead == 2
     run = last(bench, table).run
     assert "2 are of writes that were never answered" in report.error.hint
-    assert f"dynamodt retry {run} --doubtful again" in report.error.hint
+    assert f"dynamodt retry {run} --in-doubt again" in report.error.hint
     return table, run
 
 
@@ -437,9 +437,9 @@ def test_doubtful_letters_wait_for_a_person(bench: Bench, doubtful: tuple[str, s
     table, run = doubtful
     before = bench.tables.items(table)
     report = retry(bench, run)
-    assert isinstance(report.error, Refused) and "--doubtful done" in report.error.hint
+    assert isinstance(report.error, Refused) and "--in-doubt done" in report.error.hint
     (report,) = bench.up(table)
-    assert isinstance(report.error, DeadLetters) and "--doubtful done" in report.error.hint
+    assert isinstance(report.error, DeadLetters) and "--in-doubt done" in report.error.hint
     assert bench.tables.items(table) == before and bench.applied(table) == []
 
 

@@ -151,7 +151,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
         (2, "succeeded", None),
         (1, "succeeded", None),
     ]
-    assert elsewhere.said("status", "--follow").endswith("Nothing is at work.\n")
+    assert elsewhere.said("status", "--follow").endswith("No run is in progress.\n")
 
 
 def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhere: Elsewhere) -> None:
@@ -181,7 +181,7 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     up.wait(HANG_SECONDS)
     outcome = json.loads(poller.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
     assert (poller.returncode, outcome["runs"][0]["status"]) == (1, "gone")
-    assert f"up --table {elsewhere.table} goes on with it" in outcome["error"]["hint"]
+    assert f"up --table {elsewhere.table} continues it" in outcome["error"]["hint"]
     (gone,) = elsewhere.runs()
     assert (gone["status"], gone["holder"]) == ("gone", None)
     assert "its process is gone" in elsewhere.said("status")
@@ -196,5 +196,5 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
     poller.send_signal(signal.SIGINT)
     _, err = poller.communicate(timeout=HANG_SECONDS)
     elsewhere.go_on()
-    assert poller.returncode == 130 and "whatever runs goes on" in err
+    assert poller.returncode == 130 and "the runs continue" in err
     assert up.wait(HANG_SECONDS) == 0

@@ -20,7 +20,7 @@ from dynamodt.cli import menu
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs import options as requests
-from dynamodt.runs.options import RunOptions, command_line, command_words
+from dynamodt.runs.options import RunOptions, command_argv, command_line
 from tests import ROOT
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
@@ -357,7 +357,7 @@ OF_A_TABLE = {
 
 @pytest.mark.parametrize(
     "command",
-    sorted({"init", "up", "down", "history", "status", "runs", "adopt", "import-history", *OF_A_TABLE, *requests.TOLD}),
+    sorted({"init", "up", "down", "history", "status", "runs", "import-history", *OF_A_TABLE, *requests.CONTROL}),
 )
 def test_no_command_takes_the_table_of_the_state(operations: FakeOperations, capfd: Any, command: str) -> None:
     code, _, err = run(capfd, command, "--table", "dynamodt-state", *OF_A_TABLE.get(command, ()))
@@ -394,7 +394,7 @@ def test_what_a_run_does_without_and_rests_for(
 ) -> None:
     run(capfd, command, "-t", "users", *words)
     assert operations.calls[-1][-1] == options
-    assert sorted(command_words(Request(command, options=options))[1:]) == sorted(words)
+    assert sorted(command_argv(Request(command, options=options))[1:]) == sorted(words)
 
 
 @pytest.mark.parametrize("words", [("status", "--no-pitr"), ("prepare", "--no-journal"), ("up", "--pause-on-alarm")])
@@ -490,7 +490,7 @@ def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeO
 )
 def test_a_command_without_a_table_can_be_read_again(request_: Request) -> None:
     outer = {"beam_args": (), "json": False, "interactive": False}
-    assert cli.app(command_words(request_), standalone_mode=False, obj=outer) == request_
+    assert cli.app(command_argv(request_), standalone_mode=False, obj=outer) == request_
 
 
 def test_a_command_line_can_be_written_down_and_read_again() -> None:
@@ -523,7 +523,7 @@ def test_a_throttle_says_what_the_run_keeps_to(operations: FakeOperations, capfd
 
 
 def read_again(request: Request) -> object:
-    words = command_words(request)
+    words = command_argv(request)
     end = words.index("--") if "--" in words else len(words)
     return cli.app(words[:end], standalone_mode=False, obj={"beam_args": tuple(words[end + 1 :])})
 

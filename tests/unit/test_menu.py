@@ -16,7 +16,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from dynamodt.cli.menu import choose
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import TOLD, RunOptions
+from dynamodt.runs.options import CONTROL, RunOptions
 
 ENTER, UP, DOWN, SPACE, CTRL_C, ERASE = "\r", "\x1b[A", "\x1b[B", " ", "\x03", "\x7f"
 
@@ -64,7 +64,7 @@ def test_stamp_asks_for_the_last_version_that_stands(terminal: Terminal, folder:
     assert choose(Request("stamp", interactive=True), folder) == Request("stamp", tables=("users",), to=1)
 
 
-@pytest.mark.parametrize("number", range(len(TOLD)))
+@pytest.mark.parametrize("number", range(len(CONTROL)))
 def test_what_a_run_can_be_told_stands_at_the_end(terminal: Terminal, folder: Path, number: int) -> None:
     command = ("unlock", "abort", "throttle", "resume", "pause")[number]
     users, limits = DOWN + ENTER, "nan" + ERASE * 3 + "200" + ENTER + ENTER if command == "throttle" else ""

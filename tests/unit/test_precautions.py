@@ -51,7 +51,7 @@ def test_an_unprotected_stage_asks_nothing(asked: list[str]) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("options", [RunOptions(dry_run=True), RunOptions(no_pitr=True)], ids=["dry run", "--no-pitr"])
+@pytest.mark.parametrize("options", [RunOptions(dry_run=True), RunOptions(no_pitr=True)], ids=["dry run", "no PITR"])
 def test_neither_a_dry_run_nor_who_does_without_asks(asked: list[str], options: RunOptions) -> None:
     refuse_unsafe(STAGE, plan(target="bare"), options)
     assert asked == []
@@ -70,13 +70,13 @@ def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(a
         "aws dynamodb update-continuous-backups --table-name bare_people --region eu-west-1 "
         "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true --profile 'my profile'"
     ) in caught.value.hint
-    assert "--no-pitr" in caught.value.hint
+    assert "--allow-no-pitr" in caught.value.hint
 
 
 def test_recovery_that_cannot_be_read_is_refused_with_the_permission(asked: list[str]) -> None:
     with pytest.raises(Refused, match="AccessDenied") as caught:
         refuse_unsafe(STAGE, plan(target="unknown"), RunOptions())
-    assert "dynamodb:DescribeContinuousBackups" in caught.value.hint and "--no-pitr" in caught.value.hint
+    assert "dynamodb:DescribeContinuousBackups" in caught.value.hint and "--allow-no-pitr" in caught.value.hint
 
 
 @pytest.mark.parametrize(

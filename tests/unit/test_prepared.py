@@ -21,7 +21,7 @@ from dynamodt.state.storage import FolderStorage
 from tests import strategies
 
 SCRIPT = Script("users", 3, "add_country", "transforms/users/v3_add_country.py", "", "c0ffee", has_prepare=True)
-COMMAND = "dynamodt prepare --table users --tNumber 3"
+COMMAND = "dynamodt prepare --table users --version 3"
 MANIFEST, DATA = "prepared/users/v3.json", "prepared/users/v3.parquet"
 
 

@@ -112,7 +112,7 @@ def rehearsed(cost: Cost, width: int = 80) -> str:
 def test_a_dry_run_tells_what_the_run_would_cost() -> None:
     text = rehearsed(Cost(1234, 3702, 65, 12, 1, 3 << 29, (0.774, 2.316), "2026-09-11"), width=120)
     lines = text[text.index("it would take") :].splitlines()
-    assert lines[0].startswith("it would take 1,234.0 write units; this dry run took 65.0 read units")
+    assert lines[0].startswith("it would take 1,234.0 write units; this rehearsal took 65.0 read units")
     besides = "65.0 read units, 12 PUT requests to S3, 1 GET request to S3, an export of 1.50 GB"
     assert lines[1].strip() == f"with the indexes at most 3,702.0 write units, and {besides}"
     assert lines[2].strip() == "about $0.77 to $2.32, on demand at AWS's prices of 2026-09-11"

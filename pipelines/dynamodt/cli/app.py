@@ -15,11 +15,11 @@ import typer
 
 from dynamodt import __version__
 from dynamodt.cli import console as streams
-from dynamodt.cli.help_text import ALIASES, EPILOG, HELP
+from dynamodt.cli.help_text import EPILOG, HELP
 from dynamodt.cli.request import Request
 from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import GLUE, MOVES, OF_A_RUN, PROGRAM, Option, RunOptions, options_of
+from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, PROGRAM, Option, RunOptions, options_of
 
 if TYPE_CHECKING:
     from dynamodt.cli.commands import CommandResult
@@ -213,7 +213,7 @@ def _add(owner: typer.Typer, name: str, command: str, hidden: bool = False) -> N
     context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     signature = Signature([context, *map(_parameter, options_of(command))])
     parsed.__signature__ = signature  # type: ignore[attr-defined]
-    metavar = "[OPTIONS] [-- BEAM OPTIONS]" if command in (*MOVES, *OF_A_RUN) else "[OPTIONS]"
+    metavar = "[OPTIONS] [-- BEAM OPTIONS]" if command in (*MIGRATIONS, *OF_A_RUN) else "[OPTIONS]"
     owner.command(name, help=HELP[command], epilog=EPILOG, options_metavar=metavar, hidden=hidden)(parsed)
 
 

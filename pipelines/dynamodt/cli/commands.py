@@ -17,7 +17,7 @@ from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.tables import Stage
 from dynamodt.runs.interrupts import StoppedError
-from dynamodt.runs.options import GLUE, MOVES, OF_A_RUN, PROGRAM, TAKEN_OVER, TOLD, RunOptions
+from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, PROGRAM, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.phases import ENDED
@@ -54,7 +54,7 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         return _local(request, folder)
     if request.command != "init":
         _require_transforms(folder)
-    if request.command in (*MOVES, *OF_A_RUN):
+    if request.command in (*MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options)
     return _COMMANDS[request.command](request, folder, recorder)
 
@@ -67,7 +67,7 @@ def _check_runner(options: RunOptions) -> None:
 
 def ended_early(request: Request, recorder: ProgressRecorder | None, error: BaseException) -> CommandResult:
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
-    reports = recorder.reports() if recorder is not None and request.command in (*MOVES, "retry") else []
+    reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     reported = _reported(request, error)
     document: shapes.Document = shapes.tables_document(reports) if reports else {}
     document["error"] = shapes.error_document(reported)
@@ -178,7 +178,7 @@ def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
 
 
-def _tell(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+def _control(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     operations = load_operations()
     stage = _open(operations, request, folder, recorder)
     lease = operations.tell(stage, request.tables[0], request.command, request.limits)
@@ -186,15 +186,15 @@ def _tell(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
     return CommandResult(document, lambda console: short_reports.print_reported(console, request, lease))
 
 
-def _take_over(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+def _baseline(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     operations, table, dry_run = load_operations(), request.tables[0], request.options.dry_run
     stage = _open(operations, request, folder, recorder)
     if request.command == "stamp":
         taken = operations.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
     else:
         taken = operations.adopt(stage, folder, table, recorder, dry_run=dry_run)
-    document = shapes.take_over_document(taken)
-    return CommandResult(document, lambda console: short_reports.print_take_over(console, request, taken))
+    document = shapes.baseline_document(taken)
+    return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken))
 
 
 def _prepare(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -269,8 +269,8 @@ _COMMANDS: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]]
     "runs": _runs,
     "deploy": _deploy,
     "destroy": _destroy,
-    **dict.fromkeys(TOLD, _tell),
-    **dict.fromkeys(TAKEN_OVER, _take_over),
+    **dict.fromkeys(CONTROL, _control),
+    **dict.fromkeys(BASELINE, _baseline),
 }
 
 
@@ -329,7 +329,7 @@ def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
         return StoppedError.by(error, f"a job that was started continues; to follow it: {as_typed(request)}")
     if request.options.dry_run:
         return StoppedError.by(error, f"nothing was written; to start again: {as_typed(request)}")
-    if request.command not in MOVES:
+    if request.command not in MIGRATIONS:
         return StoppedError.by(error, f"to continue, run the same command again: {as_typed(request)}")
     return StoppedError.by(
         error,

@@ -1,6 +1,6 @@
-"""The two streams: results on stdout, all else (notes, progress, errors) on stderr; colour only for a person.
+"""The two streams: results on stdout, all else (notes, progress, errors) on stderr; colour only on a terminal.
 
-stdin, stdout and stderr as they are given: one may be closed, full, or read by nobody. None of it is a traceback.
+A stream that is closed or full, or whose reader has closed it, is reported without a traceback.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _was_closed: set[int] = set()  # of 1 and 2, when the command began
 
 
 def prepare() -> None:
-    """Before anything is opened or printed: a closed descriptor would be given to the next file that is opened, and
-    what goes wrong with a message on stderr must not end a run."""
+    """Called before anything is opened or printed: a closed descriptor would be used for the next file that is opened,
+    and a message that cannot be written to stderr must not end a run."""
     for number in _STANDARD:
         try:
             os.fstat(number)
@@ -45,7 +45,7 @@ def prepare() -> None:
 
 
 def lenient() -> None:
-    """An unusual character must not fail a run that has succeeded: it is escaped where a stream cannot show it."""
+    """Escapes characters that a stream cannot encode: they must not fail a run that has succeeded."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -53,7 +53,7 @@ def lenient() -> None:
 
 
 def flush_results() -> DynamodtError | None:
-    """Why what was written to stdout has not arrived, if that is a failure. A reader who has left is none."""
+    """The error if stdout could not be written. A reader that has closed the pipe is none."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -64,22 +64,22 @@ def flush_results() -> DynamodtError | None:
 
 
 def not_written(error: OSError) -> DynamodtError | None:
-    """The failure to write to stdout, as it is reported; nothing more is written there."""
+    """The error of a write to stdout, as it is reported; nothing more is written there."""
     drop_output()
     if isinstance(error, BrokenPipeError):
         return None
     reason = error.strerror or str(error)
-    hint = "the command itself has ended as its other messages say; send its result elsewhere (> FILE)"
+    hint = "the command itself has ended as its other messages report; write its result to a file (> FILE)"
     return DynamodtError(f"the result could not be written to stdout: {reason}", hint=hint)
 
 
 def drop_output() -> None:
-    """What is written to stdout from now on goes nowhere."""
+    """Discards what is written to stdout from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leave(code: int) -> None:
-    """Ends the process without waiting for threads that are still at work."""
+    """Ends the process without waiting for running threads."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
@@ -87,7 +87,7 @@ def leave(code: int) -> None:
 
 
 class _Forgiving(io.TextIOWrapper):
-    """stderr, where a message that cannot be written is dropped."""
+    """stderr that drops a message it cannot write."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
@@ -118,7 +118,7 @@ def message_console() -> Console:
 
 
 def print_error(console: Console, error: BaseException) -> None:
-    """`error: what`, where, `hint: next step`. An error that nobody expected says how to see its traceback."""
+    """`error: what`, where, `hint: next step`. The hint of an unexpected error names the variable for its traceback."""
     from rich.text import Text
 
     expected = isinstance(error, DynamodtError)
@@ -134,7 +134,7 @@ def print_error(console: Console, error: BaseException) -> None:
 
 
 def print_results(document: dict[str, Any] | None, render: Callable[[Console], None]) -> DynamodtError | None:
-    """One JSON object where there is a document, else what `render` draws; then, if it could not be written, why."""
+    """Prints the document as JSON, else what `render` draws; returns the error if it could not be written."""
     try:
         if document is None:
             _keep_quiet_when_broken(render)
@@ -146,15 +146,15 @@ def print_results(document: dict[str, Any] | None, render: Callable[[Console], N
 
 
 def _keep_quiet_when_broken(render: Callable[[Console], None]) -> None:
-    # rich answers a broken pipe with SystemExit(1), after it has pointed stdout to nowhere
+    # rich raises SystemExit(1) for a broken pipe, after it has redirected stdout
     with suppress(SystemExit):
         render(output_console())
 
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Whatever is printed within goes to stderr, an author's `print` and a child process's output included, so that
-    stdout carries nothing but the JSON object that follows."""
+    """Redirects stdout to stderr, for the `print` of a script and of child processes too, so that stdout has only the
+    JSON object that follows."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)
@@ -167,7 +167,7 @@ def stdout_kept_clean() -> Iterator[None]:
 
 
 def _console(stream: TextIO) -> Console:
-    """One that shows all text, wherever it comes from, but obeys none: see `escaping`."""
+    """A console that escapes control characters in all text: see `runs.shown`."""
     from rich.console import Console
 
     class Escaping(Console):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-ALIASES = {"adopt": "import-history"}  # the name that dynamo-data-transform's users know
-
 EPILOG = """\b
 Exit codes:
   0    done, or nothing to do
@@ -25,7 +23,7 @@ _JOURNAL = """
 --journal keeps a journal, which `undo` needs, for an IDEMPOTENT script too; other scripts always have one.
 """
 
-_MOVE_JSON = """
+_MIGRATION = """
 With --wait-lock 10m (90s, 1h) the command waits for a run that holds the table, and then plans its own run; without it
 the command is refused. The time applies to each table.
 On a stage with `protected = true` in dynamodt.toml, a table is written only if point-in-time recovery is on, or with
@@ -111,9 +109,8 @@ Examples:
 {_FILES_JSON}""",
     "prepare": """Run a version's `prepare` and store its rows, encrypted.
 
-The rows are stored as one Parquet file in the stage's storage, with row count and checksum. With --runner glue,
-`prepare` runs in the stage's deployed job, for data that this machine cannot reach; the folder `context.folder` is
-copied to the job.
+The rows are stored as one Parquet file in the stage's storage, with row count and checksum. With --runner glue it runs
+in the stage's deployed job, for data that this machine cannot reach; `context.folder` is copied to the job.
 
 \b
 Examples:
@@ -130,8 +127,7 @@ Examples:
 Without --table: to all tables that have a folder, each independent of another's failure.
 
 Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half of the
-provisioned throughput (--share); else, on demand, what the table accepts without throttling. The rate starts low and
-grows.
+provisioned capacity (--share); else, on demand, what the table accepts without throttling. The rate starts low.
 
 --source export reads the table's point-in-time export in S3 instead of the table: it consumes no read units, and only
 changed items are written. --export new (the default) requests an export; an ARN or s3://bucket/prefix names an
@@ -158,7 +154,7 @@ Examples:
   dynamodt up --stage prod --runner glue     in the deployed job
   dynamodt up --table users --runner spark   all cores of this machine
   dynamodt up --table users --runner flink -- --flink_master host:8081
-{_JOURNAL}{_MOVE_JSON}""",
+{_JOURNAL}{_MIGRATION}""",
     "down": f"""Take the latest version back, or all down to --to.
 
 \b
@@ -166,7 +162,7 @@ Examples:
   dynamodt down --table users
   dynamodt down --table users --to 0         all versions
   dynamodt down --table users --dry-run      counts, examples, write units
-{_JOURNAL}{_MOVE_JSON}""",
+{_JOURNAL}{_MIGRATION}""",
     "history": """Show all runs: time, user, script and counts.
 
 The command only reads, with or without --dry-run. Without --table: of all tables that have a folder.
@@ -191,8 +187,7 @@ the file changed after it was applied; "missing": applied, but the file does not
 The command only reads, with or without --dry-run. Without --table: of all tables that have a folder.
 
 --follow watches the running runs, of any process, until they end: bars on a terminal, a line every few seconds
-elsewhere. Its exit code is 0 if all of them succeeded, or none is running; else 1. Ctrl-C ends the watching, not the
-runs.
+elsewhere. Its exit code is 0 if all succeeded, or none is running; else 1. Ctrl-C ends the watching, not the runs.
 
 \b
 Examples:
@@ -262,8 +257,8 @@ Examples:
 RUN is an id that `dynamodt history` shows, or the beginning of one. It must be the last run that changed its table, and
 may have failed or been stopped before its end. Only attributes that still equal what the run wrote are restored: later
 changes by the application stay, and are reported. Items that the run inserted are deleted if they are unchanged; items
-that it deleted are inserted again if their key is free. If the undo is stopped or killed, the same command continues
-it. The run is searched in all tables that have a folder, or in --table.
+that it deleted are inserted again if their key is free. The same command continues an unfinished undo.
+The run is searched in all tables that have a folder, or in --table.
 
 Before anything is written, the whole journal is read once: a part that is missing, truncated, damaged or of another
 run is reported, and the undo is refused. --partial restores what the journal still has; the run is then partly-undone,
@@ -300,7 +295,7 @@ count them, and write nothing).
 Examples:
   dynamodt retry 20260131T101500.123456Z-1a2b3c
   dynamodt retry 20260131T1015 --table users --in-doubt done
-{_MOVE_JSON}""",
+{_MIGRATION}""",
     "pause": f"""Pause the run on a table after its page, from another terminal.
 
 The run keeps its lock, and waits for `resume`.
@@ -356,8 +351,8 @@ deploy again. An existing bucket, state table or key (`kms_key`) is used as it i
 Resources that were deleted by hand are reported before anything is changed, and created again if no data is lost by
 that. A stack that includes tables of another project is refused.
 
-Without a change, the command does nothing and reports it. It waits for the stack, and shows each resource when it is
-ready; if it is interrupted or fails, the same command continues. --dry-run shows the changes, and uploads nothing.
+The command waits for the stack; if it is interrupted or fails, the same command continues. Without a change it does
+nothing. --dry-run shows the changes, and uploads nothing.
 
 \b
 Examples:
@@ -399,8 +394,7 @@ Examples:
   dynamodt local stop
   dynamodt local reset      stop it and delete its data
 """,
-    "local status": "Show whether it runs, its URL and data folder, and its start time.\n"
-    + _LOCAL_JSON.format("status"),
+    "local status": "Show whether it runs, where, and since when.\n" + _LOCAL_JSON.format("status"),
     "local stop": "Stop it; its data stays.\n" + _LOCAL_JSON.format("stop"),
     "local reset": "Stop it and delete its data.\n" + _LOCAL_JSON.format("reset"),
 }

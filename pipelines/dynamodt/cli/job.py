@@ -1,7 +1,7 @@
-"""Inside a job in AWS: one command of the ordinary command line, on the project that the job was given.
+"""Inside a Glue job: runs one command of the command line on the project of the job's arguments.
 
-What is printed ends in a log, so it is what `--json` prints (no item's values), and then the error, if there is one.
-The answer is kept in the state table too, under the job run's id, for whoever has started the job.
+The output goes to a log: it is that of `--json`, without values of items, followed by the error, if any. The result is
+also stored in the state table, under the job run's id, for the command that has started the job.
 """
 
 from __future__ import annotations
@@ -32,15 +32,12 @@ DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter ma
 
 
 def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
-    """Run `arguments["command"]` with `more` words on the project at `arguments["project"]`, on the stage
-    `arguments["stage"]`; returns its exit code.
-
-    The answer is kept under `arguments["JOB_RUN_ID"]`, where Glue gives one, and where there is a project that says in
-    which state table.
+    """Runs `arguments["command"]` with the arguments `more` on the project at `arguments["project"]`, on the stage
+    `arguments["stage"]`; returns its exit code. With `arguments["JOB_RUN_ID"]` the result is stored under that id.
     """
     try:
         return _carried_out(arguments, more)
-    except DynamodtError as error:  # there is no project to run anything on
+    except DynamodtError as error:  # the project cannot be read
         print_error(message_console(), error)
         return error.exit_code
 
@@ -49,19 +46,21 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
     stage, project, command = (arguments[name] or "" for name in ("stage", "project", "command"))
     job_run = arguments.get("JOB_RUN_ID") or ""
     with _unpacked(project):
-        command, *words = shlex.split(command)
+        command, *options = shlex.split(command)
         if job_run:
-            os.environ["LOGNAME"] = job_run  # who is at work, as the lease and the history have it
-        return main([command, "--stage", stage, "--json", *more, *words], lambda answer: _hear(stage, job_run, answer))
+            os.environ["LOGNAME"] = job_run  # the user that the lease and the history show
+        return main(
+            [command, "--stage", stage, "--json", *more, *options], lambda result: _store(stage, job_run, result)
+        )
 
 
 @contextmanager
 def _unpacked(url: str) -> Iterator[None]:
-    """The project as the current folder, where a person would have typed the command."""
+    """Unpacks the project and makes it the current folder."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     content = open_storage(ambient_connection(), StorageSpec(f"s3://{bucket}")).read(key)
     if content is None:
-        raise UsageError("there is no project", where=url, hint="start the job by dynamodt, or deploy it again")
+        raise UsageError("there is no project", where=url, hint="start the job with dynamodt, or deploy it again")
     before = Path.cwd()
     with TemporaryDirectory(prefix="dynamodt-") as folder:
         ZipFile(io.BytesIO(content)).extractall(folder)
@@ -72,18 +71,18 @@ def _unpacked(url: str) -> Iterator[None]:
             os.chdir(before)
 
 
-def _hear(stage: str, job_run: str, answer: CommandResult) -> None:
-    """Keep the answer, and count dead letters where a log can be asked for them."""
-    dead = dead_letters_in(answer.document)
+def _store(stage: str, job_run: str, result: CommandResult) -> None:
+    """Stores the result, and logs the number of dead letters for a metric filter."""
+    dead = dead_letters_in(result.document)
     if dead:
         _log(f"{DEAD_LETTERS} {dead}")
     if job_run:
         try:
             found = load_stage(stage)
             rows = State(found.connection, found.state_table).rows
-            AnswerRows(rows).write(job_run, JobAnswer(of_this_release(answer.document), answer.exit_code))
+            AnswerRows(rows).write(job_run, JobAnswer(of_this_release(result.document), result.exit_code))
         except DynamodtError as error:
-            _log(f"dynamodt: the answer could not be kept: {error}")
+            _log(f"dynamodt: the result could not be stored: {error}")
 
 
 def _log(line: str) -> None:

@@ -1,8 +1,6 @@
-"""The JSON that `--json` prints: one object a command, of plain types only. A failed one has an `error`.
+"""The JSON that `--json` prints: one object per command; that of a failed command has an `error`.
 
-Item values never appear here: this output ends in logs.
-
-`status --follow --json`: one JSON object a line, for each look at each run.
+It contains no values of items, since it may be logged. `status --follow --json` prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ def tables_document(reports: Iterable[TableReport]) -> Document:
 
 
 def undo_document(report: UndoReport) -> Document:
-    """What `undo` prints. `first` are a few of the items that stay as they are: their keys, never their values."""
+    """What `undo` prints. `first` has the keys of a few items that were not restored."""
     run = report.run
     first = [item._asdict() for item in report.first_not_restored]
     document = {
@@ -63,14 +61,14 @@ def undo_document(report: UndoReport) -> Document:
 
 
 def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mapping[str, str] = {}) -> Document:
-    """What `history` prints: a table's runs in the order of the mapping's lists. `younger` tables than their last runs
-    have a sentence that says so."""
+    """What `history` prints: a table's runs in the order of the mapping's lists. `younger` has a sentence for
+    each table that was created after its last run."""
     runs_of = {table: {"table": table, "runs": [_record(run) for run in runs]} for table, runs in history.items()}
     return {"tables": [_with_younger(document, younger.get(table, "")) for table, document in runs_of.items()]}
 
 
-def _with_younger(document: Document, told: str) -> Document:
-    return {**document, "younger_than_last_run": told} if told else document
+def _with_younger(document: Document, reason: str) -> Document:
+    return {**document, "younger_than_last_run": reason} if reason else document
 
 
 def status_document(statuses: Iterable[TableStatus]) -> Document:
@@ -83,8 +81,8 @@ def runs_document(runs: Iterable[RunState]) -> Document:
     return {"runs": [_run_state(run) for run in runs]}
 
 
-def look_document(run: Current, at: str, seconds: float) -> Document:
-    """What `status --follow` prints of a run for each look at it; `at` is the moment, `seconds` how long it runs."""
+def progress_document(run: Current, at: str, seconds: float) -> Document:
+    """What `status --follow` prints of a run each time; `at` is the time, `seconds` the duration of the run."""
     run_progress, speed = run.run_progress, run.pace.speed() or Speed()
     left = run.pace.seconds_left()
     return {
@@ -105,12 +103,12 @@ def look_document(run: Current, at: str, seconds: float) -> Document:
 
 
 def followed_document(reports: Iterable[RunReport]) -> Document:
-    """What `status --follow` prints at its end: the outcome of each run."""
+    """What `status --follow` prints at its end: the result of each run."""
     return {"runs": [{"table": run.table, "direction": run.direction, **_run(run)} for run in reports]}
 
 
 def reported_document(command: str, lease: Lease, limits: Units) -> Document:
-    """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: what was done, and to whose run."""
+    """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: the command, and the holder of the run."""
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
     return {
         "table": lease.table,
@@ -122,8 +120,8 @@ def reported_document(command: str, lease: Lease, limits: Units) -> Document:
     }
 
 
-def take_over_document(taken: TakeOver) -> Document:
-    """What `stamp` and `adopt` print: the runs that were recorded, or would be."""
+def baseline_document(taken: TakeOver) -> Document:
+    """What `stamp` and `import-history` print: the runs that were recorded, or would be."""
     runs = [_record(run) for run in taken.records]
     return {"table": taken.table, "at": taken.at, "recorded": runs, "dry_run": taken.dry_run}
 
@@ -148,7 +146,7 @@ def files_document(files: Iterable[Path], dry_run: bool) -> Document:
 
 
 def local_document(status: LocalStatus) -> Document:
-    """What `local` prints; `url`, `pid` and `since` are null while it is not running."""
+    """What `local` prints; `url`, `pid` and `since` are null if it is not running."""
     document: Document = {"running": status.running, "url": None, "pid": None, "since": None}
     if status.running:
         document.update(url=status.url, pid=status.pid, since=str(status.since))
@@ -269,21 +267,21 @@ def _version_status(version: VersionStatus) -> Document:
 
 
 class JsonLines(ProgressRecorder):
-    """Hands each look to `emit` as a document; notes are for a person, and go to `tell`."""
+    """Passes each progress of a run to `emit` as a document, and notes to `notify`."""
 
-    def __init__(self, emit: Callable[[Document], None], tell: Callable[[str], None]) -> None:
+    def __init__(self, emit: Callable[[Document], None], notify: Callable[[str], None]) -> None:
         super().__init__(watching=True)
         self._emit = emit
-        self._tell = tell
+        self._notify = notify
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)
         if table in self.running:
             run = self.running[table]
-            self._emit(look_document(run, now(), self.clock() - run.since))
+            self._emit(progress_document(run, now(), self.clock() - run.since))
 
     def note(self, text: str) -> None:
-        self._tell(text)
+        self._notify(text)
 
 
 def print_line(document: dict[str, Any]) -> None:

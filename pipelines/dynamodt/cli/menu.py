@@ -14,7 +14,7 @@ from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.errors import Refused, UsageError
-from dynamodt.runs.options import MOVES, OF_A_RUN, READING, Option, command_line, options_of, takes_several_tables
+from dynamodt.runs.options import MIGRATIONS, OF_A_RUN, READING, Option, command_line, options_of, takes_several_tables
 from dynamodt.runs.shown import printable
 from dynamodt.script import versions
 from dynamodt.script.names import parse_version_file, version_files
@@ -77,7 +77,7 @@ def _tables(request: Request, folder: Path) -> Request:
 
 def _version(request: Request, folder: Path) -> Request:
     given = request.number if request.command == "prepare" else request.to
-    if request.command not in (*MOVES, "prepare", "stamp") or len(request.tables) != 1 or given is not None:
+    if request.command not in (*MIGRATIONS, "prepare", "stamp") or len(request.tables) != 1 or given is not None:
         return request
     numbered = _numbered(folder, request.tables[0])
     if request.command == "prepare":
@@ -156,9 +156,7 @@ def confirm(request: Request, planned: Removal) -> None:
     for one in planned.kept:
         questionary.print(f"  stays:           {printable(one)}")
     if request.purge:
-        sure = questionary.text(
-            f"Deleted data cannot be restored. Type the stage's name ({request.stage}) to confirm:"
-        ).ask()
+        sure = questionary.text(f"Deleted data cannot be restored. Type the stage's name ({request.stage}):").ask()
     else:
         sure = request.stage if questionary.confirm("Delete it?", default=False).ask() else ""
     if sure != request.stage:

@@ -1,7 +1,4 @@
-"""Bars on a terminal: two lines for each run that is at work, and what has ended stays above them.
-
-Following runs: what every display remembers of them, and plain lines for logs. Bars are in `bars`.
-"""
+"""The progress of runs: bars on a terminal, two lines per run, and plain lines for logs."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ _ENDED_STYLES = {"failed": "red", "gone": "red", "stopped": "yellow"}
 
 
 class BarDisplay(ProgressRecorder):
-    """For a person. It draws in the caller's thread only, so that nothing runs beside a fork."""
+    """Bars on a terminal. They are drawn in the caller's thread only: another thread would not survive a fork."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic, watching: bool = False) -> None:
         super().__init__(clock, watching)
@@ -70,7 +67,7 @@ class BarDisplay(ProgressRecorder):
     def run_ended(self, report: RunReport) -> None:
         run = self.running.get(report.table)
         super().run_ended(report)
-        if run is None:  # it was over before anybody looked
+        if run is None:  # it ended before its first progress
             run = Current(report.table, report.version, report.name, report.direction, 0, self.clock() - report.seconds)
         totals = run.run_progress.totals._replace(counts=report.counts, units=report.consumed)
         run.run_progress = run.run_progress._replace(totals=totals, idle="")
@@ -87,7 +84,7 @@ class BarDisplay(ProgressRecorder):
             return
         last, self._live = self._live, None
         last.stop()
-        for run in self.running.values():  # as it was seen last
+        for run in self.running.values():  # its last progress
             self._console.print(run_lines(run, self.clock(), self._console.width))
 
     def _show(self) -> None:
@@ -107,16 +104,16 @@ class BarDisplay(ProgressRecorder):
 
 
 def run_lines(run: Current, now: float, width: int) -> RenderableType:
-    """A run at work: title, bar, percent, time and how long it will take; below it, its figures."""
+    """A running run: title, bar, percent, elapsed and remaining time; below it, its figures."""
     left = run.pace.seconds_left()
-    idle = run.run_progress.idle.partition(":")[0]  # why it is held was noted when it began
+    idle = run.run_progress.idle.partition(":")[0]  # the reason is noted when the pause begins
     outlook = Text(idle, "yellow") if idle else Text("" if left is None else remaining(left))
     speed = run.pace.speed()
     return Group(_bar_line(run, run.share, now, outlook, width), _figures_line(figures(run.run_progress, speed), width))
 
 
 def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
-    """A run that is over: how far it came, and what of it."""
+    """A run that has ended: its progress and figures."""
     well = report.status in ENDED | {"dry-run"}
     outcome = Text(report.status, _ENDED_STYLES.get(report.status, "green" if well else ""))
     parts = figures(run.run_progress, None)
@@ -128,13 +125,13 @@ def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
 
 
 def _bar_line(run: Current, share: Share, now: float, outlook: Text, width: int) -> Table:
-    """The title is the one to give way on a narrow terminal; all else has one place in every line."""
+    """On a narrow terminal only the title is shortened; the other columns stay aligned."""
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     bar = max(8, min(40, width // 4))
     for column, justify in ((bar, "left"), (4, "right"), (7, "right"), (11, "left")):
         grid.add_column(width=column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    grid.add_column(width=1)  # where a terminal echoes ^C: in a full line it would begin another one
+    grid.add_column(width=1)  # room for the ^C that a terminal echoes: in a full line it would start a new line
     percent = "" if share.percent is None else f"{share.percent}%"
     known = ProgressBar(share.total, share.done, bar) if share.total else ProgressBar(None, 0, bar)
     grid.add_row(Text(run.title), known, percent, elapsed(now - run.since), outlook, "")
@@ -149,18 +146,18 @@ LINE_EVERY = 5.0  # seconds
 
 
 class LineDisplay(ProgressRecorder):
-    """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds between."""
+    """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds in between."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic, watching: bool = False) -> None:
         super().__init__(clock, watching)
         self._console = console
-        self._shown: dict[str, float] = {}  # when a table's line was written last
+        self._shown: dict[str, float] = {}  # the time of a table's last line
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         super().run_started(table, version, name, direction, expected_items)
         self._shown[table] = float("-inf") if self.watching else self.clock()
         about = f", about {counted(expected_items, 'item')}" if expected_items else ""
-        self.note(f"{self.running[table].title}: {'at work' if self.watching else 'started'}{about}")
+        self.note(f"{self.running[table].title}: {'running' if self.watching else 'started'}{about}")
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)

@@ -195,7 +195,7 @@ def _cost(run: RunReport) -> Text:
     speed = f", {run.counts.read / run.seconds:,.0f} items/s" if run.seconds > 0 else ""
     wcu, rcu = f"{run.consumed.wcu:,.1f} write units", f"{run.consumed.rcu:,.1f} read units"
     if run.rehearsal:
-        return Text(f"it would take {wcu}; this dry run took {rcu}, {run.seconds:,.2f} s{speed}")
+        return Text(f"it would take {wcu}; this rehearsal took {rcu}, {run.seconds:,.2f} s{speed}")
     return Text(f"consumed {rcu}, {wcu}; took {run.seconds:,.2f} s{speed}")
 
 

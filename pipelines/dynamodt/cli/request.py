@@ -13,16 +13,16 @@ from dynamodt.errors import UsageError
 from dynamodt.model.pages import Units
 from dynamodt.runs.options import (
     GLUE,
-    MOVES,
+    MIGRATIONS,
     OF_A_RUN,
     OPTIONS,
     PROGRAM,
     Command,
     RunOptions,
+    command_argv,
     command_line,
-    command_words,
     options_of,
-    run_words,
+    run_argv,
     takes_several_tables,
 )
 from dynamodt.script.names import seconds
@@ -80,7 +80,7 @@ def _check_options(request: Request, options: RunOptions) -> None:
     if options.source == "scan" and (options.export or options.catch_up):
         raise UsageError("--export and --catch-up are for --source export", hint="leave them out, or --source scan")
     seconds("--wait-lock", options.wait_lock)
-    if options.beam_args and request.command not in (*MOVES, *OF_A_RUN):
+    if options.beam_args and request.command not in (*MIGRATIONS, *OF_A_RUN):
         raise UsageError("only `up`, `down`, `undo` and `retry` take Beam's options after `--`", where=request.command)
 
 
@@ -100,7 +100,7 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
         return command_line(request)
     target = _MAKE_TARGETS.get(request.command)
     if target is None:
-        return join([_INSTALLED + PROGRAM, *command_words(request)])
+        return join([_INSTALLED + PROGRAM, *command_argv(request)])
     version = request.number if request.command == "prepare" else request.to
     pairs = {
         "TABLE": " ".join(request.tables),
@@ -109,7 +109,7 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
         "STAGE": "" if request.stage == "local" else request.stage,
         "RUNNER": "" if request.options.runner == "direct" else request.options.runner,
         "DRY": "1" if request.options.dry_run else "",
-        "ARGS": join(run_words(request)),
+        "ARGS": join(run_argv(request)),
     }
     return " ".join(["make", target, *(f"{name}={quote(value)}" for name, value in pairs.items() if value)])
 
@@ -149,7 +149,7 @@ def after_preparation(request: Request) -> list[NextStep]:
     return [NextStep(as_typed(rehearsal(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
 
 
-def after_take_over(request: Request, taken: TakeOver) -> list[NextStep]:
+def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
     """What comes after `stamp` or `import-history`: the status, and the versions that are pending."""
     if taken.dry_run and taken.records:
         again = replace(request, json=False, interactive=False, options=RunOptions())

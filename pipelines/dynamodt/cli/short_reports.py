@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.report import STYLES, facts_text, steps_text
-from dynamodt.cli.request import Request, after_deploy, after_preparation, after_take_over, as_typed, rehearsal
+from dynamodt.cli.request import Request, after_baseline, after_deploy, after_preparation, as_typed, rehearsal
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
@@ -93,7 +93,7 @@ def _awaited(request: Request, lease: Lease) -> str:
     return outcome.get(request.command, "has lost its lease")
 
 
-def print_take_over(console: Console, request: Request, taken: TakeOver) -> None:
+def print_baseline(console: Console, request: Request, taken: TakeOver) -> None:
     """The versions that were recorded, or would be, and what to try next."""
     if taken.records:
         said = (
@@ -103,15 +103,15 @@ def print_take_over(console: Console, request: Request, taken: TakeOver) -> None
             Text.assemble(said, f": {taken.table} {'would be' if taken.dry_run else 'is'} at version {taken.at}")
         )
         for run in taken.records:
-            console.print(_taken_over(run), soft_wrap=True)
+            console.print(_baseline_record(run), soft_wrap=True)
     else:
         console.print(
             Text.assemble(("Nothing to do: ", "bold"), f"{taken.table} is at version {taken.at}"), soft_wrap=True
         )
-    console.print(steps_text(after_take_over(request, taken)), soft_wrap=True)
+    console.print(steps_text(after_baseline(request, taken)), soft_wrap=True)
 
 
-def _taken_over(run: RunRecord) -> Text:
+def _baseline_record(run: RunRecord) -> Text:
     title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
     return title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
 

@@ -23,7 +23,7 @@ from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
-from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_words
+from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from dynamodt.state.worker_rows import AnswerRows, JobAnswer
@@ -165,7 +165,7 @@ def _check_reachable(stage: Stage) -> None:
 def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
     """What the job is given: the project as it stands in the folder now, and the command, without what the job says
     by itself. They are all that goes along: no credentials, no item."""
-    words = command_words(replace(request, options=replace(request.options, runner="direct")))
+    words = command_argv(replace(request, options=replace(request.options, runner="direct")))
     project = Assets(stage).put(PROJECT_FILE, project_zip(folder, stage))
     return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
 

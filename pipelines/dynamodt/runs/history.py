@@ -214,8 +214,8 @@ def doubts_hint(doubtful: int, run: str) -> str:
     writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
     return (
         f'{writes} never answered (stage "doubt"), and only a person can tell whether it took effect: '
-        f"look at the item, then dynamodt retry {run} --doubtful again (transform it afresh) "
-        "or --doubtful done (it is written)"
+        f"look at the item, then dynamodt retry {run} --in-doubt again (transform it afresh) "
+        "or --in-doubt done (it is written)"
     )
 
 

@@ -1,6 +1,6 @@
 """What a command is asked for, the options of the command line in one table, and the interfaces that follow a run.
 
-The parser, the menu and the words of a command are made from `OPTIONS`: an option is declared there and nowhere else.
+The parser, the menu and the arguments of a command are made from `OPTIONS`: an option is declared only there.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ PROGRAM = "dynamodt"
 GLUE = "glue"  # the runner that is a deployed job
 DEFAULT_SHARE = 50.0
 
-MOVES = ("up", "down")
+MIGRATIONS = ("up", "down")
 OF_A_RUN = ("undo", "retry")
-TAKEN_OVER = ("stamp", "import-history")
-TOLD = ("pause", "resume", "abort", "unlock", "throttle")
+BASELINE = ("stamp", "import-history")
+CONTROL = ("pause", "resume", "abort", "unlock", "throttle")
+ALIASES = {"adopt": "import-history"}  # the name that users of dynamo-data-transform know
 READING = ("history", "status")
 FILES = ("init", "create")
 STACK = ("deploy", "destroy")
-_RUNS = (*MOVES, *OF_A_RUN)
-_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *TAKEN_OVER, *TOLD, *STACK)
+_RUNS = (*MIGRATIONS, *OF_A_RUN)
+_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK)
 _LOCAL = ("local status", "local stop", "local reset")
 _OF_TABLES = ("init", "up", *READING, "runs")
-_OF_ONE_TABLE = ("create", "prepare", "down", *TAKEN_OVER, *TOLD)
+_OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,16 @@ class Option(NamedTuple):
             found = getattr(found, name, self.default)
         return found
 
-    def words(self, value: object) -> list[str]:
-        """The words that ask for a value: none for the default."""
+    def argv(self, value: object) -> list[str]:
+        """The arguments that ask for a value: none for the default."""
         if value == self.default:
             return []
         if self.kind is bool:
             return [self.names[0].split("/")[0 if value else -1]]
         values = value if isinstance(value, tuple) else (value,)
-        return [word for one in values for word in self._word(f"{one:g}" if isinstance(one, float) else str(one))]
+        return [word for one in values for word in self._argument(f"{one:g}" if isinstance(one, float) else str(one))]
 
-    def _word(self, text: str) -> list[str]:
+    def _argument(self, text: str) -> list[str]:
         if not self.names:
             return [text]
         return [f"{self.names[0]}={text}"] if text.startswith("-") else [self.names[0], text]
@@ -174,26 +175,26 @@ OPTIONS = (
     Option("options.share", ("--share",), _RUNS, "Of the provisioned capacity.", "PERCENT", float,
            DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
-    _flag("options.accept_partly_restored", ("--accept-partly-restored",), MOVES,
+    _flag("options.accept_partly_restored", ("--accept-partly-restored",), MIGRATIONS,
           "Also transform items that an undo has restored in part."),
     _flag("options.no_pitr", ("--allow-no-pitr", "--no-pitr"), _RUNS,
           "Write to a protected stage without point-in-time recovery."),
-    _flag("options.journal", ("--journal/--no-journal",), MOVES, "For undo; default: unless the script is IDEMPOTENT.",
-          None),
-    Option("options.source", ("--source",), MOVES, "scan, or export; default: as the script says.", "WHAT",
+    _flag("options.journal", ("--journal/--no-journal",), MIGRATIONS,
+          "For undo; default: unless the script is IDEMPOTENT.", None),
+    Option("options.source", ("--source",), MIGRATIONS, "scan, or export; default: as the script says.", "WHAT",
            choices=("scan", "export")),
-    Option("options.export", ("--export",), MOVES, "new, an export's ARN, or s3://...", "WHICH"),
-    Option("options.catch_up", ("--catch-up",), MOVES, "After an export: windows, scan, or none.", "HOW",
+    Option("options.export", ("--export",), MIGRATIONS, "new, an export's ARN, or s3://...", "WHICH"),
+    Option("options.catch_up", ("--catch-up",), MIGRATIONS, "After an export: windows, scan, or none.", "HOW",
            choices=("windows", "scan", "none")),
     Option("options.wait_lock", ("--wait-lock",), _RUNS, "Wait up to this long for another run: 90s, 10m.", "TIME"),
     Option("options.alarms", ("--pause-on-alarm",), _RUNS,
            "Pause while this CloudWatch alarm is on; may be repeated.", "NAME", default=(), repeated=True),
     _flag("options.dry_run", ("--dry-run", "--dry"),
-          (*FILES, "prepare", *MOVES, "undo", *READING, *TAKEN_OVER, *STACK),
+          (*FILES, "prepare", *MIGRATIONS, "undo", *READING, *BASELINE, *STACK),
           "Write nothing; show what would be done."),
     _flag("json", ("--json",), (*_STAGED, *_LOCAL), "One JSON object on stdout, all else on stderr."),
     _flag("interactive", ("-i", "--interactive"),
-          (*FILES, "prepare", *_RUNS, *READING, *TAKEN_OVER), "Choose from a menu."),
+          (*FILES, "prepare", *_RUNS, *READING, *BASELINE), "Choose from a menu."),
 )  # fmt: skip
 
 
@@ -206,27 +207,27 @@ def takes_several_tables(command: str) -> bool:
     return any(option.field == "tables" and option.repeated for option in options_of(command))
 
 
-def command_words(command: Command) -> list[str]:
-    """The words that ask for this command, without the program's name; defaults are left out."""
+def command_argv(command: Command) -> list[str]:
+    """The arguments that ask for this command, without the program's name; defaults are left out."""
     taken = options_of(command.command)
-    named = [word for option in taken if option.names for word in option.words(option.value(command))]
-    arguments = [word for option in taken if not option.names for word in option.words(option.value(command))]
-    return [*command.command.split(), *named, *arguments, *_beam_words(command)]
+    named = [word for option in taken if option.names for word in option.argv(option.value(command))]
+    arguments = [word for option in taken if not option.names for word in option.argv(option.value(command))]
+    return [*command.command.split(), *named, *arguments, *_beam_argv(command)]
 
 
 def command_line(command: Command) -> str:
-    """The same as one line that a shell accepts."""
-    return shlex.join([PROGRAM, *command_words(command)])
+    """The command as one line for a shell."""
+    return shlex.join([PROGRAM, *command_argv(command)])
 
 
-def run_words(command: Command) -> list[str]:
-    """The words for how to run, without the two that `make run` has names for: a dry run and the runner."""
+def run_argv(command: Command) -> list[str]:
+    """The arguments for how to run, without the two that `make run` has variables for: a dry run and the runner."""
     named = ("options.dry_run", "options.runner")
     taken = [o for o in options_of(command.command) if o.field.startswith("options.") and o.field not in named]
-    return [word for option in taken for word in option.words(option.value(command))] + _beam_words(command)
+    return [word for option in taken for word in option.argv(option.value(command))] + _beam_argv(command)
 
 
-def _beam_words(command: Command) -> list[str]:
+def _beam_argv(command: Command) -> list[str]:
     return ["--", *command.options.beam_args] if command.options.beam_args else []
 
 
@@ -263,4 +264,4 @@ class JobWatcher(Watcher, Protocol):
         """What is awaited until a run is found: "dynamodt-prod: starting"."""
 
     def asked(self, question: str, choices: Mapping[str, str]) -> str:
-        """The answer to a question: one of `choices` (words, and their meaning); the first without a terminal."""
+        """The answer to a question: a key of `choices`, whose values are meanings; the first without a terminal."""

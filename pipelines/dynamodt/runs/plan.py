@@ -142,7 +142,7 @@ def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> 
         raise Refused(
             f"the table holds a record of {TOOL}, by which some versions have run already",
             where=f"table {spec.name}",
-            hint=f"take its history over first: dynamodt adopt --table {spec.name}",
+            hint=f"take its history over first: dynamodt import-history --table {spec.name}",
         )
 
 

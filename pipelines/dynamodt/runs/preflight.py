@@ -106,12 +106,12 @@ def _check_recovery(connection: Connection, table: str) -> None:
         raise Refused(
             f"the stage is protected, and whether point-in-time recovery is on cannot be read: {error.what}",
             where=where,
-            hint="allow dynamodb:DescribeContinuousBackups on the table to who runs dynamodt, or pass --no-pitr",
+            hint="allow dynamodb:DescribeContinuousBackups on the table to who runs dynamodt, or pass --allow-no-pitr",
         ) from error
     raise Refused(
         "the stage is protected, and point-in-time recovery is off",
         where=where,
-        hint=f"turn it on: {_turn_on(connection, table)} (or pass --no-pitr)",
+        hint=f"turn it on: {_turn_on(connection, table)} (or pass --allow-no-pitr)",
     )
 
 

@@ -58,7 +58,7 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
 def find(storage: Storage, script: Script) -> PreparedRef:
     """The prepared data of a version. Raises Refused when there is none, or when it belongs to another version
     or was made by another text of its `prepare`."""
-    hint = f"dynamodt prepare --table {script.table} --tNumber {script.sequence}"
+    hint = f"dynamodt prepare --table {script.table} --version {script.sequence}"
     raw = storage.read(_manifest_name(script))
     if raw is None:
         what = f"version {script.sequence} needs prepared data, and there is none"
@@ -82,7 +82,7 @@ def find(storage: Storage, script: Script) -> PreparedRef:
 def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
     """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is not the one that
     was prepared."""
-    hint = f"prepare it again: dynamodt prepare --table {script.table} --tNumber {script.sequence}"
+    hint = f"prepare it again: dynamodt prepare --table {script.table} --version {script.sequence}"
     with _temporary() as path:
         if not storage.download(_data_name(script), path):
             raise Refused("the prepared data is gone", where=ref.url, hint=hint)
