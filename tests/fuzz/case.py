@@ -35,7 +35,7 @@ from tests.fuzz.faults import (
 )
 from tests.inline import run_inline
 from tests.pipeline.conftest import NUMBERED, Bench
-from tests.pipeline.test_export_source import Exporter
+from tests.pipeline.exporter import Exporter
 
 HUNDREDS = {"move": 100, "beside": 200, "alone": 300, "left": 400, "right": 500}
 INSERTING = ("move", "fan", "split", "freed", "lone")

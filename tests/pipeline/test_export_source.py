@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.export.request import Export, ExportFolder, ExportRequest, folder_of
-from dynamodt.export.stand_in import StandInExports
+from dynamodt.export.request import ExportFolder, folder_of
 from dynamodt.model.pages import Counts
-from dynamodt.model.runs import ExportSource, Job, ScanSource
+from dynamodt.model.runs import Job, ScanSource
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.runs.jobs import new_run, retry_job
@@ -23,10 +22,9 @@ from dynamodt.state.object_keys import dead_prefix
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
+from tests.pipeline.exporter import FILES, Exporter, by_id
 from tests.spoilt_exports import largest, listed, rewrite
 
-FILES = 4  # what the stand-in writes
-ARN = "arn:aws:dynamodb:local:0:table/things"
 DOUBLE = """
 def transform_up(item):
     return {**item, "n": item["n"] * 2}
@@ -44,53 +42,9 @@ def transform_up(item):
 BESIDE = SPLIT.replace("[item,", '[{**item, "split": True},')
 
 
-@dataclass
-class Exporter:
-    """The table's exports, and the jobs that read them."""
-
-    bench: Bench
-    now: float = 1_700_000_000.0
-    number: int = 0
-
-    def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
-        return {"Table": {"TableArn": ARN, "TableId": "i-1"}}
-
-    def export(self, since: Export | None = None) -> Export:
-        """A full export, or the changes since one."""
-        self.number += 1
-        exports = StandInExports(self, self.bench.dynamodb, self.bench.objects, "bucket", "p", self._clock)
-        moment = since and (since.at or since.until)
-        made = exports.request(ExportRequest(self.bench.dynamodb.spec, f"token {self.number}", since=moment))
-        self.bench.dynamodb.calls.clear()
-        return made
-
-    def _clock(self) -> float:
-        self.now += 1
-        return self.now
-
-    def job(self, export: Export, text: str, **source: Any) -> Job:
-        """Reads a full export."""
-        return self.bench.job(text, splits=FILES, source=ExportSource("bucket", folder_of(export).key, ARN, **source))
-
-    def window(self, job: Job, number: int, export: Export, **source: Any) -> Job:
-        """The pass of the same run over a window."""
-        assert job.export is not None
-        folder = folder_of(export).key
-        source = {"created_only": not job.script.idempotent, **source}
-        return replace(
-            job,
-            run=f"{job.base_run}/incremental{number}",
-            source=ExportSource("bucket", folder, ARN, incremental=True, **source),
-        )
-
-
 @pytest.fixture
 def exporter(bench: Bench) -> Exporter:
     return Exporter(bench)
-
-
-def by_id(bench: Bench) -> dict[int, Any]:
-    return {int(item["id"]): item["n"] for item in bench.items()}
 
 
 # ---------------------------------------------------------------- the table has moved on

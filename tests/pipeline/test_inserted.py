@@ -22,8 +22,8 @@ from dynamodt.state.object_keys import dead_prefix
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
-from tests.pipeline.test_export_source import Exporter, by_id
-from tests.pipeline.test_undo import left, undone
+from tests.pipeline.exporter import Exporter, by_id
+from tests.pipeline.undoing import left, undone
 
 DOWN_ONE = """
 from dynamodt import Delete

@@ -13,8 +13,8 @@ from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
-from tests.pipeline.test_export_source import Exporter
-from tests.pipeline.test_undo import undone
+from tests.pipeline.exporter import Exporter
+from tests.pipeline.undoing import undone
 
 MakeBench = Callable[..., Bench]
 PAGES = TableSpec("things", (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")))

@@ -2,64 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 
-import apache_beam as beam
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.items import Change, Image, Item, Update
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
-from dynamodt.model.reports import NotRestored
-from dynamodt.model.runs import Job, JournalSource, RowsSource
+from dynamodt.model.runs import Job, RowsSource
 from dynamodt.pipeline.conflicts import DELETED
 from dynamodt.pipeline.intents import IntentLog
-from dynamodt.pipeline.undo import records_of, undo
+from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode
 from dynamodt.state.journal import Journal, Note
-from dynamodt.state.object_keys import is_note, journal_prefix, left_prefix, note_name, part_name
+from dynamodt.state.object_keys import is_note, journal_prefix, note_name, part_name
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
+from tests.pipeline.undoing import DOUBLE, left, once, undone
 
-DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
 UPPER = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
-
-
-def undone(
-    bench: Bench,
-    job: Job,
-    *,
-    run: str = "",
-    attempt: int = 0,
-    attempts: tuple[int, int] = (0, 0),
-    partial: bool = False,
-    dry_run: bool = False,
-) -> Counts:
-    """The counts of undoing a job; it can be done again, as after a death."""
-    back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run, attempts, partial))
-    back = replace(back, attempt=attempt or job.attempt + 1, run=run or back.run, dry_run=dry_run)
-    bench.state.lease(back)
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        undo(pipeline, back, bench.resources)
-    totals = bench.state.splits(back.run).totals(back.splits)
-    assert totals.done == back.splits and totals.counts.balanced, totals
-    return totals.counts
-
-
-def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
-    names = bench.storage.names(left_prefix(replace(job, run=f"{job.run}/undo{number}")))
-    lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
-    return {
-        int(line["key"]["id"]["N"]): NotRestored(
-            line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"])
-        )
-        for line in lines
-    }
 
 
 def voids(bench: Bench, job: Job) -> set[int]:
@@ -67,16 +30,6 @@ def voids(bench: Bench, job: Job) -> set[int]:
     journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
     names = filter(is_note, bench.storage.names(journal_prefix(job)))
     return {int(key["id"]["N"]) for name in names for key in journal.read_note(name).void}
-
-
-def once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
-    """The application, before the first write and never again."""
-
-    def application(table: FakeDynamoDB) -> None:
-        table.before_write = None
-        act(table)
-
-    return application
 
 
 # ---------------------------------------------------------------- what is restored, and what is left

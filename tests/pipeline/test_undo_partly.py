@@ -13,7 +13,7 @@ from dynamodt.state.object_keys import is_note, journal_prefix
 from dynamodt.state.phases import stints, with_begun
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
-from tests.pipeline.test_undo import DOUBLE, left, once, undone
+from tests.pipeline.undoing import DOUBLE, left, once, undone
 
 
 def files(bench: Bench, job: Job) -> list[Path]:

@@ -34,9 +34,9 @@ from tests.emulators import Endpoint
 from tests.migrate_once import ALONE, MOMENTS
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.test_kills import COUNTS, KILLS, SEED, attempt
-from tests.service.test_live_writers import DOUBLE as LOGGED_DOUBLE
-from tests.service.test_live_writers import check_contest, check_item, entries, first, writing
+from tests.service.kills import COUNTS, KILLS, SEED, attempt
+from tests.service.live_writers import DOUBLE as LOGGED_DOUBLE
+from tests.service.live_writers import check_contest, check_item, entries, first, writing
 from tests.service.writer import ITEMS
 from tests.spoilt_exports import largest, rewrite, write_manifest
 from tests.waiting import until

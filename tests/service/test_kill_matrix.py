@@ -25,7 +25,7 @@ from dynamodt.state.storage import open_storage
 from tests.emulators import Endpoint
 from tests.service.bench import Bench, image
 from tests.service.conftest import MakeTable
-from tests.service.test_kills import attempt
+from tests.service.kills import attempt
 
 ITEMS = 120
 OWN_ROWS = 30

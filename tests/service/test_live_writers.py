@@ -2,91 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from dynamodt.model.items import Item
-from dynamodt.model.pages import Counts
-from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.writer import CONTESTED, ITEMS, STEP
-from tests.waiting import HANG_SECONDS
-
-Entry = tuple[str, int, int]  # verb, item, what n was before
-
-# Not idempotent, and no mark in the item. Each call leaves a line, so that second looks at an item can be counted, and
-# at a contested one the first look lasts until its writer has been there (see `tests.service.writer`).
-DOUBLE = """
-import os, time
-
-LOG = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-def transform_up(item):
-    os.write(LOG, b"%d\\n" % item["id"])
-    until = time.monotonic() + HANG
-    while item["id"] < ITEMS and item["id"] % 500 < 6 and not os.path.exists({log!r} + ".%d" % item["id"]):
-        assert time.monotonic() < until, "the writer has not come"
-        time.sleep(0.002)
-    if item["archived"]:
-        return item
-    return {{**item, "n": item["n"] * 2}}
-""".replace("HANG", str(HANG_SECONDS)).replace("ITEMS", str(ITEMS))
-
-
-def first(number: int) -> Item:
-    item: Item = {"id": number, "n": number + 1, "note": f"item {number}", "archived": 0}
-    return {**item, "touched": 0} if number % 4 else item
-
-
-@contextmanager
-def writing(endpoint: Endpoint, table: str, number: int, log: Path, poller: Path) -> Iterator[None]:
-    """A writer at work. It must have come through without an error of its own."""
-    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log), str(poller)]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
-    try:
-        assert process.stdout is not None and process.stdout.readline() == "writing\n"
-        yield
-        process.communicate(timeout=HANG_SECONDS)
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def entries(*logs: Path) -> dict[int, list[Entry]]:
-    """What the writers did to each item. Only its owner changes `n`, so the order of the entries is that of doing."""
-    done: dict[int, list[Entry]] = defaultdict(list)
-    for log in logs:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            command, number, before = json.loads(line)
-            done[number].append((command, number, before))
-    return done
-
-
-def times_doubled(number: int, done: list[Entry], n: int) -> int:
-    """How often the migration has doubled `n`, by the writers' account; an AssertionError if it does not add up."""
-    value, doubled, archived = number + 1, 0, False
-    for command, _, before in [*done, ("end", number, n)]:
-        if command == "touch":
-            continue
-        if before != value:
-            assert before == 2 * value, f"item {number}: {value} became {before}; {done}"
-            assert not archived, f"item {number} was doubled after it had been archived; {done}"
-            doubled += 1
-        value = before + STEP if command == "add" else before
-        archived = archived or command == "archive"
-    return doubled
+from tests.service.live_writers import (
+    migrate_under_writers,
+)
 
 
 @pytest.mark.slow
@@ -94,42 +17,3 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
     migrate_under_writers(endpoint, bench, make_table(id="N"))
-
-
-def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **options: Any) -> None:
-    """The whole scenario, with `options` as `up` has them."""
-    bench.tables.put(table, *map(first, range(ITEMS)))
-    poller, logs = bench.folder / "looks.txt", [bench.folder / f"writer-{number}.jsonl" for number in (0, 1)]
-    poller.touch()
-    with ExitStack() as writers:
-        for number, log in enumerate(logs):
-            writers.enter_context(writing(endpoint, table, number, log, poller))
-        counts = bench.run(table, DOUBLE.format(log=str(poller)), **options)
-
-    done = entries(*logs)
-    found = {int(item["id"]): item for item in bench.tables.items(table)}
-    deleted = {number for number, commands in done.items() if any(command == "delete" for command, *_ in commands)}
-    assert found.keys() == set(range(ITEMS)) - deleted  # none is back, none is lost
-    for number, item in found.items():
-        check_item(item, done[number])
-
-    assert counts.dead == 0 and counts.balanced and counts.read <= ITEMS
-    check_contest(counts, poller)
-
-
-def check_contest(counts: Counts, poller: Path) -> None:
-    """Without this the test would prove nothing: the writers must have got between reading and writing."""
-    conflicts = len(poller.read_text().splitlines()) - counts.read
-    assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # what was added to and what was archived is looked at again
-    assert counts.vanished >= CONTESTED and counts.superseded >= CONTESTED, (counts, conflicts)
-
-
-def check_item(item: Item, done: list[Entry]) -> None:
-    number = int(item["id"])
-    touches = sum(command == "touch" for command, *_ in done)
-    assert item.get("touched", 0) == touches, f"item {number} lost a touch"
-    assert item["note"] == f"item {number}"
-    assert item["archived"] == any(command == "archive" for command, *_ in done)
-    assert ("writer" in item) == any(command == "add" for command, *_ in done)
-    doubled = times_doubled(number, done, int(item["n"]))
-    assert doubled == 1 or (doubled == 0 and item["archived"]), f"item {number} was doubled {doubled} times; {done}"

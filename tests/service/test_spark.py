@@ -25,7 +25,7 @@ from dynamodt.state.worker_rows import Worker
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.test_live_writers import migrate_under_writers
+from tests.service.live_writers import migrate_under_writers
 from tests.waiting import join, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.endpoints("ministack")]

@@ -20,7 +20,7 @@ from dynamodt.state.state import State
 from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.conftest import MakeTable
-from tests.service.test_kills import ITEMS, SEED, Writer, check, fill
+from tests.service.kills import ITEMS, SEED, Writer, check, fill
 from tests.waiting import HANG_SECONDS, until
 
 KILLS = max(1, int(os.environ.get("DYNAMODT_KILLS", "4")) // 12)

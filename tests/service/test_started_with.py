@@ -16,7 +16,7 @@ from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.test_kills import attempt
+from tests.service.kills import attempt
 
 pytestmark = pytest.mark.endpoints("ministack")  # enough for most of it; table identities are tried on both below
 

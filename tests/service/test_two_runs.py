@@ -16,36 +16,15 @@ from dynamodt.state.state import State
 from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.conftest import MakeTable
-from tests.service.test_kills import scan
+from tests.service.held_run import ITEMS, SCRIPT, wait_until_changed
+from tests.service.kills import scan
 from tests.waiting import HANG_SECONDS, until
-
-ITEMS = 600
-# Most of the items are done, in whole pages; the last hundred wait for the file, however long other processes take.
-SCRIPT = """
-import time
-from pathlib import Path
-
-sequence = 1
-seen = 0
-
-
-def transform_up(item):
-    global seen
-    seen += 1
-    while seen > 500 and not Path({go_on!r}).exists():
-        time.sleep(0.01)
-    return {{**item, "n": item["n"] + 1}}
-"""
 
 
 def start(endpoint: Endpoint, folder: Path, table: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, "1", "never", "0"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
     return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until_changed(endpoint: Endpoint, table: str) -> None:
-    until(lambda: any(item["n"] for item in scan(endpoint, table).values()), "a first item is changed")
 
 
 def unlock(stage: Stage, table: str) -> None:

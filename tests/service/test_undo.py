@@ -19,8 +19,7 @@ from dynamodt.dynamodb.batch import BatchAnswer, Coming, Verdict, Writes
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
 from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
-from dynamodt.model.reports import TableReport, UndoReport
-from dynamodt.model.runs import RunRecord
+from dynamodt.model.reports import TableReport
 from dynamodt.rate import Backoff
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
@@ -29,9 +28,9 @@ from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
 from tests.waiting import HANG_SECONDS
 
-DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
 HALVE = """
 from dynamodt import without
 
@@ -41,29 +40,11 @@ def transform_up(item):
 def transform_down(item):
     return {**item, "n": item["n"] / 2}
 """
-FRAIL = """
-def transform_up(item):
-    if item["id"] in {bad}:
-        raise ValueError("a bad one")
-    return {{**item, "n": item["n"] * 2}}
-"""
-
-
-def numbered(count: int) -> list[Item]:
-    return [{"id": number, "n": number + 1} for number in range(count)]
-
-
-def undo(bench: Bench, run: str, *tables: str, **options: Any) -> UndoReport:
-    return operations.undo(bench.stage, bench.folder, tables, run, RunOptions(**options), bench.recorder)
 
 
 def retry(bench: Bench, run: str, **options: Any) -> TableReport:
     (report,) = operations.retry(bench.stage, bench.folder, (), run, RunOptions(**options), bench.recorder)
     return report
-
-
-def last(bench: Bench, table: str) -> RunRecord:
-    return bench.history(table)[-1]
 
 
 def refusal(bench: Bench, run: str, kind: type[DynamodtError] = Refused) -> DynamodtError:

@@ -14,7 +14,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.state.object_keys import journal_of_run
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.test_undo import DOUBLE, FRAIL, last, numbered, undo
+from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
 
 
 def parts(bench: Bench, table: str) -> list[Path]:

@@ -14,7 +14,7 @@ from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.conftest import MakeTable
-from tests.service.test_two_runs import ITEMS, SCRIPT, wait_until_changed
+from tests.service.held_run import ITEMS, SCRIPT, wait_until_changed
 from tests.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.endpoints("ministack")  # of the two, test_two_runs.py asks which of two runs may write

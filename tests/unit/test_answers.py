@@ -27,7 +27,7 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, TableReport, UndoReport
 from dynamodt.model.runs import RunRecord, Script
 from tests.fake_operations import PREPARED
-from tests.unit.test_following import Stage
+from tests.unit.followed_runs import Stage
 
 RUN = RunReport("users", "up", 2, "split", "01RUN", "succeeded", Counts(7, 6, dead=1), Units(2.5, 6.0), 1.25)
 REPORTS = [

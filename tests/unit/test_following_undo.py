@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dynamodt.model.pages import Counts
 from dynamodt.runs.totals import RunTotals
-from tests.unit.test_following import RECORD, Seen, Stage
+from tests.unit.followed_runs import RECORD, Seen, Stage
 
 UNDOING = replace(RECORD, status="undoing")
 

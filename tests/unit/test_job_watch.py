@@ -14,7 +14,7 @@ from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.runs.interrupts import StoppedError, Terminated
 from dynamodt.state.worker_rows import AnswerRows, JobAnswer
-from tests.unit.test_following import RECORD, Seen, Stage
+from tests.unit.followed_runs import RECORD, Seen, Stage
 
 ANSWER = JobAnswer({"tables": []}, 0)
 

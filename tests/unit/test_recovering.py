@@ -13,8 +13,8 @@ from dynamodt.model.pages import Counts
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.script.diff import change, insert, key_of, together
 from tests.fakes import FakeDynamoDB
-from tests.unit.test_settle import THINGS, Apply, acts, decode, double, left, many, moved, numbered, over, removals
-from tests.unit.test_settle import page_writer as of
+from tests.unit.page_writing import THINGS, Apply, acts, decode, double, left, many, moved, numbered, over, removals
+from tests.unit.page_writing import page_writer as of
 
 
 def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Apply | None = double) -> WriteResult:

@@ -5,53 +5,52 @@ The single outcomes, one by one, are in tests/pipeline; here they meet in any or
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import Fenced
-from dynamodt.model.items import Change, Guard, Image, Item, Remove, Update
+from dynamodt.model.items import Change, Guard, Image, Remove, Update
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import KeyAttribute, TableSpec
-from dynamodt.pipeline.inserted import InsertedItems, Lookups
+from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
-from dynamodt.pipeline.write_page import PageWriter, PageWriting
+from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.diff import change, insert, key_of, together
 from tests import strategies
 from tests.fakes import FakeDynamoDB
+from tests.unit.page_writing import (
+    THINGS,
+    Apply,
+    acts,
+    double,
+    left,
+    many,
+    moved,
+    numbered,
+    over,
+    page_writer,
+    removals,
+    rows,
+)
 
-THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
 PLAIN = TableSpec("things", (KeyAttribute("id", "N"),), plain_partiql=True)  # every odd name goes out alone
 
-many = settings(max_examples=60)
 faults = st.lists(
     st.sampled_from(["", "throttled", "lost", "reset", "partial", "partial-500", "full"]), max_size=8
 )  # fewer than the tries that a change has
 guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
-Apply = Callable[[Image], Change | None]
-
-
-def page_writer(
-    fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets: bool = False, **more: Any
-) -> PageWriter:
-    rows, pause = InsertedRows("state", "run"), {"sleep": lambda seconds: None}
-    inserted = InsertedItems(fake, rows, fake.spec.name, **pause)
-    reads = Lookups(Reads(fake, fake.spec, **pause), inserted=inserted, meets=meets)
-    writer = Statements(fake.spec, guard, rows, meets=meets)
-    options = {"dice": lambda: 0.5, **pause, **more}
-    return PageWriter(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
 
 
 def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[WriteResult, int]:
@@ -60,19 +59,6 @@ def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[Wri
     write_result = page_writer(fake, apply, guard).settle(changes)
     assert sum(write_result.counts) == len(changes), "a change was counted twice, or not at all"
     return write_result, len(changes)
-
-
-def double(image: Image) -> Change | None:
-    item = decode(image)
-    return change(THINGS, image, item, {**item, "n": item["n"] * 2})
-
-
-def numbered(count: int, extra: Item | None = None) -> list[Item]:
-    return [{"id": number, "n": number + 1, "note": 0, **(extra or {})} for number in range(count)]
-
-
-def left(fake: FakeDynamoDB) -> dict[int, Item]:
-    return {int(item["id"]): item for item in map(decode, fake.items.values())}
 
 
 # ---------------------------------------------------------------- updates
@@ -110,9 +96,6 @@ class Application:
             else:
                 self.notes[number] = self.notes.get(number, 0) + 1
                 fake.put({**item, "note": self.notes[number]})
-
-
-acts = st.lists(st.tuples(st.integers(0, 19), st.sampled_from(["note", "note", "delete"])), max_size=30)
 
 
 @many
@@ -283,11 +266,6 @@ def test_insertions_go_only_where_nothing_is(queued: list[str], there: list[str]
     assert {key: item["note"] for key, item in left(fake).items()} == {n: w or "same" for n, w in enumerate(there)}
 
 
-def moved(image: Image) -> Change | None:
-    item = decode(image)
-    return change(THINGS, image, item, {**item, "id": item["id"] + 100, "n": item["n"] * 2})
-
-
 @many
 @given(st.integers(1, 10), faults, st.booleans())
 def test_items_move_once_and_whole(count: int, queued: list[str], forgets: bool) -> None:
@@ -335,12 +313,6 @@ def test_the_keys_without_effect_are_those_that_do_not_show_it(
 
 def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda image: None) -> list[int]:
     return sorted(int(key["id"]["N"]) for key in page_writer(fake, apply).settle(changes).void)
-
-
-def rows(fake: FakeDynamoDB) -> dict[int, str]:
-    """Which keys the run has inserted, by its rows in the state table, and of which sources."""
-    found = fake.others.get("state", {}).values()
-    return {int(json.loads(row["key"]["S"])["id"]["N"]): row["source"]["S"] for row in found}
 
 
 def test_each_insertion_has_its_row_and_none_has_one_without() -> None:
@@ -559,10 +531,6 @@ def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
     assert pauses == [79]
 
 
-def removals(fake: FakeDynamoDB) -> list[Change]:
-    return [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
-
-
 @pytest.mark.parametrize(("fault", "number"), [("full", 199), ("throttled", 3), ("lost", 3), ("reset", 3)])
 def test_a_deletion_that_waited_is_looked_at_again(fault: str, number: int) -> None:
     """No guard can name an attribute that was added meanwhile. Where it had been written, and made again, it stays."""
@@ -669,16 +637,6 @@ def test_deletions_that_go_out_at_once_are_looked_at_once() -> None:
         return fake.calls["BatchGetItem"]
 
     assert poller(0.4) == poller(0.0) < poller(0.6)  # the second batch goes out after 1.2 seconds
-
-
-def over(page_writing: PageWriting) -> WriteResult:
-    """A settling, to its end."""
-    while True:
-        try:
-            next(page_writing)
-        except StopIteration as end:
-            write_result: WriteResult = end.value
-            return write_result
 
 
 def sizes_sent(fake: FakeDynamoDB) -> list[int]:

@@ -1,0 +1,62 @@
+"""Undoes a job on the fakes, and reads what it left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import apache_beam as beam
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import NotRestored
+from dynamodt.model.runs import Job, JournalSource
+from dynamodt.pipeline.undo import undo
+from dynamodt.state.object_keys import left_prefix
+from tests.fakes import FakeDynamoDB
+from tests.pipeline.conftest import Bench
+
+DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
+
+
+def undone(
+    bench: Bench,
+    job: Job,
+    *,
+    run: str = "",
+    attempt: int = 0,
+    attempts: tuple[int, int] = (0, 0),
+    partial: bool = False,
+    dry_run: bool = False,
+) -> Counts:
+    """The counts of undoing a job; it can be done again, as after a death."""
+    back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run, attempts, partial))
+    back = replace(back, attempt=attempt or job.attempt + 1, run=run or back.run, dry_run=dry_run)
+    bench.state.lease(back)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        undo(pipeline, back, bench.resources)
+    totals = bench.state.splits(back.run).totals(back.splits)
+    assert totals.done == back.splits and totals.counts.balanced, totals
+    return totals.counts
+
+
+def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
+    names = bench.storage.names(left_prefix(replace(job, run=f"{job.run}/undo{number}")))
+    lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
+    return {
+        int(line["key"]["id"]["N"]): NotRestored(
+            line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"])
+        )
+        for line in lines
+    }
+
+
+def once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
+    """The application, before the first write and never again."""
+
+    def application(table: FakeDynamoDB) -> None:
+        table.before_write = None
+        act(table)
+
+    return application

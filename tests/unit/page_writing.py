@@ -1,0 +1,78 @@
+"""Pages on a fake table, written by a `PageWriter`: what the tests of `pipeline.write_page` share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.model.items import Change, Guard, Image, Item, Remove
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.inserted import InsertedItems, Lookups
+from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.write_page import PageWriter, PageWriting
+from dynamodt.script.codec import decode
+from dynamodt.script.diff import change, key_of
+from tests.fakes import FakeDynamoDB
+
+THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
+many = settings(max_examples=60)
+Apply = Callable[[Image], Change | None]
+
+
+def page_writer(
+    fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets: bool = False, **more: Any
+) -> PageWriter:
+    rows, pause = InsertedRows("state", "run"), {"sleep": lambda seconds: None}
+    inserted = InsertedItems(fake, rows, fake.spec.name, **pause)
+    reads = Lookups(Reads(fake, fake.spec, **pause), inserted=inserted, meets=meets)
+    writer = Statements(fake.spec, guard, rows, meets=meets)
+    options = {"dice": lambda: 0.5, **pause, **more}
+    return PageWriter(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
+
+
+def double(image: Image) -> Change | None:
+    item = decode(image)
+    return change(THINGS, image, item, {**item, "n": item["n"] * 2})
+
+
+def numbered(count: int, extra: Item | None = None) -> list[Item]:
+    return [{"id": number, "n": number + 1, "note": 0, **(extra or {})} for number in range(count)]
+
+
+def left(fake: FakeDynamoDB) -> dict[int, Item]:
+    return {int(item["id"]): item for item in map(decode, fake.items.values())}
+
+
+acts = st.lists(st.tuples(st.integers(0, 19), st.sampled_from(["note", "note", "delete"])), max_size=30)
+
+
+def moved(image: Image) -> Change | None:
+    item = decode(image)
+    return change(THINGS, image, item, {**item, "id": item["id"] + 100, "n": item["n"] * 2})
+
+
+def rows(fake: FakeDynamoDB) -> dict[int, str]:
+    """Which keys the run has inserted, by its rows in the state table, and of which sources."""
+    found = fake.others.get("state", {}).values()
+    return {int(json.loads(row["key"]["S"])["id"]["N"]): row["source"]["S"] for row in found}
+
+
+def removals(fake: FakeDynamoDB) -> list[Change]:
+    return [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
+
+
+def over(page_writing: PageWriting) -> WriteResult:
+    """A settling, to its end."""
+    while True:
+        try:
+            next(page_writing)
+        except StopIteration as end:
+            write_result: WriteResult = end.value
+            return write_result
