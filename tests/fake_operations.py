@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableSta
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec
 from dynamodt.runs.options import Observer, RunOptions, Watcher
+from tests.waiting import HANG_SECONDS
 
 ERRORS: dict[str, BaseException] = {
     "dead": DeadLetters("3 items could not be transformed", where="dead v2 split_name", hint="look into the file"),
@@ -143,7 +145,7 @@ class FakeOperations:
             watcher.progressed(table, RunProgress(totals, 10, 500.0, idle="paused" if done == 5 else ""))
             if table == "ctrl_c" and done == 4:
                 os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(5)
+                threading.Event().wait(HANG_SECONDS)  # until the signal ends it
         status = "failed" if table in ERRORS else "succeeded"
         report = RunReport(table, "up", 2, "split_name", "01RUN", status, Counts(1000, 1000), Units(65.0, 1000.0), 0.84)
         watcher.run_ended(report)
@@ -214,7 +216,7 @@ class FakeOperations:
                 raise KeyboardInterrupt
             if table == "sigterm" and done == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(5)
+                threading.Event().wait(HANG_SECONDS)  # until the signal ends it
         report = RunReport(
             table,
             direction,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -126,9 +125,8 @@ class Application:
 
     def _serve(self, quiet: threading.Event) -> None:
         try:
-            while not quiet.is_set():
+            while not quiet.wait(0.01):
                 self.act()
-                time.sleep(0.01)
         except BaseException as failure:
             self.failure = failure
 

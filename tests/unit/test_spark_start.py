@@ -77,6 +77,7 @@ def test_a_harness_is_told_whole_numbers_as_such() -> None:
 
 
 def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyspark")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
     (tmp_path / "spark" / "jars").mkdir(parents=True)
@@ -97,6 +98,7 @@ def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pyt
 
 
 def test_of_others_folders_those_go_that_nobody_is_at_work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyspark")
     monkeypatch.chdir(tmp_path)
     home.begin()
     with home.spark_home():  # another process, as far as `begin` can tell
