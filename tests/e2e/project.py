@@ -104,11 +104,10 @@ def clone(folder: Path) -> Project:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     for name in _listed("--cached", "--others", "--exclude-standard"):
         source, target = ROOT / name, folder / name
+        target.unlink(missing_ok=True)
         if source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-        else:
-            target.unlink(missing_ok=True)
+            shutil.copy(source, target, follow_symlinks=False)
     _make_environment(folder)
     return Project(folder)
 

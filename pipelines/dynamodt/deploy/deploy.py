@@ -62,7 +62,7 @@ _UPDATED = "dynamodt-{}-application-updated"
 _PATTERN = 230  # characters of the pattern about the application's stacks, without their ids
 _SPLIT = "split the project in two, each with a stage of its own and some of the tables"
 
-# What the job's role comes to beside the names in it: tests/unit/test_deploy_limits.py holds this and the template together.
+# What the job's role comes to beside the names in it; tests/unit/test_deploy_limits.py compares it with the template.
 _POLICIES = 2_150
 _OF_A_TABLE = len('"",') * 2 + len("/export/*")
 
