@@ -23,7 +23,7 @@ from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoRepo
 from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs import follow as following
-from dynamodt.runs import preflight
+from dynamodt.runs import recreated
 from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
 from dynamodt.runs.baseline import adopt as adopt
@@ -167,8 +167,8 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
         spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
     except ServiceError:
         return ""
-    last = preflight.younger(spec, runs) if spec else None
-    return preflight.younger_reported(spec, last) if spec and last else ""
+    last = recreated.younger(spec, runs) if spec else None
+    return recreated.younger_reported(spec, last) if spec and last else ""
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:

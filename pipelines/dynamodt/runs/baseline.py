@@ -25,7 +25,7 @@ from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import usable_table
-from dynamodt.runs.preflight import runs_on_gone_tables, younger
+from dynamodt.runs.recreated import runs_on_gone_tables, younger
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.versions import read_versions
 from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished

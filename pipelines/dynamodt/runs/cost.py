@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from dynamodt.export.objects import PIECE
@@ -32,7 +32,9 @@ from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.state.state import State
+
+if TYPE_CHECKING:
+    from dynamodt.state.state import State
 
 MILLION = 1_000_000
 THOUSAND = 1_000

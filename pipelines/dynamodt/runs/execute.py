@@ -32,24 +32,28 @@ from dynamodt.runs.dead_letters import (
     retry_number,
 )
 from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, sourced
-from dynamodt.runs.history import RunRecorder, completion_error
+from dynamodt.runs.history import RunRecorder, completion_error, next_record
 from dynamodt.runs.interrupts import signal_name
 from dynamodt.runs.jobs import EXPORT, NONE, jobs, just_ran, lease_replicas, moves_items, new_run
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
-from dynamodt.runs.preflight import check_export, check_moment
+from dynamodt.runs.preflight import check_export, check_moment, edited, items_transformed
 from dynamodt.runs.resume import (
+    accepted,
+    check_continued,
+    check_only,
+    differences_now,
     fresh_record,
+    left_unfinished,
     note_half_done,
-    record_under_lease,
     targets,
     unfinished_run,
 )
 from dynamodt.state.object_keys import dead_letters_name
-from dynamodt.state.phases import after
-from dynamodt.state.started_with import as_it_began
+from dynamodt.state.phases import after, unfinished
+from dynamodt.state.started_with import ITEMS, as_it_began, changed_within, differences
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
@@ -128,10 +132,58 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     leases, table = context.state.leases, planned.table.name
     with held_all(leases, table, targets(planned), run, context.observer.note, replicas) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
-        record = record_under_lease(context, planned, "" if before else run)
+        record = _record(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
         yield context, record
+
+
+def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
+    """The record of the plan's first run, continued or new, decided again under the lease.
+
+    `run` is the id of a new run. It is empty (one is made) where a run was to be continued, which may be undone by now.
+    """
+    state, options = context.state, context.options
+    left = unfinished_run(state, context.storage, planned, options)
+    check_only(options.only, left)
+    if left is not None:
+        return _continued(context, planned, left)
+    records = (one for one in state.runs(planned.table.name) if one.run not in planned.gone)
+    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=accepted(records, options))
+    _end_replaced(context, planned)
+    return record
+
+
+def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
+    """The record of a run that is continued. Raises Refused for options other than it began with."""
+    step, observer, state = planned.steps[0], context.observer, context.state
+    check_continued(left, context.options)
+    observer.note(f"run {left.run} was left {left.status}: it continues from its checkpoints")
+    for one in differences_now(state, left, step):
+        observer.note(f"{step.script.path}: {one.told}: {one.effect}")
+    done = 0
+    if step.script.checksum != left.checksum:
+        done = items_transformed(state, context.stage, step.target or planned.table, left)
+        observer.note(edited(left, step.script, done))
+    rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
+    began = {**step.began, **left.began, **rows, **changed_within(step.began)}
+    return next_record(left, step.script, done, began)
+
+
+def _end_replaced(context: RunContext, planned: TablePlan) -> None:
+    """End the runs that a new one replaces: one of the same step, and those whose table is gone."""
+    state, step = context.state, planned.steps[0]
+    left = left_unfinished(state, planned)
+    if left is not None:
+        changed = [one.told for one in differences(left.began, step.began)]
+        why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
+        context.observer.note(f"run {left.run} was left {left.status}: {why}")
+    for record in state.runs(planned.table.name):
+        is_gone = record.run in planned.gone and unfinished(record.status)
+        if is_gone and record.version == step.script.sequence:
+            context.observer.note(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
+        if is_gone or (left is not None and record.run == left.run):
+            state.record(replace(record, status=after(record.status, "replace")), context.token)
 
 
 def _rehearsed(context: RunContext, run: str) -> RunContext:

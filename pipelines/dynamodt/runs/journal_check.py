@@ -10,23 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Refused, RunFailed
-from dynamodt.model.items import Change, Check, Image, Journaled
 from dynamodt.model.pages import Claim, JournalCount
 from dynamodt.model.runs import RunRecord
-from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.pipeline.conflicts import restoration
-from dynamodt.script.codec import key_text
-from dynamodt.script.diff import parts_of
-from dynamodt.state.journal import Journal, Unsealed, check
+from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
     Claims,
     counts,
@@ -38,7 +31,7 @@ from dynamodt.state.object_keys import (
     split_prefix,
 )
 from dynamodt.state.phases import phases
-from dynamodt.state.storage import Storage, open_storage
+from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State
@@ -228,24 +221,3 @@ class _Progress:
         if self._clock() - self._told_at >= _TOLD_EVERY:
             self._told_at = self._clock()
             self._note(f"checking the journal: {self._read:,} of {self._planned:,} parts")
-
-
-def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
-    """The changes of these parts whose items are as they were written, each key's last one; `table` is the one that was
-    written to. What was deleted is not told from what was never there. Raises RunFailed when a part is gone."""
-    journal = Journal(open_storage(stage.connection, stage.storage), table, "")
-    reads = Reads(shared_wire(stage.connection), table)
-    for name in parts:
-        changes = {key_text(change.key): change for change in journal.intended(name)}
-        keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}
-        current = reads.items(list(keys.values()))
-        yield from (change for change in changes.values() if _bears(table, change, current))
-
-
-def _bears(table: TableSpec, change: Change, current: dict[str, Image]) -> bool:
-    there = ((part, current.get(key_text(part.key))) for part in _written(change))
-    return any(image is not None and restoration(table, [part], image).change is not None for part, image in there)
-
-
-def _written(change: Change) -> list[Journaled]:
-    return [part for part in parts_of(change) if not isinstance(part, Check)]

@@ -18,7 +18,8 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.history import goal, report_of
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, plan_table, unprepared
-from dynamodt.runs.preflight import check_not_recreated, note_other_key, refuse_restored, refuse_unsafe
+from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsafe
+from dynamodt.runs.recreated import check_not_recreated
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
 from dynamodt.runs.totals import totals_of
 from dynamodt.script.versions import is_reversible

@@ -20,7 +20,7 @@ from dynamodt.model.runs import (
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
-from dynamodt.runs.preflight import runs_on_gone_tables
+from dynamodt.runs.recreated import runs_on_gone_tables
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.rows import checked_rows

@@ -1,29 +1,34 @@
-"""What is asked before a run starts: whether its tables can be brought back, and whether the script fits the table.
+"""Checks before a run starts: the script fits the table and the options, and the table can be restored.
 
-What stands in the way where a table is another one than at its last run: it was restored, or made anew.
+A table that was restored from a moment within a run is found by that run's journal: an item that is still as the run
+wrote it would be transformed twice.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from shlex import join
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb import table as tables
-from dynamodt.dynamodb.clients import NO_TABLE
+from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.table import has_point_in_time_recovery
+from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Refused, ServiceError
-from dynamodt.model.items import Image
+from dynamodt.model.items import Change, Check, Image, Journaled
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec
-from dynamodt.runs.history import has_written
+from dynamodt.pipeline.conflicts import restoration
+from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
-from dynamodt.runs.journal_check import as_written
 from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.recreated import younger, younger_reported
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import parts_of
+from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
-from dynamodt.state.phases import phases, unfinished
-from dynamodt.state.started_with import TABLE, TARGET, key_told
+from dynamodt.state.phases import phases
+from dynamodt.state.started_with import key_told, transformed
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -262,64 +267,46 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
         )
 
 
-# ---------------------------------------------------------------- tables that were deleted and created again
+# ---------------------------------------------------------------- what a run has written so far
 
 
-def younger(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
-    """The last of a table's runs, where the table is another one by now; None where it is not known to be one."""
-    known = [run for run in runs if run.began.get(TABLE)]
-    last = known[-1] if known and spec.identity else None
-    return last if last is not None and last.began[TABLE] != spec.identity else None
-
-
-def younger_reported(spec: TableSpec, last: RunRecord) -> str:
-    """That in a sentence."""
-    created = f", created {spec.created}" if spec.created else ""
+def edited(left: RunRecord, script: Script, done: int) -> str:
+    """That the script of a run that is continued has been edited, and for which items that matters."""
+    items = "1 item was" if done == 1 else f"{done:,} items were"
     return (
-        f"the table is younger than its last run: it was deleted and created again (restored?){created}, after run "
-        f"{last.run} ({last.direction} of version {last.version}, {last.status})"
+        f"{script.path} was edited since: {items} transformed by an earlier text and will not be again; the rest will "
+        f"be by this one ({script.checksum[:12]}, before {left.checksum[:12]}); dynamodt history keeps all texts"
     )
 
 
-def runs_on_gone_tables(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> frozenset[str]:
-    """The runs whose writes are gone: the table that they wrote to was deleted since. `spec` is the one they read."""
-    identities = {spec.name: spec.identity}
-    return frozenset(run.run for run in runs if _is_gone(stage, run, identities))
+def items_transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord) -> int:
+    """The number of items that a run has transformed so far, in `table`. Of a page with an intent and without a
+    checkpoint, these are the items that are as the intent says; the others will be transformed again."""
+    done = 0
+    for claim in claims_of(state, record):
+        done += transformed(claim.counts)
+        if claim.intent is not None:
+            intended = as_written(stage, table, claim.intent.parts)
+            done += sum(claim.intent.counts[1:]) - claim.intent.counts.dead + sum(1 for _ in intended)
+    return done
 
 
-def _is_gone(stage: Stage, run: RunRecord, identities: dict[str, str]) -> bool:
-    name, then = (run.target, run.began.get(TARGET)) if run.target else (run.table, run.began.get(TABLE))
-    if not then or (run.target and not unfinished(run.status)):
-        return False
-    if name not in identities:
-        identities[name] = _identity(stage, name)
-    return bool(identities[name]) and identities[name] != then
+def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
+    """The changes of these parts whose items are as they were written, each key's last one; `table` is the one that was
+    written to. What was deleted is not told from what was never there. Raises RunFailed when a part is gone."""
+    journal = Journal(open_storage(stage.connection, stage.storage), table, "")
+    reads = Reads(shared_wire(stage.connection), table)
+    for name in parts:
+        changes = {key_text(change.key): change for change in journal.intended(name)}
+        keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}
+        current = reads.items(list(keys.values()))
+        yield from (change for change in changes.values() if _bears(table, change, current))
 
 
-def _identity(stage: Stage, name: str) -> str:
-    try:
-        return tables.describe(stage.connection, name).identity
-    except ServiceError as error:
-        if error.what == NO_TABLE:
-            return "no table"
-        raise
+def _bears(table: TableSpec, change: Change, current: dict[str, Image]) -> bool:
+    there = ((part, current.get(key_text(part.key))) for part in _written(change))
+    return any(image is not None and restoration(table, [part], image).change is not None for part, image in there)
 
 
-def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None:
-    """Raises Refused where the table that a run has written to is another one by now: the run's journal tells nothing
-    of its items. `hint` is what to do now instead of an undo."""
-    name, then = (record.target, TARGET) if record.target else (record.table, TABLE)
-    if not record.began.get(then):
-        return
-    spec = tables.describe(stage.connection, name)
-    if spec.identity in ("", record.began[then]):
-        return
-    raise Refused(
-        f"run {record.run} wrote to another table of this name: {name} was deleted and created again since"
-        + (f", {spec.created}" if spec.created else ""),
-        where=f"table {name}",
-        hint=hint
-        or "its journal tells nothing of the items that are here now. To say which versions stand in them: "
-        f"dynamodt stamp --table {record.table} --to N",
-        run=record.run,
-    )
+def _written(change: Change) -> list[Journaled]:
+    return [part for part in parts_of(change) if not isinstance(part, Check)]

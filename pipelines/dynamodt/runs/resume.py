@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused
-from dynamodt.model.runs import INSERTED_ROWS, RunRecord, Script
+from dynamodt.model.runs import INSERTED_ROWS, RunRecord
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
-from dynamodt.runs.history import claims_of, first_record, goal, has_written, next_record
+from dynamodt.runs.history import first_record, goal, has_written
 from dynamodt.runs.jobs import SCAN, new_run, segments
-from dynamodt.runs.journal_check import as_written
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.state.object_keys import left_of
-from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished
-from dynamodt.state.started_with import ITEMS, Difference, changed_within, differences, may_be_repeated, transformed
+from dynamodt.state.phases import PARTLY_UNDONE, unfinished
+from dynamodt.state.started_with import ITEMS, Difference, differences, may_be_repeated
 from dynamodt.state.storage import Storage, open_storage
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Stage, TableSpec
-    from dynamodt.runs.context import RunContext
+    from dynamodt.model.tables import Stage
     from dynamodt.runs.plan import Step, TablePlan
     from dynamodt.state.state import State
 
@@ -40,84 +37,15 @@ def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptio
     for table in (planned.table.name, *targets(planned)):
         check_not_leased(state.leases, table)
     left = unfinished_run(state, open_storage(stage.connection, stage.storage), planned, options)
-    _check_only(options.only, left)
+    check_only(options.only, left)
     if left is not None:
-        _check_continued(left, options)
+        check_continued(left, options)
 
 
 def unfinished_run(state: State, storage: Storage, planned: TablePlan, options: RunOptions) -> RunRecord | None:
     """The run that the plan's first step continues; None: a new one begins. Raises Refused where neither may be."""
-    left = _left_unfinished(state, planned)
+    left = left_unfinished(state, planned)
     return None if left is None else _continuable(state, storage, left, planned.steps[0], options)
-
-
-def record_under_lease(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
-    """The record of the plan's first run, decided again under the table's lease: continued, or new.
-
-    `run` is a new run's id (empty: make one); it is not that of a run that was to be continued and was undone since.
-    """
-    state, options = context.state, context.options
-    left = _left_unfinished(state, planned)
-    found = left and _continuable(state, context.storage, left, planned.steps[0], options)
-    _check_only(options.only, found)
-    if found is not None:
-        return continued(context, planned, found)
-    records = (one for one in state.runs(planned.table.name) if one.run not in planned.gone)
-    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=accepted(records, options))
-    _replace(context, planned, left)
-    return record
-
-
-def continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
-    """The record of a run that is continued. Raises Refused for options other than it began with."""
-    state, stage, observer, options = context.state, context.stage, context.observer, context.options
-    step = planned.steps[0]
-    _check_continued(left, options)
-    observer.note(f"run {left.run} was left {left.status}: it goes on from its checkpoints")
-    for one in _differences(state, left, step):
-        observer.note(f"{step.script.path}: {one.told}: {one.effect}")
-    done = 0
-    if step.script.checksum != left.checksum:
-        done = _transformed(state, stage, step.target or planned.table, left)
-        observer.note(_edited(left, step.script, done))
-    rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
-    began = {**step.began, **left.began, **rows, **changed_within(step.began)}
-    return next_record(left, step.script, done, began)
-
-
-def _edited(left: RunRecord, script: Script, done: int) -> str:
-    items = "1 item was" if done == 1 else f"{done:,} items were"
-    return (
-        f"{script.path} was edited since: {items} transformed by texts before it and are not transformed again; the "
-        f"rest is, by this one ({script.checksum[:12]}, before {left.checksum[:12]}); dynamodt history keeps all"
-    )
-
-
-def _transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord) -> int:
-    """How many items the run's script has brought through so far, to `table`. Of a page that was announced, those that
-    are as it was to write them: the others are transformed afresh."""
-    done = 0
-    for claim in claims_of(state, record):
-        done += transformed(claim.counts)
-        if claim.intent is not None:
-            intended = as_written(stage, table, claim.intent.parts)
-            done += sum(claim.intent.counts[1:]) - claim.intent.counts.dead + sum(1 for _ in intended)
-    return done
-
-
-def _replace(context: RunContext, planned: TablePlan, left: RunRecord | None) -> None:
-    """End the runs that a new one replaces: one of the same step, and those whose table is gone."""
-    state, observer, step = context.state, context.observer, planned.steps[0]
-    if left is not None:
-        told = [one.told for one in differences(left.began, step.began)]
-        why = "a new run begins: " + "; ".join(told) if told else "a new run begins in its place"
-        observer.note(f"run {left.run} was left {left.status}: {why}")
-    for record in state.runs(planned.table.name):
-        is_gone = record.run in planned.gone and unfinished(record.status)
-        if is_gone and record.version == step.script.sequence:
-            observer.note(f"the table that run {record.run} wrote to is gone: none of its checkpoints is used")
-        if is_gone or (left is not None and record.run == left.run):
-            state.record(replace(record, status=after(record.status, "replace")), context.token)
 
 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
@@ -136,7 +64,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
     )
 
 
-def _check_continued(left: RunRecord, options: RunOptions) -> None:
+def check_continued(left: RunRecord, options: RunOptions) -> None:
     """Raises Refused for another word on the journal than the run began with: half a journal undoes half a run."""
     if options.journal not in (None, left.journal):
         began = "with" if left.journal else "without"
@@ -155,7 +83,7 @@ def _continuable(state: State, storage: Storage, left: RunRecord, step: Step, op
 
     Raises Refused where it has written, and what it began with has changed.
     """
-    found = _differences(state, left, step)
+    found = differences_now(state, left, step)
     if not has_written(state, left):
         anew = found or _asks_for_another_export(left, options) or has_lost_dead_letters(state, storage, left)
         return None if anew else left
@@ -175,7 +103,7 @@ def _asks_for_another_export(left: RunRecord, options: RunOptions) -> bool:
     return bool(begun) and options.export not in ("", left.exports[0])
 
 
-def _differences(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
+def differences_now(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
     """What the run has begun with and is otherwise now. Rows of `items()` that it has not begun to write are free."""
     found = differences(left.began, step.began)
     if any(state.splits(left.run + INSERTED_ROWS).all(1)):
@@ -184,13 +112,14 @@ def _differences(state: State, left: RunRecord, step: Step) -> tuple[Difference,
 
 
 def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
+    """The record of a new run; an empty `run` makes an id."""
     source = options.source or step.script.source
-    units = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
+    splits = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
     run, journal = run or new_run(), bool(options.journal)
-    return first_record(step.script, planned.direction, run, units, journal, source, step.began)
+    return first_record(step.script, planned.direction, run, splits, journal, source, step.began)
 
 
-def _left_unfinished(state: State, planned: TablePlan) -> RunRecord | None:
+def left_unfinished(state: State, planned: TablePlan) -> RunRecord | None:
     """The run of this very step that an earlier process has left unfinished. Raises Refused when one of another
     version, or of the other direction, has written something and was left half done.
 
@@ -208,6 +137,7 @@ def _left_unfinished(state: State, planned: TablePlan) -> RunRecord | None:
 
 
 def note_half_done(state: State, planned: TablePlan, observer: Observer) -> None:
+    """Notify that a dry run also transforms the items that an unfinished run has written."""
     for record in state.runs(planned.table.name):
         if record.run not in planned.gone and unfinished(record.status) and has_written(state, record):
             observer.note(f"run {record.run} is half done: the rehearsal tries its items anew, as they are now")
@@ -268,7 +198,7 @@ def _partly_restored(undone: RunRecord) -> Refused:
     )
 
 
-def _check_only(run: str, left: RunRecord | None) -> None:
+def check_only(run: str, left: RunRecord | None) -> None:
     if run and (left is None or left.run != run):
         raise not_unfinished(run)
 

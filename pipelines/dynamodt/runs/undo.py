@@ -28,7 +28,8 @@ from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.preflight import check_not_recreated, check_recovery
+from dynamodt.runs.preflight import check_recovery
+from dynamodt.runs.recreated import check_not_recreated
 from dynamodt.runs.totals import totals_of
 from dynamodt.state.object_keys import left_name, left_prefix
 from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
