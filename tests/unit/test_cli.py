@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,10 +18,11 @@ import pytest
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands as commands
 from dynamodt.cli import menu
+from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs import options as requests
-from dynamodt.runs.options import RunOptions, command_argv, command_line
+from dynamodt.runs.options import Option, RunOptions, command_argv, command_line, options_of
 from tests import ROOT
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
@@ -526,6 +528,45 @@ def read_again(request: Request) -> object:
     words = command_argv(request)
     end = words.index("--") if "--" in words else len(words)
     return cli.app(words[:end], standalone_mode=False, obj={"beam_args": tuple(words[end + 1 :])})
+
+
+VALUES: dict[type, Any] = {str: "x", int: 3, float: 2.5}
+WITH_OPTIONS = [command for command in HELP if options_of(command)]
+
+
+def value_for(option: Option) -> Any:
+    """A value that is not the option's default."""
+    if option.default == ():
+        return ("users", "-orders") if option.repeated else ("users",)
+    if option.kind is bool:
+        return not option.default
+    return option.choices[-1] if option.choices else VALUES[option.kind]
+
+
+def with_value(request: Request, option: Option, value: Any) -> Request:
+    owner, _, name = option.field.rpartition(".")
+    if owner == "limits":
+        return replace(request, limits=request.limits._replace(**{name: value}))
+    return replace(request, **({owner: replace(request.options, **{name: value})} if owner else {name: value}))
+
+
+@pytest.mark.parametrize("command", WITH_OPTIONS)
+def test_every_option_of_every_command_is_written_down_and_read_again(command: str) -> None:
+    for option in options_of(command):
+        request = with_value(Request(command), option, value_for(option))
+        read = read_again(request)
+        assert isinstance(read, Request)
+        assert option.value(read) == option.value(request) == value_for(option) != option.default, option
+
+
+@pytest.mark.parametrize("command", WITH_OPTIONS)
+def test_every_name_of_an_option_is_read(command: str) -> None:
+    for option in options_of(command):
+        for name in option.names:
+            value = ("users",) if option.default == () else value_for(option)
+            words = [*command.split(), *option._replace(names=(name,)).argv(value)]
+            read = cli.app(words, standalone_mode=False, obj={"beam_args": ()})
+            assert option.value(read) == value, name
 
 
 def test_local_stop_tells_what_is_so_afterwards(project: Path, capfd: Any) -> None:
