@@ -45,12 +45,7 @@ def undo_document(report: UndoReport) -> Document:
     run = report.run
     first = [item._asdict() for item in report.first_not_restored]
     document = {
-        "table": run.table,
-        "run": run.run,
-        "version": run.version,
-        "name": run.name,
-        "direction": run.direction,
-        "status": run.status,
+        **_picked(run, "table run version name direction status"),
         **_amounts(run),
         "restored": {"fully": report.fully, "partly": report.partly},
         "left": {"items": report.left, "file": report.not_restored_at, "first": first},
@@ -110,14 +105,8 @@ def followed_document(reports: Iterable[RunReport]) -> Document:
 def reported_document(command: str, lease: Lease, limits: Units) -> Document:
     """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: the command, and the holder of the run."""
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
-    return {
-        "table": lease.table,
-        "command": command,
-        "run": lease.run,
-        **_holder(lease),
-        "pause_reason": lease.pause_reason,
-        **budget,
-    }
+    run = {"table": lease.table, "command": command, "run": lease.run, **_holder(lease)}
+    return {**run, "pause_reason": lease.pause_reason, **budget}
 
 
 def baseline_document(taken: TakeOver) -> Document:
@@ -128,16 +117,8 @@ def baseline_document(taken: TakeOver) -> Document:
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
     """What `prepare` prints."""
-    return {
-        "table": table,
-        "version": version,
-        "url": prepared.url,
-        "rows": prepared.rows,
-        "sha256": prepared.sha256,
-        "script_checksum": prepared.script_checksum,
-        "created": prepared.created,
-        "dry_run": dry_run,
-    }
+    stored = _picked(prepared, "url rows sha256 script_checksum created")
+    return {"table": table, "version": version, **stored, "dry_run": dry_run}
 
 
 def files_document(files: Iterable[Path], dry_run: bool) -> Document:
@@ -163,7 +144,7 @@ def _table(report: TableReport) -> Document:
 
 
 def _run(run: RunReport) -> Document:
-    document = {"version": run.version, "name": run.name, "run": run.run, "status": run.status, **_amounts(run)}
+    document = {**_picked(run, "version name run status"), **_amounts(run)}
     if run.cost:
         document["cost"] = _cost(run.cost)
     if run.dead_letters:
@@ -205,29 +186,23 @@ def _texts(texts: Sequence[ScriptText]) -> list[Document]:
 
 def _record(run: RunRecord) -> Document:
     texts = texts_reported(run)
-    return {**_record_itself(run), **({"scripts": _texts(texts)} if texts else {})}
-
-
-def _record_itself(run: RunRecord) -> Document:
     return {
-        "run": run.run,
-        "version": run.version,
-        "name": run.name,
-        "direction": run.direction,
-        "checksum": run.checksum,
-        "status": run.status,
-        "started": run.started,
-        "ended": run.ended,
-        "by": run.by,
+        **_picked(run, "run version name direction checksum status started ended by"),
         **_amounts(run),
         "dead_letters": run.dead_letters,
         "error": error_document(DynamodtError(run.error)) if run.error else None,
         "undone": run.undone,
+        **({"scripts": _texts(texts)} if texts else {}),
     }
 
 
+def _picked(value: object, names: str) -> Document:
+    """Some attributes of a value, by name."""
+    return {name: getattr(value, name) for name in names.split()}
+
+
 def _version_of(run: Current | RunRecord) -> Document:
-    return {"table": run.table, "run": run.run, "version": run.version, "name": run.name, "direction": run.direction}
+    return _picked(run, "table run version name direction")
 
 
 def _run_state(state: RunState) -> Document:
@@ -235,8 +210,7 @@ def _run_state(state: RunState) -> Document:
     return {
         **_version_of(record),
         "status": state.status,
-        "started": record.started,
-        "ended": record.ended,
+        **_picked(record, "started ended"),
         "counts": state.counts._asdict(),
         "dead_letters": record.dead_letters,
         "holder": _holder(holder) if holder else None,
@@ -244,7 +218,7 @@ def _run_state(state: RunState) -> Document:
 
 
 def _holder(lease: Lease) -> Document:
-    return {"user": lease.user, "host": lease.host, "pid": lease.pid, "since": lease.since}
+    return _picked(lease, "user host pid since")
 
 
 def _rounded(**amounts: float) -> Document:
@@ -259,11 +233,21 @@ def _status(status: TableStatus) -> Document:
 
 def _version_status(version: VersionStatus) -> Document:
     run = version.run
-    document = {name: getattr(version, name) for name in ("version", "name", "state", "path", "when")}
+    document = _picked(version, "version name state path when")
     if run is not None:
-        kept = ("run", "direction", "status", "started", "dead_letters")
-        document["run"] = {"id" if name == "run" else name: getattr(run, name) for name in kept}
+        document["run"] = {"id": run.run, **_picked(run, "direction status started dead_letters")}
     return document
+
+
+def deployment_document(made: Deployment) -> Document:
+    """What `deploy --json` prints."""
+    changes = [change._asdict() for change in made.changes]
+    return {**_picked(made, "stack status"), "changes": changes, "outputs": dict(made.outputs)}
+
+
+def removal_document(removal: Removal) -> Document:
+    """What `destroy --json` prints."""
+    return {**_picked(removal, "stack status"), "removed": list(removal.removed), "kept": list(removal.kept)}
 
 
 class JsonLines(ProgressRecorder):
@@ -285,26 +269,6 @@ class JsonLines(ProgressRecorder):
 
 
 def print_line(document: dict[str, Any]) -> None:
-    """To stdout at once. Raises BrokenPipeError when the reader has left."""
+    """Prints to stdout without a buffer. Raises BrokenPipeError if the reader has closed it."""
     sys.stdout.write(json_line(document))
     sys.stdout.flush()
-
-
-def deployment_document(made: Deployment) -> Document:
-    """What `deploy --json` prints."""
-    return {
-        "stack": made.stack,
-        "status": made.status,
-        "changes": [change._asdict() for change in made.changes],
-        "outputs": dict(made.outputs),
-    }
-
-
-def removal_document(removal: Removal) -> Document:
-    """What `destroy --json` prints."""
-    return {
-        "stack": removal.stack,
-        "status": removal.status,
-        "removed": list(removal.removed),
-        "kept": list(removal.kept),
-    }

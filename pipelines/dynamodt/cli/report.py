@@ -32,7 +32,7 @@ def _units(cost: Cost) -> str:
     besides = [f"{cost.rcu:,.1f} read units"]
     requests = (("PUT", cost.puts), ("GET", cost.gets))
     besides += [
-        f"{number:,} {command} request{'' if number == 1 else 's'} to S3" for command, number in requests if number
+        f"{number:,} {method} request{'' if number == 1 else 's'} to S3" for method, number in requests if number
     ]
     besides += [f"an export of {_gigabytes(cost.export_bytes)}"] if cost.export_bytes else []
     writes = f"with the indexes at most {cost.wcu_most:,.1f} write units, " if cost.wcu_most > cost.wcu else ""
@@ -59,26 +59,14 @@ def _span(low: float, high: float) -> str:
 
 
 EXAMPLES = 3
-STYLES = {
-    "succeeded": "green",
-    "applied": "green",
-    "dry-run": "cyan",
-    "pending": "yellow",
-    "edited": "yellow",
-    "unfinished": "yellow",
-    "running": "cyan",
-    "stopped": "yellow",
-    "stamped": "cyan",
-    "adopted": "cyan",
-    "undoing": "yellow",
-    "undone": "dim",
-    "partly-undone": "yellow",
-    "closed": "dim",
-    "refused": "red",
-    "replaced": "dim",
-    "failed": "red",
-    "missing": "red",
+_COLORS = {
+    "green": ("succeeded", "applied"),
+    "cyan": ("dry-run", "running", "stamped", "adopted"),
+    "yellow": ("pending", "edited", "unfinished", "stopped", "undoing", "partly-undone"),
+    "dim": ("undone", "closed", "replaced"),
+    "red": ("refused", "failed", "missing"),
 }
+STYLES = {status: color for color, statuses in _COLORS.items() for status in statuses}
 _REHEARSED_APART = "Each version was tried on the items as they are now, without the changes of an earlier version."
 _MEANINGS = {
     "superseded": "superseded: the application changed the item at the same time, and no change is needed",
@@ -86,22 +74,28 @@ _MEANINGS = {
 }
 
 
+def show(console: Console, *lines: RenderableType) -> None:
+    """Prints each on lines of its own; long lines are not wrapped, so that they can be copied."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
 def print_migrations(console: Console, request: Request, stage: Stage | None, reports: Sequence[TableReport]) -> None:
     """The summary of `up` or `down`; `stage` is None if the command ended before it was known."""
     for report in reports:
         if not report.versions and report.error is None:
-            console.print(_nothing_to_do(report), soft_wrap=True)
+            show(console, _nothing_to_do(report))
         for run in report.versions:
             _print_run(console, run, stage)
         if sum(run.rehearsal for run in report.versions) > 1:
-            console.print(Text(_REHEARSED_APART, "dim"), soft_wrap=True)
+            show(console, Text(_REHEARSED_APART, "dim"))
             console.print()
     around = [report for report in reports if report.versions or report.error is None]  # others started nothing
     if stage is not None and around:
-        console.print(_places(stage, [report.table for report in around]), soft_wrap=True)
+        show(console, _places(stage, [report.table for report in around]))
         console.print()
         for report in around:
-            console.print(steps_text(next_steps(request, report)), soft_wrap=True)
+            show(console, steps_text(next_steps(request, report)))
         if any(report.error is not None for report in reports):
             console.print()
 
@@ -111,16 +105,14 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     run = undo.run
     status = _outcome(run)
     title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  undo of run {run.run}  ")
-    console.print(title.append(status, f"bold {STYLES.get(run.status, '')}"), soft_wrap=True)
-    for line in [*_restored(run), *_left(undo, stage), _cost(run)]:
-        console.print(Text("  ").append(line), soft_wrap=True)
-    for example in _examples(run, _key_names(run, stage), console.width):
-        console.print(example, soft_wrap=True)
+    show(console, title.append(status, f"bold {STYLES.get(run.status, '')}"))
+    show(console, *(Text("  ").append(line) for line in [*_restored(run), *_left(undo, stage), _cost(run)]))
+    show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
-    console.print(_places(stage, [run.table]), soft_wrap=True)
+    show(console, _places(stage, [run.table]))
     console.print()
     if undo.error is None:
-        console.print(steps_text(after_undo(request, undo)), soft_wrap=True)
+        show(console, steps_text(after_undo(request, undo)))
 
 
 def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) -> None:
@@ -135,12 +127,9 @@ def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) ->
 
 
 def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
-    console.print(_title(run), soft_wrap=True)
-    console.print(_balance(run.counts), soft_wrap=True)
-    for line in [*_remarks(run), *_dead_letters(run, stage), _cost(run), *_foreseen(run)]:
-        console.print(Text("  ").append(line), soft_wrap=True)
-    for example in _examples(run, _key_names(run, stage), console.width):
-        console.print(example, soft_wrap=True)
+    lines = [*_remarks(run), *_dead_letters(run, stage), _cost(run), *_foreseen(run)]
+    show(console, _title(run), _balance(run.counts), *(Text("  ").append(line) for line in lines))
+    show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
 
 

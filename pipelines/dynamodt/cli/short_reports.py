@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.report import STYLES, facts_text, steps_text
+from dynamodt.cli.report import STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_baseline, after_deploy, after_preparation, as_typed, rehearsal
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
@@ -53,9 +53,8 @@ def print_history(
     for table, runs in history.items():
         console.print(Text.assemble((table, "bold"), ("" if runs else "  no run yet", "dim")))
         if table in younger:
-            console.print(_younger(table, younger[table], stage), soft_wrap=True)
-        for run in runs:
-            console.print(_record(run, stage), soft_wrap=True)
+            show(console, _younger(table, younger[table], stage))
+        show(console, *(_record(run, stage) for run in runs))
 
 
 def print_status(console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL) -> None:
@@ -66,9 +65,8 @@ def print_status(console: Console, statuses: Sequence[TableStatus], stage: str =
         parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
         console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(parts)}"))
         if status.younger:
-            console.print(_younger(status.table, status.younger, stage), soft_wrap=True)
-        for line in _version_lines(status, stage):
-            console.print(line, soft_wrap=True)
+            show(console, _younger(status.table, status.younger, stage))
+        show(console, *_version_lines(status, stage))
 
 
 def _younger(table: str, reason: str, stage: str) -> Text:
@@ -78,9 +76,9 @@ def _younger(table: str, reason: str, stage: str) -> Text:
 
 def print_reported(console: Console, request: Request, lease: Lease) -> None:
     """The command that was sent to a run, and its holder."""
-    console.print(Text.assemble((lease.table, "bold"), f": run {lease.run} {_awaited(request, lease)}"), soft_wrap=True)
+    show(console, Text.assemble((lease.table, "bold"), f": run {lease.run} {_awaited(request, lease)}"))
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
-    console.print(facts_text(facts), soft_wrap=True)
+    show(console, facts_text(facts))
 
 
 def _awaited(request: Request, lease: Lease) -> str:
@@ -96,19 +94,13 @@ def _awaited(request: Request, lease: Lease) -> str:
 def print_baseline(console: Console, request: Request, taken: TakeOver) -> None:
     """The versions that were recorded, or would be, and what to try next."""
     if taken.records:
-        said = (
-            ("dry run: nothing was recorded", "bold cyan") if taken.dry_run else ("recorded, and nothing run", "bold")
-        )
-        console.print(
-            Text.assemble(said, f": {taken.table} {'would be' if taken.dry_run else 'is'} at version {taken.at}")
-        )
-        for run in taken.records:
-            console.print(_baseline_record(run), soft_wrap=True)
+        dry, done = ("dry run: nothing was recorded", "bold cyan"), ("recorded, and nothing run", "bold")
+        at = f": {taken.table} {'would be' if taken.dry_run else 'is'} at version {taken.at}"
+        show(console, Text.assemble(dry if taken.dry_run else done, at))
+        show(console, *map(_baseline_record, taken.records))
     else:
-        console.print(
-            Text.assemble(("Nothing to do: ", "bold"), f"{taken.table} is at version {taken.at}"), soft_wrap=True
-        )
-    console.print(steps_text(after_baseline(request, taken)), soft_wrap=True)
+        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{taken.table} is at version {taken.at}"))
+    show(console, steps_text(after_baseline(request, taken)))
 
 
 def _baseline_record(run: RunRecord) -> Text:
@@ -120,14 +112,12 @@ def print_prepared(console: Console, request: Request, prepared: PreparedRef) ->
     """Where the prepared rows are, and what to try next."""
     label = f"{request.tables[0]} version {request.number}: {prepared.rows:,} rows"
     if request.options.dry_run:
-        console.print(
-            Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"), soft_wrap=True
-        )
+        show(console, Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"))
         return
     facts = {"prepared": label, "at": prepared.url, "sha256": prepared.sha256}
-    console.print(facts_text(facts), soft_wrap=True)
+    show(console, facts_text(facts))
     console.print()
-    console.print(steps_text(after_preparation(request)), soft_wrap=True)
+    show(console, steps_text(after_preparation(request)))
 
 
 def print_files(console: Console, request: Request, files: Sequence[Path]) -> None:
@@ -136,11 +126,10 @@ def print_files(console: Console, request: Request, files: Sequence[Path]) -> No
         console.print("Nothing to do: every table has its folder already.")
         return
     console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
-    for path in files:
-        console.print(Text(f"  {path}"), soft_wrap=True)
+    show(console, *(Text(f"  {path}") for path in files))
     if not request.options.dry_run:
         console.print(Text.assemble(("next  ", "dim"), "write the transformation of an item in it; then rehearse it:"))
-        console.print(Text(f"      {as_typed(rehearsal(request))}", "bold"), soft_wrap=True)
+        show(console, Text(f"      {as_typed(rehearsal(request))}", "bold"))
 
 
 def print_local(console: Console, status: LocalStatus) -> None:
@@ -149,7 +138,7 @@ def print_local(console: Console, status: LocalStatus) -> None:
         facts = {"local stage": f"running at {status.url} (process {status.pid}, since {status.since})"}
     else:
         facts = {"local stage": "not running; the next command that needs it starts it"}
-    console.print(facts_text({**facts, "data": str(status.folder)}), soft_wrap=True)
+    show(console, facts_text({**facts, "data": str(status.folder)}))
 
 
 def _record(run: RunRecord, stage: str) -> Text:
@@ -229,11 +218,11 @@ def print_runs(console: Console, runs: Sequence[RunState], now: float | None = N
     moment = time.time() if now is None else now
     rows = [_HEAD, *(_row(run, moment, console.width >= _WIDE) for run in runs)]
     widths = _widths(rows, console.width)
-    console.print(_line(rows[0], widths, "dim"), soft_wrap=True)
+    show(console, _line(rows[0], widths, "dim"))
     for run, row in zip(runs, rows[1:], strict=True):
-        console.print(_line(row, widths, "", style_of(run.status)), soft_wrap=True)
+        show(console, _line(row, widths, "", style_of(run.status)))
         if run.holder is not None:
-            console.print(Text(f"  held by {_holder(run.holder)}", "dim"), soft_wrap=True)
+            show(console, Text(f"  held by {_holder(run.holder)}", "dim"))
 
 
 def _holder(lease: Lease) -> str:
@@ -315,31 +304,26 @@ _MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 
 def print_deployment(console: Console, request: Request, made: Deployment) -> None:
     """The changes, the stack's outputs, and what to try next."""
-    console.print(Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"), soft_wrap=True)
-    for change in made.changes:
-        console.print(_change(change), soft_wrap=True)
-    for line in _outputs(made):
-        console.print(line, soft_wrap=True)
+    show(console, Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"))
+    show(console, *map(_change, made.changes), *_outputs(made))
     if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
         mail = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: alarms are sent there after it is confirmed"
-        console.print(Text(mail, "yellow"), soft_wrap=True)
+        show(console, Text(mail, "yellow"))
     console.print()
     steps = after_deploy(request, made.status == "dry-run")
     if made.status != "dry-run" or made.changes:
-        console.print(steps_text(steps), soft_wrap=True)
+        show(console, steps_text(steps))
 
 
 def print_removal(console: Console, request: Request, removal: Removal) -> None:
     """What was deleted, and what stays."""
     if removal.status == "nothing":
-        console.print(Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"), soft_wrap=True)
+        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"))
     word = "would be deleted" if removal.status == "dry-run" else "deleted"
-    for one in removal.removed:
-        console.print(Text.assemble((f"{word}  ", "bold"), one), soft_wrap=True)
-    for one in removal.kept:
-        console.print(Text.assemble(("stays  ", "dim"), one), soft_wrap=True)
+    show(console, *(Text.assemble((f"{word}  ", "bold"), one) for one in removal.removed))
+    show(console, *(Text.assemble(("stays  ", "dim"), one) for one in removal.kept))
     if removal.kept and not request.purge:
-        console.print(Text("`deploy` uses what stays again", "dim"), soft_wrap=True)
+        show(console, Text("`deploy` uses what stays again", "dim"))
 
 
 def _change(change: ResourceChange) -> Text:
