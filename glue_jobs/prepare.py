@@ -1,7 +1,7 @@
-"""The Glue job that gathers a version's data from outside: nothing of it is divided among workers.
+"""The Glue job that runs a version's `prepare`, in the driver alone.
 
 Arguments: --stage NAME, --project s3://.../project.zip, --command "prepare --table users --tNumber 3".
-The command's code (1, 2 or 3) is the script's; its error is the last thing that is printed.
+The script exits with the command's code (1, 2 or 3); the error is printed last.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pyspark import SparkContext
 
 from dynamodt.cli.job import carry_out
 
-SparkContext.getOrCreate()  # Spark's cluster mode takes a driver without one for a failed one (exit code 13)
+SparkContext.getOrCreate()  # in cluster mode a driver without one has failed (exit code 13)
 code = carry_out(getResolvedOptions(sys.argv, ["stage", "project", "command"]))
 if code:
     sys.exit(code)

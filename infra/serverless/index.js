@@ -1,6 +1,6 @@
 "use strict";
 
-// The plugin: `sls dynamodt ...`, and `up` after each deploy. A table that could not be migrated fails the deploy.
+// The plugin: `sls dynamodt ...`, and `up` after each deploy. A migration that fails, fails the deploy.
 
 const { existsSync, readdirSync, statSync } = require("node:fs");
 const path = require("node:path");
@@ -32,7 +32,7 @@ class ServerlessDynamodt {
 
   // ------------------------------------------------------------ the commands
 
-  // What would fail after the deploy, and can be seen before it, fails here: nothing is deployed.
+  // Errors that can be found before the deploy are raised here, so that nothing is deployed.
   async beforeDeploy() {
     if (!this.settings.enabled || !existsSync(this.transforms)) return;
     await this.chosen();
@@ -54,7 +54,7 @@ class ServerlessDynamodt {
   async init() {
     const tables = await this.chosen();
     if (!tables?.length) {
-      throw this.error("the service's resources hold no DynamoDB table with a name; name one: sls dynamodt init --table T");
+      throw this.error("the service's resources have no DynamoDB table with a name; choose one: sls dynamodt init --table T");
     }
     await this.dynamodt("init", tables, this.options);
   }
@@ -76,7 +76,7 @@ class ServerlessDynamodt {
     if (tables) await this.dynamodt(verb, tables, this.options);
   }
 
-  // ------------------------------------------------------------ what they are about
+  // ------------------------------------------------------------ settings and tables
 
   get stage() {
     return this.provider.getStage();
@@ -98,7 +98,7 @@ class ServerlessDynamodt {
     return path.join(this.folder, "transforms");
   }
 
-  // The tables that have a folder, or a link to one; those whose name begins with "_" or "." may be none.
+  // The tables that have a folder, or a link to one, without names that begin with "_" or ".".
   get folders() {
     if (!existsSync(this.transforms)) return [];
     return readdirSync(this.transforms).filter((name) => !/^[_.]/.test(name) && this.hasFolder(name));
@@ -108,20 +108,20 @@ class ServerlessDynamodt {
     return statSync(path.join(this.transforms, table), { throwIfNoEntry: false })?.isDirectory() ?? false;
   }
 
-  // The tables that somebody has named: on the command line, or in the settings.
+  // The tables named on the command line or in the settings.
   named() {
     return this.options.table === undefined ? this.settings.tables?.map(String) : [this.options.table];
   }
 
-  // The named tables, or those of the service's resources; undefined where the service has none: all are another's then.
+  // The named tables, or those of the service's resources; undefined if the service declares none.
   async chosen() {
     const named = this.named();
     if (named) return named;
     return declaresTables(this.serverless.service.resources) ? this.declared() : undefined;
   }
 
-  // Those of them that a command is about: none named means every folder, and so only a service without any table gets
-  // there. Undefined where there is nothing to do.
+  // Those of them that have a folder; empty, which means every folder, only for a service without tables. Undefined if
+  // there is nothing to do.
   async withFolders() {
     const tables = await this.chosen();
     if (!tables) return [];
@@ -149,7 +149,7 @@ class ServerlessDynamodt {
     return account ? { ...names, "AWS::AccountId": account } : names;
   }
 
-  // The account that the framework deploys to; undefined with a framework that does not tell.
+  // The account that the framework deploys to; undefined if the framework has no such method.
   async account() {
     return this.provider.getAccountId?.();
   }
@@ -162,7 +162,7 @@ class ServerlessDynamodt {
     this.log.info([...program, ...words].join(" "));
     const { env, close } = await handedOn(this.provider, { ...this.environment(), ...(await this.expected()) });
     const { code, said, signal } = await run(program, words, { folder: this.folder, env }).finally(close);
-    if (signal) process.exit(code); // told to stop: the framework leaves it to who listened
+    if (signal) process.exit(code); // the framework leaves signals to their listener
     if (code) throw this.failure(`dynamodt ${words.join(" ")}`, code, said, failed);
   }
 
@@ -172,7 +172,7 @@ class ServerlessDynamodt {
     return program;
   }
 
-  // The region of the deploy, and where its credentials come from by the framework's own order.
+  // The environment with the region of the deploy, and with the source of its credentials.
   environment() {
     const region = this.provider.getRegion();
     const cliProfile = this.provider.options?.["aws-profile"];
@@ -181,20 +181,20 @@ class ServerlessDynamodt {
     return { ...env, AWS_REGION: region, AWS_DEFAULT_REGION: region };
   }
 
-  // Where the service is: a stage of dynamodt.toml that is elsewhere is refused before anything is read or written.
+  // The location of the service: a stage of dynamodt.toml in another one is refused.
   async expected() {
     const account = await this.account();
     const region = { DYNAMODT_EXPECTED_REGION: this.provider.getRegion() };
     return account ? { ...region, DYNAMODT_EXPECTED_ACCOUNT: account } : region;
   }
 
-  // The framework ends with 1 whatever the error; a pipeline may want to know that it was 3, and nothing was started.
+  // The framework exits with 1 for every error; a pipeline needs the program's own code, such as 3: nothing was started.
   failure(command, code, said, failed) {
     process.once("exit", () => {
       process.exitCode = code;
     });
     const what = failed ? `${failed}: ` : "";
-    return this.error(`${what}\`${command}\` ended with exit code ${code}\n${said || "what it said stands above"}`);
+    return this.error(`${what}\`${command}\` ended with exit code ${code}\n${said || "see its output above"}`);
   }
 
   error(message) {

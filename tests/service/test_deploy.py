@@ -209,7 +209,7 @@ def test_a_failure_names_what_failed_and_why_and_the_next_attempt_begins_anew(ac
         account.deploy(dry_run=True)
     glue.delete_job(JobName=f"dynamodt-{account.name}")
     assert account.deploy().status == "created"
-    assert any("removing what an attempt that failed has left" in text for text in account.notes.texts)
+    assert any("deleting the stack whose creation has failed" in text for text in account.notes.texts)
 
 
 def test_a_failed_update_says_so(account: Account) -> None:

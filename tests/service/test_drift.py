@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodt.deploy import deployed as drift
-from dynamodt.deploy.buckets import purge_bucket
+from dynamodt.deploy.buckets import delete_bucket, delete_objects
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Refused, UsageError
@@ -81,7 +81,8 @@ def test_a_bucket_that_was_deleted_is_made_anew_and_no_job_goes_with_it(account:
     if found_first:
         account.client("s3").create_bucket(Bucket=account.bucket)
     account.deploy()
-    purge_bucket(account.stage.connection, account.bucket, print)
+    delete_objects(account.stage.connection, account.bucket, "", print)
+    delete_bucket(account.stage.connection, account.bucket)
     deleted: list[str] = []
     again = account.deploy()
     removed = [change for change in again.changes if change.action == "Remove"]
@@ -98,7 +99,7 @@ def test_a_job_that_was_deleted_is_made_anew(account: Account, suffix: str) -> N
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}{suffix}")
     again = account.deploy()
     assert account.job() and account.job("-prepare") and again.status == "updated"
-    assert noted(account, "Job of dynamodt-") and noted(account, "was deleted by hand: it is made anew")
+    assert noted(account, "Job of dynamodt-") and noted(account, "was deleted by hand: recreating it")
     assert account.client("glue").get_trigger(Name=f"dynamodt-{account.name}-schedule")
     assert account.deploy().status == "unchanged"
 
@@ -114,7 +115,8 @@ def test_a_job_is_not_made_anew_while_the_other_is_at_work(account: Account, mon
 
 def test_all_of_it_at_once(account: Account) -> None:
     account.deploy()
-    purge_bucket(account.stage.connection, account.bucket, print)
+    delete_objects(account.stage.connection, account.bucket, "", print)
+    delete_bucket(account.stage.connection, account.bucket)
     account.client("dynamodb").delete_table(TableName=account.state_table)
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}")
     account.deploy()
@@ -210,7 +212,7 @@ def test_a_bucket_in_another_region_is_an_error_at_once(account: Account) -> Non
     client(west, "s3").create_bucket(
         Bucket=account.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
-    with pytest.raises(UsageError, match="not in us-east-1, but in eu-west-1") as caught:
+    with pytest.raises(UsageError, match="is in eu-west-1") as caught:
         account.deploy()
     assert caught.value.where == f"bucket {account.bucket}" and account.stack.state() is None
 

@@ -364,7 +364,7 @@ def test_a_killed_emulator_has_saved_what_it_was_given(folder: Path) -> None:
     notes: list[str] = []
     url = local.ensure_started(folder, notes.append)
     assert dynamodb(url).scan(TableName="users")["Count"] == 1
-    assert [note.rpartition(": ")[2] for note in notes] == ["nothing that was written is lost"]
+    assert [note.rpartition(": ")[2] for note in notes] == ["no change is lost"]
 
 
 def test_what_a_killed_emulator_may_have_lost_is_said(folder: Path) -> None:
@@ -427,7 +427,7 @@ def test_data_that_could_not_be_saved_at_the_stop_is_said_to_be_lost(
     shutil.rmtree(data / "state")
     (data / "state").write_text("a file is in its place")
     monkeypatch.setattr(emulator, "identity", lambda record: {"failure": ""})  # as before a save has failed
-    with pytest.raises(ServiceError, match="could not save"):
+    with pytest.raises(ServiceError, match="without saving"):
         local.stop(folder)
     (data / "state").unlink()
 
@@ -446,7 +446,7 @@ def test_a_full_disk_is_refused_before_an_emulator_is_started(folder: Path, monk
     with monkeypatch.context() as patched, pytest.raises(Refused, match="No space left") as caught:
         patched.setattr(os, "fsync", Mock(side_effect=full))
         local.ensure_started(folder)
-    assert caught.value.where.endswith("local") and "free some space" in caught.value.hint
+    assert caught.value.where.endswith("local") and "free disk space" in caught.value.hint
     assert not local.status(folder).running
 
 

@@ -45,11 +45,11 @@ def test_the_hash_is_in_the_place(assets: Assets, storage: Counting) -> None:
 def test_it_is_sent_once(assets: Assets, storage: Counting, tmp_path: Path) -> None:
     file = tmp_path / "a.jar"
     file.write_bytes(b"content")
-    assert assets.put("a.jar", b"content") == assets.put("a.jar", b"content") == assets.put_file(file)
+    assert assets.put("a.jar", b"content") == assets.put("a.jar", b"content") == assets.put(file.name, file)
     assert storage.sent == 1
     assert assets.put("a.jar", b"other") != assets.put("b.jar", b"other")
     file.write_bytes(b"third")
-    assets.put_file(file)
+    assets.put(file.name, file)
     assert storage.sent == 4
 
 

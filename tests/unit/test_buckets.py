@@ -30,15 +30,15 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
 @pytest.mark.parametrize("status", [301, 403])
 def test_a_bucket_that_is_refused_is_an_error_with_each_reason(s3: Stubber, status: int) -> None:
     s3.add_client_error("head_bucket", str(status), http_status_code=status, expected_params=BUCKET)
-    with pytest.raises(UsageError, match="another account's, in another region, or s3:ListBucket") as caught:
+    with pytest.raises(UsageError, match="s3:ListBucket") as caught:
         buckets.bucket_facts(HERE, "files")
     assert "123456789012" in caught.value.what and "eu-west-1" in caught.value.what
-    assert caught.value.where == "bucket files" and "choose another one" in caught.value.hint
+    assert caught.value.where == "bucket files" and "choose another" in caught.value.hint
 
 
 def test_a_bucket_in_another_region_is_an_error(s3: Stubber) -> None:
     s3.add_response("head_bucket", {"BucketRegion": "us-east-1"}, BUCKET)
-    with pytest.raises(UsageError, match="not in eu-west-1, but in us-east-1"):
+    with pytest.raises(UsageError, match="in us-east-1"):
         buckets.bucket_facts(HERE, "files")
 
 

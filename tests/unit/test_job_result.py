@@ -12,13 +12,13 @@ from dynamodt.cli.job import carry_out
 from dynamodt.cli.json_output import prepared_document, tables_document, undo_document
 from dynamodt.deploy.job_result import (
     dead_letters_in,
+    error_in,
     in_full,
     of_this_release,
     other_release,
     prepared_of,
+    readable,
     runs_of,
-    told_error,
-    understood,
     undo_of,
 )
 from dynamodt.deploy.packages import build
@@ -76,14 +76,14 @@ def test_what_another_release_leaves_out_of_an_undo_is_let_pass(name: str) -> No
 def test_an_error_of_another_release_is_an_error_still(name: str) -> None:
     error = {"what": "no", "where": "w", "hint": "h", "exit_code": 3}
     del error[name]
-    assert isinstance(told_error({"error": error}), RunFailed if name == "exit_code" else Refused)
+    assert isinstance(error_in({"error": error}), RunFailed if name == "exit_code" else Refused)
 
 
 @pytest.mark.parametrize("name", ["version", "run", "status", "counts"])
 def test_without_what_a_report_would_be_wrong_the_answer_is_not_understood(name: str) -> None:
     (table,) = tables_document([TableReport("users", "up", (RUN,))])["tables"]
     del table["versions"][0][name]
-    with pytest.raises(RunFailed, match=f"cannot be read .*{name}") as caught, understood("run jr_1"):
+    with pytest.raises(RunFailed, match=f"cannot be read .*{name}") as caught, readable("run jr_1"):
         runs_of(table)
     assert caught.value.where == "run jr_1"
 
@@ -126,16 +126,16 @@ def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
 )
 def test_an_error_keeps_its_words_and_its_exit_code(error: DynamodtError, kind: type[DynamodtError]) -> None:
     (table,) = tables_document([TableReport("users", "up", error=error)])["tables"]
-    told = told_error(table)
+    told = error_in(table)
     assert told is not None and type(told) is kind
     assert (told.what, told.where, told.hint, told.exit_code) == (error.what, error.where, error.hint, error.exit_code)
     assert getattr(told, "run", "") == getattr(error, "run", "")
-    assert told_error({}) is None
+    assert error_in({}) is None
 
 
 def test_the_words_that_a_job_tells_to_type_are_those_of_whoever_has_started_it() -> None:
     document = {"error": {"what": "x", "where": "", "hint": "dynamodt up --runner spark", "exit_code": 1}}
-    told = told_error(document, dead=True)
+    told = error_in(document, dead=True)
     assert isinstance(told, DeadLetters) and told.hint == "dynamodt up --runner glue"
 
 

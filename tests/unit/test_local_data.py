@@ -66,7 +66,7 @@ def test_an_unclean_end_says_what_it_has_cost_until_an_emulator_runs_again(data:
         assert "since 2026-01-31T00:00:00+00:00 may be lost" in said
     emulator_data.mark_recovered(data)
     (said,) = emulator_data.recover(data, stopped=False)
-    assert "nothing that was written is lost" in said
+    assert "no change is lost" in said
 
 
 def test_a_moment_that_a_full_disk_has_not_taken_is_that_of_the_file(data: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_moment_that_a_full_disk_has_not_taken_is_that_of_the_file(data: Path)
 def test_what_is_no_file_is_set_aside_too(data: Path, make: Callable[[Path], None]) -> None:
     make(data / "state" / "dynamodb.json")
     (said,) = emulator_data.recover(data, stopped=True)
-    assert "begin empty" in said and files(data) == {}
+    assert "are empty" in said and files(data) == {}
 
 
 def test_a_file_that_may_not_be_read_stays_where_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_a_damaged_file_is_set_aside_as_it_is(data: Path, text: str) -> None:
     (said,) = emulator_data.recover(data, stopped=True)
     (moved,) = (data / "damaged").iterdir()
     assert moved.read_text(encoding="latin-1") == text
-    assert str(file) in said and str(moved) in said and "begin empty" in said
+    assert str(file) in said and str(moved) in said and "are empty" in said
     assert files(data) == {"s3.json": GOOD}
 
 

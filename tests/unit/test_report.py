@@ -556,7 +556,7 @@ def test_the_display_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("resume", "", "run r1 continues"),
         ("resume", "the alarm x is in ALARM", "run r1 stays paused (the alarm x is in ALARM)"),
-        ("pause", "the alarm x is in ALARM", "run r1 pauses after its page"),
+        ("pause", "the alarm x is in ALARM", "run r1 pauses"),
     ],
 )
 def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str, said: str) -> None:

@@ -141,7 +141,7 @@ def test_what_is_not_there_is_made_anew(state: StackState | None) -> None:
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "CREATE_COMPLETE", "DELETE_FAILED"])
 def test_a_stack_that_does_not_prove_to_be_ours_is_left_alone(status: str, parameters: dict[str, str]) -> None:
     stack = FakeStack([])
-    with pytest.raises(Refused, match="the stack is there"):
+    with pytest.raises(Refused, match="the stack exists"):
         deploy._live(STAGE, stack, StackState("id", status, parameters=parameters))  # type: ignore[arg-type]
     assert stack.deleted == 0
 

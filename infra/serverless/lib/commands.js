@@ -1,13 +1,13 @@
 "use strict";
 
-// `sls dynamodt ...`: the commands with their options, lifecycle events as in dynamo-data-transform, so that what hooks
-// on them goes on working, and the words that each of them asks dynamodt for.
+// `sls dynamodt ...`: the commands with their options, and the arguments of dynamodt for each. The lifecycle events are
+// those of dynamo-data-transform, so that hooks on them keep working.
 
 const table = { usage: "The table", shortcut: "t", type: "string" };
 const dry = { usage: "Write nothing; show what would be done", shortcut: "d", type: "boolean" };
 const to = { usage: "The version to end at", type: "string" };
 const runner = { usage: "Where it runs, such as direct or glue", type: "string" };
-const waitLock = { usage: "Wait so long (90s, 10m, 1h) for another run on the table", type: "string" };
+const waitLock = { usage: "How long to wait (90s, 10m, 1h) for another run on the table", type: "string" };
 const tNumber = { usage: "The version to prepare for", type: "string", required: true };
 
 const needed = (option) => ({ ...option, required: true });
@@ -17,7 +17,7 @@ const commands = {
     usage: "Data transformations of the service's DynamoDB tables",
     commands: {
       init: {
-        usage: "Make a folder with a template v1 for each table of the service",
+        usage: "Create a folder with a template v1 for each table of the service",
         lifecycleEvents: ["init"],
         options: { table, dry },
       },
@@ -32,12 +32,12 @@ const commands = {
         options: { table, to, dry, runner, "wait-lock": waitLock },
       },
       down: {
-        usage: "Take the latest version of a table back",
+        usage: "Roll back the latest version of a table",
         lifecycleEvents: ["rollback"],
         options: { table: needed(table), to, dry, runner, "wait-lock": waitLock },
       },
       history: {
-        usage: "Show what ran: when, by whom, with what counts",
+        usage: "Show the runs: when, by whom, with what counts",
         lifecycleEvents: ["history"],
         options: { table },
       },
@@ -50,7 +50,7 @@ const commands = {
   },
 };
 
-// The words of one dynamodt command: `tables` are those it is about, `options` what was typed after `sls dynamodt`.
+// The arguments of one dynamodt command; `options` are those of `sls dynamodt`.
 function wordsOf(verb, tables, options, settings) {
   const words = [verb, ...tables.flatMap((name) => option("--table", name)), ...option("--stage", settings.stage)];
   const pairs = [["--tNumber", options.tNumber], ["--to", options.to]];
@@ -63,7 +63,7 @@ function wordsOf(verb, tables, options, settings) {
   return verb === "up" ? [...words, ...settings.arguments.map(String)] : words;
 }
 
-// A value that begins with a hyphen, as a table's name may, would be taken for an option of its own.
+// A value that begins with a hyphen, as a table's name may, would be parsed as an option.
 function option(flag, value) {
   return value.startsWith("-") ? [`${flag}=${value}`] : [flag, value];
 }

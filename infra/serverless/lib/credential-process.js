@@ -1,6 +1,6 @@
 "use strict";
 
-// What botocore starts for credentials: it passes on what the plugin answers at a socket.
+// The credential_process of botocore: prints what the plugin answers on a socket.
 
 const { connect } = require("node:net");
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// The framework's own credentials for the program: what the service was deployed with is what its data is migrated with.
+// Gives the program the framework's credentials: data is migrated with those that the service was deployed with.
 
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require("node:fs");
 const { createServer } = require("node:net");
@@ -13,8 +13,8 @@ const SOURCES = [
   "AWS_CREDENTIAL_EXPIRATION", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
 ];
 
-// The environment by which botocore finds what the framework would, by its own order: --aws-profile, the stage's profile,
-// the stage's keys, AWS_PROFILE, keys, the service's profile, and then what both find by themselves.
+// The environment in which botocore finds the credentials of the framework, in its order: --aws-profile, the stage's
+// profile, the stage's keys, AWS_PROFILE, keys, the service's profile, and the default chain of both.
 function chosen(env, stage, { cliProfile, profile }) {
   const prefix = `AWS_${String(stage).toUpperCase()}`;
   const named = cliProfile ?? env[`${prefix}_PROFILE`];
@@ -47,8 +47,8 @@ function without(env, instead) {
   return { ...Object.fromEntries(rest), ...instead };
 }
 
-// What the framework has resolved: osls 4 has a provider of them, osls 3 and the Serverless Framework 3 an object of the
-// AWS SDK 2. Undefined where it leaves that to the SDK.
+// The credentials that the framework has resolved: osls 4 has a provider, osls 3 and the Serverless Framework 3 an object
+// of the AWS SDK 2. Undefined if it leaves them to the SDK.
 async function resolved(provider) {
   if (provider.getAwsSdkV3CredentialsProvider) return provider.getAwsSdkV3CredentialsProvider()();
   const found = provider.getCredentials?.().credentials;
@@ -60,8 +60,8 @@ function asPlain({ accessKeyId, secretAccessKey, sessionToken }) {
   return { accessKeyId, secretAccessKey, sessionToken };
 }
 
-// Resolves to { env, close }: the environment with the framework's credentials, and what ends their being handed out.
-// Those that end are asked for anew by the program, since a run may outlast them.
+// Resolves to { env, close }: the environment with the framework's credentials, and the end of the service. Temporary
+// credentials are served to the program, which renews them, since a run may outlast them.
 async function handedOn(provider, env) {
   const found = await resolved(provider);
   if (!found) return { env, close() {} };
@@ -70,7 +70,7 @@ async function handedOn(provider, env) {
 }
 
 async function served(provider, env) {
-  const folder = mkdtempSync(path.join(tmpdir(), "dynamodt-")); // nobody else's, by its mode
+  const folder = mkdtempSync(path.join(tmpdir(), "dynamodt-")); // mode 0700
   const socket = path.join(folder, "socket");
   const server = createServer((client) => answer(provider, client));
   await new Promise((resolve, reject) => server.once("error", reject).listen(socket, resolve));
@@ -87,7 +87,7 @@ async function served(provider, env) {
 }
 
 async function answer(provider, client) {
-  client.on("error", () => {}); // a program that has ended asks no more
+  client.on("error", () => {}); // the program has ended
   try {
     const { accessKeyId, secretAccessKey, sessionToken, expiration } = await resolved(provider);
     const Expiration = new Date(expiration).toISOString();
@@ -97,7 +97,7 @@ async function answer(provider, client) {
   }
 }
 
-// The profiles that dynamodt.toml may name stay known.
+// Keeps the profiles that dynamodt.toml may name.
 function ownConfig(env) {
   try {
     return readFileSync(env.AWS_CONFIG_FILE ?? path.join(homedir(), ".aws", "config"), "utf8");

@@ -1,6 +1,6 @@
 "use strict";
 
-// The `dynamodt` program: finding it, running it, and what it said when it failed.
+// The `dynamodt` program: finds it, runs it, and keeps the end of its output.
 
 const { spawn } = require("node:child_process");
 const { accessSync, constants, statSync } = require("node:fs");
@@ -10,12 +10,12 @@ const { stripVTControlCharacters } = require("node:util");
 
 const NAME = "dynamodt";
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
-const KEPT = 16 * 1024; // characters of what it says last
-const NOT_FOUND = 127; // as a shell has it
+const KEPT = 16 * 1024; // characters of its last output
+const NOT_FOUND = 127; // a shell's exit code
 
-// The words that start the program: the setting, or the one of the folder's own .venv, or the one on the PATH; undefined
-// where there is none. npm puts node_modules/.bin first on the PATH, and what lies there under this name is the Node
-// predecessor, which knows nothing of these transformations and ends with 0.
+// The command that starts the program: the setting, or that of the folder's .venv, or that on the PATH; undefined if
+// there is none. npm puts node_modules/.bin first on the PATH; the program there is the Node package dynamo-data-transform,
+// which ignores these transformations and exits with 0.
 function findProgram(command, folder, searchPath = process.env.PATH ?? "") {
   if (command !== undefined) return [command].flat().map(String);
   const venv = path.join(folder, ".venv", "bin");
@@ -37,16 +37,16 @@ function isProgram(file) {
   }
 }
 
-// Runs it to its end; its output is streamed through. Resolves to { code, said, signal }: `said` is the error that it
-// told last (known where stderr is no terminal; on a terminal it stands there, below its progress bars), `signal` the
-// one that has reached this process meanwhile. The program is given each signal once: it ends after the page in flight.
+// Runs it and passes its output through. Resolves to { code, said, signal }: `said` is its last error (unless stderr is a
+// terminal, where it is displayed already), `signal` the first signal that this process has received. Each signal is
+// forwarded once; the program ends between two requests.
 function run([file, ...first], words, { folder, env }) {
   const terminal = Boolean(process.stderr.isTTY);
-  const signals = forwarded(() => child); // before it starts: none may end us and leave it alone
+  const signals = forwarded(() => child); // before the start, so that no signal ends this process alone
   const child = spawn(file, [...first, ...words], {
     cwd: folder,
     env,
-    detached: true, // the terminal's Ctrl-C would reach it beside ours, and a second one means: leave at once
+    detached: true, // otherwise Ctrl-C reaches it twice, and a second signal ends it at once
     stdio: ["ignore", "inherit", terminal ? "inherit" : "pipe"],
   });
   const tail = passedOn(child.stderr);
@@ -81,7 +81,7 @@ function forwarded(program) {
   };
 }
 
-// From the first line that begins with "error: " on: of several tables each has its own.
+// From the first line that begins with "error: " to the end: each table has its own error.
 function lastError(text) {
   const lines = stripVTControlCharacters(text).trimEnd().split("\n");
   const first = lines.findIndex((line) => line.startsWith("error: "));

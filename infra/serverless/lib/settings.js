@@ -1,6 +1,6 @@
 "use strict";
 
-// `custom.dynamodt` of serverless.yml, checked to the last key: a misspelt `enabled` must not migrate a table.
+// `custom.dynamodt` of serverless.yml, with every key checked: a misspelt `enabled` must not migrate a table.
 
 const isText = (value) => typeof value === "string" && value.trim() !== "";
 const isWord = (value) => isText(value) || typeof value === "number";
@@ -8,18 +8,18 @@ const isList = (value) => Array.isArray(value) && value.every(isWord);
 
 const KEYS = {
   enabled: [(value) => typeof value === "boolean", "true or false"],
-  command: [(value) => isText(value) || (isList(value) && value.length > 0), "a program, or a list of words"],
+  command: [(value) => isText(value) || (isList(value) && value.length > 0), "a program, or a list of arguments"],
   folder: [isText, "the folder that holds transforms/"],
   stage: [isText, "a stage of dynamodt.toml"],
   runner: [isText, "a runner, such as direct or glue"],
   tables: [isList, "a list of tables' names"],
   waitLock: [isText, "a duration, such as 10m"],
-  arguments: [isList, "a list of further words for `dynamodt up`"],
+  arguments: [isList, "a list of further arguments for `dynamodt up`"],
 };
 
 const DEFAULTS = { enabled: true, folder: ".", arguments: [] };
 
-// The settings for one stage of the framework: what `stages.NAME` says goes before what stands beside `stages`.
+// The settings for one stage of the framework: those of `stages.NAME` override those beside `stages`.
 // Throws an Error that names the key.
 function settingsOf(custom, stage) {
   const { stages, ...general } = asMapping(custom, "custom.dynamodt");

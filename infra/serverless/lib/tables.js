@@ -1,20 +1,20 @@
 "use strict";
 
-// The DynamoDB tables among a service's CloudFormation resources, by the names that they have when they are deployed.
+// The DynamoDB tables among a service's CloudFormation resources, by their names after the deploy.
 
 const TYPES = ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable"];
-const MADE_UP = "AWS::SSM::"; // a parameter of such a type holds the name of the value
+const MADE_UP = "AWS::SSM::"; // the value of such a parameter is the name of a value
 
 const isTable = (resource) => TYPES.includes(resource?.Type);
 
-// Whether there is any table at all, whatever its condition.
+// Whether there is any table, under any condition.
 function declaresTables(resources) {
   return Object.values(resources?.Resources ?? {}).some(isTable);
 }
 
 // `resources` is the service's `resources` section, `pseudo` the values of CloudFormation's pseudo parameters that are
-// known before a deploy, `given` the parameters that the framework is told. Returns { names, unnamed }: the latter are
-// logical ids of tables whose name, or whose condition, only CloudFormation knows. One whose condition is false is no table.
+// known before a deploy, `given` the framework's stack parameters. Returns { names, unnamed }: the latter are the logical
+// ids of tables whose name or condition only CloudFormation can resolve. A table whose condition is false is left out.
 function tablesOf(resources, pseudo, given = {}) {
   const values = { ...plain(resources, { ...defaults(resources), ...given }), ...pseudo };
   const known = { values, conditions: resources?.Conditions ?? {} };
@@ -34,13 +34,13 @@ function defaults(resources) {
   return Object.fromEntries(Object.entries(resources?.Parameters ?? {}).map(([name, parameter]) => [name, parameter?.Default]));
 }
 
-// Without the parameters whose value is the name of a value.
+// Without the parameters whose value must be looked up.
 function plain(resources, values) {
   const isPlain = ([name]) => !String(resources?.Parameters?.[name]?.Type).startsWith(MADE_UP);
   return Object.fromEntries(Object.entries(values).filter(isPlain));
 }
 
-// A text, or Ref, Fn::Sub, Fn::Join or Fn::If of what is known; else undefined.
+// A string, or Ref, Fn::Sub, Fn::Join or Fn::If of known values; else undefined.
 function resolved(value, known) {
   if (["string", "number", "boolean"].includes(typeof value)) return String(value);
   if (value === null || typeof value !== "object") return undefined;
@@ -76,7 +76,7 @@ function either([name, yes, no], known) {
   return holds === undefined ? undefined : resolved(holds ? yes : no, known);
 }
 
-// Whether a condition holds, by its name; undefined where only CloudFormation knows.
+// Whether a condition holds, by its name; undefined if only CloudFormation can resolve it.
 function conditionOf(name, known, above = []) {
   if (above.includes(name)) return undefined;
   return holds(known.conditions[name], known, [...above, name]);
@@ -100,7 +100,7 @@ function equal(pair, known) {
 
 const negated = (value) => (value === undefined ? undefined : !value);
 
-// One that is false decides, whatever is not known.
+// One false value decides, even if others are unknown.
 function all(values) {
   if (values.includes(false)) return false;
   return values.includes(undefined) ? undefined : true;

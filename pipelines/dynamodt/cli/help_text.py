@@ -296,7 +296,7 @@ Examples:
   dynamodt retry 20260131T101500.123456Z-1a2b3c
   dynamodt retry 20260131T1015 --table users --in-doubt done
 {_MIGRATION}""",
-    "pause": f"""Pause the run on a table after its page, from another terminal.
+    "pause": f"""Pause the run on a table, between two requests, from another terminal.
 
 The run keeps its lock, and waits for `resume`.
 
@@ -312,7 +312,7 @@ A run that is held by an alarm (--pause-on-alarm) stays paused until the alarm i
 Example:
   dynamodt resume --table users
 {_CONTROL_JSON}""",
-    "abort": f"""End the run on a table after its page, from another terminal.
+    "abort": f"""End the run on a table, between two requests, from another terminal.
 
 Its changes stay; the same `up` or `down` continues from there.
 

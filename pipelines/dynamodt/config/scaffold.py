@@ -1,4 +1,4 @@
-"""New version files from the template: `init` begins a table, `create` adds its next version."""
+"""Version files from a template: `init` writes a table's first version, `create` its next one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ sequence = $number
 
 
 def transform_up(item):
-    # Called for every item, a plain dict; returns its new shape. Add beside the old, so that running code never breaks:
+    # Called for every item, a plain dict; returns its new shape. Keep old attributes: running code reads them.
     #     return {**item, "total": item["price"] * item["amount"]}
     return item
 
 
 def transform_down(item):
-    # The way back: from the new shape to the one before (with `from dynamodt import without` at the top):
+    # From the new shape back to the old one (with `from dynamodt import without` at the top):
     #     return without(item, "total")
     return item
 ''')
@@ -38,7 +38,7 @@ from dynamodt import load_script
 
 script = load_script(Path(__file__).parents[1] / "$file_name")
 
-# One item, as it was before and as it is to be after. Numbers are Decimal, as DynamoDB gives them.
+# One item, before and after. Numbers are Decimal, as DynamoDB returns them.
 BEFORE = {"id": "1"}
 AFTER = {"id": "1"}
 
@@ -53,27 +53,27 @@ def test_down():
 
 
 def init(folder: Path, tables: Iterable[str], *, dry_run: bool = False) -> list[Path]:
-    """Make `folder`/TABLE with a template v1 and its test, for each table that has no version yet.
+    """Creates `folder`/TABLE with a template v1 and its test, for each table without versions.
 
-    Returns the files written (or, in a dry run, those that would be); overwrites nothing. Raises UsageError, before any
-    is written, for a name that no table can have.
+    Returns the files that were written (in a dry run, that would be); overwrites none. Raises UsageError for an invalid
+    name of a table, before any file is written.
     """
     fresh = [table for table in tables if not _has_versions(folder, table)]
     return [path for table in fresh for path in _write_version(folder, table, 1, _FIRST, dry_run)]
 
 
 def create(folder: Path, table: str, name: str, *, dry_run: bool = False) -> list[Path]:
-    """Write the table's next version file from the template, and its test; `name` says in words what it does.
+    """Writes the table's next version file from the template, and its test; `name` describes the version.
 
-    Returns the files written (or, in a dry run, those that would be); overwrites nothing. Raises UsageError for a name
-    of which no file can be made, ScriptError when the versions that are there are not in order.
+    Returns the files that were written (in a dry run, that would be); overwrites none. Raises UsageError for a name
+    without letters or digits, or a long one, ScriptError if the existing versions are not in order.
     """
     number = len(_versions(folder, table)) + 1
     return _write_version(folder, table, number, _slug(name), dry_run)
 
 
 def _has_versions(folder: Path, table: str) -> bool:
-    """Even if they are not in order: that is another command's to say."""
+    """Also if they are not in order, which other commands report."""
     try:
         return bool(_versions(folder, table))
     except ScriptError:
@@ -84,7 +84,7 @@ def _versions(folder: Path, table: str) -> tuple[Path, ...]:
     check_table_name(table)
     for place in (folder, folder / table):
         if place.exists() and not place.is_dir():
-            raise UsageError(f"{place} is a file, not a folder", hint="Move it away.")
+            raise UsageError(f"{place} is a file, not a folder", hint="move it away")
     return version_files(folder, table) if (folder / table).is_dir() else ()
 
 
@@ -92,8 +92,8 @@ def _slug(name: str) -> str:
     short = re.sub(r"^v[0-9]+(_|$)", "", slug(name))
     if not short or len(short) > _LONGEST_SLUG:
         raise UsageError(
-            f"{name!r} makes no name for a version",
-            hint=f"Say in a few words what it does, letters and digits, at most {_LONGEST_SLUG}: split_name",
+            f"{name!r} cannot be the name of a version",
+            hint=f"describe it in letters and digits, at most {_LONGEST_SLUG}, such as split_name",
         )
     return short
 
@@ -101,7 +101,7 @@ def _slug(name: str) -> str:
 def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bool) -> list[Path]:
     stem = f"v{number}_{name}"
     script = folder / table / f"{stem}.py"
-    # pytest wants the names of test files to differ over all folders, hence the table in it.
+    # pytest needs unique names of test files across folders: the table is part of the name.
     test = folder / table / "tests" / f"test_{slug(table)}_{stem}.py"
     title = name.replace("_", " ").capitalize()
     written = [
@@ -114,7 +114,7 @@ def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bo
 
 
 def _write_new(path: Path, text: str) -> bool:
-    """Write the file unless there is one; tell whether it was written."""
+    """Writes the file unless it exists; returns whether it was written."""
     from dynamodt.dynamodb.clients import file_explained  # late: botocore comes with it
 
     with file_explained("written", path):
@@ -127,6 +127,6 @@ def _write_new(path: Path, text: str) -> bool:
             with file:
                 file.write(text)
         except OSError:
-            path.unlink()  # half a script would be in the way of every command
+            path.unlink()  # half a script would fail every command
             raise
     return True

@@ -1,10 +1,7 @@
-"""`[stages.NAME.deploy]`: what `dynamodt deploy` makes for a stage, apart from what the stage is.
+"""`dynamodt.toml`, read into typed settings, without the environment.
 
-The values of `dynamodt.toml`, each of the type that its key wants, and every error named by its place.
-
-`dynamodt.toml`, read and checked: every key is known, every value has its type. It says nothing of the environment.
-
-A misspelt key that is passed over would send a deploy to the wrong bucket without a word; so it is an error.
+Every key and every value is checked, and every error names its place. An unknown key is an error: a misspelt one that
+is ignored could deploy to the wrong bucket.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ FILE_NAME = "dynamodt.toml"
 
 
 def place(*keys: str) -> str:
-    """Where a setting stands, as errors name it: `dynamodt.toml: stages.prod.region`."""
+    """The place of a setting, as an error's `where`: `dynamodt.toml: stages.prod.region`."""
     return f"{FILE_NAME}: {'.'.join(keys)}"
 
 
@@ -40,15 +37,14 @@ def check_keys(table: dict[str, Any], allowed: Iterable[str], path: str) -> None
 
 def as_table(value: object, path: str, hint: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
-        told = hint or f"write it as a table: [{path}]"
-        raise UsageError(f"must be a table, not {value!r}", where=place(path), hint=told)
+        raise UsageError(f"must be a table, not {value!r}", where=place(path), hint=hint or f"write a table: [{path}]")
     return value
 
 
 def as_text(value: object, path: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        hint = "write a text in quotes, or remove the key"
-        raise UsageError(f"must be a text that is not empty, not {value!r}", where=place(path), hint=hint)
+        hint = "write a string in quotes, or remove the key"
+        raise UsageError(f"must be a non-empty string, not {value!r}", where=place(path), hint=hint)
     return value.strip()
 
 
@@ -61,7 +57,7 @@ def as_choice(value: object, path: str, choices: Collection[str]) -> str:
 
 def as_texts(value: object, path: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        hint = 'write a list of texts: ["one", "two"]'
+        hint = 'write a list of strings: ["one", "two"]'
         raise UsageError(f"must be a list, not {value!r}", where=place(path), hint=hint)
     return tuple(as_text(one, path) for one in value)
 
@@ -82,18 +78,18 @@ def as_number(value: object, path: str, least: int, most: int) -> int:
 
 _WORKER_TYPES = ("G.1X", "G.2X", "G.4X", "G.8X", "G.12X", "G.16X", "R.1X", "R.2X", "R.4X", "R.8X")
 _FLEXIBLE = ("G.1X", "G.2X")
-# the ones that CloudWatch Logs knows
+# the periods that CloudWatch Logs accepts
 _LOG_DAYS = 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
-_LONGEST_MINUTES = 10_080  # Glue's own limit: a week
+_LONGEST_MINUTES = 10_080  # of Glue: a week
 _MANY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class DeploySettings:
-    """How a stage's jobs run, and who hears of them; `infra/template.yaml` says more of each.
+    """`[stages.NAME.deploy]`: how a stage's jobs run, and where alarms are sent; see `infra/template.yaml`.
 
-    `run_days` 0 keeps journals and dead letters for ever; an empty `schedule`, and no `application_stacks`: nothing
-    runs by itself.
+    `run_days` 0 keeps journals and dead letters forever. With an empty `schedule` and no `application_stacks` nothing
+    starts automatically.
     """
 
     glue_version: str = "5.1"
@@ -170,7 +166,7 @@ _TABLES_HINT = 'write the partition key first, then the sort key if there is one
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
-    """A table `[stages.NAME]` as it is written; None where the key of a text is absent."""
+    """`[stages.NAME]` as it is written; None for a missing string."""
 
     region: str | None = None
     profile: str | None = None
@@ -186,7 +182,7 @@ class StageSettings:
 
 
 def read_settings(file: Path) -> dict[str, StageSettings]:
-    """The stages of the file, by name; none when there is no file. Raises UsageError, naming file and key."""
+    """The stages of the file, by name; empty without a file. Raises UsageError, naming file and key."""
     content = _parse(file)
     check_keys(content, ("stages",), "")
     stages = as_table(content.get("stages", {}), "stages")
@@ -208,8 +204,8 @@ def _parse(file: Path) -> dict[str, Any]:
 def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     path = f"stages.{name}"
     if "tables" in values and name != "local":
-        hint = "only the embedded stage creates tables; elsewhere your own deployment does: remove this key"
-        raise UsageError("is not for this stage", where=place(path, "tables"), hint=hint)
+        hint = "only the embedded stage creates tables, elsewhere your own deployment does: remove this key"
+        raise UsageError("is for the stage `local` only", where=place(path, "tables"), hint=hint)
     check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "tables", "deploy"), path)
     texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
     flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
@@ -225,8 +221,8 @@ def _key(value: object, path: str) -> tuple[KeyAttribute, ...]:
     attributes = as_table(value, path, _TABLES_HINT)
     if len(attributes) not in (1, 2):
         raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=_TABLES_HINT)
-    for name, dead_letter in attributes.items():
-        if dead_letter not in KEY_TYPES:
+    for name, kind in attributes.items():
+        if kind not in KEY_TYPES:
             hint = 'a key attribute is "S" (string), "N" (number) or "B" (binary)'
-            raise UsageError(f"{dead_letter!r} is no key type", where=place(path, name), hint=hint)
-    return tuple(KeyAttribute(name, dead_letter) for name, dead_letter in attributes.items())
+            raise UsageError(f"{kind!r} is not a key type", where=place(path, name), hint=hint)
+    return tuple(KeyAttribute(name, kind) for name, kind in attributes.items())

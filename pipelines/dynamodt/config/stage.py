@@ -1,9 +1,4 @@
-"""Where a deploy has put the application, as whoever has started this command says, held against the stage.
-
-The plugin of the Serverless Framework sets both variables. Data is migrated where the application was deployed, or
-not at all: a profile of another account in dynamodt.toml, or another region, would change another stage's tables.
-
-A stage's name, to what it means: `dynamodt.toml`, laid under the environment.
+"""A stage by its name: `dynamodt.toml`, overridden by the environment.
 
 ::
 
@@ -11,7 +6,9 @@ A stage's name, to what it means: `dynamodt.toml`, laid under the environment.
     region = "eu-west-1"
     storage = "s3://my-bucket/dynamodt"
 
-The stage `local` is there without being written down: it is the embedded emulator, until an endpoint takes its place.
+The stage `local` needs no entry: it is the embedded emulator, unless an endpoint is set. The plugin of the Serverless
+Framework sets DYNAMODT_EXPECTED_ACCOUNT and DYNAMODT_EXPECTED_REGION to where it has deployed the application; a stage
+in another account or region is refused, since its tables belong to another deployment.
 """
 
 from __future__ import annotations
@@ -30,14 +27,14 @@ ACCOUNT, REGION = "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"
 
 
 def check_expected(stage: Stage) -> None:
-    """Raises Refused where the stage is in another account or region than these variables say, ServiceError where its
-    account cannot be told. Without them nothing is asked."""
+    """Raises Refused if the stage is in another account or region than these variables, ServiceError if its account
+    cannot be read. Without the variables no request is sent."""
     account, region = os.environ.get(ACCOUNT, ""), os.environ.get(REGION, "")
     if not account and not region:
         return
     if stage.embedded:
-        hint = f"name the stage of {FILE_NAME} that is there (custom.dynamodt.stages), or set AWS_ENDPOINT_URL"
-        what = f"the embedded stage is on this machine, and the service in account {account or '?'}, {region or '?'}"
+        hint = f"name the stage of {FILE_NAME} for it (custom.dynamodt.stages), or set AWS_ENDPOINT_URL"
+        what = f"the service is in account {account or '?'}, {region or '?'}, and the embedded stage on this machine"
         raise Refused(what, where=f"stage {stage.name}", hint=hint)
     if region and stage.connection.region != region:
         what = f"the service was deployed to {region}, and this stage is in {stage.connection.region}"
@@ -68,13 +65,13 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
-    """The stage of that name, from `folder/dynamodt.toml` and the environment. Nothing is started or contacted.
+    """The stage of that name, from `folder/dynamodt.toml` and the environment; starts nothing, sends no request.
 
-    The environment goes before the file: AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and DYNAMODT_STORAGE. The
-    embedded stage comes without its endpoint; `local.open_stage` fills that in.
+    AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and DYNAMODT_STORAGE override the file. The embedded stage has no
+    endpoint yet; `local.stage.open_stage` sets it.
 
-    Raises UsageError, naming file and key, for an unknown stage, a file that cannot be used, and a stage that lacks
-    its region or its storage.
+    Raises UsageError, naming file and key, for an unknown stage, an invalid file, and a stage without a region or a
+    storage.
     """
     known = read_settings(folder / FILE_NAME)
     if name != LOCAL and name not in known:
@@ -86,19 +83,19 @@ def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
     found = tuple(sorted({settings.state_table or STATE_TABLE for settings in known.values()}))
     for name, settings in known.items():
         for table in settings.tables.keys() & found:
-            hint = "remove the line, it is created by itself; or name another state_table"
+            hint = "remove the line, the table is created automatically; or name another state_table"
             raise UsageError(f"{table} is a state table", where=place("stages", name, "tables", table), hint=hint)
     return found
 
 
 def ambient_connection() -> Connection:
-    """How a process that AWS has started reaches what it was given: by its own role, in the region that it is in."""
-    region = _first_variable(_REGION_VARIABLES) or LOCAL_REGION  # S3 tells where else a bucket is
+    """The connection of a process that AWS has started: its own role and region."""
+    region = _first_variable(_REGION_VARIABLES) or LOCAL_REGION  # S3 redirects to a bucket's region
     return Connection(region, _first_variable(_ENDPOINT_VARIABLES[1:]))
 
 
 def embedded_file(url: str) -> str:
-    """Where the emulator keeps an object of its S3, as a path from the project's folder: it can be read as it is."""
+    """The file of an object in the emulator's S3, as a path from the project's folder."""
     return f"{WORK_FOLDER}/{LOCAL}/s3/{_EMULATED_ACCOUNT}/{url.removeprefix('s3://')}"
 
 
@@ -125,11 +122,11 @@ def _stage(name: str, settings: StageSettings, folder: Path, state_tables: tuple
     )
 
 
-# ---------------------------------------------------------------- how to reach it
+# ---------------------------------------------------------------- the connection
 
 
 def _embedded_connection(settings: StageSettings) -> Connection:
-    """The emulator keeps a region's tables apart, so a region of the shell's must not hide what was there before."""
+    """Ignores the shell's region: the emulator separates tables by region, and another one would hide them."""
     return Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS)
 
 
@@ -151,12 +148,12 @@ def _checked_endpoint(endpoint: str, name: str) -> str:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         where = f"AWS_ENDPOINT_URL, or {place('stages', name, 'endpoint_url')}"
-        raise UsageError(f"{endpoint!r} is no URL of an endpoint", where=where, hint="write http://HOST:PORT")
+        raise UsageError(f"{endpoint!r} is not the URL of an endpoint", where=where, hint="write http://HOST:PORT")
     return endpoint.rstrip("/")
 
 
 def _needs_no_secret(endpoint: str | None, settings: StageSettings) -> bool:
-    """An emulator on this machine takes any signature, so nobody has to make up credentials for it."""
+    """An emulator on this machine accepts any signature, and needs no credentials."""
     on_loopback = endpoint is not None and urlsplit(endpoint).hostname in _LOOPBACK
     return on_loopback and settings.profile is None and not _has_credentials()
 
@@ -170,7 +167,7 @@ def _first_variable(names: tuple[str, ...]) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-# ---------------------------------------------------------------- where its files go
+# ---------------------------------------------------------------- the storage
 
 
 def _storage(name: str, settings: StageSettings, folder: Path, embedded: bool) -> StorageSpec:
@@ -187,7 +184,7 @@ def _storage_spec(given: str, name: str, kms_key: str | None, folder: Path, wher
     if given.startswith("s3://"):
         return StorageSpec(_checked_bucket(given, where), kms_key)
     if "://" in given:
-        raise UsageError(f"{given!r} is no storage", where=where, hint="write s3://BUCKET/PREFIX, or a folder")
+        raise UsageError(f"{given!r} is not a storage", where=where, hint="write s3://BUCKET/PREFIX, or a folder")
     if name != LOCAL:
         hint = "only the stage `local` can use a folder; write s3://BUCKET/PREFIX"
         raise UsageError(f"the folder {given!r} cannot be reached by a worker in AWS", where=where, hint=hint)

@@ -1,8 +1,7 @@
-"""`dynamodt destroy`: the stage's stack taken down. What cannot be had again stays, unless it is asked for by name.
+"""`dynamodt destroy`: deletes the stage's stack, and with `--purge` its data. Without it, what cannot be recreated is
+kept.
 
-Whether something runs that a removal would take away what it needs.
-
-What is known of the things that outlive a stage's stack: looked up in the account, and decided upon in `removal`.
+The evidence about what outlives the stack is gathered here; `removal` decides by it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from dynamodt.deploy.buckets import (
 from dynamodt.deploy.deployed import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
 from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
-from dynamodt.deploy.stacks import UNMADE, Stack, StackState, at_rest
+from dynamodt.deploy.stacks import UNMADE, Sleep, Stack, StackState, at_rest
 from dynamodt.deploy.stacks import removed as delete_stack
 from dynamodt.dynamodb.table import TablePlace, delete_table, place_of, stage_of
 from dynamodt.errors import Refused, ServiceError, UsageError
@@ -35,167 +34,24 @@ from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
 from dynamodt.runs.liveness import Life, Watch, holder
 from dynamodt.runs.options import Observer
+from dynamodt.script.names import option
 from dynamodt.script.versions import tables
 from dynamodt.state.state import State, tables_in
 
 if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
 
-
-def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str], sleep: Callable[[float], None]) -> None:
-    """Raises Refused for a run of the stage's jobs, and for a live lease on a table of this project; whosever the state
-    table is, the runs of these tables are this stage's."""
-    refuse_jobs_at_work(stage, own)
-    if place_of(stage.connection, stage.state_table) is None:
-        return
-    leases = State(stage.connection, stage.state_table).leases
-    for lease in live_leases(leases, tables(folder / "transforms"), sleep):
-        hint = f"wait for it, or stop it: dynamodt abort --table {lease.table}"
-        what = f"a run is at work, and would lose what it needs: {holder(lease)}"
-        raise Refused(what, where=f"table {lease.table}", hint=hint)
-
-
-def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Callable[[float], None]) -> list[Lease]:
-    """The leases under which a run is at work. A holder on another machine is watched, by no clock but this process's:
-    for about one sign of life where it lives, for its lease's duration where it has died (ADR 026)."""
-    watch, live, left = Watch(), [], list(names)
-    while left:
-        poller = [watch.look(leases, name) for name in left]
-        live += [lease for lease, life in poller if life is Life.SEEN]
-        unknown = [lease for lease, life in poller if life is Life.UNKNOWN]
-        if unknown:
-            sleep(min(1.0, max(watch.left(leases, lease) for lease in unknown)))
-        left = [lease.table for lease in unknown]
-    return live
-
-
+_OURS = "dynamodt-"  # the prefix of our own change sets
+_DATA = "it holds data that cannot be recreated: only --purge deletes it"
 _DRY_RUN = "dry-run/"
 _KINDS = ("runs", "prepared")
 _DELETING = "DELETING"
 _GOING = ("PendingDeletion", "PendingReplicaDeletion")
 
 
-def gather(
-    stage: Stage,
-    folder: Path,
-    stack: str,
-    own: Mapping[str, str],
-    note: Callable[[str], None],
-    sleep: Callable[[float], None],
-) -> Evidence:
-    """All of it; `own` are the resources of the stack as it is, or none. Raises ServiceError."""
-    found = glance(stage, folder, own)
-    table, bucket = found.state_table, found.bucket
-    if table is not None and table.origin.is_of(stage.name):
-        strangers, at_work = users_of_state(stage, folder, sleep)
-        table = table._replace(strangers=strangers, at_work=at_work)
-    if bucket is not None and bucket.origin.is_of(stage.name):
-        here = bucket.bucket
-        stranger = outside(stage.connection, here.name, here.prefix)
-        bucket = bucket._replace(stranger=stranger, tables=_strangers_files(stage, folder))
-    proved = any(key.origin.is_of(stage.name) for key in found.keys)
-    keys = found.keys if proved else (*found.keys, *_left_alone(stage, folder, note))
-    return Evidence(stage.name, table, bucket, keys, neighbours(stage, folder, stack))
-
-
-def glance(stage: Stage, folder: Path, own: Mapping[str, str]) -> Evidence:
-    """What is there, and where it comes from; nothing is looked into, and nothing beside it."""
-    table, bucket = _state_table(stage, own), _bucket(stage, own)
-    linked = [one.key for one in (table, bucket) if one is not None]
-    return Evidence(stage.name, table, bucket, _keys(stage, folder, own, linked), ())
-
-
-def _state_table(stage: Stage, own: Mapping[str, str]) -> FoundTable | None:
-    """One that is being deleted is gone."""
-    place = place_of(stage.connection, stage.state_table)
-    if place is None or place.status == _DELETING:
-        return None
-    origin = Origin(stage_of(stage.connection, place), own.get("State") == stage.state_table)
-    return FoundTable(stage.state_table, origin, place.key_arn, (), ())
-
-
-def users_of_state(
-    stage: Stage, folder: Path, sleep: Callable[[float], None]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tables of no folder here whose rows the state table holds, and those that a run is at work on. It reads the
-    whole state table."""
-    names = sorted(tables_in(stage.connection, stage.state_table))
-    leases = State(stage.connection, stage.state_table).leases
-    histories = (name for name in names if not name.startswith(_DRY_RUN))
-    return _strangers(histories, folder), tuple(one.table for one in live_leases(leases, names, sleep))
-
-
-def _strangers(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    ours = tables_here(folder)
-    return tuple(sorted(name for name in names if name not in ours))
-
-
-def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
-    here = bucket_of(stage)
-    try:
-        facts = bucket_facts(stage.connection, here.name)
-    except UsageError as error:
-        return FoundBucket(here, Origin("", False), "", "", out_of_reach=error.what)
-    if facts is None:
-        return None
-    key = key_facts(stage.connection, facts.kms_key) if facts.kms_key else None
-    return FoundBucket(here, Origin(facts.stage, own.get("Storage") == here.name), key.arn if key else "", "")
-
-
-def _strangers_files(stage: Stage, folder: Path) -> tuple[str, ...]:
-    """By the folders that runs and `prepare` make for each table."""
-    name, prefix = bucket_of(stage)
-    found = (folders(stage.connection, name, f"{prefix}{kind}/") for kind in _KINDS)
-    return _strangers({one for some in found for one in some}, folder)
-
-
-def _keys(stage: Stage, folder: Path, own: Mapping[str, str], linked: Iterable[str]) -> tuple[FoundKey, ...]:
-    """Those that something here is encrypted with, the stack's, and the one that dynamodt.toml names."""
-    named = _facts(stage, [stage.storage.kms_key or ""])
-    found = _facts(stage, [own.get("Key", ""), *linked]) | named
-    return _described(stage, folder, own, found, named)
-
-
-def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
-    asked = filter(None, dict.fromkeys(keys))
-    return {found.arn: found for key in asked if (found := key_facts(stage.connection, key)) is not None}
-
-
-def _left_alone(stage: Stage, folder: Path, note: Callable[[str], None]) -> tuple[FoundKey, ...]:
-    """The key whose table and bucket an interrupted removal has deleted."""
-    bucket = bucket_of(stage).name
-    try:
-        found = keys_made_for(stage.connection, stage.name, bucket)
-    except ServiceError as error:
-        note(f"whether a key with the tags of {stage.name} and {bucket} is left cannot be told: {error}")
-        return ()
-    return _described(stage, folder, {}, {one.arn: one for one in found}, {})
-
-
-def _described(
-    stage: Stage, folder: Path, own: Mapping[str, str], found: Mapping[str, KeyFacts], named: Iterable[str]
-) -> tuple[FoundKey, ...]:
-    """Those that are not being deleted already."""
-    there = [facts for facts in found.values() if facts.state not in _GOING]
-    places = {name: place_of(stage.connection, name) for name in tables(folder / "transforms")} if there else {}
-    return tuple(_key(facts, own, named, places) for facts in there)
-
-
-def _key(
-    found: KeyFacts, own: Mapping[str, str], named: Iterable[str], places: Mapping[str, TablePlace | None]
-) -> FoundKey:
-    of_stack = bool(own.get("Key")) and found.arn.endswith(f"/{own['Key']}")
-    encrypted = tuple(name for name, place in places.items() if place is not None and place.key_arn == found.arn)
-    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, encrypted)
-
-
-_OURS = "dynamodt-"  # what the names of our own change sets begin with
-_DATA = "it holds what cannot be had again: only --purge deletes it"
-
-
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `destroy` has removed, or would remove, and what it leaves: each a bucket, table, key or stack, in words,
+    """What `destroy` has removed, or would remove, and what it keeps: a line for each bucket, table, key and stack,
     with the evidence or the reason."""
 
     stack: str
@@ -212,21 +68,21 @@ def destroy(
     purge: bool = False,
     dry_run: bool = False,
     agreed: Removal | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep = time.sleep,
 ) -> Removal:
-    """Delete the stage's stack; with `purge` its bucket, its state table and its key, too, each where it proves to be
-    the stage's own (`removal`). Interrupted, it is finished by the same command.
+    """Deletes the stage's stack; with `purge` also its bucket, its state table and its key, each if it belongs to the
+    stage (`removal`). After an interruption the same command finishes it.
 
-    Refused while a run is at work, and where something else would go than was `agreed`. Whatever is deleted is so for
-    good, but for the key: KMS waits 30 days with it. Raises what `deploy` raises.
+    Raises Refused while a run is active, and if the resources to delete differ from those that were `agreed`; and what
+    `deploy` raises. Only the deletion of a key can be undone: KMS waits 30 days.
     """
     stack = stack_of(stage, sleep)
     state = at_rest(stack, observer.note, sleep)
     whole = _planned(stage, folder, stack, state, observer, purge, sleep)
     found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
     if agreed is not None and found.removed != agreed.removed:
-        hint = "nothing was deleted; run the same command again, and look at what it lists"
-        raise Refused("what would be deleted has changed meanwhile", where=stack.where, hint=hint)
+        hint = "nothing was deleted; run the same command again, and check its list"
+        raise Refused("the resources to delete have changed", where=stack.where, hint=hint)
     if dry_run:
         return found
     if state is not None and _stack_line(stack) in whole.removed:
@@ -236,13 +92,7 @@ def destroy(
 
 
 def _planned(
-    stage: Stage,
-    folder: Path,
-    stack: Stack,
-    state: StackState | None,
-    observer: Observer,
-    purge: bool,
-    sleep: Callable[[float], None],
+    stage: Stage, folder: Path, stack: Stack, state: StackState | None, observer: Observer, purge: bool, sleep: Sleep
 ) -> Plan:
     if state is not None and state.status != UNMADE:
         check_ours(stage, stack, state)
@@ -252,11 +102,11 @@ def _planned(
     if purge:
         lasting = plan(gather(stage, folder, stack.name, own, observer.note, sleep))
     else:
-        lasting = _left(glance(stage, folder, own))
+        lasting = _all_kept(plan(glance(stage, folder, own)))
     if state is None:
         return lasting
     if state.status == UNMADE and not all(name.startswith(_OURS) for name in stack.change_sets()):
-        kept = f"{_stack_line(stack)}: it is empty, and waits for a change set that another program has made"
+        kept = f"{_stack_line(stack)}: it is empty, and has a change set of another program"
         return replace(lasting, kept=(kept, *lasting.kept))
     return replace(lasting, removed=(_stack_line(stack), *lasting.removed))
 
@@ -265,14 +115,12 @@ def _stack_line(stack: Stack) -> str:
     return f"stack {stack.name}"
 
 
-def _left(found: Evidence) -> Plan:
-    """Without --purge nothing of it goes, whosever it is."""
-    lasting = plan(found)
+def _all_kept(lasting: Plan) -> Plan:
     return Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
 
 
-def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: Callable[[float], None]) -> None:
-    """What leads to the others goes last: the bucket names the key, and says by its tag whose it is."""
+def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: Sleep) -> None:
+    """Deletes the bucket last: it names the key, and its tag is the evidence for the rest."""
     if whole.state_table:
         _check_unshared(stage, folder, sleep)
         observer.note(f"deleting the table {whole.state_table}")
@@ -281,15 +129,152 @@ def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: 
         delete_objects(stage.connection, whole.objects.name, whole.objects.prefix, observer.note)
     for key in whole.keys:
         days = schedule_deletion(stage.connection, key)
-        observer.note(f"KMS will delete the key {key} in {days} days; until then: aws kms cancel-key-deletion")
+        observer.note(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
     if whole.bucket:
         delete_bucket(stage.connection, whole.bucket)
 
 
-def _check_unshared(stage: Stage, folder: Path, sleep: Callable[[float], None]) -> None:
-    """Taking down a stack takes minutes: who has come to the state table in these is found now."""
+def _check_unshared(stage: Stage, folder: Path, sleep: Sleep) -> None:
+    """Raises Refused if the state table has got another user in the minutes that the deletion of the stack took."""
     strangers, at_work = users_of_state(stage, folder, sleep)
     if strangers or at_work:
-        what = f"{', '.join(strangers or at_work)} has come to use it meanwhile"
-        where = f"state table {stage.state_table}"
-        raise Refused(what, where=where, hint="it was left; the same command lists what stays, and why")
+        what = f"it is now used by {', '.join(strangers or at_work)}"
+        hint = "it was kept; run the same command again for the reasons"
+        raise Refused(what, where=f"state table {stage.state_table}", hint=hint)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str], sleep: Sleep) -> None:
+    """Raises Refused if a job of the stage is running, or a table of this project has a live lease."""
+    refuse_jobs_at_work(stage, own)
+    if place_of(stage.connection, stage.state_table) is None:
+        return
+    leases = State(stage.connection, stage.state_table).leases
+    for lease in live_leases(leases, tables(folder / "transforms"), sleep):
+        hint = f"wait for it, or stop it: dynamodt abort {option('--table', lease.table)}"
+        what = f"a run is active and needs the stack: {holder(lease)}"
+        raise Refused(what, where=f"table {lease.table}", hint=hint)
+
+
+def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[Lease]:
+    """The leases whose holder is alive. A holder on another machine is observed by this process's own clock: for about
+    one heartbeat if it is alive, for the duration of its lease if it is not (ADR 026)."""
+    watch, live, left = Watch(), [], list(names)
+    while left:
+        looks = [watch.look(leases, name) for name in left]
+        live += [lease for lease, life in looks if life is Life.SEEN]
+        unknown = [lease for lease, life in looks if life is Life.UNKNOWN]
+        if unknown:
+            sleep(min(1.0, max(watch.left(leases, lease) for lease in unknown)))
+        left = [lease.table for lease in unknown]
+    return live
+
+
+# ---------------------------------------------------------------- the evidence
+
+
+def gather(
+    stage: Stage, folder: Path, stack: str, own: Mapping[str, str], note: Callable[[str], None], sleep: Sleep
+) -> Evidence:
+    """All of the evidence; `own` are the resources of the stack. Raises ServiceError."""
+    found = glance(stage, folder, own)
+    table, bucket = found.state_table, found.bucket
+    if table is not None and table.origin.is_of(stage.name):
+        strangers, at_work = users_of_state(stage, folder, sleep)
+        table = table._replace(strangers=strangers, at_work=at_work)
+    if bucket is not None and bucket.origin.is_of(stage.name):
+        here = bucket.bucket
+        stranger = outside(stage.connection, here.name, here.prefix)
+        bucket = bucket._replace(stranger=stranger, tables=_strangers_files(stage, folder))
+    proved = any(key.origin.is_of(stage.name) for key in found.keys)
+    keys = found.keys if proved else (*found.keys, *_orphaned_keys(stage, folder, note))
+    return Evidence(stage.name, table, bucket, keys, neighbours(stage, folder, stack))
+
+
+def glance(stage: Stage, folder: Path, own: Mapping[str, str]) -> Evidence:
+    """Which resources exist, and where they come from; their contents, and other stages, are left out."""
+    table, bucket = _state_table(stage, own), _bucket(stage, own)
+    linked = [one.key for one in (table, bucket) if one is not None]
+    return Evidence(stage.name, table, bucket, _keys(stage, folder, own, linked), ())
+
+
+def _state_table(stage: Stage, own: Mapping[str, str]) -> FoundTable | None:
+    place = place_of(stage.connection, stage.state_table)
+    if place is None or place.status == _DELETING:
+        return None
+    origin = Origin(stage_of(stage.connection, place), own.get("State") == stage.state_table)
+    return FoundTable(stage.state_table, origin, place.key_arn, (), ())
+
+
+def users_of_state(stage: Stage, folder: Path, sleep: Sleep) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tables without a folder here whose rows the state table holds, and the tables with a live lease. Reads the
+    whole state table."""
+    names = sorted(tables_in(stage.connection, stage.state_table))
+    leases = State(stage.connection, stage.state_table).leases
+    histories = (name for name in names if not name.startswith(_DRY_RUN))
+    return _strangers(histories, folder), tuple(one.table for one in live_leases(leases, names, sleep))
+
+
+def _strangers(names: Iterable[str], folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(set(names) - tables_here(folder)))
+
+
+def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
+    here = bucket_of(stage)
+    try:
+        facts = bucket_facts(stage.connection, here.name)
+    except UsageError as error:
+        return FoundBucket(here, Origin("", False), "", "", out_of_reach=error.what)
+    if facts is None:
+        return None
+    key = key_facts(stage.connection, facts.kms_key) if facts.kms_key else None
+    return FoundBucket(here, Origin(facts.stage, own.get("Storage") == here.name), key.arn if key else "", "")
+
+
+def _strangers_files(stage: Stage, folder: Path) -> tuple[str, ...]:
+    """The tables without a folder here for which runs or `prepare` have stored files."""
+    name, prefix = bucket_of(stage)
+    found = (folders(stage.connection, name, f"{prefix}{kind}/") for kind in _KINDS)
+    return _strangers({one for some in found for one in some}, folder)
+
+
+def _keys(stage: Stage, folder: Path, own: Mapping[str, str], linked: Iterable[str]) -> tuple[FoundKey, ...]:
+    """The keys that encrypt the table or the bucket, the stack's, and the one that dynamodt.toml names."""
+    named = _facts(stage, [stage.storage.kms_key or ""])
+    found = _facts(stage, [own.get("Key", ""), *linked]) | named
+    return _described(stage, folder, own, found, named)
+
+
+def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
+    asked = filter(None, dict.fromkeys(keys))
+    return {found.arn: found for key in asked if (found := key_facts(stage.connection, key)) is not None}
+
+
+def _orphaned_keys(stage: Stage, folder: Path, note: Callable[[str], None]) -> tuple[FoundKey, ...]:
+    """The key whose table and bucket were deleted by a removal that was interrupted."""
+    bucket = bucket_of(stage).name
+    try:
+        found = keys_made_for(stage.connection, stage.name, bucket)
+    except ServiceError as error:
+        note(f"keys with the tags of {stage.name} and {bucket} cannot be listed: {error}")
+        return ()
+    return _described(stage, folder, {}, {one.arn: one for one in found}, {})
+
+
+def _described(
+    stage: Stage, folder: Path, own: Mapping[str, str], found: Mapping[str, KeyFacts], named: Iterable[str]
+) -> tuple[FoundKey, ...]:
+    """The keys whose deletion is not scheduled yet."""
+    there = [facts for facts in found.values() if facts.state not in _GOING]
+    places = {name: place_of(stage.connection, name) for name in tables(folder / "transforms")} if there else {}
+    return tuple(_key(facts, own, named, places) for facts in there)
+
+
+def _key(
+    found: KeyFacts, own: Mapping[str, str], named: Iterable[str], places: Mapping[str, TablePlace | None]
+) -> FoundKey:
+    of_stack = bool(own.get("Key")) and found.arn.endswith(f"/{own['Key']}")
+    encrypted = tuple(name for name, place in places.items() if place is not None and place.key_arn == found.arn)
+    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, encrypted)

@@ -1,6 +1,6 @@
 """A Glue job's runs and their logs: starts a run, reads its state, stops it.
 
-Only Glue and CloudWatch Logs are asked here. What a run has achieved is recorded in the state table.
+Only Glue and CloudWatch Logs are asked here. The outcome of a run is recorded in the state table.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.errors import Refused, ServiceError
+from dynamodt.script.names import option
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection, Stage
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
 SUCCEEDED = "SUCCEEDED"
 STOPPING = "STOPPING"
 _ENDED = frozenset({SUCCEEDED, "FAILED", "ERROR", "STOPPED", "TIMEOUT", "EXPIRED"})
-_MOST_RUNS = 200  # that Glue lists at once, the newest first
+_MOST_RUNS = 200  # of one page, the newest first
 _LOG_PREFIX = "--custom-logGroup-prefix"
 _LOGS = "/aws-glue/jobs"
 _START_SECONDS = 60.0
-_LOG_ATTEMPTS = 2  # an error waits to be shown with it
+_LOG_ATTEMPTS = 2  # the job's error is shown after the log: few attempts, short timeout
 _LOG_SECONDS = 10.0
-_JOBS = ("MigrateJob", "PrepareJob")  # in infra/template.yaml
+_JOBS = ("MigrateJob", "PrepareJob")  # of infra/template.yaml
 
 
 class JobRun(NamedTuple):
-    """A run of a job as Glue sees it. `started` is ISO 8601; `error` is what Glue says of one that failed."""
+    """A run of a job as Glue reports it. `started` is ISO 8601; `error` is Glue's message for a failed run."""
 
     id: str
     state: str
@@ -39,32 +40,36 @@ class JobRun(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether Glue has no more to do with it."""
+        """Whether its state is final."""
         return self.state in _ENDED
 
 
+class ConcurrentRuns(Refused):
+    """The job has reached its maximum of concurrent runs."""
+
+
 class GlueJob:
-    """A deployed job of a stage, by its name. Every method raises ServiceError when Glue cannot be asked, and Refused
-    when there is no such job."""
+    """A deployed job of a stage, by its name. Every method raises ServiceError if Glue cannot be reached, and Refused
+    if the job does not exist."""
 
     def __init__(self, connection: Connection, name: str, stage: str) -> None:
         self.name = name
         self.where = f"Glue job {name}"
-        self._stage = stage
+        self._stage = option("--stage", stage)
         self._glue = client(connection, "glue")
         self._once = client(connection, "glue", attempts=0, seconds=_START_SECONDS)
 
     def log_group(self) -> str:
-        """The log group of what its script prints (Glue 5.0: `PREFIX/output`, both streams). Asks whether the job is
-        there, too."""
+        """The log group of the script's output (Glue 5.0: `PREFIX/output`, both streams). Checks that the job
+        exists."""
         arguments = self._asked("GetJob", self._glue.get_job, JobName=self.name)["Job"].get("DefaultArguments", {})
         return f"{arguments.get(_LOG_PREFIX, _LOGS).rstrip('/')}/output"
 
     def start(self, arguments: Mapping[str, str]) -> str:
-        """Start a run; returns its id. Sent once: Glue knows no token by which a second sending would be the same run.
-        Where its answer is lost, a run with these arguments that was not there before is the one.
+        """Starts a run; returns its id. StartJobRun has no idempotency token, so it is sent once. If its response is
+        lost, a new run with these arguments is taken to be the one.
 
-        Raises Refused when Glue runs as many of the job as it may.
+        Raises ConcurrentRuns if the job has reached its maximum of concurrent runs.
         """
         before = {run.id for run in self.at_work()}
         try:
@@ -79,18 +84,18 @@ class GlueJob:
         return str(answer["JobRunId"])
 
     def look(self, run: str) -> JobRun:
-        """A run as it is now."""
+        """The current state of a run."""
         return _job_run(self._asked("GetJobRun", self._glue.get_job_run, JobName=self.name, RunId=run)["JobRun"])
 
     def at_work(self, arguments: Mapping[str, str] | None = None) -> list[JobRun]:
         """The runs that have not ended, or those of them that were started with these arguments; the newest first."""
         answer = self._asked("GetJobRuns", self._glue.get_job_runs, JobName=self.name, MaxResults=_MOST_RUNS)
-        found = [run for run in map(_job_run, answer["JobRuns"]) if not run.ended]
         wanted = (arguments or {}).items()
-        return [run for run in found if wanted <= run.arguments.items()]
+        runs = map(_job_run, answer["JobRuns"])
+        return [run for run in runs if not run.ended and wanted <= run.arguments.items()]
 
     def stop(self, run: str) -> None:
-        """Have Glue end a run, wherever it is."""
+        """Stops a run at any point."""
         self._asked("BatchStopJobRun", self._glue.batch_stop_job_run, JobName=self.name, JobRunIds=[run])
 
     def _asked(self, operation: str, call: Any, **request: Any) -> dict[str, Any]:
@@ -100,25 +105,13 @@ class GlueJob:
             except ClientError as error:
                 code = error.response.get("Error", {}).get("Code", "")
                 if code == "EntityNotFoundException":
-                    raise self._missing() from error
+                    hint = f"deploy it: dynamodt deploy {self._stage}"
+                    raise Refused("the job is not deployed", where=self.where, hint=hint) from error
                 if code == "ConcurrentRunsExceededException":
-                    raise self._busy() from error
+                    what = "the job has reached its maximum of concurrent runs (MaxConcurrentRuns)"
+                    hint = f"wait until one has ended: dynamodt status {self._stage} --follow"
+                    raise ConcurrentRuns(what, where=self.where, hint=hint) from error
                 raise
-
-    def _missing(self) -> Refused:
-        hint = f"deploy it: dynamodt deploy --stage {self._stage}"
-        return Refused("the job is not deployed", where=self.where, hint=hint)
-
-    def _busy(self) -> ConcurrentRuns:
-        return ConcurrentRuns(
-            "Glue runs as many of the job as it may (MaxConcurrentRuns)",
-            where=self.where,
-            hint=f"wait for them (dynamodt status --stage {self._stage} --follow shows what is at work)",
-        )
-
-
-class ConcurrentRuns(Refused):
-    """Glue runs as many of a job as it may."""
 
 
 def _job_run(found: dict[str, Any]) -> JobRun:
@@ -132,10 +125,25 @@ def _job_run(found: dict[str, Any]) -> JobRun:
     )
 
 
-def tail(connection: Connection, group: str, job_run: str, lines: int) -> list[str]:
-    """The last lines that a job's driver has printed; none when there is no log yet.
+def refuse_jobs_at_work(stage: Stage, own: Mapping[str, str]) -> None:
+    """Raises Refused if a job among the stack's resources `own` has a run, which may hold no lease yet."""
+    for job in filter(None, (own.get(name) for name in _JOBS)):
+        for run in _runs_of(stage, job):
+            hint = f"wait for it, or stop it: aws glue batch-stop-job-run --job-name {job} --job-run-ids {run}"
+            raise Refused(f"run {run} of the job is active and needs the stack", where=f"job {job}", hint=hint)
 
-    Raises ServiceError when it cannot be read. It needs logs:DescribeLogStreams and logs:GetLogEvents on the group.
+
+def _runs_of(stage: Stage, job: str) -> list[str]:
+    try:
+        return [run.id for run in GlueJob(stage.connection, job, stage.name).at_work()]
+    except Refused:  # it was deleted by hand
+        return []
+
+
+def tail(connection: Connection, group: str, job_run: str, lines: int) -> list[str]:
+    """The last lines that a job's driver has printed; empty if there is no log yet.
+
+    Raises ServiceError if it cannot be read. Needs logs:DescribeLogStreams and logs:GetLogEvents on the group.
     """
     logs = client(connection, "logs", attempts=_LOG_ATTEMPTS, seconds=_LOG_SECONDS)
     with explained("GetLogEvents", f"log group {group}"):
@@ -152,20 +160,5 @@ def tail(connection: Connection, group: str, job_run: str, lines: int) -> list[s
 
 
 def _driver(names: list[str]) -> str:
-    """Executors have streams of their own, with more behind the run's id."""
+    """The driver's stream; an executor's has a longer name."""
     return next((name for name in names if name.endswith("driver")), min(names, key=len))
-
-
-def refuse_jobs_at_work(stage: Stage, own: Mapping[str, str]) -> None:
-    """Raises Refused for a run of a job among the stack's resources `own`; it may hold no lease yet."""
-    for job in filter(None, (own.get(name) for name in _JOBS)):
-        for run in _job_runs(stage, job):
-            hint = f"wait for it, or stop it: aws glue batch-stop-job-run --job-name {job} --job-run-ids {run}"
-            raise Refused(f"its run {run} is at work, and would lose what it needs", where=f"job {job}", hint=hint)
-
-
-def _job_runs(stage: Stage, job: str) -> list[str]:
-    try:
-        return [run.id for run in GlueJob(stage.connection, job, stage.name).at_work()]
-    except Refused:  # it was deleted by hand
-        return []

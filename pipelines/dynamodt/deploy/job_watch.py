@@ -1,7 +1,7 @@
-"""Follows a run of a Glue job until the job has answered.
+"""Follows a run of a Glue job until the job has stored its answer.
 
-The answer and the progress are read from the state table. Glue's own state is displayed; all it decides is whether the
-job has ended.
+The answer and the progress are read from the state table. Glue's own state is displayed; all that it decides is whether
+the job has ended.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from dynamodt.model.runs import ABORT
 from dynamodt.runs.follow import LOOK_SECONDS, TICK_SECONDS, Clock, Sleep, TableWatch
 from dynamodt.runs.interrupts import StoppedError, Terminated
 from dynamodt.runs.options import PROGRAM, JobWatcher
+from dynamodt.script.names import option
 from dynamodt.state.worker_rows import AnswerRows, JobAnswer
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State
 
-GLUE_SECONDS = 5.0  # Glue's own word is asked for less often: it takes a minute to start a job
-PATIENCE_SECONDS = 120.0  # so long an endpoint may be out of reach: the job goes on without us
+GLUE_SECONDS = 5.0  # a job takes a minute to start: Glue is asked less often than the state table
+PATIENCE_SECONDS = 120.0  # after which an endpoint out of reach ends the watch; the job continues
 _LEAVE, _PAUSE = "leave", "pause"
 
 
 class JobWatch:
-    """One run of a job, watched over the tables that it may move.
+    """Watches one run of a job, and the tables that it may migrate.
 
-    `watches` know which runs had been there before it was started. All that is told goes to `watcher`.
+    `watches` were created before the job was started; all progress is reported to `watcher`.
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class JobWatch:
         self.run = JobRun(run, "STARTING")
 
     def follow(self) -> JobAnswer | None:
-        """Watch until the job has answered; None when it has come to its end without an answer.
+        """Returns the job's answer; None if the job has ended without one.
 
-        Raises StoppedError when a person leaves it running, lets it rest or ends it, and ServiceError when nothing can
-        be seen of it any more; the job goes on then.
+        Raises StoppedError if the user leaves, pauses or ends the job, and ServiceError if it cannot be observed any
+        longer, in which case it continues.
         """
         answer = self._answered()
         for watch in self._watches.values():
             watch.settle()
         if self._aborts is not None:
-            raise StoppedError.by(self._aborts, "the run has ended after its page; the same command goes on from there")
+            raise StoppedError.by(self._aborts, "the run was aborted; the same command continues it")
         return answer or self._answers.read(self.run.id)
 
     def _answered(self) -> JobAnswer | None:
@@ -73,7 +74,7 @@ class JobWatch:
                 answer = self._look()
                 if answer is not None or self.run.ended:
                     return answer
-                self._wait()
+                rest(self._watcher, LOOK_SECONDS, self._sleep)
             except KeyboardInterrupt as interrupt:
                 self._interrupted(interrupt)
 
@@ -86,7 +87,7 @@ class JobWatch:
             answer = self._answers.read(self.run.id)
             self._look_at_glue()
         except ServiceError as error:
-            self._bear(error)
+            self._out_of_reach(error)
             return None
         self._silent_since = None
         return answer
@@ -94,45 +95,42 @@ class JobWatch:
     def _look_at_glue(self) -> None:
         if self._clock() - self._asked_glue >= GLUE_SECONDS:
             self.run = self._job.look(self.run.id)
-            self._asked_glue = self._clock()  # when it could be asked: until then, at each look
+            self._asked_glue = self._clock()  # a failed request is repeated at once
         self._watcher.waiting(f"{self._job.name}: {self.run.state.lower()}")
 
-    def _bear(self, error: ServiceError) -> None:
-        """A line that is down for a while is no reason to leave a job alone."""
+    def _out_of_reach(self, error: ServiceError) -> None:
+        """Raises the error once it has lasted for two minutes."""
         now = self._clock()
         if self._silent_since is None:
             self._silent_since = now
-            self._watcher.note(f"cannot see the job now, and goes on trying: {error}")
+            self._watcher.note(f"the job cannot be observed now, retrying: {error}")
         elif now - self._silent_since > PATIENCE_SECONDS:
-            raise error.hinted("the job goes on; the same command, typed again, follows it") from error
-
-    def _wait(self) -> None:
-        rest(self._watcher, LOOK_SECONDS, self._sleep)
+            raise error.hinted("the job continues; run the same command again to follow it") from error
 
     # ------------------------------------------------------------ Ctrl-C
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
-        """Do what a person wants done about the job; nobody to be asked, or SIGTERM: leave it running."""
+        """Asks the user what becomes of the job. After SIGTERM, and without a terminal, it is left running."""
         at_work = [table for table, watch in self._watches.items() if watch.at_work]
-        choices = {_LEAVE: "it goes on without this command"}
-        choices |= {_PAUSE: "the run rests after its page, until `resume`"} if at_work else {}
-        choices[ABORT] = "the run ends after its page" if at_work else "Glue ends the job, wherever it is"
+        choices = {_LEAVE: "it continues without this command"}
+        choices |= {_PAUSE: "the run pauses before its next request, until `resume`"} if at_work else {}
+        choices[ABORT] = "the run ends before its next request" if at_work else "Glue stops the job at once"
         asked = not isinstance(interrupt, Terminated) and self._aborts is None
-        choice = self._watcher.asked(f"The job {self._job.name} is at work", choices) if asked else _LEAVE
+        choice = self._watcher.asked(f"The job {self._job.name} is running", choices) if asked else _LEAVE
         if choice == ABORT and at_work:
             self._aborts = interrupt
         elif choice == ABORT:
             self._job.stop(self.run.id)
-            raise StoppedError.by(interrupt, "the job was told to end; the same command begins it again")
+            raise StoppedError.by(interrupt, "the job is being stopped; the same command starts it again")
         elif choice == _PAUSE:
             for table in at_work:
                 self._tell(table, paused=True)
-            raise StoppedError.by(interrupt, _onward("it rests after its page", at_work, ("resume", "abort")))
+            raise StoppedError.by(interrupt, _onward("the run pauses", at_work, ("resume", "abort")))
         else:
-            raise StoppedError.by(interrupt, _onward("the job goes on", list(self._watches), ("pause", "abort")))
+            raise StoppedError.by(interrupt, _onward("the job continues", list(self._watches), ("pause", "abort")))
 
     def _tell(self, table: str, **word: object) -> None:
-        """Leave word for the run on a table, unless it has just ended."""
+        """Writes a command for the run on a table into its lease, unless the run has just ended."""
         lease = self._leases.read(table)
         try:
             if lease.run and not lease.owner:
@@ -142,7 +140,7 @@ class JobWatch:
 
 
 def rest(watcher: JobWatcher, seconds: float = GLUE_SECONDS, sleep: Sleep = time.sleep) -> float:
-    """Let time pass, while the display goes on; returns the seconds."""
+    """Waits while the display is refreshed; returns the seconds."""
     for _ in range(round(seconds / TICK_SECONDS)):
         sleep(TICK_SECONDS)
         watcher.tick()
@@ -150,17 +148,17 @@ def rest(watcher: JobWatcher, seconds: float = GLUE_SECONDS, sleep: Sleep = time
 
 
 def _onward(what: str, tables: Sequence[str], commands: Sequence[str]) -> str:
-    """What has become of the job, and the commands that reach it."""
-    if not tables:  # it moves none: there is no run to be told anything
-        return f"{what}; the same command, typed again, follows it"
+    """The state of the job, and the commands that control it. A job without tables has no run to control."""
+    if not tables:
+        return f"{what}; run the same command again to follow it"
     table = tables[0] if len(tables) == 1 else "TABLE"
-    told = ", ".join(f"{PROGRAM} {command} --table {table}" for command in commands)
-    return f"{what}; to watch it: {PROGRAM} status --follow (or the same command again); to tell it: {told}"
+    control = ", ".join(f"{PROGRAM} {command} {option('--table', table)}" for command in commands)
+    return f"{what}; to follow it: {PROGRAM} status --follow (or the same command again); to control it: {control}"
 
 
 def watches_over(
     state: State, tables: Sequence[str], count_items: Callable[[str], int], watcher: JobWatcher
 ) -> dict[str, TableWatch]:
-    """Watches over the tables that a job is going to move, made before it is started."""
+    """Watches of the tables that a job will migrate, created before the job is started."""
     before = {table: {record.run: record.attempts for record in state.runs(table)} for table in tables}
     return {table: TableWatch(state, table, count_items, watcher, before=before[table]) for table in tables}

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynamodt.deploy.deployed import check_storage
 from dynamodt.deploy.glue_runs import STOPPING, SUCCEEDED, ConcurrentRuns, GlueJob, JobRun, tail
-from dynamodt.deploy.job_result import in_full, other_release, prepared_of, runs_of, told_error, understood, undo_of
+from dynamodt.deploy.job_result import error_in, in_full, other_release, prepared_of, readable, runs_of, undo_of
 from dynamodt.deploy.job_watch import JobWatch, rest, watches_over
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
 from dynamodt.dynamodb.table import describe
@@ -24,6 +25,7 @@ from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
+from dynamodt.script.names import option
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from dynamodt.state.worker_rows import AnswerRows, JobAnswer
@@ -35,21 +37,25 @@ if TYPE_CHECKING:
     CheckFree = Callable[[State, Stage, TablePlan, RunOptions], None]
 
 Reports = dict[str, list[RunReport]]  # by table
-PREPARE = "-prepare"  # behind the name of the job that moves tables
+PREPARE = "-prepare"  # the suffix of the second job's name
 _TAIL_LINES = 20
-_WINDING_UP_SECONDS = 120.0  # a job that has answered takes a while to be over
+_WINDING_UP_SECONDS = 120.0  # in which a job that has answered ends
 
 
 class DeployedJob:
-    """One command, in the job that is there for its verb.
+    """One command, and the deployed job that runs it.
 
-    Raises UsageError on a stage that can have none, Refused where it is not deployed.
+    Raises UsageError for a stage that cannot have one, Refused if it is not deployed.
     """
 
     def __init__(self, stage: Stage, folder: Path, request: Command, watcher: JobWatcher) -> None:
-        _check_reachable(stage)
+        if stage.embedded:
+            hint = "choose a stage of dynamodt.toml (--stage), or leave --runner glue out"
+            raise UsageError("the embedded stage has no Glue", where="--runner glue", hint=hint)
+        check_storage(stage)
         self.stage = stage
         self.state = State(stage.connection, stage.state_table)
+        self._deploy = f"dynamodt deploy {option('--stage', stage.name)}"
         self._watcher = watcher
         self._answers = AnswerRows(self.state.rows)
         name = stage.job_name + (PREPARE if request.command == "prepare" else "")
@@ -60,29 +66,29 @@ class DeployedJob:
         self._ended: dict[str, list[RunReport]] = {}
 
     def at_work(self) -> JobRun | None:
-        """The run that is at work on this very command and this very project: whoever types it again means that one.
-        One that Glue is ending already comes to nothing."""
+        """The run that is executing this command on this project; the same command follows it. A run that Glue is
+        stopping does not count."""
         found = (run for run in self._glue.at_work(self._arguments) if run.state != STOPPING)
         return next((run for run in found if self._answers.read(run.id) is None), None)
 
     def answer(self, found: JobRun | None, tables: Sequence[str]) -> JobAnswer | None:
-        """Start the job, unless a run of it was found, and follow it; None when it has ended without an answer.
+        """Starts the job, unless a run of it was found, and follows it; None if it has ended without an answer.
 
-        Raises StoppedError when a person leaves it alone or ends it.
+        Raises StoppedError if the user leaves, pauses or ends it.
         """
         watches = watches_over(self.state, tables, self._count_items, self._watcher)
         if found is None:
             found = JobRun(self._started(), "STARTING", arguments=self._arguments)
             self._watcher.note(f"started {self._glue.name}, run {found.id}")
         else:
-            since = f"at work on this very command since {found.started}"
+            since = f"already running this command since {found.started}"
             self._watcher.note(f"{self._glue.name} is {since}: following run {found.id}")
         watch = JobWatch(self.state, self._glue, found.id, watches, self._watcher)
         answer = watch.follow()
         self._run = watch.run
         self._ended = {table: list(each.ended.values()) for table, each in watches.items()}
         if answer is not None and (other := other_release(answer.document)):
-            self._watcher.note(f"{other}; `dynamodt deploy --stage {self.stage.name}` brings the job up to date")
+            self._watcher.note(f"{other}; `{self._deploy}` updates the job")
         return answer
 
     def ended(self, table: str) -> list[RunReport]:
@@ -91,38 +97,39 @@ class DeployedJob:
 
     @property
     def place(self) -> str:
-        """The run that was followed, as an error names it."""
+        """The run that was followed, as an error's `where`."""
         return f"Glue job {self._glue.name}, run {self._run.id}"
 
     def failure(self, answer: JobAnswer | None) -> DynamodtError:
-        """The error of a job that has not answered what it was asked; shows the end of its log."""
-        told = told_error(answer.document) if answer else None
-        if told is None or isinstance(told, RunFailed):
+        """The error of a job whose answer has no result; also shows the end of its log."""
+        error = error_in(answer.document) if answer else None
+        if error is None or isinstance(error, RunFailed):
             self.show_log()
-        return told or self._no_answer()
+        return error or self._no_answer()
 
     def unanswered(self, table: str) -> RunFailed:
-        """The error of a table that was planned here, and that the job has done nothing about."""
-        hint = (
-            f"does the project in the job have it? `dynamodt deploy --stage {self.stage.name}`, then the same command"
+        """The error of a table that has pending versions, and that the job has left out."""
+        hint = f"is it in the project that was uploaded? `{self._deploy}`, then the same command"
+        return RunFailed(
+            f"the job has not migrated table {table}, which has pending versions", where=self.place, hint=hint
         )
-        what = f"the job has not answered for table {table}, whose versions are still pending"
-        return RunFailed(what, where=self.place, hint=hint)
 
     def _no_answer(self) -> RunFailed:
         if self._run.state == SUCCEEDED:
-            return RunFailed(
-                "Glue says SUCCEEDED, and the state table knows of no such run: it counts as failed",
-                where=self.place,
-                hint=f"does the job write to another state table than {self.stage.state_table}? `dynamodt deploy "
-                f"--stage {self.stage.name}` brings it up to date. An emulator only pretends such jobs",
+            what = "Glue reports SUCCEEDED, but the state table has no such run: it counts as failed"
+            hint = (
+                f"does the job use another state table than {self.stage.state_table}? `{self._deploy}` updates it. "
+                "An emulator of Glue does not run jobs"
             )
-        said = f": {self._run.error}" if self._run.error else ""
-        hint = f"its log is {self._log_group}, stream {self._run.id}; the same command goes on from the last checkpoint"
-        return RunFailed(f"the job ended without an answer: {self._run.state}{said}", where=self.place, hint=hint)
+            return RunFailed(what, where=self.place, hint=hint)
+        error = f": {self._run.error}" if self._run.error else ""
+        hint = (
+            f"its log is {self._log_group}, stream {self._run.id}; the same command continues from the last checkpoint"
+        )
+        return RunFailed(f"the job ended without an answer: {self._run.state}{error}", where=self.place, hint=hint)
 
     def show_log(self) -> None:
-        """The last lines of what the job has printed, as notes."""
+        """Shows the last lines of the job's output, as notes."""
         try:
             lines = tail(self.stage.connection, self._log_group, self._run.id, _TAIL_LINES)
         except ServiceError as error:
@@ -134,7 +141,7 @@ class DeployedJob:
             self._watcher.note(f"  {line}")
 
     def _started(self) -> str:
-        """Start a run. Where one that has answered still winds up, and no more may be at work, it is waited for."""
+        """Starts a run. At the maximum of concurrent runs, waits for one that has answered and is about to end."""
         waited = 0.0
         while True:
             try:
@@ -142,7 +149,7 @@ class DeployedJob:
             except ConcurrentRuns:
                 if waited >= _WINDING_UP_SECONDS or not self._winding_up():
                     raise
-            self._watcher.waiting(f"{self._glue.name}: the run before winds up")
+            self._watcher.waiting(f"{self._glue.name}: waiting for the previous run to end")
             waited += rest(self._watcher)
 
     def _winding_up(self) -> bool:
@@ -153,21 +160,15 @@ class DeployedJob:
         return describe(self.stage.connection, table).item_count
 
 
-def _check_reachable(stage: Stage) -> None:
-    if stage.embedded:
-        hint = "name a stage of dynamodt.toml (--stage), or leave --runner glue out"
-        raise UsageError("the embedded stage has no Glue", where="--runner glue", hint=hint)
-    if not stage.storage.url.startswith("s3://"):
-        hint = 'a job in AWS reaches S3 alone: storage = "s3://BUCKET/PREFIX" in dynamodt.toml'
-        raise UsageError("the stage's storage is a folder", where=stage.storage.url, hint=hint)
-
-
 def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
-    """What the job is given: the project as it stands in the folder now, and the command, without what the job says
-    by itself. They are all that goes along: no credentials, no item."""
+    """The job's arguments: the project as it is in the folder now, and the command, without the runner. They contain
+    neither credentials nor items."""
     words = command_argv(replace(request, options=replace(request.options, runner="direct")))
     project = Assets(stage).put(PROJECT_FILE, project_zip(folder, stage))
     return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
+
+
+# ---------------------------------------------------------------- up, down and retry
 
 
 def wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Command, watcher: JobWatcher) -> None:
@@ -219,9 +220,9 @@ def _refuse(
 
 
 def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer) -> Reports:
-    with understood(job.place):
-        told = {table["table"]: table for table in answer.document["tables"]}
-    reports = {move.table: _answered(job, move, options, answer, told) for move in moves}
+    with readable(job.place):
+        answered = {table["table"]: table for table in answer.document["tables"]}
+    reports = {move.table: _answered(job, move, options, answer, answered) for move in moves}
     if answer.exit_code and all(move.error is None for move in moves):  # the error is of the command as a whole
         raise job.failure(answer)
     if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
@@ -230,22 +231,22 @@ def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: Run
 
 
 def _answered(
-    job: DeployedJob, move: TableMigration, options: RunOptions, answer: JobAnswer, told: Mapping[str, Any]
+    job: DeployedJob, move: TableMigration, options: RunOptions, answer: JobAnswer, answered: Mapping[str, Any]
 ) -> list[RunReport]:
-    table = told.get(move.table, {"table": move.table, "direction": move.direction})
-    with understood(job.place):
+    table = answered.get(move.table, {"table": move.table, "direction": move.direction})
+    with readable(job.place):
         runs = runs_of(table)
-        move.error = move.error or told_error(table, dead=any(run.dead_letters for run in runs))
+        move.error = move.error or error_in(table, dead=any(run.dead_letters for run in runs))
     runs = [_in_full(job, run, move, options) for run in runs]
-    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, told):
+    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, answered):
         move.error = job.unanswered(move.table)
     return runs
 
 
-def _is_answered(job: DeployedJob, move: TableMigration, options: RunOptions, told: Mapping[str, Any]) -> bool:
+def _is_answered(job: DeployedJob, move: TableMigration, options: RunOptions, answered: Mapping[str, Any]) -> bool:
     """Whether the job has run a version of a table that was planned, or there was none left to run."""
-    answered = move.table in told and (options.dry_run or bool(told[move.table].get("versions")))
-    return answered or _has_arrived(job, move, options)
+    has_run = move.table in answered and (options.dry_run or bool(answered[move.table].get("versions")))
+    return has_run or _has_arrived(job, move, options)
 
 
 def _without_answer(
@@ -275,8 +276,11 @@ def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: Ru
     return in_full(run, job.state, storage, scripts, keys, options.dry_run)
 
 
+# ---------------------------------------------------------------- undo and prepare
+
+
 def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: JobWatcher) -> UndoReport:
-    """Take a run, which was found fit for it, back in the deployed job."""
+    """Undoes a run, which was checked to be undoable, in the deployed job."""
     request = Command("undo", tables=(record.table,), run=record.run, options=options)
     job = DeployedJob(stage, folder, request, watcher)
     found = job.at_work()
@@ -286,7 +290,7 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
     answer = job.answer(found, [record.table])
     if answer is None or "counts" not in answer.document:
         raise job.failure(answer)
-    with understood(job.place):
+    with readable(job.place):
         report = undo_of(answer.document)
     if report.error is not None:
         job.show_log()
@@ -295,12 +299,12 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
 
 
 def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: JobWatcher) -> PreparedRef:
-    """Run a version's `prepare` in the deployed job that is there for it."""
+    """Runs a version's `prepare` in the second deployed job."""
     options = RunOptions(dry_run=dry_run)
     request = Command("prepare", tables=(script.table,), number=script.sequence, options=options)
     job = DeployedJob(stage, folder, request, watcher)
     answer = job.answer(job.at_work(), [])
     if answer is None or "sha256" not in answer.document:
         raise job.failure(answer)
-    with understood(job.place):
+    with readable(job.place):
         return prepared_of(answer.document)

@@ -1,15 +1,13 @@
-"""Other stages that may use what this one does: those deployed beside it, and those of the same dynamodt.toml.
+"""Decides what `destroy --purge` deletes: the state table, the bucket and each key, by evidence about each.
 
-What a removal may delete: each table, bucket and key by evidence of its own, decided from what is known of it.
-
-A thing is this stage's own where its tag `dynamodt:stage` names the stage, or where it has no such tag and is a
-resource of the stage's stack. What is its own stays all the same where another stage uses it, where it holds what is
-another's, or where something that stays needs it.
+A resource belongs to this stage if its tag `dynamodt:stage` names the stage, or if it has no such tag and is a resource
+of the stage's stack. It is kept nevertheless if another stage uses it, if it holds data of others, or if a resource
+that is kept needs it. Other stages are those deployed beside it, and those of the same dynamodt.toml.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +19,15 @@ from dynamodt.deploy.stacks import StackState, all_stacks
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Stage
 
-_OURS = {"Stage", "Bucket", "Prefix", "StateTable"}  # parameters that a stack of infra/template.yaml has
+_OURS = {"Stage", "Bucket", "Prefix", "StateTable"}  # parameters of every stack of infra/template.yaml
+_SHOWN = 5
+
+
+# ---------------------------------------------------------------- other stages
 
 
 class Neighbour(NamedTuple):
-    """Another stage as a person is told of it, and the names of what it uses; the key as it is named, or empty."""
+    """Another stage as it is displayed, and the names of what it uses; the key as it is written, or empty."""
 
     name: str
     bucket: DeployedBucket
@@ -34,7 +36,7 @@ class Neighbour(NamedTuple):
 
 
 def neighbours(stage: Stage, folder: Path, stack: str) -> tuple[Neighbour, ...]:
-    """All that can be seen from here. Raises ServiceError when CloudFormation cannot be asked."""
+    """Every other stage that can be found from here. Raises ServiceError if CloudFormation cannot be reached."""
     return (*_deployed(all_stacks(stage.connection), stack), *_declared(stage, folder))
 
 
@@ -47,38 +49,38 @@ def _deployed(stacks: Mapping[str, StackState], own: str) -> Iterator[Neighbour]
 
 
 def _declared(stage: Stage, folder: Path) -> Iterator[Neighbour]:
-    """Of the same account, as far as the way to reach it tells. `local` is an emulator, or this by a variable."""
+    """Those with the same connection. `local` is an emulator, or this stage by an environment variable."""
     for name, settings in read_settings(folder / FILE_NAME).items():
         other = _loaded(name, folder) if name not in (stage.name, LOCAL) else None
         if other is not None and other.connection == stage.connection:
-            bucket = bucket_at(settings.storage or "")  # as written: DYNAMODT_STORAGE is for the stage that is named
+            bucket = bucket_at(settings.storage or "")  # as written: DYNAMODT_STORAGE applies to the selected stage
             yield Neighbour(f"the stage {name} of {FILE_NAME}", bucket, other.state_table, settings.kms_key or "")
 
 
 def _loaded(name: str, folder: Path) -> Stage | None:
     try:
         return load_stage(name, folder)
-    except UsageError:  # it cannot be used, so it uses nothing
+    except UsageError:  # a stage that cannot be used uses nothing
         return None
 
 
-_SHOWN = 5
+# ---------------------------------------------------------------- the evidence
 
 
 class Origin(NamedTuple):
-    """Where a thing comes from: the stage that its tag names (empty: none), and whether it is the stack's resource."""
+    """Where a resource comes from: the stage that its tag names (empty: no tag), and whether it is in the stack."""
 
     tag: str
     of_stack: bool
 
     def is_of(self, stage: str) -> bool:
-        """Whether that is proof of being this stage's own."""
+        """Whether it belongs to the stage."""
         return self.tag == stage or (self.of_stack and not self.tag)
 
 
 class FoundTable(NamedTuple):
-    """The state table: the ARN of its key (empty: DynamoDB's own), the tables of no folder here whose rows it holds,
-    and those under whose lease a run is at work; none of both where the table is not the stage's own."""
+    """The state table: the ARN of its key (empty: DynamoDB's own). Of a table that belongs to the stage, also the
+    `strangers`, tables without a folder here whose history it holds, and the tables with a live lease (`at_work`)."""
 
     name: str
     origin: Origin
@@ -88,9 +90,8 @@ class FoundTable(NamedTuple):
 
 
 class FoundBucket(NamedTuple):
-    """The bucket: the ARN of the key it encrypts with (empty: S3's own), the name of an object outside of the stage's
-    prefix (empty: there is none), the tables of no folder here whose runs have files below it, and why it is out of
-    reach (empty: it is not)."""
+    """The bucket: the ARN of its default key (empty: S3's own), an object outside of the stage's prefix (`stranger`),
+    the tables without a folder here whose files it holds, and why it cannot be read; each empty if there is none."""
 
     bucket: DeployedBucket
     origin: Origin
@@ -101,7 +102,7 @@ class FoundBucket(NamedTuple):
 
 
 class FoundKey(NamedTuple):
-    """A key: whether dynamodt.toml names it, and the tables of this project that are encrypted with it."""
+    """A key: whether dynamodt.toml names it, and the tables of this project that it encrypts."""
 
     arn: str
     origin: Origin
@@ -111,7 +112,7 @@ class FoundKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that decides; None for what is not there."""
+    """All that the decision depends on; None for a resource that does not exist."""
 
     stage: str
     state_table: FoundTable | None
@@ -120,8 +121,11 @@ class Evidence:
     neighbours: tuple[Neighbour, ...]
 
 
+# ---------------------------------------------------------------- the decision
+
+
 class Verdict(NamedTuple):
-    """Whether a thing goes, and by which evidence; or why it stays."""
+    """Whether a resource is deleted, and the evidence for that; or the reason to keep it."""
 
     goes: bool
     why: str
@@ -129,7 +133,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be deleted, and each thing in words: those that go, and those that stay, with the reason."""
+    """What is deleted; and a line for each resource that is removed, or kept, with the reason."""
 
     state_table: str = ""
     objects: DeployedBucket | None = None
@@ -140,7 +144,7 @@ class Plan:
 
 
 def plan(found: Evidence) -> Plan:
-    """What of it goes."""
+    """Decides for each resource."""
     table, bucket = _table(found), _bucket(found)
     keys = [(key, _key(found, key, table, bucket)) for key in found.keys]
     lines = [*_bucket_lines(found, bucket)]
@@ -166,13 +170,12 @@ def _table(found: Evidence) -> Verdict | None:
     table = found.state_table
     if table is None:
         return None
-    users = [other.name for other in found.neighbours if other.state_table == table.name]
     if table.strangers:
-        stay = f"it holds the history of other tables, which have no folder in transforms/: {_some(table.strangers)}"
+        stay = f"it holds the history of tables without a folder in transforms/: {_some(table.strangers)}"
     elif table.at_work:
-        stay = f"a run is at work on {_some(table.at_work)}"
+        stay = f"a run is active on {_some(table.at_work)}"
     else:
-        stay = _used(users)
+        stay = _used(other.name for other in found.neighbours if other.state_table == table.name)
     return _verdict(found, table.origin, stay, "State")
 
 
@@ -182,9 +185,10 @@ def _bucket(found: Evidence) -> Verdict | None:
         return None
     if here.out_of_reach:
         return Verdict(False, here.out_of_reach)
-    users = [other.name for other in found.neighbours if _overlap(other.bucket, here.bucket)]
-    stay = f"it holds files of other tables, which have no folder in transforms/: {_some(here.tables)}"
-    return _verdict(found, here.origin, stay if here.tables else _used(users), "Storage")
+    stay = _used(other.name for other in found.neighbours if _overlap(other.bucket, here.bucket))
+    if here.tables:
+        stay = f"it holds files of tables without a folder in transforms/: {_some(here.tables)}"
+    return _verdict(found, here.origin, stay, "Storage")
 
 
 def _overlap(one: DeployedBucket, other: DeployedBucket) -> bool:
@@ -197,46 +201,46 @@ def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, 
         return []
     (name, prefix), stranger = found.bucket.bucket, found.bucket.stranger
     if not verdict.goes or not stranger:
-        return [_line(f"bucket {name}, with all that is in it", verdict)]
+        return [_line(f"bucket {name}, with all its objects", verdict)]
     return [
-        _line(f"objects below s3://{name}/{prefix}, with all their versions and uploads under way", verdict),
-        (False, f"bucket {name}: {stranger} is in it, which is not below {prefix}"),
+        _line(f"objects below s3://{name}/{prefix}, with all their versions and unfinished uploads", verdict),
+        (False, f"bucket {name}: it contains {stranger}, which is outside of {prefix}"),
     ]
 
 
 def _key(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict | None) -> Verdict:
-    users = [other.name for other in found.neighbours if other.key and other.key == key.arn]
-    stay = _needed(found, key, table, bucket) or _used(users)
     if key.named and not key.origin.of_stack:
-        return Verdict(False, "dynamodt.toml names it as kms_key, and it is no resource of the stack")
-    return _verdict(found, key.origin, stay, "Key")
+        return Verdict(False, "dynamodt.toml names it as kms_key, and it is not a resource of the stack")
+    users = (other.name for other in found.neighbours if other.key and other.key == key.arn)
+    return _verdict(found, key.origin, _needed(found, key, table, bucket) or _used(users), "Key")
 
 
 def _needed(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict | None) -> str:
-    """What stays and is encrypted with the key."""
+    """What is kept and encrypted with the key."""
     if found.state_table and table and not table.goes and found.state_table.key == key.arn:
-        return f"the state table {found.state_table.name}, which stays, is encrypted with it"
+        return f"it encrypts the state table {found.state_table.name}, which is kept"
     stays = found.bucket is not None and bucket is not None and (not bucket.goes or bool(found.bucket.stranger))
     if found.bucket and stays and (found.bucket.key == key.arn or key.named):
-        return f"the bucket {found.bucket.bucket.name}, which stays, is encrypted with it"
-    return f"it encrypts {_some(key.tables)}, too" if key.tables else ""
+        return f"it encrypts the bucket {found.bucket.bucket.name}, which is kept"
+    return f"it also encrypts {_some(key.tables)}" if key.tables else ""
 
 
 def _verdict(found: Evidence, origin: Origin, stay: str, resource: str) -> Verdict:
-    """Own it must be, and nothing may be in the way (`stay`)."""
+    """A resource is deleted if it belongs to the stage, and there is no reason (`stay`) to keep it."""
     if origin.tag and origin.tag != found.stage:
-        return Verdict(False, f"it was made for the stage {origin.tag}, as its tag dynamodt:stage says")
+        return Verdict(False, f"its tag dynamodt:stage names the stage {origin.tag}")
     if not origin.is_of(found.stage):
-        return Verdict(False, "it was found, and not made: it has no tag dynamodt:stage")
+        return Verdict(False, "it existed before the stack: it has no tag dynamodt:stage")
     if stay:
         return Verdict(False, stay)
     return Verdict(True, f"resource {resource} of the stack" if origin.of_stack else "its tag names this stage")
 
 
-def _used(names: list[str]) -> str:
-    return f"{_some(tuple(names))} uses it" if names else ""
+def _used(names: Iterator[str]) -> str:
+    users = tuple(names)
+    return f"used by {_some(users)}" if users else ""
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,8 +1,8 @@
-"""The embedded emulator's files: what is on disk, what is not yet, and what an unclean end has cost.
+"""The embedded emulator's files: saving them, and their recovery after the emulator was killed.
 
-`state/SERVICE.json` holds a service's state as of one moment. `unsaved` is there while the emulator holds changes that
-are on no disk, and says since when: it outlives a killed emulator, and the next start reports it. A file that cannot
-be read is moved to `damaged/` before an emulator starts, since the emulator would go on without it and write over it.
+`state/SERVICE.json` holds a consistent state of a service. The file `unsaved` exists while some changes are in memory
+only, and contains the time of the first one; the next start reports it. A file that cannot be read is moved to
+`damaged/` before an emulator starts, since the emulator would ignore and then overwrite it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _DAMAGED = "damaged"
 _UNSAVED = "unsaved"
 _LOST = "lost"
 _SAVING = ".saving-"
-_FORMAT = "__ministack_format__"  # how ministack wraps a service's state, with the version of the layout
+_FORMAT = "__ministack_format__"  # ministack's key for the version of a state's layout
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-# ---------------------------------------------------------------- what is not on disk
+# ---------------------------------------------------------------- unsaved changes
 
 
 def mark_unsaved(data: Path, since: str) -> None:
-    """Record that changes since then are on no disk."""
+    """Records that changes since then are in memory only."""
     data.joinpath(_UNSAVED).write_text(since, encoding="ascii")
 
 
@@ -45,12 +45,12 @@ def mark_saved(data: Path) -> None:
 
 
 def unsaved_since(data: Path) -> str:
-    """Since when changes are on no disk; empty when all of them are."""
+    """The time of the first unsaved change; empty if all changes are saved."""
     return _since(data / _UNSAVED)
 
 
 def _since(file: Path) -> str:
-    """The moment in a file; where a full disk has left the file empty, that of its making."""
+    """The time in a file; if a full disk has left the file empty, the time of its creation."""
     try:
         made = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
         return file.read_text(encoding="ascii", errors="replace") or made
@@ -62,9 +62,9 @@ def _since(file: Path) -> str:
 
 
 def save(data: Path, services: Iterable[str], write: Callable[[Path], None]) -> None:
-    """Replaces the services' files, each as a whole, when all of them are written and on disk.
+    """Replaces the services' files, each atomically, once all of them are written and synced.
 
-    `write` puts them into the folder that it is given. Raises OSError for one that is not there afterwards.
+    `write` writes them into a folder. Raises OSError for a file that it has not written.
     """
     state = data / STATE
     fresh = Path(tempfile.mkdtemp(prefix=_SAVING, dir=state))
@@ -93,15 +93,15 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-# ---------------------------------------------------------------- after an end
+# ---------------------------------------------------------------- recovery
 
 
 def recover(data: Path, stopped: bool) -> list[str]:
-    """Makes the files ready for a new emulator, and returns what the user has to know: what the end of the last one
-    has cost, and which files could not be read. `stopped`: whether that one was stopped, or there was none. A second
-    attempt says the same about the end, until `mark_recovered`.
+    """Prepares the files for a new emulator; returns the messages for the user: what may be lost, and which files were
+    damaged. `stopped`: the last emulator has ended cleanly, or there was none. Until `mark_recovered`, a second attempt
+    returns the same loss.
 
-    Raises ServiceError for a file that may not be read, or that a later release of the emulator has written.
+    Raises ServiceError for a file without read access, or of a later release of the emulator.
     """
     state = data / STATE
     state.mkdir(parents=True, exist_ok=True)
@@ -114,18 +114,18 @@ def recover(data: Path, stopped: bool) -> list[str]:
 
 
 def mark_recovered(data: Path) -> None:
-    """Record that a new emulator runs: what the end of the last one has cost was reported."""
+    """Records that a new emulator runs, and that the loss was reported."""
     data.joinpath(_LOST).unlink(missing_ok=True)
 
 
 def _cost(data: Path) -> str:
     since = _since(data / _LOST)
-    lost = f"what was written since {since} may be lost" if since else "nothing that was written is lost"
-    return f"the embedded emulator was not stopped (killed, or the machine went down): {lost}"
+    lost = f"changes since {since} may be lost" if since else "no change is lost"
+    return f"the embedded emulator was killed, or the machine went down: {lost}"
 
 
 def _keep_as_lost(data: Path) -> None:
-    """By renaming, which needs no space. What an earlier attempt has kept is older."""
+    """Renames the file, which needs no space. A file of an earlier attempt is older, and is kept."""
     if not data.joinpath(_LOST).exists():
         with suppress(FileNotFoundError):
             data.joinpath(_UNSAVED).rename(data / _LOST)
@@ -146,8 +146,8 @@ def _is_readable(file: Path) -> bool:
     except (ValueError, LookupError, TypeError):
         return False
     if version > _known_version(file.stem):
-        hint = "pip install -U ministack, or `dynamodt local reset` to begin with empty tables"
-        raise ServiceError("a later release of ministack has written the file", where=str(file), hint=hint)
+        hint = "pip install -U ministack, or `dynamodt local reset` to start with empty tables"
+        raise ServiceError("the file was written by a later release of ministack", where=str(file), hint=hint)
     return readable
 
 
@@ -157,7 +157,7 @@ def _parsed(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:
-        return json.loads(text)  # it takes what orjson refuses: lone surrogates
+        return json.loads(text)  # accepts lone surrogates, which orjson refuses
 
 
 def _known_version(service: str) -> int:
@@ -170,5 +170,5 @@ def _set_aside(data: Path, file: Path) -> str:
     (data / _DAMAGED).mkdir(exist_ok=True)
     moved = data / _DAMAGED / f"{file.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.json"
     file.rename(moved)
-    what = "its tables begin empty" if file.stem == "dynamodb" else f"{file.stem} begins empty"
+    what = "its tables are empty" if file.stem == "dynamodb" else f"{file.stem} is empty"
     return f"{file} is damaged; it was moved to {moved}, and {what}"

@@ -1,7 +1,7 @@
-"""The emulator as a process, from outside: its command, its environment, its lock, and whether it answers.
+"""The emulator's process, seen from outside: its command, environment, lock, record and identity.
 
-It is started apart from the command that needs it (a session of its own), and neither Ctrl-C nor the command's death
-ends it. What it does with its data: `emulator_server`.
+It runs in a session of its own: neither Ctrl-C nor the end of the command that started it ends it. `server` is the
+process itself.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ LOCK_NAME = "lock"
 IDENTITY_PATH = "/_dynamodt"
 
 _RECORD_NAME = "emulator.json"
-_READY_SECONDS = 120.0  # alive and silent for so long, it hangs: on a busy machine it starts for half a minute
+_READY_SECONDS = 120.0  # on a busy machine the start takes half a minute
 _POLL_SECONDS = 0.05
 _LOG_TAIL_LINES = 15
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
-_ROOT = Path(__file__).resolve().parents[2]  # where this package is: the emulator's current folder is not the user's
+_ROOT = Path(__file__).resolve().parents[2]  # of this package: the emulator runs in another current folder
 _BOOTSTRAP = (
     "import sys; root, token, port, lock = sys.argv[1:]; sys.path.append(root);"
     " from dynamodt.local.server import main; main(token, int(port), int(lock))"
 )
 
-# They outlive this command on purpose; held here, they are not reported as forgotten when they are collected.
+# They outlive this command; the references keep Popen from warning about them.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The emulator that was started last in a folder, written by itself. It stays when that has ended: for the port."""
+    """The last emulator of a folder, as written by itself. It is kept after the end, for the port."""
 
-    token: str  # which emulator answers on the port: it may be another project's by now
+    token: str  # tells this emulator from another one on the same port
     port: int
     pid: int
     started: str
     since: str
-    inode: int  # of its folder: a copy of the folder is not the emulator's
-    stopped: str = ""  # when it had ended as it should, with its data on disk
+    inode: int  # of its folder: a copied folder has another one
+    stopped: str = ""  # the time of a clean end, with all data saved
 
     @property
     def process(self) -> Process:
@@ -63,7 +63,7 @@ def read_record(folder: Path) -> Record | None:
     try:
         record = Record(**json.loads((folder / _RECORD_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return None  # absent, or of another release: as if nothing had been started
+        return None  # absent, or of another release
     return record if record.inode == folder.stat().st_ino else replace(record, token="", pid=0)
 
 
@@ -81,15 +81,15 @@ def url(port: int) -> str:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether an emulator, or a process that is starting one, holds the folder's lock now."""
-    lock = _locked(folder, fcntl.LOCK_SH)  # two that look at once do not take each other for an emulator
+    """Whether an emulator, or a process that is starting one, holds the folder's lock."""
+    lock = _locked(folder, fcntl.LOCK_SH)  # shared: two concurrent checks do not see each other
     if lock is not None:
         lock.close()
     return lock is None
 
 
 def take(folder: Path) -> IO[bytes] | None:
-    """The folder's lock, which is free when every process that has inherited it has ended; None: it is held."""
+    """Takes the folder's lock; None if it is held. It is free once every process that has inherited it has ended."""
     folder.mkdir(parents=True, exist_ok=True)
     return _locked(folder, fcntl.LOCK_EX)
 
@@ -111,9 +111,9 @@ def _locked(folder: Path, kind: int) -> IO[bytes] | None:
 
 
 def spawn(folder: Path, port: int, token: str, lock: IO[bytes]) -> Process:
-    """Starts the emulator with its data under the folder, on the port if it is free, and does not wait for it.
+    """Starts the emulator with its data under the folder, on the port if it is free; returns at once.
 
-    It inherits the lock. Raises UsageError when it is not installed, ServiceError when it ends at once.
+    It inherits the lock. Raises UsageError if it is not installed, ServiceError if it ends at once.
     """
     _check_installed()
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def spawn(folder: Path, port: int, token: str, lock: IO[bytes]) -> Process:
 
 
 def wait_until_ready(process: Process, token: str, folder: Path, seconds: float = _READY_SECONDS) -> Record:
-    """Returns when it answers. Raises ServiceError, with the end of its log, when it ends or is silent for too long."""
+    """Waits until it answers. Raises ServiceError, with the end of its log, if it ends or does not answer in time."""
     deadline = time.monotonic() + seconds
     while True:
         record = read_record(folder)
@@ -150,10 +150,10 @@ def wait_until_ready(process: Process, token: str, folder: Path, seconds: float 
 
 
 def identity(record: Record) -> dict[str, Any] | None:
-    """What the emulator of the record says of itself; None when it does not answer on its port, or another one does."""
+    """The identity document of the record's emulator; None if it does not answer, or another one does."""
     import http.client
 
-    connection = http.client.HTTPConnection(HOST, record.port, timeout=2.0)  # goes through no proxy
+    connection = http.client.HTTPConnection(HOST, record.port, timeout=2.0)  # bypasses proxies
     try:
         connection.request("GET", IDENTITY_PATH)
         document = json.loads(connection.getresponse().read())
@@ -171,7 +171,7 @@ def _check_installed() -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """A fresh one: SERVICES, USE_SSL or AWS_* of the user's shell would make it another emulator."""
+    """A new environment: SERVICES, USE_SSL and AWS_* of the user's shell would change the emulator."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     given = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in given.split(os.pathsep) if entry)
@@ -179,13 +179,13 @@ def environment(folder: Path) -> dict[str, str]:
         **({"PYTHONPATH": path} if path else {}),
         "BIND_HOST": HOST,  # all interfaces otherwise
         "PERSIST_STATE": "1",
-        "STATE_DIR": STATE,  # relative, as is the next: a folder that is renamed keeps its emulator
+        "STATE_DIR": STATE,  # relative, like S3_DATA_DIR: a renamed folder keeps its emulator
         "S3_PERSIST": "1",
         "S3_DATA_DIR": "s3",
         "TMPDIR": str(folder / "tmp"),
-        "SFTP_ENABLED": "0",  # a listener of its own otherwise, as is the next
+        "SFTP_ENABLED": "0",  # otherwise a second listener, like IOT_MTLS
         "IOT_MTLS_ENABLED": "0",
-        "DOCKER_HOST": f"unix://{folder / 'no-docker'}",  # it would stop the containers of any other ministack
+        "DOCKER_HOST": f"unix://{folder / 'no-docker'}",  # otherwise it stops the containers of any other ministack
         "LOG_LEVEL": "WARNING",
     }
 
@@ -194,5 +194,5 @@ def _did_not_start(reason: str, folder: Path) -> ServiceError:
     log = folder / LOG_NAME
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:] if log.exists() else []
     what = "\n  ".join([f"the embedded emulator did not start: {reason}", *lines])
-    hint = "try `dynamodt local stop` and the command again; `dynamodt local reset` starts with empty tables"
+    hint = "run `dynamodt local stop` and the command again; `dynamodt local reset` starts with empty tables"
     return ServiceError(what, where=str(log), hint=hint)

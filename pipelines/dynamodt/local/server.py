@@ -1,10 +1,10 @@
-"""The process of the embedded emulator: ministack, with an identity and with its data kept on disk.
+"""The process of the embedded emulator: ministack, with an identity and persistent data.
 
-ministack itself keeps its tables in memory and writes them when it is stopped. Here a forked copy of the process writes
-them shortly after every change, so that a killed emulator loses at most the last seconds; requests do not wait for it.
-The process holds a lock on its folder from its first to its last moment, its copies included: no second emulator is
-started on the same files, in whatever container. It works by paths relative to its folder, so that a folder that is
-renamed keeps its emulator, and it ends when the folder is deleted.
+ministack keeps its tables in memory and writes them when it is stopped. Here a forked copy of the process writes them
+shortly after each change, without delaying requests, so that a killed emulator loses at most the last seconds. The
+process and its copies hold a lock on the folder as long as they live: no second emulator is started on the same files,
+in any container. All paths are relative, so that a renamed folder keeps its emulator, which ends once the folder is
+deleted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dynamodt.runs.liveness import Process
 
 HERE = Path()
 _LEAST_PAUSE = 0.5
-_PAUSES_A_SAVE = 2  # a save that takes long comes seldom: a third of the time at most
+_PAUSES_A_SAVE = 2  # saving takes at most a third of the time
 _LONGEST_SAVE = 600
 _WATCH_SECONDS = 2.0
 _READS = ("Get", "BatchGet", "TransactGet", "Scan", "Query", "Describe", "List")
@@ -44,9 +44,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def main(token: str, preferred_port: int, lock: int) -> None:
-    """Serves until SIGTERM, SIGINT, or the end of the folder. The current folder is the emulator's; `lock` is the file
-    descriptor that holds its lock."""
-    os.umask(0o077)  # its data is the owner's
+    """Serves until SIGTERM, SIGINT, or the deletion of the current folder, which is the emulator's; `lock` is the file
+    descriptor of its lock."""
+    os.umask(0o077)  # only the owner reads its data
     listener = _listening(preferred_port)
     port = listener.getsockname()[1]
     os.environ.update(GATEWAY_PORT=str(port), PORT=str(port))
@@ -57,13 +57,13 @@ def main(token: str, preferred_port: int, lock: int) -> None:
 
 
 def _listening(preferred_port: int) -> socket.socket:
-    """On the preferred port when it is free, else on one that the system chooses."""
+    """On the preferred port if it is free, else on any free port."""
     for port in (preferred_port, 0):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else its own closed connections block it
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections would block the port
         try:
             listener.bind((HOST, port))
-            listener.listen()  # at once: two that are bound to a port do not exclude each other yet
+            listener.listen()  # at once: only listening, not binding, excludes a second process
         except OSError:
             listener.close()
             continue
@@ -98,8 +98,8 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
 
 
 async def _watch_folder(lock: int, ended: asyncio.Event, record: Record) -> None:
-    """A folder that is deleted, or made anew by another command, is not this emulator's any more. A record that is lost
-    is written anew: without it no command finds the emulator, or ends it."""
+    """Ends the emulator once its folder is deleted or replaced. Writes a lost record again: without it no command finds
+    or ends the emulator."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         try:
@@ -107,7 +107,7 @@ async def _watch_folder(lock: int, ended: asyncio.Event, record: Record) -> None
         except OSError:
             mine = False
         if not mine:
-            _log.warning("the folder is gone: the emulator ends")
+            _log.warning("the folder was deleted: ending")
             ended.set()
             return
         if read_record(HERE) != record:
@@ -115,11 +115,11 @@ async def _watch_folder(lock: int, ended: asyncio.Event, record: Record) -> None
                 write_record(HERE, record)
 
 
-# ---------------------------------------------------------------- what a request is
+# ---------------------------------------------------------------- requests
 
 
 def identified(inner: Application, token: str, saver: Saver) -> Application:
-    """The application, which also says which emulator it is, and lets the saver see each change."""
+    """The application, extended by its identity, and by a report of each change to the saver."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == IDENTITY_PATH:
@@ -134,7 +134,7 @@ def identified(inner: Application, token: str, saver: Saver) -> Application:
 
 
 def _changes(scope: Scope) -> bool:
-    """Whether a request may change something: all do but those that read by their method, or by their operation."""
+    """Whether a request may change data: its method and its operation are not known to be read-only."""
     if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
         return False
     target = dict(scope["headers"]).get(b"x-amz-target", b"").decode("latin-1")
@@ -147,26 +147,26 @@ async def _answer(send: Send, document: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": json.dumps(document).encode()})
 
 
-# ---------------------------------------------------------------- on disk
+# ---------------------------------------------------------------- saving
 
 
 class Saver:
-    """Writes what has changed, by a copy of the process that sees all of it as of one moment between two requests."""
+    """Writes changed data from a forked copy of the process, which sees a consistent state between two requests."""
 
     def __init__(self, services: Callable[[], Mapping[str, Callable[[], Any]]], lock: int) -> None:
-        self.failure = ""  # why the last save did not succeed
+        self.failure = ""  # of the last save
         self._services = services
         self._lock = lock
         self._changed = asyncio.Event()
         self._under_way = 0
-        self._since = ""  # the first change that no save, and no copy that is at work, has seen
+        self._since = ""  # the first change that is in no save, and in no running copy
         self._copy = 0
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Around a request that may change something: noted before it does, since nothing comes after a SIGKILL."""
+        """Encloses a request that may change data, which is recorded first: after a SIGKILL it could not be."""
         if not emulator_data.unsaved_since(HERE):
-            with suppress(OSError):  # a full disk: the save says so
+            with suppress(OSError):  # the save reports a full disk
                 emulator_data.mark_unsaved(HERE, emulator_data.now())
         self._since = self._since or emulator_data.now()
         self._under_way += 1
@@ -187,7 +187,7 @@ class Saver:
             pause = max(_LEAST_PAUSE, _PAUSES_A_SAVE * (time.monotonic() - began))
 
     async def end_copy(self) -> None:
-        """Returns when no copy is at work any more: what it would write is older than what comes now."""
+        """Ends a running copy: its data is older than the last save's."""
         if self._copy:
             with suppress(ProcessLookupError):
                 os.kill(self._copy, signal.SIGKILL)
@@ -195,7 +195,7 @@ class Saver:
             await asyncio.sleep(0.01)
 
     def save_at_end(self, record: Record) -> None:
-        """The last save, when no request is served any more."""
+        """The last save, after the last request."""
         try:
             _save(self._services())
             emulator_data.mark_saved(HERE)
@@ -220,7 +220,7 @@ class Saver:
         if status:
             self._since = seen
             self._changed.set()
-            self.failure = f"what was written since {emulator_data.unsaved_since(HERE) or seen} is on no disk yet"
+            self.failure = f"what was written since {emulator_data.unsaved_since(HERE) or seen} is not saved yet"
             return
         self.failure = ""
         with suppress(OSError):
@@ -231,12 +231,12 @@ class Saver:
 
 
 def _save_and_exit(services: Callable[[], Mapping[str, Callable[[], Any]]], lock: int) -> None:
-    """In the copy: it keeps the lock, so that nothing else is started on the files while it writes, and the log."""
+    """Runs in the copy, which keeps the lock, so that no emulator is started while it writes, and the log."""
     try:
         os.closerange(3, lock)
         os.closerange(lock + 1, os.sysconf("SC_OPEN_MAX"))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(_LONGEST_SAVE)  # a thread that is not copied may have held a lock
+        signal.alarm(_LONGEST_SAVE)  # a thread that was not copied may hold a lock
         gc.disable()
         _without_copying()
         _save(services())
@@ -247,7 +247,7 @@ def _save_and_exit(services: Callable[[], Mapping[str, Callable[[], Any]]], lock
 
 
 def _without_copying() -> None:
-    """Each service copies its state before it is written; a copied process has the only one that it needs."""
+    """Disables the copy that each service makes of its state: the process is a copy already."""
     import copy
 
     copy.deepcopy = _itself  # type: ignore[assignment]
@@ -262,7 +262,7 @@ def _save(services: Mapping[str, Callable[[], Any]]) -> None:
 
     def write(folder: Path) -> None:
         persistence.STATE_DIR = str(folder)
-        persistence.save_all(dict(services))  # it logs what it cannot write, and does not raise
+        persistence.save_all(dict(services))  # logs a failure instead of raising
 
     emulator_data.save(HERE, services, write)
 

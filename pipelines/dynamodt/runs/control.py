@@ -4,7 +4,7 @@ The run that a person means: by its id, or the beginning of it.
 
 The runs of a table as they stand now: what is recorded of them, seen together with the table's lease.
 
-What a person tells a run that is at work, from another terminal: it is heard by every worker after its page.
+What a person tells a run that is at work, from another terminal: every worker obeys between two requests.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _unlock(leases: LeaseRows, lease: Lease) -> None:
         raise Refused(
             f"the holder has just given a sign of life: {holder(lease)}",
             where=f"table {lease.table}",
-            hint=f"it is alive: dynamodt abort --table {lease.table} ends it after its page",
+            hint=f"it is alive: dynamodt abort --table {lease.table} ends it between two requests",
         )
 
 

@@ -1,6 +1,6 @@
-"""The rules for names: a table's, as DynamoDB has them, a version file's, `v<N>_<name>.py`, and a run's id.
+"""The rules for names: a table's, by DynamoDB, a version file's, `v<N>_<name>.py`, and a run's id.
 
-A span of time as a person writes it: `90s`, `10m`, `1h`.
+Also an option of a command line with its value, and a duration (`90s`, `10m`, `1h`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 
 from dynamodt.errors import Refused, ScriptError, UsageError
 from dynamodt.model.tables import Stage
@@ -30,6 +31,11 @@ def check_table_name(name: str) -> None:
             f"{name!r} is not the name of a DynamoDB table",
             hint="A table's name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'.",
         )
+
+
+def option(flag: str, value: str) -> str:
+    """An option of a command in a hint, as a shell accepts it: `--table users`, `--table=-users`."""
+    return f"{flag}={quote(value)}" if value.startswith("-") else f"{flag} {quote(value)}"
 
 
 def check_no_state_table(stage: Stage, table: str, where: str = "") -> None:
