@@ -82,7 +82,11 @@ def print_reported(console: Console, request: Request, lease: Lease) -> None:
 
 
 def _awaited(request: Request, lease: Lease) -> str:
-    outcome = {"pause": "pauses before its next request", "resume": "continues", "abort": "ends before its next request"}
+    outcome = {
+        "pause": "pauses before its next request",
+        "resume": "continues",
+        "abort": "ends before its next request",
+    }
     if request.command == "throttle":
         named = (("WCU/s", request.limits.wcu), ("RCU/s", request.limits.rcu))
         return "keeps to " + ", ".join(f"{limit:g} {name}" for name, limit in named if limit)
