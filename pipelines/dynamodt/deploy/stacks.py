@@ -23,7 +23,7 @@ Sleep = Callable[[float], None]
 
 UNMADE = "REVIEW_IN_PROGRESS"  # the stack has a change set that was never executed, and no resource
 GONE = "DELETE_COMPLETE"
-_POLL_SECONDS = 2.0
+POLL_SECONDS = 2.0
 _NOT_MADE = (GONE, "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_SKIPPED")  # a resource that does not exist
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _AFTER_ROLLBACK = "the previous resources are unchanged; fix the cause, and run the same command again"
@@ -201,7 +201,7 @@ class Stack:
                 )
             if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
                 return answer
-            self._sleep(_POLL_SECONDS)
+            self._sleep(POLL_SECONDS)
 
     def _changes(self, change_set: str) -> tuple[ResourceChange, ...]:
         pages = self._cloudformation.get_paginator("describe_change_set")
@@ -271,7 +271,7 @@ def ended(
         complete = any(event.of_stack and not event.in_progress for event in seen)
         if not state.moving and (not begun or state.status == GONE or complete):
             return state, seen
-        sleep(_POLL_SECONDS)
+        sleep(POLL_SECONDS)
 
 
 def at_rest(stack: Stack, note: Note, sleep: Sleep = time.sleep) -> StackState | None:
