@@ -53,7 +53,7 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
 
 def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
     """Raises Refused for a table of a protected stage that could not be brought back."""
-    if stage.protected and not options.dry_run and not options.no_pitr:
+    if stage.protected and not options.dry_run and not options.allow_no_pitr:
         for table in dict.fromkeys(tables):
             _check_recovery(stage.connection, table)
 
