@@ -1,4 +1,4 @@
-"""The two endpoints, each a process of its own: ministack, and the canned one, which ministack stands behind."""
+"""The two endpoints, each in a separate process: ministack, and the canned one, which forwards to ministack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH = 25
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Something that answers as DynamoDB. `canned`: it counts what it is asked."""
+    """An endpoint for DynamoDB's API. `canned`: it counts requests."""
 
     url: str
     canned: bool = False
@@ -38,7 +38,7 @@ class Endpoint:
         return client(self.connection, "dynamodb")
 
     def stats(self) -> dict[str, float]:
-        """What the canned endpoint was asked since the last look; its partitions are as if nobody had written."""
+        """The requests to the canned endpoint since the last call; resets its partitions."""
         with urllib.request.urlopen(f"{self.url}/_canned/stats") as answer:
             found: dict[str, float] = json.load(answer)
         return found
@@ -61,7 +61,7 @@ def ministack(folder: Path) -> Iterator[Endpoint]:
 
 @dataclass(frozen=True)
 class Canner:
-    """The compiled canned endpoint. Its tables are `items`, by name; what is not theirs goes on to `upstream`."""
+    """The compiled canned endpoint. Its tables are `items`, by name; other requests are forwarded to `upstream`."""
 
     program: Path
     template: Path
@@ -96,7 +96,7 @@ def canner(upstream: Endpoint) -> Iterator[Canner]:
 
 
 def fill(endpoint: Endpoint, table: str, count: int) -> None:
-    """Make a table of so many items on an endpoint that keeps them."""
+    """Creates a table of `count` items on an endpoint that stores them."""
     client = endpoint.client
     client.create_table(
         TableName=table,

@@ -30,7 +30,7 @@ TIMES = 5
 
 
 def write(root: Path, count: int) -> int:
-    """An export of so many items; returns the size of its lines."""
+    """Writes an export of `count` items; returns the size of its lines."""
     from datetime import UTC, datetime
 
     images = ({**item(number), "id": {"N": str(number)}} for number in range(count))

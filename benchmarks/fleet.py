@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/fleet.py [WORKERS[:WCU] ...] [--seeds N]
 
-Each column is a fleet of so many workers with a budget of so many write units a second for each (250 where none is
-said): they arrive within 20 seconds, a tenth of them dies, the run rests, its rate is lowered to a quarter, it is
-aborted. With several seeds there are as many trials of each, and the figures are the median, the least and the most.
-A trial of a thousand takes about two minutes of one core, and comes to the same each time. Exits with 1 when a trial
-has broken a promise: twenty workers do, whose large requests come in lumps.
+Each column is a fleet of WORKERS, each with a budget of WCU write units a second (250 by default): they start within 20
+seconds, a tenth of them dies, the run is paused, its rate is lowered to a quarter, it is aborted. Several seeds give as
+many trials of each, and the median, minimum and maximum. A trial of a thousand workers takes about two minutes of one
+core, and always gives the same figures. Exits with 1 if a trial has broken a limit: twenty workers do, whose requests
+are large.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "pipelines")]
 
-logging.disable(logging.WARNING)  # Beam's, about packages that nobody needs
+logging.disable(logging.WARNING)  # Beam's, about optional packages
 
 from tests.simulation.fleet import Plan
 from tests.simulation.trial import Figures, lines, problems, trial
@@ -34,7 +34,7 @@ def plan(words: str, seed: int) -> Plan:
 
 
 def trials(words: str, seeds: int) -> list[Figures]:
-    """One for each seed; what each has broken is told at once."""
+    """One trial for each seed; prints the limits that it has broken."""
     found = []
     for seed in range(1, seeds + 1):
         print(f"... {words}, seed {seed}", file=sys.stderr, flush=True)

@@ -42,7 +42,7 @@ class Silent:
 
 
 def metered() -> Spent:
-    """From now on every batch's units, as the endpoint says them."""
+    """Records the units of every batch from now on, as the endpoint reports them."""
     spent: Spent = []
     send = Writes.batch
 

@@ -1,4 +1,4 @@
-"""The eight measurements. Each returns its figures, as JSON can hold them; `report` says what they mean.
+"""The eight measurements. Each returns its figures, as JSON can hold them; `report` explains them.
 
 Every figure is the median of `times` runs, in turn. "An item" is an item of the table, changed or not. What a program
 takes for an empty table (its imports, its start) is subtracted, except where the start itself is measured.
@@ -189,7 +189,7 @@ def startup(bench: Bench) -> Figures:
         folder, table = Path(name), f"t{count}"
         project = Project()
         project.lay_out(folder, table, 100)
-        project.again(endpoint, table, folder)  # version 1 stands from now on, and the bytecode is there
+        project.again(endpoint, table, folder)  # applies version 1, and writes the bytecode
         environment = {"AWS_ENDPOINT_URL": endpoint.url}
         commands = {"--help": ["--help"], "status": ["status"], "up, nothing to do": ["up", "--table", table]}
 
@@ -208,11 +208,11 @@ def startup(bench: Bench) -> Figures:
 def _imports(folder: Path, environment: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float]]:
     """The dearest packages of a command, in seconds of their modules' own time."""
     command = [sys.executable, "-X", "importtime", COMMAND, *words]
-    said = subprocess.run(
+    output = subprocess.run(
         command, cwd=folder, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True
     ).stderr
     spent: dict[str, float] = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         own, _, name = line.removeprefix("import time:").partition("|")
         if line.startswith("import time:") and own.strip().isdigit():
             package = name.rpartition("|")[2].strip().partition(".")[0]
@@ -233,7 +233,7 @@ def workers(bench: Bench) -> Figures:
         programs = {f"Spark local-cluster, {n}": _spark(n) for n in (1, 2)}
         try:
             figures |= _rates(programs, endpoint, many, 1)
-        except RuntimeError as error:  # no Spark here: said, not hidden
+        except RuntimeError as error:  # no Spark here: it is part of the report
             figures["Spark"] = str(error)[-300:]
     return figures
 

@@ -36,7 +36,7 @@ class Taken(NamedTuple):
 
 
 def timed(command: Sequence[str], folder: Path, more: Mapping[str, str] = {}) -> Taken:
-    """Run a command to its end. Raises RuntimeError, with the end of what it said, when it fails.
+    """Runs a command to its end. Raises RuntimeError, with the end of its output, if it fails.
 
     `wait4` is what `getrusage(RUSAGE_CHILDREN)` adds up, for this one child.
     """
@@ -49,8 +49,8 @@ def timed(command: Sequence[str], folder: Path, more: Mapping[str, str] = {}) ->
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             output.seek(0)
-            said = output.read().decode(errors="replace")[-2000:]
-            raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{said}")
+            text = output.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{text}")
     return Taken(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
@@ -99,12 +99,12 @@ class Project:
 
 
 def dynamodt(label: str = DYNAMODT, **how: object) -> Program:
-    """dynamodt, as `Project` says."""
+    """dynamodt, with the options of `Project`."""
     return Program(label, Project(**how).run)  # type: ignore[arg-type]
 
 
 def in_turn(runs: Mapping[str, Callable[[], Taken]], times: int = TIMES) -> dict[str, list[Taken]]:
-    """Each of the runs so many times, A B C A B C: what disturbs the machine disturbs all of them."""
+    """Each of the runs `times` times, A B C A B C, so that a disturbance of the machine affects all of them."""
     taken: dict[str, list[Taken]] = {label: [] for label in runs}
     for _ in range(times):
         for label, run in runs.items():

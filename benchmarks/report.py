@@ -13,10 +13,10 @@ NOTES = Path(__file__).with_name("NOTES.md")
 OURS, PUTS, UPDATES, FLOOR = "dynamodt", "(a) boto3, batch_writer", "(c) boto3, update_item", "(d) floor"
 HEAD = f"""# What was measured
 
-Written by `make bench`, nothing by hand. Each figure is the median of as many runs as its section says, the programs
-in turn (A B A B ...). CPU is user and system time of the client's process and its children; the endpoint is a
-process of its own on the same machine. What a program takes for an empty table is subtracted: start-up has a section of
-its own. Items are of {ITEM_BYTES} bytes, ten attributes, a map and a set among them; the version splits `name` in two.
+Written by `make bench`. Each figure is the median of the runs given in its section, the programs in turn (A B A B ...).
+CPU is user and system time of the client's process and its children; the endpoint is a separate process on the same
+machine. The time for an empty table is subtracted: start-up has a separate section. Items are of {ITEM_BYTES} bytes,
+ten attributes, a map and a set among them; the version splits `name` in two.
 
 dynamodt is run as its users run it: `dynamodt up --table T --json` in a folder of its own, with its state table and its
 journal, guard and checkpoints as they come. Its peers, in `benchmarks/peers`: (a) boto3 as its documentation shows, a
@@ -177,12 +177,12 @@ def _startup_aims(figures: dict[str, Any]) -> list[Aim]:
 
 def _workers(figures: dict[str, Any]) -> str:
     rows = [(name, f"{value:,.0f}") for name, value in figures.items() if not isinstance(value, str)]
-    said = [f"{name}: {value}" for name, value in figures.items() if isinstance(value, str)]
+    texts = [f"{name}: {value}" for name, value in figures.items() if isinstance(value, str)]
     text = (
         "2 ms latency. Multi-processing was run half as often (rounded down), Spark once, over a larger table: a Spark "
         "takes a quarter of a minute to start, which is subtracted."
     )
-    return "\n\n".join([text, _table(("workers", "items/s"), rows), *said])
+    return "\n\n".join([text, _table(("workers", "items/s"), rows), *texts])
 
 
 def _worker_aims(figures: dict[str, Any]) -> list[Aim]:

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.run [--only cpu,rate] [--size 0.1] [--times 3]
 
-What is not measured anew keeps its last figures (`results.json`), each with its date.
+Other figures are kept from the last run (`results.json`), each with its date.
 """
 
 from __future__ import annotations

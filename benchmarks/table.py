@@ -1,6 +1,6 @@
 """The table that everything is measured on: items of about 450 bytes, ten attributes, a map and a set among them.
 
-The version splits `name` in two, for so many items of a hundred as asked for. Every peer makes the very same change.
+The version splits `name` in two, for a percentage of the items. Every peer makes the same change.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 FIRST = 1_000_000  # all numbers have seven digits: the canned endpoint puts them in place of seven @
-ITEM_BYTES = 451  # as DynamoDB bills it; a test of the figure stands in `tests/unit/test_benchmarks.py`
+ITEM_BYTES = 451  # as DynamoDB bills it
 
 SCRIPT = """
 sequence = 1

@@ -14,7 +14,7 @@ def prepare(context):
 
 
 def transform_up(item, prepared):
-    # A code that is not in the file is a KeyError: the item becomes a dead letter, and is not passed over in silence.
+    # A code that is not in the file raises KeyError: the item becomes a dead letter.
     return {**item, "country_name": prepared[item["country"]]}
 
 

@@ -163,43 +163,34 @@ def _remove_failed(stack: Stack, state: StackState, note: Callable[[str], None],
     removed(stack, state, note, sleep)
 
 
+@dataclass
 class _Changer:
     """Executes change sets of one stack, one after another."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        stack: Stack,
-        state: StackState | None,
-        given: Mapping[str, str],
-        observer: Observer,
-        sleep: Sleep,
-    ) -> None:
-        self._stage = stage
-        self._stack = stack
-        self._state = state
-        self._parameters = given
-        self._tags = {STAGE_TAG: stage.name}
-        self._observer = observer
-        self._sleep = sleep
+    stage: Stage
+    stack: Stack
+    state: StackState | None
+    parameters: Mapping[str, str]
+    observer: Observer
+    sleep: Sleep
 
     @property
     def outputs(self) -> Mapping[str, str]:
-        return self._state.outputs if self._state else {}
+        return self.state.outputs if self.state else {}
 
     def rehearsed(self, made: Parts, drift: Drift) -> Deployment:
         """What `applied` would change, with all parts uploaded and each missing resource recreated."""
-        change_set = self._proposed(places(made, Assets(self._stage)))
+        change_set = self._proposed(places(made, Assets(self.stage)))
         if change_set is not None:
-            self._stack.discard(change_set)
-        kinds = self._stack.kinds() if drift.resources else {}
+            self.stack.discard(change_set)
+        kinds = self.stack.kinds() if drift.resources else {}
         anew = [ResourceChange("Add", name, kinds.get(name, _KINDS.get(name, "")), False) for name in drift.resources]
         changes = _once((*anew, *(change_set.changes if change_set else ())))
-        return Deployment(self._stack.name, "dry-run", changes, self.outputs)
+        return Deployment(self.stack.name, "dry-run", changes, self.outputs)
 
     def current_parts(self, drift: Drift) -> Mapping[str, str]:
         """The parts of the deployed jobs, so that none is removed; none if there is no job, or one is recreated."""
-        given = self._state.parameters if self._state and not drift.jobs else {}
+        given = self.state.parameters if self.state and not drift.jobs else {}
         return {name: given.get(name, "") for name in NO_PARTS}
 
     def let_go(self, drift: Drift, own: Mapping[str, str]) -> None:
@@ -209,7 +200,7 @@ class _Changer:
         if not forgotten and not drift.jobs:
             return
         if drift.jobs:
-            refuse_jobs_at_work(self._stage, own)
+            refuse_jobs_at_work(self.stage, own)
         self.applied({**self.current_parts(drift), **forgotten})
 
     def applied(self, urls: Mapping[str, str]) -> tuple[ResourceChange, ...]:
@@ -217,19 +208,19 @@ class _Changer:
         change_set = self._proposed(urls)
         if change_set is None:
             return ()
-        before = self._stack.state()
-        known = known_events(self._stack, before)
-        self._stack.execute(change_set)
+        before = self.stack.state()
+        known = known_events(self.stack, before)
+        self.stack.execute(change_set)
         assert before is not None  # a change set has a stack, even if an empty one
-        state, events = ended(self._stack, before.id, known, self._observer.note, self._sleep)
+        state, events = ended(self.stack, before.id, known, self.observer.note, self.sleep)
         if state.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise failure(self._stack, state, events)
-        self._state = state
+            raise failure(self.stack, state, events)
+        self.state = state
         return change_set.changes
 
     def _proposed(self, urls: Mapping[str, str]) -> ChangeSet | None:
-        exists = self._state is not None
-        return self._stack.propose(template(), {**self._parameters, **urls}, self._tags, exists)
+        exists = self.state is not None
+        return self.stack.propose(template(), {**self.parameters, **urls}, {STAGE_TAG: self.stage.name}, exists)
 
 
 # ---------------------------------------------------------------- the parameters of the template, without NO_PARTS
