@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamodt.model.items import Image, Item
+from dynamodt.dynamodb.reads import Found as FoundItems
+from dynamodt.model.items import Item
 from dynamodt.model.pages import Claim, Counts, DeadLetter
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.pipeline.read import replayed_pages
@@ -37,10 +38,8 @@ def test_an_item_of_the_application_with_its_key_is_no_record(make_bench: Callab
 
 
 class Found:
-    rcu = 0.0
-
-    def items(self, keys: object) -> dict[str, Image]:
-        return {"a": encode(RECORD), "b": encode({"id": "u1"})}
+    def items(self, keys: object) -> FoundItems:
+        return FoundItems({"a": encode(RECORD), "b": encode({"id": "u1"})}, 0.0)
 
 
 def test_a_replay_by_key_passes_over_it(make_bench: Callable[..., Bench]) -> None:

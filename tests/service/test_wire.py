@@ -170,7 +170,7 @@ def test_one_invalid_statement_harms_none_of_the_others(
     spec = describe(endpoint.connection, indexed_table)
     bad = Update(encode({"id": 100}), encode({"id": 100}), BROKEN[kind])
     good = [doubling(spec, item) for item in items]
-    write_result = page_writer(wire, spec).settle([*good[:11], bad, *good[11:]])
+    write_result = page_writer(wire, spec).write([*good[:11], bad, *good[11:]])
     if endpoint.name == "ministack":  # it takes nearly anything, and keeps it
         endpoint.client.delete_item(TableName=indexed_table, Key=encode({"id": 100}))
     else:
@@ -188,7 +188,7 @@ def test_two_statements_about_one_item(endpoint: Endpoint, wire: Wire, bench: Be
     table = make_table(id="N")
     spec = describe(endpoint.connection, table)
     rows: list[Item] = [{"id": 1, "n": "first"}, {"id": 2, "n": 2}, {"id": 1, "n": "second"}]
-    write_result = page_writer(wire, spec).settle([insert(spec, row) for row in rows])
+    write_result = page_writer(wire, spec).write([insert(spec, row) for row in rows])
     assert write_result.counts == Counts(changed=2, superseded=1)
     assert bench.tables.items(table) == rows[:2]
 

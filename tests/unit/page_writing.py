@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import settings
@@ -16,7 +16,8 @@ from dynamodt.model.items import Change, Guard, Image, Item, Remove
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.pipeline.inserted import InsertedItems, Lookups
 from dynamodt.pipeline.outcomes import WriteResult
-from dynamodt.pipeline.write_page import PageWriter, PageWriting
+from dynamodt.pipeline.page_scheduler import Wait
+from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.script.codec import decode
 from dynamodt.script.diff import change, key_of
 from tests.fakes import FakeDynamoDB
@@ -68,11 +69,14 @@ def removals(fake: FakeDynamoDB) -> list[Change]:
     return [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
 
 
-def over(page_writing: PageWriting) -> WriteResult:
-    """A settling, to its end."""
-    while True:
-        try:
-            next(page_writing)
-        except StopIteration as end:
-            write_result: WriteResult = end.value
-            return write_result
+def over(one: PageWriter, changes: Sequence[Change], record_intent: Callable[[Sequence[Change]], None]) -> WriteResult:
+    """The writing of a page, to its end."""
+    task = WriteTask(one, record_intent)
+    task.begin(changes)
+    return last_step(task)
+
+
+def last_step(task: WriteTask) -> WriteResult:
+    while isinstance(step := task.step(), Wait):
+        pass
+    return step

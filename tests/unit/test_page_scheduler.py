@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from dynamodt.model.pages import Claim, Counts, Page, Units, WrittenPage
-from dynamodt.pipeline.request_pipeline import MOST, PageScheduler, PageTask
+from dynamodt.pipeline.page_scheduler import MOST, PageScheduler, Wait
 
 
 class SplitGroup:
@@ -27,20 +28,29 @@ class SplitGroup:
     def write(self, split: int, *idle: float, number: int = 1) -> list[int]:
         """A page that rests so often; returns the units of those that are through."""
         page = Page(Claim(split, 1), number, [])
-        return self._units(self.scheduler.write(page, self._writing(page, idle)))
+        return self._units(self.scheduler.write(split, partial(_Task, self, page, idle)))
 
     def finish(self) -> list[int]:
         return self._units(self.scheduler.finish())
 
-    def _writing(self, page: Page, idle: tuple[float, ...]) -> PageTask:
-        self.told.append((self.now, page.claim.split, f"begins page {page.number}"))
-        for seconds in idle:
-            yield seconds
-            self.told.append((self.now, page.claim.split, "goes on"))
-        return WrittenPage(page, Counts(), Units(), [], [])
-
     def _units(self, pages: Iterator[WrittenPage]) -> list[int]:
         return [written.page.claim.split for written in pages]
+
+
+class _Task:
+    """A page that waits so often."""
+
+    def __init__(self, group: SplitGroup, page: Page, waits: tuple[float, ...]) -> None:
+        self._group, self._page, self._waits = group, page, waits
+        self._step = 0
+
+    def step(self) -> Wait | WrittenPage:
+        what = "goes on" if self._step else f"begins page {self._page.number}"
+        self._group.told.append((self._group.now, self._page.claim.split, what))
+        self._step += 1
+        if self._step <= len(self._waits):
+            return Wait(self._waits[self._step - 1])
+        return WrittenPage(self._page, Counts(), Units(), [], [])
 
 
 @pytest.fixture
@@ -105,16 +115,11 @@ def test_a_long_rest_is_not_in_the_way_of_a_word() -> None:
             raise Stopped
 
     scheduler = PageScheduler(lambda: 0.0, naps.append, heed)
-    page = Page(Claim(1, 1), 1, [])
-
-    def writing() -> PageTask:
-        yield 20.0
-        raise AssertionError("it goes on")
-
-    assert list(scheduler.write(page, writing())) == []
+    split_group = SplitGroup()
+    assert list(scheduler.write(1, partial(_Task, split_group, Page(Claim(1, 1), 1, []), (20.0,)))) == []
     with pytest.raises(Stopped):
         list(scheduler.finish())
-    assert max(naps) < 1.0
+    assert max(naps) < 1.0 and len(split_group.told) == 1
 
 
 class Stopped(Exception):

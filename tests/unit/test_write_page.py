@@ -56,7 +56,7 @@ guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[WriteResult, int]:
     """All items of the table transformed as read, then settled; the second is how many changes that were."""
     changes = [found for image in list(fake.items.values()) if (found := apply(image)) is not None]
-    write_result = page_writer(fake, apply, guard).settle(changes)
+    write_result = page_writer(fake, apply, guard).write(changes)
     assert sum(write_result.counts) == len(changes), "a change was counted twice, or not at all"
     return write_result, len(changes)
 
@@ -170,7 +170,7 @@ def test_a_move_that_somebody_else_has_made_is_not_ours(queued: list[str]) -> No
     fake.put({"id": 0, "n": 1})
     (found,) = [moved(image) for image in fake.items.values()]
     assert found is not None
-    assert page_writer(fake, moved).settle([found]).counts == Counts(vanished=1)
+    assert page_writer(fake, moved).write([found]).counts == Counts(vanished=1)
 
 
 @many
@@ -255,7 +255,7 @@ def test_insertions_go_only_where_nothing_is(queued: list[str], there: list[str]
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     items = numbered(len(there))
     fake.put(*[{**item, "note": what} for item, what in zip(items, there, strict=True) if what])
-    write_result = page_writer(fake, lambda image: None).settle(
+    write_result = page_writer(fake, lambda image: None).write(
         [insert(THINGS, {**item, "note": "same"}) for item in items]
     )
     counts = write_result.counts
@@ -312,7 +312,7 @@ def test_the_keys_without_effect_are_those_that_do_not_show_it(
 
 
 def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda image: None) -> list[int]:
-    return sorted(int(key["id"]["N"]) for key in page_writer(fake, apply).settle(changes).void)
+    return sorted(int(key["id"]["N"]) for key in page_writer(fake, apply).write(changes).void)
 
 
 def test_each_insertion_has_its_row_and_none_has_one_without() -> None:
@@ -325,7 +325,7 @@ def test_each_insertion_has_its_row_and_none_has_one_without() -> None:
 
 def test_of_two_rows_for_one_key_one_is_a_dead_letter() -> None:
     fake = FakeDynamoDB(THINGS)
-    write_result = page_writer(fake, lambda image: None).settle([insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)])
+    write_result = page_writer(fake, lambda image: None).write([insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)])
     assert write_result.counts == Counts(changed=1, dead=1)
     assert "another row of items() has the key id = '1'" in write_result.dead[0].error
     assert left(fake) == {1: {"id": 1, "n": 1}}
@@ -353,7 +353,7 @@ def test_two_items_that_put_the_same_one_beside_them_have_put_it_once() -> None:
         update = double(image)
         assert isinstance(update, Update)
         changes.append(together(update.key, image, [update, insert(THINGS, {"id": 9, "n": 5})]))
-    assert page_writer(fake, double).settle(changes).counts == Counts(changed=2)
+    assert page_writer(fake, double).write(changes).counts == Counts(changed=2)
     assert {number: item["n"] for number, item in left(fake).items()} == {0: 2, 1: 4, 9: 5}
 
 
@@ -364,7 +364,7 @@ def test_two_items_for_one_key_are_a_collision_that_names_both() -> None:
         together(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
         for image in list(fake.items.values())
     ]
-    write_result = page_writer(fake, lambda image: None).settle(changes)
+    write_result = page_writer(fake, lambda image: None).write(changes)
     assert write_result.counts == Counts(changed=1, dead=1)
     assert "two items are for the key id = '9': id = '0' and id = '1'" in write_result.dead[0].error
 
@@ -379,7 +379,7 @@ def test_an_item_loses_nothing_to_a_key_that_is_taken(loses: bool, counts: Count
     update = change(THINGS, image, item, {"id": 0, "moved": 1} if loses else {**item, "moved": 1})
     assert isinstance(update, Update)
     put = insert(THINGS, {"id": 9, "address": "Main St 1"})
-    write_result = page_writer(fake, lambda image: None).settle([together(update.key, image, [update, put])])
+    write_result = page_writer(fake, lambda image: None).write([together(update.key, image, [update, put])])
     assert write_result.counts == counts
     assert left(fake)[0].get("address") == "Main St 1" and left(fake)[9]["address"] == "Old Rd 9"
 
@@ -398,7 +398,7 @@ def test_nothing_is_made_of_an_item_that_is_no_more_what_was_read(act: str) -> N
         fake.delete({"id": 0})
     else:
         fake.put({"id": 0, "n": 2})
-    write_result = page_writer(fake, beside).settle([made])
+    write_result = page_writer(fake, beside).write([made])
     assert write_result.counts == (Counts(vanished=1) if act == "delete" else Counts(changed=1))
     assert {number: item["n"] for number, item in left(fake).items()} == ({} if act == "delete" else {0: 2, 9: 2})
 
@@ -418,8 +418,8 @@ def test_an_item_that_the_run_has_moved_to_a_freed_key_is_not_the_one_that_was_r
     fake.delete({"id": 1})
     step = change(THINGS, one, decode(one), {**decode(one), "id": 1, "n": 5 if kind == "update" else 1})
     page_writing = page_writer(fake, lambda image: pytest.fail("its own item"), meets=True)
-    assert page_writing.settle([step]).counts == Counts(changed=1)  # type: ignore[list-item]
-    assert page_writing.settle([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
+    assert page_writing.write([step]).counts == Counts(changed=1)  # type: ignore[list-item]
+    assert page_writing.write([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
     assert left(fake) == {1: {"id": 1, "n": 5 if kind == "update" else 1}}
 
 
@@ -468,7 +468,7 @@ def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, PageWri
 @pytest.mark.parametrize(("count", "most"), [(20, 1), (60, 3), (240, 3)])
 def test_as_many_requests_are_on_their_way_as_there_are_writers(count: int, most: int) -> None:
     wire, page_writer, changes = over_a_wire(count)
-    assert page_writer.settle(changes).counts == Counts(changed=count)
+    assert page_writer.write(changes).counts == Counts(changed=count)
     assert (wire.most, wire.flying) == (most, 0)
 
 
@@ -481,7 +481,7 @@ def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
 
     wire, page_writer, changes = over_a_wire(100, assure=assure)
     with pytest.raises(Fenced):
-        page_writer.settle(changes)
+        page_writer.write(changes)
     assert (wire.sent, wire.flying) == (2, 0)
 
 
@@ -489,13 +489,13 @@ def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
 def test_a_page_s_rest_waits_while_its_partition_is_full(faults: list[str], before_the_pause: int) -> None:
     sent: list[int] = []
     wire, page_writer, changes = over_a_wire(200, *faults, sleep=lambda seconds: sent.append(wire.sent))
-    assert page_writer.settle(changes).counts == Counts(changed=200)
+    assert page_writer.write(changes).counts == Counts(changed=200)
     assert sent == [before_the_pause]
 
 
 def test_what_was_refused_asks_alone_whether_there_is_room_again() -> None:
     wire, page_writer, changes = over_a_wire(200, *["full"] * 3, sleep=lambda seconds: None)
-    assert page_writer.settle(changes).counts == Counts(changed=200)
+    assert page_writer.write(changes).counts == Counts(changed=200)
     assert wire.flights == [1, 2, 3, *[1, 1, 2, 2, 3, 3, 3, 3]]
 
 
@@ -505,7 +505,7 @@ def test_a_page_of_a_partition_that_takes_nothing_has_an_end() -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 1000))
     fake.put(*numbered(500))
     changes = [found for image in list(fake.items.values()) if (found := double(image))]
-    write_result = page_writer(fake, double, sleep=slept.append).settle(changes)
+    write_result = page_writer(fake, double, sleep=slept.append).write(changes)
     assert write_result.counts == Counts(dead=500) and len(slept) <= 24
 
 
@@ -527,7 +527,7 @@ def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
 
     changes = [found for image in list(fake.items.values()) if (found := odd(image))]
     done = page_writer(fake, odd, sleep=lambda seconds: pauses.append(sum(i["odd name"] for i in left(fake).values())))
-    assert done.settle(changes).counts == Counts(changed=40)
+    assert done.write(changes).counts == Counts(changed=40)
     assert pauses == [79]
 
 
@@ -541,7 +541,7 @@ def test_a_deletion_that_waited_is_looked_at_again(fault: str, number: int) -> N
         if number in left(fake):
             fake.put({"id": number, "n": number + 1, "note": 0, "live": "write"})
 
-    write_result = page_writer(fake, lambda image: None, sleep=application).settle(removals(fake))
+    write_result = page_writer(fake, lambda image: None, sleep=application).write(removals(fake))
     assert sum(write_result.counts) == write_result.counts.changed + write_result.counts.superseded == 200
     assert left(fake) == ({number: {"id": number, "n": number + 1, "note": 0, "live": "write"}} if left(fake) else {})
     assert write_result.counts.superseded == len(left(fake)) == (fault != "reset")
@@ -556,7 +556,7 @@ def test_a_deletion_in_doubt_is_looked_at_again() -> None:
         for number, item in left(fake).items():
             fake.put({**item, "live": number})
 
-    write_result = page_writer(fake, lambda image: None, sleep=application).settle(removes)
+    write_result = page_writer(fake, lambda image: None, sleep=application).write(removes)
     there = left(fake)
     assert there and all(item["live"] == number for number, item in there.items())
     assert write_result.counts == Counts(changed=4 - len(there), superseded=len(there))
@@ -597,7 +597,7 @@ def test_deletions_that_wait_for_the_budget_are_looked_at_again_batch_by_batch()
     fake.put(*numbered(50))
     budget = Budget(fake, 20.0)
     one = page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now)
-    assert one.settle(removals(fake)).counts == Counts(changed=49, superseded=1)
+    assert one.write(removals(fake)).counts == Counts(changed=49, superseded=1)
     assert left(fake)[49]["live"] == "write" and budget.taken == 0.0
 
 
@@ -608,7 +608,7 @@ def test_the_budget_learns_from_whole_batches_what_one_costs(fault: str) -> None
     fake.put(*numbered(50))
     budget = Budget(fake, 20.0)
     one = page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now)
-    assert sum(one.settle(removals(fake)).counts) == 50
+    assert sum(one.write(removals(fake)).counts) == 50
     assert budget.prices and set(budget.prices) == {1.0}
 
 
@@ -623,8 +623,7 @@ def test_what_a_second_look_makes_afresh_is_announced_before_it_is_sent() -> Non
     fake.put(*numbered(50))
     budget, intended = Budget(fake, 20.0), []
     one = page_writer(fake, unless_live, rate_queue=budget, clock=lambda: budget.now)
-    page_writing = one.page_writing(removals(fake), lambda changes: intended.append(len(changes)))
-    assert over(page_writing).counts == Counts(changed=50)
+    assert over(one, removals(fake), lambda changes: intended.append(len(changes))).counts == Counts(changed=50)
     assert left(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and intended == [50, 1]
 
 
@@ -633,7 +632,7 @@ def test_deletions_that_go_out_at_once_are_looked_at_once() -> None:
         fake = FakeDynamoDB(THINGS)
         fake.put(*numbered(50))
         budget = Budget(fake, seconds)
-        page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now).settle(removals(fake))
+        page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now).write(removals(fake))
         return fake.calls["BatchGetItem"]
 
     assert poller(0.4) == poller(0.0) < poller(0.6)  # the second batch goes out after 1.2 seconds
@@ -664,7 +663,7 @@ def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:
     slept: list[float] = []
     changes = [found for image in fake.items.values() if (found := double(image))]
     backoff = Backoff(base=1, cap=10)
-    write_result = page_writer(fake, double, sleep=slept.append, dice=lambda: 1.0, backoff=backoff).settle(changes)
+    write_result = page_writer(fake, double, sleep=slept.append, dice=lambda: 1.0, backoff=backoff).write(changes)
     assert write_result.counts == Counts(changed=25)
     assert sizes[0] == 25 and sizes[1] == 12 and max(sizes[2:]) <= 12
     assert slept == sorted(slept) and slept[0] == 1
@@ -675,7 +674,7 @@ def test_the_tries_of_a_change_are_bounded() -> None:
     fake.put({"id": 1, "n": 1})
     (found,) = [double(image) for image in fake.items.values()]
     assert found is not None
-    write_result = page_writer(fake, double, backoff=Backoff(attempts=4)).settle([found])
+    write_result = page_writer(fake, double, backoff=Backoff(attempts=4)).write([found])
     assert write_result.counts == Counts(dead=1) and "gave up after 4 tries" in write_result.dead[0].error
     assert fake.calls["BatchExecuteStatement"] == 4
 
@@ -694,7 +693,7 @@ def test_items_are_read_back_a_hundred_at_a_time(size: int) -> None:
     items = numbered(size)
     fake.put(*items)
     keys = [encode({"id": item["id"]}) for item in items]
-    found = Reads(fake, THINGS, sleep=lambda seconds: None).items(keys)
+    found = Reads(fake, THINGS, sleep=lambda seconds: None).items(keys).items
     assert found == {key_text(key): fake.get(decode(key)) for key in keys}
 
 

@@ -11,14 +11,30 @@ from hypothesis import strategies as st
 from dynamodt.model.items import Atomic, Change, Image, Insert, Item
 from dynamodt.model.pages import Counts
 from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.write_page import WriteTask
 from dynamodt.script.diff import change, insert, key_of, together
 from tests.fakes import FakeDynamoDB
-from tests.unit.page_writing import THINGS, Apply, acts, decode, double, left, many, moved, numbered, over, removals
+from tests.unit.page_writing import (
+    THINGS,
+    Apply,
+    acts,
+    decode,
+    double,
+    last_step,
+    left,
+    many,
+    moved,
+    numbered,
+    over,
+    removals,
+)
 from tests.unit.page_writing import page_writer as of
 
 
 def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Apply | None = double) -> WriteResult:
-    return over(of(fake, apply).recovering([list(changes) for changes in found], lambda changes: None))  # type: ignore[arg-type]
+    task = WriteTask(of(fake, apply))  # type: ignore[arg-type]
+    task.recover([list(changes) for changes in found])
+    return last_step(task)
 
 
 def as_journaled(changes: Sequence[Change]) -> list[Change]:
@@ -41,7 +57,7 @@ def not_restored_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(20))
     changes = [found for image in list(fake.items.values()) if (found := apply(image))]
-    of(fake, apply).settle(changes[:sent])
+    of(fake, apply).write(changes[:sent])
     return fake, changes
 
 
@@ -102,7 +118,7 @@ def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() ->
 
     fake.before_write = dies
     with pytest.raises(RuntimeError):
-        over(of(fake, moved).page_writing(changes, lambda changes: intended.append(as_journaled(changes))))
+        over(of(fake, moved), changes, lambda changes: intended.append(as_journaled(changes)))
     fake.before_write = None
     assert recovered(fake, intended, moved).counts == Counts(changed=2, vanished=1)
 
@@ -113,7 +129,7 @@ def test_a_version_s_own_rows_are_taken_back_whenever_that_was_left(sent: int) -
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(4))
     removes = removals(fake)
-    of(fake, double).settle(removes[:sent])
+    of(fake, double).write(removes[:sent])
     fake.put({"id": 3, "n": 4, "note": "his"})
     write_result = recovered(fake, [removes], None)
     assert write_result.counts == Counts(changed=3, superseded=1)
@@ -136,7 +152,7 @@ def test_of_two_rows_for_one_key_each_is_counted(there: list[Item]) -> None:
 def test_a_row_that_was_inserted_before_is_the_run_s_whatever_became_of_it(act: str) -> None:
     """As somebody else's, an undo would leave it."""
     fake = FakeDynamoDB(THINGS)
-    of(fake, double).settle([insert(THINGS, ONE)])
+    of(fake, double).write([insert(THINGS, ONE)])
     if act == "change":
         fake.put({**ONE, "note": "live"})
     elif act == "delete":
@@ -156,7 +172,6 @@ def test_what_is_left_of_a_transaction_still_says_what_it_was_made_of() -> None:
         key_of(THINGS, source), source, [insert(THINGS, {"id": 2, "n": 0}), insert(THINGS, {"id": 3, "n": 0})]
     )
     intended: list[list[Change]] = []
-    page_writing = of(fake, double).page_writing([both], lambda changes: intended.append(list(changes)))
-    assert over(page_writing).counts == Counts(changed=1)
+    assert over(of(fake, double), [both], lambda changes: intended.append(list(changes))).counts == Counts(changed=1)
     assert [len(changes) for changes in intended] == [1, 1] and not isinstance(intended[1][0], Insert)
     assert recovered(fake, [as_journaled(changes) for changes in intended]).counts == Counts(changed=1)

@@ -91,6 +91,13 @@ class ScanPage(NamedTuple):
     throttles: int = 0  # refusals for its rate before it was given
 
 
+class Found(NamedTuple):
+    """Items by `key_text`, and what reading them has cost."""
+
+    items: dict[str, Image]
+    rcu: float
+
+
 class RateLimitedQueue(Protocol):
     """A budget: waits for a request's turn, and is told what it cost. `pipeline.rate_limit` has the real one."""
 
@@ -122,8 +129,7 @@ class Free:
 class Reads:
     """Reads of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError).
 
-    `units` says how many read units so many items of the table take, by estimate. `rcu` adds up what the reads by key
-    have cost; a scan page carries its own cost.
+    `units` estimates how many read units so many items of the table take.
     """
 
     def __init__(
@@ -141,7 +147,6 @@ class Reads:
         self._rate_queue = rate_queue
         self._units = units
         self._calls = Retried(wire, self._where, backoff=backoff, sleep=sleep, throttled=rate_queue.throttled)
-        self.rcu = 0.0
 
     def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
         """The next page of a segment: at most `limit` items and 1 MB."""
@@ -161,22 +166,24 @@ class Reads:
         self._rate_queue.leave(taken, self._units(len(answer["Items"])), rcu)
         return ScanPage(answer["Items"], answer.get("LastEvaluatedKey"), rcu, throttles)
 
-    def items(self, keys: Sequence[Image]) -> dict[str, Image]:
-        """The current items of these keys, strongly consistent, by `key_text`; an absent item is left out."""
+    def items(self, keys: Sequence[Image]) -> Found:
+        """The current items of these keys, strongly consistent; an absent item is left out."""
         found: dict[str, Image] = {}
+        total = 0.0
         for start in range(0, len(keys), MAX_KEYS):
             left, attempt = list(keys[start : start + MAX_KEYS]), 1
             while left:
-                images, unprocessed = self._some(left)
+                images, unprocessed, rcu = self._some(left)
+                total += rcu
                 found.update((key_text(key_of(self._table, image)), image) for image in images)
                 if unprocessed:  # the answer's 16 MB are full, or the table is throttled
                     attempt = 1 if len(unprocessed) < len(left) else attempt
                     attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed")
                 left = unprocessed
-        return found
+        return Found(found, total)
 
-    def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image]]:
-        """What one request gives of these items, and the keys that it leaves."""
+    def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image], float]:
+        """What one request gives of these items, the keys that it leaves, and its cost."""
         name = self._table.name
         wanted = {name: {"Keys": keys, "ConsistentRead": True}}
         estimate = max(1.0, 2.0 * self._units(len(keys)))  # consistent, where scans mostly are not
@@ -184,8 +191,8 @@ class Reads:
         answer, _ = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
         rcu = sum(consumed.get("CapacityUnits", 0.0) for consumed in answer.get("ConsumedCapacity", ()))
         self._rate_queue.leave(taken, 0.0, rcu)
-        self.rcu += rcu
-        return answer["Responses"].get(name, []), answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
+        unprocessed = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
+        return answer["Responses"].get(name, []), unprocessed, rcu
 
     def _call(self, operation: str, body: dict[str, Any]) -> Answered:
         """One read. Raises ServiceError when the service refuses it or stays out of reach."""

@@ -31,13 +31,14 @@ class Current(NamedTuple):
     """The items and rows of now, by `key_text`: of sources, at the keys of insertions, and what the run has inserted.
 
     `meets`: a source that the run has inserted is no source: the one that was read is gone, since an insertion needs
-    its key to be free.
+    its key to be free. `rcu` is what reading them has cost, rows of the state table aside.
     """
 
     sources: dict[str, Image]
     placed: dict[str, Image]
     inserted: dict[str, InsertedRow]
     meets: bool = False
+    rcu: float = 0.0
 
     def source(self, key: Image, known: Image | None = None) -> Image | None:
         """The source of this key, as it is now or as it came with a refusal (`known`); None: it is gone."""

@@ -41,7 +41,7 @@ class InsertedItems:
     def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
         """The rows of those of these keys that the run has inserted, by `key_text`; strongly consistent."""
         rows = {key_text(key): self._rows.key(self._table, key) for key in keys}
-        found = self._reads.items(list(rows.values())) if rows else {}
+        found = self._reads.items(list(rows.values())).items if rows else {}
         by_key = ((text, found.get(key_text(row))) for text, row in rows.items())
         return {text: inserted_row(image) for text, image in by_key if image is not None}
 
@@ -58,23 +58,20 @@ class Lookups:
         self._inserted = inserted
         self._meets = meets
 
-    @property
-    def rcu(self) -> float:
-        """What the reads have cost so far, rows of the state table aside."""
-        return self._sources.rcu + (self._placed.rcu if self._placed is not None else 0.0)
-
     def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> Current:
         """The items as they are now, strongly consistent. `known` are keys of sources that came with a refusal:
         they are not read again, but asked for as insertions."""
         wanted, places = _each_once(sources), _each_once(places)
         if self._placed is None:
             there = placed = self._sources.items(_each_once([*wanted, *places]))
+            rcu = there.rcu
         else:
             there, placed = self._sources.items(wanted), self._placed.items(places)
+            rcu = there.rcu + placed.rcu
         asked = [*places, *wanted, *known] if self._meets else places
         # The rows last: of what the items show, they are there by then, also if it has come late.
         inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
-        return Current(there, placed, inserted, self._meets)
+        return Current(there.items, placed.items, inserted, self._meets, rcu)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:

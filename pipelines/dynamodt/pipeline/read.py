@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import apache_beam as beam
 
 from dynamodt.dynamodb.dynamo_data_transform import without_record
-from dynamodt.dynamodb.reads import Reads, ScanPage
+from dynamodt.dynamodb.reads import Found, Reads, ScanPage
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.items import Cursor, Image
 from dynamodt.model.pages import Claim, DeadLetter, Page
@@ -145,13 +145,13 @@ def replayed_pages(
     """Letters as pages of at most `job.page_items`, from where the claim stands."""
     without = without_record(job.table)
 
-    def current(batch: list[DeadLetter]) -> list[Image]:
-        return foreign(without(list(reads.items([dead_letter.key for dead_letter in batch]).values())))
-
     def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
-        before = reads.rcu
-        images = [dead_letter.image for dead_letter in batch] if job.inserts_rows else current(batch)
-        return Page(claim, number, images, reads.rcu - before, last=last, replayed=len(batch))
+        if job.inserts_rows:
+            images, rcu = [dead_letter.image for dead_letter in batch], 0.0
+        else:
+            found = reads.items([dead_letter.key for dead_letter in batch])
+            images, rcu = foreign(without(list(found.items.values()))), found.rcu
+        return Page(claim, number, images, rcu, last=last, replayed=len(batch))
 
     return resumed_pages(job, claim, source, lambda dead_letter: dead_letter, page)
 
@@ -167,9 +167,7 @@ def reads_of(wire: Wire, job: Job, resources: Resources) -> Reads:
 class Lookup(Protocol):
     """What `dynamodb.reads.Reads` offers, and a test's fake must."""
 
-    rcu: float
-
-    def items(self, keys: Sequence[Image]) -> dict[str, Image]: ...
+    def items(self, keys: Sequence[Image]) -> Found: ...
 
 
 def scan_pages(

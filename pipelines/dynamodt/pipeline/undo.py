@@ -245,16 +245,15 @@ class _RestoreItems(beam.DoFn):
         with reporting(self._leases, self._job), suppress(Interrupted):
             if interrupted(self._job):
                 return
-            begun = self._reads.rcu
             items = PageItems(self._table, self._records_of(page), self._reads)
             write_result = (
-                foreseen(items.changes) if self._job.dry_run else items.write_result(self._page_writer(items).settle)
+                foreseen(items.changes) if self._job.dry_run else items.write_result(self._page_writer(items).write)
             )
             store_left(self._storage, self._job, page.page, items.left(write_result))
             yield WrittenPage(
                 page.page,
                 items.counts.plus(write_result.counts),
-                Units(self._reads.rcu - begun, write_result.units.wcu),
+                write_result.units.plus(Units(rcu=items.rcu)),
                 write_result.dead,
                 samples(write_result.written),
                 contention=write_result.contention,
@@ -302,6 +301,7 @@ class PageItems:
         self._unconfirmed = records.unconfirmed
         self._moved_from = records.moved_from
         self._reads = reads
+        self.rcu = 0.0  # what reading the items has cost
         self._found = self._judged(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
         alone = len(self._unconfirmed.keys() - self._records.keys())
@@ -311,14 +311,14 @@ class PageItems:
                 kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
 
-    def write_result(self, settle: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
+    def write_result(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
         """Write the changes. What was moved here leaves when its item is back where it came from, and stays if that
         cannot be: the journal would be the only one to have it."""
         total = WriteResult()
         waiting = {key_text(change.key): change for change in self.changes}
         lost = {text for text, found in self._found.items() if found.why and found.change is None}
         while ready := [text for text in waiting if not self._sources(text) & (waiting.keys() | lost)]:
-            found = settle([waiting.pop(text) for text in ready])
+            found = write([waiting.pop(text) for text in ready])
             lost.update(map(key_text, [*found.void, *(dead_letter.key for dead_letter in found.dead)]))
             total.add(found)
         for text in waiting:
@@ -351,8 +351,11 @@ class PageItems:
         keys = {text: self._records[text][-1].key for text in texts}
         for text in texts:
             keys.update(self._moved_to.get(text, {}))
-        current = self._reads.items(list(keys.values())) if keys else {}
-        return {text: self._restoration(text, current) for text in texts}
+        if not keys:
+            return {}
+        current = self._reads.items(list(keys.values()))
+        self.rcu += current.rcu
+        return {text: self._restoration(text, current.items) for text in texts}
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
         """What was moved away and is not there any more stays deleted: the undo itself takes it away last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -19,12 +20,12 @@ from dynamodt.pipeline.inserted import lookups, rows_of
 from dynamodt.pipeline.intents import IntentLog, Intents, JournalParts, Running
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult
 from dynamodt.pipeline.ownership import SplitOwnership
+from dynamodt.pipeline.page_scheduler import PageScheduler, Wait
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.request_pipeline import PageScheduler, PageTask
 from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reporting, split_groups_ended, working
 from dynamodt.pipeline.transform import Version
-from dynamodt.pipeline.write_page import PageWriter
+from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.script.diff import patched, write_units
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import journal_prefix
@@ -92,31 +93,32 @@ class _WritePatches(beam.DoFn):
     def start_bundle(self) -> None:
         self._version.start_bundle()
         self._scheduler = PageScheduler(self._resources.clock, self._resources.sleep, self._signal.heed)
-        self._ownerships: list[SplitOwnership] = []  # that have no page
+        self._ownerships: dict[int, SplitOwnership] = {}  # of the pages in progress, by split
+        self._free: list[SplitOwnership] = []
 
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job), suppress(Interrupted):
             if not interrupted(self._job):
-                yield from self._counted(self._scheduler.write(page.page, self._writing(page)))
+                for written in self._scheduler.write(page.page.claim.split, partial(self._begin, page)):
+                    yield self._counted(written)
 
-    def _writing(self, page: AppliedPage) -> PageTask:
-        ownership = self._ownerships.pop() if self._ownerships else SplitOwnership(self._units, self._resources.clock)
+    def _begin(self, page: AppliedPage) -> PageTask:
+        ownership = self._free.pop() if self._free else SplitOwnership(self._units, self._resources.clock)
         ownership.begin(page.page)
-        before = self._running.before(page.page)
-        written = yield from writing_page(page, before, self._page_writer, self._journal, ownership)
-        self._ownerships.append(ownership)  # with a look of its own on its way, perhaps: its connection serves again
-        return written
+        self._ownerships[page.page.claim.split] = ownership
+        return PageTask(page, self._running.before(page.page), self._page_writer, self._journal, ownership)
 
-    def _counted(self, pages: Iterator[WrittenPage]) -> Iterator[WrittenPage]:
-        """Each page counts to its unit before the unit's next one begins."""
-        for written in pages:
-            self._running.add(written)
-            yield written
+    def _counted(self, written: WrittenPage) -> WrittenPage:
+        """A page counts to its split before the split's next one begins."""
+        self._running.add(written)
+        self._free.append(self._ownerships.pop(written.page.claim.split))  # its unread answer keeps a connection
+        return written
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         with working(self._job), reporting(self._leases, self._job), suppress(Interrupted):
-            if not split_groups_ended(self._job):  # pages that rest are announced, or may be done twice
-                yield from map(GlobalWindows.windowed_value, self._counted(self._scheduler.finish()))
+            if not split_groups_ended(self._job):  # a waiting page has an intent, or may be written twice
+                for written in self._scheduler.finish():
+                    yield GlobalWindows.windowed_value(self._counted(written))
         self._version.finish_bundle()
 
     def teardown(self) -> None:
@@ -135,22 +137,39 @@ class SplitOwner(Intents, Protocol):
     def assure(self) -> None: ...
 
 
-def writing_page(
-    applied: AppliedPage, before: Totals, page_writer: PageWriter, journal: JournalParts | None, ownership: SplitOwner
-) -> PageTask:
-    """Write a page, or finish the one that an owner before has left; `before` is what its unit had come to. Yields as
-    `Settlement.settling` does. Raises Fenced when the unit is no longer ours: of what may be done twice (an idempotent
-    script's, without a journal) that does not matter."""
-    page = applied.page
-    without_write = _without_write(applied)
-    intent_log = IntentLog(page, before, without_write, journal, ownership)
-    assure = ownership.assure if journal is not None else _not_asked
-    if page.recovers:
-        write_result = yield from page_writer.recovering(intent_log.found(), intent_log.record_intent, assure)
-    else:
-        write_result = yield from page_writer.page_writing(applied.changes, intent_log.record_intent, assure)
-    intent_log.write_result(write_result.void, write_result.unconfirmed)
-    return written(applied, without_write, write_result, intent_log.intended)._replace(journal=intent_log.written)
+class PageTask:
+    """A page in progress, new or left by a previous owner. `before` is what its split had come to.
+
+    Making it and each step raise Fenced when the split has another owner. What may be written twice (by an idempotent
+    script, without a journal) needs no owner.
+    """
+
+    def __init__(
+        self,
+        applied: AppliedPage,
+        before: Totals,
+        page_writer: PageWriter,
+        journal: JournalParts | None,
+        ownership: SplitOwner,
+    ) -> None:
+        self._applied = applied
+        self._without_write = _without_write(applied)
+        self._intent_log = IntentLog(applied.page, before, self._without_write, journal, ownership)
+        assure = ownership.assure if journal is not None else _not_asked
+        self._writing = WriteTask(page_writer, self._intent_log.record_intent, assure)
+        if applied.page.recovers:
+            self._writing.recover(self._intent_log.found())
+        else:
+            self._writing.begin(applied.changes)
+
+    def step(self) -> Wait | WrittenPage:
+        """Send what is waiting once. Returns how long to wait before the next step, or the page's outcome."""
+        step = self._writing.step()
+        if isinstance(step, Wait):
+            return step
+        self._intent_log.write_result(step.void, step.unconfirmed)
+        outcome = written(self._applied, self._without_write, step, self._intent_log.intended)
+        return outcome._replace(journal=self._intent_log.written)
 
 
 def _not_asked() -> None:

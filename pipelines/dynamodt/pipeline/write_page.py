@@ -1,27 +1,27 @@
-"""Every change of a page, written and answered for: the conflict loop of guarantee G1 and the counting of G2.
+"""Writes one page and resolves each of its changes to exactly one outcome (guarantees G1 and G2).
 
-A change goes out guarded by what was read. Then, for each:
+A change is sent on the condition that its item is as it was read. The answer decides what follows:
 
-- *done*: changed.
-- *conflict*: somebody wrote the item since. The current item is transformed afresh and the fresh change is tried,
-  a bounded number of times. If nothing is left to do it is superseded; if the item is gone it has vanished.
-- *throttled*: nothing has happened; sent again later, and in smaller batches when the request failed as a whole.
-- *doubt* (time-out, reset, 5xx): sent again; if it is then refused, the current item (or, of an insertion, its row in
-  the state table) shows whether it had been written. What shows neither is a dead letter (`pipeline.conflicts`).
-- *rejected*: the service will never take it: a dead letter.
+- *done*: the change counts as changed.
+- *conflict*: the item was modified since it was read. The current item is transformed and the new change is sent, a
+  bounded number of times. An item that needs no change any more is superseded; an item that is gone has vanished.
+- *throttled*: nothing was written. The change is sent again later, in smaller batches if the whole request failed.
+- *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
+  its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
+- *rejected*: the service cannot take the change: it becomes a dead letter.
 
-Before anything is sent it is announced (guarantee G3, see `ledger`), and so is every fresh change; before every
-request the worker makes sure that the run is still its own, and the unit.
+Every change is recorded as an intent before it is first sent (guarantee G3, see `intents`). Before each request the
+worker confirms that it still owns the run and the split.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import compress
+from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.batch import DONE, Verdict, Writes
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue
@@ -30,334 +30,304 @@ from dynamodt.errors import ItemError, ScriptError, ServiceError
 from dynamodt.model.items import Atomic, Change, Image, Insert, Remove
 from dynamodt.model.pages import Contention, Units
 from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, Unclear, by_source, inserts_of, judged
-from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult, dead_letter
+from dynamodt.pipeline.page_scheduler import Wait
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_shown
 from dynamodt.script.load import is_interrupt
 
+if TYPE_CHECKING:
+    from dynamodt.pipeline.inserted import Lookups
+
 MAX_CONFLICTS = 12
-LOOK_LASTS = 1.0  # second: a page that waits for nothing is written by then
+READ_LASTS = 1.0  # seconds: a page that is not held up is written by then
 NOT_SENT = Statement("", [])
-_UNCLEAR = "a write of this item was never answered, and somebody has changed the same attributes since"
+_UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
 _UNCLEAR_HINT = (
-    "look at the item: it may or may not be transformed, and nothing takes it up again by itself. "
+    "look at the item: it may or may not be transformed, and no command takes it up again. "
     "A script that sets STAMP leaves no such doubt"
 )
 
-RecordIntent = Callable[[Sequence[Change]], None]
-Assure = Callable[[], None]
-PageWriting = Generator[float, None, WriteResult]  # each step gives the seconds to rest before the next one
 
-
+@dataclass(frozen=True)
 class PageWriter:
-    """Settles pages of one table. `change_of` is the author's function; without one, an item that somebody has written
-    meanwhile is his. `lookups` reads what is there instead.
+    """What all pages of a worker are written with; the state of a page is in its `WriteTask`.
 
-    `writers` requests of it are on their way at once (see `Sending`).
+    `change_of` is the author's function; if None, concurrently modified items are left alone. `writers` is how many
+    requests of a page are sent at once.
+    """
+
+    writes: Writes
+    lookups: Lookups
+    statements: Statements
+    change_of: Callable[[Image], Change | None] | None
+    writers: int
+    _: KW_ONLY
+    backoff: Backoff = Backoff(base=0.2)  # a partition regains the capacity of some batches
+    stamp: str | None = None
+    assure: Callable[[], None] = lambda: None
+    heed: Callable[[], None] = lambda: None
+    rate_queue: RateLimitedQueue = Free()
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    dice: Callable[[], float] = random.random
+
+    def write(self, changes: Sequence[Change]) -> WriteResult:
+        """Write the changes to their end, without recording an intent."""
+        task = WriteTask(self)
+        task.begin(changes)
+        while isinstance(step := task.step(), Wait):
+            self.sleep(step.seconds)
+        return step
+
+
+class WriteTask:
+    """The writing of one page: begun once, then stepped until it returns the result.
+
+    `record_intent` receives all changes before the first is sent, and each new one before it is sent; `assure` is
+    called before each request. Every method raises what these raise, ServiceError when the table cannot be written at
+    all, and ScriptError when the script must not go on.
     """
 
     def __init__(
         self,
-        writes: Writes,
-        lookups: Lookups,
-        statements: Statements,
-        change_of: Callable[[Image], Change | None] | None,
-        writers: int,
-        *,
-        backoff: Backoff = Backoff(base=0.2),  # meanwhile a partition saves up some batches
-        stamp: str | None = None,
+        writer: PageWriter,
+        record_intent: Callable[[Sequence[Change]], None] = lambda changes: None,
         assure: Callable[[], None] = lambda: None,
-        heed: Callable[[], None] = lambda: None,
-        rate_queue: RateLimitedQueue = Free(),
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        dice: Callable[[], float] = random.random,
     ) -> None:
-        self._request_pipeline = RequestPipeline(writes, writers, assure, rate_queue, heed)
-        self._lookups = lookups
-        self._statements = statements
-        self._change_of = change_of
-        self._backoff = backoff
-        self._soon = replace(backoff, base=backoff.base / 4)  # a conflict is over by then
-        self._stamp = stamp
-        self._clock = clock
-        self._sleep = sleep
-        self._looked = clock()  # when the page at work was looked at
-        self._dice = dice
+        self._writer = writer
+        self._record_intent = record_intent
+        self._requests = RequestPipeline(
+            writer.writes, writer.writers, (writer.assure, assure), writer.rate_queue, writer.heed, self._read_again
+        )
+        self._result = WriteResult()
+        self._waiting: list[Pending] = []
+        self._retried: list[Pending] = []  # of the round at work
+        self._read_at = 0.0
+        self._has_waited = False
 
-    def settle(self, changes: Sequence[Change]) -> WriteResult:
-        """`settling`, to its end: nobody has anything else to do meanwhile, and nothing is announced."""
-        page_writing = self.page_writing(changes)
-        while True:
-            try:
-                self._sleep(next(page_writing))
-            except StopIteration as end:
-                write_result: WriteResult = end.value
-                return write_result
-
-    def page_writing(
-        self,
-        changes: Sequence[Change],
-        record_intent: RecordIntent = lambda changes: None,
-        assure: Assure = lambda: None,
-    ) -> PageWriting:
-        """Write the changes. Each adds one to exactly one of changed, unchanged, superseded, vanished, dead.
-
-        Where it would wait before it tries again it yields the seconds: nothing of the page is on its way then, and
-        others may be settled. `announce` is told of all changes before the first is sent, and of every fresh one before
-        that is; `assure` is asked before each request. Raises ServiceError when the table cannot be written at all,
-        ScriptError when the script must not go on, and whatever `announce` and `assure` raise.
-        """
-        write_result = self._empty()
-        record_intent(changes)  # before any of them comes to its end: who finds the announcement counts all of them
-        waiting = [pending for change in changes if (pending := self._start(change, write_result)) is not None]
-        for pending in waiting:
+    def begin(self, changes: Sequence[Change]) -> None:
+        """Take up changes. Each adds one to exactly one of changed, unchanged, superseded, vanished and dead."""
+        self._record_intent(changes)  # before any ends: a later owner that finds the intent counts all of them
+        self._waiting = [pending for change in changes if (pending := self._start(change)) is not None]
+        for pending in self._waiting:
             pending.fresh = False
-        waiting = self._looked_at(waiting, write_result)
-        return (yield from self._finish(waiting, write_result, record_intent, assure))
+        self._waiting = self._up_to_date(self._waiting)
 
-    def recovering(
-        self, found: Sequence[Sequence[Change]], record_intent: RecordIntent, assure: Assure = lambda: None
-    ) -> PageWriting:
-        """Settle a page that its owners before may have written in part: `found` are their announcements, in order.
+    def recover(self, found: Sequence[Sequence[Change]]) -> None:
+        """Take up a page that previous owners may have written in part: `found` are their intents, in order.
 
-        An item that carries one of its patches is done. One that is as it was before the last of them is still to do,
-        and is transformed afresh. Anything else is a dead letter, never a guess.
+        An item that shows one of the changes is done. One that is as it was before the last of them is transformed
+        again. Any other is a dead letter, never a guess.
         """
-        write_result = self._empty()
-        return (yield from self._finish(self._doubtful(found, write_result), write_result, record_intent, assure))
+        self._read_at = self._writer.clock()
+        left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in by_source(found)]
+        current = self._current([(pending, None) for pending in left])
+        recovered = (self._recovered(pending, current) for pending in left)
+        self._waiting = [pending for pending in recovered if pending is not None]
 
-    def _finish(
-        self, waiting: list[Pending], write_result: WriteResult, record_intent: RecordIntent, assure: Assure
-    ) -> PageWriting:
-        """Send until all are answered for. Whatever goes out for the first time is announced before."""
-        while waiting:
-            if fresh := [pending.change for pending in waiting if pending.fresh]:
-                record_intent(fresh)
-            for pending in waiting:
+    def step(self) -> Wait | WriteResult:
+        """Send what is waiting, once. Returns how long to wait before the next step, or the result."""
+        if self._has_waited:
+            self._waiting = self._up_to_date(self._waiting)
+        if self._waiting:
+            if fresh := [pending.change for pending in self._waiting if pending.fresh]:
+                self._record_intent(fresh)
+            for pending in self._waiting:
                 pending.fresh = False
-            waiting = self._round(waiting, write_result, assure)
-            if waiting:
-                before = self._lookups.rcu
-                yield self._pause(waiting)
-                write_result.units = write_result.units.plus(
-                    Units(rcu=before - self._lookups.rcu)
-                )  # what others read meanwhile
-                waiting = self._looked_at(waiting, write_result)
-        write_result.units = write_result.units.plus(Units(rcu=self._lookups.rcu))
-        write_result.void = write_result.really_void()
-        return write_result
+            self._waiting = self._round()
+        if self._waiting:
+            self._has_waited = True
+            return Wait(self._pause())
+        self._result.void = self._result.really_void()
+        return self._result
 
-    def _empty(self) -> WriteResult:
-        """What the reads have cost before is not this page's."""
-        return WriteResult(units=Units(rcu=-self._lookups.rcu))
+    def _pause(self) -> float:
+        tries, conflicts = max(p.tries for p in self._waiting), max(p.conflicts for p in self._waiting)
+        backoff = self._writer.backoff
+        if not tries:
+            backoff = replace(backoff, base=backoff.base / 4)  # a conflict is over by then
+        return backoff.delay(max(tries, conflicts), self._writer.dice)
 
-    def _start(self, change: Change, write_result: WriteResult, doubts: Sequence[Change] = ()) -> Pending | None:
+    def _start(self, change: Change, doubts: Sequence[Change] = ()) -> Pending | None:
         try:
-            return Pending(change, self._statements.write(change), list(doubts))
+            return Pending(change, self._writer.statements.write(change), list(doubts))
         except ItemError as error:
-            self._bury(write_result, change, error)
+            self._bury(change, error)
             return None
 
-    def _looked_at(self, waiting: list[Pending], write_result: WriteResult) -> list[Pending]:
-        """Deletions and insertions are looked at right before: no guard can name an attribute that was added to their
-        source since it was read (or, for a version's own rows, since they were written). It would be lost, or be
-        missing from what is inserted."""
-        self._looked = self._clock()
-        return self._run_progress(waiting, write_result)
+    # ------------------------------------------------------------ what depends on whole items
 
-    def _looked_again(self, batch: list[Pending], later: list[Pending], write_result: WriteResult) -> list[Pending]:
-        """What of a batch goes out now. What rests on whole items is looked at once more when the budget has let it
-        wait for long; what that makes afresh is to be announced first, and goes out `later`."""
-        if self._clock() - self._looked < LOOK_LASTS:
+    def _up_to_date(self, waiting: list[Pending]) -> list[Pending]:
+        """Read what deletions and insertions depend on, right before they are sent. No condition can name an attribute
+        that was added to the source since it was read: it would be lost, or be missing from what is inserted."""
+        self._read_at = self._writer.clock()
+        return self._fitted(waiting)
+
+    def _read_again(self, batch: list[Pending]) -> list[Pending]:
+        """What of a batch is sent now. If the budget has held it up for long, its items are read once more; a change
+        that is new by then waits for the next round, as its intent must be recorded first."""
+        if self._writer.clock() - self._read_at < READ_LASTS:
             return batch
-        found = self._run_progress(batch, write_result)
-        later += [pending for pending in found if pending.fresh]
+        found = self._fitted(batch)
+        self._retried += [pending for pending in found if pending.fresh]
         return [pending for pending in found if not pending.fresh]
 
-    def _run_progress(self, waiting: list[Pending], write_result: WriteResult) -> list[Pending]:
-        """The pendings, without those that are over by what is there; others are fitted to the current items."""
-        looked = [pending for pending in waiting if _rests_on_all(pending.change)]
-        if not looked:
+    def _fitted(self, waiting: list[Pending]) -> list[Pending]:
+        """The pending changes, fitted to the current items; without those that end by what is there."""
+        whole = [pending for pending in waiting if _depends_on_all(pending.change)]
+        if not whole:
             return waiting
-        current = self._lookups.current([pending.change.key for pending in looked], ())
-        stands = [self._stands(pending, current) for pending in looked]
-        others = [(pending, None) for pending, as_read in zip(looked, stands, strict=True) if not as_read]
-        again = [pending for pending in waiting if not _rests_on_all(pending.change)]
-        return again + list(compress(looked, stands)) + self._resolve(others, write_result)
+        current = self._read([pending.change.key for pending in whole], ())
+        as_read = [self._is_as_read(pending, current) for pending in whole]
+        others = [(pending, None) for pending, same in zip(whole, as_read, strict=True) if not same]
+        rest = [pending for pending in waiting if not _depends_on_all(pending.change)]
+        return rest + list(compress(whole, as_read)) + self._resolve(others)
 
-    def _stands(self, pending: Pending, current: Current) -> bool:
-        """Whether a change can go out as it is: its source is as it was read. A deletion is guarded by what
-        is there, as an own row's numbers may be written otherwise in the script, which not every emulator's `=` sees
-        through."""
+    def _is_as_read(self, pending: Pending, current: Current) -> bool:
+        """Whether a change can be sent as it is. The condition of a deletion names what is there: the numbers of a row
+        may be spelled otherwise in the script, which the `=` of some emulators does not take for equal."""
         change = pending.change
         now = current.source(change.key)
         if now is None or isinstance(change, Insert) or not same_image(now, change.read):
             return False
         if isinstance(change, Remove):
             pending.change = change._replace(read=now)
-            pending.request = self._statements.write(pending.change)
+            pending.request = self._writer.statements.write(pending.change)
         return True
 
-    # ------------------------------------------------------------ after somebody else
-
-    def _doubtful(self, intended: Sequence[Sequence[Change]], write_result: WriteResult) -> list[Pending]:
-        """What is still to do of a page that was announced; the rest is counted."""
-        self._looked = self._clock()
-        left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in by_source(intended)]
-        current = self._current([(pending, None) for pending in left])
-        found = (self._doubt(pending, current, write_result) for pending in left)
-        return [pending for pending in found if pending is not None]
-
-    def _doubt(self, pending: Pending, current: Current, write_result: WriteResult) -> Pending | None:
-        """A row of `items()` is just inserted again: its row in the state table says whether it was."""
+    def _recovered(self, pending: Pending, current: Current) -> Pending | None:
+        """What is left to do of a change of a previous owner. A row of `items()` is inserted again: its row in the
+        state table shows whether it was written before."""
         if isinstance(pending.change, Insert):
-            return self._start(pending.change, write_result, pending.doubts)
-        if self._change_of is None and self._stands(pending, current):
+            return self._start(pending.change, pending.doubts)
+        if self._writer.change_of is None and self._is_as_read(pending, current):
             return pending
-        return pending if self._judged(pending, current, write_result) else None
+        return pending if self._judged(pending, current) else None
 
-    # ------------------------------------------------------------ one round of sending
+    # ------------------------------------------------------------ one round of requests
 
-    def _round(self, waiting: list[Pending], write_result: WriteResult, assure: Assure) -> list[Pending]:
-        again: list[Pending] = []
+    def _round(self) -> list[Pending]:
         held: list[Pending] = []
-        passed = False
         refused: list[tuple[Pending, Image | None]] = []
-        look = partial(self._looked_again, later=again, write_result=write_result)
-        for batch, answer in self._request_pipeline.answered(waiting, held, assure, look):
-            write_result.units = write_result.units.plus(Units(wcu=answer.wcu or 0.0))
+        result, passed, self._retried = self._result, False, []
+        for batch, answer in self._requests.answered(self._waiting, held):
+            result.units = result.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
             passed |= any(verdict.outcome in ("done", "conflict") for verdict in answer.verdicts)
-            write_result.done([pending.change for pending, verdict in answered if verdict is DONE])
+            result.done([pending.change for pending, verdict in answered if verdict is DONE])
             for pending, verdict in answered:
                 if verdict is DONE:
                     continue
                 if verdict.outcome == "conflict":
                     refused.append((pending, verdict.image))
-                elif self._may_retry(pending, verdict, write_result):
+                elif self._may_retry(pending, verdict):
                     pending.failed += answer.whole
-                    again.append(pending)
-        return self._kept(held, passed, write_result) + again + self._resolve(refused, write_result)
+                    self._retried.append(pending)
+        return self._deferred(held, passed) + self._retried + self._resolve(refused)
 
-    def _may_retry(self, pending: Pending, verdict: Verdict, write_result: WriteResult) -> bool:
+    def _may_retry(self, pending: Pending, verdict: Verdict) -> bool:
         if verdict.outcome == "rejected":
-            self._bury(write_result, pending.change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
+            self._bury(pending.change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
             return False
         if verdict.outcome == "throttled":
-            write_result.contention = write_result.contention.plus(Contention(throttles=1))
+            self._result.contention = self._result.contention.plus(Contention(throttles=1))
         if verdict.outcome == "doubt":
             pending.doubts.append(pending.change)
         pending.tries += 1
-        if self._backoff.exhausted(pending.tries):
-            self._give_up(pending, verdict.message, write_result)
-            return False
-        return True
+        return not self._is_exhausted(pending, verdict.message)
 
-    def _give_up(self, pending: Pending, why: str, write_result: WriteResult) -> None:
+    def _is_exhausted(self, pending: Pending, why: str) -> bool:
+        """Whether a change has had all its tries; then it is given up."""
+        if not self._writer.backoff.exhausted(pending.tries):
+            return False
         error = ItemError(
             f"gave up after {pending.tries} tries: {why}",
             hint="raise the table's capacity, or run again later",
         )
-        self._bury(write_result, pending.change, error, stage="doubt" if pending.doubts else "write")
+        self._bury(pending.change, error, stage="doubt" if pending.doubts else "write")
+        return True
 
-    def _kept(self, held: list[Pending], passed: bool, write_result: WriteResult) -> list[Pending]:
-        """Who was held back goes first next time. Where nothing passes he has waited for as long as who was refused,
-        and is given up as soon: a page has an end."""
-        kept = []
+    def _deferred(self, held: list[Pending], passed: bool) -> list[Pending]:
+        """Deferred changes are retried first. While no change passes, deferral counts as a try: a page must end."""
         for pending in held:
             pending.tries = 0 if passed else pending.tries + 1
-            if self._backoff.exhausted(pending.tries):
-                self._give_up(pending, "its partition takes no more", write_result)
-            else:
-                kept.append(pending)
-        return kept
-
-    def _pause(self, again: list[Pending]) -> float:
-        tries, conflicts = max(p.tries for p in again), max(p.conflicts for p in again)
-        backoff = self._backoff if tries else self._soon
-        return backoff.delay(max(tries, conflicts), self._dice)
+        return [pending for pending in held if not self._is_exhausted(pending, "its partition takes no more")]
 
     # ------------------------------------------------------------ conflicts
 
-    def _resolve(self, refused: Sequence[tuple[Pending, Image | None]], write_result: WriteResult) -> list[Pending]:
-        """What to do about refusals: the pendings that go out again, changed to suit the current items."""
+    def _resolve(self, refused: Sequence[tuple[Pending, Image | None]]) -> list[Pending]:
+        """The refused changes that are sent again, fitted to the current items. The others are counted."""
         if not refused:
             return []
-        current = self._current(refused)
-        return [pending for pending, known in refused if self._resolved(pending, current, write_result, known)]
+        current, left = self._current(refused), []
+        for pending, known in refused:
+            pending.conflicts += 1
+            self._result.contention = self._result.contention.plus(Contention(conflicts=1))
+            if self._judged(pending, current, known):
+                left.append(pending)
+        return left
 
     def _current(self, refused: Sequence[tuple[Pending, Image | None]]) -> Current:
-        """The items whose refusals came without them, what has the keys of insertions, and what the run inserted."""
-        sources = [pending.change.key for pending, image in refused if image is None and not _is_row(pending)]
+        """The sources that did not come with the refusal, the items at the keys of insertions, and the run's rows."""
+        sources = [p.change.key for p, image in refused if image is None and not isinstance(p.change, Insert)]
         known = [pending.change.key for pending, image in refused if image is not None]
         places = [part.key for pending, _ in refused for part in inserts_of([pending.change, *pending.doubts])]
-        return self._lookups.current(sources, places, known)
+        return self._read(sources, places, known)
 
-    def _resolved(
-        self, pending: Pending, current: Current, write_result: WriteResult, known: Image | None = None
-    ) -> bool:
-        """Count a refusal, or fit it to the current items and return True."""
-        pending.conflicts += 1
-        write_result.contention = write_result.contention.plus(Contention(conflicts=1))
-        return self._judged(pending, current, write_result, known)
+    def _read(self, sources: Sequence[Image], places: Sequence[Image], known: Sequence[Image] = ()) -> Current:
+        current = self._writer.lookups.current(sources, places, known)
+        self._result.units = self._result.units.plus(Units(rcu=current.rcu))
+        return current
 
-    def _judged(
-        self, pending: Pending, current: Current, write_result: WriteResult, known: Image | None = None
-    ) -> bool:
-        found = judged(pending.change, pending.doubts, current, known, self._stamp)
+    def _judged(self, pending: Pending, current: Current, known: Image | None = None) -> bool:
+        """Whether a change is sent again, fitted to the current items; otherwise it is counted."""
+        change = pending.change
+        found = judged(change, pending.doubts, current, known, self._writer.stamp)
         if isinstance(found, Ends):
-            write_result.end(pending.change, found.outcome, unconfirmed=found.unconfirmed)
+            self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
-            self._bury(write_result, pending.change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, stage="doubt")
+            self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, stage="doubt")
         elif isinstance(found, Collision):
-            self._bury(write_result, pending.change, _collision(found, pending.change))
-        elif _tired(pending):
-            self._bury(write_result, pending.change, ItemError(_tired_of(pending)), getattr(found, "now", None))
+            self._bury(change, _collision(found, change))
+        elif pending.conflicts > MAX_CONFLICTS:
+            self._bury(change, ItemError(_too_many_conflicts(pending)), getattr(found, "now", None))
         elif isinstance(found, Again):
-            return self._go_on_with(pending, found.change)
+            return self._continue_with(pending, found.change)
         else:
-            return self._transform_again(pending, found.now, write_result)
+            return self._transform_again(pending, found.now)
         return False
 
-    def _transform_again(self, pending: Pending, now: Image, write_result: WriteResult) -> bool:
-        """Transform the current item and make the pending the fresh change, if there is one."""
+    def _transform_again(self, pending: Pending, now: Image) -> bool:
+        """Transform the current item; returns whether there is a new change to send."""
         try:
-            change = self._change_of(now) if self._change_of is not None else None
+            change = self._writer.change_of(now) if self._writer.change_of is not None else None
             if change is None:
-                write_result.end(pending.change, "superseded")
+                self._result.end(pending.change, "superseded")
                 return False
-            pending.change, pending.request, pending.fresh = change, self._statements.write(change), True
-        except BaseException as error:  # whatever the author's code raises on the fresh image
+            pending.change, pending.request, pending.fresh = change, self._writer.statements.write(change), True
+        except BaseException as error:  # the author's code may raise anything
             if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
                 raise
-            self._bury(write_result, pending.change, error, now, stage="transform")
+            self._bury(pending.change, error, now, stage="transform")
             return False
         return True
 
-    def _go_on_with(self, pending: Pending, change: Change) -> bool:
-        """Send the same again, or what of it is left to do: that is announced as a change of its own."""
+    def _continue_with(self, pending: Pending, change: Change) -> bool:
+        """Send the same change, or the part of it that is left, which has an intent of its own."""
         if change != pending.change:
             pending.change, pending.fresh = change, True
-            pending.request = self._statements.write(change)
+            pending.request = self._writer.statements.write(change)
         return True
 
-    def _bury(
-        self,
-        write_result: WriteResult,
-        change: Change,
-        error: BaseException,
-        now: Image | None = None,
-        stage: str = "write",
-    ) -> None:
+    def _bury(self, change: Change, error: BaseException, now: Image | None = None, stage: str = "write") -> None:
         image = now or (change.item if isinstance(change, Insert) else change.read)
-        write_result.counts = write_result.counts._replace(dead=write_result.counts.dead + 1)
-        write_result.dead.append(dead_letter(change.key, image, stage, error))
+        self._result.counts = self._result.counts._replace(dead=self._result.counts.dead + 1)
+        self._result.dead.append(dead_letter(change.key, image, stage, error))
         if stage != "doubt":
-            write_result.without_effect(change)
+            self._result.without_effect(change)
 
 
 def _collision(found: Collision, change: Change) -> ItemError:
@@ -373,20 +343,12 @@ def _collision(found: Collision, change: Change) -> ItemError:
     return ItemError(what, where=f"table {found.insert.table}", hint="give each item a key of its own in the script")
 
 
-def _tired_of(pending: Pending) -> str:
+def _too_many_conflicts(pending: Pending) -> str:
     if isinstance(pending.change, Insert):
         return f"the key was taken and gone again {pending.conflicts} times"
     return f"the item was changed by others {pending.conflicts} times while it was written"
 
 
-def _tired(pending: Pending) -> bool:
-    return pending.conflicts > MAX_CONFLICTS
-
-
-def _is_row(pending: Pending) -> bool:
-    return isinstance(pending.change, Insert)
-
-
-def _rests_on_all(change: Change) -> bool:
-    """Whether it is right only for the whole item as it was read: it deletes it, or puts others beside it."""
+def _depends_on_all(change: Change) -> bool:
+    """Whether a change is right only for the whole item as it was read: a deletion, or an insertion beside it."""
     return isinstance(change, Remove | Atomic)

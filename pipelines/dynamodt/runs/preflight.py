@@ -299,7 +299,7 @@ def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator
     for name in parts:
         changes = {key_text(change.key): change for change in journal.intended(name)}
         keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}
-        current = reads.items(list(keys.values()))
+        current = reads.items(list(keys.values())).items
         yield from (change for change in changes.values() if _bears(table, change, current))
 
 
