@@ -181,7 +181,7 @@ def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(ben
     write.start_bundle()
     assert list(write.process(AppliedPage(Page(claim, 1, [image], last=True), [update], 0, 0))) == []
     if failed:
-        signals.end_split_groups(job)
+        signals.context_of(job).end()
     assert len(list(write.finish_bundle())) == (0 if failed else 1)
     assert bench.items() == [{"id": 1, "n": 1 if failed else 2}]
     found = bench.state.splits(job.run).read(0)

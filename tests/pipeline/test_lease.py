@@ -18,7 +18,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline import signals
-from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reported, reporting, stop
+from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reported, reporting, stop
 from dynamodt.runs import control as operating
 from dynamodt.runs.control import _COMMANDS
 from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
@@ -302,7 +302,7 @@ def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, c
     assert found is not None and "runs --table others" in found.hint
     with pytest.raises(Fenced), reporting(state.leases, mine):
         raise Fenced("a worker has noticed")
-    assert signals._stopped == {(mine.base_run, mine.attempt)}, "all of its lanes end, not one unit"
+    assert context_of(mine).stopped, "all of its lanes end, not one unit"
     assert state.leases.read("things").stop == ""
 
 
@@ -330,8 +330,7 @@ def job(attempt: int = 1, run: str = "mine") -> Job:
 
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "_stopped", set())
-    monkeypatch.setattr(signals, "_interrupted", set())
+    monkeypatch.setattr(signals, "_contexts", {})
 
 
 def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: FakeState, clock: Clock) -> None:
@@ -437,7 +436,7 @@ def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock:
     clock.now += 0.5
     with pytest.raises(Interrupted):
         signal.heed()
-    assert interrupted(job(1)) and not interrupted(job(2))
+    assert context_of(job(1)).interrupted and not context_of(job(2)).interrupted
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
 
 
@@ -476,7 +475,7 @@ def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock
     stop(state.leases, job(1), "max-errors")
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
-    assert signal.stopping() and not interrupted(job(1))
+    assert signal.stopping() and not context_of(job(1)).interrupted
 
 
 def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:

@@ -8,7 +8,7 @@ from dynamodt.errors import Fenced
 from dynamodt.model.pages import Counts, Intent, Page, Totals
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.ownership import SplitOwnership
-from dynamodt.pipeline.signals import LOOK_SECONDS, reporting
+from dynamodt.pipeline.signals import POLL_SECONDS, context_of, reporting
 from dynamodt.state.split_rows import SplitRows
 from tests.pipeline.conftest import Bench
 
@@ -44,7 +44,7 @@ def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(
     ownership.intend(claim, intent(1))
     rows.claim(0, 1)
     ownership.assure()  # it has looked just now, by its announcement
-    clock.now += LOOK_SECONDS
+    clock.now += POLL_SECONDS
     with pytest.raises(Fenced, match="unit 0"):
         ownership.assure()
 
@@ -61,8 +61,7 @@ def test_a_page_that_is_recovered_is_looked_at_first(rows: SplitRows) -> None:
 def test_only_who_has_lost_the_run_stops_its_whole_process(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, token: int, stopped: bool
 ) -> None:
-    monkeypatch.setattr(signals, "_stopped", set())
-    monkeypatch.setattr(signals, "_interrupted", set())
+    monkeypatch.setattr(signals, "_contexts", {})
     job = bench.job("def transform_up(item):\n    return item\n")
     bench.state.lease(job)
     for _ in range(1, token):
@@ -70,4 +69,4 @@ def test_only_who_has_lost_the_run_stops_its_whole_process(
         bench.state.leases.take(seen._replace(token=seen.token + 1), over=seen)
     with pytest.raises(Fenced), reporting(bench.state.leases, job):
         raise Fenced("another worker has unit 0 by now")
-    assert bool(signals._stopped) is stopped
+    assert context_of(job).stopped is stopped

@@ -151,7 +151,7 @@ def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
         return look(self)
 
     def unheard(leases: Any, job: Any, why: str, error: Any = None) -> None:
-        signals._stopped.add((job.base_run, job.attempt))
+        signals.context_of(job).stopped = True
         raise out_of_reach
 
     monkeypatch.setattr(SplitTotals, "look", unreachable)

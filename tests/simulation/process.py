@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,11 +19,7 @@ from dynamodt.pipeline import signals
 from tests.simulation.loop import Lock, Loop, Pool, Process, process
 
 KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
-    (rate_limiter, "_rate_limiters"): dict,
-    (signals, "_stopped"): set,
-    (signals, "_interrupted"): set,
-    (signals, "_ended"): set,
-    (signals, "_working"): Counter,
+    (signals, "_contexts"): dict,
 }
 
 

@@ -112,10 +112,9 @@ class Worker:
     @property
     def rate(self) -> float:
         """Write units a second that it keeps to."""
-        governors = self.process.kept.get("_rate_limiters", {}).values()
-        return float(
-            sum(rate_limiter.writes.within(1.0, 1.0) * rate_limiter.writes._price for rate_limiter in governors)
-        )
+        contexts = self.process.kept.get("_contexts", {}).values()
+        limiters = [context.rate_limiter for context in contexts if context.rate_limiter is not None]
+        return float(sum(one.writes.within(1.0, 1.0) * one.writes._price for one in limiters))
 
     def work(self) -> None:
         """As a runner does with the stages, from their set-up to the end of the last bundle."""

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamodt.errors import ServiceError
-from dynamodt.pipeline.signals import LOOK_SECONDS, Poller
+from dynamodt.pipeline.signals import POLL_SECONDS, Poller
 
 
 class Far:
@@ -90,7 +90,7 @@ def test_a_busy_machine_shows_nothing_older_than_half_a_second_before_it_was_ask
     poller: Poller[float] = Poller(far.clock)
     for _ in range(40):
         asked_at = far.now
-        assert looked(far, poller) >= asked_at - LOOK_SECONDS
+        assert looked(far, poller) >= asked_at - POLL_SECONDS
 
 
 @given(st.floats(0.0, 0.24), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60))
@@ -100,7 +100,7 @@ def test_what_is_shown_is_never_older_than_half_a_second(latency: float, steps: 
     for step in steps:
         far.now += step
         asked_at = far.now
-        assert looked(far, poller) >= asked_at - LOOK_SECONDS
+        assert looked(far, poller) >= asked_at - POLL_SECONDS
 
 
 def test_an_answer_that_came_while_the_process_was_suspended_counts_for_nothing() -> None:

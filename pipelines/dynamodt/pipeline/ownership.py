@@ -25,7 +25,7 @@ from dynamodt.model.pages import Claim, Intent, JournalPage, Page
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.process import collect_less
 from dynamodt.pipeline.resources import Resources
-from dynamodt.pipeline.signals import Interrupted, Poller, Signal, reporting, working
+from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, reporting
 
 SplitGroup = tuple[int, ...]  # the units that one worker reads, in this order
 
@@ -57,7 +57,7 @@ class ReadPages(beam.DoFn):
 
     def process(self, split_group: SplitGroup) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)
-        with working(self._job), reporting(self._leases, self._job), suppress(Interrupted):
+        with context_of(self._job).working(), reporting(self._leases, self._job), suppress(Interrupted):
             if signal.stopping():  # a worker has several lanes: those that were to come claim and read nothing
                 return
             for page in self._pages(self._claims(split_group)):

@@ -21,7 +21,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.resources import Resources
-from dynamodt.pipeline.signals import SharedSignal, Signal
+from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, only_rate_limiter
 from dynamodt.rate import TokenBucket
 from dynamodt.state.worker_rows import Grant, Report, Throttles
 
@@ -199,23 +199,19 @@ def _item_kilobytes(table: TableSpec) -> float:
     return (table.size_bytes / table.item_count if known else _ASSUMED_BYTES) / _KILOBYTE
 
 
-_rate_limiters: dict[tuple[str, int], WorkerRateLimiter] = {}  # one for all stages of a run in this process
-_making = threading.Lock()
-
-
 def rate_limiter_of(job: Job, resources: Resources) -> WorkerRateLimiter:
-    """This process's governor of a run's attempt; the stages of a process share it."""
-    key = (job.base_run, job.attempt)
-    with _making:
-        if key not in _rate_limiters:
-            _rate_limiters.clear()  # of runs that have ended
+    """The rate limiter of a run in this process, which its stages share."""
+    context = context_of(job)
+    with context.making:
+        if context.rate_limiter is None:
+            only_rate_limiter(context)
             state = resources.state()
             replica = state.workers(job.base_run, job.attempt, job.shards)
             signal = SharedSignal(Signal(state.leases, job, resources.clock, resources.sleep))
-            _rate_limiters[key] = WorkerRateLimiter(
+            context.rate_limiter = WorkerRateLimiter(
                 job, replica, _name(), resources.clock, resources.sleep, signal.heed
             )
-        return _rate_limiters[key]
+        return context.rate_limiter
 
 
 def _name() -> str:

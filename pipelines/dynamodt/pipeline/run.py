@@ -22,7 +22,7 @@ from dynamodt.errors import UsageError
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.resources import Resources
-from dynamodt.pipeline.signals import end_split_groups
+from dynamodt.pipeline.signals import context_of
 from dynamodt.pipeline.undo import undo
 
 _WHERE = "behind --"
@@ -131,7 +131,7 @@ def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str
         with beam.Pipeline(runner=runner, options=options) as pipeline:
             (undo if isinstance(job.source, JournalSource) else migrate)(pipeline, job, resources)
     except BaseException:
-        end_split_groups(job)  # Beam does not wait for the others when one has failed
+        context_of(job).end()  # Beam does not wait for the others when one has failed
         raise
 
 

@@ -1,9 +1,8 @@
-"""Looks at a row of the state table: never older than half a second, and sent ahead where the table is far away.
+"""What a worker learns while it runs: stop, pause, and that the run is no longer its own.
 
-What a worker is told while it runs, by one row that it looks at: stop, pause, and that the run is no longer its own.
-
-The row is the table's lease, or a copy of it where there are many workers. A look costs one small read at most twice a
-second for a process, however many items it moves; a word from this very process needs no look.
+It polls one row of the state table: the table's lease, or a copy of it where there are many workers. What it acts on is
+never older than half a second, and costs one small read at most twice a second for a process, however many items that
+moves. A stop by this very process needs no read: it is in the run's context, which all stages of the process share.
 """
 
 from __future__ import annotations
@@ -11,82 +10,84 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model.items import Item
 from dynamodt.model.runs import Job, Lease
 
-LOOK_SECONDS = 0.5
-_AT_ONCE = 0.001  # seconds: an answer that took no longer had come already
+if TYPE_CHECKING:
+    from dynamodt.pipeline.rate_limit import WorkerRateLimiter
+
+POLL_SECONDS = 0.5
+_AT_ONCE = 0.001  # seconds: an answer that took no longer had arrived already
 _FORGETTING = 0.9
 
-Seen = TypeVar("Seen")
-Answer = Callable[[], Seen]  # waits for the answer to a look
-Begin = Callable[[], Answer[Seen]]  # sends one
+Observed = TypeVar("Observed")
+Answer = Callable[[], Observed]  # waits for the answer to a poll
+Begin = Callable[[], Answer[Observed]]  # sends one
 
 
-class Poller(Generic[Seen]):
-    """What one row shows, by a look that was sent half a second ago at most.
+class Poller(Generic[Observed]):
+    """What one row shows, by a read that was sent half a second ago at most. Not for several threads.
 
-    The next look is sent ahead by as long as an answer takes, half of the time at most: a lane 300 ms away from the
-    table would do little but wait for looks, and one that is near asks twice a second, as before. An answer that has
-    been lying here for longer than that, since the process was suspended, counts for nothing. Not for several threads.
+    The next read is sent ahead by as long as an answer takes, half of the time at most: a split group 300 ms away from
+    the table would otherwise do little but wait for reads. An answer that has lain unread for longer than that, since
+    the process was suspended, is not used.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._seen: Seen | None = None
-        self._seen_at = float("-inf")
+        self._observed: Observed | None = None
+        self._observed_at = float("-inf")
         self._took = 0.0
-        self._sent: tuple[float, Answer[Seen]] | None = None
-        self._idle: Answer[Seen] | None = None  # about what nobody asks any more
+        self._sent: tuple[float, Answer[Observed]] | None = None
+        self._abandoned: Answer[Observed] | None = None  # about a row that is not of interest any more
 
-    def current(self, begin: Begin[Seen]) -> Seen | None:
-        """What the row shows; None where `saw` stands for a look. Raises what a look raises."""
-        if self._sent is None and self._age() >= LOOK_SECONDS - min(self._took, LOOK_SECONDS / 2):
+    def current(self, begin: Begin[Observed]) -> Observed | None:
+        """What the row shows; None if `observed` stands in for a read. Raises what a read raises."""
+        if self._sent is None and self._age() >= POLL_SECONDS - min(self._took, POLL_SECONDS / 2):
             self._send(begin)
-        now = self._clock()  # once: between two readings a look may have grown too old
-        if self._sent is not None and now - self._seen_at >= LOOK_SECONDS:
-            self._hear()
-        if now - self._seen_at >= LOOK_SECONDS:
+        now = self._clock()  # once: between two readings of the clock an answer may have grown too old
+        if self._sent is not None and now - self._observed_at >= POLL_SECONDS:
+            self._receive()
+        if now - self._observed_at >= POLL_SECONDS:
             self._send(begin)
-            self._hear()
-        return self._seen
+            self._receive()
+        return self._observed
 
     def observed(self, at: float) -> None:
-        """Something else that was sent at this moment shows as much."""
+        """Another request that was sent at this moment shows as much."""
         self.reset()
-        self._seen_at = at
+        self._observed_at = at
 
     def reset(self) -> None:
-        """From now on it is about another row: nothing has been seen of it."""
+        """From now on it is about another row, of which nothing is observed yet."""
         if self._sent is not None:
-            self._idle, self._sent = self._sent[1], None
-        self._seen, self._seen_at = None, float("-inf")
+            self._abandoned, self._sent = self._sent[1], None
+        self._observed, self._observed_at = None, float("-inf")
 
     def _age(self) -> float:
-        return self._clock() - self._seen_at
+        return self._clock() - self._observed_at
 
-    def _send(self, begin: Begin[Seen]) -> None:
-        if self._idle is not None:
+    def _send(self, begin: Begin[Observed]) -> None:
+        if self._abandoned is not None:
             with suppress(ServiceError):
-                self._idle()  # its connection serves again
-            self._idle = None
+                self._abandoned()  # frees its connection
+            self._abandoned = None
         now = self._clock()  # before it is sent: what it shows is at least this fresh
         self._sent = now, begin()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         """Take the answer to what was sent."""
         assert self._sent is not None
         (sent_at, answer), self._sent = self._sent, None
         asked_at = self._clock()
-        self._seen, self._seen_at = answer(), sent_at
+        self._observed, self._observed_at = answer(), sent_at
         awaited_at = self._clock()
         waited = awaited_at - asked_at > _AT_ONCE
         self._took = awaited_at - sent_at if waited else self._took * _FORGETTING
@@ -95,16 +96,68 @@ class Poller(Generic[Seen]):
 MAX_ERRORS = "max-errors"
 _WITH_REASON = ("abort", "error")
 
-_stopped: set[tuple[str, int]] = set()  # runs and attempts that were stopped by or within this process
-_interrupted: set[tuple[str, int]] = set()  # of these, those whose pages are left where they are
-_ended: set[tuple[str, int]] = set()  # whose lanes nobody waits for any more
-_working: Counter[tuple[str, int]] = Counter()  # lanes of this process, by run and attempt
-_changed = threading.Condition()
+
+class RunContext:
+    """What the stages of one attempt of a run share in this process.
+
+    `stopped`: no further page is read. `interrupted`: pages are also left where they are; none is begun, as it could be
+    the next one of a page that was left.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = self.interrupted = False
+        self.rate_limiter: WorkerRateLimiter | None = None
+        self.making = threading.Lock()  # of the rate limiter
+        self._ended = False
+        self._working = 0  # split groups
+        self._changed = threading.Condition()
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called, asked while `working`: then what is left undone stays so."""
+        with self._changed:
+            return self._ended
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A split group is being processed: `end` waits for it."""
+        with self._changed:
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Stop the split groups of this process after their present pages, and wait until they have ended."""
+        self.stopped = True
+        with self._changed:
+            self._ended = True
+            self._changed.wait_for(lambda: not self._working)
+
+
+# The only state of the process: Beam makes the stages' objects, on workers from pickles, and gives them nothing to
+# share. Keyed by run and attempt.
+_contexts: dict[tuple[str, int], RunContext] = {}
+
+
+def context_of(job: Job) -> RunContext:
+    """The context of a job's run in this process."""
+    return _contexts.setdefault((job.base_run, job.attempt), RunContext())
+
+
+def only_rate_limiter(context: RunContext) -> None:
+    """Let go of the rate limiters of other runs, which have ended."""
+    for other in list(_contexts.values()):
+        if other is not context:
+            other.rate_limiter = None
 
 
 class Interrupted(Exception):
-    """The run was stopped while a page was at work: the page is left between two requests. What of it is written is in
-    the journal, and the next attempt recovers it as it recovers one of a process that died."""
+    """The run was stopped while a page was in progress: the page is left between two requests. What of it is written is
+    in the journal, and the next attempt recovers it as it recovers one of a process that died."""
 
 
 class LeaseReplicas(Protocol):
@@ -118,67 +171,34 @@ class LeaseReplicas(Protocol):
 
 
 def stop(leases: LeaseReplicas, job: Job, why: str, error: dict[str, str] | None = None) -> None:
-    """Ask all workers of a run to stop: those of this process at once, the others when they look next. An attempt
-    that has been taken over stops only itself.
+    """Ask all workers of a run to stop: those of this process at once, the others at their next poll. An attempt that
+    has been taken over stops only itself.
 
-    Who finds the same said already adds nothing: what makes one worker stop may make a thousand, in the same second.
-    An error, or a person's word, that stands there is not replaced by what stops a run without one.
+    Nothing is written if the lease says the same already: what stops one worker may stop a thousand in the same second.
+    An error or an operator's command in the lease is not replaced by a stop without a reason.
     """
-    _stopped.add((job.base_run, job.attempt))
+    context = context_of(job)
+    context.stopped = True
     if why != MAX_ERRORS:
-        _interrupted.add((job.base_run, job.attempt))
+        context.interrupted = True
 
-    def said(seen: Lease) -> Item:
-        if _is_said(seen, why, error):
+    def stopped(lease: Lease) -> Item:
+        if _is_stopped(lease, why, error):
             return {}
         return {"stop": why, **({"error": error} if error is not None else {})}
 
     with suppress(Fenced):
-        leases.change(job.lease, job.attempt, said)
+        leases.change(job.lease, job.attempt, stopped)
 
 
-def _is_said(seen: Lease, why: str, error: dict[str, str] | None) -> bool:
+def _is_stopped(lease: Lease, why: str, error: dict[str, str] | None) -> bool:
     if error is None:
-        return seen.stop in (why, *_WITH_REASON)
-    return seen.stop == why and seen.error is not None
-
-
-@contextmanager
-def working(job: Job) -> Iterator[None]:
-    """A lane is at work: `end_lanes` waits for it."""
-    key = (job.base_run, job.attempt)
-    with _changed:
-        _working[key] += 1
-    try:
-        yield
-    finally:
-        with _changed:
-            _working[key] -= 1
-            _changed.notify_all()
-
-
-def end_split_groups(job: Job) -> None:
-    """Stop the lanes of this process after the pages they are at, and wait until they have ended."""
-    key = (job.base_run, job.attempt)
-    _stopped.add(key)
-    with _changed:
-        _ended.add(key)
-        _changed.wait_for(lambda: not _working[key])
-
-
-def split_groups_ended(job: Job) -> bool:
-    """Whether `end_lanes` was called, asked while `working`: then what is left undone stays so."""
-    with _changed:
-        return (job.base_run, job.attempt) in _ended
-
-
-def interrupted(job: Job) -> bool:
-    """Whether pages are left where they are. None is begun then: it could be the next one of a page that was left."""
-    return (job.base_run, job.attempt) in _interrupted
+        return lease.stop in (why, *_WITH_REASON)
+    return lease.stop == why and lease.error is not None
 
 
 class Signal:
-    """Looks at a job's lease, and remembers what it saw for half a second."""
+    """Polls a job's lease."""
 
     def __init__(
         self,
@@ -189,61 +209,59 @@ class Signal:
     ) -> None:
         self._leases = leases
         self._job = job
-        self._key = (job.base_run, job.attempt)
-        self._replica = random.randrange(job.shards)  # by lot: the process numbers of containers are much alike
+        self._context = context_of(job)
+        self._replica = random.randrange(job.shards)  # by lot: the process ids of containers are much alike
         self._poller: Poller[Lease] = Poller(clock)
         self._fences = [(table, token, Poller[Lease](clock)) for table, token in job.fences]
         self._sleep = sleep
 
     def stopping(self) -> bool:
-        """Whether to stop, asked between two pages; waits here while the run is paused or held. Raises Fenced."""
+        """Whether to stop, asked between two pages; waits while the run is paused. Raises Fenced."""
         while not self._is_stopped():
-            seen = self._look()
-            if not (seen.paused or seen.pause_reason):
+            lease = self._poll()
+            if not (lease.paused or lease.pause_reason):
                 return False
-            self._sleep(LOOK_SECONDS)
+            self._sleep(POLL_SECONDS)
         return True
 
     def heed(self) -> None:
-        """Asked between two requests of a page; waits here while the run is paused or held. Raises Interrupted when it
-        is stopped, Fenced when it was taken over. Dead letters stop a run after the pages at work: all of them count.
-        """
+        """Asked between two requests of a page; waits while the run is paused. Raises Interrupted when it is stopped,
+        Fenced when it was taken over. Dead letters stop a run after the pages in progress: all of them count."""
         while True:
-            seen = self._look()
-            if seen.stop not in ("", MAX_ERRORS):
-                _stopped.add(self._key)
-                _interrupted.add(self._key)
-            if self._key in _interrupted:
+            lease = self._poll()
+            if lease.stop not in ("", MAX_ERRORS):
+                self._context.stopped = self._context.interrupted = True
+            if self._context.interrupted:
                 raise Interrupted
-            if not (seen.paused or seen.pause_reason) or self._is_stopped():
+            if not (lease.paused or lease.pause_reason) or self._is_stopped():
                 return
-            self._sleep(LOOK_SECONDS)
+            self._sleep(POLL_SECONDS)
 
     def assure(self) -> None:
-        """Asked before every request that writes. Raises Fenced when the last look is old and another one shows that
-        the run was taken over: a worker that was suspended writes nothing after it wakes."""
-        self._look()
+        """Asked before every request that writes. Raises Fenced when the run was taken over: a worker that was
+        suspended writes nothing after it wakes."""
+        self._poll()
 
     def _is_stopped(self) -> bool:
-        return bool(self._look().stop) or self._key in _stopped
+        return bool(self._poll().stop) or self._context.stopped
 
-    def _look(self) -> Lease:
+    def _poll(self) -> Lease:
         for table, token, poller in self._fences:
-            held = poller.current(partial(self._leases.begin_read, table, self._replica))
-            if held is not None and held.token != token:
+            other = poller.current(partial(self._leases.begin_read, table, self._replica))
+            if other is not None and other.token != token:
                 raise _fenced(self._job, table)
-        seen = self._poller.current(self._begin)
-        assert seen is not None
-        if seen.token != self._job.attempt:
+        lease = self._poller.current(self._begin)
+        assert lease is not None
+        if lease.token != self._job.attempt:
             raise _fenced(self._job)
-        return seen
+        return lease
 
     def _begin(self) -> Callable[[], Lease]:
         return self._leases.begin_read(self._job.lease, self._replica)
 
 
 class SharedSignal:
-    """A signal for several threads, of which one looks at a time."""
+    """A signal for several threads, of which one polls at a time."""
 
     def __init__(self, signal: Signal) -> None:
         self._signal = signal
@@ -257,22 +275,22 @@ class SharedSignal:
 
 @contextmanager
 def reporting(leases: LeaseReplicas, job: Job) -> Iterator[None]:
-    """Leaves an error that ends a worker in the lease, where it keeps its type: a Beam runner would hand on no more
-    than its text. Stops the other workers too. An attempt that is fenced reports nothing: it has nothing to say."""
+    """Leave an error that ends a worker in the lease, where it keeps its type: a Beam runner passes on no more than
+    its text. Stops the other workers, too. An attempt that is fenced reports nothing."""
     try:
         yield
     except Fenced:
         if _is_lost(leases, job):
-            _stopped.add((job.base_run, job.attempt))
+            context_of(job).stopped = True
         raise
     except DynamodtError as error:
-        told = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-        stop(leases, job, "error", told)
+        described = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+        stop(leases, job, "error", described)
         raise
 
 
 def _is_lost(leases: LeaseReplicas, job: Job) -> bool:
-    """Whether the whole run is another's; or only one unit, which a runner has given to another worker of the run."""
+    """Whether the run was taken over; False if only a split was, which the runner has given to another worker."""
     try:
         return lost(leases, job) is not None
     except ServiceError:
@@ -280,7 +298,7 @@ def _is_lost(leases: LeaseReplicas, job: Job) -> bool:
 
 
 def lost(leases: LeaseReplicas, job: Job) -> Fenced | None:
-    """What a run is told that has lost one of its leases, or None."""
+    """The error of a run that has lost one of its leases, or None."""
     for table, token in ((job.lease, job.attempt), *job.fences):
         if leases.read(table).token != token:
             return _fenced(job, table)
@@ -294,7 +312,7 @@ def _fenced(job: Job, lease: str = "") -> Fenced:
         if table != job.table.name
         else "another process has taken the run over, or its lease was broken",
         where=f"run {job.base_run}",
-        hint=f"this process has ended its part; who holds the table now: dynamodt runs --table {table}",
+        hint=f"this process has ended its part; the present owner: dynamodt runs --table {table}",
     )
 
 

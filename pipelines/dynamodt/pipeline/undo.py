@@ -36,7 +36,7 @@ from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.read import Lookup, split_groups
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.resources import Resources
-from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reporting
+from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.write import samples
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
@@ -243,7 +243,7 @@ class _RestoreItems(beam.DoFn):
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job), suppress(Interrupted):
-            if interrupted(self._job):
+            if context_of(self._job).interrupted:
                 return
             items = PageItems(self._table, self._records_of(page), self._reads)
             write_result = (

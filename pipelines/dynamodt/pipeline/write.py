@@ -23,7 +23,7 @@ from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.page_scheduler import PageScheduler, Wait
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.resources import Resources
-from dynamodt.pipeline.signals import Interrupted, Signal, interrupted, reporting, split_groups_ended, working
+from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.transform import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.script.diff import patched, write_units
@@ -59,6 +59,7 @@ class _WritePatches(beam.DoFn):
 
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
+        self._context = context_of(job)
         self._leases = state.leases
         self._units = state.splits(job.run)
         self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
@@ -98,7 +99,7 @@ class _WritePatches(beam.DoFn):
 
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job), suppress(Interrupted):
-            if not interrupted(self._job):
+            if not self._context.interrupted:
                 for written in self._scheduler.write(page.page.claim.split, partial(self._begin, page)):
                     yield self._counted(written)
 
@@ -115,8 +116,8 @@ class _WritePatches(beam.DoFn):
         return written
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        with working(self._job), reporting(self._leases, self._job), suppress(Interrupted):
-            if not split_groups_ended(self._job):  # a waiting page has an intent, or may be written twice
+        with self._context.working(), reporting(self._leases, self._job), suppress(Interrupted):
+            if not self._context.ended:  # a waiting page has an intent, or may be written twice
                 for written in self._scheduler.finish():
                     yield GlobalWindows.windowed_value(self._counted(written))
         self._version.finish_bundle()
