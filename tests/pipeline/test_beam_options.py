@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
-from dynamodt.pipeline.run import execute
+from dynamodt.pipeline.migrate import execute
 from tests.pipeline.conftest import Bench
 
 

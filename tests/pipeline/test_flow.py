@@ -18,7 +18,7 @@ from dynamodt.model.runs import Job, RowsSource
 from dynamodt.pipeline import record as progress
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.read import split_groups
-from dynamodt.pipeline.write import _WritePatches
+from dynamodt.pipeline.write import WritePatches
 from dynamodt.script.codec import decode, encode
 from dynamodt.script.diff import change
 from tests.fakes import FakeDynamoDB, numbers
@@ -176,7 +176,7 @@ def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(ben
     claim, (image,) = bench.state.splits(job.run).claim(0, job.attempt), bench.dynamodb.items.values()
     update = change(job.table, image, decode(image), {"id": 1, "n": 2})
     assert update is not None
-    write = _WritePatches(job, bench.resources)
+    write = WritePatches(job, bench.resources)
     write.setup()
     write.start_bundle()
     assert list(write.process(AppliedPage(Page(claim, 1, [image], last=True), [update], 0, 0))) == []

@@ -498,7 +498,7 @@ def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', split_groups=3)
     bench.state.lease(mine)
     bench.state.leases.tell(mine.lease, mine.attempt, stop="abort")
-    from dynamodt.pipeline.run import execute
+    from dynamodt.pipeline.migrate import execute
 
     execute(mine, bench.resources, "direct", ())
     assert bench.dynamodb.calls == {}
@@ -510,7 +510,7 @@ def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}')
     bench.state.lease(mine)
     bench.state.lease(replace(mine, attempt=2))
-    from dynamodt.pipeline.run import execute
+    from dynamodt.pipeline.migrate import execute
 
     with pytest.raises(Exception, match="taken the run over"):
         execute(mine, bench.resources, "direct", ())

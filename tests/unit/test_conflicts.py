@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.dynamodb.statements import InsertedRow, transaction_digest
+from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.items import Atomic, Change, Check, Image, Insert, Item, Remove, Update
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, TransformAgain, Unclear, judged, shown
 from dynamodt.script.codec import encode, image_digest, key_text
-from dynamodt.script.diff import change, insert
+from dynamodt.script.diff import change, insert, transaction_digest
 
 THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
 READ = {"id": 1, "n": 5}

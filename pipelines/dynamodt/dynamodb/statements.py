@@ -24,7 +24,7 @@ from dynamodt.errors import ItemError
 from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Guard, Image, Insert, Remove, Update
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.script.codec import digest, image_digest, key_text
-from dynamodt.script.diff import Part, parts_of
+from dynamodt.script.diff import Part, parts_of, transaction_digest
 
 _SORT_KEY = {"S": "INSERTED"}
 
@@ -82,19 +82,6 @@ _ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttribu
 def inserted_row(image: Image) -> InsertedRow:
     """What `InsertedRows.put` has written."""
     return InsertedRow(json.loads(image["source"]["S"]), image["item"]["S"], image["transaction"]["S"])
-
-
-def transaction_digest(change: Atomic | Insert) -> str:
-    """The same for two transactions that write the same; what they check is not looked at."""
-    return digest(repr(sorted(map(_written, parts_of(change)))))
-
-
-def _written(part: Update | Insert | Remove | Check) -> str:
-    if isinstance(part, Update):
-        return f"update {key_text(part.key)} {image_digest(part.sets)} {sorted(part.removes)}"
-    if isinstance(part, Insert):
-        return f"insert {part.table} {key_text(part.key)} {image_digest(part.item)}"
-    return f"remove {key_text(part.key)}" if isinstance(part, Remove) else ""
 
 
 MAX_STATEMENT = 8192

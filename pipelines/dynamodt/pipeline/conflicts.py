@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from dynamodt.dynamodb.statements import InsertedRow, transaction_digest
 from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Image, Insert, Journaled, Remove, Update
 from dynamodt.model.tables import TableSpec
 from dynamodt.script.codec import image_digest, key_text, same, same_image
-from dynamodt.script.diff import Part, as_before, carries, parts_of, patched
+from dynamodt.script.diff import Part, as_before, carries, parts_of, patched, transaction_digest
+
+if TYPE_CHECKING:
+    from dynamodt.dynamodb.statements import InsertedRow
 
 Shown = Literal["written", "unwritten", "unclear", "gone"]
 Count = Literal["changed", "unchanged", "superseded", "vanished"]

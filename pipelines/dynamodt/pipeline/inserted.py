@@ -12,22 +12,20 @@ window shows it as created. Whether what it shows is the item as the run has wri
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
 from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, inserted_row
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import ItemError
-from dynamodt.model.items import Image, Update
+from dynamodt.model.items import Image
 from dynamodt.model.runs import Job, RowsSource
-from dynamodt.model.tables import TableSpec
-from dynamodt.pipeline.conflicts import Current, Shown, shown
-from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.conflicts import Current
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import key_of, parts_of
-from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import is_note, journal_of_run
-from dynamodt.state.storage import Storage
+from dynamodt.script.diff import key_of
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
 
 
 class InsertedItems:
@@ -124,51 +122,3 @@ def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
         return [image for image in images if key_text(key_of(job.table, image)) not in own] if own else images
 
     return foreign
-
-
-class RetriedOrNot(ItemError):
-    """Whether an item is the run's own result cannot be told."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the run has written this item as a dead letter's, and the same attributes were changed since",
-            hint="look at the item: it may or may not be transformed, and nothing takes it up again by itself",
-        )
-
-
-class Retried:
-    """The updates of these passes, in memory: no more than there were dead letters."""
-
-    def __init__(self, table: TableSpec, stamp: str | None, updates: Iterator[Update]) -> None:
-        self._table = table
-        self._stamp = stamp
-        self._updates: dict[str, list[Update]] = {}
-        for update in updates:
-            self._updates.setdefault(key_text(update.key), []).append(update)
-
-    def shown(self, image: Image) -> Shown:
-        """What an item tells: "written" is the run's own result, "unclear" may be it."""
-        if not self._updates:
-            return "unwritten"
-        text = key_text(key_of(self._table, image))
-        current = Current({text: image}, {}, {})
-        found = [shown(update, current, stamp=self._stamp) for update in self._updates.get(text, ())]
-        return next((one for one in ("written", "unclear") if one in found), "unwritten")
-
-
-def retried_of(storage: Storage, job: Job) -> Retried:
-    """What the passes that a job names have written."""
-    return Retried(job.table, job.script.stamp, _updates(storage, job))
-
-
-def _updates(storage: Storage, job: Job) -> Iterator[Update]:
-    for run in job.retried:
-        prefix = journal_of_run(job.table.name, run)
-        journal = Journal(storage, job.table, prefix)
-        names = list(storage.names(prefix))
-        void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
-        for name in names:
-            for change in () if is_note(name) else journal.intended(name):
-                for part in parts_of(change):
-                    if isinstance(part, Update) and key_text(part.key) not in void:
-                        yield part

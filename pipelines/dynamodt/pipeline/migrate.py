@@ -1,37 +1,85 @@
-"""The flow of one version's run: read this file first.
+"""The path of an item, and the start of the pipeline: read this file first.
 
 ::
 
-    lanes ── Reshuffle ── ReadItems ── ApplyVersion ── WritePatches ── RecordProgress
-                               Page       AppliedPage     WrittenPage
+    split groups ── Reshuffle ── read ── ApplyVersion ── WritePatches ── RecordProgress
+                                  Page    AppliedPage     WrittenPage
 
-A lane is a handful of scan segments; the element between the stages is a page of items. The only shuffle comes before
-the reading: from there on a page stays in one worker, so that recording it means that it was written. For the same
-reason there is no side input: a portable runner begins a stage of its own at each transform that has one, and keeps all
-that the stage before has read (docs/adr/010).
+- `read` and `read_export` read what the job's source names, as pages of items.
+- `transform.ApplyVersion` calls the author's function on each item; what it fails on becomes a dead letter.
+- `write.WritePatches` writes a page: `write_page` on the condition of what was read, `intents` with what is recorded
+  before, `conflicts` with what a refusal means.
+- `record.RecordProgress` checkpoints the page's split in the state table.
+
+A split is a scan segment or a file, and a split group is what one worker reads. The only shuffle comes before the
+reading: from there on a page stays in one worker, so that recording it means that it was written. For the same reason
+there is no side input: a portable runner begins a stage of its own at each transform that has one, and keeps all that
+the stage before has read (docs/adr/010).
 """
 
 from __future__ import annotations
 
-import apache_beam as beam
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from dynamodt.model.runs import Job
-from dynamodt.pipeline import record as coders  # noqa: F401  (registers the coder of pages)
-from dynamodt.pipeline.read import ReadItems, split_groups
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from dynamodt.model.pages import AppliedPage, Page, WrittenPage
+from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
+from dynamodt.pipeline.engine import own_processes
+from dynamodt.pipeline.ownership import ReadPages, split_groups
+from dynamodt.pipeline.read import ReadRows, ReplayDeadLetters, ScanSegments
+from dynamodt.pipeline.read_export import ReadExport
 from dynamodt.pipeline.record import RecordProgress
-from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.signals import context_of
 from dynamodt.pipeline.transform import ApplyVersion
-from dynamodt.pipeline.write import WritePatches
+from dynamodt.pipeline.undo import undo
+from dynamodt.pipeline.write import PreviewPatches, WritePatches
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
+_READERS: dict[type[Source], type[ReadPages]] = {
+    ScanSource: ScanSegments,
+    ExportSource: ReadExport,
+    RowsSource: ReadRows,
+    DeadLetterSource: ReplayDeadLetters,
+}
 
 
 def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
-    """Add the run of one version to a pipeline."""
+    """Add one phase of a version's run to a pipeline."""
+    read = _READERS[type(job.source)](job, resources)
+    write = PreviewPatches() if job.dry_run else WritePatches(job, resources)
     (
         pipeline
-        | "Lanes" >> beam.Create(split_groups(job), reshuffle=False)
-        | "Spread lanes" >> beam.Reshuffle()
-        | "Read items" >> ReadItems(job, resources)
-        | "Apply version" >> ApplyVersion(job, resources)
-        | "Write patches" >> WritePatches(job, resources)
-        | "Record progress" >> RecordProgress(job, resources)
+        | "Split groups" >> beam.Create(split_groups(job), reshuffle=False)
+        | "Spread" >> beam.Reshuffle()
+        | "Read items" >> beam.ParDo(read).with_output_types(Page)
+        | "Apply version" >> beam.ParDo(ApplyVersion(job, resources)).with_output_types(AppliedPage)
+        | "Write patches" >> beam.ParDo(write).with_output_types(WrittenPage)
+        | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
     )
+
+
+def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
+    """Run a job to its end, with `beam_args` as Beam's own options.
+
+    Raises what the runner raises: a worker's own error is in the run's lease. No split group of this process is being
+    processed any more when it returns or raises.
+    """
+    options = PipelineOptions([_threads(job, beam_args), *beam_args])
+    try:
+        with beam.Pipeline(runner=runner, options=options) as pipeline:
+            (undo if isinstance(job.source, JournalSource) else migrate)(pipeline, job, resources)
+    except BaseException:
+        context_of(job).end()  # Beam does not wait for the others when one has failed
+        raise
+
+
+def _threads(job: Job, beam_args: Sequence[str]) -> str:
+    """Beam's in-process runner gives each split group a thread: while one waits for an answer, another computes. If it
+    has processes, each takes one split group after the other; other runners ignore the option."""
+    processes = own_processes(beam_args)
+    return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.splits)}"

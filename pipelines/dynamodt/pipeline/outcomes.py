@@ -15,12 +15,12 @@ from typing import Protocol
 import orjson
 
 from dynamodt.errors import DynamodtError
-from dynamodt.model.items import Change, Image, Remove, Update
+from dynamodt.model.items import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.model.pages import Contention, Counts, DeadLetter, Page, Units
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import parts_of
+from dynamodt.script.diff import parts_of, patched
 from dynamodt.script.load import said
 from dynamodt.state.object_keys import dead_prefix, left_prefix, page_prefix
 
@@ -79,6 +79,34 @@ class WriteResult:
         parts = (part for change in self.effective for part in parts_of(change))
         effective = {key_text(part.key) for part in parts if isinstance(part, Update | Remove)}
         return [key for key in self.void if key_text(key) not in effective]
+
+
+def samples(changes: list[Change]) -> list[Sample]:
+    """The first few changes as before and after."""
+    return [_sample(change) for change in changes]
+
+
+def _sample(change: Change) -> Sample:
+    if isinstance(change, Update):
+        return change.read, patched(change)
+    if isinstance(change, Insert):
+        return {}, change.item
+    if isinstance(change, Atomic):
+        return _sample_of_several(change)
+    assert isinstance(change, Remove)
+    return change.read, None
+
+
+def _sample_of_several(change: Atomic) -> Sample:
+    """What became of the item that was read, if it did not stay: it moved to another key, or changed; else what was put
+    beside it."""
+    inserted = [part.item for part in change.parts if isinstance(part, Insert)]
+    for part in change.parts:
+        if isinstance(part, Update):
+            return _sample(part)
+        if isinstance(part, Remove):
+            return change.read, inserted[0] if inserted else None
+    return {}, inserted[0]
 
 
 UNREADABLE = "unreadable"  # lines of an export that are no items: nothing can take them up again

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import count, islice
-from typing import Protocol, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import apache_beam as beam
 
@@ -24,8 +25,11 @@ from dynamodt.model.items import Cursor
 from dynamodt.model.pages import Claim, Intent, JournalPage, Page
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.process import collect_less
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, reporting
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
 
 SplitGroup = tuple[int, ...]  # the units that one worker reads, in this order
 
@@ -40,6 +44,18 @@ class Coming(Protocol):
 
 
 Fetch = Callable[[Claim, int, Cursor | None], Coming]  # of a unit the page of a number, which starts at a cursor
+
+
+def split_groups(job: Job) -> list[SplitGroup]:
+    """The job's units, shuffled over its lanes.
+
+    One segment follows the hash order, so that at any moment it meets one partition (1,000 WCU/s). Neighbouring
+    segments meet the same one; shuffled, a lane's segments are spread over the table. The run's id is the seed: the
+    same run has the same lanes wherever it is planned.
+    """
+    units = list(range(job.splits))
+    Random(job.run).shuffle(units)
+    return [tuple(units[split_group :: job.split_groups]) for split_group in range(min(job.split_groups, job.splits))]
 
 
 class ReadPages(beam.DoFn):

@@ -15,15 +15,18 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import TableSpec
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, only_rate_limiter
 from dynamodt.rate import TokenBucket
 from dynamodt.state.worker_rows import Grant, Report, Throttles
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
 
 REPORT_SECONDS = 1.0
 _REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate is obeyed within one

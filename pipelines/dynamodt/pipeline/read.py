@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from random import Random
-from typing import Any, Protocol
-
-import apache_beam as beam
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.reads import Found, Reads, ScanPage
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.items import Cursor, Image
 from dynamodt.model.pages import Claim, DeadLetter, Page
-from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, RowsSource, ScanSource, Source
+from dynamodt.model.runs import DeadLetterSource, Job, RowsSource
 from dynamodt.pipeline.inserted import Foreign, InsertedItems, all_of, foreign_of, inserted_items
 from dynamodt.pipeline.outcomes import dead_letters
-from dynamodt.pipeline.ownership import Coming, ReadPages, SplitGroup, pages_in_turn, resumed_pages
+from dynamodt.pipeline.ownership import Coming, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.read_export import ReadExport
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import reporting
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 from dynamodt.script.rows import check_same_rows, item_rows, row_image
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
 
 
 class Scanner(Protocol):
@@ -34,32 +32,7 @@ class Scanner(Protocol):
     def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage: ...
 
 
-def split_groups(job: Job) -> list[SplitGroup]:
-    """The job's units, shuffled over its lanes.
-
-    One segment follows the hash order, so that at any moment it meets one partition (1,000 WCU/s). Neighbouring
-    segments meet the same one; shuffled, a lane's segments are spread over the table. The run's id is the seed: the
-    same run has the same lanes wherever it is planned.
-    """
-    units = list(range(job.splits))
-    Random(job.run).shuffle(units)
-    return [tuple(units[split_group :: job.split_groups]) for split_group in range(min(job.split_groups, job.splits))]
-
-
-class ReadItems(beam.PTransform[Any, Any]):
-    """Lanes to Pages. Every item that is in the table from the scan's begin to its end is read at least once."""
-
-    def __init__(self, job: Job, resources: Resources) -> None:
-        super().__init__()
-        self._job = job
-        self._resources = resources
-
-    def expand(self, split_groups: beam.PCollection[SplitGroup]) -> beam.PCollection[Page]:
-        read = _READERS[type(self._job.source)](self._job, self._resources)
-        return split_groups | "Read pages" >> beam.ParDo(read).with_output_types(Page)
-
-
-class _ScanSegments(ReadPages):
+class ScanSegments(ReadPages):
     def setup(self) -> None:
         super().setup()
         job = self._job
@@ -78,7 +51,7 @@ class _ScanSegments(ReadPages):
         self._wire.close()
 
 
-class _ReadRows(ReadPages):
+class ReadRows(ReadPages):
     """The rows of the script's `items()`, as pages; on the way down those that the run to take back has inserted."""
 
     def setup(self) -> None:
@@ -102,7 +75,7 @@ class _ReadRows(ReadPages):
         self._wire.close()
 
 
-class _ReplayDeadLetters(ReadPages):
+class ReplayDeadLetters(ReadPages):
     """The items of dead letters, as they are now: what has been deleted meanwhile stays so."""
 
     def setup(self) -> None:
@@ -121,14 +94,6 @@ class _ReplayDeadLetters(ReadPages):
 
     def teardown(self) -> None:
         self._wire.close()
-
-
-_READERS: dict[type[Source], type[ReadPages]] = {
-    ScanSource: _ScanSegments,
-    ExportSource: ReadExport,
-    RowsSource: _ReadRows,
-    DeadLetterSource: _ReplayDeadLetters,
-}
 
 
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:

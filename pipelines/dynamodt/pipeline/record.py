@@ -9,7 +9,7 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import apache_beam as beam
 import orjson
@@ -20,31 +20,24 @@ from dynamodt.model.pages import AppliedPage, Claim, JournalPage, Page, Totals, 
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.intents import Running
 from dynamodt.pipeline.outcomes import Objects, store
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import LeaseReplicas, reporting, stop
 from dynamodt.state.object_keys import samples_prefix
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
 
 _FLUSH_SECONDS = 1.0
 _SAMPLES = 3
 
 
-class RecordProgress(beam.PTransform[Any, Any]):
+class RecordProgress(beam.DoFn):
     """WrittenPages to rows of the state table: the last stage, which yields nothing.
 
     A unit's row is written when the unit ends, and every second while it runs. Dead letters are stored before they
     are counted: a count without its letter cannot be.
     """
 
-    def __init__(self, job: Job, resources: Resources) -> None:
-        super().__init__()
-        self._job = job
-        self._resources = resources
-
-    def expand(self, pages: beam.PCollection[WrittenPage]) -> beam.PCollection[None]:
-        return pages | "Record" >> beam.ParDo(_RecordProgress(self._job, self._resources))
-
-
-class _RecordProgress(beam.DoFn):
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
         self._resources = resources

@@ -7,24 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
-from dynamodt.errors import ScriptError
-from dynamodt.model.items import Change, Image, Insert, Remove
+from dynamodt.errors import ItemError, ScriptError
+from dynamodt.model.items import Change, Image, Insert, Remove, Update
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job, PreparedRef
-from dynamodt.pipeline.inserted import Retried, RetriedOrNot, retried_of
+from dynamodt.model.tables import TableSpec
+from dynamodt.pipeline.conflicts import Current, Shown, shown
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import reporting
 from dynamodt.script.apply import Apply
-from dynamodt.script.diff import key_of
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of, parts_of
 from dynamodt.script.functions import Transform
 from dynamodt.script.load import is_interrupt
+from dynamodt.state.journal import Journal
+from dynamodt.state.object_keys import is_note, journal_of_run
 from dynamodt.state.prepared import load
+from dynamodt.state.storage import Storage
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -63,19 +71,9 @@ class PreparedCache:
 ChangeOf = Callable[[Image], Change | None]
 
 
-class ApplyVersion(beam.PTransform[Any, Any]):
+class ApplyVersion(beam.DoFn):
     """Pages to AppliedPages. An item that the script fails on becomes a dead letter; none is dropped."""
 
-    def __init__(self, job: Job, resources: Resources) -> None:
-        super().__init__()
-        self._job = job
-        self._resources = resources
-
-    def expand(self, pages: beam.PCollection[Page]) -> beam.PCollection[AppliedPage]:
-        return pages | "Apply" >> beam.ParDo(_ApplyVersion(self._job, self._resources)).with_output_types(AppliedPage)
-
-
-class _ApplyVersion(beam.DoFn):
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
         self._resources = resources
@@ -144,6 +142,54 @@ def _not_retried(image: Image, change_of: ChangeOf, retried: Retried) -> Change 
     if shows == "unclear":
         raise RetriedOrNot
     return None if shows == "written" else change_of(image)
+
+
+class RetriedOrNot(ItemError):
+    """Whether an item is the run's own result cannot be told."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the run has written this item as a dead letter's, and the same attributes were changed since",
+            hint="look at the item: it may or may not be transformed, and nothing takes it up again by itself",
+        )
+
+
+class Retried:
+    """The updates of these passes, in memory: no more than there were dead letters."""
+
+    def __init__(self, table: TableSpec, stamp: str | None, updates: Iterator[Update]) -> None:
+        self._table = table
+        self._stamp = stamp
+        self._updates: dict[str, list[Update]] = {}
+        for update in updates:
+            self._updates.setdefault(key_text(update.key), []).append(update)
+
+    def shown(self, image: Image) -> Shown:
+        """What an item tells: "written" is the run's own result, "unclear" may be it."""
+        if not self._updates:
+            return "unwritten"
+        text = key_text(key_of(self._table, image))
+        current = Current({text: image}, {}, {})
+        found = [shown(update, current, stamp=self._stamp) for update in self._updates.get(text, ())]
+        return next((one for one in ("written", "unclear") if one in found), "unwritten")
+
+
+def retried_of(storage: Storage, job: Job) -> Retried:
+    """What the passes that a job names have written."""
+    return Retried(job.table, job.script.stamp, _updates(storage, job))
+
+
+def _updates(storage: Storage, job: Job) -> Iterator[Update]:
+    for run in job.retried:
+        prefix = journal_of_run(job.table.name, run)
+        journal = Journal(storage, job.table, prefix)
+        names = list(storage.names(prefix))
+        void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
+        for name in names:
+            for change in () if is_note(name) else journal.intended(name):
+                for part in parts_of(change):
+                    if isinstance(part, Update) and key_text(part.key) not in void:
+                        yield part
 
 
 class Version:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import apache_beam as beam
 
@@ -30,14 +30,12 @@ from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline import record as coders  # noqa: F401  (registers the coder of pages)
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
-from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, store_left
-from dynamodt.pipeline.ownership import ReadPages, SplitGroup
+from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_left
+from dynamodt.pipeline.ownership import ReadPages, split_groups
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.read import Lookup, split_groups
+from dynamodt.pipeline.read import Lookup
 from dynamodt.pipeline.record import RecordProgress
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
-from dynamodt.pipeline.write import samples
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of, write_units
@@ -53,37 +51,28 @@ from dynamodt.state.object_keys import (
     split_prefix,
 )
 
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
 
 def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
     """Add the undo of one pass of a run to a pipeline."""
     (
         pipeline
-        | "Lanes" >> beam.Create(split_groups(job), reshuffle=False)
-        | "Spread lanes" >> beam.Reshuffle()
-        | "Read journal" >> ReadJournal(job, resources)
-        | "Restore items" >> RestoreItems(job, resources)
-        | "Record progress" >> RecordProgress(job, resources)
+        | "Split groups" >> beam.Create(split_groups(job), reshuffle=False)
+        | "Spread" >> beam.Reshuffle()
+        | "Read journal" >> beam.ParDo(ReadJournal(job, resources)).with_output_types(JournalPage)
+        | "Restore items" >> beam.ParDo(RestoreItems(job, resources)).with_output_types(WrittenPage)
+        | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
     )
 
 
 # ---------------------------------------------------------------- the journal's pages
 
 
-class ReadJournal(beam.PTransform[Any, Any]):
+class ReadJournal(ReadPages):
     """Lanes to JournalPages: every page whose changes may have been written, once it is known to be so."""
 
-    def __init__(self, job: Job, resources: Resources) -> None:
-        super().__init__()
-        self._job = job
-        self._resources = resources
-
-    def expand(self, split_groups: beam.PCollection[SplitGroup]) -> beam.PCollection[JournalPage]:
-        return split_groups | "Read" >> beam.ParDo(_ReadJournal(self._job, self._resources)).with_output_types(
-            JournalPage
-        )
-
-
-class _ReadJournal(ReadPages):
     def setup(self) -> None:
         super().setup()
         self._storage = self._resources.storage()
@@ -205,7 +194,7 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
 # ---------------------------------------------------------------- their items
 
 
-class RestoreItems(beam.PTransform[Any, Any]):
+class RestoreItems(beam.DoFn):
     """JournalPages to WrittenPages.
 
     Each item ends in one count: changed (restored, at least in part), unchanged (as it was before the run already),
@@ -213,16 +202,6 @@ class RestoreItems(beam.PTransform[Any, Any]):
     stored before it is counted. A dry run only counts.
     """
 
-    def __init__(self, job: Job, resources: Resources) -> None:
-        super().__init__()
-        self._job = job
-        self._resources = resources
-
-    def expand(self, pages: beam.PCollection[JournalPage]) -> beam.PCollection[WrittenPage]:
-        return pages | "Restore" >> beam.ParDo(_RestoreItems(self._job, self._resources)).with_output_types(WrittenPage)
-
-
-class _RestoreItems(beam.DoFn):
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
         self._resources = resources

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
@@ -13,25 +13,27 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.statements import Statements
-from dynamodt.model.items import Atomic, Change, Image, Insert, Remove, Sample, Update
+from dynamodt.model.items import Change, Image
 from dynamodt.model.pages import AppliedPage, Contention, Counts, Totals, Units, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.inserted import lookups, rows_of
 from dynamodt.pipeline.intents import IntentLog, Intents, JournalParts, Running
-from dynamodt.pipeline.outcomes import SAMPLES, WriteResult
+from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.page_scheduler import PageScheduler, Wait
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.transform import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
-from dynamodt.script.diff import patched, write_units
+from dynamodt.script.diff import write_units
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import journal_prefix
 
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
 
-class WritePatches(beam.PTransform[Any, Any]):
+
+class WritePatches(beam.DoFn):
     """AppliedPages to WrittenPages.
 
     Each change is written guarded by what was read (G1), each item ends in exactly one count (G2), and what a script
@@ -39,18 +41,6 @@ class WritePatches(beam.PTransform[Any, Any]):
     that a runner repeats goes on from the unit's row. A dry run only counts.
     """
 
-    def __init__(self, job: Job, resources: Resources) -> None:
-        super().__init__()
-        self._job = job
-        self._resources = resources
-
-    def expand(self, pages: beam.PCollection[AppliedPage]) -> beam.PCollection[WrittenPage]:
-        if self._job.dry_run:
-            return pages | "Count" >> beam.Map(previewed).with_output_types(WrittenPage)
-        return pages | "Write" >> beam.ParDo(_WritePatches(self._job, self._resources)).with_output_types(WrittenPage)
-
-
-class _WritePatches(beam.DoFn):
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
         self._resources = resources
@@ -205,37 +195,16 @@ def written(
     )
 
 
+class PreviewPatches(beam.DoFn):
+    """AppliedPages to WrittenPages of a dry run, which writes nothing."""
+
+    def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
+        yield previewed(page)
+
+
 def previewed(applied: AppliedPage) -> WrittenPage:
     """What a page would come to if nobody else wrote: its changes counted as changed, its units estimated."""
     counts = Counts(changed=len(applied.changes))
     wcu = float(sum(map(write_units, applied.changes)))
     write_result = WriteResult(counts, Units(wcu=wcu), written=applied.changes[:SAMPLES])
     return written(applied, _without_write(applied), write_result)
-
-
-def samples(changes: list[Change]) -> list[Sample]:
-    """The first few changes as before and after."""
-    return [_sample(change) for change in changes]
-
-
-def _sample(change: Change) -> Sample:
-    if isinstance(change, Update):
-        return change.read, patched(change)
-    if isinstance(change, Insert):
-        return {}, change.item
-    if isinstance(change, Atomic):
-        return _sample_of_several(change)
-    assert isinstance(change, Remove)
-    return change.read, None
-
-
-def _sample_of_several(change: Atomic) -> Sample:
-    """What became of the item that was read, if it did not stay: it moved to another key, or changed; else what was put
-    beside it."""
-    inserted = [part.item for part in change.parts if isinstance(part, Insert)]
-    for part in change.parts:
-        if isinstance(part, Update):
-            return _sample(part)
-        if isinstance(part, Remove):
-            return change.read, inserted[0] if inserted else None
-    return {}, inserted[0]

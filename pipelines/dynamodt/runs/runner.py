@@ -133,7 +133,8 @@ class _Background(threading.Thread):
         options = self._options
         try:
             with muted_beam():
-                from dynamodt.pipeline.run import engine, execute
+                from dynamodt.pipeline.engine import engine
+                from dynamodt.pipeline.migrate import execute
 
                 runner = engine(options.runner, options.spark_master).runner
                 execute(self._job, AwsResources(self._job.stage), runner, options.beam_args)
@@ -151,7 +152,7 @@ def check_runner(options: RunOptions) -> None:
     from dynamodt.pipeline.process import muted_beam
 
     with muted_beam():
-        from dynamodt.pipeline.run import check_runner
+        from dynamodt.pipeline.engine import check_runner
 
         check_runner(options.runner, options.beam_args)
 
@@ -171,6 +172,6 @@ def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
     from dynamodt.pipeline.process import muted_beam
 
     with muted_beam():
-        from dynamodt.pipeline.run import engine
+        from dynamodt.pipeline.engine import engine
 
         return engine(options.runner, options.spark_master, note, options.beam_args)

@@ -18,10 +18,12 @@ from dynamodt.model.tables import TableSpec
 from dynamodt.script.codec import (
     MAX_ITEM_BYTES,
     attribute_name,
+    digest,
     encode,
     encode_value,
     holds,
     image_bytes,
+    image_digest,
     key_text,
     same,
     same_image,
@@ -255,3 +257,16 @@ def _of_part(change: Part) -> int:
 
 def _kilobytes(size: int) -> int:
     return max(1, -(-size // 1024))
+
+
+def transaction_digest(change: Atomic | Insert) -> str:
+    """The same for two transactions that write the same; what they check is not looked at."""
+    return digest(repr(sorted(map(_written, parts_of(change)))))
+
+
+def _written(part: Update | Insert | Remove | Check) -> str:
+    if isinstance(part, Update):
+        return f"update {key_text(part.key)} {image_digest(part.sets)} {sorted(part.removes)}"
+    if isinstance(part, Insert):
+        return f"insert {part.table} {key_text(part.key)} {image_digest(part.item)}"
+    return f"remove {key_text(part.key)}" if isinstance(part, Remove) else ""

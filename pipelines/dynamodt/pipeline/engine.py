@@ -14,16 +14,10 @@ from contextlib import closing, redirect_stderr
 from dataclasses import dataclass, replace
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
-from dynamodt.model.runs import Job, JournalSource
-from dynamodt.pipeline.migrate import migrate
-from dynamodt.pipeline.resources import Resources
-from dynamodt.pipeline.signals import context_of
-from dynamodt.pipeline.undo import undo
 
 _WHERE = "behind --"
 _HERE = "embed"  # a job endpoint within this process
@@ -118,28 +112,6 @@ def check_runner(runner: str, beam_args: Sequence[str]) -> None:
     made = None if own else _of_beam(runner, "", lambda text: None).runner
     check_words(beam_args, all_known=own)
     check_job_endpoint(made, beam_args)
-
-
-def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
-    """Run a job to its end, with `beam_args` as Beam's own options.
-
-    Raises what the runner raises: a worker's own error is in the run's control row. No lane of this process is at work
-    any more when it returns, or raises.
-    """
-    options = PipelineOptions([_at_once(job, beam_args), *beam_args])
-    try:
-        with beam.Pipeline(runner=runner, options=options) as pipeline:
-            (undo if isinstance(job.source, JournalSource) else migrate)(pipeline, job, resources)
-    except BaseException:
-        context_of(job).end()  # Beam does not wait for the others when one has failed
-        raise
-
-
-def _at_once(job: Job, beam_args: Sequence[str]) -> str:
-    """Beam's in-process runner gives each lane a thread: while one waits for an answer, another has the processor.
-    Where it has processes, each takes one lane after the other; other runners have no use for it."""
-    processes = own_processes(beam_args)
-    return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.splits)}"
 
 
 def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
