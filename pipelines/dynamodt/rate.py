@@ -1,8 +1,6 @@
-"""How long to wait before the next try, how much may pass in a second, and how that grows and shrinks.
+"""Rates: back-off between tries, a token bucket, the ramp-up of a budget, and its allocation over many workers.
 
-The clock and the dice are passed in; nothing here sleeps, and nothing is safe to share between threads.
-
-One budget over many workers: who may use how much of it, so that together they never hold more than there is.
+Pure: the clock and the dice are passed in, and nothing sleeps. Nothing is safe to share between threads.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ _NEARLY = 1.0 - 1e-6  # the last drop may be too small for a clock to move
 
 class TokenBucket:
     """Lets `rate` units a second pass. Units are saved up before they are taken, so that up to any moment no more
-    than rate x seconds has passed; what `burst` seconds bring may be kept for later. `inf`: everything passes."""
+    than rate x seconds has passed; at most the units of `burst` seconds are kept. `inf`: everything passes."""
 
     def __init__(self, rate: float, clock: Callable[[], float], burst: float = 0.25) -> None:
         self._clock = clock
@@ -58,8 +56,8 @@ class TokenBucket:
         return self._rate
 
     def change(self, rate: float) -> None:
-        """From now on another rate. What is owed stays, and what is saved: of a lower rate only as much as it would
-        have saved, or many workers would spend together what they had saved for their large requests."""
+        """Change the rate. Debts stay, and so do savings, at a lower rate in proportion: otherwise many workers would
+        spend together what they had saved for large requests."""
         self._save(self._burst * self._rate)
         self._units = 0.0 if inf in (rate, self._rate) else self._units
         if rate < self._rate and self._units > 0.0:
@@ -67,7 +65,7 @@ class TokenBucket:
         self._rate = rate
 
     def take(self, cost: float) -> float:
-        """Take `cost` when it is there, and return 0; else the seconds until it will be, and nothing is taken."""
+        """Take `cost` if it is saved, and return 0; otherwise take nothing and return the seconds until it will be."""
         if self._rate == inf:
             return 0.0
         self._save(max(cost, self._burst * self._rate))
@@ -77,7 +75,7 @@ class TokenBucket:
         return 0.0
 
     def charge(self, units: float) -> None:
-        """What something took beyond its cost; negative: what it did not need."""
+        """Charge what a request took beyond its cost; negative: give back what it did not need."""
         if self._rate != inf:
             self._units -= units
 
@@ -89,8 +87,8 @@ class TokenBucket:
 
 
 class Ramp:
-    """What all workers together may use: it starts low, doubles every `doubling` seconds while it is used and nothing
-    is throttled, and falls on throttles to below what was used, to rest there for a while.
+    """The rate of all workers together. It starts low and doubles every `doubling` seconds while it is used and nothing
+    is throttled. A throttle cuts it to below what was used, and stops its growth for a while.
 
     DynamoDB splits a partition, or raises an on-demand table, only under a load that grows; a load that jumps is
     throttled, and the application with it (AWS, "On-demand capacity mode": up to double the previous peak).
@@ -98,10 +96,10 @@ class Ramp:
 
     _REST = 5.0  # seconds without growth after a throttle
     _CUT = 0.7
-    _UNSEEN = 0.5  # of a rate may be used although little of it is reported yet: after a pause all begin at once
+    _UNSEEN = 0.5  # of a rate may be used before it is reported: after a pause all workers begin at once
     _LEAST = 1.0
     _USED = 0.5  # a rate of which less than this share is used has no need to grow
-    _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in lumps
+    _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in bursts
     BEGINNING = 0.25  # of a limit
 
     def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
@@ -118,16 +116,16 @@ class Ramp:
         return self._rate
 
     def limit(self, limit: float) -> None:
-        """Another limit: a lower one holds at once, towards a higher one the rate grows from where it would begin."""
+        """Change the limit. A lower one holds at once; towards a higher one the rate grows from its usual start."""
         if self._limit < limit < inf:
             self._rate = max(self._rate, self.BEGINNING * limit)
         self._limit = limit
         self._rate = min(limit, self._rate)
 
     def look(self, used: float, throttled: bool) -> float:
-        """The rate from now on, when `used` units a second were used since the last look."""
+        """The new rate, given that `used` units a second were used since the last call."""
         now = self._clock()
-        if throttled and now >= self._grows_from:  # one cut for what is one event
+        if throttled and now >= self._grows_from:  # one cut for one event
             self._rate = self._cut(used)
             self._grows_from = now + self._REST
             self._units = self._seconds = 0.0
@@ -137,7 +135,7 @@ class Ramp:
         return self._rate
 
     def _cut(self, used: float) -> float:
-        """Below what was used, but what is reported may lag behind it: what is too high still is cut again."""
+        """Below what was used. Reports lag behind it: a rate that is still too high is cut again."""
         unseen = self._UNSEEN * self._rate if self._rate < inf else 0.0
         cut = max(self._LEAST, self._CUT * min(self._rate, max(used, unseen)))
         return min(self._rate, cut)  # which may be below the least itself
@@ -152,38 +150,38 @@ class Ramp:
         self._units = self._seconds = 0.0
 
 
-_RESERVE = 50  # workers, to one part that is kept for those who join
-_WORTH_TELLING = 0.02  # a share that would grow by less is left as it is: each change is a row written
+_RESERVE = 50  # workers, to one part that is kept for workers that join
+_WORTH_A_WRITE = 0.02  # an allocation that would grow by less stays: each change writes a row
 
 
 class Allocation(NamedTuple):
-    """What a worker was granted last, and what it may still be using: more, until it has heard of a lower grant."""
+    """What a worker was granted last, and what it may be using: more, until it has received a lower grant."""
 
     granted: float = 0.0
     using: float = 0.0
 
 
 def shares(allowed: float, allocations: Mapping[str, Allocation]) -> dict[str, float]:
-    """The grants to change. Everybody is to have an equal part; who has more is lowered first, and what is not known
-    to be free yet is given to nobody: the sum of what is used and granted stays within `allowed` all the time.
+    """The grants to change, so that all workers come to an equal part. Larger grants are lowered first, and only$
+    what is known to be free is granted: the sum of all that is used or granted never exceeds `allowed`.
 
-    Among many one part in fifty is nobody's, and nobody is lowered while what is free will do: a worker that joins a
-    thousand others has its part at once, and they need not be told of it.
+    One part in fifty is kept in reserve, and no grant is lowered while the free part suffices: a worker that joins a
+    thousand others has its part at once, without a change of theirs.
     """
     if not allocations:
         return {}
     if allowed == inf:
-        return _told(dict.fromkeys(allocations, inf), allocations)
+        return _changed(dict.fromkeys(allocations, inf), allocations)
     fair = allowed / (len(allocations) + len(allocations) // _RESERVE)
-    grants = {name: holding.granted for name, holding in allocations.items()}
+    grants = {name: one.granted for name, one in allocations.items()}
     wanted = sum(max(0.0, fair - grant) for grant in grants.values())
     if wanted > _free(allowed, grants, allocations):
         grants = {name: min(fair, grant) for name, grant in grants.items()}
-    return _told(_raised(fair, _free(allowed, grants, allocations), grants), allocations)
+    return _changed(_raised(fair, _free(allowed, grants, allocations), grants), allocations)
 
 
 def _free(allowed: float, grants: Mapping[str, float], allocations: Mapping[str, Allocation]) -> float:
-    return allowed - sum(max(grants[name], holding.using) for name, holding in allocations.items())
+    return allowed - sum(max(grants[name], one.using) for name, one in allocations.items())
 
 
 def _raised(fair: float, free: float, grants: Mapping[str, float]) -> dict[str, float]:
@@ -199,9 +197,9 @@ def _neediest(grants: Mapping[str, float]) -> Sequence[str]:
     return sorted(grants, key=lambda name: (grants[name], name))
 
 
-def _told(wanted: Mapping[str, float], allocations: Mapping[str, Allocation]) -> dict[str, float]:
-    return {name: grant for name, grant in wanted.items() if _is_news(grant, allocations[name].granted)}
+def _changed(wanted: Mapping[str, float], allocations: Mapping[str, Allocation]) -> dict[str, float]:
+    return {name: grant for name, grant in wanted.items() if _is_worth_a_write(grant, allocations[name].granted)}
 
 
-def _is_news(grant: float, before: float) -> bool:
-    return grant < before or grant > before * (1.0 + _WORTH_TELLING)
+def _is_worth_a_write(grant: float, before: float) -> bool:
+    return grant < before or grant > before * (1.0 + _WORTH_A_WRITE)

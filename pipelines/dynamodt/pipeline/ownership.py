@@ -1,10 +1,8 @@
-"""From a lane's units to pages: each unit claimed when its turn has come, and gone on with where it stands.
+"""The splits of a worker: a split is claimed, read from where its row says, and owned while its pages are written.
 
-Whether a page's unit is still the worker's own, while the page is written.
-
-A runner that takes a worker for dead gives its lanes to another one, of the same attempt. The unit's row then has
-another epoch, which every announcement meets; but a worker that was suspended after it has announced must not write
-when it wakes, minutes later, either.
+A runner that takes a worker for dead gives its split groups to another worker, of the same attempt. The split's row
+then has another fencing token, which the recording of an intent checks. A worker that was suspended after it recorded
+one must not write when it wakes, minutes later: `SplitOwnership` polls the row.
 """
 
 from __future__ import annotations
@@ -29,37 +27,38 @@ from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, r
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
+    from dynamodt.state.split_rows import SplitRows
 
 
-SplitGroup = tuple[int, ...]  # the units that one worker reads, in this order
+SplitGroup = tuple[int, ...]  # the splits that one worker reads, in this order
 
 Row = TypeVar("Row")
 Taken = TypeVar("Taken")
 
 
 class Coming(Protocol):
-    """A page on its way, such as a Future."""
+    """A page that is being read, such as a Future."""
 
     def result(self) -> Page: ...
 
 
-Fetch = Callable[[Claim, int, Cursor | None], Coming]  # of a unit the page of a number, which starts at a cursor
+Fetch = Callable[[Claim, int, Cursor | None], Coming]  # the page of a split with this number, from a cursor on
 
 
 def split_groups(job: Job) -> list[SplitGroup]:
-    """The job's units, shuffled over its lanes.
+    """The job's splits, shuffled over its split groups.
 
-    One segment follows the hash order, so that at any moment it meets one partition (1,000 WCU/s). Neighbouring
-    segments meet the same one; shuffled, a lane's segments are spread over the table. The run's id is the seed: the
-    same run has the same lanes wherever it is planned.
+    A segment follows the hash order, so that at any moment it meets one partition (1,000 WCU/s). Neighbouring segments
+    meet the same one; shuffled, the segments of a group are spread over the table. The run's id is the seed: a run has
+    the same groups wherever it is planned.
     """
-    units = list(range(job.splits))
-    Random(job.run).shuffle(units)
-    return [tuple(units[split_group :: job.split_groups]) for split_group in range(min(job.split_groups, job.splits))]
+    splits = list(range(job.splits))
+    Random(job.run).shuffle(splits)
+    return [tuple(splits[group :: job.split_groups]) for group in range(min(job.split_groups, job.splits))]
 
 
 class ReadPages(beam.DoFn):
-    """Reads a lane's units from where their rows say they stand, until the run is stopped. `_pages` says how."""
+    """Reads the splits of a group, each from where its row says, until the run is stopped. Subclasses give `_pages`."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -69,12 +68,12 @@ class ReadPages(beam.DoFn):
         collect_less()
         state = self._resources.state()
         self._leases = state.leases
-        self._units = state.splits(self._job.run)
+        self._splits = state.splits(self._job.run)
 
     def process(self, split_group: SplitGroup) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)
         with context_of(self._job).working(), reporting(self._leases, self._job), suppress(Interrupted):
-            if signal.stopping():  # a worker has several lanes: those that were to come claim and read nothing
+            if signal.stopping():  # a worker has several groups: a later one claims and reads nothing
                 return
             for page in self._pages(self._claims(split_group)):
                 if signal.stopping():
@@ -82,30 +81,30 @@ class ReadPages(beam.DoFn):
                 yield page
 
     def _claims(self, split_group: SplitGroup) -> Iterator[Claim]:
-        """The lane's units that are not done, each claimed when its turn has come. What an idempotent script has
-        announced (its journal serves undo only) is read again: nothing need be told from the items' shapes."""
+        """The splits that are not done, each claimed when it is needed. A page of an idempotent script with an intent
+        is read again, as its journal serves undo only."""
         job = self._job
-        claims = (self._units.claim(split, job.attempt, recovers=not job.script.idempotent) for split in split_group)
+        claims = (self._splits.claim(split, job.attempt, recovers=not job.script.idempotent) for split in split_group)
         return (claim for claim in claims if not claim.done)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page] | Iterator[JournalPage]:
         raise NotImplementedError
 
 
-def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, units: int) -> Iterator[Page]:
-    """The pages of so many units at once, taken in turn; one that ends makes way for another. Only the next `ahead` of
-    them are in flight: as many are in memory. Of each unit first the page that an owner before has left, if he did."""
+def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, splits: int) -> Iterator[Page]:
+    """The pages of at most `splits` splits, taken in turn; one that ends is replaced by another. The next `ahead` pages
+    are read in advance, and held in memory. A page that a previous owner left comes first in its split."""
     flying: deque[Callable[[], Page]] = deque()
-    scheduler: deque[Callable[[], Coming]] = deque()  # units whose turn has not come yet
+    waiting: deque[Callable[[], Coming]] = deque()  # splits whose turn has not come yet
 
     def fly() -> None:
-        """Another unit's first page goes before the next one of the unit that has waited longest."""
+        """Another split's first page comes before the next page of the split that has waited longest."""
         while len(flying) < ahead:
-            claim = next(claims, None) if len(flying) + len(scheduler) < units else None
+            claim = next(claims, None) if len(flying) + len(waiting) < splits else None
             if claim is not None:
                 flying.append(_first_page(claim, fetch))
-            elif scheduler:
-                flying.append(scheduler.popleft()().result)
+            elif waiting:
+                flying.append(waiting.popleft()().result)
             else:
                 return
 
@@ -113,7 +112,7 @@ def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, units: int)
     while flying:
         page = flying.popleft()()
         if not page.last:
-            scheduler.append(partial(fetch, page.claim, page.number + 1, page.cursor))
+            waiting.append(partial(fetch, page.claim, page.number + 1, page.cursor))
         fly()
         yield page
 
@@ -125,7 +124,7 @@ def _first_page(claim: Claim, fetch: Fetch) -> Callable[[], Page]:
 
 
 def recovered(claim: Claim) -> Page:
-    """Stands for the page that the unit's owner before has announced and not checkpointed."""
+    """The page for which a previous owner of the split recorded an intent, and no checkpoint."""
     intent = claim.intent
     assert intent is not None
     return Page(claim, intent.page, [], intent.rcu, intent.cursor, intent.last, recovers=True)
@@ -138,8 +137,8 @@ def resumed_pages(
     taken: Callable[[Row], Taken],
     page_of: Callable[[int, list[Taken], bool], Page],
 ) -> Iterator[Page]:
-    """Rows as pages, from where the claim stands: first the page that an owner before left, then `taken` rows, by
-    `page_of` their number, themselves, and whether they are the last. One page is read ahead, to know the last one."""
+    """Rows as pages, from the claim's position on: first the page that a previous owner left, then pages of rows as
+    `taken` converts them. `page_of` gets number, rows and whether they are the last, for which a page is read ahead."""
     begin = claim.page
     if claim.intent is not None:
         page = recovered(claim)
@@ -157,44 +156,34 @@ def resumed_pages(
         batch = following
 
 
-class Rows(Protocol):
-    """What `state.split_rows.UnitRows` offers, and a test's fake must."""
-
-    def intend(self, claim: Claim, intent: Intent) -> None: ...
-
-    def begin_read(self, split: int) -> Callable[[], Claim | None]: ...
-
-
 class SplitOwnership:
-    """Watches over the unit of one page after the other. What it announces is a look, too: most pages need no other."""
+    """Confirms that the split of one page after the other is still owned. Recording an intent confirms it, too: most
+    pages need no poll."""
 
-    def __init__(self, rows: Rows, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rows: SplitRows, clock: Callable[[], float] = time.monotonic) -> None:
         self._rows = rows
         self._clock = clock
         self._claim: Claim | None = None
-        self._poller: Poller[int] = Poller(clock)  # at the unit's epoch
+        self._poller: Poller[int] = Poller(clock)  # of the split's fencing token
 
     def begin(self, page: Page) -> None:
-        """From now on `assure` is about this page's unit."""
+        """From now on `assure` is about the split of this page."""
         self._claim = page.claim
         self._poller.reset()
 
     def intend(self, claim: Claim, intent: Intent) -> None:
-        """Announce; see `UnitRows.intend`. Raises Fenced."""
-        now = self._clock()  # before the answer: what it shows is at least this fresh
+        """Record an intent; see `SplitRows.intend`. Raises Fenced."""
+        now = self._clock()  # before it is sent: what it shows is at least this fresh
         self._rows.intend(claim, intent)
         self._poller.observed(now)
 
     def assure(self) -> None:
-        """Asked before every request that writes. Raises Fenced when the last look is old and another one shows that
-        the unit was taken over."""
+        """Asked before every request that writes. Raises Fenced when the split was taken over."""
         if self._claim is None:
             return
         fencing_token = self._poller.current(self._begin)
         if fencing_token is not None and fencing_token != self._claim.fencing_token:
-            raise Fenced(
-                f"another worker has unit {self._claim.split} by now", hint="this one has ended its part of it"
-            )
+            raise Fenced(f"another worker has taken split {self._claim.split} over", hint="this worker leaves it")
 
     def _begin(self) -> Callable[[], int]:
         assert self._claim is not None

@@ -1,9 +1,9 @@
-"""A process's part of the run's budget: every request waits until what it will probably cost may be spent, and is
-charged what it did cost by the service's own word (guarantee G7).
+"""A process's part of the run's budget (guarantee G7): each request waits until its estimated cost may be spent, and is
+charged what the service reports as consumed.
 
-Once a second (of a small part every few seconds) the process reports what it has used, and hears its part: the process
-that follows the run shares the budget out (`runs.budget`). There is no thread for this: whoever sends a
-request does it. A process that sends nothing falls silent, and its part goes to the others.
+Once a second (with a small part every few seconds) the process reports what it has used and receives its part, which
+the process that executes the run allocates (`runs.budget`). The threads that send requests do this: there is none of
+its own. A process that sends nothing reports nothing, and its part goes to the others.
 """
 
 from __future__ import annotations
@@ -15,40 +15,34 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, only_rate_limiter
 from dynamodt.rate import TokenBucket
-from dynamodt.state.worker_rows import Grant, Report, Throttles
+from dynamodt.state.worker_rows import Report, Throttles, WorkerRows
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
 
 
 REPORT_SECONDS = 1.0
-_REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate is obeyed within one
-_UNITS_A_REPORT = 400.0  # are written at least, where that takes no longer: a report is a write unit, too
+_REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate takes effect within one
+_UNITS_A_REPORT = 400.0  # written between two reports, if that takes no longer: a report is a write unit, too
 _NAP_SECONDS = 0.25
-_READ_SECONDS = 1.0  # a page takes so much of the read budget at most, in seconds of it,
-_WRITE_SECONDS = 4.0  # and so much of the write budget: a page that is left is short
+_READ_SECONDS = 1.0  # seconds of the read budget that a page takes at most
+_WRITE_SECONDS = 4.0  # the same of the write budget: a page that is left unfinished is short
 _LEARNING = 0.3
 _KILOBYTE = 1024.0
-_ASSUMED_BYTES = 1024.0  # an item's size, where DescribeTable knows none
-
-
-class LeaseReplica(Protocol):
-    """What `state.worker_rows.WorkerRows` offers, and a test's fake must."""
-
-    def report(self, name: str, report: Report) -> Grant | None: ...
+_ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
 
 
 class RateLimitedQueue:
     """Requests of one kind, reads or writes, of one process; safe to share between threads.
 
-    What a request costs is estimated by its caller; `price` learns how much the service really charges for that.
+    The caller estimates what a request costs; `price` learns what the service charges for one unit of the estimate.
     """
 
     def __init__(
@@ -64,19 +58,19 @@ class RateLimitedQueue:
         self._tick = tick
         self._sleep = sleep
         self._heed = heed
-        self._line = threading.Lock()  # who waits, waits in line: a large request is not overtaken for ever
+        self._line = threading.Lock()  # first come, first served: a large request is not overtaken for ever
         self._lock = threading.Lock()
         self.used = 0.0
         self.throttles = 0
 
     @property
     def limited(self) -> bool:
-        """Whether an estimate is wanted at all."""
+        """Whether estimates are used."""
         return self._bucket.rate != inf
 
     def enter(self, estimate: float) -> float:
-        """Wait until a request of this estimate may go out; returns what was taken for it, for `leave`. Raises what
-        `heed` does: at a low rate a request may wait for minutes, and the run is stopped or paused meanwhile."""
+        """Wait until a request of this estimate may be sent; returns what was taken for it, for `leave`. Raises what
+        `heed` does: at a low rate a request may wait for minutes, in which the run is stopped or paused."""
         if not self.limited:
             self._tick()
             return 0.0
@@ -92,7 +86,7 @@ class RateLimitedQueue:
                 self._sleep(min(wait, _NAP_SECONDS))
 
     def leave(self, taken: float, estimate: float, units: float) -> None:
-        """The request has cost `units`, by the service's word."""
+        """The request has cost `units`, as the service reports."""
         with self._lock:
             self.used += units
             if self.limited:
@@ -106,22 +100,22 @@ class RateLimitedQueue:
             self.throttles += times
 
     def change(self, rate: float) -> None:
-        """Another rate, in units a second."""
+        """Change the rate, in units a second."""
         with self._lock:
             self._bucket.change(rate)
 
     def within(self, seconds: float, estimate: float) -> float:
-        """How many requests of this estimate the rate lets pass in so many seconds."""
+        """How many requests of this estimate pass in a number of seconds."""
         return self._bucket.rate * seconds / (estimate * self._price)
 
 
 class WorkerRateLimiter:
-    """The two flows of a process, and what it reports of them."""
+    """The read and the write budget of a process, and its reports."""
 
     def __init__(
         self,
         job: Job,
-        replica: LeaseReplica,
+        replica: WorkerRows,
         name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -139,14 +133,14 @@ class WorkerRateLimiter:
         self._period = _NAP_SECONDS if job.governed else REPORT_SECONDS
         self._reported_at = clock() - (_NAP_SECONDS if job.governed else 0.0)
         self._beat = 0
-        self._said = Throttles()
+        self._reported = Throttles()
         self._awaited = 0
         target = job.target or job.table
         self.reads = RateLimitedQueue(TokenBucket(rate, clock), 1.0, self._tick, sleep, heed)
         self.writes = RateLimitedQueue(TokenBucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, heed)
 
     def page_items(self, most: int) -> int:
-        """How many items the next page may have, so that reading it and writing all of it takes a few seconds only."""
+        """How many items the next page may have, so that reading and writing all of it takes a few seconds."""
         while self.reads.within(1.0, 1.0) == 0.0 or self.writes.within(1.0, 1.0) == 0.0:  # nothing granted yet
             self._tick()
             self._heed()
@@ -158,7 +152,7 @@ class WorkerRateLimiter:
         return most if items >= most else max(1, int(items))
 
     def read_estimate(self, items: int) -> float:
-        """Read units for so many items of the table: one for 4 KB, or for 8 KB where consistency is not asked for."""
+        """Read units for a number of items: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
         return items * self._item_kilobytes / (4.0 if self._consistent else 8.0)
 
     def _tick(self) -> None:
@@ -170,8 +164,8 @@ class WorkerRateLimiter:
             self._reporting.release()
 
     def _due(self) -> float:
-        """The seconds between two reports; that it was throttled, a worker says soon."""
-        return min(REPORT_SECONDS, self._period) if self._throttles() != self._said else self._period
+        """The seconds between two reports; throttles are reported soon."""
+        return min(REPORT_SECONDS, self._period) if self._throttles() != self._reported else self._period
 
     def _throttles(self) -> Throttles:
         return Throttles(self.reads.throttles, self.writes.throttles)
@@ -179,11 +173,11 @@ class WorkerRateLimiter:
     def _report(self) -> None:
         self._beat += 1
         used = Units(self.reads.used, self.writes.used)
-        self._said = self._throttles()
-        report = Report(self._beat, self._awaited, used, self._said)
+        self._reported = self._throttles()
+        report = Report(self._beat, self._awaited, used, self._reported)
         grant = self._replica.report(self._name, report)
         self._reported_at = self._clock()
-        if grant is None:  # yet: a thousand workers that wait must not ask four times a second
+        if grant is None:  # not yet: a thousand waiting workers must not ask four times a second
             self._period = min(REPORT_SECONDS, 2.0 * self._period)
         elif grant.number != self._awaited:
             self.reads.change(grant.rate.rcu)
@@ -193,7 +187,7 @@ class WorkerRateLimiter:
 
 
 def _report_seconds(wcu: float) -> float:
-    """How often to report, with a part of so many write units a second; none, or no end of them: every second."""
+    """Seconds between reports for a part of `wcu` write units a second; of none, or without a limit, one second."""
     return min(_REPORT_SECONDS_MOST, max(REPORT_SECONDS, _UNITS_A_REPORT / wcu)) if wcu > 0.0 else REPORT_SECONDS
 
 
