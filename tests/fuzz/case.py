@@ -12,8 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from dynamodt.model.runs import INSERTED_ROWS, Job, JournalSource, RowsSource
-from dynamodt.pipeline.migrate import migrate
-from dynamodt.pipeline.undo import undo
+from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.runs.jobs import retry_job
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.object_keys import counted_notes, dead_prefix

@@ -17,7 +17,7 @@ from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.pipeline import record as progress
 from dynamodt.pipeline import signals
-from dynamodt.pipeline.read import split_groups
+from dynamodt.pipeline.ownership import split_groups
 from dynamodt.pipeline.write import WritePatches
 from dynamodt.script.codec import decode, encode
 from dynamodt.script.diff import change

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from dynamodt.dynamodb.batch import Verdict, Writes
-from dynamodt.dynamodb.statements import Statement, Statements
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.table import describe
-from dynamodt.dynamodb.wire import Wire
+from dynamodt.dynamodb.wire import Statement, Wire
 from dynamodt.errors import ItemError
 from dynamodt.model.items import Guard, Image, Item, Remove
 from dynamodt.model.pages import Counts

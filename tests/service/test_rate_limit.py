@@ -14,7 +14,7 @@ from dynamodt.errors import Aborted
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import TableReport, UndoReport
 from dynamodt.model.runs import Job
-from dynamodt.pipeline.signals import LeaseReplicas, Signal
+from dynamodt.pipeline.signals import Signal
 from dynamodt.runs.control import tell
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
@@ -52,7 +52,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a worker of this process waits for its run to be resumed: nothing else makes a signal sleep."""
     scheduler, init = threading.Event(), Signal.__init__
 
-    def watched(self: Signal, leases: LeaseReplicas, job: Job, clock: Any, sleep: Callable[[float], None]) -> None:
+    def watched(self: Signal, leases: Any, job: Job, clock: Any, sleep: Callable[[float], None]) -> None:
         def rest(seconds: float) -> None:
             scheduler.set()
             sleep(seconds)

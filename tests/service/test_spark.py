@@ -15,7 +15,7 @@ from dynamodt.errors import Aborted, DeadLetters, ScriptError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.migrate import migrate
-from dynamodt.pipeline.resources import AwsResources
+from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.spark.context import spark_context
 from dynamodt.pipeline.spark.runner import process_environment
 from dynamodt.runs.control import tell
@@ -158,7 +158,7 @@ def test_reading_applying_writing_and_recording_are_one_stage(spark: OnSpark, ma
     (script,) = read_versions(bench.folder / "transforms", name)
     job = Job("run", bench.stage, describe(bench.stage.connection, name), script, "up", splits=4)
     pipeline = beam.Pipeline()
-    migrate(pipeline, job, AwsResources(bench.stage))
+    migrate(pipeline, job, Resources(bench.stage))
     text = pipeline.to_runner_api(default_environment=process_environment(context)).SerializeToString()
     java = context._jvm.org.apache.beam
     fuse = java.sdk.util.construction.graph.GreedyPipelineFuser.fuse

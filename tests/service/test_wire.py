@@ -15,9 +15,9 @@ import pytest
 from dynamodt.dynamodb import http as exchange
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import Call, Statements
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.table import describe
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
+from dynamodt.dynamodb.wire import Call, InDoubt, Refusal, Throttled, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.items import Change, Image, Item, Remove, Update
 from dynamodt.model.pages import Counts

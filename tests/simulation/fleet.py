@@ -18,7 +18,7 @@ import pytest
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import Job, RunProgress, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.pipeline.read import split_groups
+from dynamodt.pipeline.ownership import split_groups
 from dynamodt.runs import lock as lease
 from dynamodt.runs import runner
 from dynamodt.runs.budget import Allocator

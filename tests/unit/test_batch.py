@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from dynamodt.dynamodb import batch, wire
 from dynamodt.dynamodb.batch import Verdict, Writes
-from dynamodt.dynamodb.statements import Call, Statement
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
+from dynamodt.dynamodb.wire import Call, InDoubt, Refusal, Statement, Throttled
 from dynamodt.errors import ServiceError
 from tests.fakes import begun
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynamodt.model.items import Atomic, Image, Insert, Remove, Update
-from dynamodt.pipeline.write import samples
+from dynamodt.pipeline.outcomes import samples
 
 KEY: Image = {"id": {"S": "1"}}
 READ: Image = {**KEY, "n": {"N": "1"}}

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import orjson
 
 from dynamodt.dynamodb.clients import service_error
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire, is_doubt, is_throttle
+from dynamodt.dynamodb.wire import (
+    Call,
+    InDoubt,
+    Refusal,
+    Statement,
+    Throttled,
+    Wire,
+    is_doubt,
+    is_throttle,
+)
 
 if TYPE_CHECKING:
-    from dynamodt.dynamodb.statements import Call, Statement
     from dynamodt.model.items import Image
 
-MAX_STATEMENTS = 25
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
 
 Outcome = Literal["done", "conflict", "throttled", "doubt", "rejected"]

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from dynamodt.dynamodb.wire import Call, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Guard, Image, Insert, Remove, Update
 from dynamodt.model.tables import KeyAttribute, TableSpec
@@ -101,20 +102,6 @@ _IN_TWO_VERSIONS = (
     'nothing moves it at once: put the new item in one version (GUARD = "changed", --source scan), and delete this one '
     "in the next (--source scan)"
 )
-
-
-class Statement(NamedTuple):
-    """One PartiQL statement of a batch."""
-
-    text: str
-    parameters: list[AttributeValue]
-
-
-class Call(NamedTuple):
-    """One request that goes out alone."""
-
-    operation: str
-    body: dict[str, Any]
 
 
 class Statements:

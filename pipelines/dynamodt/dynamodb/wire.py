@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from botocore.exceptions import BotoCoreError
@@ -20,6 +20,7 @@ from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer, Unreacha
 from dynamodt.errors import ServiceError
 
 if TYPE_CHECKING:
+    from dynamodt.model.items import AttributeValue
     from dynamodt.model.tables import Connection
 
 
@@ -39,6 +40,23 @@ _THROTTLES = frozenset(
 )
 _DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})
 _RENEWABLE = frozenset({"ExpiredTokenException", "RequestExpired"})
+
+
+MAX_STATEMENTS = 25  # of one batch
+
+
+class Statement(NamedTuple):
+    """One PartiQL statement of a batch."""
+
+    text: str
+    parameters: list[AttributeValue]
+
+
+class Call(NamedTuple):
+    """One request that goes out alone."""
+
+    operation: str
+    body: dict[str, Any]
 
 
 class Throttled(Exception):

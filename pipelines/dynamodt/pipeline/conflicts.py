@@ -1,14 +1,10 @@
-"""What becomes of a change whose write was refused, or whose owner before has left it: judged by what is there now.
+"""What follows from the current items: for a change that was refused, for one that a previous owner left, for an undo.
 
-Pure: the items and rows are read by `pipeline.inserted`.
+Pure: `pipeline.inserted` reads the items and the run's rows.
 
-Which of the changes that owners of a page have announced are tries of one change.
-
-What takes a run's change of one item back, judged by the item as it is now.
-
-A key may stand in the journal several times: each time that somebody else's write made the first change void, a fresh
-one was announced. At most one of them has taken effect. It is the last one, or one before it whose outcome was still
-open when the next was made; then the two were made from the same values, so that what to restore is the same.
+A key may occur in the journal several times: each time that a concurrent write made a change void, another one was
+recorded. At most one of them has taken effect: the last one, or one before it whose outcome was still open when the
+next was made. In that case both were made from the same values, so that what to restore is the same.
 """
 
 from __future__ import annotations
@@ -30,7 +26,8 @@ Count = Literal["changed", "unchanged", "superseded", "vanished"]
 
 
 class Current(NamedTuple):
-    """The items and rows of now, by `key_text`: of sources, at the keys of insertions, and what the run has inserted.
+    """The current items, of sources and at the keys of insertions, and the rows of what the run has inserted, each by
+    `key_text`.
 
     `meets`: a source that the run has inserted is no source: the one that was read is gone, since an insertion needs
     its key to be free. `rcu` is what reading them has cost, rows of the state table aside.
@@ -43,7 +40,7 @@ class Current(NamedTuple):
     rcu: float = 0.0
 
     def source(self, key: Image, known: Image | None = None) -> Image | None:
-        """The source of this key, as it is now or as it came with a refusal (`known`); None: it is gone."""
+        """The current source of this key, or the one that came with a refusal (`known`); None: it is gone."""
         text = key_text(key)
         if self.meets and text in self.inserted:
             return None
@@ -51,21 +48,21 @@ class Current(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """The change ends in the count `outcome`. `unconfirmed`: its item is gone, and a deletion was sent; whether that or
-    the application has deleted it cannot be told."""
+    """The change ends in the count `outcome`. `unconfirmed`: its item is gone after a deletion was sent; the run or the
+    application has deleted it."""
 
     outcome: Count
     unconfirmed: bool = False
 
 
 class TransformAgain(NamedTuple):
-    """The source is another by now: it is to be transformed afresh."""
+    """The source has changed: it must be transformed again."""
 
     now: Image
 
 
 class Again(NamedTuple):
-    """The write is sent again: the same, or what of it is left to do."""
+    """The write is sent again: the same, or the part of it that is left."""
 
     change: Change
 
@@ -77,8 +74,8 @@ class Unclear(NamedTuple):
 
 
 class Collision(NamedTuple):
-    """The key of an insertion is taken, and what it was to hold would be lost: a dead letter. `other` is the source of
-    the item that has it, where the run has inserted that one itself."""
+    """The key of an insertion is taken, and its item would be lost: a dead letter. `other` is the source of the item
+    that has the key, if the run has inserted that one itself."""
 
     insert: Insert
     other: Image | None
@@ -91,11 +88,11 @@ Judgement = Ends | TransformAgain | Again | Unclear | Collision
 def judged(
     change: Change, doubts: Sequence[Change], current: Current, known: Image | None = None, stamp: str | None = None
 ) -> Judgement:
-    """What becomes of a change that was refused. `doubts` are its earlier sendings whose outcome is unknown, `known` is
-    the source, where it came with the refusal, `stamp` the attribute of the run's mark.
+    """What follows for a change that was refused. `doubts` are earlier versions of it that were sent with unknown
+    outcome, `known` is the source if it came with the refusal, `stamp` the attribute of the run's mark.
 
-    What was sent before and never answered may have been written: an item that shows it is done, one that is as it was
-    before is still to do, and any other is unclear: never a guess.
+    A change of unknown outcome may have been written: an item that shows it is done, one that is as it was before is
+    still to do, and any other is unclear. Nothing is guessed.
     """
     if isinstance(change, Insert):
         return _of_row(change, bool(doubts), current)
@@ -113,7 +110,7 @@ def judged(
 
 
 def shown(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Shown:
-    """What the items of now tell about a write whose outcome is unknown."""
+    """What the current items show about a write of unknown outcome."""
     now = current.source(doubt.key, known)
     if isinstance(doubt, Atomic):
         return _of_several(doubt, now, current)
@@ -129,8 +126,8 @@ def inserts_of(changes: Sequence[Change]) -> list[Insert]:
 
 
 def _of_update(update: Update, now: Image, stamp: str | None) -> Shown:
-    """A stamp that is there shows that the patch was written, whatever others have done to its attributes since. One
-    that is missing shows nothing by itself: an application may put an item back without what it does not know."""
+    """A stamp shows that the patch was written, whatever was done to its attributes since. A missing stamp shows
+    nothing by itself: an application may put an item without attributes that it does not know."""
     if stamp is not None and stamp in update.sets:
         if stamp in now and now[stamp] == update.sets[stamp]:
             return "written"
@@ -145,8 +142,8 @@ def _without(update: Update, name: str) -> Update:
 
 
 def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
-    """All or nothing was written, and the row of each insertion is one of the parts. An update that shows as undone is
-    another of the same source, which only wanted the same insertion."""
+    """All or nothing was written, including the row of each insertion. If the row exists and the update is undone,
+    another change of the same source wrote it, which made the same insertion."""
     rows = [row for part in inserts_of([doubt]) if (row := _own_row(part, doubt.key, current)) is not None]
     if not rows:
         return "unwritten"
@@ -164,8 +161,8 @@ def _own_row(part: Insert, source: Image, current: Current) -> InsertedRow | Non
 
 
 def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
-    """A row of `items()`. An equal item is no loss; another one is a live write, and wins; another one of this run is a
-    collision."""
+    """A row of `items()`. An equal item is no loss; another one is a write of the application, and wins; another one of
+    this run is a collision."""
     text = key_text(change.key)
     row, there = current.inserted.get(text), current.placed.get(text)
     if row is not None and row.item != image_digest(change.item):
@@ -178,8 +175,8 @@ def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
 
 
 def _without_taken(change: Atomic, current: Current) -> Judgement:
-    """The source is as it was read, so that an insertion has met an item or a row. What is there already needs no
-    insertion. Another item wins, unless the source would lose what it was to hold."""
+    """The source is as it was read, so the refusal is due to an item or a row at the key of an insertion. An equal item
+    needs no insertion. Another one wins, unless the source would lose a value to it."""
     left: list[Part] = []
     ended: set[Count] = set()
     for part in change.parts:
@@ -210,7 +207,7 @@ def _taken(change: Atomic, part: Insert, current: Current) -> Count | Collision 
 
 
 def _loses(change: Atomic) -> bool:
-    """Whether the source is deleted, or loses a value: an insertion may be what holds it from then on."""
+    """Whether the source is deleted or loses a value, which from then on only an insertion may contain."""
     return any(
         isinstance(part, Remove) or (isinstance(part, Update) and (part.removes or part.sets.keys() & part.read.keys()))
         for part in change.parts
@@ -228,11 +225,11 @@ def _rest(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
 
 
 def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
-    """The changes of a page's announcements by the item that each was made of, in their order: the last of each list is
-    what its owner wanted last.
+    """The changes of a page's intents by the item that each was made of, in order: the last of each list is the one
+    that the last owner meant to write.
 
-    A row of the version's own is made of none, and never made afresh: the same one in a later announcement is the same,
-    another one of that key, or twice the same in one announcement, are others.
+    A row of `items()` has no source, and is never transformed again: the same row in a later intent is the same change;
+    another row of that key, or the same row twice in one intent, is another change.
     """
     found: dict[Hashable, list[Change]] = {}
     for changes in intents:
@@ -250,14 +247,14 @@ def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
 CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
 TAKEN = "another item has the key of the one that the run deleted"
-UNCONFIRMED = "the item is gone: whether the run or the application has deleted it, nothing shows"
+UNCONFIRMED = "the item is gone: it cannot be told whether the run or the application has deleted it"
 STAYS = "it cannot go back to the key that the run moved it from"
 
 
 class Restoration(NamedTuple):
-    """The change that restores an item (None: there is nothing to restore), and what stays as it is: its attributes'
-    names, and why; an empty `why`: nothing. `restored` are, beside those, the attributes that are then as before
-    the run."""
+    """The change that restores an item (None: there is nothing to restore), and what is left as it is: the names of its
+    attributes and `why`, which is empty if nothing is left. `restored` are the attributes that are then as before the
+    run, given if others are left."""
 
     change: Update | Insert | Remove | None
     left: tuple[str, ...] = ()
@@ -271,9 +268,9 @@ NOTHING = Restoration(None)
 def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | None) -> Restoration:
     """How to restore an item of `table`: `records` are the journal's, of one key, in order; `now` is the item.
 
-    Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and
-    all others are left. An insertion is taken back while its item is exactly what was written, a deletion while its
-    key is absent. Restored twice is restored once.
+    Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and all
+    others are left. An insertion is taken back while its item is exactly what was written, a deletion while its key is
+    absent. Restoring is idempotent.
     """
     inserts = [record for record in records if isinstance(record, Insert)]
     own = [record for record in records if not isinstance(record, Insert)]
@@ -290,7 +287,7 @@ def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | Non
 
 
 def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
-    """The last record, and those before it that the next one's maker could not tell from unwritten; the last first."""
+    """The last record, and those before it whose outcome was open when the next was made; the last first."""
     likely = [records[-1]]
     for record in reversed(records[:-1]):
         if not _was_open(record, likely[-1]):
@@ -300,7 +297,7 @@ def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
 
 
 def _was_open(record: Journaled, following: Journaled) -> bool:
-    """Whether a record may have been written after the following one was made: that saw its item as it was before."""
+    """Whether a record may have been written after the following one was made, from an item that did not show it."""
     if isinstance(record, Insert) or isinstance(following, Insert):
         return isinstance(record, Insert) and isinstance(following, Insert)
     if isinstance(record, Remove):
@@ -311,8 +308,8 @@ def _was_open(record: Journaled, following: Journaled) -> bool:
 def _of_moved(
     table: TableSpec, likely: Sequence[Journaled], inserts: Sequence[Insert], now: Image | None
 ) -> Restoration:
-    """The run has moved the item to another key, and another to this one. (Or it has changed the item in place: then
-    this key was taken, and nothing was put here.)"""
+    """The run has moved the item to another key, and another item to this one. (If it has changed the item in place
+    instead, this key was taken, and nothing was inserted.)"""
     last = likely[0]
     if not isinstance(last, Remove) or now is None or same_image(now, last.read):
         return restoration(table, list(reversed(likely)), now)
@@ -329,7 +326,7 @@ def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
 
 
 def _of_inserted(inserts: Sequence[Insert], now: Image) -> Restoration:
-    """Several items of the source may have been for one key: one of them has got it."""
+    """Several insertions may have been for one key, of which one was written."""
     if any(same_image(now, record.item) for record in inserts):
         return Restoration(Remove(inserts[0].key, now))
     return Restoration(None, _differing(inserts[0].item, now), CHANGED)

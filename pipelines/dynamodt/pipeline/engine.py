@@ -1,7 +1,4 @@
-"""Hands the pipeline to a Beam runner, and waits for its end.
-
-Beam's own options, which follow `--` on the command line: looked at before anything starts.
-"""
+"""The Beam runner, made by name, and Beam's own options (after `--` on the command line), checked before a run."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ _SECONDS = 5.0
 
 
 def own_processes(words: Sequence[str]) -> int:
-    """How many processes of its own Beam's in-process runner is to work in: as many as a person says, or one for each
-    core; 1 where it works in this one."""
+    """How many processes Beam's in-process runner starts: as many as the options say, or one for each core; 1 if it
+    works in this one."""
     options = PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions)
     if options.direct_running_mode != "multi_processing":
         return 1
@@ -34,16 +31,16 @@ def own_processes(words: Sequence[str]) -> int:
 
 
 def check_words(words: Sequence[str], all_known: bool) -> None:
-    """Raises UsageError for a value that is none of its option's, and, where `all_known`, for a word that Beam does not
-    know: it would pass it over without a sound. A job server may have options of its own."""
+    """Raises UsageError for an invalid value and, if `all_known`, for an option that Beam does not have, which it would
+    silently ignore. A job server may have options of its own."""
     parsers: list[argparse.ArgumentParser] = []
-    said = io.StringIO()
+    written = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(written):
             PipelineOptions(list(words)).get_all_options(add_extra_args_fn=parsers.append)
-    except SystemExit as error:  # argparse has said why
-        told = said.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
-        raise UsageError(f"Beam does not take this: {told}", where=_WHERE, hint=_hint()) from error
+    except SystemExit as error:  # argparse has written why
+        reason = written.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
+        raise UsageError(f"Beam does not take this: {reason}", where=_WHERE, hint=_hint()) from error
     unknown = parsers[0].parse_known_args(list(words))[1]
     if unknown and all_known:
         raise UsageError(f"Beam has no option {unknown[0]!r}", where=_WHERE, hint=_hint())
@@ -54,7 +51,7 @@ def _hint() -> str:
 
 
 def check_job_endpoint(runner: object, words: Sequence[str]) -> None:
-    """Raises UsageError for a portable runner that is not told its job server, or at whose place nobody listens."""
+    """Raises UsageError for a portable runner whose job server is not given, or does not listen."""
     if not isinstance(runner, PortableRunner):
         return
     endpoint = PipelineOptions(list(words)).view_as(PortableOptions).job_endpoint
@@ -71,17 +68,17 @@ def _check_listening(endpoint: str) -> None:
         with closing(socket.create_connection((host.strip("[]"), int(port)), _SECONDS)):
             return
     except (OSError, ValueError) as error:
-        hint = "start the job server, or name another place: HOST:PORT"
+        hint = "start the job server, or give another address: HOST:PORT"
         raise UsageError(f"no job server answers at {endpoint}: {error}", where="--job_endpoint", hint=hint) from error
 
 
 OWN_RUNNERS = ("direct", "spark", "glue")
-_WORKERS_OF_OTHERS = 16  # nobody can tell: enough lanes for a few machines
+_WORKERS_OF_OTHERS = 16  # not known: enough split groups for a few machines
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A Beam runner, ready: `workers` is how many processes may move items at once."""
+    """A Beam runner; `workers` is how many processes may transform items at once."""
 
     runner: Any
     workers: int
@@ -93,9 +90,9 @@ def engine(
     note: Callable[[str], None] = lambda text: None,
     beam_args: Sequence[str] = (),
 ) -> Engine:
-    """Make a runner ready, which may start a Spark: `note` is told what takes long.
+    """Make a runner, which may start a Spark: `note` receives what takes long.
 
-    Raises UsageError for a name that neither we nor Beam know, and as `spark_context` does.
+    Raises UsageError for an unknown name, and what `spark_context` raises.
     """
     make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
     made = make(runner, spark_master, note)
@@ -103,10 +100,9 @@ def engine(
 
 
 def check_runner(runner: str, beam_args: Sequence[str]) -> None:
-    """Look at a runner's name and Beam's options, and start nothing.
+    """Check a runner's name and Beam's options; nothing is started.
 
-    Raises UsageError for a name that neither we nor Beam know, for options that Beam does not take, and for a portable
-    runner without a job server.
+    Raises UsageError for an unknown name, for invalid options, and for a portable runner without a job server.
     """
     own = runner in OWN_RUNNERS
     made = None if own else _of_beam(runner, "", lambda text: None).runner

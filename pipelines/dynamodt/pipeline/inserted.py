@@ -1,12 +1,6 @@
-"""Which items of a page a pass is to transform: none that the run has inserted itself.
+"""What the run has inserted, and the reads by which a writer decides after a refusal.
 
-The items that writes have met, read together: sources, what has the keys of insertions, and what the run has
-inserted itself.
-
-What passes over dead letters have written before a window of changes, which may show their items as created.
-
-An item that one window shows as deleted may be created again, and be transformed then as a dead letter's item; the next
-window shows it as created. Whether what it shows is the item as the run has written it, the journal of that pass tells.
+A second transformation of an item that was inserted would do harm: readers leave such items out (`foreign_of`).
 """
 
 from __future__ import annotations
@@ -29,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class InsertedItems:
-    """Tells which items of a table a run has inserted: of `table`, by the rows of the run `rows`."""
+    """Which items of `table` a run has inserted, by its rows in the state table."""
 
     def __init__(self, wire: Wire, rows: InsertedRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._reads = Reads(wire, rows.spec, sleep=sleep)
@@ -37,7 +31,7 @@ class InsertedItems:
         self._table = table
 
     def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
-        """The rows of those of these keys that the run has inserted, by `key_text`; strongly consistent."""
+        """The rows of the keys that the run has inserted, by `key_text`; strongly consistent."""
         rows = {key_text(key): self._rows.key(self._table, key) for key in keys}
         found = self._reads.items(list(rows.values())).items if rows else {}
         by_key = ((text, found.get(key_text(row))) for text, row in rows.items())
@@ -45,8 +39,8 @@ class InsertedItems:
 
 
 class Lookups:
-    """Reads what `pipeline.conflicts` judges by. `sources` reads the table that changes are made of, `placed` the one
-    that is inserted into, often the same. `meets`: an item that the run has inserted is no source."""
+    """Reads what `pipeline.conflicts` judges by. `sources` reads the table that is transformed, `placed` the one that
+    is inserted into, if it is another. `meets`: an item that the run has inserted is no source."""
 
     def __init__(
         self, sources: Reads, placed: Reads | None = None, inserted: InsertedItems | None = None, *, meets: bool = False
@@ -67,13 +61,13 @@ class Lookups:
             there, placed = self._sources.items(wanted), self._placed.items(places)
             rcu = there.rcu + placed.rcu
         asked = [*places, *wanted, *known] if self._meets else places
-        # The rows last: of what the items show, they are there by then, also if it has come late.
+        # The rows last: by then each insertion that the items show has its row, even if both were written late.
         inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
         return Current(there.items, placed.items, inserted, self._meets, rcu)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:
-    """BatchGetItem refuses a key that is there twice."""
+    """BatchGetItem refuses a key that occurs twice."""
     return list({key_text(key): key for key in keys}.values())
 
 
@@ -92,7 +86,7 @@ def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.s
 
 
 def rows_of(job: Job) -> InsertedRows:
-    """The rows by which it is told."""
+    """The rows of what the job's run has inserted."""
     inserted_by = job.origin.inserted_by if isinstance(job.origin, RowsSource) else ""
     return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0])
 
@@ -101,16 +95,13 @@ Foreign = Callable[[list[Image]], list[Image]]  # the images that the run has no
 
 
 def all_of(images: list[Image]) -> list[Image]:
-    """Where the run has inserted nothing."""
+    """All images: the run has inserted nothing."""
     return images
 
 
 def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
-    """What of a page a job is to transform: no item that the run has inserted itself. A second pass over what it was
-    made of would do harm, or, of rows of `items()`, a first one.
-
-    Only what was there before the run, a scan that is no later pass, holds none of them.
-    """
+    """A filter that leaves out items that the run has inserted itself: transforming them again, or rows of `items()` at
+    all, would do harm. The first scan of a run contains none of them."""
     everything = job.meets_insertions
     if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):
         return all_of

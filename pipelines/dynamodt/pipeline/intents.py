@@ -1,45 +1,31 @@
-"""The order of guarantee G3 for one page: journal, intent, write, checkpoint; and what a successor makes of it."""
+"""The order of guarantee G3 for one page: journal, intent, write, checkpoint. A later owner recovers it from these."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from dynamodt.model.items import Change, Image
-from dynamodt.model.pages import Claim, Counts, Intent, JournalCount, Page, Totals, WrittenPage
+from dynamodt.model.pages import Counts, Intent, JournalCount, Page, Totals, WrittenPage
 from dynamodt.script.diff import count_records
 from dynamodt.state.journal import Note
 
-
-class JournalParts(Protocol):
-    """What `state.journal.Journal` offers, and a test's fake must."""
-
-    def write(
-        self, split: int, page: int, fencing_token: int, part: int, changes: Sequence[Change], micros: int
-    ) -> str: ...
-
-    def intended(self, name: str) -> list[Change]: ...
-
-    def write_note(self, split: int, page: int, fencing_token: int, note: Note) -> None: ...
-
-
-class Intents(Protocol):
-    """What `state.split_rows.UnitRows` offers, and a test's fake must."""
-
-    def intend(self, claim: Claim, intent: Intent) -> None: ...
+if TYPE_CHECKING:
+    from dynamodt.pipeline.ownership import SplitOwnership
+    from dynamodt.state.journal import Journal
 
 
 class IntentLog:
-    """Announces the writes of one page. Without a journal (an idempotent script) there is nothing to announce."""
+    """Records the intents of one page. Without a journal (of an idempotent script) it records nothing."""
 
     def __init__(
         self,
         page: Page,
         before: Totals,
         without_write: Counts,
-        journal: JournalParts | None,
-        intents: Intents,
+        journal: Journal | None,
+        intents: SplitOwnership,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._page = page
@@ -55,7 +41,7 @@ class IntentLog:
         self.intended = intended is not None
 
     def record_intent(self, changes: Sequence[Change]) -> None:
-        """Journal the changes and make them known, in this order, before any of them is written. Raises Fenced."""
+        """Journal the changes, then write them to the split's row, before any of them is sent. Raises Fenced."""
         if self._journal is None or not changes:
             return
         page = self._page
@@ -69,9 +55,9 @@ class IntentLog:
         self.intended = True
 
     def write_result(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
-        """Note, before the checkpoint, which keys' changes had no effect, and which items are gone without it being
-        known whether the run has deleted them: `undo` must take back neither. A page of several parts has a note too,
-        so that `undo` can tell whether one of them is missing."""
+        """Note, before the checkpoint, the keys whose changes had no effect, and the items that are gone and may have
+        been deleted by the run or by the application: `undo` must restore neither. A page of several parts has a note,
+        too, by which `undo` can tell whether one of them is missing."""
         if self._journal is None or not self.intended:
             return
         if void or unconfirmed or len(self._parts) > 1:
@@ -81,11 +67,11 @@ class IntentLog:
 
     @property
     def written(self) -> JournalCount:
-        """What the page has in the journal, over all its owners."""
+        """What the journal contains of the page, over all its owners."""
         return JournalCount(len(self._parts), self._records, self._notes)
 
     def found(self) -> list[list[Change]]:
-        """What the owners before may have written of this page: their announcements, in order."""
+        """The intents of previous owners of the page, in order: what they may have written."""
         return [self._journal.intended(part) for part in self._parts] if self._journal is not None else []
 
     def _intent(self) -> Intent:
@@ -95,17 +81,17 @@ class IntentLog:
 
 
 class Running:
-    """What units have come to, page by page, ahead of their checkpoints; a unit that has ended is forgotten."""
+    """The totals of splits, page by page, ahead of their checkpoints; a split that has ended is dropped."""
 
     def __init__(self) -> None:
         self._totals: dict[tuple[int, int], Totals] = {}
 
     def before(self, page: Page) -> Totals:
-        """What the page's unit had come to before it."""
+        """The totals of the page's split before the page."""
         return self._totals.get((page.claim.split, page.claim.fencing_token)) or _beginning(page)
 
     def add(self, written: WrittenPage) -> Totals:
-        """Count a page; returns what its unit has come to."""
+        """Count a page; returns the totals of its split."""
         page = written.page
         totals = self.before(page).plus(totals_of(written))
         key = (page.claim.split, page.claim.fencing_token)
@@ -117,7 +103,7 @@ class Running:
 
 
 def totals_of(written: WrittenPage) -> Totals:
-    """What one page has come to."""
+    """The totals of one page."""
     page = written.page
     return Totals(written.counts, written.units, int(page.last), written.contention, page.bytes, written.journal)
 

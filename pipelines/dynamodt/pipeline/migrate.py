@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from dynamodt.model.pages import AppliedPage, Page, WrittenPage
+from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
 from dynamodt.pipeline.engine import own_processes
 from dynamodt.pipeline.ownership import ReadPages, split_groups
@@ -34,7 +34,7 @@ from dynamodt.pipeline.read_export import ReadExport
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.signals import context_of
 from dynamodt.pipeline.transform import ApplyVersion
-from dynamodt.pipeline.undo import undo
+from dynamodt.pipeline.undo import ReadJournal, RestoreItems
 from dynamodt.pipeline.write import PreviewPatches, WritePatches
 
 if TYPE_CHECKING:
@@ -59,6 +59,18 @@ def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
         | "Read items" >> beam.ParDo(read).with_output_types(Page)
         | "Apply version" >> beam.ParDo(ApplyVersion(job, resources)).with_output_types(AppliedPage)
         | "Write patches" >> beam.ParDo(write).with_output_types(WrittenPage)
+        | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
+    )
+
+
+def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
+    """Add the undo of one phase of a run to a pipeline."""
+    (
+        pipeline
+        | "Split groups" >> beam.Create(split_groups(job), reshuffle=False)
+        | "Spread" >> beam.Reshuffle()
+        | "Read journal" >> beam.ParDo(ReadJournal(job, resources)).with_output_types(JournalPage)
+        | "Restore items" >> beam.ParDo(RestoreItems(job, resources)).with_output_types(WrittenPage)
         | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
     )
 

@@ -1,8 +1,6 @@
-"""What a page's changes have come to.
+"""The outcome of a page's changes, and what is stored of it: dead letters, samples, and what an undo did not restore.
 
-What is kept of an item that could not be transformed or written, and where.
-
-What an undo leaves as it is, and where that is kept: keys, attributes' names and reasons, never their values.
+A dead letter has the whole item; what an undo did not restore has keys, names of attributes and reasons, no values.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -24,13 +22,16 @@ from dynamodt.script.diff import parts_of, patched
 from dynamodt.script.load import said
 from dynamodt.state.object_keys import dead_prefix, left_prefix, page_prefix
 
+if TYPE_CHECKING:
+    from dynamodt.state.storage import Storage
+
 SAMPLES = 3
 
 
 @dataclass(slots=True)
 class WriteResult:
-    """What a page's changes came to. `void` are the keys of changes that had no effect, whatever the journal says,
-    `unconfirmed` those of items that are gone, where the run may have deleted them or the application.
+    """The outcomes of a page's changes. `void` are the keys of changes that had no effect, though they are in the
+    journal; `unconfirmed` are the keys of items that are gone, deleted by either the run or the application.
     """
 
     counts: Counts = Counts()
@@ -43,14 +44,14 @@ class WriteResult:
     effective: list[Change] = field(default_factory=list)
 
     def done(self, changes: Sequence[Change]) -> None:
-        """The changes were written: `end`, for many at once."""
+        """Count changes that were written."""
         self.counts = self.counts._replace(changed=self.counts.changed + len(changes))
         self.effective += changes
         if len(self.written) < SAMPLES:
             self.written += changes[: SAMPLES - len(self.written)]
 
     def end(self, change: Change, kind: str, *, unconfirmed: bool = False) -> None:
-        """The change has come to its end: "changed", or in one of the other counts, and then it had no effect."""
+        """Count one change as `kind`; any but "changed" means that it had no effect."""
         if unconfirmed:
             self.unconfirmed.append(change.key)
         self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
@@ -60,7 +61,7 @@ class WriteResult:
             self.without_effect(change)
 
     def add(self, other: WriteResult) -> None:
-        """What others of the same page have come to."""
+        """Add the outcomes of other changes of the same page."""
         self.counts, self.units = self.counts.plus(other.counts), self.units.plus(other.units)
         self.contention = self.contention.plus(other.contention)
         self.dead += other.dead
@@ -69,11 +70,11 @@ class WriteResult:
         self.written += other.written[: SAMPLES - len(self.written)]
 
     def without_effect(self, change: Change) -> None:
-        """Nothing of the change was written. Of the insertions of a transaction their rows in the state table tell."""
+        """Nothing of the change was written. Insertions are left out: their rows in the state table show them."""
         self.void += [part.key for part in parts_of(change) if isinstance(part, Update | Remove) or part is change]
 
     def really_void(self) -> list[Image]:
-        """The void keys on which no other change of the page had an effect: two may have been for one."""
+        """The void keys, without those on which another change of the page had an effect."""
         if not self.void:
             return []
         parts = (part for change in self.effective for part in parts_of(change))
@@ -82,7 +83,7 @@ class WriteResult:
 
 
 def samples(changes: list[Change]) -> list[Sample]:
-    """The first few changes as before and after."""
+    """Changes as pairs of the item before and after."""
     return [_sample(change) for change in changes]
 
 
@@ -98,8 +99,7 @@ def _sample(change: Change) -> Sample:
 
 
 def _sample_of_several(change: Atomic) -> Sample:
-    """What became of the item that was read, if it did not stay: it moved to another key, or changed; else what was put
-    beside it."""
+    """The item that was read, if it changed or moved to another key; otherwise an item that was inserted beside it."""
     inserted = [part.item for part in change.parts if isinstance(part, Insert)]
     for part in change.parts:
         if isinstance(part, Update):
@@ -109,40 +109,32 @@ def _sample_of_several(change: Atomic) -> Sample:
     return {}, inserted[0]
 
 
-UNREADABLE = "unreadable"  # lines of an export that are no items: nothing can take them up again
-
-
-class Objects(Protocol):
-    """What `state.storage.Storage` offers, and a test's fake must."""
-
-    def write(self, name: str, data: bytes) -> None: ...
-
-    def read(self, name: str) -> bytes | None: ...
+UNREADABLE = "unreadable"  # lines of an export that are no items: `retry` cannot take them up
 
 
 def dead_letter(key: Image, image: Image, stage: str, error: BaseException) -> DeadLetter:
-    """A failure with the item that it befell."""
+    """A failure and its item."""
     trace = "".join(traceback.format_exception(error))
     hint = f" ({error.hint})" if isinstance(error, DynamodtError) and error.hint else ""
     return DeadLetter(key, image, stage, _storable(f"{said(error)}{hint}"), _storable(trace))
 
 
 def _storable(text: str) -> str:
-    """An author's message may hold half a surrogate pair, which no UTF-8 can."""
+    """An author's message may contain half a surrogate pair, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def store(objects: Objects, job: Job, page: Page, stage: str, dead_letters: Sequence[DeadLetter]) -> None:
-    """Keep the letters of one page, as JSON lines; the same page read again replaces them. Each stage keeps its own,
-    before anything counts them: a count without its letter cannot be."""
+def store(objects: Storage, job: Job, page: Page, stage: str, dead_letters: Sequence[DeadLetter]) -> None:
+    """Store the dead letters of one page, as JSON lines; the same page read again replaces them. Each DoFn stores its
+    own, before they are counted."""
     if not dead_letters:
         return
     name = f"{page.claim.split:06d}-{page.number:08d}-{page.claim.fencing_token:04d}-{stage}.jsonl"
     objects.write(dead_prefix(job) + name, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
 
 
-def dead_letters(objects: Objects, parts: Sequence[str]) -> Iterator[DeadLetter]:
-    """The letters of some parts, each key once: the last of its letters."""
+def dead_letters(objects: Storage, parts: Sequence[str]) -> Iterator[DeadLetter]:
+    """The dead letters of some parts; of several for one key the last."""
     found: dict[str, DeadLetter] = {}
     for part in parts:
         for line in (objects.read(part) or b"").splitlines():
@@ -157,8 +149,8 @@ def _line(job: Job, dead_letter: DeadLetter) -> bytes:
     return orjson.dumps({**record, **dead_letter._asdict()}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def store_left(objects: Objects, job: Job, page: Page, left: Sequence[NotRestored]) -> None:
-    """Keep what a page leaves, as JSON lines, before anything counts it."""
+def store_left(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> None:
+    """Store what an undo did not restore of a page, as JSON lines, before it is counted."""
     if left:
         lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)
         name = page_prefix(left_prefix(job), page.claim.split, page.number, page.claim.fencing_token)

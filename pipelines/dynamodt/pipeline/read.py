@@ -1,14 +1,14 @@
-"""ReadItems: lanes of units to pages of items."""
+"""The readers of a table, of rows of `items()` and of dead letters: split groups to pages of items."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.dynamodb.dynamo_data_transform import without_record
-from dynamodt.dynamodb.reads import Found, Reads, ScanPage
+from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.items import Cursor, Image
 from dynamodt.model.pages import Claim, DeadLetter, Page
@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
 
 
-class Scanner(Protocol):
-    """What `dynamodb.reads.Reads` offers, and a test's fake must."""
-
-    def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage: ...
-
-
 class ScanSegments(ReadPages):
+    """The items of scan segments. An item that exists from the scan's begin to its end is read at least once."""
+
     def setup(self) -> None:
         super().setup()
         job = self._job
@@ -52,7 +48,7 @@ class ScanSegments(ReadPages):
 
 
 class ReadRows(ReadPages):
-    """The rows of the script's `items()`, as pages; on the way down those that the run to take back has inserted."""
+    """The rows of the script's `items()`; on the way down those that the run to take back has inserted."""
 
     def setup(self) -> None:
         super().setup()
@@ -76,7 +72,7 @@ class ReadRows(ReadPages):
 
 
 class ReplayDeadLetters(ReadPages):
-    """The items of dead letters, as they are now: what has been deleted meanwhile stays so."""
+    """The current items of dead letters. An item that was deleted since is left out."""
 
     def setup(self) -> None:
         super().setup()
@@ -97,7 +93,7 @@ class ReplayDeadLetters(ReadPages):
 
 
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
-    """The page with only those of its rows that the run to take back has inserted: others were there before."""
+    """The page without rows that the run to take back did not insert: their items were there before."""
     table = job.target or job.table
     rows = inserted.of([key_of(table, image) for image in page.images])
     images = [image for image in page.images if key_text(key_of(table, image)) in rows]
@@ -105,9 +101,9 @@ def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
 
 
 def replayed_pages(
-    job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Lookup, foreign: Foreign = all_of
+    job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Reads, foreign: Foreign = all_of
 ) -> Iterator[Page]:
-    """Letters as pages of at most `job.page_items`, from where the claim stands."""
+    """Dead letters as pages of at most `job.page_items`, from the claim's position on."""
     without = without_record(job.table)
 
     def page(number: int, batch: list[DeadLetter], last: bool) -> Page:
@@ -129,22 +125,16 @@ def reads_of(wire: Wire, job: Job, resources: Resources) -> Reads:
     )
 
 
-class Lookup(Protocol):
-    """What `dynamodb.reads.Reads` offers, and a test's fake must."""
-
-    def items(self, keys: Sequence[Image]) -> Found: ...
-
-
 def scan_pages(
     job: Job,
     claims: Iterator[Claim],
-    reads: Scanner,
+    reads: Reads,
     executor: Executor,
     page_items: Callable[[int], int] = lambda most: most,
     foreign: Foreign = all_of,
 ) -> Iterator[Page]:
-    """The pages of some segments, in turn. `page_items`: how many of at most so many items the next one may have;
-    `foreign`: which of them the run has not inserted itself."""
+    """The pages of some segments, in turn. `page_items` returns the size of the next page, given the largest; `foreign`
+    leaves out items that the run has inserted itself."""
     without = without_record(job.table)
 
     def read(claim: Claim, number: int, cursor: Cursor | None, limit: int) -> Page:
@@ -160,8 +150,8 @@ def scan_pages(
 
 
 def row_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterator[Page]:
-    """Rows as pages of at most `job.page_items`, from where the claim stands; raises ScriptError for a row that the
-    table cannot hold. The cursor counts rows: `items()` must yield the same ones each time."""
+    """Rows as pages of at most `job.page_items`, from the claim's position on, which counts rows: `items()` must yield
+    the same rows each time. Raises ScriptError for a row that the table cannot hold."""
 
     def page(number: int, images: list[Image], last: bool) -> Page:
         return Page(claim, number, images, last=last)

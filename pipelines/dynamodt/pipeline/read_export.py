@@ -1,4 +1,4 @@
-"""Pages from an export in S3 instead of a scan: a data file is a unit, and a line its cursor."""
+"""The reader of an export in S3: a data file is a split, and the number of a line its cursor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Images = Iterator[Chunk[Image]]
 
 
 class ReadExport(ReadPages):
-    """The items of an export's data files. No read unit is spent on them."""
+    """The items of an export's data files. Reading them consumes no read units."""
 
     def setup(self) -> None:
         super().setup()
@@ -51,14 +51,14 @@ class ReadExport(ReadPages):
 
 
 def files_of(objects: S3Objects, source: ExportSource) -> tuple[DataFile, ...]:
-    """The data files of an export, checked against its manifests; a unit is a place in this order. Raises as
+    """The data files of an export, checked against its manifests; a split is an index of this order. Raises as
     `read_manifest` and `data_files` do."""
     return data_files(objects, read_manifest(objects, ExportFolder(source.folder), source.table_arn))
 
 
 def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign: Foreign | None = None) -> Images:
-    """The images of a file that the job is to transform. What a window shows deleted stays deleted, and what the run
-    has inserted itself is not `foreign`."""
+    """The images of a file that the job transforms. Left out are items that an incremental export shows as deleted, and
+    those that the run has inserted itself, which are not `foreign`."""
     source = job.source
     assert isinstance(source, ExportSource)
     if not source.incremental:
@@ -82,7 +82,7 @@ def _there(record: ChangedItem) -> bool:
 
 
 def _created(job: Job) -> Callable[[ChangedItem], bool]:
-    """Whether an item came into being in the window, and not by this run, whose mark it would bear."""
+    """Whether an item was created in the window of the export, and not by this run, which would have stamped it."""
     stamp, mark = job.script.stamp, {"S": job.base_run}
 
     def created(record: ChangedItem) -> bool:

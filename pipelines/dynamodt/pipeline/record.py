@@ -1,7 +1,4 @@
-"""RecordProgress: outcomes to the state table and the stage's storage.
-
-How pages cross a process boundary, should a runner put one between two stages.
-"""
+"""RecordProgress: outcomes to the state table and the storage; and the coder of pages between two processes."""
 
 from __future__ import annotations
 
@@ -9,22 +6,24 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import orjson
 from apache_beam import coders
 
-from dynamodt.model.items import Cursor
-from dynamodt.model.pages import AppliedPage, Claim, JournalPage, Page, Totals, WrittenPage
+from dynamodt.model.pages import AppliedPage, JournalPage, Page, Totals, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.intents import Running
-from dynamodt.pipeline.outcomes import Objects, store
-from dynamodt.pipeline.signals import LeaseReplicas, reporting, stop
+from dynamodt.pipeline.outcomes import store
+from dynamodt.pipeline.signals import reporting, stop
 from dynamodt.state.object_keys import samples_prefix
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
+    from dynamodt.state.lease_rows import LeaseRows
+    from dynamodt.state.split_rows import SplitRows
+    from dynamodt.state.storage import Storage
 
 
 _FLUSH_SECONDS = 1.0
@@ -32,10 +31,10 @@ _SAMPLES = 3
 
 
 class RecordProgress(beam.DoFn):
-    """WrittenPages to rows of the state table: the last stage, which yields nothing.
+    """WrittenPages to rows of the state table.
 
-    A unit's row is written when the unit ends, and every second while it runs. Dead letters are stored before they
-    are counted: a count without its letter cannot be.
+    A split's row is written when the split ends, and every second before. Dead letters are stored before they are
+    counted: each one that is counted exists.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -45,12 +44,12 @@ class RecordProgress(beam.DoFn):
     def setup(self) -> None:
         state = self._resources.state()
         self._leases = state.leases
-        self._units = state.splits(self._job.run)
+        self._rows = state.splits(self._job.run)
         self._storage = self._resources.storage()
 
     def start_bundle(self) -> None:
         clock = self._resources.clock
-        self._recorder = PageRecorder(self._job, self._units, self._leases, self._storage, clock)
+        self._recorder = PageRecorder(self._job, self._rows, self._leases, self._storage, clock)
 
     def process(self, page: WrittenPage) -> None:
         with reporting(self._leases, self._job):
@@ -61,16 +60,10 @@ class RecordProgress(beam.DoFn):
             self._recorder.flush()
 
 
-class Checkpoints(Protocol):
-    """What `state.split_rows.UnitRows` offers, and a test's fake must."""
-
-    def checkpoint(self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, intended: bool) -> None: ...
-
-
 @dataclass(slots=True)
 class _Split:
-    """What a unit has come to, over all attempts; `page` is its last one, without its images: a lane has many units
-    begun, and would hold a page of each. `flushed`: its row says so."""
+    """The totals of a split, over all attempts; `page` is its last one, without its images: a split group has many
+    splits in progress, and would hold a page of each. `flushed`: its row has these totals."""
 
     totals: Totals
     page: Page
@@ -79,37 +72,37 @@ class _Split:
 
 @dataclass(slots=True)
 class PageRecorder:
-    """Adds up the units of one bundle and checkpoints them: a page that was announced at once, others now and then."""
+    """Adds up the splits of one bundle and checkpoints them: a page with an intent at once, others now and then."""
 
     job: Job
-    rows: Checkpoints
-    leases: LeaseReplicas
-    objects: Objects
+    rows: SplitRows
+    leases: LeaseRows
+    objects: Storage
     clock: Callable[[], float] = time.monotonic
     _running: Running = field(default_factory=Running)
-    _units: dict[int, _Split] = field(default_factory=dict)
+    _splits: dict[int, _Split] = field(default_factory=dict)
     _dead: int = 0
     _sampled: int = 0
     _flushed_at: float = 0.0
 
     def add(self, written: WrittenPage) -> None:
-        """Count a page. Asks the run to stop when there are more dead letters than it may have. Raises Fenced."""
+        """Count a page. Stops the run when there are more dead letters than `max_errors`. Raises Fenced."""
         page = written.page
         self._count_dead(written)
         self._store_samples(written)
-        split = self._units[page.claim.split] = _Split(self._running.add(written), page._replace(images=[]))
+        split = self._splits[page.claim.split] = _Split(self._running.add(written), page._replace(images=[]))
         if written.intended or page.last:
             self._checkpoint(split, written.intended)
         if self.clock() - self._flushed_at >= _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows of all units that have moved since the last time; a unit that has ended is let go."""
-        for number, split in list(self._units.items()):
+        """Write the rows of all splits that have changed since the last time; drop those that have ended."""
+        for number, split in list(self._splits.items()):
             if not split.flushed:
                 self._checkpoint(split)
             if split.page.last:
-                del self._units[number]
+                del self._splits[number]
         self._flushed_at = self.clock()
 
     def _checkpoint(self, split: _Split, intended: bool = False) -> None:
@@ -118,7 +111,7 @@ class PageRecorder:
         split.flushed = True
 
     def _count_dead(self, written: WrittenPage) -> None:
-        for stage in ("write", "doubt"):  # apart: a doubt is not to be retried without a person's look at it
+        for stage in ("write", "doubt"):  # apart: `retry` leaves doubts to the operator
             own = [dead_letter for dead_letter in written.dead if (dead_letter.stage == "doubt") == (stage == "doubt")]
             store(self.objects, self.job, written.page, stage, own)
         self._dead += written.counts.dead
@@ -137,8 +130,8 @@ _ITEM_BYTES = 500
 
 
 class PageCoder(coders.Coder):
-    """Pickles a page. Its size is guessed, not measured: Beam samples the sizes of elements, and would pickle whole
-    pages only to throw the bytes away (6 % of the client's CPU, before)."""
+    """Pickles a page. Its size is estimated: Beam samples the sizes of elements, and would pickle whole pages only to
+    measure them (6 % of the client's CPU)."""
 
     def encode(self, value: Any) -> bytes:
         return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)

@@ -6,15 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.dynamodb.batch import MAX_STATEMENTS, BatchAnswer, Coming, Writes
-from dynamodt.dynamodb.reads import RateLimitedQueue
-from dynamodt.dynamodb.statements import Call, Statement
+from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Statement
 from dynamodt.errors import ServiceError
 from dynamodt.model.items import Change
 from dynamodt.rate import smaller
 from dynamodt.script.diff import write_units
+
+if TYPE_CHECKING:
+    from dynamodt.dynamodb.batch import BatchAnswer, Coming, Writes
+    from dynamodt.dynamodb.reads import RateLimitedQueue
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
@@ -22,6 +22,7 @@ from dynamodt.model.runs import Job, Lease
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.rate_limit import WorkerRateLimiter
+    from dynamodt.state.lease_rows import LeaseRows
 
 POLL_SECONDS = 0.5
 _AT_ONCE = 0.001  # seconds: an answer that took no longer had arrived already
@@ -160,17 +161,7 @@ class Interrupted(Exception):
     in the journal, and the next attempt recovers it as it recovers one of a process that died."""
 
 
-class LeaseReplicas(Protocol):
-    """What `state.lease_rows.LeaseRows` offers, and a test's fake must."""
-
-    def read(self, table: str, replica: int = 0) -> Lease: ...
-
-    def begin_read(self, table: str, replica: int = 0) -> Callable[[], Lease]: ...
-
-    def change(self, table: str, token: int, changes: Callable[[Lease], Item]) -> None: ...
-
-
-def stop(leases: LeaseReplicas, job: Job, why: str, error: dict[str, str] | None = None) -> None:
+def stop(leases: LeaseRows, job: Job, why: str, error: dict[str, str] | None = None) -> None:
     """Ask all workers of a run to stop: those of this process at once, the others at their next poll. An attempt that
     has been taken over stops only itself.
 
@@ -202,7 +193,7 @@ class Signal:
 
     def __init__(
         self,
-        leases: LeaseReplicas,
+        leases: LeaseRows,
         job: Job,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -274,7 +265,7 @@ class SharedSignal:
 
 
 @contextmanager
-def reporting(leases: LeaseReplicas, job: Job) -> Iterator[None]:
+def reporting(leases: LeaseRows, job: Job) -> Iterator[None]:
     """Leave an error that ends a worker in the lease, where it keeps its type: a Beam runner passes on no more than
     its text. Stops the other workers, too. An attempt that is fenced reports nothing."""
     try:
@@ -289,7 +280,7 @@ def reporting(leases: LeaseReplicas, job: Job) -> Iterator[None]:
         raise
 
 
-def _is_lost(leases: LeaseReplicas, job: Job) -> bool:
+def _is_lost(leases: LeaseRows, job: Job) -> bool:
     """Whether the run was taken over; False if only a split was, which the runner has given to another worker."""
     try:
         return lost(leases, job) is not None
@@ -297,7 +288,7 @@ def _is_lost(leases: LeaseReplicas, job: Job) -> bool:
         return True
 
 
-def lost(leases: LeaseReplicas, job: Job) -> Fenced | None:
+def lost(leases: LeaseRows, job: Job) -> Fenced | None:
     """The error of a run that has lost one of its leases, or None."""
     for table, token in ((job.lease, job.attempt), *job.fences):
         if leases.read(table).token != token:

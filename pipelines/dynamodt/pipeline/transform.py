@@ -1,7 +1,4 @@
-"""ApplyVersion: pages of items to pages of changes, by the author's function.
-
-What the script's `prepare` has stored, for every worker to look up.
-"""
+"""ApplyVersion: pages of items to pages of changes, by the author's function and the rows that `prepare` has stored."""
 
 from __future__ import annotations
 
@@ -38,16 +35,16 @@ NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class _Rows:
-    """Holds the mapping where a weak reference can point at it."""
+    """Holds the mapping in an object that a weak reference can point to."""
 
     def __init__(self, rows: Mapping[Any, Any]) -> None:
         self.rows = rows
 
 
 class PreparedCache:
-    """The prepared rows, one copy in each worker process however many DoFns and threads ask.
+    """The prepared rows, one copy for all DoFns and threads of a worker process.
 
-    The reference travels with the job, not the rows: the file is read once for each process, and checked.
+    A reference travels with the job; each process reads the file once, and checks it.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -56,7 +53,7 @@ class PreparedCache:
         self._shared = Shared()
 
     def rows(self) -> Mapping[Any, Any]:
-        """The job's rows; none where it has none. Raises Refused when the file is not what was prepared."""
+        """The job's prepared rows, if any. Raises Refused when the file is not what was prepared."""
         ref = self._job.prepared
         if ref is None:
             return NOTHING
@@ -72,7 +69,7 @@ ChangeOf = Callable[[Image], Change | None]
 
 
 class ApplyVersion(beam.DoFn):
-    """Pages to AppliedPages. An item that the script fails on becomes a dead letter; none is dropped."""
+    """Pages to AppliedPages. An item that the script fails on becomes a dead letter."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -114,7 +111,7 @@ class ApplyVersion(beam.DoFn):
 def apply_page(
     job: Job, page: Page, change_of: ChangeOf, retried: Retried | None = None
 ) -> tuple[AppliedPage, list[DeadLetter]]:
-    """A page's changes, and its dead letters. Raises ScriptError for what the whole run must stop at."""
+    """A page's changes and its dead letters. Raises ScriptError for a fault that must stop the whole run."""
     if isinstance(job.source, DeadLetterSource) and job.source.confirmed:
         return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
     changes: list[Change] = []
@@ -137,7 +134,7 @@ def apply_page(
 
 
 def _not_retried(image: Image, change_of: ChangeOf, retried: Retried) -> Change | None:
-    """The change of an item, if it is not the run's own result. Raises RetriedOrNot."""
+    """The change of an item, unless the run has written it already. Raises RetriedOrNot."""
     shows = retried.shown(image)
     if shows == "unclear":
         raise RetriedOrNot
@@ -145,17 +142,21 @@ def _not_retried(image: Image, change_of: ChangeOf, retried: Retried) -> Change 
 
 
 class RetriedOrNot(ItemError):
-    """Whether an item is the run's own result cannot be told."""
+    """It cannot be told whether an item is the run's own result."""
 
     def __init__(self) -> None:
         super().__init__(
             "the run has written this item as a dead letter's, and the same attributes were changed since",
-            hint="look at the item: it may or may not be transformed, and nothing takes it up again by itself",
+            hint="look at the item: it may or may not be transformed, and no command takes it up again",
         )
 
 
 class Retried:
-    """The updates of these passes, in memory: no more than there were dead letters."""
+    """What earlier phases over dead letters have updated: an incremental export may show such an item as created.
+
+    All updates are in memory: there are no more than there were dead letters. An item that one incremental export shows
+    as deleted may be created again and be transformed as a dead letter's item; the next export shows it as created.
+    """
 
     def __init__(self, table: TableSpec, stamp: str | None, updates: Iterator[Update]) -> None:
         self._table = table
@@ -165,7 +166,7 @@ class Retried:
             self._updates.setdefault(key_text(update.key), []).append(update)
 
     def shown(self, image: Image) -> Shown:
-        """What an item tells: "written" is the run's own result, "unclear" may be it."""
+        """What an item shows: "written" if it is the run's own result, "unclear" if it may be."""
         if not self._updates:
             return "unwritten"
         text = key_text(key_of(self._table, image))
@@ -175,7 +176,7 @@ class Retried:
 
 
 def retried_of(storage: Storage, job: Job) -> Retried:
-    """What the passes that a job names have written."""
+    """What the phases that a job names have written."""
     return Retried(job.table, job.script.stamp, _updates(storage, job))
 
 
@@ -195,8 +196,8 @@ def _updates(storage: Storage, job: Job) -> Iterator[Update]:
 class Version:
     """The loaded script of a job, with the life cycle of the DoFn that holds it.
 
-    `lazy` puts the loading off until the first item: a writer needs the script for conflicts only, which most runs
-    never have, and an author's `setup` may load a model.
+    `lazy` defers loading until the first item: a writer needs the script for conflicts only, which most runs never
+    have, and an author's `setup` may be slow.
     """
 
     def __init__(self, job: Job, resources: Resources, *, lazy: bool = False) -> None:
@@ -216,7 +217,7 @@ class Version:
 
     @property
     def change_of(self) -> ChangeOf:
-        """The function from an image to its change, with the prepared data at hand."""
+        """The function from an image to its change."""
         if self._job.inserts_rows:
             return self._inserted_item
         if self._bound is None:
@@ -254,7 +255,7 @@ class Version:
         ).change_of
 
     def _inserted_item(self, image: Image) -> Change | None:
-        """A row of `items()`: written where absent on the way up, deleted where unchanged on the way down."""
+        """A row of `items()`: inserted if absent on the way up, deleted if unchanged on the way down."""
         table = self._job.target or self._job.table
         if self._job.direction == "down":
             return Remove(key_of(table, image), image)

@@ -1,20 +1,20 @@
-"""The flow of an undo (guarantee G5), for one pass of the run that is taken back.
+"""The pipeline of an undo (guarantee G5), for one phase of the run that is taken back.
 
 ::
 
-    lanes ── Reshuffle ── ReadJournal ── RestoreItems ── RecordProgress
-                          JournalPage     WrittenPage
+    split groups ── Reshuffle ── ReadJournal ── RestoreItems ── RecordProgress
+                                  JournalPage     WrittenPage
 
-Its units are those of the pass, its pages those that the pass has journaled. It reads each page's items as they are
-now, and what it finds restored already needs nothing: so it journals nothing itself, and a page that was cut short is
-simply done again. Its writes are guarded as all are: a live write wins.
+Its splits are those of the phase, its pages those that the phase has journaled. It reads the current items of a page,
+and an item that is restored already needs no write: it journals nothing, and a page that was left unfinished is simply
+done again. Like all writes, its writes are conditional: a concurrent write of the application wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import apache_beam as beam
 
@@ -31,15 +31,13 @@ from dynamodt.pipeline import record as coders  # noqa: F401  (registers the cod
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_left
-from dynamodt.pipeline.ownership import ReadPages, split_groups
+from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.read import Lookup
-from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of, write_units
-from dynamodt.state.journal import Journal, Note
+from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import (
     attempt_of,
     committed_parts,
@@ -53,18 +51,6 @@ from dynamodt.state.object_keys import (
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
-
-
-def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
-    """Add the undo of one pass of a run to a pipeline."""
-    (
-        pipeline
-        | "Split groups" >> beam.Create(split_groups(job), reshuffle=False)
-        | "Spread" >> beam.Reshuffle()
-        | "Read journal" >> beam.ParDo(ReadJournal(job, resources)).with_output_types(JournalPage)
-        | "Restore items" >> beam.ParDo(RestoreItems(job, resources)).with_output_types(WrittenPage)
-        | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
-    )
 
 
 # ---------------------------------------------------------------- the journal's pages
@@ -89,10 +75,11 @@ class ReadJournal(ReadPages):
 def journal_pages(
     claim: Claim, undone: Claim | None, names: Iterable[str], attempts: tuple[int, int] = (0, 0)
 ) -> Iterator[JournalPage]:
-    """The pages of a unit, the last one first: what was moved to a key must leave it before what was there is back.
+    """The pages of a split, the last one first: an item that was moved to a key must leave it before the one that was
+    there is restored.
 
-    `undone` is the unit's claim in the run that is undone (None: it has not begun), `names` are its objects in the
-    journal, and only pages of these `attempts` are taken back. The undo's own claim says how many pages are done."""
+    `undone` is the split's claim in the run that is undone (None: it has not begun), `names` are its objects in the
+    journal, and only pages of these `attempts` are taken back. The undo's own claim counts the pages that are done."""
     kept = list(names)
     parts = committed_parts((name for name in kept if not is_note(name)), {claim.split: undone} if undone else {})
     since, until = attempts
@@ -110,8 +97,8 @@ def journal_pages(
 
 
 def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
-    """How many parts a page has: those that its intent names, or one where no owner has noted otherwise. 0: as its last
-    note says; below 0: nothing tells, since a note of the split is missing."""
+    """How many parts a page has: those that its intent names, or one if it has no note. 0: as its last note says; below
+    0: not known, since a note of the split is missing."""
     if undone.intent is not None and undone.intent.page == number:
         return len(undone.intent.parts)
     notes = [name for name in names if is_note(name) and counts(name, undone)]
@@ -121,29 +108,15 @@ def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
     return 1 if len(notes) == due(undone).notes else -1
 
 
-def is_complete(page: JournalPage, journal: JournalReader) -> bool:
-    """Whether all parts of a page are there. Raises RunFailed for a note that is not whole."""
+def is_complete(page: JournalPage, journal: Journal) -> bool:
+    """Whether all parts of a page exist. Raises RunFailed for a note that is not whole."""
     if page.expected or not page.notes:
         return len(page.parts) == page.expected
     return len(page.parts) == journal.read_note(max(page.notes, key=lambda name: part_of(name).fencing_token)).parts
 
 
-class JournalReader(Protocol):
-    """What `state.journal.Journal` offers, and a test's fake must."""
-
-    def intended(self, name: str) -> list[Change]: ...
-
-    def read_note(self, name: str) -> Note: ...
-
-
-class Inserted(Protocol):
-    """What `pipeline.inserted.InsertedItems` offers, and a test's fake must."""
-
-    def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]: ...
-
-
 class Records(NamedTuple):
-    """The records of a page that may have had an effect, which keys items were moved from and to, and the deletions
+    """The records of a page that may have had an effect, the keys that items were moved from and to, and the deletions
     that are not confirmed, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]]
@@ -152,9 +125,9 @@ class Records(NamedTuple):
     unconfirmed: dict[str, Image]
 
 
-def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) -> Records:
-    """Of a page. A note of void keys speaks of all that was announced until it was written: by its own owner and by
-    those before. Of insertions, and of all that went with them, their rows in the state table tell."""
+def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> Records:
+    """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
+    Insertions, and changes in one transaction with them, are shown by their rows in the state table."""
     found = Records({}, {}, {}, {})
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
@@ -169,7 +142,7 @@ def records_of(page: JournalPage, journal: JournalReader, inserted: Inserted) ->
 
 
 def _was_written(change: Change, rows: dict[str, InsertedRow]) -> bool:
-    """Whether a change with insertions was: all or nothing of it. Of others the items tell."""
+    """Whether a change with insertions was written: all or nothing was. Others are judged by their items."""
     inserts = inserts_of([change])
     source = None if isinstance(change, Insert) else change.key
     found = ((rows.get(key_text(part.key)), part) for part in inserts)
@@ -197,9 +170,9 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
 class RestoreItems(beam.DoFn):
     """JournalPages to WrittenPages.
 
-    Each item ends in one count: changed (restored, at least in part), unchanged (as it was before the run already),
-    superseded (left: changed since), vanished (left: deleted since), dead (could not be written). What is left is
-    stored before it is counted. A dry run only counts.
+    Each item ends in one count: changed (restored, at least in part), unchanged (as before the run already), superseded
+    (left: changed since), vanished (left: deleted since), dead (could not be written). What is left is stored before it
+    is counted. A dry run only counts.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -239,8 +212,8 @@ class RestoreItems(beam.DoFn):
             )
 
     def _records_of(self, page: JournalPage) -> Records:
-        """The page's records. An undo that does without parts of the journal passes a page over that lacks some: what
-        is there may have been changed once more."""
+        """The page's records. A partial undo leaves out pages that lack a part of the journal: the missing part may be
+        of a later change."""
         if not (isinstance(self._job.source, JournalSource) and self._job.source.partial):
             return records_of(page, self._journal, self._inserted)
         try:
@@ -251,7 +224,7 @@ class RestoreItems(beam.DoFn):
         return Records({}, {}, {}, {})
 
     def _page_writer(self, items: PageItems) -> PageWriter:
-        """Guarded by the attributes that are restored: what others have done to the rest of the item is theirs."""
+        """Writes on the condition of the attributes that are restored; the others may have changed."""
         return PageWriter(
             Writes(self._wire, self._table.name),
             Lookups(self._reads),
@@ -270,10 +243,10 @@ class RestoreItems(beam.DoFn):
 
 
 class PageItems:
-    """The items of one page, read when it is made: `changes` restore them, `counts` are all items, and by kind those
-    that need no write."""
+    """The items of one page, read when it is made: `changes` restore them, `counts` are of all items, and by kind of
+    those that need no write."""
 
-    def __init__(self, table: TableSpec, records: Records, reads: Lookup) -> None:
+    def __init__(self, table: TableSpec, records: Records, reads: Reads) -> None:
         self._table = table
         self._records = records.by_key
         self._moved_to = records.moved_to
@@ -291,8 +264,8 @@ class PageItems:
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
 
     def write_result(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
-        """Write the changes. What was moved here leaves when its item is back where it came from, and stays if that
-        cannot be: the journal would be the only one to have it."""
+        """Write the changes. An item that was moved here is deleted once its source is restored, and stays if that
+        fails: only the journal would still contain it."""
         total = WriteResult()
         waiting = {key_text(change.key): change for change in self.changes}
         lost = {text for text, found in self._found.items() if found.why and found.change is None}
@@ -309,13 +282,13 @@ class PageItems:
         return {source for source in self._moved_from.get(text, ()) if source in self._records}
 
     def change_of(self, image: Image) -> Change | None:
-        """What to do about an item that somebody has written meanwhile."""
+        """The change of a concurrently modified item."""
         text = key_text(key_of(self._table, image))
         self._found[text] = restoration(self._table, self._records[text], image)
         return self._found[text].change
 
     def left(self, write_result: WriteResult) -> list[NotRestored]:
-        """What stays as it is, now that all is written. An item that was not is read again, to say why."""
+        """What was not restored, after the writes. An item that was not written is read again for the reason."""
         dead = {
             key_text(dead_letter.key): NotRestored(dead_letter.key, (), dead_letter.error)
             for dead_letter in write_result.dead
@@ -337,7 +310,7 @@ class PageItems:
         return {text: self._restoration(text, current.items) for text in texts}
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
-        """What was moved away and is not there any more stays deleted: the undo itself takes it away last."""
+        """An item that was moved and does not exist under either key stays deleted: an undo deletes it last."""
         moved_to = self._moved_to.get(text)
         if moved_to and text not in current and not moved_to.keys() & current.keys():
             return Restoration(None, (), DELETED)
@@ -348,11 +321,11 @@ class PageItems:
 
 
 def _not_written(found: Restoration) -> Restoration:
-    """Others have changed an item while it was to be written, and back again."""
+    """The item was changed while it was being written, and changed back."""
     return found._replace(why=CHANGED, restored=()) if found.change is not None else found
 
 
 def foreseen(changes: Sequence[Change]) -> WriteResult:
-    """What the changes would come to if nobody else wrote, their units estimated."""
+    """The outcome of the changes without concurrent writes, their units estimated."""
     units = Units(wcu=float(sum(map(write_units, changes))))
     return WriteResult(Counts(changed=len(changes)), units, written=list(changes[:SAMPLES]))

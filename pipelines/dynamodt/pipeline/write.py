@@ -1,11 +1,11 @@
-"""WritePatches: pages of changes to pages of outcomes."""
+"""WritePatches: pages of changes to pages of outcomes, several pages in progress at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
@@ -17,7 +17,7 @@ from dynamodt.model.items import Change, Image
 from dynamodt.model.pages import AppliedPage, Contention, Counts, Totals, Units, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.inserted import lookups, rows_of
-from dynamodt.pipeline.intents import IntentLog, Intents, JournalParts, Running
+from dynamodt.pipeline.intents import IntentLog, Running
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.page_scheduler import PageScheduler, Wait
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class WritePatches(beam.DoFn):
     """AppliedPages to WrittenPages.
 
-    Each change is written guarded by what was read (G1), each item ends in exactly one count (G2), and what a script
-    that is not idempotent writes is journaled and announced before (G3; an idempotent one's only for an undo): a bundle
-    that a runner repeats goes on from the unit's row. A dry run only counts.
+    Each change is written on the condition of what was read (G1), each item ends in exactly one count (G2), and changes
+    of a script that is not idempotent are journaled and recorded as an intent first (G3; those of an idempotent one
+    only if an undo is wanted): a bundle that a runner repeats continues from the split's row.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -51,7 +51,7 @@ class WritePatches(beam.DoFn):
         job, state = self._job, self._resources.state()
         self._context = context_of(job)
         self._leases = state.leases
-        self._units = state.splits(job.run)
+        self._splits = state.splits(job.run)
         self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
@@ -78,7 +78,7 @@ class WritePatches(beam.DoFn):
         )
 
     def _change_of(self, image: Image) -> Change | None:
-        """What to do with an item that somebody has written meanwhile. The author's function is made ready by then."""
+        """The change of a concurrently modified item. It loads the author's function when it is first needed."""
         return self._version.change_of(image)
 
     def start_bundle(self) -> None:
@@ -94,7 +94,7 @@ class WritePatches(beam.DoFn):
                     yield self._counted(written)
 
     def _begin(self, page: AppliedPage) -> PageTask:
-        ownership = self._free.pop() if self._free else SplitOwnership(self._units, self._resources.clock)
+        ownership = self._free.pop() if self._free else SplitOwnership(self._splits, self._resources.clock)
         ownership.begin(page.page)
         self._ownerships[page.page.claim.split] = ownership
         return PageTask(page, self._running.before(page.page), self._page_writer, self._journal, ownership)
@@ -118,14 +118,8 @@ class WritePatches(beam.DoFn):
 
 
 def statements(job: Job) -> Statements:
-    """What writes a job's changes."""
+    """The statements for a job's changes."""
     return Statements(job.table, job.script.guard, rows_of(job), confirms=job.journals, meets=job.meets_insertions)
-
-
-class SplitOwner(Intents, Protocol):
-    """What `Tenure` offers, and a test's fake must."""
-
-    def assure(self) -> None: ...
 
 
 class PageTask:
@@ -140,8 +134,8 @@ class PageTask:
         applied: AppliedPage,
         before: Totals,
         page_writer: PageWriter,
-        journal: JournalParts | None,
-        ownership: SplitOwner,
+        journal: Journal | None,
+        ownership: SplitOwnership,
     ) -> None:
         self._applied = applied
         self._without_write = _without_write(applied)
@@ -173,7 +167,7 @@ def _without_write(applied: AppliedPage) -> Counts:
     if applied.page.recovers and intent is not None:
         return intent.counts
     images, replayed = len(applied.page.images), applied.page.replayed
-    if replayed:  # they were read, and died, in an earlier pass: now each ends in another count
+    if replayed:  # they were counted as read and dead in an earlier phase: now each ends in another count
         gone = replayed - images
         return Counts(0, applied.confirmed, applied.unchanged, 0, gone, applied.dead - replayed)
     read = images + len(applied.page.unreadable) + applied.page.not_inserted
@@ -183,7 +177,7 @@ def _without_write(applied: AppliedPage) -> Counts:
 def written(
     applied: AppliedPage, without_write: Counts, write_result: WriteResult, intended: bool = False
 ) -> WrittenPage:
-    """A page's outcome: what was settled by writing, and what needed no write."""
+    """A page's outcome: that of its changes, and the items that needed no write."""
     return WrittenPage(
         applied.page,
         without_write.plus(write_result.counts),
@@ -203,7 +197,7 @@ class PreviewPatches(beam.DoFn):
 
 
 def previewed(applied: AppliedPage) -> WrittenPage:
-    """What a page would come to if nobody else wrote: its changes counted as changed, its units estimated."""
+    """The outcome of a page without concurrent writes: its changes counted as changed, its units estimated."""
     counts = Counts(changed=len(applied.changes))
     wcu = float(sum(map(write_units, applied.changes)))
     write_result = WriteResult(counts, Units(wcu=wcu), written=applied.changes[:SAMPLES])

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.batch import DONE, Verdict, Writes
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue
-from dynamodt.dynamodb.statements import Statement, Statements
+from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError
 from dynamodt.model.items import Atomic, Change, Image, Insert, Remove
 from dynamodt.model.pages import Contention, Units
@@ -39,6 +39,7 @@ from dynamodt.script.diff import key_shown
 from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
+    from dynamodt.dynamodb.statements import Statements
     from dynamodt.pipeline.inserted import Lookups
 
 MAX_CONFLICTS = 12

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import Job
-from dynamodt.pipeline.resources import AwsResources
+from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watching
 from dynamodt.runs.options import GLUE, RunOptions
 from dynamodt.runs.totals import SplitTotals
@@ -137,7 +137,7 @@ class _Background(threading.Thread):
                 from dynamodt.pipeline.migrate import execute
 
                 runner = engine(options.runner, options.spark_master).runner
-                execute(self._job, AwsResources(self._job.stage), runner, options.beam_args)
+                execute(self._job, Resources(self._job.stage), runner, options.beam_args)
         except BaseException as error:
             self.error = error
         finally:
