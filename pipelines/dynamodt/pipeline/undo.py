@@ -27,7 +27,6 @@ from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, Writte
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import TableSpec
-from dynamodt.pipeline import record as coders  # noqa: F401  (registers the coder of pages)
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_left
