@@ -22,7 +22,7 @@ class End:
         self.items = self.app.items()
         self.dead_letters = [json.loads(line) for line in case.bench.dead_letters()]
         self.doubts = {
-            id_of(dead_letter["key"]) for dead_letter in self.dead_letters if dead_letter["stage"] == "doubt"
+            id_of(dead_letter["key"]) for dead_letter in self.dead_letters if dead_letter["phase"] == "doubt"
         }
         self.dead = {id_of(dead_letter["key"]) for dead_letter in self.dead_letters}
 

@@ -83,7 +83,7 @@ class DeadLetter(NamedTuple):
 
     key: Image
     image: Image
-    stage: str  # "read", "transform", "write" or "doubt"
+    phase: str  # "read", "transform", "write" or "doubt"
     error: str
     traceback: str = ""
 

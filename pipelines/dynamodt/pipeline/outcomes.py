@@ -112,11 +112,11 @@ def _sample_of_several(change: Atomic) -> Sample:
 UNREADABLE = "unreadable"  # lines of an export that are no items: `retry` cannot take them up
 
 
-def dead_letter(key: Image, image: Image, stage: str, error: BaseException) -> DeadLetter:
+def dead_letter(key: Image, image: Image, phase: str, error: BaseException) -> DeadLetter:
     """A failure and its item."""
     trace = "".join(traceback.format_exception(error))
     hint = f" ({error.hint})" if isinstance(error, DynamodtError) and error.hint else ""
-    return DeadLetter(key, image, stage, _storable(f"{said(error)}{hint}"), _storable(trace))
+    return DeadLetter(key, image, phase, _storable(f"{said(error)}{hint}"), _storable(trace))
 
 
 def _storable(text: str) -> str:
@@ -124,13 +124,13 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def store(objects: Storage, job: Job, page: Page, stage: str, dead_letters: Sequence[DeadLetter]) -> None:
+def store(objects: Storage, job: Job, page: Page, name: str, dead_letters: Sequence[DeadLetter]) -> None:
     """Store the dead letters of one page, as JSON lines; the same page read again replaces them. Each DoFn stores its
     own, before they are counted."""
     if not dead_letters:
         return
-    name = f"{page.claim.split:06d}-{page.number:08d}-{page.claim.fencing_token:04d}-{stage}.jsonl"
-    objects.write(dead_prefix(job) + name, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
+    path = f"{page.claim.split:06d}-{page.number:08d}-{page.claim.fencing_token:04d}-{name}.jsonl"
+    objects.write(dead_prefix(job) + path, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
 
 
 def dead_letters(objects: Storage, parts: Sequence[str]) -> Iterator[DeadLetter]:

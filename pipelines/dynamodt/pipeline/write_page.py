@@ -248,7 +248,7 @@ class WriteTask:
             f"gave up after {pending.tries} tries: {why}",
             hint="raise the table's capacity, or run again later",
         )
-        self._bury(pending.change, error, stage="doubt" if pending.doubts else "write")
+        self._bury(pending.change, error, phase="doubt" if pending.doubts else "write")
         return True
 
     def _deferred(self, held: list[Pending], passed: bool) -> list[Pending]:
@@ -290,7 +290,7 @@ class WriteTask:
         if isinstance(found, Ends):
             self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
-            self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, stage="doubt")
+            self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, phase="doubt")
         elif isinstance(found, Collision):
             self._bury(change, _collision(found, change))
         elif pending.conflicts > MAX_CONFLICTS:
@@ -312,7 +312,7 @@ class WriteTask:
         except BaseException as error:  # the author's code may raise anything
             if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
                 raise
-            self._bury(pending.change, error, now, stage="transform")
+            self._bury(pending.change, error, now, phase="transform")
             return False
         return True
 
@@ -323,11 +323,11 @@ class WriteTask:
             pending.request = self._writer.statements.write(change)
         return True
 
-    def _bury(self, change: Change, error: BaseException, now: Image | None = None, stage: str = "write") -> None:
+    def _bury(self, change: Change, error: BaseException, now: Image | None = None, phase: str = "write") -> None:
         image = now or (change.item if isinstance(change, Insert) else change.read)
         self._result.counts = self._result.counts._replace(dead=self._result.counts.dead + 1)
-        self._result.dead.append(dead_letter(change.key, image, stage, error))
-        if stage != "doubt":
+        self._result.dead.append(dead_letter(change.key, image, phase, error))
+        if phase != "doubt":
             self._result.without_effect(change)
 
 

@@ -51,7 +51,7 @@ def first_of(lines: bytes, script_path: str) -> str:
     dead_letter = json.loads(line)
     key = decode(dead_letter["key"])
     frames = re.findall(_FRAME.format(path=re.escape(script_path)), dead_letter["traceback"])
-    place = f"{script_path}:{frames[-1]}" if frames else script_path if dead_letter["stage"] == "transform" else ""
+    place = f"{script_path}:{frames[-1]}" if frames else script_path if dead_letter["phase"] == "transform" else ""
     return f"{key_line(key, key)}: {dead_letter['error']}" + (f" ({place})" if place else "")
 
 

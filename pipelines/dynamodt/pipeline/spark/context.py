@@ -1,11 +1,9 @@
-"""The Spark to run on: the one that this process has already, as in Glue, or one that is started here, with the jar.
+"""The Spark to run on: one that this process has already, as in Glue, or one that is started here, with the jar.
 
-Where a Spark of our own writes: `.dynamodt/spark`, with its log, what Python says, and its executors' folders.
-
-`local-cluster` puts the folders of its executors, and with them a copy of the jar for each, into `$SPARK_HOME/work`,
-which is inside the installed pyspark. No setting says otherwise (SPARK_WORKER_DIR is for a worker that one starts
-oneself), so that SPARK_HOME is a folder of links, one for each process: two that start in the same second have the same
-application's id.
+A Spark that is started here writes to `.dynamodt/spark`: its log, the output of Python, and its executors' folders.
+`local-cluster` puts the folders of its executors, each with a copy of the jar, into `$SPARK_HOME/work`, which is inside
+the installed pyspark. No setting changes that (SPARK_WORKER_DIR is for workers that are started by hand), so SPARK_HOME
+is a folder of links, one for each process: two that start in the same second have the same application id.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ _WORK = "work"
 _LINKED = ("bin", "conf", "jars", "python")
 _LOCK = "lock"
 
-_mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and what shows others that it is in use
+_mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and its lock
 
 
 def begin() -> None:
-    """The folder is there, what processes left that are gone is not, and the logs are empty."""
+    """Make the folder, remove what processes that are gone have left, and empty the logs."""
     make_work_folder(FOLDER.parent)
     FOLDER.mkdir(exist_ok=True)
     for home in FOLDER.glob(f"{_HOMES}*"):
@@ -52,7 +50,7 @@ def begin() -> None:
 
 @contextmanager
 def spark_home() -> Iterator[None]:
-    """SPARK_HOME is a folder of this process: for the start of a JVM, which goes by it as long as it lives."""
+    """SPARK_HOME is a folder of this process, for the start of a JVM, which uses it as long as it lives."""
     before = os.environ.get("SPARK_HOME")
     os.environ["SPARK_HOME"] = str(_linked())
     try:
@@ -64,13 +62,13 @@ def spark_home() -> Iterator[None]:
 
 
 def discard_jars() -> None:
-    """What executors have said is kept until the next Spark starts; their copies of the jar are not."""
+    """Remove the executors' copies of the jar; their output is kept until the next Spark starts."""
     for copy in _mine[0].glob(f"{_WORK}/*/*/*.jar") if _mine else ():
         copy.unlink(missing_ok=True)
 
 
 def _linked() -> Path:
-    """A new folder, which is this process's own until it ends, with Spark's in it."""
+    """A new folder of this process, with links to Spark's."""
     global _mine
     from pyspark.find_spark_home import _find_spark_home
 
@@ -86,7 +84,7 @@ def _linked() -> Path:
 
 
 def _locked(home: Path) -> IO[bytes] | None:
-    """The folder's lock, which goes with its process however that ends; None: another process has it."""
+    """The folder's lock, which ends with its process; None: another process has it."""
     file = (home / _LOCK).open("wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +95,7 @@ def _locked(home: Path) -> IO[bytes] | None:
 
 
 LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
-_SAYS_NOTHING = ("at ", "... ", "Driver stacktrace:", "INFO:", "WARNING:")
+_NO_REASON = ("at ", "... ", "Driver stacktrace:", "INFO:", "WARNING:")
 RUNNER_CLASS = "org.apache.beam.runners.spark.SparkPipelineRunner"
 
 _TASKS_PER_CORE = 4
@@ -108,10 +106,10 @@ _started: tuple[str, Any] | None = None  # the master and the context that this 
 
 
 def spark_context(master: str, note: Callable[[str], None]) -> Any:
-    """The active SparkContext, or one of our own on `master` (empty: this machine's cores), which lives until the
-    process ends or another master is asked for. What is not ours is never stopped.
+    """The active SparkContext, or one that is started on `master` (empty: this machine's cores), which lives until the
+    process ends or another master is asked for. A Spark that was not started here is never stopped.
 
-    Raises UsageError where pyspark, Java or Maven are missing, Refused for a given Spark that cannot be used, and
+    Raises UsageError if pyspark, Java or Maven are missing, Refused for a given Spark that cannot be used, and
     RunFailed when it does not start.
     """
     kind = _spark_context_class()
@@ -153,7 +151,7 @@ def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
     note(f"starting Spark on {master}")
     try:
         context = _launched(kind, settings(master, path))
-    except Exception as error:  # whatever Spark and its JVM have to say
+    except Exception as error:  # whatever Spark and its JVM raise
         raise RunFailed(
             f"Spark did not start on {master}: {last_line(str(error))}", where="--runner spark", hint=log_hint()
         ) from error
@@ -163,7 +161,7 @@ def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
 
 
 def _launched(kind: Any, values: dict[str, str]) -> Any:
-    """A context whose JVM writes to the log, not on the person's screen; an existing JVM is used again."""
+    """A context whose JVM writes to the log instead of the screen; an existing JVM is used again."""
     from pyspark import SparkConf
     from pyspark.java_gateway import launch_gateway
 
@@ -180,7 +178,7 @@ def _launched(kind: Any, values: dict[str, str]) -> Any:
 
 @contextmanager
 def _ended_when_interrupted() -> Iterator[None]:
-    """A JVM whose start is interrupted would wait for a Python that never calls: pyspark hands it to nobody by then."""
+    """Kill a JVM whose start is interrupted: it would wait for ever for a call from Python."""
     from pyspark import java_gateway
 
     start, started = java_gateway.Popen, []
@@ -202,8 +200,8 @@ def _ended_when_interrupted() -> Iterator[None]:
 
 
 def settings(master: str, path: Path) -> dict[str, str]:
-    """What a Spark of our own is started with. Nobody speculates: two tasks on one lane would take each other's units
-    away."""
+    """The settings of a Spark that is started here. Without speculation: two tasks on one split group would take the
+    splits over from each other."""
     values = {
         "spark.master": master,
         "spark.app.name": "dynamodt",
@@ -223,7 +221,7 @@ def settings(master: str, path: Path) -> dict[str, str]:
 
 
 def local_cores(master: str) -> int:
-    """The cores of a Spark on this very machine; 0 for one elsewhere."""
+    """The cores of a Spark on this machine; 0 for one elsewhere."""
     if found := _LOCAL.fullmatch(master):
         cores = found["cores"] or "1"
         return os.cpu_count() or 1 if cores == "*" else int(cores)
@@ -233,14 +231,14 @@ def local_cores(master: str) -> int:
 
 
 def executor_cores(context: Any) -> int:
-    """The cores of one executor, each to have a harness of its own."""
+    """The cores of one executor, each of which has its own harness."""
     if found := _CLUSTER.fullmatch(context.master):
         return int(found["cores"])
     return local_cores(context.master) or int(context.getConf().get("spark.executor.cores", "1"))
 
 
 def workers(context: Any) -> int:
-    """How many harnesses may be at work at once, when all executors have come that may."""
+    """How many harnesses work at once when Spark has all executors that it may have."""
     conf = context.getConf()
     executors = conf.get("spark.dynamicAllocation.maxExecutors") or conf.get("spark.executor.instances") or "0"
     asked = int(executors) * executor_cores(context) if executors.isdigit() else 0
@@ -248,15 +246,15 @@ def workers(context: Any) -> int:
 
 
 def check(context: Any) -> None:
-    """Whether a given Spark can be used. Raises Refused."""
+    """Raises Refused for a given Spark that cannot be used."""
     if context.getConf().get("spark.speculation", "false") == "true":
-        hint = "start it with spark.speculation=false: two tasks on one lane would take each other's units away"
+        hint = "start it with spark.speculation=false: two tasks would take splits over from each other"
         raise Refused("this Spark runs tasks twice by speculation", where="spark.speculation", hint=hint)
     try:
         java_class(context, RUNNER_CLASS)
     except Exception as error:  # py4j's, which holds Java's ClassNotFoundException
         hint = "give it the jar when it starts: spark.jars, or --extra-jars of Glue (make jar builds it)"
-        raise Refused("this Spark does not know Beam's runner", where=RUNNER_CLASS, hint=hint) from error
+        raise Refused("this Spark does not have Beam's runner", where=RUNNER_CLASS, hint=hint) from error
 
 
 def java_class(context: Any, name: str) -> Any:
@@ -266,12 +264,12 @@ def java_class(context: Any, name: str) -> Any:
 
 
 def log_hint() -> str:
-    """Where the rest of the story is."""
-    return f"Spark's own log says more: {LOG}" if LOG.exists() else "the driver's log says more"
+    """A hint at the log."""
+    return f"Spark's own log has more: {LOG}" if LOG.exists() else "the driver's log has more"
 
 
 def last_line(text: str) -> str:
-    """The line that says it, of a traceback: of Python's the last one, of Java's the last that is no frame."""
+    """The reason in a traceback: the last line of Python's, the last line of Java's that is no frame."""
     lines = [line.strip() for line in text.splitlines()]
-    saying = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    saying = [line for line in lines if line and not line.startswith(_NO_REASON)]
     return saying[-1] if saying else text

@@ -17,7 +17,7 @@ _SECONDS = 60.0
 
 
 def main(words: Sequence[str]) -> None:
-    """Work until the executor hangs up."""
+    """Work until the executor closes the connection."""
     given = parsed(words)
     os.environ["WORKER_ID"] = given.id  # read when Beam is imported
     os.environ.update(environment(provision(given.provision_endpoint, given.id), given))
@@ -28,7 +28,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:
-    """The options that an executor gives; those of later versions of Beam are let pass."""
+    """The options that an executor gives; unknown ones, of later versions of Beam, are ignored."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("id", "logging_endpoint", "artifact_endpoint", "provision_endpoint", "control_endpoint"):
         parser.add_argument(f"--{name}", default="")
@@ -36,7 +36,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
 
 
 def provision(endpoint: str, worker: str) -> Any:
-    """What the executor has to tell a new worker, as Beam's ProvisionInfo."""
+    """The executor's settings for a new worker, as Beam's ProvisionInfo."""
     import grpc
     from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc
 
@@ -47,24 +47,24 @@ def provision(endpoint: str, worker: str) -> Any:
 
 
 def environment(info: Any, given: argparse.Namespace) -> dict[str, str]:
-    """The variables that Beam's SDK worker starts from; an endpoint that was told goes before one that was given."""
-    told = {
+    """The variables that Beam's SDK worker reads; an endpoint of `info` has precedence over a given one."""
+    variables = {
         "PIPELINE_OPTIONS": options(info.pipeline_options),
         "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(info.logging_endpoint.url or given.logging_endpoint),
         "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(info.control_endpoint.url or given.control_endpoint),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
     }
     if info.status_endpoint.url:
-        told["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
-    return told
+        variables["STATUS_API_SERVICE_DESCRIPTOR"] = _descriptor(info.status_endpoint.url)
+    return variables
 
 
-def options(told: Any) -> str:
-    """The pipeline's options as JSON. A protobuf Struct knows no whole numbers, while Beam, which makes words of a
-    command line of them again, takes no "4.0" for one."""
+def options(struct: Any) -> str:
+    """The pipeline's options as JSON. A protobuf Struct has no integers, and Beam, which turns the options into
+    arguments again, does not accept "4.0" for one."""
     from google.protobuf import json_format
 
-    return json.dumps({name: _whole(value) for name, value in json_format.MessageToDict(told).items()})
+    return json.dumps({name: _whole(value) for name, value in json_format.MessageToDict(struct).items()})
 
 
 def _whole(value: Any) -> Any:

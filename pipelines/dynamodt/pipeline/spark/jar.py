@@ -21,7 +21,7 @@ _TAIL_LINES = 5
 
 
 def _user_cache() -> Path:
-    """Outside of what is installed, which may be read-only, and goes with its environment."""
+    """Outside the installed package, which may be read-only and is removed with its environment."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "dynamodt" / "jars"
 
@@ -59,8 +59,8 @@ def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path = CACHE)
 
 
 def cached(pom: Path = POM, cache: Path = CACHE) -> Path:
-    """Where the jar of this pom is, or would be: another content has another name. Raises UsageError where there is
-    no pom, as in a job, which is given the jar."""
+    """The path of the jar of this pom, whether it exists or not: another content has another name. Raises UsageError if
+    there is no pom, as in a job, which is given the jar."""
     if not pom.is_file():
         hint = f"build it in a clone of the project (make jar), and name it: {GIVEN}=/path/to/beam-spark.jar"
         raise UsageError("the jar of Beam's Spark runner is not here, nor what it is built from", hint=hint)
@@ -68,7 +68,7 @@ def cached(pom: Path = POM, cache: Path = CACHE) -> Path:
 
 
 def missing() -> str:
-    """Why the jar cannot be built or used here, or nothing when it can."""
+    """Why the jar cannot be built or used here; empty if it can."""
     if not _java():
         return "a local Spark needs Java 17, and java is not installed"
     if shutil.which("mvn") is None and not cached().is_file():
@@ -77,9 +77,9 @@ def missing() -> str:
 
 
 def check_java() -> None:
-    """Raises UsageError where there is no Java."""
+    """Raises UsageError if there is no Java."""
     if not _java():
-        hint = "install Java 17, so that `java` is on the PATH or JAVA_HOME says where it is"
+        hint = "install Java 17, so that `java` is on the PATH or below JAVA_HOME"
         raise UsageError("Beam's Spark runner needs Java 17, and java is not installed", hint=hint)
 
 
@@ -89,7 +89,7 @@ def _java() -> str | None:
 
 
 def _build(pom: Path, path: Path) -> None:
-    """Beside its place first: who looks meanwhile sees no half a jar."""
+    """Build beside the path, then move: no other process finds half a jar."""
     maven = shutil.which("mvn")
     if maven is None:
         hint = "install Maven (mvn), then run the same command again"
@@ -105,16 +105,16 @@ def _build(pom: Path, path: Path) -> None:
 
 
 def _failed(log: str) -> RunFailed:
-    told = [line for line in log.splitlines() if "ERROR" in line][:_TAIL_LINES] or log.splitlines()[-_TAIL_LINES:]
+    reasons = [line for line in log.splitlines() if "ERROR" in line][:_TAIL_LINES] or log.splitlines()[-_TAIL_LINES:]
     return RunFailed(
-        "Maven could not build the jar of Beam's Spark runner:\n  " + "\n  ".join(told),
+        "Maven could not build the jar of Beam's Spark runner:\n  " + "\n  ".join(reasons),
         where=str(POM),
         hint="it needs the network, once; `make jar` tries again",
     )
 
 
 def main() -> int:
-    """`make jar`: says where the jar is; returns the exit code."""
+    """`make jar`: prints the path of the jar; returns the exit code."""
     try:
         sys.stdout.write(f"{jar()}\n")
     except DynamodtError as error:

@@ -1,9 +1,8 @@
-"""How the executors start Python: a PROCESS environment, whose command is a small script that Spark hands out.
+"""SparkRunner: Beam's own Spark runner, called in the driver's JVM on an existing SparkContext.
 
-SparkRunner: Beam's own Spark runner, called in the driver's JVM on a SparkContext that is there already.
-
-No job server: the pipeline goes over as a protocol buffer, by way of py4j. `_optimize_pipeline` is private to Beam, so
-Beam's version is pinned (`pyproject.toml`, `infra/beam-spark/pom.xml`).
+There is no job server: the pipeline is passed as a protocol buffer, by py4j. The executors start Python in a PROCESS
+environment, whose command is a small script that Spark distributes. `_optimize_pipeline` is private to Beam, so Beam's
+version is pinned (`setup.py`, `infra/beam-spark/pom.xml`).
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ harness=$!
 trap 'kill $harness; exit 0' TERM INT HUP
 wait $harness
 code=$?
-{mourn}
+{follow}
 exit $code
 """
 
-# Beam throws away what a harness says.
+# Beam discards the output of a harness.
 _EXECUTOR_S_OWN = "/proc/$PPID/fd/2"
 
-# Beam keeps the connection to a harness that has died, and fails each task that it gives it, four times in a moment.
-# Spark knows how to do without an executor, but not how to do with a broken one: so the executor follows a harness that
-# a signal has ended, but for the one that the executor itself sends.
+# Beam keeps the connection to a harness that has died, and each task that it then gives it fails, four times in a
+# moment. Spark can do without an executor, but not with a broken one: so the executor is killed with a harness that was
+# ended by a signal, except for the one that the executor itself sends.
 _FOLLOW = "[ $code -gt 128 ] && [ $code -ne 143 ] && kill -9 $PPID"
 
 
 def process_environment(context: Any) -> Any:
-    """Beam's description of the harness. Elsewhere the package is installed on every node; here, on this machine, the
-    harness finds what this process finds."""
+    """Beam's description of the harness. On this machine it has the import path of this process; elsewhere the package
+    is installed on every node."""
     from apache_beam.transforms import environments
 
     path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
@@ -64,12 +63,12 @@ def process_environment(context: Any) -> Any:
 
 
 def python_log(context: Any) -> Path | None:
-    """Where it can be read what the harnesses have said: on this machine only."""
+    """The file with the output of the harnesses, if they run on this machine."""
     return PYTHON_LOG.absolute() if local_cores(context.master) else None
 
 
 def _command(context: Any) -> str:
-    """The script's place: an executor has it in the folder that it works in, the driver's own in one of Spark's."""
+    """The path of the script: in the working folder of an executor, or in one of Spark's for the driver's own."""
     from pyspark import SparkFiles
 
     in_driver = context.master.startswith("local") and not context.master.startswith("local-cluster")
@@ -78,29 +77,29 @@ def _command(context: Any) -> str:
     return SparkFiles.get(BOOT) if in_driver else f"./{BOOT}"
 
 
-def written(folder: Path, log: Path | None, mourn: str = _FOLLOW) -> Path:
-    """The script, in a folder. Without a log it writes to that of the executor."""
+def written(folder: Path, log: Path | None, follow: str = _FOLLOW) -> Path:
+    """Write the script to a folder. Without a log its output goes to the executor's."""
     path = folder / BOOT
     to = shlex.quote(str(log)) if log else _EXECUTOR_S_OWN
-    path.write_text(_SCRIPT.format(python=shlex.quote(sys.executable), log=to, mourn=mourn), encoding="utf-8")
+    path.write_text(_SCRIPT.format(python=shlex.quote(sys.executable), log=to, follow=follow), encoding="utf-8")
     path.chmod(0o755)
     return path
 
 
 @cache
 def _folder() -> Path:
-    """The same place each time in this process: Spark refuses another file of the same name."""
+    """The same folder each time in this process: Spark refuses another file of the same name."""
     return Path(_kept().name)
 
 
 @cache
 def _kept() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="dynamodt-")  # goes with the process
+    return tempfile.TemporaryDirectory(prefix="dynamodt-")  # removed with the process
 
 
 JOB = "dynamodt"
 _NO_ARTIFACTS = "__no_artifacts_staged__"
-_KEPT_MILLIS = 3_600_000  # a harness lives so long, or as long as it is at work; without it, hardly for a task
+_KEPT_MILLIS = 3_600_000  # for which an idle harness is kept; by default hardly for a task
 _WHERE = "--runner spark"
 _DIED = re.compile(r"Process died with exit code (?P<code>\d+)")
 _TAIL = 10_000  # characters
@@ -130,7 +129,7 @@ class SparkRunner(PipelineRunner):
 
 
 def _as_json(options: PipelineOptions) -> str:
-    """The options that differ from their defaults, by the names that Java knows them under."""
+    """The options that differ from their defaults, by their names in Java."""
     own = ("runner", "pipeline_type_check", "direct_num_workers")
     given = options.get_all_options(drop_default=True).items()
     return json.dumps(
@@ -139,12 +138,12 @@ def _as_json(options: PipelineOptions) -> str:
 
 
 def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]:
-    """Prepares the call of Java's SparkPipelineRunner; what is returned makes it, and returns the state it ends in."""
+    """Prepare the call of Java's SparkPipelineRunner. The returned function makes it, and returns the final state."""
     beam = context._jvm.org.apache.beam
     translation = beam.sdk.util.construction.PipelineOptionsTranslation
     beam.sdk.io.FileSystems.setDefaultPipelineOptions(beam.sdk.options.PipelineOptionsFactory.create())
     java = getattr(translation.fromJson(options), "as")(java_class(context, _OPTIONS_CLASS))
-    # the same for all pipelines of a command: they share the harnesses, which were told their options at the start
+    # the same for all pipelines of a command: they share the harnesses, which got their options at the start
     invocation = f"{JOB}-{context.applicationId}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
     java.setRunner(None)
     java.setUsesProvidedSparkContext(True)
@@ -159,7 +158,7 @@ def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]
 
 
 class _Result(PipelineResult):
-    """A pipeline that runs in a thread of its own: Java's runner does not return before the end."""
+    """A pipeline that runs in a thread: Java's runner does not return before the end."""
 
     def __init__(self, call: Callable[[], str], python_log: Path | None) -> None:
         super().__init__(PipelineState.RUNNING)
@@ -183,7 +182,7 @@ class _Result(PipelineResult):
         return str(self._state)
 
     def wait_until_finish(self, duration: int | None = None) -> str:
-        """Wait for the end, for so many milliseconds at most. Raises RunFailed when the pipeline has failed."""
+        """Wait for the end, for `duration` milliseconds at most. Raises RunFailed when the pipeline has failed."""
         self._ended.wait(duration / 1000 if duration else None)
         if self._error is not None:
             raise failed(self._error, self._log) from self._error
@@ -191,20 +190,19 @@ class _Result(PipelineResult):
 
 
 def failed(error: BaseException, python_log: Path | None = None) -> RunFailed:
-    """What Java's error says. Of a harness that has not come to work it knows the exit code alone: the reason is the
-    last line that Python wrote."""
+    """Java's error. If a harness did not start it has only the exit code: the reason is the last line of Python's."""
     text = cause(error)
     died = _DIED.search(text)
     if died is None:
         return RunFailed(f"the pipeline failed on Spark: {text}", where=_WHERE, hint=log_hint())
-    said = last_line(python_log.read_text(errors="replace")[-_TAIL:]) if python_log and python_log.is_file() else ""
+    reason = last_line(python_log.read_text(errors="replace")[-_TAIL:]) if python_log and python_log.is_file() else ""
     what = f"Python did not start on an executor of Spark (exit code {died['code']})"
-    hint = f"all that it said: {python_log}" if said else "the executor's own log says what Python said (stderr)"
-    return RunFailed(f"{what}: {said}" if said else what, where=_WHERE, hint=hint)
+    hint = f"its whole output: {python_log}" if reason else "the executor's own log has the output of Python (stderr)"
+    return RunFailed(f"{what}: {reason}" if reason else what, where=_WHERE, hint=hint)
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong in the end, in one line: of Java's chain of causes the last one, of its text the last line."""
+    """The reason of an error in one line: the last line of the last cause in Java's chain."""
     java = getattr(error, "java_exception", None)
     if java is None:
         return last_line(str(error))
