@@ -98,7 +98,7 @@ MAX_ERRORS = "max-errors"
 _WITH_REASON = ("abort", "error")
 
 
-class RunContext:
+class WorkerContext:
     """What the stages of one attempt of a run share in this process.
 
     `stopped`: no further page is read. `interrupted`: pages are also left where they are; none is begun, as it could be
@@ -141,15 +141,15 @@ class RunContext:
 
 # The only state of the process: Beam makes the stages' objects, on workers from pickles, and gives them nothing to
 # share. Keyed by run and attempt.
-_contexts: dict[tuple[str, int], RunContext] = {}
+_contexts: dict[tuple[str, int], WorkerContext] = {}
 
 
-def context_of(job: Job) -> RunContext:
+def context_of(job: Job) -> WorkerContext:
     """The context of a job's run in this process."""
-    return _contexts.setdefault((job.base_run, job.attempt), RunContext())
+    return _contexts.setdefault((job.base_run, job.attempt), WorkerContext())
 
 
-def only_rate_limiter(context: RunContext) -> None:
+def only_rate_limiter(context: WorkerContext) -> None:
     """Let go of the rate limiters of other runs, which have ended."""
     for other in list(_contexts.values()):
         if other is not context:
