@@ -181,7 +181,7 @@ def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> 
 
 def count_dead(dead_letters: bytes, phase: str) -> int:
     """How many of the dead letters are of this phase: "doubt" (writes without an answer), "read" (unreadable lines)."""
-    return sum(json.loads(line)["stage"] == phase for line in dead_letters.splitlines())
+    return sum(json.loads(line)["phase"] == phase for line in dead_letters.splitlines())
 
 
 def _outstanding(context: RunContext, main: Job, source: Job) -> list[str]:
