@@ -12,7 +12,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.pipeline.undo import undo
+from dynamodt.pipeline.migrate import undo
 from dynamodt.state.object_keys import left_prefix
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
