@@ -45,7 +45,7 @@ def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(
     rows.claim(0, 1)
     ownership.assure()  # it has looked just now, by its announcement
     clock.now += POLL_SECONDS
-    with pytest.raises(Fenced, match="unit 0"):
+    with pytest.raises(Fenced, match="split 0"):
         ownership.assure()
 
 

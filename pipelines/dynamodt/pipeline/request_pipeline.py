@@ -41,12 +41,15 @@ class _Sent(NamedTuple):
     taken: float
 
 
+ReadAgain = Callable[[list[Pending]], list[Pending]]
+
+
 class RequestPipeline:
     """Sends the changes of one page.
 
     Up to `writers` requests are unanswered at once, all sent by the calling thread: threads of their own would spend
-    more on handing over the interpreter than on what they send (docs/adr/019). Before each request `read_again` returns
-    what of the batch is to be sent, and each of `assures` is called.
+    more on handing over the interpreter than on what they send (docs/adr/019). Each of `assures` is called before each
+    request.
     """
 
     def __init__(
@@ -56,18 +59,19 @@ class RequestPipeline:
         assures: Sequence[Callable[[], None]],
         rate_queue: RateLimitedQueue,
         heed: Callable[[], None],
-        read_again: Callable[[list[Pending]], list[Pending]],
     ) -> None:
         self._writes = writes
         self._writers = self._room = writers
         self._assures = assures
         self._rate_queue = rate_queue
         self._heed = heed
-        self._read_again = read_again
 
-    def answered(self, waiting: list[Pending], held: list[Pending]) -> Iterator[tuple[list[Pending], BatchAnswer]]:
-        """Each batch with its answer, in order. If this ends early, the answers to all that was sent are awaited first:
-        no request of the page is unanswered when it is left.
+    def answered(
+        self, waiting: list[Pending], held: list[Pending], read_again: ReadAgain
+    ) -> Iterator[tuple[list[Pending], BatchAnswer]]:
+        """Each batch with its answer, in order. Once the budget lets a batch pass, `read_again` returns what of it is
+        to be sent. If this ends early, the answers to all that was sent are awaited first: no request of the page is
+        unanswered when it is left.
 
         Once most of a batch was throttled the rest is added to `held` instead of being sent: a page is of one
         partition as a rule, which would refuse it too, and the application's writes with it. After that batches are
@@ -83,7 +87,7 @@ class RequestPipeline:
                     yield first.batch, answer
                 if full:
                     held += batch
-                elif begun := self._send(batch):
+                elif begun := self._send(batch, read_again):
                     sent.append(begun)
             while sent:
                 first = sent.popleft()
@@ -93,13 +97,13 @@ class RequestPipeline:
                 with suppress(ServiceError):
                     one.answer()
 
-    def _send(self, batch: list[Pending]) -> _Sent | None:
+    def _send(self, batch: list[Pending], read_again: ReadAgain) -> _Sent | None:
         """Send a batch once the budget lets it pass, if run and split are still owned after the wait. None: nothing of
         it is to be sent any more."""
         estimate = self._estimated(batch)
         taken = self._rate_queue.enter(estimate)
         self._heed()  # it may wait, or end the page: it comes before the reading, which grows old
-        left = self._read_again(batch)
+        left = read_again(batch)
         if not left:
             self._rate_queue.leave(taken, estimate, 0.0)
             return None

@@ -101,7 +101,7 @@ class WriteTask:
         self._writer = writer
         self._record_intent = record_intent
         self._requests = RequestPipeline(
-            writer.writes, writer.writers, (writer.assure, assure), writer.rate_queue, writer.heed, self._read_again
+            writer.writes, writer.writers, (writer.assure, assure), writer.rate_queue, writer.heed
         )
         self._result = WriteResult()
         self._waiting: list[Pending] = []
@@ -214,7 +214,7 @@ class WriteTask:
         held: list[Pending] = []
         refused: list[tuple[Pending, Image | None]] = []
         result, passed, self._retried = self._result, False, []
-        for batch, answer in self._requests.answered(self._waiting, held):
+        for batch, answer in self._requests.answered(self._waiting, held, self._read_again):
             result.units = result.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
             passed |= any(verdict.outcome in ("done", "conflict") for verdict in answer.verdicts)
