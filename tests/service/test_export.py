@@ -8,7 +8,6 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ from dynamodt.export.request import COMPLETED, Export, ExportRequest, awaited, a
 from dynamodt.export.stand_in import StandInExports, stand_in_exports
 from dynamodt.model.items import Image
 from dynamodt.model.tables import StorageSpec, TableSpec
+from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.conftest import MakeTable
 
@@ -206,7 +206,7 @@ def test_reading_takes_little_memory_whatever_the_size(ministack: Endpoint, obje
     for name, content in (("files", files), ("summary", orjson.dumps(summary))):
         objects.write(f"{folder}/manifest-{name}.json", content)
         objects.write(f"{folder}/manifest-{name}.md5", md5(content).encode())
-    pipelines = Path(__file__).parents[2] / "pipelines"
+    pipelines = ROOT / "pipelines"
     done = subprocess.run(  # by a shell: a process that we start ourselves begins with our own peak
         ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", _READER, ministack.url, bucket, arn],
         env={"PYTHONPATH": str(pipelines), "PATH": "/usr/bin:/bin"},

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 PACKAGE = ROOT / "pipelines" / "dynamodt"
 RECORDS = ROOT / "docs" / "adr"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "infra" / "serverless" / "README.md"])

@@ -10,6 +10,7 @@ import pytest
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import KeyAttribute
+from tests import ROOT
 
 Write = Callable[[str], Path]
 
@@ -235,7 +236,7 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
 
 
 def test_the_repositorys_own_file_is_good() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT.resolve()
     assert load_stage("local", root).tables == {"users": (KeyAttribute("id", "S"),)}
 
 
