@@ -143,7 +143,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
 
     out, err = lines.communicate(timeout=HANG_SECONDS)
     assert (lines.returncode, err) == (0, "")
-    assert f"{elsewhere.table} v1 change: at work" in out
+    assert f"{elsewhere.table} v1 change: running" in out
     assert f"{elsewhere.table} v2 change: succeeded, 600 items" in out
     assert f"{elsewhere.table} v2 change  up  succeeded" in out
     assert up.wait(HANG_SECONDS) == 0
