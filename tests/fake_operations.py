@@ -103,7 +103,7 @@ class FakeOperations:
         )
         found = replace(found, rehearsal=options.dry_run)
         first = (NotRestored({"id": {"S": "u1"}}, ("name", "age"), "changed since the run"),)
-        return UndoReport(found, 1, 9, "s3://dynamodt/undo-left.jsonl", first)
+        return UndoReport(found, 1, 9, "s3://dynamodt/not-restored.jsonl", first)
 
     def retry(
         self, stage: Stage, folder: Path, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, /

@@ -162,7 +162,7 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
 
 def _undone(state: _State) -> None:
     """All is as it was, or is reported."""
-    said = state.reported("left") | state.reported("dead")
+    said = state.reported("not-restored") | state.reported("dead")
     for item in state.items:
         written = item["n"] >= 1000 or "of" in item
         own = state.scene.kinds != ("target",) or "there" in item

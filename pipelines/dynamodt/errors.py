@@ -1,19 +1,19 @@
-"""Every error that dynamodt raises on purpose, and the exit code that it ends a command with.
+"""Every error that dynamodt raises on purpose, and its exit code.
 
 ::
 
     DynamodtError                  1
     ├── UsageError                 2   a wrong flag, name or folder
-    │   └── ScriptError            2   a version file that cannot be used
-    ├── Refused                    3   right words, wrong moment: nothing was started
-    │   └── Busy                   3   another run holds the table, or has just moved it
-    └── RunFailed                  1   a run that did not end as it should
-        ├── ServiceError           1   AWS said no, or could not be reached
+    │   └── ScriptError            2   a version file is at fault
+    ├── Refused                    3   a valid command at the wrong time: nothing was started
+    │   └── Busy                   3   another run holds the table, or has just changed it
+    └── RunFailed                  1   a run ended early
+        ├── ServiceError           1   AWS refused a call, or could not be reached
         ├── Fenced                 1   another process has taken the run over
-        ├── Aborted                1   somebody told the run to stop
+        ├── Aborted                1   an operator stopped the run
         └── DeadLetters            1   items that could not be transformed or written
 
-Each carries what went wrong, where, and what to do now, so that the command line needs no logic of its own to print it.
+Each has what went wrong, where, and the next step; the command line prints these as they are.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class DynamodtError(Exception):
 
     def hinted(self, hint: str) -> DynamodtError:
         """The same error with another hint."""
-        told = type(self).__new__(type(self), *self.args)
-        told.__dict__.update(self.__dict__, hint=hint)
-        return told.with_traceback(self.__traceback__)
+        hinted = type(self).__new__(type(self), *self.args)
+        hinted.__dict__.update(self.__dict__, hint=hint)
+        return hinted.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep `where` and `hint` when the error crosses a process boundary."""
+        """Keeps `where` and `hint` when the error is pickled."""
         return (_rebuild, (type(self), self.what, self.where, self.hint))
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def _rebuild(kind: type[DynamodtError], what: str, where: str, hint: str) -> Dyn
 
 
 class UsageError(DynamodtError):
-    """The command cannot be understood, or names something that is not there."""
+    """The command is malformed, or names something that does not exist."""
 
     exit_code = 2
 
@@ -59,8 +59,8 @@ class ScriptError(UsageError):
 
 
 class Refused(DynamodtError):
-    """The command is sound, but running it now would break a guarantee; nothing was started. `run` is the id of the run
-    that it would have gone on with, if one."""
+    """The command is valid, but running it now would break a guarantee; nothing was started. `run` is the id of the run
+    that it would have continued, if any."""
 
     exit_code = 3
 
@@ -70,7 +70,7 @@ class Refused(DynamodtError):
 
 
 class Busy(Refused):
-    """Another run holds `table`, or has moved it while this one was planned."""
+    """Another run holds `table`, or has changed its version while this one was planned."""
 
     def __init__(self, what: str, *, where: str = "", hint: str = "", table: str = "") -> None:
         super().__init__(what, where=where, hint=hint)
@@ -82,20 +82,20 @@ class RunFailed(DynamodtError):
 
 
 class ServiceError(RunFailed):
-    """AWS (or the endpoint that stands for it) refused a call or could not be reached."""
+    """AWS (or an emulator) refused a call or could not be reached."""
 
 
 class Fenced(RunFailed):
-    """Another process has taken this run over: this one must not write any more, and nothing of it is recorded."""
+    """Another process has taken this run over: this one stops writing, and records nothing."""
 
 
 class Aborted(RunFailed):
-    """A person has told the run to stop; its checkpoints stand."""
+    """An operator stopped the run; its checkpoints remain."""
 
 
 class DeadLetters(RunFailed):
-    """Some items could not be transformed or written; they are kept in the run's dead-letter file."""
+    """Some items could not be transformed or written; they are in the run's dead-letter file."""
 
 
 class ItemError(DynamodtError):
-    """One item cannot be transformed or written; `where` is the attribute path. It ends as a dead letter, no exit."""
+    """One item cannot be transformed or written; `where` is the attribute path. It becomes a dead letter."""

@@ -78,6 +78,6 @@ def key_of(src: str) -> int:
 
 def left_of(case: Case) -> set[int]:
     """The keys that the undo reports."""
-    names = [name for name in case.storage.objects if name.startswith("runs/") and "/left/" in name]
+    names = [name for name in case.storage.objects if name.startswith("runs/") and "/not-restored/" in name]
     lines = [json.loads(line) for name in names for line in case.storage.objects[name].splitlines()]
     return {id_of(line["key"]) for line in lines}

@@ -500,7 +500,7 @@ def test_an_export_of_the_table_with_another_key(bench: Bench, bucket: Bucket, m
     key = largest(bucket.objects, folder)
     rewrite(bucket.objects, folder, key, lambda lines: [b'{"Item": {"pk": {"S": "1"}}}'])
     error = bench.failed(table, DOUBLE, source="export", export=bucket.url(made)).error
-    assert isinstance(error, RunFailed) and error.where.endswith(key) and "no item of this table" in error.what
+    assert isinstance(error, RunFailed) and error.where.endswith(key) and "not an item of this table" in error.what
     assert by_id(bench, table) == {1: 1}
     assert exported(bench, table, DOUBLE, export="new").counts.changed == 1  # nothing was written: a run of its own
     assert [record.status for record in bench.history(table)] == ["replaced", "succeeded"]

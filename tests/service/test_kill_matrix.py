@@ -207,7 +207,7 @@ class Matrix:
         """The items that the undo reports as gone without it being known by whose deletion."""
         spec = self.bench.stage.storage if self.plan.export else StorageSpec(str(self.bench.folder / "storage"))
         storage = open_storage(self.endpoint.connection, spec)
-        names = [name for name in storage.names(f"runs/{self.table}/") if name.endswith("/undo-left.jsonl")]
+        names = [name for name in storage.names(f"runs/{self.table}/") if name.endswith("/not-restored.jsonl")]
         lines = (json.loads(line) for name in names for line in (storage.read(name) or b"").splitlines())
         return {int(line["key"]["id"]["N"]) for line in lines if line["why"] == UNCONFIRMED}
 

@@ -435,8 +435,8 @@ def test_by_default_the_first_dead_letter_stops_the_run(bench: Bench, make_table
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ('return {**item, "id": item["id"] + "x"}', "the scan would meet its own output"),
-        ('return Put({"id": "new"})', "the scan would meet its own output"),
+        ('return {**item, "id": item["id"] + "x"}', "its own output"),
+        ('return Put({"id": "new"})', "its own output"),
     ],
     ids=["re-key", "put"],
 )

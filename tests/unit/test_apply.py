@@ -71,7 +71,7 @@ OTHER_KEYS: list[Callable[[Item], Any]] = [
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
 def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item], Any]) -> None:
-    with pytest.raises(ScriptError, match="meet its own output") as caught:
+    with pytest.raises(ScriptError, match="its own output") as caught:
         change_of(function)
     assert caught.value.where == f'{SCRIPT.path}: item {{"id": {{"S": "u1"}}}}' and "IDEMPOTENT" in caught.value.hint
     assert type(change_of(function, replace(SCRIPT, idempotent=True))) in (Atomic, Insert)
@@ -80,10 +80,13 @@ def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
 def test_a_last_scan_after_an_export_would_meet_it(function: Callable[[Item], Any]) -> None:
-    with pytest.raises(ScriptError, match="the last scan would meet it") as caught:
-        change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, rest=True)
+    with pytest.raises(ScriptError, match="final scan") as caught:
+        change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, final_scan=True)
     assert caught.value.where.startswith(f"{SCRIPT.path}: item {{") and "--catch-up none" in caught.value.hint
-    assert type(change_of(function, replace(SCRIPT, idempotent=True), snapshot=True, rest=True)) in (Atomic, Insert)
+    assert type(change_of(function, replace(SCRIPT, idempotent=True), snapshot=True, final_scan=True)) in (
+        Atomic,
+        Insert,
+    )
 
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
@@ -122,7 +125,7 @@ def test_another_table_is_never_met() -> None:
 @pytest.mark.parametrize(
     ("function", "what"),
     [
-        (lambda item: Delete(), "no meaning with TARGET_TABLE"),
+        (lambda item: Delete(), "with TARGET_TABLE"),
         (lambda item: [{"number": 1}, Put({"number": 2})], "more than one item"),
         (lambda item: item, "key attribute with type N for table people"),
     ],

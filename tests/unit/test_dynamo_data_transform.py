@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dynamodt.dynamodb.dynamo_data_transform import (
     PastRun,
+    has_applied_versions,
     read_record,
     record_key,
-    says_something_stands,
     without_record,
 )
 from dynamodt.errors import Refused
@@ -159,7 +159,7 @@ def test_the_record_alone_is_passed_over(found: list[Item]) -> None:
     ],
 )
 def test_what_says_that_something_stands(image: Image | None, stands: bool) -> None:
-    assert says_something_stands(image) is stands
+    assert has_applied_versions(image) is stands
 
 
 # ---------------------------------------------------------------- what becomes of it

@@ -162,7 +162,7 @@ def test_the_time_is_the_services_where_it_tells_it(
 
 
 def test_a_folder_takes_no_export(dynamodb: Any) -> None:
-    with pytest.raises(UsageError, match="no place in S3"):
+    with pytest.raises(UsageError, match="not a place in S3"):
         exports(dynamodb, "/tmp/storage")
 
 
@@ -199,7 +199,7 @@ def test_an_export_that_is_gone(dynamodb: Any, stub: Stubber) -> None:
 
 @pytest.mark.parametrize(
     ("arn", "what"),
-    [(TABLE, "no export's ARN"), ("x", "no export's ARN"), (ARN.replace("eu-west-1", "us-east-1"), "of us-east-1")],
+    [(TABLE, "export's ARN"), ("x", "export's ARN"), (ARN.replace("eu-west-1", "us-east-1"), "of us-east-1")],
 )
 def test_an_arn_that_is_none_of_ours(dynamodb: Any, stub: Stubber, arn: str, what: str) -> None:
     with pytest.raises(UsageError, match=what) as caught:

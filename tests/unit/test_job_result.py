@@ -67,7 +67,7 @@ def test_what_another_release_leaves_out_of_a_run_is_let_pass(name: str) -> None
 
 @pytest.mark.parametrize("name", OF_AN_UNDO)
 def test_what_another_release_leaves_out_of_an_undo_is_let_pass(name: str) -> None:
-    document = undo_document(UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/undo-left.jsonl"))
+    document = undo_document(UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/not-restored.jsonl"))
     del document[name]
     assert undo_of(document).run.counts == RUN.counts
 
@@ -109,7 +109,7 @@ def test_a_document_names_what_has_made_it() -> None:
 
 def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
     first = (NotRestored({"id": {"S": "u1"}}, ("name",), "changed since the run"),)
-    undo = UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/undo-left.jsonl", first)
+    undo = UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/not-restored.jsonl", first)
     assert undo_of(undo_document(undo)) == undo
     assert prepared_of(prepared_document("users", 3, PREPARED, False)) == PREPARED
 

@@ -7,8 +7,8 @@ import pytest
 from dynamodt.model.pages import Claim, Counts, Intent, JournalCount, OwnershipPeriod, Totals
 from dynamodt.state.object_keys import (
     attempt_of,
+    committed_notes,
     committed_parts,
-    counted_notes,
     due,
     note_name,
     page_prefix,
@@ -78,17 +78,17 @@ def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> Non
     ],
 )
 def test_dead_letters(name: str, counts: bool) -> None:
-    assert counted_notes([name], {0: TAKEN_OVER}, recovers=True) == [name] * counts
+    assert committed_notes([name], {0: TAKEN_OVER}, recovers=True) == [name] * counts
 
 
 def test_of_a_page_that_was_announced_and_read_again_the_last_owner_s_letters_count() -> None:
     """An idempotent script's: an item that has died for the first owner may have been mended for the second."""
     names = [dead_letter(3, 1), dead_letter(3, 2), dead_letter(4, 2)]
-    assert counted_notes(names, {0: TAKEN_OVER}, recovers=False) == names[1:]
+    assert committed_notes(names, {0: TAKEN_OVER}, recovers=False) == names[1:]
 
 
 def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
-    assert committed_parts([part(1, 1)], {}) == counted_notes([dead_letter(1, 1)], {}, recovers=True) == []
+    assert committed_parts([part(1, 1)], {}) == committed_notes([dead_letter(1, 1)], {}, recovers=True) == []
 
 
 def test_names_tell_their_unit_page_and_epoch() -> None:

@@ -19,7 +19,7 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
 from dynamodt.runs.preflight import note_other_key, refuse_unsafe
-from dynamodt.state.started_with import key_told
+from dynamodt.state.started_with import declared_key
 
 KEY = (KeyAttribute("id", "S"),)
 STAGE = Stage("prod", Connection("eu-west-1", profile="my profile"), StorageSpec("s3://b"), protected=True)
@@ -51,9 +51,7 @@ def test_an_unprotected_stage_asks_nothing(asked: list[str]) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize(
-    "options", [RunOptions(dry_run=True), RunOptions(allow_no_pitr=True)], ids=["dry run", "no PITR"]
-)
+@pytest.mark.parametrize("options", [RunOptions(dry_run=True), RunOptions(no_pitr=True)], ids=["dry run", "no PITR"])
 def test_neither_a_dry_run_nor_who_does_without_asks(asked: list[str], options: RunOptions) -> None:
     refuse_unsafe(STAGE, plan(target="bare"), options)
     assert asked == []
@@ -94,7 +92,7 @@ def test_recovery_that_cannot_be_read_is_refused_with_the_permission(asked: list
 def test_another_key_is_refused_naming_both(asked: list[str], key: tuple[KeyAttribute, ...], dry_run: bool) -> None:
     with pytest.raises(Refused) as caught:
         refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions(dry_run=dry_run))
-    assert key_told(key) in caught.value.what and '{"id": "S"}' in caught.value.what
+    assert declared_key(key) in caught.value.what and '{"id": "S"}' in caught.value.what
     assert caught.value.where == SCRIPT.path and asked == []
 
 
@@ -107,7 +105,7 @@ def test_the_order_of_a_key_counts() -> None:
     pair = (KeyAttribute("pk", "S"), KeyAttribute("sk", "S"))
     planned = plan(replace(SCRIPT, key=pair[::-1]))
     with pytest.raises(Refused):
-        refuse_unsafe(STAGE, replace(planned, table=TableSpec("users", pair)), RunOptions(allow_no_pitr=True))
+        refuse_unsafe(STAGE, replace(planned, table=TableSpec("users", pair)), RunOptions(no_pitr=True))
 
 
 @pytest.mark.parametrize(

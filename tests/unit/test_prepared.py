@@ -186,7 +186,7 @@ def test_a_truncated_file_is_refused(storage: FolderStorage, keep: int) -> None:
 def test_a_file_that_is_gone_is_refused(storage: FolderStorage) -> None:
     ref = saved(storage, ("a", 1))
     Path(storage.place(DATA)).unlink()
-    assert "is gone" in refused(storage, ref).what
+    assert "is missing" in refused(storage, ref).what
 
 
 def test_another_number_of_rows_is_refused(storage: FolderStorage) -> None:
@@ -215,4 +215,4 @@ def test_without_its_manifest_data_is_none(storage: FolderStorage) -> None:
     """It is written last: a preparation that was cut off leaves nothing that a run would take."""
     saved(storage, ("a", 1))
     Path(storage.place(MANIFEST)).unlink()
-    assert "there is none" in refused(storage).what
+    assert "has none" in refused(storage).what

@@ -24,7 +24,7 @@ RECORD = RunRecord("users", "01", 1, "a", "up", "", "failed", "then", began=star
 
 
 def told(**changes: Any) -> dict[str, str]:
-    return {one.name: one.told for one in differences(started_with(**BASE), started_with(**{**BASE, **changes}))}
+    return {one.name: one.sentence for one in differences(started_with(**BASE), started_with(**{**BASE, **changes}))}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_another_guard_is_for_what_is_left_to_do() -> None:
     script = replace(SCRIPT, guard="changed")
     now = started_with(TABLE, script, "s3://b")
     (one,) = differences(began, now)
-    assert one.effect == "the rest of the run goes by it"
+    assert "rest of the run" in one.effect
     assert as_it_began(script, began).guard == "changed" and changed_within(now) == {"GUARD": "changed"}
 
 

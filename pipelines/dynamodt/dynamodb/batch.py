@@ -1,4 +1,8 @@
-"""One batch of conditional writes: a verdict for each. The one place that reads a write's error codes."""
+"""Batches of conditional writes, with a verdict for each write.
+
+Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed),
+throttled (without effect), doubt (the write may have taken effect), rejected (the service does not accept it).
+"""
 
 from __future__ import annotations
 
@@ -37,36 +41,37 @@ _REJECTIONS = frozenset(
         "ItemCollectionSizeLimitExceededException",
     }
 )
-# One statement's fault, told of them all: smaller batches find it. DynamoDB Local has then carried some of them out.
+# One statement's fault, reported for all: smaller batches find it. DynamoDB Local has then carried out some of them.
 _WHOLE = frozenset({"ValidationException", "SerializationException", "RequestEntityTooLarge", "HTTP413"})
 
 
 class Verdict(NamedTuple):
-    """What became of one write. `image` is the current item, where a refusal has handed it back."""
+    """The outcome of one write. `image` is the current item, where a refusal returns it."""
 
     outcome: Outcome
     image: Image | None = None
     message: str = ""
 
 
-DONE = Verdict("done")  # the one of its outcome
+DONE = Verdict("done")
 
 
 class BatchAnswer(NamedTuple):
-    """The verdicts of one request, in order, and the write units that the service says it took (None: not said).
-    `whole`: they are one verdict, of the request; its statements may fare better in smaller ones."""
+    """The verdicts of one request, in order, and its write units as the service reports them (None: not reported).
+    `whole`: all verdicts are the request's own; smaller requests may have better ones."""
 
     verdicts: list[Verdict]
     wcu: float | None
     whole: bool = False
 
 
-Coming = Callable[[], BatchAnswer]  # waits for the answer to what was sent
+Coming = Callable[[], BatchAnswer]  # waits for the response to a request
 
 
 class Writes:
-    """Sends writes to one table; what `batch` and `single` return waits for the answer, and raises ServiceError for
-    what no retry can mend (no permission, no table). What transactions take of the table `uncounted` is not counted."""
+    """Sends writes to one table. The functions that `batch` and `single` return wait for the response; they raise
+    ServiceError for what no retry resolves (no permission, no table). Transactions' units of the table `uncounted` are
+    left out."""
 
     def __init__(self, wire: Wire, table: str, uncounted: str = "") -> None:
         self._wire = wire
@@ -74,7 +79,7 @@ class Writes:
         self._uncounted = uncounted
 
     def batch(self, statements: Sequence[Statement]) -> Coming:
-        """Send up to 25 statements in one request; in several when they are too large for one."""
+        """Sends up to 25 statements in one request, or in several when they exceed 4 MB together."""
         payload = _payload(statements)
         if len(payload) > MAX_REQUEST_BYTES and len(statements) > 1:
             middle = len(statements) // 2
@@ -93,8 +98,8 @@ class Writes:
         return BatchAnswer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
 
     def single(self, call: Call) -> Coming:
-        """Send one UpdateItem, PutItem, DeleteItem or TransactWriteItems. A transaction's token makes it safe to
-        resend."""
+        """Sends one UpdateItem, PutItem, DeleteItem or TransactWriteItems, the last with a token that makes it safe to
+        retry."""
         if call.operation == "TransactWriteItems":
             call.body.setdefault("ClientRequestToken", uuid.uuid4().hex)
         return partial(self._only_answer, call.operation, self._wire.begin(call.operation, call.body))
@@ -121,9 +126,9 @@ class Writes:
 
     def _cancelled(self, refusal: Refusal) -> Verdict:
         reasons = [r for r in refusal.answer.get("CancellationReasons", ()) if r.get("Code", "None") != "None"]
-        said = [(reason["Code"], reason.get("Message") or refusal.message) for reason in reasons]
-        verdicts = [self._verdict("TransactWriteItems", code, message, None) for code, message in said]
-        for outcome in ("rejected", "throttled", "doubt"):  # a conflict is only one where nothing else is amiss
+        found_reasons = [(reason["Code"], reason.get("Message") or refusal.message) for reason in reasons]
+        verdicts = [self._verdict("TransactWriteItems", code, message, None) for code, message in found_reasons]
+        for outcome in ("rejected", "throttled", "doubt"):  # a conflict is final only without other reasons
             found = [verdict for verdict in verdicts if verdict.outcome == outcome]
             if found:
                 return found[0]
@@ -160,7 +165,7 @@ def _unanswered(error: Throttled | InDoubt) -> Verdict:
 
 
 def _long(code: str) -> str:
-    """Statement errors come without the suffix that request errors have."""
+    """The code with the suffix of request errors, which statement errors lack."""
     return code if code.endswith("Exception") or not code.isalpha() else code + "Exception"
 
 
@@ -168,5 +173,5 @@ def _units(consumed: Any, uncounted: str = "") -> float | None:
     if consumed is None:
         return None
     entries = consumed if isinstance(consumed, list) else [consumed]
-    counted = (entry for entry in entries if not uncounted or entry.get("TableName") != uncounted)
-    return float(sum(entry.get("CapacityUnits", 0.0) for entry in counted))
+    included = (entry for entry in entries if not uncounted or entry.get("TableName") != uncounted)
+    return float(sum(entry.get("CapacityUnits", 0.0) for entry in included))

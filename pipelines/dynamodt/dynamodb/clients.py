@@ -1,28 +1,17 @@
-"""The tags by which a resource says whose it is, on whatever infra/template.yaml makes and leaves behind.
+"""AWS sessions and clients, created only here, and their errors.
 
-The one place where AWS sessions and clients are made.
-
-botocore's exceptions as our own: what was refused, where, and what to do now.
-
-Whose credentials these are.
+`explained` turns botocore's exceptions into ServiceError, with what was refused, where, and the next step;
+`file_explained` does so for errors of the file system.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-from dynamodt.errors import ServiceError
-
-if TYPE_CHECKING:
-    import botocore.session
-
-    from dynamodt.model.tables import Connection
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -33,14 +22,17 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from dynamodt.errors import DynamodtError
+from dynamodt.errors import DynamodtError, ServiceError
 
 if TYPE_CHECKING:
+    import botocore.session
+
     from dynamodt.model.tables import Connection
 
 
+# Tags of the resources that infra/template.yaml creates and keeps.
 STAGE_TAG = "dynamodt:stage"
-BUCKET_TAG = "dynamodt:bucket"  # on a key: the bucket of its stage, which alone of all names is unique everywhere
+BUCKET_TAG = "dynamodt:bucket"  # on a key: the bucket of its stage, whose name is unique in all of AWS
 
 
 _NO_CREDENTIALS_HINT = (
@@ -73,7 +65,7 @@ def session(connection: Connection) -> botocore.session.Session:
 
 
 def _assume(base: botocore.session.Session, connection: Connection) -> botocore.session.Session:
-    """A session that holds the role's credentials and renews them by itself (a run may outlast their hour)."""
+    """A session with the role's credentials, which renews them: a run may outlast their hour."""
     import botocore.session
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
@@ -90,8 +82,8 @@ def _assume(base: botocore.session.Session, connection: Connection) -> botocore.
 
 
 def _made(connection: Connection, service: str, config: Any) -> Any:
-    """A client, by botocore alone for DynamoDB: boto3, which gives S3's its transfers, takes as long to import as
-    botocore itself, and most commands need none of it."""
+    """A client: for DynamoDB by botocore alone, since importing boto3, which S3's transfers need, takes as long again
+    and most commands do without it."""
     if service == "dynamodb":
         return session(connection).create_client(service, endpoint_url=connection.endpoint_url, config=config)
     return _boto3_session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
@@ -99,8 +91,8 @@ def _made(connection: Connection, service: str, config: Any) -> Any:
 
 @lru_cache(maxsize=8)
 def _boto3_session(connection: Connection) -> Any:
-    """One for each connection: a second one over the same botocore session gives S3's clients their transfers twice,
-    which boto3 takes for a fault."""
+    """One for each connection: a second one over the same botocore session registers S3's transfers twice, which boto3
+    reports as an error."""
     import boto3
 
     return boto3.Session(botocore_session=session(connection))
@@ -108,8 +100,8 @@ def _boto3_session(connection: Connection) -> Any:
 
 @lru_cache(maxsize=32)
 def client(connection: Connection, service: str, *, attempts: int = 6, seconds: float = 60) -> Any:
-    """A client as boto3 has it (thread-safe, shared). Retries are botocore's standard mode: bounded, with jitter;
-    `seconds` is how long one attempt waits for an answer."""
+    """A shared, thread-safe client. Retries are botocore's standard mode: bounded by `attempts`, with jitter; `seconds`
+    is the read timeout of one attempt."""
     from botocore.config import Config
 
     style = {"addressing_style": "path"} if connection.endpoint_url else {}
@@ -126,8 +118,8 @@ def client(connection: Connection, service: str, *, attempts: int = 6, seconds: 
 
 
 def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
-    """botocore takes an answer that was cut off for an empty one: "there is no such item". DynamoDB sends a CRC32 with
-    each, for botocore to see that; not every endpoint does."""
+    """Raises ServiceError for a truncated response, which botocore would read as an empty one, "there is no such item".
+    DynamoDB sends a CRC32, by which botocore recognizes it; some endpoints do not."""
     import orjson
 
     try:
@@ -135,8 +127,8 @@ def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
     except orjson.JSONDecodeError as error:
         if response_dict["status_code"] == 200:
             raise ServiceError(
-                "an answer of DynamoDB arrived in part only",
-                hint="look at the network or at the proxy in between, and run the same command again: it goes on",
+                "a response of DynamoDB was truncated",
+                hint="check the network or a proxy in between, and run the same command again: it continues",
             ) from error
 
 
@@ -159,7 +151,7 @@ _WHAT = {
 _CREDENTIALS_HINT = "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a `profile` in dynamodt.toml"
 
 _TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
-_DAMAGED = "run the same command again; if that ends the same, the object is damaged: make it anew"
+_DAMAGED = "run the same command again; if that ends the same, the object is damaged: create it again"
 
 
 _NO_SPACE = "free some space on its disk, then run the same command again"
@@ -182,24 +174,24 @@ _FILE_HINTS = {
 
 @contextmanager
 def file_explained(what: str, path: Path) -> Iterator[None]:
-    """Turns an error of the file system, while a file is read or written, into ServiceError: storage in a folder fails
-    as storage in S3 does."""
+    """Turns an error of the file system within into ServiceError, as `explained` does for S3. `what` is "read" or
+    "written"."""
     try:
         yield
     except OSError as error:
-        told = file_error(what, str(path), error)
-        raise (told.hinted(told.hint + _ELSEWHERE) if told.hint == _NO_ACCESS else told) from error
+        found = file_error(what, str(path), error)
+        raise (found.hinted(found.hint + _ELSEWHERE) if found.hint == _NO_ACCESS else found) from error
 
 
 def file_error(what: str, place: str, error: OSError) -> DynamodtError:
-    """The error of a file that cannot be read or written (`what`), with its place and what to do."""
+    """The error of a file that cannot be read or written (`what`), with its place and the next step."""
     reason = error.strerror or str(error)
     hint = _FILE_HINTS.get(error.errno or 0, "check the folder, then run the same command again")
     return ServiceError(f"the file cannot be {what}: {reason}", where=place, hint=hint)
 
 
 def is_of_the_disk(error: OSError) -> bool:
-    """Whether an error is the file system's: full or read-only, or another one that names its file."""
+    """Whether an error is the file system's: it is full or read-only, or the error names a file."""
     return error.errno in _FILE_HINTS and (error.errno in _OF_ANY_FILE or error.filename is not None)
 
 
@@ -218,7 +210,7 @@ def explained(operation: str, where: str) -> Iterator[None]:
         raise ServiceError(f"the endpoint cannot be reached: {error}", where=where, hint=hint) from error
     except FlexibleChecksumError as error:
         raise ServiceError(
-            f"{operation} brought another content than was stored: {error}", where=where, hint=_DAMAGED
+            f"{operation} returned other content than was stored: {error}", where=where, hint=_DAMAGED
         ) from error
     except BotoCoreError as error:
         raise ServiceError(f"{operation} failed: {error}", where=where) from error
@@ -230,12 +222,12 @@ def explained(operation: str, where: str) -> Iterator[None]:
 
 
 def service_error(operation: str, where: str, code: str, message: str) -> ServiceError:
-    """The error for a refusal of the service, by its code."""
+    """The error for a refusal of the service, with the hint for its code."""
     what = _WHAT.get(code) or f"{operation} was refused: {code}: {message}"
     return ServiceError(what, where=where, hint=_HINTS.get(code, ""))
 
 
 def account_id(connection: Connection) -> str:
-    """The account that the connection's credentials are of. Raises ServiceError when they are not valid."""
+    """The account of the connection's credentials. Raises ServiceError when they are invalid."""
     with explained("GetCallerIdentity", f"region {connection.region}"):
         return str(client(connection, "sts").get_caller_identity()["Account"])

@@ -1,6 +1,6 @@
-"""The record that the tool before this one, dynamo-data-transform, keeps in the table that it transforms.
+"""The record that the tool dynamo-data-transform keeps in the table that it transforms.
 
-What it writes (github.com/jitsecurity/dynamo-data-transform at 53a4c30,
+What that tool writes (github.com/jitsecurity/dynamo-data-transform at 53a4c30,
 `src/services/dynamodb/transformations-executions-manager.js` and `src/config/constants.js`), as DynamoDB's JSON::
 
     {<each key attribute>: {"S": "DataTransformations"},
@@ -37,7 +37,7 @@ _KEY_TEXT: Final = "DataTransformations"
 
 
 class PastRun(NamedTuple):
-    """One entry of its history. `transformed` is the number of items that it says it wrote; of `down` it says none."""
+    """One entry of the record's history. `transformed` is the reported number of items written; 0 for `down`."""
 
     version: int
     direction: Direction
@@ -46,42 +46,42 @@ class PastRun(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What the record says: the versions that stand, ascending, and the runs, the oldest first."""
+    """The record's content: the applied versions, ascending, and the runs, the oldest first."""
 
     versions: tuple[int, ...]
     runs: tuple[PastRun, ...]
 
 
-# ---------------------------------------------------------------- telling it from items of the application
+# ---------------------------------------------------------------- distinguishing it from the application's items
 
 
 def record_key(spec: TableSpec) -> Image | None:
-    """The key that the record has in this table; None where the table cannot hold one."""
+    """The record's key in this table; None for a table that cannot hold the record."""
     if any(attribute.type != "S" for attribute in spec.key):
         return None
     return {name: {"S": _KEY_TEXT} for name in spec.key_names}
 
 
 def without_record(spec: TableSpec) -> Callable[[list[Image]], list[Image]]:
-    """A function that leaves the record out of a page's images. An item of the application that happens to have its
-    key, but no `executionState`, stays. One comparison an item: this is on the hot path."""
+    """A function that leaves the record out of a page's images. An item of the application with the record's key, but
+    without `executionState`, stays. One comparison an item: this is on the hot path."""
     key = record_key(spec)
     if key is None:
         return lambda images: images
     first = spec.key_names[0]
 
-    def passed_over(images: list[Image]) -> list[Image]:
+    def left_out(images: list[Image]) -> list[Image]:
         return [image for image in images if image[first]["S"] != _KEY_TEXT or not _is_record(key, image)]
 
-    return passed_over
+    return left_out
 
 
 def _is_record(key: Image, image: Image) -> bool:
     return STATE in image and all(image[name] == value for name, value in key.items())
 
 
-def says_something_stands(image: Image | None) -> bool:
-    """Whether an item that was read by `record_key` is the record, and does not say that no version stands."""
+def has_applied_versions(image: Image | None) -> bool:
+    """Whether an item that was read by `record_key` is the record, with at least one applied version."""
     return image is not None and STATE in image and image[STATE] != {"L": []}
 
 
@@ -89,11 +89,11 @@ def says_something_stands(image: Image | None) -> bool:
 
 
 def read_record(image: Image, table: str) -> Past:
-    """What the record says; attributes that are none of the tool's are passed over. Raises Refused for a record that
-    is not as described above."""
-    with _shaped(f"{STATE} is no list of versions", table):
+    """The record's content; other attributes are ignored. Raises Refused for a record that differs from the
+    description above."""
+    with _shaped(f"{STATE} is not a list of versions", table):
         versions = {_number(value) for value in image[STATE]["L"]}
-    with _shaped(f"{HISTORY} is no map of runs", table):
+    with _shaped(f"{HISTORY} is not a map of runs", table):
         entries = image.get(HISTORY, {"M": {}})["M"]
         runs = sorted((_run(text, entry["M"]) for text, entry in entries.items()), key=lambda run: run.ended)
     return Past(tuple(sorted(versions)), tuple(runs))
@@ -105,7 +105,7 @@ def _shaped(complaint: str, table: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(
-            f"the record of {TOOL} is not as that tool writes it: {complaint}",
+            f"the record of {TOOL} differs from what that tool writes: {complaint}",
             where=f"table {table}",
             hint=f"find out which versions have run, and record them: dynamodt stamp --table {table} --to N",
         ) from error
@@ -114,7 +114,7 @@ def _shaped(complaint: str, table: str) -> Iterator[None]:
 def _run(text: str, entry: Image) -> PastRun:
     command = entry["executedCommand"]["S"]
     if command not in ("up", "down"):
-        raise ValueError("executedCommand is neither up nor down")
+        raise ValueError("executedCommand must be up or down")
     transformed = _number(entry.get("transformed", {"N": "0"}), least=0)
     return PastRun(_number(entry["transformationNumber"]), command, _moment(text), transformed)
 
@@ -122,12 +122,12 @@ def _run(text: str, entry: Image) -> PastRun:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("a moment without its time zone")
+        raise ValueError("a moment without a time zone")
     return moment.astimezone(UTC)
 
 
 def _number(value: dict[str, Any], least: int = 1) -> int:
     number = int(value["N"])
     if number < least:
-        raise ValueError("a number that counts nothing")
+        raise ValueError("the number is too small")
     return number

@@ -1,17 +1,13 @@
-"""HTTP/1.1 exchanges with one endpoint over kept connections: one send each.
+"""Signed HTTP/1.1 requests to one endpoint over persistent connections.
 
-urllib3, which does the same for any URL, took three times the client's CPU (docs/adr/016).
+urllib3, which supports any URL, takes three times the CPU (docs/adr/016).
 
-One answer of an HTTP/1.1 connection.
+A response of DynamoDB has a status, a few headers and a body of known length, and the connection stays open: that is
+parsed here. Any other response is left to `http.client`, whose parsing of headers alone takes more CPU than the
+request's signature.
 
-What DynamoDB says is simple: a status, a handful of headers, a body of a known length, and the connection stays. That
-is read here. Anything else that HTTP allows is left to `http.client`, whose headers alone, parsed as those of a mail,
-take more CPU than the request's signature.
-
-AWS Signature Version 4 of a POST with headers, as the service documents it (AWS, "Create a signed AWS API request").
-
-The same signature as botocore's own `SigV4Auth`, to which a test compares it, at a fifth of its CPU: the signing key is
-kept for its day, and only what is signed is looked at. Credentials are botocore's.
+A signature is AWS Signature Version 4 of a POST with headers (AWS, "Create a signed AWS API request"), the same as
+botocore's `SigV4Auth` makes, which a test compares, at a fifth of its CPU: the signing key is kept for its day.
 """
 
 from __future__ import annotations
@@ -35,7 +31,7 @@ from urllib3.util import wait_for_read
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
-_RECEIVED = 64 * 1024  # at once; and a head that is longer than that is not simple
+_RECEIVED = 64 * 1024  # bytes at once; a longer head is left to http.client
 _SIMPLE = re.compile(rb"HTTP/1\.1 ([245]\d\d) [^\r\n]*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,10}) *(?=\r\n)", re.IGNORECASE)
 _NOT_SIMPLE = re.compile(rb"\r\n(?:transfer-encoding|connection:(?! *keep-alive *\r))", re.IGNORECASE)
@@ -43,7 +39,7 @@ _NO_BODY = (b"204", b"205")
 
 
 class Read(NamedTuple):
-    """An answer, whole; `kept`: the connection may be used again."""
+    """A whole response; `kept`: the connection may be used again."""
 
     status: int
     data: bytes | bytearray
@@ -51,20 +47,20 @@ class Read(NamedTuple):
 
 
 def read_response(connection: socket.socket) -> Read:
-    """The answer to a POST. Raises OSError or `http.client.HTTPException` when it does not come, or not whole."""
+    """The response to a POST. Raises OSError or `http.client.HTTPException` when it is missing or truncated."""
     received, end = _received(connection)
     head = received[: end + 2]
     status, lengths = _SIMPLE.match(head), _LENGTH.findall(head)
     if status is None or len(lengths) != 1 or status[1] in _NO_BODY or _NOT_SIMPLE.search(head):
         return _by_library(received, connection)
     body, length = received[end + 4 :], int(lengths[0])
-    if len(body) > length:  # more than was asked for: whatever it is, it belongs to no request
+    if len(body) > length:  # bytes beyond the response belong to no request
         return Read(int(status[1]), body[:length], False)
     return Read(int(status[1]), body if len(body) == length else _rest(connection, body, length), True)
 
 
 def _received(connection: socket.socket) -> tuple[bytes, int]:
-    """What comes first, up to the end of the head at least, and where that is (-2: nowhere, there is no more)."""
+    """The first bytes, at least up to the end of the head, and where that is (-2: the stream ended before)."""
     received = connection.recv(_RECEIVED)
     while received and (end := received.find(b"\r\n\r\n")) < 0 and len(received) < _RECEIVED:
         more = connection.recv(_RECEIVED)
@@ -75,7 +71,7 @@ def _received(connection: socket.socket) -> tuple[bytes, int]:
 
 
 def _rest(connection: socket.socket, begun: bytes, length: int) -> bytearray:
-    """A body of which the beginning is there."""
+    """The whole body, whose first bytes were received."""
     body, size = bytearray(length), len(begun)
     body[:size] = begun
     view = memoryview(body)
@@ -88,7 +84,7 @@ def _rest(connection: socket.socket, begun: bytes, length: int) -> bytearray:
 
 
 class _Replayed(io.RawIOBase):
-    """A connection of which something was received already, as `http.client` wants it."""
+    """A connection for `http.client`, of which some bytes were already received."""
 
     def __init__(self, received: bytes, connection: socket.socket) -> None:
         self._received = received
@@ -118,11 +114,11 @@ def _by_library(received: bytes, connection: socket.socket) -> Read:
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-BROKEN = (OSError, HTTPException)  # what an exchange raises once something may have been sent
+BROKEN = (OSError, HTTPException)  # raised by an exchange whose request may have been sent
 
 
 class Unreachable(Exception):
-    """There is no connection: nothing was sent."""
+    """The connection failed: nothing was sent."""
 
 
 class Response(NamedTuple):
@@ -143,8 +139,8 @@ class Exchanges:
         self._idle: deque[socket.socket] = deque(maxlen=kept)  # the longest unused one is dropped, and so closed
 
     def begin(self, headers: dict[str, str], body: bytes) -> Callable[[], Response]:
-        """Send a request; the function that it returns waits for the answer. That raises Unreachable, or one of BROKEN:
-        then the request may have been carried out."""
+        """Sends a request; the function that it returns waits for the response. It raises Unreachable (nothing was
+        sent) or one of BROKEN (the request may have been carried out)."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{self._begin}{lines}Content-Length: {len(body)}\r\n\r\n"
         try:
@@ -170,7 +166,7 @@ class Exchanges:
         return Response(status, data)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Closes the persistent connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -183,7 +179,7 @@ class Exchanges:
                 break
             if not wait_for_read(kept, timeout=0.0):
                 return kept
-            kept.close()  # the other end has hung up: what can be read before anything was asked is the end
+            kept.close()  # readable before a request: the other end has closed it
         return self._connect()
 
     def _connect(self) -> socket.socket:
@@ -206,7 +202,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class _Kept(NamedTuple):
-    """A signing key, and what it is for."""
+    """A signing key, and its secret and date."""
 
     secret_key: str
     date: str
@@ -232,7 +228,7 @@ class Signer:
         self._kept = _Kept("", "", b"")
 
     def signed(self, headers: dict[str, str], body: bytes, secret: ReadOnlyCredentials) -> dict[str, str]:
-        """The headers, all of them signed, with Host, X-Amz-Date, the session's token and Authorization."""
+        """The headers, all signed, with Host, X-Amz-Date, the session's token and Authorization added."""
         moment = self._now().strftime("%Y%m%dT%H%M%SZ")
         headers = {**headers, "Host": self.host, "X-Amz-Date": moment}
         if secret.token:

@@ -1,6 +1,6 @@
-"""The reads of the data plane: scan pages, and items by key. Retried here, since reading twice harms nobody.
+"""Reads of one table: scan pages, and items by key, with retries.
 
-Calls that may be carried out twice without harm, sent again until they are answered.
+`Retried` retries calls that may safely be carried out twice.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MAX_KEYS = 100  # of one BatchGetItem
 
 
 class Answered(NamedTuple):
-    """An answer, and how often the call was refused for its rate before."""
+    """A response, and the number of refusals for the call's rate before it."""
 
     answer: dict[str, Any]
     throttles: int
 
 
 class Retried:
-    """Calls of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError at
-    `where`). The service's own refusal is raised as it is. `throttled` is told of each refusal for its rate."""
+    """Calls of one table, retried with back-off after throttles, resets and 5xx until `backoff` is exhausted
+    (ServiceError at `where`). Other refusals are raised as they are. `throttled` is called for each throttle."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class Retried:
         self._throttled = throttled
 
     def call(self, operation: str, body: dict[str, Any]) -> Answered:
-        """One call. Raises Refusal, or ServiceError when the service stays out of reach."""
+        """One call. Raises Refusal, or ServiceError when all tries fail."""
         return self.begin(operation, body)()
 
     def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], Answered]:
-        """Send it; what it returns waits for the answer, and is to `call` what `Wire.begin` is to `Wire.call`."""
+        """Sends `call`; the function that it returns waits for the response."""
         return partial(self._answered, operation, body, self._wire.begin(operation, body))
 
     def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> Answered:
@@ -71,24 +71,24 @@ class Retried:
             answer = self._wire.begin(operation, body)
 
     def wait(self, attempt: int, why: str) -> int:
-        """Wait after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
+        """Waits after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
         if self._backoff.exhausted(attempt):
             raise ServiceError(
                 f"gave up after {attempt} tries: {why}",
                 where=self._where,
-                hint="the table is out of reach or throttled: raise its capacity or run again later",
+                hint="the table is unreachable or throttled: raise its capacity, or run again later",
             )
         self._sleep(self._backoff.delay(attempt, random.random))
         return attempt + 1
 
 
 class ScanPage(NamedTuple):
-    """One answer to Scan; `cursor` is where the next one starts, None at the segment's end."""
+    """One response to Scan; `cursor` is where the next one starts, None at the segment's end."""
 
     images: list[Image]
     cursor: Image | None
     rcu: float
-    throttles: int = 0  # refusals for its rate before it was given
+    throttles: int = 0  # before the response
 
 
 class Found(NamedTuple):
@@ -99,7 +99,7 @@ class Found(NamedTuple):
 
 
 class RateLimitedQueue(Protocol):
-    """A budget: waits for a request's turn, and is told what it cost. `pipeline.rate_limit` has the real one."""
+    """A budget: delays a request until its turn, and records its cost; implemented in `pipeline.rate_limit`."""
 
     @property
     def limited(self) -> bool: ...
@@ -112,7 +112,7 @@ class RateLimitedQueue(Protocol):
 
 
 class Free:
-    """No budget: everything passes at once."""
+    """No budget: every request passes at once."""
 
     limited = False
 
@@ -127,7 +127,7 @@ class Free:
 
 
 class Reads:
-    """Reads of one table, with back-off on throttles, resets and 5xx until `backoff` is exhausted (ServiceError).
+    """Reads of one table, retried as `Retried` does (ServiceError).
 
     `units` estimates how many read units so many items of the table take.
     """
@@ -186,7 +186,7 @@ class Reads:
         """What one request gives of these items, the keys that it leaves, and its cost."""
         name = self._table.name
         wanted = {name: {"Keys": keys, "ConsistentRead": True}}
-        estimate = max(1.0, 2.0 * self._units(len(keys)))  # consistent, where scans mostly are not
+        estimate = max(1.0, 2.0 * self._units(len(keys)))  # strongly consistent reads cost twice
         taken = self._rate_queue.enter(estimate)
         answer, _ = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
         rcu = sum(consumed.get("CapacityUnits", 0.0) for consumed in answer.get("ConsumedCapacity", ()))
@@ -195,7 +195,7 @@ class Reads:
         return answer["Responses"].get(name, []), unprocessed, rcu
 
     def _call(self, operation: str, body: dict[str, Any]) -> Answered:
-        """One read. Raises ServiceError when the service refuses it or stays out of reach."""
+        """One read. Raises ServiceError when the service refuses it or all tries fail."""
         try:
             return self._calls.call(operation, body)
         except Refusal as refusal:

@@ -1,8 +1,4 @@
-"""One line of a data file to a record.
-
-The journal's parts are lines of the same layout, compressed with zstd: `change_of` reads them too, line by line of
-`zstandard.ZstdDecompressor().decompressobj().decompress(part).splitlines()`.
-"""
+"""Records of DynamoDB's export files, parsed from their lines; the journal's parts have the same layout."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from dynamodt.model.tables import TableSpec
 
 
 class ChangedItem(NamedTuple):
-    """What became of one item: no `old`, it was inserted (or the view is NEW_IMAGE); no `new`, it was deleted."""
+    """The change of one item. Without `old` it was inserted (or the view is NEW_IMAGE), without `new` deleted."""
 
     key: Image
     old: Image | None
@@ -24,7 +20,7 @@ class ChangedItem(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that is no record: its place only, for its text may hold an item's data."""
+    """A malformed line: its place only, since its text may hold an item's data."""
 
     file: str  # s3://bucket/key
     line: int  # from 1
@@ -32,23 +28,23 @@ class BadLine(NamedTuple):
 
 
 def item_of(line: bytes) -> Image:
-    """A line of a full export: `{"Item": {...}}`. Raises ValueError with the reason when it is none."""
+    """A line of a full export: `{"Item": {...}}`. Raises ValueError with the reason when it is malformed."""
     return _image(parsed(line), "Item")
 
 
 def change_of(line: bytes) -> ChangedItem:
-    """A line of an incremental export. Raises ValueError with the reason when it is none."""
+    """A line of an incremental export. Raises ValueError with the reason when it is malformed."""
     return changed_item(parsed(line))
 
 
 def changed_item(record: dict[str, Any]) -> ChangedItem:
-    """`change_of`, of what `parsed` gives."""
+    """`change_of`, for an object of `parsed`."""
     old, new = (_image(record, name) if name in record else None for name in ("OldImage", "NewImage"))
     return ChangedItem(_image(record, "Keys"), old, new, _micros(record))
 
 
 def key_fault(table: TableSpec, image: Image) -> str:
-    """Why this cannot be (the key of) an item of the table; empty when it can."""
+    """Why an image cannot be an item of the table, or its key; empty when it can."""
     for name, kind in table.key:
         value = image.get(name)
         if value is None:
@@ -59,13 +55,13 @@ def key_fault(table: TableSpec, image: Image) -> str:
 
 
 def parsed(line: bytes) -> dict[str, Any]:
-    """A line's object. Raises ValueError with the reason when it is none."""
+    """A line's JSON object. Raises ValueError with the reason when it is malformed."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error}") from error
+        raise ValueError(f"it is not JSON: {error}") from error
     if not isinstance(record, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return record
 
 
@@ -79,9 +75,9 @@ def _image(record: dict[str, Any], name: str) -> Image:
 
 
 def _micros(record: dict[str, Any]) -> int:
-    """The guide's text has a plain string, exports have a number in DynamoDB's JSON."""
+    """AWS's guide shows a plain string, exports have a number in DynamoDB's JSON."""
     try:
-        told = record["Metadata"]["WriteTimestampMicros"]
-        return int(told["N"] if isinstance(told, dict) else told)
+        micros = record["Metadata"]["WriteTimestampMicros"]
+        return int(micros["N"] if isinstance(micros, dict) else micros)
     except (KeyError, TypeError, ValueError):
         raise ValueError('it has no "Metadata.WriteTimestampMicros"') from None

@@ -1,10 +1,8 @@
-"""The rows of the state table that tell which items a run has inserted.
+"""Changes as requests: a PartiQL statement of a batch, or a call of its own where a statement cannot hold the change.
 
-Each insertion is one transaction with such a row, which must be absent, too. So a run inserts an item of one key at
-most once, whatever is sent twice or late; whether it has done so is one exact read; and the row names the item that the
-inserted one was made of, which tells a repetition from a collision (docs/adr/034).
-
-A change as DynamoDB takes it: a PartiQL statement for a batch, or a call of its own where no statement can hold it.
+Each insertion is one transaction with a row of the state table, which must be absent, too. So a run inserts an item of
+one key at most once, even if a request is repeated or late; one exact read shows whether it has; and the row names the
+item that the inserted one was made of, which distinguishes a repetition from a collision (docs/adr/034).
 
 Facts (AWS, "Service quotas", and both emulators of the service tests): a statement has at most 8,192 characters, an
 expression 4,096 bytes, and either one at most 300 operators (each comparison and each AND is one), so that it guards
@@ -31,8 +29,8 @@ _SORT_KEY = {"S": "INSERTED"}
 
 
 class InsertedRow(NamedTuple):
-    """What a row says: the source's key (None: a row of `items()`), and the digests of the item as it was inserted and
-    of the whole transaction."""
+    """The content of such a row: the source's key (None: a row of `items()`), and the digests of the item as inserted
+    and of the whole transaction."""
 
     source: Image | None
     item: str
@@ -45,23 +43,23 @@ class InsertedRow(NamedTuple):
         return key_text(self.source) == key_text(source)
 
     def is_of(self, part: Insert, source: Image | None) -> bool:
-        """Whether it tells of this very insertion, made of this source."""
+        """Whether it is the row of this insertion, made of this source."""
         return self.is_from(source) and self.item == image_digest(part.item)
 
 
 class InsertedRows:
-    """Writes and names the rows of one run, in the state table `table`."""
+    """The rows of one run's insertions, in the state table `table`."""
 
     def __init__(self, table: str, run: str) -> None:
         self.spec = TableSpec(table, (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
         self._run = run
 
     def key(self, table: str, key: Image) -> Image:
-        """The key of the row for an item of a table. Each has a partition key of its own: they spread over all."""
+        """The key of the row for an item of a table. Each row has a partition key of its own."""
         return {"pk": {"S": f"RUN#{self._run}#INSERTED#{digest(f'{table} {key_text(key)}')}"}, "sk": _SORT_KEY}
 
     def put(self, insert: Insert, source: Image | None, transaction: str = "") -> dict[str, Any]:
-        """The action that writes the row of an insertion, where it is absent, in a transaction of this digest."""
+        """The action of an insertion's transaction, with this digest, that writes its row where it is absent."""
         row = {
             **self.key(insert.table, insert.key),
             "table": {"S": insert.table},
@@ -73,7 +71,7 @@ class InsertedRows:
         return {"Put": {"TableName": self.spec.name, "Item": row, **_ABSENT}}
 
     def absent(self, table: str, key: Image) -> dict[str, Any]:
-        """The transaction's action that fails where the run has inserted an item of this key."""
+        """The action that fails a transaction when the run has inserted an item of this key."""
         return {"ConditionCheck": {"TableName": self.spec.name, "Key": self.key(table, key), **_ABSENT}}
 
 
@@ -81,7 +79,7 @@ _ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttribu
 
 
 def inserted_row(image: Image) -> InsertedRow:
-    """What `InsertedRows.put` has written."""
+    """The content of a row that `InsertedRows.put` has written."""
     return InsertedRow(json.loads(image["source"]["S"]), image["item"]["S"], image["transaction"]["S"])
 
 
@@ -95,22 +93,22 @@ _OTHER_GUARD = (
     "as the source, a script must be IDEMPOTENT for that)"
 )
 _DELETE_BY_HAND = (
-    "delete it by hand, and type the same command again: it counts as vanished; a run that reads the table itself from "
-    "the beginning (--source scan) deletes such items, too"
+    "delete it by hand, and run the same command again: it counts as vanished; a run that reads the table from the "
+    "beginning (--source scan) also deletes such items"
 )
 _IN_TWO_VERSIONS = (
-    'nothing moves it at once: put the new item in one version (GUARD = "changed", --source scan), and delete this one '
-    "in the next (--source scan)"
+    'it cannot be moved in one transaction: put the new item in one version (GUARD = "changed", --source scan), and '
+    "delete this one in the next (--source scan)"
 )
 
 
 class Statements:
-    """Writes the statements for the table that is read; an insertion names its own. The text depends only on the names
-    involved, so it is kept by shape.
+    """Makes the requests for changes of one table; an insertion names its own table. A statement's text depends only on
+    attribute names and is cached by them.
 
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
-    fails where the item is absent, instead of a statement, which then succeeds. `meets`: the item of a key may be one
-    that the run has inserted; a transaction or deletion about it fails then.
+    fails for an absent item, where a statement succeeds. `meets`: a transaction or deletion fails for an item that the
+    run has inserted.
     """
 
     def __init__(
@@ -173,14 +171,14 @@ class Statements:
         return len(text) > MAX_STATEMENT or _operators(terms) > MAX_OPERATORS
 
     def _can_say(self, names: Iterable[str]) -> bool:
-        """Whether a statement can name these attributes: `"#x"` and `":x"` are taken for placeholders, quoted or no."""
+        """Whether a statement can name these attributes: `"#x"` and `":x"` are placeholders even when quoted."""
         if self._spec.plain_partiql:
             return all(map(_PLAIN.match, names))
         return not any(name.startswith(("#", ":")) for name in names)
 
     def _guarded(self, change: Update | Remove | Check, whole: bool = False) -> tuple[str, ...]:
-        """The attributes that must still be as they were read. A deletion or a check rests on all of them, whatever the
-        guard, and so does a `whole` update."""
+        """The attributes that must still be as they were read: all of them for a deletion, a check or a `whole` update,
+        and with the guard "item"."""
         if whole or self._guard == "item" or not isinstance(change, Update):
             return tuple(name for name in change.read if name not in self._keys)
         return tuple(name for name in (*change.sets, *change.removes) if name in change.read)
@@ -202,7 +200,7 @@ class Statements:
     def _remember(
         self, shape: tuple[Any, ...], text: str | None, guarded: tuple[str, ...]
     ) -> tuple[str | None, tuple[str, ...]]:
-        if len(self._texts) >= _CACHED_SHAPES:  # bounded: items without a common shape must not fill the memory
+        if len(self._texts) >= _CACHED_SHAPES:  # bounded for items without a common shape
             self._texts.clear()
         self._texts[shape] = (text, guarded)
         return text, guarded
@@ -224,7 +222,7 @@ class Statements:
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
 
     def _way_out(self, change: Change) -> str:
-        """What helps where an item is too wide for a transaction. Whether the other guard does is tried."""
+        """The hint for an item that is too wide for a transaction; the other guard is tried."""
         if isinstance(change, Remove):
             return _DELETE_BY_HAND
         if any(isinstance(part, Remove) for part in parts_of(change)):
@@ -251,8 +249,8 @@ class Statements:
         return [{"Update": {**where, **self._whole_update_expression(part)}}]
 
     def _whole_update_expression(self, change: Update) -> dict[str, Any]:
-        """What is inserted beside it may be made of any attribute: it rests on all, whatever the guard, as far as an
-        expression holds them."""
+        """Requires all attributes as read, whatever the guard, as far as an expression holds them: the insertions
+        beside it may be made of any of them."""
         try:
             return self._update_expression(change, whole=True)
         except ItemError:
@@ -261,7 +259,7 @@ class Statements:
             return self._update_expression(change)
 
     def _check_expression(self, change: Check) -> dict[str, Any]:
-        """Of an item too wide for an expression, `GUARD = "changed"` asks only whether it is still there."""
+        """With `GUARD = "changed"`, an item that is too wide for an expression is only required to exist."""
         try:
             return self._delete_expression(change)
         except ItemError:
@@ -320,7 +318,7 @@ class Statements:
 
 
 class _Expression:
-    """Collects the placeholders of an expression: as short as can be, since 4 KB is soon full."""
+    """Collects the placeholders of an expression, as short as possible: an expression has at most 4 KB."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -335,7 +333,7 @@ class _Expression:
         return f"{self.name(name)}={placeholder}"
 
     def check_operators(self, terms: int) -> None:
-        """Raise ItemError when so many terms, with AND between them, are too many for a condition."""
+        """Raises ItemError when a condition of this many terms, joined by AND, has too many operators."""
         if _operators(terms) > MAX_OPERATORS:
             raise _wide(f"{_operators(terms)} of {MAX_OPERATORS} operators of a condition")
 
@@ -360,7 +358,7 @@ def _wide(measure: str) -> ItemError:
 
 
 def quoted(name: str) -> str:
-    """A name as PartiQL takes any name."""
+    """A quoted attribute or table name for PartiQL."""
     return '"' + name.replace('"', '""') + '"'
 
 

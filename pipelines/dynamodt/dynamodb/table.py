@@ -1,7 +1,4 @@
-"""DescribeTable to TableSpec, one item of it by key, and every error of a table that cannot be used.
-
-What a table could be brought back from: its point-in-time recovery, or a backup of one that is gone.
-"""
+"""Calls about one table: its description, one item by key, its tags, its recovery and its backups."""
 
 from __future__ import annotations
 
@@ -16,14 +13,10 @@ from dynamodt.model.tables import KeyAttribute, TableSpec
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
 
 
 def describe(connection: Connection, name: str) -> TableSpec:
-    """The table's key, size and capacity. Raises ServiceError when it does not exist or may not be described."""
+    """The table's key, size and capacity. Raises ServiceError when it does not exist or access is denied."""
     with explained("DescribeTable", f"table {name}"):
         table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
     throughput = table.get("ProvisionedThroughput", {})
@@ -45,7 +38,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
 
 
 class TablePlace(NamedTuple):
-    """What a policy names a table by: its ARN, and that of the KMS key it is encrypted with (empty: DynamoDB's own)."""
+    """A table's ARN, and that of the KMS key that encrypts it (empty: DynamoDB's own), as a policy names them."""
 
     arn: str
     key_arn: str
@@ -53,7 +46,7 @@ class TablePlace(NamedTuple):
 
 
 def place_of(connection: Connection, name: str) -> TablePlace | None:
-    """Where a table is; None when there is none of that name. Raises ServiceError when that cannot be told."""
+    """The ARNs of a table; None when it does not exist. Raises ServiceError when it cannot be described."""
     dynamodb = client(connection, "dynamodb")
     with explained("DescribeTable", f"table {name}"):
         try:
@@ -65,20 +58,20 @@ def place_of(connection: Connection, name: str) -> TablePlace | None:
 
 
 def stage_of(connection: Connection, place: TablePlace) -> str:
-    """The stage that a table was made for, by its tag; empty where it has none. Raises ServiceError."""
+    """The stage of a table, by its tag; empty without one. Raises ServiceError."""
     with explained("ListTagsOfResource", f"table {place.arn}"):
         pages = client(connection, "dynamodb").get_paginator("list_tags_of_resource").paginate(ResourceArn=place.arn)
         return next((str(tag["Value"]) for page in pages for tag in page["Tags"] if tag["Key"] == STAGE_TAG), "")
 
 
 def delete_table(connection: Connection, name: str) -> None:
-    """Delete a table with all its items. Raises ServiceError."""
+    """Deletes a table with all its items. Raises ServiceError."""
     with explained("DeleteTable", f"table {name}"):
         client(connection, "dynamodb").delete_table(TableName=name)
 
 
 def get_attributes(connection: Connection, name: str, key: Image, attributes: Sequence[str]) -> Image | None:
-    """Some attributes of an item, those of its key among them, strongly consistent; None: there is no such item."""
+    """Some attributes of an item, and those of its key, strongly consistent; None when the item does not exist."""
     names = {f"#{number}": attribute for number, attribute in enumerate([*key, *attributes])}
     with explained("GetItem", f"table {name}"):
         answer = client(connection, "dynamodb").get_item(
@@ -117,7 +110,7 @@ def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:
 
 @lru_cache(maxsize=8)
 def _speaks_plain_partiql(endpoint_url: str | None) -> bool:
-    """Whether the endpoint is ministack, whose PartiQL knows plain names only and passes over a quoted REMOVE."""
+    """Whether the endpoint is ministack, whose PartiQL supports plain names only and ignores a quoted REMOVE."""
     if endpoint_url is None:
         return False
     import urllib3
@@ -130,7 +123,7 @@ def _speaks_plain_partiql(endpoint_url: str | None) -> bool:
 
 
 def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
-    """Whether it is on. Raises ServiceError when that cannot be read: it needs dynamodb:DescribeContinuousBackups."""
+    """Whether it is on. Raises ServiceError without the permission dynamodb:DescribeContinuousBackups."""
     with explained("DescribeContinuousBackups", f"table {table}"):
         answer = client(connection, "dynamodb").describe_continuous_backups(TableName=table)
     recovery = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
@@ -138,8 +131,8 @@ def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
 
 
 def latest_backup(connection: Connection, table: str) -> str:
-    """The ARN of the newest backup of a table, which may be gone: DynamoDB makes one of a table that is deleted with
-    point-in-time recovery on, and keeps it for 35 days. Empty when there is none. Raises ServiceError."""
+    """The ARN of the newest backup of a table, which may be deleted: of a table with point-in-time recovery DynamoDB
+    makes one at its deletion, and keeps it for 35 days. Empty without a backup. Raises ServiceError."""
     pages = client(connection, "dynamodb").get_paginator("list_backups").paginate(TableName=table, BackupType="ALL")
     with explained("ListBackups", f"table {table}"):
         found = [one for page in pages for one in page["BackupSummaries"] if one["BackupStatus"] == "AVAILABLE"]

@@ -1,9 +1,9 @@
-"""The hot calls to DynamoDB: signed HTTP on kept connections, JSON by orjson.
+"""The hot calls to DynamoDB: signed HTTP on persistent connections, JSON by orjson.
 
 botocore finds the credentials and the endpoint. Its serializer and parser, which cost more than everything else
-together (docs/adr/002), stay out, and so do its signer and its HTTP client, which came next (docs/adr/016). Nothing is
-retried here: an answer is either the service's own, or one of the errors below, which say whether the request can have
-taken effect.
+together (docs/adr/002), are not used, nor its signer and HTTP client, which came next (docs/adr/016). Nothing is
+retried here: a call returns the service's response, or raises one of the errors below, which show whether the request
+may have taken effect.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Throttled(Exception):
 
 
 class InDoubt(Exception):
-    """The request may or may not have taken effect: a time-out, a reset, a truncated answer, or a 5xx."""
+    """The request may or may not have taken effect: a time-out, a reset, a truncated response, or a 5xx."""
 
 
 class Refusal(Exception):
-    """The service's own no, without effect: `code` without its namespace, `message`, and the whole answer."""
+    """The service refused the request, without effect: `code` without its namespace, `message`, the whole response."""
 
     def __init__(self, code: str, message: str, answer: dict[str, Any]) -> None:
         super().__init__(f"{code}: {message}")
@@ -78,17 +78,17 @@ class Refusal(Exception):
 
 
 def is_throttle(code: str) -> bool:
-    """Whether an error code, of a request or of one statement, means: later, and nothing has happened."""
+    """Whether an error code, of a request or of one statement, is a throttle: no effect, try later."""
     return code in _THROTTLES
 
 
 def is_doubt(code: str) -> bool:
-    """Whether an error code leaves open what has happened."""
+    """Whether an error code leaves the effect open."""
     return code in _DOUBTS
 
 
 class Wire:
-    """Calls of one table's region, up to `connections` of them kept; safe to share between threads."""
+    """Calls to one endpoint over up to `connections` persistent connections; safe to share between threads."""
 
     def __init__(self, connection: Connection, connections: int = 8) -> None:
         boto = session(connection)
@@ -99,12 +99,12 @@ class Wire:
         self.requests = 0
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
-        """One request, its body as a dict or as JSON already. Raises Throttled, InDoubt or Refusal."""
+        """One request, its body as a dict or as JSON. Raises Throttled, InDoubt or Refusal."""
         return self.begin(operation, body)()
 
     def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
-        """Send a request; the function that it returns waits for the answer, and raises as `call` does. So one thread
-        has several on their way."""
+        """Sends a request; the function that it returns waits for the response, and raises as `call` does. One thread
+        may have several requests in flight."""
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
         headers = self._signed(operation, payload)
         self.requests += 1
@@ -122,7 +122,7 @@ class Wire:
         raise _failure(operation, status, data)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Closes the persistent connections."""
         self._exchanges.close()
 
     def _signed(self, operation: str, payload: bytes) -> dict[str, str]:
@@ -136,7 +136,7 @@ class Wire:
 
 @lru_cache(maxsize=8)
 def shared_wire(connection: Connection) -> Wire:
-    """One for all threads of this process: what the lanes ask of our own table now and then."""
+    """One for all threads of this process: for the state table."""
     return Wire(connection)
 
 
@@ -152,7 +152,7 @@ def _parsed(operation: str, data: bytes | bytearray) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise InDoubt(f"{operation}: the answer is not whole ({len(data)} bytes)") from error
+        raise InDoubt(f"{operation}: the response is truncated ({len(data)} bytes)") from error
     return answer
 
 
@@ -160,9 +160,9 @@ def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:
-        if status == 400:  # the service's own refusals are 400, and always say why
-            return InDoubt(f"{operation}: the refusal is not whole ({len(data)} bytes)")
-        answer = {}  # not the service's own words: a proxy's page
+        if status == 400:  # the service's refusals are 400, and always have a code
+            return InDoubt(f"{operation}: the refusal is truncated ({len(data)} bytes)")
+        answer = {}  # a proxy's page
     answer = answer if isinstance(answer, dict) else {}
     code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP{status}"
     message = str(answer.get("message") or answer.get("Message") or "")
@@ -174,7 +174,7 @@ def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
 
 
 def _endpoint(boto: Any, region: str) -> str:
-    """The regional endpoint, as botocore's own endpoint data has it (partitions, FIPS and environment included)."""
+    """The regional endpoint by botocore's endpoint data (with partitions, FIPS and environment)."""
     return str(boto.create_client("dynamodb", region_name=region).meta.endpoint_url) + "/"
 
 

@@ -1,4 +1,4 @@
-"""DynamoDB exports in S3: requested, awaited, read and verified, and a stand-in for the embedded stage.
+"""DynamoDB exports in S3: requested, awaited, read and verified; `stand_in` writes them for an emulator.
 
 The format, from AWS's Developer Guide, "DynamoDB table export output format" (S3DataExport.Output)::
 

@@ -1,11 +1,10 @@
-"""One data file as chunks of records: streamed from S3, and checked.
+"""One data file as chunks of records: streamed from S3, and verified.
 
-What is checked when. Before the first record: the object's ETag. It must be the manifest's, or the MD5 that the
-manifest names (an export may have been copied); an ETag that is neither, and no MD5 (KMS, a copy in parts), says
-nothing: such a file is read once for its MD5 before any of it is handed out. While reading: gzip's own checksum. At
-the end, before the last chunk is handed out: gzip's end, the MD5 and the number of lines. So nothing of a file that was
-replaced or truncated is handed out; one whose manifest is wrong about its lines is never taken for read, and whoever
-writes the chunks before does it guarded.
+Before the first record, the object's ETag must be the manifest's, or the MD5 in the manifest (an export may have been
+copied). An ETag that is neither, and not an MD5 (KMS, a copy in parts), proves nothing: such a file is read once for
+its MD5 before its first chunk. While reading, gzip's own checksum is verified. Before the last chunk, gzip's end, the
+MD5 and the number of lines are. So a replaced or truncated file yields no chunk, and a file whose number of lines
+differs from the manifest's never yields its last one; the chunks before are written under their guard.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from dynamodt.export.objects import Damaged, Head, S3Objects, hashed, lines, unz
 from dynamodt.model.items import Image
 from dynamodt.model.tables import TableSpec
 
-_HEADS = 10  # at a time: a client's connections
+_HEADS = 10  # concurrent requests: a client's connections
 _HEADS_AHEAD = 1000
-CHUNK_BYTES = 1 << 20  # of lines: like a scan's page, whatever the items' size
+CHUNK_BYTES = 1 << 20  # of lines: the size of a scan's page
 
 Record = TypeVar("Record", Image, ChangedItem)
 
 
 class Chunk(NamedTuple, Generic[Record]):
-    """Some lines of a file in order: their records, and those that are none. `cursor` is where the next chunk starts,
-    a number of lines; `last` says that there is none. Exactly one chunk of a file is the last; it may be empty."""
+    """Consecutive lines of a file: their records, and the malformed lines. `cursor` is where the next chunk starts, as
+    a number of lines. Exactly one chunk of a file is the `last`; it may be empty."""
 
     records: list[Record]
     bad: list[BadLine]
@@ -41,8 +40,8 @@ class Chunk(NamedTuple, Generic[Record]):
 
 
 def check_there(objects: S3Objects, files: Sequence[DataFile]) -> None:
-    """Raises RunFailed for a file that is gone, or that its ETag proves to be another one: before any is read, and
-    anything of the others is written. One HEAD for each file."""
+    """Raises RunFailed for a file that is missing, or that its ETag proves to be another one, before the first file is
+    read. One HEAD request for each file."""
     with ThreadPoolExecutor(_HEADS, thread_name_prefix="head") as pool:
         for start in range(0, len(files), _HEADS_AHEAD):
             for _ in pool.map(lambda file: _CheckedFile(objects, file).head(), files[start : start + _HEADS_AHEAD]):
@@ -50,10 +49,10 @@ def check_there(objects: S3Objects, files: Sequence[DataFile]) -> None:
 
 
 class DataReader:
-    """Reads data files of one table's exports. Holds about 30 MB, whatever the file's size."""
+    """Reads data files of one table's exports, in about 30 MB of memory."""
 
     def __init__(self, objects: S3Objects, table: TableSpec, *, size: int = 1000) -> None:
-        """`size`: lines of a chunk at most; a chunk is also at most 1 MB of lines, or one line."""
+        """`size`: the most lines of a chunk; a chunk is also at most 1 MB of lines, or one line."""
         self._objects = objects
         self._table = table
         self._size = size
@@ -62,7 +61,7 @@ class DataReader:
         """The items of a file of a full export, from a chunk's `cursor` on.
 
         The lines before it are decompressed and counted, not parsed. Raises RunFailed, naming the file, when it is
-        gone, damaged, not as the manifest says, or holds an item that has not the table's key.
+        missing or damaged, differs from the manifest, or holds an item without the table's key.
         """
         return self._chunks(file, cursor, item_of, lambda item: item)
 
@@ -92,15 +91,15 @@ class DataReader:
             cursor = chunk.cursor
 
     def _check_key(self, image: Image, place: str, line: int) -> None:
-        """No item of a table is without its key: the file is of another one."""
+        """Raises RunFailed for an item without the table's key: the file is of another table."""
         fault = key_fault(self._table, image)
         if fault:
-            hint = "was the table made anew since? name an export of the table as it is now"
-            raise RunFailed(f"line {line} is no item of this table: {fault}", where=place, hint=hint)
+            hint = "was the table created again since? name an export of the table as it is now"
+            raise RunFailed(f"line {line} is not an item of this table: {fault}", where=place, hint=hint)
 
 
 def _batches(found: Iterator[bytes], size: int) -> Iterator[tuple[list[bytes], bool]]:
-    """Lines by the chunk. The last batch comes once there are no more lines: after all checks of the file."""
+    """The lines of each chunk, and whether it is the last one, which follows all checks of the file."""
     batch: list[bytes] = []
     room = CHUNK_BYTES
     for line in found:
@@ -113,7 +112,7 @@ def _batches(found: Iterator[bytes], size: int) -> Iterator[tuple[list[bytes], b
 
 
 class _CheckedFile:
-    """The lines of one file, and all that the manifest lets us check about them."""
+    """The lines of one file, verified against the manifest."""
 
     def __init__(self, objects: S3Objects, file: DataFile) -> None:
         self._objects = objects
@@ -124,7 +123,7 @@ class _CheckedFile:
         self._open_line = False  # the last line has no newline
 
     def lines(self, skip: int) -> Iterator[bytes]:
-        """Raises RunFailed as soon as a fault is known, and ends only when there is none."""
+        """The lines after `skip`. Raises RunFailed as soon as a fault is known, at the latest after the last line."""
         head = self.head()
         if not skip and not _is_listed(head, self._file):
             self._check_unread(head)
@@ -136,7 +135,7 @@ class _CheckedFile:
         self._check_whole(skip)
 
     def head(self) -> Head:
-        """Raises RunFailed when the object is gone, or is not the one that was exported."""
+        """Raises RunFailed when the object is missing, or is not the one that was exported."""
         head = self._objects.head(self._file.key)
         if head is None:
             raise self._fault("a data file that the manifest lists is missing")
@@ -152,7 +151,7 @@ class _CheckedFile:
             yield text
 
     def _check_unread(self, head: Head) -> None:
-        """Once more, and only for objects that were copied: the ETag of one that was left alone is the manifest's."""
+        """Reads a copied object once for its MD5; the ETag of an original is the manifest's."""
         md5 = hashlib.md5(usedforsecurity=False)
         for piece in self._objects.pieces(self._file.key, head):
             md5.update(piece)
@@ -176,8 +175,8 @@ class _CheckedFile:
 
 def _may_match(head: Head, file: DataFile) -> bool:
     """False when the ETag proves that this is not the file that was exported."""
-    tells = head.plain and (len(head.etag) == 32 or head.etag.endswith("-1"))
-    return _is_listed(head, file) or not tells
+    is_md5 = head.plain and (len(head.etag) == 32 or head.etag.endswith("-1"))
+    return _is_listed(head, file) or not is_md5
 
 
 def _is_listed(head: Head, file: DataFile) -> bool:

@@ -1,4 +1,4 @@
-"""The two manifests of an export, checked against their checksums, each other and the table."""
+"""The two manifests of an export, verified against their checksums, each other and the table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DataFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """manifest-summary.json. `view` is empty for a full export."""
+    """The content of manifest-summary.json. `view` is empty for a full export."""
 
     folder: ExportFolder
     arn: str
@@ -73,7 +73,7 @@ def read_manifest(objects: S3Objects, folder: ExportFolder, table_arn: str) -> M
 
 
 def check_same_table(manifest: Manifest, table: TableIdentity, place: str) -> None:
-    """Raises Refused for an export of a table that had the same name before: its items were another table's."""
+    """Raises Refused for an export of an earlier table of the same name."""
     moment = manifest.at or manifest.since
     if manifest.table_id and table.id:
         other = manifest.table_id != table.id
@@ -82,17 +82,17 @@ def check_same_table(manifest: Manifest, table: TableIdentity, place: str) -> No
     if other:
         since = f", created at {table.created:%Y-%m-%d %H:%M:%S} UTC" if table.created else ""
         raise Refused(
-            f"is an export of a table that has been deleted: the one that bears its name now is another one{since}",
+            f"is an export of a table that has been deleted; the table of this name is another one now{since}",
             where=place,
             hint="name an export of the table as it is now, or let one be requested: --export new",
         )
 
 
 def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
-    """The export's data files, in the manifest's order, read as a stream.
+    """The export's data files, in the manifest's order.
 
-    A file takes about 450 bytes of memory: 45 MB for 100,000. Raises RunFailed when the list is missing or damaged, or
-    does not add up to the summary's count.
+    Each takes about 450 bytes of memory: 45 MB for 100,000 files. Raises RunFailed when the list is missing or damaged,
+    or its sum of items differs from the summary's.
     """
     head = objects.head(manifest.files_key)
     place = objects.place(manifest.files_key)
@@ -102,13 +102,13 @@ def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     _check_md5(objects, manifest.folder, FILES, digest)
     total = sum(file.items for file in files)
     if total != manifest.items:
-        what = f"lists files of {total:,} items together; {SUMMARY}.json says {manifest.items:,}"
+        what = f"lists files of {total:,} items together; {SUMMARY}.json has {manifest.items:,}"
         raise RunFailed(what, where=place, hint=REPLACE)
     return files
 
 
 def _listed(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, tuple[DataFile, ...]]:
-    """The list, and the MD5 of what it was read from."""
+    """The list, and the MD5 of its file."""
     md5 = hashlib.md5(usedforsecurity=False)
     found: list[DataFile] = []
     pieces = hashed(objects.pieces(manifest.files_key, head), md5)
@@ -116,7 +116,7 @@ def _listed(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, 
         for line in lines(pieces):
             found.append(_data_file(manifest.folder, orjson.loads(line)))
     except (Damaged, KeyError, TypeError, ValueError) as error:
-        what = f"line {len(found) + 1} lists no data file: {error!r}"
+        what = f"line {len(found) + 1} does not list a data file: {error!r}"
         raise RunFailed(what, where=objects.place(manifest.files_key), hint=REPLACE) from error
     return md5.digest(), tuple(found)
 
@@ -132,7 +132,7 @@ def _manifest(folder: ExportFolder, summary: dict[str, Any]) -> Manifest:
         arn=summary["exportArn"],
         table_arn=summary["tableArn"],
         table_id=summary.get("tableId", ""),
-        kind=KINDS[summary.get("exportType", "FULL_EXPORT")],  # full exports of older dates do not say
+        kind=KINDS[summary.get("exportType", "FULL_EXPORT")],  # missing in older full exports
         items=int(summary["itemCount"]),
         files_key=folder.data_key(summary["manifestFilesS3Key"]),
         view=summary.get("outputView") or "",
@@ -144,11 +144,13 @@ def _manifest(folder: ExportFolder, summary: dict[str, Any]) -> Manifest:
 
 def _check_md5(objects: S3Objects, folder: ExportFolder, name: str, digest: bytes) -> None:
     place = objects.place(folder.file(f"{name}.json"))
-    told = objects.read(folder.file(f"{name}.md5")) or objects.read(folder.file(f"{name}.checksum"))
-    if told is None:
+    stored = objects.read(folder.file(f"{name}.md5")) or objects.read(folder.file(f"{name}.checksum"))
+    if stored is None:
         raise RunFailed(f"its checksum {name}.md5 is missing", where=place, hint=REPLACE)
-    if told.strip() != base64.b64encode(digest):
-        raise RunFailed(f"is not as DynamoDB wrote it: its MD5 differs from {name}.md5", where=place, hint=REPLACE)
+    if stored.strip() != base64.b64encode(digest):
+        raise RunFailed(
+            f"differs from what DynamoDB wrote: its MD5 is not that of {name}.md5", where=place, hint=REPLACE
+        )
 
 
 def _check_table(summary: dict[str, Any], table_arn: str, place: str) -> None:
@@ -170,7 +172,7 @@ def _json(data: bytes, place: str) -> dict[str, Any]:
     try:
         summary = orjson.loads(data)
     except ValueError as error:
-        raise RunFailed("the manifest is no JSON", where=place, hint=REPLACE) from error
+        raise RunFailed("the manifest is not JSON", where=place, hint=REPLACE) from error
     if not isinstance(summary, dict):
-        raise RunFailed("the manifest is no JSON object", where=place, hint=REPLACE)
+        raise RunFailed("the manifest is not a JSON object", where=place, hint=REPLACE)
     return summary

@@ -1,9 +1,7 @@
-"""The bytes of a compressed file to its lines, in bounded memory.
+"""A bucket that holds exports, and the lines of a compressed file in it, in bounded memory.
 
-zlib of the standard library: for a file of 75 MB, 700,000 items, it takes 1.4 µs of CPU an item, isal 0.9 and zlib-ng
-1.1; reading the item takes about 8 in all, and transforming and writing it about 80. No dependency for that.
-
-A bucket as exports need it: small objects whole, large ones in pieces, folders by name.
+Small objects are read whole, large ones in pieces. zlib is the standard library's: on a file of 75 MB, 700,000 items,
+it takes 1.4 µs of CPU an item, isal 0.9 and zlib-ng 1.1, of about 90 for the whole run; that is not worth a dependency.
 """
 
 from __future__ import annotations
@@ -21,18 +19,18 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 
-MAX_LINE = 16 << 20  # an item has at most 400 KB; its JSON, old and new, stays below this
+MAX_LINE = 16 << 20  # bytes: an item has at most 400 KB, so that its JSON, old and new, stays below
 _GZIP = zlib.MAX_WBITS | 16
-_INPUT = 1 << 18  # bytes given to zlib at a time, which copies what it leaves
-_STEP = 1 << 20  # bytes of output at a time, however well they were compressed
+_INPUT = 1 << 18  # bytes given to zlib at a time, which copies the unconsumed rest
+_STEP = 1 << 20  # bytes of output at a time
 
 
 class Damaged(ValueError):
-    """The bytes are no whole gzip file, or no lines; the message says how."""
+    """The bytes are not a whole gzip file, or not lines; the message has the reason."""
 
 
 def unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What a gzip file of one or several members holds; nothing for a file of 0 bytes. Raises Damaged."""
+    """The content of a gzip file of one or several members; empty for a file of 0 bytes. Raises Damaged."""
     member = None
     for piece in _slices(pieces):
         while piece:
@@ -54,13 +52,13 @@ def lines(texts: Iterable[bytes], skip: int = 0) -> Iterator[bytes]:
         tail = ended.pop()
         yield from ended
         if len(tail) > MAX_LINE:
-            raise Damaged(f"a line is longer than {MAX_LINE:,} bytes, which no item is")
+            raise Damaged(f"a line is longer than {MAX_LINE:,} bytes, the limit for an item")
     if tail:
         yield tail
 
 
 def _skipped(text: bytes, skip: int) -> tuple[bytes, int]:
-    """What is left of a text, and how many lines are still to be skipped."""
+    """A text without its first lines, and the number of lines still to be skipped."""
     ended = text.count(b"\n")
     if ended < skip:
         return b"", skip - ended
@@ -77,24 +75,24 @@ def _step(member: zlib._Decompress, piece: bytes) -> bytes:
     try:
         return member.decompress(piece, _STEP)
     except zlib.error as error:
-        raise Damaged(f"it is no gzip file, or damaged: {error}") from error
+        raise Damaged(f"it is not a gzip file, or damaged: {error}") from error
 
 
 def _rest(member: zlib._Decompress) -> Iterator[bytes]:
-    """What the last member still holds back."""
+    """The output that the last member still holds."""
     while text := _step(member, member.unconsumed_tail):
         yield text
     if not member.eof:
         raise Damaged("it is truncated: its gzip stream has no end")
 
 
-PIECE = 8 << 20  # bytes of one request: no connection waits while a page is being written
+PIECE = 8 << 20  # bytes of one request: no connection stays open while a page is written
 _TRIES = 3
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
 class Head(NamedTuple):
-    """What S3 knows of an object. `plain`: its ETag can be an MD5, since no key of KMS or of a customer is in play."""
+    """An object's size and ETag. `plain`: the ETag may be an MD5, without encryption by KMS or a customer's key."""
 
     size: int
     etag: str
@@ -117,7 +115,7 @@ class S3Objects:
         )
 
     def head(self, key: str) -> Head | None:
-        """What S3 says of an object; None when there is none."""
+        """An object's size and ETag; None when it does not exist."""
         answer = self._unless_absent("HeadObject", self._s3.head_object, key)
         if answer is None:
             return None
@@ -125,7 +123,7 @@ class S3Objects:
         return Head(answer["ContentLength"], answer["ETag"].strip('"'), plain)
 
     def read(self, key: str) -> bytes | None:
-        """An object's content, or None when there is none."""
+        """An object's content; None when it does not exist."""
         answer = self._unless_absent("GetObject", self._s3.get_object, key)
         with explained("GetObject", self.place(key)):
             return None if answer is None else bytes(answer["Body"].read())
@@ -146,7 +144,7 @@ class S3Objects:
                     yield entry["Prefix"].removeprefix(prefix).rstrip("/")
 
     def write(self, key: str, data: bytes) -> str:
-        """Store an object, encrypted; returns its ETag."""
+        """Stores an object, encrypted; returns its ETag."""
         with explained("PutObject", self.place(key)):
             answer = self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption)
         return str(answer["ETag"]).strip('"')
@@ -156,7 +154,7 @@ class S3Objects:
         return f"s3://{self._bucket}/{key}"
 
     def _piece(self, key: str, etag: str, start: int, tries: int = _TRIES) -> bytes:
-        """One range, read whole; botocore does not repeat what breaks after the answer's first line."""
+        """One range, read whole; retried here, since botocore does not retry after a response's first line."""
         from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
         try:
@@ -170,8 +168,8 @@ class S3Objects:
         return self._piece(key, etag, start, tries - 1)
 
     def _range(self, key: str, etag: str, start: int) -> bytes:
-        asked = f"bytes={start}-{start + PIECE - 1}"
-        return bytes(self._s3.get_object(Bucket=self._bucket, Key=key, Range=asked, IfMatch=etag)["Body"].read())
+        wanted = f"bytes={start}-{start + PIECE - 1}"
+        return bytes(self._s3.get_object(Bucket=self._bucket, Key=key, Range=wanted, IfMatch=etag)["Body"].read())
 
     def _raise_if_changed(self, key: str, error: ClientError) -> None:
         code = error.response["Error"]["Code"]
@@ -194,7 +192,7 @@ class S3Objects:
 
 
 def hashed(pieces: Iterator[bytes], md5: _Hash) -> Iterator[bytes]:
-    """The pieces, each added to the hash on its way."""
+    """The pieces, each added to the hash as it passes."""
     for piece in pieces:
         md5.update(piece)
         yield piece

@@ -1,8 +1,6 @@
-"""One export, as DescribeExport tells of it.
+"""Exports, their folders in a bucket, and the calls that request and await one.
 
-The names in an export's folder, and finding that folder below a place that a person has named.
-
-Requesting an export, and awaiting it. `Exports` has two implementations: AWS's API here, and the stand-in.
+`Exports` has two implementations: AWS's API here, and `stand_in` for an emulator.
 
 From the API's reference (ExportTableToPointInTime, IncrementalExportSpecification, ListExports): the table needs
 point-in-time recovery; a client token makes the request idempotent for 8 hours after the first one has completed, and
@@ -39,7 +37,7 @@ IN_PROGRESS = "IN_PROGRESS"
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """An export and how far it is. Moments are aware of their zone.
+    """An export and its state. Moments have a time zone.
 
     `items` and `billed_bytes` are 0 until it is completed. A full one shows the table `at` a moment, an incremental one
     what changed from `since` (included) to `until` (excluded).
@@ -50,7 +48,7 @@ class Export:
     table_arn: str
     kind: Kind
     bucket: str
-    manifest: str  # the key of manifest-summary.json, whether it is there already or not
+    manifest: str  # the key of manifest-summary.json, which is written at the end
     at: datetime | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -77,7 +75,7 @@ def table_of(arn: str) -> str:
 
 def export_of(description: dict[str, Any]) -> Export:
     """An ExportDescription (of DescribeExport, of ExportTableToPointInTime) as a value."""
-    window = description.get("IncrementalExportSpecification", {})
+    span = description.get("IncrementalExportSpecification", {})
     return Export(
         arn=description["ExportArn"],
         status=description["ExportStatus"],
@@ -86,8 +84,8 @@ def export_of(description: dict[str, Any]) -> Export:
         bucket=description["S3Bucket"],
         manifest=_manifest(description),
         at=description.get("ExportTime"),
-        since=window.get("ExportFromTime"),
-        until=window.get("ExportToTime"),
+        since=span.get("ExportFromTime"),
+        until=span.get("ExportToTime"),
         items=description.get("ItemCount", 0),
         billed_bytes=description.get("BilledSizeBytes", 0),
         failure_code=description.get("FailureCode", ""),
@@ -96,11 +94,11 @@ def export_of(description: dict[str, Any]) -> Export:
 
 
 def _manifest(description: dict[str, Any]) -> str:
-    """As the service says, which it does at the end; before, where it will be."""
+    """The manifest's key: the service's, which it reports at the end; before, where it will be."""
     prefix = (description.get("S3Prefix") or "").strip("/")
-    told = description.get("ExportManifest") or ""
-    if told and told.startswith(prefix):
-        return str(told)
+    reported = description.get("ExportManifest") or ""
+    if reported and reported.startswith(prefix):
+        return str(reported)
     export = description["ExportArn"].rpartition("/")[2]
     return "/".join(filter(None, (prefix, "AWSDynamoDB", export, "manifest-summary.json")))
 
@@ -128,8 +126,8 @@ class ExportFolder(NamedTuple):
         return f"{self.key}/{name}"
 
     def data_key(self, listed: str) -> str:
-        """Where a data file is that the manifest lists. Its place is taken relative to the AWSDynamoDB folder: an
-        export that was copied to another bucket or prefix is read there, and nothing outside of it."""
+        """The key of a data file that the manifest lists, taken relative to the AWSDynamoDB folder: an export that was
+        copied to another bucket or prefix is read there, and only there."""
         inside = f"/{listed}".rpartition(f"/{ROOT}/")[2].lstrip("/")
         return f"{self.key.rpartition('/')[0]}/{inside}"
 
@@ -142,14 +140,14 @@ def split_url(url: str) -> tuple[str, str]:
     """`s3://bucket/some/prefix/` -> `("bucket", "some/prefix")`. Raises UsageError for anything else."""
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     if not url.startswith("s3://") or not bucket:
-        raise UsageError("is no place in S3", where=url, hint="write s3://bucket/prefix, or the export's ARN")
+        raise UsageError("is not a place in S3", where=url, hint="write s3://bucket/prefix, or the export's ARN")
     return bucket, prefix.strip("/")
 
 
 def find(objects: S3Objects, prefix: str) -> ExportFolder:
-    """The one export at or below a prefix: an export's folder, its manifest, or what they were exported to.
+    """The one export at or below a prefix: an export's folder, its manifest, or the prefix that was exported to.
 
-    Raises UsageError when there is none, or when there are several (it lists them); Refused when it is unfinished.
+    Raises UsageError without an export, or with several (the message lists them); Refused when it is unfinished.
     """
     prefix = prefix.removesuffix(f"{SUMMARY}.json").strip("/")
     folder = ExportFolder(prefix) if _ID.fullmatch(prefix.rpartition("/")[2]) else _only_one(objects, prefix)
@@ -164,7 +162,7 @@ def folders(objects: S3Objects, prefix: str) -> list[ExportFolder]:
 
 
 def check_finished(objects: S3Objects, folder: ExportFolder) -> None:
-    """Raises Refused while an export is being written, UsageError when there is nothing at all."""
+    """Raises Refused while an export is being written, UsageError when the folder has none."""
     if objects.head(folder.file(f"{SUMMARY}.json")) is not None:
         return
     where = objects.place(folder.key)
@@ -215,8 +213,8 @@ class ExportRequest:
     """A table to export.
 
     Without `since`: the whole table, as it was `at` a moment (None: now). With it: what changed from `since` to
-    `until` (None: now). DynamoDB is sent whole seconds: a fraction is cut off. The same `token` stands for the same
-    export, however often it is requested; with other moments it is refused.
+    `until` (None: now). DynamoDB is sent whole seconds: a fraction is cut off. The same `token` always means the
+    same export; with other moments it is refused.
     """
 
     table: TableSpec
@@ -230,20 +228,20 @@ class Exports(Protocol):
     """Exports of the tables of one account and region, to one prefix of a bucket."""
 
     def request(self, request: ExportRequest) -> Export:
-        """Request an export, or find the one of this token. Raises Refused where the table or the moment forbids it,
-        UsageError for a wrong place or span, ServiceError otherwise."""
+        """Requests an export, or finds the one of this token. Raises Refused when the table or the moment does not
+        allow it, UsageError for an invalid place or span, ServiceError otherwise."""
 
     def describe(self, arn: str) -> Export:
-        """How far an export is. Raises UsageError when there is none of this ARN, or no more."""
+        """An export's state. Raises UsageError when no export has this ARN, or DynamoDB has forgotten it."""
 
 
 def aws_exports(connection: Connection, storage: StorageSpec) -> Exports:
-    """Exports by DynamoDB itself. Raises UsageError when the storage is not in S3."""
+    """Exports by DynamoDB. Raises UsageError when the storage is not in S3."""
     return AwsExports(client(connection, "dynamodb"), connection.region, storage)
 
 
 class AwsExports:
-    """Exports by DynamoDB itself, encrypted with the storage's KMS key, or as the bucket does where it names none."""
+    """Exports by DynamoDB, encrypted with the storage's KMS key, or by the bucket's default where it names none."""
 
     def __init__(self, dynamodb: Any, region: str, storage: StorageSpec) -> None:
         self._dynamodb = dynamodb
@@ -273,7 +271,7 @@ class AwsExports:
                 raise not_found(arn) from error
 
     def _raise_if_refused(self, error: ClientError, table: str) -> None:
-        """For what a person can put right, and `explained` does not know."""
+        """Raises Refused for errors with a remedy that `explained` does not cover."""
         detail = error.response["Error"]
         hint = self._hint(detail["Code"], table)
         if hint is not None:
@@ -288,20 +286,20 @@ class AwsExports:
             ),
             "InvalidExportTimeException": "choose a moment within the table's point-in-time recovery: aws dynamodb "
             f"describe-continuous-backups --table-name {table} --region {self._region}",
-            "ExportConflictException": "this token stands for another export, or another one writes there: wait for "
+            "ExportConflictException": "this token belongs to another export, or another one writes there: wait for "
             "it, or request with another token",
             "LimitExceededException": "too many exports at once: wait until some have completed",
         }.get(code)
 
 
 def is_too_early(error: Refused) -> bool:
-    """Whether DynamoDB cannot export up to a moment yet: what was written last takes some minutes to be there."""
+    """Whether DynamoDB cannot export up to a moment yet: the last writes take some minutes to be exportable."""
     response = getattr(error.__cause__, "response", {})
     return bool(response.get("Error", {}).get("Code") == "InvalidExportTimeException")
 
 
 class TableIdentity(NamedTuple):
-    """What tells a table from one of the same name elsewhere (ARN), or at another time (id, moment of creation)."""
+    """What distinguishes a table from one of the same name elsewhere (ARN) or earlier (id, moment of creation)."""
 
     arn: str
     id: str
@@ -309,22 +307,22 @@ class TableIdentity(NamedTuple):
 
 
 def identity(dynamodb: Any, table: str) -> TableIdentity:
-    """Raises ServiceError when there is no such table."""
+    """A table's identity. Raises ServiceError when it does not exist."""
     with explained("DescribeTable", f"table {table}"):
         found = dynamodb.describe_table(TableName=table)["Table"]
     return TableIdentity(found["TableArn"], found.get("TableId", ""), found.get("CreationDateTime"))
 
 
 def service_time(dynamodb: Any, table: str) -> datetime:
-    """The second that DynamoDB is in by its own clock: an export that is asked for by a clock which is behind misses
-    what was written last."""
+    """The current second by DynamoDB's clock: a local clock that is behind would leave the last writes out of an
+    export."""
     with explained("DescribeTable", f"table {table}"):
-        told = dynamodb.describe_table(TableName=table)["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return parsedate_to_datetime(told) if told else whole_second(datetime.now(UTC))
+        date = dynamodb.describe_table(TableName=table)["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date) if date else whole_second(datetime.now(UTC))
 
 
 def awaited(exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0) -> Iterator[Export]:
-    """The states of an export until it is completed; the last one is. Asks every so many seconds, without an end.
+    """The states of an export, the last one completed, polled every `every` seconds without a time-out.
 
     Raises RunFailed with AWS's reason when the export has failed, and what `describe` raises.
     """
@@ -354,7 +352,7 @@ def check_arn(arn: str, region: str) -> None:
     match = _ARN.fullmatch(arn)
     if match is None:
         hint = "an export's ARN is arn:aws:dynamodb:REGION:ACCOUNT:table/TABLE/export/ID"
-        raise UsageError("is no export's ARN", where=arn, hint=hint)
+        raise UsageError("is not an export's ARN", where=arn, hint=hint)
     if match[1] != region:
         hint = "choose the stage of that region, or name the export's place, s3://bucket/prefix"
         raise UsageError(f"the export is of {match[1]}; the stage is of {region}", where=arn, hint=hint)
@@ -372,13 +370,13 @@ def _check_span(request: ExportRequest) -> None:
 def _place(storage: StorageSpec) -> dict[str, Any]:
     bucket, prefix = split_url(storage.url)
     key = storage.kms_key
-    encryption = {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": key} if key else {}  # none: the bucket's default counts
+    encryption = {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": key} if key else {}  # without: the bucket's default
     below = {"S3Prefix": prefix} if prefix else {}
     return {"S3Bucket": bucket, **below, **encryption, "ExportFormat": "DYNAMODB_JSON"}
 
 
 def _time(request: ExportRequest) -> dict[str, Any]:
-    """A full export would carry milliseconds, and a window cannot start at one: both are asked for at whole seconds."""
+    """The times of a request, at whole seconds: an incremental export cannot start at a fraction."""
     now = datetime.now(UTC)
     if request.since is None:
         return {"ExportType": "FULL_EXPORT", "ExportTime": whole_second(request.at or now)}
@@ -388,5 +386,5 @@ def _time(request: ExportRequest) -> dict[str, Any]:
 
 
 def whole_second(moment: datetime) -> datetime:
-    """The second that a moment is in."""
+    """A moment without its fraction of a second."""
     return moment.replace(microsecond=0)

@@ -1,16 +1,14 @@
-"""Exports for an emulator, which records ExportTableToPointInTime and writes no file: the same layout, written by us.
+"""Exports of an emulator's tables, in AWS's layout (see the package): an emulator itself writes no export files.
 
-The limits, since an emulator has no true point in time: a full export is a strongly consistent scan that takes as long
-as it takes, so writes meanwhile are seen or not; it shows the table now, not at an earlier moment. Nothing is billed.
-`request` returns when all is written; one that was killed meanwhile is written anew by the same token.
+An emulator has no point in time. A full export is a strongly consistent scan of the table now; it may or may not
+include writes during the scan. Nothing is billed. `request` returns when all files are written; an export that was
+interrupted is written again under the same token.
 
-An incremental export compares two scans: one of now, and its base, the newest that is not younger than `since`. A base
-is a full export of the same place, or the scan that an earlier incremental one has ended with: each keeps its own,
-whole and for good, in the layout of a full export below PREFIX/stand-in/. So windows can be chained, each from the end
-of the one before, and nothing falls between them or comes twice. It tells the span that it really covers (any length:
-from the base's moment), and gives its end as the time of every write.
-
-Writes an export's files in AWS's layout, with its checksums; the package's docstring says what they are.
+An incremental export compares two scans: one of now, and its base, the newest scan that is not later than `since`. A
+base is a full export to the same prefix, or the scan at the end of an earlier incremental export; each of these keeps
+its scan in the layout of a full export below PREFIX/stand-in/. So incremental exports form a chain without gaps or
+overlaps. An export reports the span that it covers (of any length, from the base's moment), and its end as the time of
+every write.
 """
 
 from __future__ import annotations
@@ -67,10 +65,10 @@ _GZIP = zlib.MAX_WBITS | 16
 
 
 class ExportWriter:
-    """The files of one export: `start`, then `write_data`, then `write_summary`. Whoever sees the summary, sees all."""
+    """Writes the files of one export: `start`, then `write_data`, then `write_summary`, which marks it as complete."""
 
     def __init__(self, objects: S3Objects, folder: ExportFolder, *, files: int = 4) -> None:
-        """`files`: of data, one for each "partition", empty where nothing falls into it, as AWS does."""
+        """`files`: the number of data files, one for each "partition", possibly empty, as AWS has them."""
         self._objects = objects
         self._folder = folder
         self._files = files
@@ -80,8 +78,8 @@ class ExportWriter:
         self._objects.write(self._folder.file(STARTED), b"")
 
     def write_data(self, lines: Iterable[Line], *, shared: bool = False) -> None:
-        """Writes the records, and the list of their files. `shared`: into the data folder of all incremental exports.
-        Holds the compressed files in memory."""
+        """Writes the records, and the list of their files; `shared`: into the data folder of all incremental exports.
+        Keeps the compressed files in memory."""
         files = [_DataFile() for _ in range(self._files)]
         for partition, record in lines:
             files[zlib.crc32(key_text(partition).encode()) % self._files].add(record)
@@ -90,14 +88,14 @@ class ExportWriter:
         self._write_manifest(FILES, b"".join(orjson.dumps(entry) + b"\n" for entry in listed))
 
     def write_summary(self, summary: Summary) -> None:
-        """Writes the summary, with what is known here added: the export is complete."""
-        counted = {
+        """Writes the summary, with the number of items and the files' list added: the export is complete."""
+        known = {
             "manifestFilesS3Key": self._folder.file(f"{FILES}.json"),
             "billedSizeBytes": 0,
             "itemCount": self._items,
             "outputFormat": "DYNAMODB_JSON",
         }
-        self._write_manifest(SUMMARY, orjson.dumps({**summary, **counted}))
+        self._write_manifest(SUMMARY, orjson.dumps({**summary, **known}))
 
     def _write(self, number: int, file: _DataFile, shared: bool) -> dict[str, Any]:
         data = file.close()
@@ -138,18 +136,18 @@ def _md5(data: bytes) -> str:
 
 
 _PAGE = 1000
-_KEPT = "stand-in"  # the prefix, below the exports' own, of the scans that incremental exports have ended with
+_KEPT = "stand-in"  # the prefix, below the exports' own, of the scans at the end of incremental exports
 
 
 def stand_in_exports(connection: Connection, storage: StorageSpec, clock: Callable[[], float] = time.time) -> Exports:
-    """Exports of an emulator's tables. Raises UsageError when the storage is not in (its) S3."""
+    """Exports of an emulator's tables. Raises UsageError when the storage is not in its S3."""
     bucket, prefix = split_url(storage.url)
     objects = S3Objects(client(connection, "s3"), bucket, storage.kms_key)
     return StandInExports(client(connection, "dynamodb"), Wire(connection, 1), objects, bucket, prefix, clock)
 
 
 class StandInExports:
-    """`Exports` without DynamoDB's: what there is to know of an export stands in the bucket."""
+    """`Exports` of an emulator's tables; the bucket holds all their state."""
 
     def __init__(
         self,
@@ -187,7 +185,7 @@ class StandInExports:
         return Export(arn, IN_PROGRESS, table_arn, "full", self._bucket, folder.file(f"{SUMMARY}.json"))
 
     def _of_token(self, token: str) -> ExportFolder:
-        """The folder that this token has, or would have: its name ends with the token's hash."""
+        """The folder of this token, existing or new: its name ends with the token's hash."""
         suffix = hashlib.sha256(token.encode()).hexdigest()[:8]
         for folder in folders(self._objects, self._prefix):
             if folder.id.endswith(suffix):
@@ -196,10 +194,10 @@ class StandInExports:
         return ExportFolder(f"{self._prefix}/{ROOT}/{name}".lstrip("/"))
 
     def _checked(self, export: Export, request: ExportRequest) -> Export:
-        """As DynamoDB: a token stands for one export."""
+        """Raises Refused for a token of another export, as DynamoDB does."""
         if export.kind != ("incremental" if request.since else "full"):
             hint = "request with another token"
-            raise Refused(f"this token stands for the {export.kind} export", where=export.arn, hint=hint)
+            raise Refused(f"this token belongs to the {export.kind} export", where=export.arn, hint=hint)
         return export
 
     def _write(self, folder: ExportFolder, request: ExportRequest, table: TableIdentity) -> None:
@@ -223,15 +221,15 @@ class StandInExports:
         writer.write_summary(self._summary(folder, table, _at(end)) | _span(_at(base), _at(end)))
 
     def _scanned(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity) -> Manifest:
-        """The table now, kept for good: this export's end, and the next one's base. Its name is new each time, for
-        nobody's base is to be written over."""
+        """A scan of the table now: this export's end, and the next one's base. Its name is new each time, so that no
+        base is overwritten."""
         name = export_id(int(self._clock() * 1000), folder.id.rpartition("-")[2])
         kept = ExportFolder(f"{self._kept}/{ROOT}/{name}")
         self._write_full(kept, spec, table)
         return read_manifest(self._objects, kept, table.arn)
 
     def _now(self) -> datetime:
-        """In milliseconds, as manifests have it."""
+        """Now, in milliseconds, as manifests have it."""
         return datetime.fromtimestamp(int(self._clock() * 1000) / 1000, UTC)
 
     def _summary(self, folder: ExportFolder, table: TableIdentity, now: datetime) -> Summary:
@@ -249,13 +247,13 @@ class StandInExports:
         }
 
     def _base(self, table: TableIdentity, since: datetime) -> Manifest:
-        """What an incremental export compares with."""
+        """The scan that an incremental export compares with."""
         found = (*folders(self._objects, self._prefix), *folders(self._objects, self._kept))
         scans = (self._full(folder, table) for folder in found)
         bases = [scan for scan in scans if scan is not None and _at(scan) <= since]
         if bases:
             return max(bases, key=_at)
-        what = "an emulator's incremental export needs a full one of this table from before it, and there is none"
+        what = "an emulator's incremental export needs an earlier full one of this table"
         where = self._objects.place(self._prefix)
         raise Refused(what, where=where, hint="request a full export first; `since` is its time, or later")
 
@@ -271,7 +269,7 @@ class StandInExports:
         return ((_partition(table, image), {"Item": image}) for image in self._scan(table))
 
     def _changes(self, table: TableSpec, base: Manifest, end: Manifest) -> Iterator[Line]:
-        """Holds all items of the base."""
+        """The differences of two scans. Keeps all items of the base in memory."""
         metadata = {"Metadata": {"WriteTimestampMicros": {"N": str(int(_at(end).timestamp() * 1_000_000))}}}
         before = {key_text(key_of(table, image)): image for image in self._read(table, base)}
         for new in self._read(table, end):
@@ -304,7 +302,7 @@ class StandInExports:
 
 def _check_now(request: ExportRequest) -> None:
     if request.at is not None or request.until is not None:
-        what = "an emulator has no past: an export of it shows the table now"
+        what = "an emulator has no point in time: its export shows the table now"
         raise Refused(what, where=f"table {request.table.name}", hint="leave the time out")
 
 

@@ -1,7 +1,7 @@
 """Items, and the changes that a version makes to them.
 
-Two shapes of an item appear everywhere. An **Image** is what DynamoDB's JSON says, `{"id": {"S": "u1"}}`, binary as
-base64 text. An **Item** is what an author sees, `{"id": "u1"}`. `script.codec` turns one into the other.
+An item has two shapes. An **Image** is DynamoDB's JSON, `{"id": {"S": "u1"}}`, with binary as base64 text. An **Item**
+is the Python dict that an author's function gets, `{"id": "u1"}`. `script.codec` converts between them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Returned by a script: delete the item that was handed in, unless it has changed meanwhile."""
+    """Returned by a script: delete the item that was handed in, unless it has changed since it was read."""
 
 
 class Update(NamedTuple):
@@ -39,8 +39,8 @@ class Update(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Write an item of `table` where its key is absent. By itself it is a row of the version's `items()`; what is made
-    of an item is a part of its Atomic."""
+    """Write an item of `table` where its key is absent. Alone it is a row of the version's `items()`; an insertion that
+    is made of an item is a part of that item's Atomic."""
 
     table: str
     key: Image
@@ -48,7 +48,7 @@ class Insert(NamedTuple):
 
 
 class Check(NamedTuple):
-    """An item is still what was read as `read`; nothing is written."""
+    """Require that an item is still as it was read; nothing is written."""
 
     key: Image
     read: Image
@@ -62,10 +62,10 @@ class Remove(NamedTuple):
 
 
 class Atomic(NamedTuple):
-    """All of the parts or none, in one transaction: a re-key (insert, remove), a fan-out, an item for another table.
+    """One transaction, all of its parts or none: a re-key (insert, remove), a fan-out, an item for another table.
 
-    `key` and `read` are the source, the item that all of it was made of. One part updates, removes or checks it, so
-    that nothing is made of an item that is no more what was read; all others are insertions.
+    `key` and `read` are the source item, which all parts are made of. One part updates, removes or checks it, so that
+    the transaction fails when the item has changed since it was read; all others are insertions.
     """
 
     key: Image
@@ -74,5 +74,5 @@ class Atomic(NamedTuple):
 
 
 Change: TypeAlias = Update | Insert | Remove | Atomic
-Journaled: TypeAlias = Update | Insert | Remove  # a record of the journal: a transaction is there in its parts
+Journaled: TypeAlias = Update | Insert | Remove  # a record of the journal, which holds a transaction as its parts
 Sample: TypeAlias = tuple[Image, Image | None]  # before, after

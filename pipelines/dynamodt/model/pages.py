@@ -1,4 +1,4 @@
-"""Pages of items on their way through the pipeline, and what is counted of them."""
+"""Pages of items on their way through the pipeline, their counts, and the splits that they belong to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Counts(NamedTuple):
-    """Every item read ends in exactly one of the other five."""
+    """The outcomes of items. Every item read has exactly one of the other five."""
 
     read: int = 0
     changed: int = 0
@@ -27,7 +27,7 @@ class Counts(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Capacity units, as the service's ConsumedCapacity says (or estimated, where an endpoint says nothing)."""
+    """Capacity units, from the service's ConsumedCapacity (estimated for an endpoint without it)."""
 
     rcu: float = 0.0
     wcu: float = 0.0
@@ -37,7 +37,7 @@ class Units(NamedTuple):
 
 
 class Contention(NamedTuple):
-    """What stood in the way: writes that met somebody else's, and requests that were refused for their rate."""
+    """Writes that met another writer's, and requests that were refused for their rate."""
 
     conflicts: int = 0
     throttles: int = 0
@@ -47,7 +47,7 @@ class Contention(NamedTuple):
 
 
 class JournalCount(NamedTuple):
-    """What the journal of a split must contain: parts, the records in them, and the notes that pages ended with."""
+    """What the journal of a split must contain: parts, the records in them, and the notes of completed pages."""
 
     parts: int = 0
     records: int = 0
@@ -58,11 +58,11 @@ class JournalCount(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Where a unit, or a run as the sum over its units, stands."""
+    """The progress of a split, or of a run as the sum over its splits."""
 
     counts: Counts = Counts()
     units: Units = Units()
-    done: int = 0  # units done; of a single unit, 1 when it is
+    done: int = 0  # completed splits; 1 for a single split that is completed
     contention: Contention = Contention()
     bytes: int = 0  # read from an export
     journal: JournalCount = JournalCount()
@@ -79,7 +79,7 @@ class Totals(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """An item that could not be transformed or written, with everything needed to see why and to try again."""
+    """An item that could not be transformed or written, with what a retry and a diagnosis need."""
 
     key: Image
     image: Image
@@ -89,12 +89,12 @@ class DeadLetter(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """What a unit is about to write: the page that its next checkpoint is for.
+    """The page that a split is about to write, recorded before the first write.
 
-    `parts` name the page's journal; the rest is what the checkpoint will need and the journal does not hold: where
-    the next page starts, the counts of the items that need no write, what the unit had come to `before` the page, and
-    how many `records` the parts contain.
-    The last checkpoint may be further back: pages that need no write are recorded now and then only.
+    `parts` name the page's journal. The other fields are what the checkpoint needs beyond the journal: the `cursor` of
+    the next page, the `counts` of items that need no write, the split's totals `before` the page, and the number of
+    `records` in the parts. The last checkpoint may be several pages back: pages without writes are recorded at
+    intervals.
     """
 
     parts: tuple[str, ...]
@@ -108,8 +108,8 @@ class Intent(NamedTuple):
 
 
 class OwnershipPeriod(NamedTuple):
-    """One owner's time over a unit: from the page after `after` on, pages are of `epoch`. `parts` is the journal of
-    the page that the owner before left in doubt, `attempt` the one of the run that the owner belongs to."""
+    """One owner's time over a split: pages after `after` have its fencing token. `parts` is the journal of the page
+    that the previous owner left in doubt, `attempt` the run's attempt that the owner belongs to."""
 
     fencing_token: int
     after: int
@@ -118,12 +118,12 @@ class OwnershipPeriod(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A unit's row at the moment when a worker took it: from here it goes on. `epoch` is its fencing token."""
+    """A split's row when a worker claimed it: work continues from here."""
 
     split: int
     fencing_token: int
-    page: int = 0  # the last page that was checkpointed; the first is 1
-    cursor: Cursor | None = None  # where the next page starts; None at the unit's beginning
+    page: int = 0  # the last page with a checkpoint; the first is 1
+    cursor: Cursor | None = None  # where the next page starts; None at the split's beginning
     counts: Counts = Counts()
     units: Units = Units()
     done: bool = False
@@ -135,15 +135,15 @@ class Claim(NamedTuple):
 
     @property
     def totals(self) -> Totals:
-        """What the unit has come to."""
+        """The split's progress."""
         return Totals(self.counts, self.units, int(self.done), self.contention, self.bytes, self.journal)
 
 
 class Page(NamedTuple):
-    """One page of a unit: of a scan segment, of a file of an export, or of a version's own items.
+    """One page of a split: of a scan segment, of a file of an export, or of inserted rows.
 
-    `cursor` is where the page after it starts, `last` says that there is none. A page that `recovers` has no images:
-    it stands for the page that an owner before left between intent and checkpoint.
+    `cursor` is where the next page starts; `last` marks the split's last page. A page that `recovers` has no images: it
+    is the page that an earlier owner left between intent and checkpoint.
     """
 
     claim: Claim
@@ -153,16 +153,16 @@ class Page(NamedTuple):
     cursor: Cursor | None = None
     last: bool = False
     recovers: bool = False
-    replayed: int = 0  # dead letters that these images stand for: counted as read, and as dead, before
-    throttles: int = 0  # of its reading
-    unreadable: tuple[DeadLetter, ...] = ()  # lines that are no items: read, and dead
+    replayed: int = 0  # dead letters that these images replay: already counted as read and dead
+    throttles: int = 0  # while it was read
+    unreadable: tuple[DeadLetter, ...] = ()  # malformed lines: counted as read and dead
     bytes: int = 0  # of an export's lines
-    not_inserted: int = 0  # rows of `items()` that the run to take back has not inserted: they stay
+    not_inserted: int = 0  # of an undo: rows of `items()` that the run has not inserted, which stay
 
 
 class AppliedPage(NamedTuple):
-    """A page after the author's function: the changes to write, and how many items stay or failed. `confirmed` are
-    those of doubtful writes that a person has found written."""
+    """A page after the author's function: the changes to write, and the number of items that stay or failed.
+    `confirmed` counts the items in doubt that an operator has found written."""
 
     page: Page
     changes: list[Change]
@@ -172,8 +172,8 @@ class AppliedPage(NamedTuple):
 
 
 class JournalPage(NamedTuple):
-    """A page of a run that is taken back: the parts of its journal that count, and the notes of its owners. `expected`
-    is how many parts there must be; 0: as the last note says; below 0: nothing tells."""
+    """A page of a run that is taken back: its committed parts of the journal, and the notes of its owners. `expected`
+    is the number of parts that must exist; 0: the last note's number; below 0: unknown."""
 
     page: Page
     parts: tuple[str, ...]
@@ -182,8 +182,8 @@ class JournalPage(NamedTuple):
 
 
 class WrittenPage(NamedTuple):
-    """A page whose every item has ended in one count. `dead` are the letters of the writing, those of the transforming
-    are stored already. `announced`: its intent stands, and waits for the checkpoint."""
+    """A page whose every item has exactly one outcome. `dead` are the dead letters of writing; those of transforming
+    are stored already. `intended`: its intent is recorded, and ends with the checkpoint."""
 
     page: Page
     counts: Counts

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """What a run would come to, as far as a dry run can tell (`runs.cost` says what is not in it).
+    """The estimated cost of a run, from a dry run (`runs.cost` lists what is excluded).
 
-    Write units of the table alone, and at most, with its indexes. `usd` is the least and the most, at the prices of
-    the day `as_of`; None where there is no price.
+    Write units of the table alone (`wcu`) and at most, with its indexes. `usd` is the least and the most, at the prices
+    of the day `as_of`; None for a region without a known price.
     """
 
     wcu: float
@@ -31,46 +31,46 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What one version's run came to. `samples` are (before, after) items; they are shown, never logged."""
+    """The result of one version's run. `samples` are (before, after) items, for the terminal only: never logged."""
 
     table: str
     direction: Direction
     version: int
     name: str
     run: str
-    status: str  # "succeeded", "failed", "stopped", "dry-run", "refused" (to go on with it)
+    status: str  # "succeeded", "failed", "stopped", "dry-run", "refused" (to continue it)
     counts: Counts = Counts()
     consumed: Units = Units()
     seconds: float = 0.0
     error: str = ""
     dead_letters: str = ""  # where the file is
-    first_dead_letter: str = ""  # in a sentence; it is shown, never logged
+    first_dead_letter: str = ""  # in a sentence, for the terminal only: never logged
     samples: tuple[tuple[Item, Item | None], ...] = ()
-    key_names: tuple[str, ...] = ()  # what tells the samples apart
-    journal: bool = False  # whether `undo` can take it back
-    rehearsal: bool = False  # a dry run, whichever way it ended
-    uncovered: str = ""  # the moment (ISO 8601) after which nothing that was written is covered
-    cost: Cost | None = None  # of the run that a dry run has rehearsed
-    texts: tuple[ScriptText, ...] = ()  # of a script that was edited between attempts: all of them
+    key_names: tuple[str, ...] = ()  # the key attributes of the samples
+    journal: bool = False  # `undo` can take it back
+    rehearsal: bool = False  # a dry run, whatever its status
+    uncovered: str = ""  # the moment (ISO 8601) after which writes of the application are not covered
+    cost: Cost | None = None  # of the run that a dry run rehearsed
+    texts: tuple[ScriptText, ...] = ()  # all texts of a script that was edited between attempts
 
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """A table's part of `up` or `down`. `error` is the error that ended it early, if one did."""
+    """A table's part of `up` or `down`. `error` is the error that ended it early, if any."""
 
     table: str
     direction: Direction
     versions: tuple[RunReport, ...] = ()
-    at: int = 0  # the version that the table stands at now
+    at: int = 0  # the table's version now
     error: BaseException | None = None
-    latest: int = 0  # the highest version that has a file; 0: not known
+    latest: int = 0  # the highest version that has a file; 0: unknown
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
-    reversible: bool = True  # whether the version that it stands at has a way down
+    reversible: bool = True  # the version that it is at has a way down
 
 
 class NotRestored(NamedTuple):
-    """An item that an undo leaves as it is, at least in part: which attributes (none: all of it), and why. `restored`
-    are attributes that are as before the run: with some of these, the item is restored in part."""
+    """An item that an undo has not restored in full: which attributes (none: all of it), and why. `restored` are the
+    attributes that are as before the run; with any, the item is restored in part."""
 
     key: Image
     attributes: tuple[str, ...]
@@ -80,27 +80,27 @@ class NotRestored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UndoReport:
-    """What taking a run back came to. `run` says it in counts: changed are restored, unchanged are as they were before
-    the run already, superseded and vanished were changed or deleted since, dead could not be written."""
+    """The result of an undo. Of the counts in `run`, changed items are restored, unchanged ones were already as before
+    the run, superseded and vanished ones were changed or deleted since, dead ones could not be written."""
 
     run: RunReport  # its status: "undone", "undoing" (not at its end yet) or "dry-run"
-    at: int  # the version that the table stands at now
-    left: int = 0  # items that stay as they are, at least in part
-    not_restored_at: str = ""  # where the file is that names them
+    at: int  # the table's version now
+    left: int = 0  # items that are not restored in full
+    not_restored_at: str = ""  # the file that lists them
     first_not_restored: tuple[NotRestored, ...] = ()
     error: BaseException | None = None
-    partly: int = 0  # of the items that are left, those that are restored in part
+    partly: int = 0  # of these, the items that are restored in part
     missing: int = 0  # parts of the journal that could not be used
 
     @property
     def fully(self) -> int:
-        """The items that are as before the run, in all that it had changed."""
+        """The items that are restored in full."""
         return self.run.counts.read - self.left
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """What `stamp` or `adopt` has recorded of a table, or would record. `at` is the version that it then stands at."""
+    """What `stamp` or `adopt` has recorded of a table, or would record. `at` is the table's version afterwards."""
 
     table: str
     records: tuple[RunRecord, ...]
@@ -111,8 +111,9 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version in `status`: "applied", "pending", "running" (a run of it is at work), "unfinished" (one was left
-    half done), "edited" (its file has changed), "missing" (its file is gone). `run` is that run, and its status now."""
+    """One version in `status`. Its `state` is "applied", "pending", "running" (its run is at work), "unfinished" (its
+    run has ended early), "edited" (its file has changed) or "missing" (its file is missing). `run` is that run, with
+    its current status."""
 
     version: int
     name: str
@@ -127,5 +128,5 @@ class TableStatus:
     table: str
     at: int
     versions: tuple[VersionStatus, ...]
-    error: BaseException | None = None  # what is wrong with its folder: then no version is told
-    younger: str = ""  # that the table is another one than at its last run, in a sentence
+    error: BaseException | None = None  # of its folder; `versions` is empty then
+    younger: str = ""  # a sentence, when the table was created again since its last run

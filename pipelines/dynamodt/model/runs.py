@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A version file, read but not executed. Its text travels, so that any worker can load it."""
+    """A version file, read but not executed. It carries its text, so that any worker can load it."""
 
     table: str
     sequence: int
@@ -32,13 +32,13 @@ class Script:
     idempotent: bool = False
     stamp: str | None = None
     source: str = "scan"
-    key: tuple[KeyAttribute, ...] = ()  # of the table that it was written for; empty: it does not say
-    prepare_checksum: str = ""  # of `prepare` and all that it uses of the file
+    key: tuple[KeyAttribute, ...] = ()  # of the table that it was written for; empty: not declared
+    prepare_checksum: str = ""  # of `prepare` and what it uses of the file
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRef:
-    """A prepared file: where it is, and what it must be when it is read back."""
+    """A prepared file: where it is, and what it is verified against when it is read."""
 
     url: str
     rows: int
@@ -46,12 +46,12 @@ class PreparedRef:
     script_checksum: str
     created: str
     prepare_checksum: str = ""
-    content: str = ""  # sha256 over the rows, whatever their order
+    content: str = ""  # checksum over the rows in any order
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedVersion:
-    """A line of a table's history: this version stands."""
+    """A version of a table that is applied."""
 
     table: str
     version: int
@@ -66,7 +66,7 @@ class AppliedVersion:
 
 
 class ScriptText(NamedTuple):
-    """A text of a version's script, and how many items a run has transformed by it."""
+    """A text of a version's script, and the number of items that a run has transformed by it."""
 
     checksum: str
     items: int
@@ -74,7 +74,7 @@ class ScriptText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as the state table remembers it, ended or not."""
+    """A run as the state table records it, ended or not."""
 
     table: str
     run: str
@@ -91,28 +91,28 @@ class RunRecord:
     seconds: float = 0.0
     error: str = ""
     dead_letters: str = ""
-    splits: int = 0  # the scan's segments, as they were planned when it began
+    splits: int = 0  # the scan's segments, planned when it began
     attempts: int = 1
-    retries: int = 0  # passes over its dead letters
-    journal: bool = False  # it began with one, and goes on so
-    planned: int = 0  # splits over all its phases; 0: not known
+    retries: int = 0  # phases over its dead letters
+    journal: bool = False  # it writes one, from its beginning
+    planned: int = 0  # splits over all its phases; 0: unknown
     source: str = "scan"  # or "export"
-    exports: tuple[str, ...] = ()  # ARNs, or s3://… as a person gave it: the table's, then the windows'
+    exports: tuple[str, ...] = ()  # ARNs, or s3://… as it was given: the full one, then the incremental ones
     incremental_exports: tuple[int, ...] = ()  # splits of each incremental export that the run has read
-    failed_exports: int = 0  # which would not do: another one was asked for
-    final_scan: int = 0  # segments of the last scan, where it catches up by one
-    target: str = ""  # the table that it writes to, where that is another
+    failed_exports: int = 0  # exports that could not be used, and were requested again
+    final_scan: int = 0  # segments of the final scan, where it catches up by one
+    target: str = ""  # the table that it writes to, where that is another one
     undone: str = ""  # when, and by whom
-    partial_tries: int = 0  # the last try of its undo that did without parts of the journal; 0: none did
-    partly_restored: int = 0  # items that its undo has restored in part, and left in part
+    partial_tries: int = 0  # the last try of its undo that skipped missing parts of the journal; 0: none
+    partly_restored: int = 0  # items that its undo has restored in part
     accepts: tuple[str, ...] = ()  # undone runs whose partly restored items it may transform
     order: tuple[
         str, ...
     ] = ()  # its phases, and from which attempt on, as they were written: see `state.phases.stints`
-    began: dict[str, str] = field(default_factory=dict)  # what it started with (`state.started_with`)
-    texts: tuple[ScriptText, ...] = ()  # of the script before it was edited: its present one has the rest of the items
-    whole_pages: bool = False  # its last attempt has left no page half written
-    revision: int = 0  # of its row: each write raises it, and is conditional on the one before; 0: not written yet
+    began: dict[str, str] = field(default_factory=dict)  # the facts that it started with (`state.started_with`)
+    texts: tuple[ScriptText, ...] = ()  # earlier texts of an edited script; the other items are the present text's
+    whole_pages: bool = False  # its last attempt has ended between pages
+    revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +132,14 @@ class ExportSource:
     table_arn: str
     incremental: bool = False
     created_only: bool = False
-    final_scan: bool = False  # a last scan follows, which meets the items once more
+    final_scan: bool = False  # a final scan follows, which reads the items again
 
 
 @dataclass(frozen=True, slots=True)
 class RowsSource:
     """The rows of the script's `items()`, as one split.
 
-    `checksum` is that of the rows at the run's beginning; empty: not known. `inserted_by` is the run whose rows this
+    `checksum` is that of the rows at the run's beginning; empty: unknown. `inserted_by` is the run whose rows this
     one deletes.
     """
 
@@ -151,7 +151,7 @@ class RowsSource:
 class DeadLetterSource:
     """Stored dead letters, replayed as one split; their items were first read from `origin`.
 
-    `confirmed`: the operator has found the items written, so that they are counted and nothing is written.
+    `confirmed`: an operator has found the items written; they are counted only.
     """
 
     parts: tuple[str, ...]
@@ -179,7 +179,7 @@ Fence = tuple[str, int]  # another table that a run writes to, and its lease's t
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker needs to take part in a run; frozen and picklable, so it can travel with the pipeline.
+    """All that a worker needs to take part in a run; frozen and picklable: it travels with the pipeline.
 
     `source` is what it reads, in as many splits as `splits` says. `consistent` asks for strongly consistent reads.
     """
@@ -199,14 +199,14 @@ class Job:
     max_errors: int = 0
     page_items: int = 1000  # items of a scan page at most; a page is also at most 1 MB
     attempt: int = 1  # the lease's token: a later attempt fences the earlier ones
-    journal: bool = False  # journal what an idempotent script writes too, for an undo
-    in_turn: int = 16  # segments of a lane that are taken in turn: as many partitions may take its writes
-    read_ahead: int = 4  # pages of a lane that are in flight
-    writers: int = 16  # batches of a page that are in flight: the table may be as far away as a laptop is
-    shards: int = 1  # rows for the workers to report to and to look at: one for every fifty of them
-    governed: bool = False  # it reads and writes nothing before it was granted a part of the budget
-    fences: tuple[Fence, ...] = ()  # what the run holds beside its own table
-    retried: tuple[str, ...] = ()  # passes over dead letters, before a window that may show their items as created
+    journal: bool = False  # an idempotent script's writes are journaled too, for an undo
+    in_turn: int = 16  # segments of a split group that are read in turn, to spread its writes over partitions
+    read_ahead: int = 4  # pages of a split group that are in flight
+    writers: int = 16  # batches of a page that are in flight: enough for a distant region's latency
+    shards: int = 1  # partition keys of the workers' reports and of the lease: one for every fifty workers
+    governed: bool = False  # it waits for a part of the budget before its first request
+    fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
+    retried: tuple[str, ...] = ()  # retries before an incremental export, which may show their items as created
 
     @property
     def origin(self) -> Origin:
@@ -235,30 +235,31 @@ class Job:
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled and announced before they are written: always, if a second pass would harm."""
+        """Whether pages are journaled, and their intent recorded, before they are written: always for a script that
+        is not idempotent."""
         return (self.journal or not self.script.idempotent) and not self.dry_run
 
     @property
     def meets_insertions(self) -> bool:
-        """Whether an item that it reads or meets may be one that the run has inserted, which it must not transform: its
-        source is older than the table, so that the key of an item may have been freed and taken by the run since."""
+        """Whether an item that it reads or meets may be one that the run has inserted, which must not be transformed:
+        the source is older than the table, and the run may have inserted an item under a key that was freed since."""
         older = isinstance(self.source, ExportSource | DeadLetterSource)
         return older and self.target is None and not self.inserts_rows and not self.script.idempotent
 
     @property
     def later(self) -> bool:
-        """Whether it comes after the passes over what was there when the run began: it may meet rows of `items()`."""
+        """Whether it follows the phases over the table's first state, and may meet rows of `items()`."""
         in_window = self.export is not None and self.export.incremental
         return in_window or self.replays or self.run.partition("/retry")[0].endswith(FINAL_SCAN)
 
     @property
     def lease(self) -> str:
-        """The lease that the workers look at: the table's, or one of its own for a dry run, which excludes nobody."""
+        """The lease that the workers poll: the table's, or a dry run's own, which excludes no other run."""
         return f"dry-run/{self.base_run}" if self.dry_run else self.table.name
 
     @property
     def base_run(self) -> str:
-        """The version's run, of which a job may be one of two passes."""
+        """The id of the run that the job is a phase of."""
         return self.run.partition("/")[0]
 
 
@@ -269,10 +270,10 @@ ABORT = "abort"  # `Lease.stop` of a run that was ended by a command
 
 
 class Lease(NamedTuple):
-    """Who may run on a table, and what he was told meanwhile. `token` grows with every owner.
+    """The run that may work on a table, and its control attributes. `token` grows with every owner.
 
-    `beat` is the holder's last sign of life by its own clock (seconds since 1970, for people to read), `ttl` how long
-    the lease holds without another one. An empty `run`: nobody.
+    `beat` is the holder's last sign of life by its own clock (seconds since 1970, for display), `ttl` how many seconds
+    the lease holds without another one. An empty `run`: the lease is free.
     """
 
     table: str
@@ -281,27 +282,27 @@ class Lease(NamedTuple):
     user: str = ""
     host: str = ""
     pid: int = 0
-    started: str = ""  # of the process, in its system's words
+    started: str = ""  # of the process, in its system's format
     since: str = ""
     beat: float = 0.0
     ttl: float = 30.0
     paused: bool = False
-    pause_reason: str = ""  # why it rests without being told by a person: an alarm; empty: it does not
+    pause_reason: str = ""  # why it is held without an operator's pause: an alarm; empty: it is not held
     stop: str = ""  # why all workers should stop: "max-errors", "interrupted", "abort", "error"
     error: dict[str, str] | None = None
-    wcu: float = 0.0  # the budget of all workers together, in units a second; 0: not limited
+    wcu: float = 0.0  # the budget of all workers together, in units a second; 0: unlimited
     rcu: float = 0.0
-    lease_replicas: int = 1  # rows that say the same, for as many groups of workers to look at
-    revision: int = 0  # of the row: each write raises it, and is conditional on the one before
+    lease_replicas: int = 1  # rows with the same content, which spread the workers' reads
+    revision: int = 0  # of the row: each write raises it and requires the one before
     write_ids: tuple[str, ...] = ()  # of the last few writes, the latest first
     beats: int = 0  # signs of life under this token
     ticks: float = 0.0  # the monotonic clock of the holder's system at the last one
-    owner: str = ""  # the table whose run holds it, which writes to this one; empty: its own
+    owner: str = ""  # the table whose run holds it in order to write here; empty: this one
 
 
 class RunState(NamedTuple):
-    """A run as `runs` lists it: its record, what it comes to now ("running", "paused", "gone", "succeeded" ...), the
-    counts so far, and the lease of whoever is at work on it."""
+    """A run as `runs` lists it: its record, its current status ("running", "paused", "gone", "succeeded" ...), its
+    counts so far, and the lease of the process that works on it."""
 
     record: RunRecord
     status: str
@@ -310,8 +311,8 @@ class RunState(NamedTuple):
 
 
 class RunProgress(NamedTuple):
-    """Where a run stands, for whoever watches it. `planned` are the splits over all its phases, `wcu` and `rcu` its
-    budget in units a second (0: not limited); `rests` says why it does no work now ("paused"), if so."""
+    """A run's progress, for display. `planned` is the number of splits over all its phases, `wcu` and `rcu` its budget
+    in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any."""
 
     totals: Totals
     planned: int
@@ -321,6 +322,6 @@ class RunProgress(NamedTuple):
 
     @classmethod
     def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:
-        """Where the run stands that works under a lease."""
+        """The progress of the run that works under a lease."""
         idle = "paused" if lease.paused else f"held: {lease.pause_reason}" if lease.pause_reason else ""
         return cls(totals, planned, lease.wcu, lease.rcu, idle)

@@ -17,10 +17,9 @@ class KeyAttribute(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table as DescribeTable shows it. Counts lag by up to six hours; `plain_partiql` marks an emulator that
-    understands PartiQL only for plain attribute names and has no REMOVE of quoted ones (see docs/adr/001).
-
-    `identity` tells a table from one of the same name that was deleted; empty: not known."""
+    """A table, from DescribeTable. Counts lag by up to six hours. `plain_partiql` marks an emulator that supports
+    PartiQL only for plain attribute names, without REMOVE of quoted ones (docs/adr/001). `identity` distinguishes a
+    table from a deleted one of the same name; empty: unknown."""
 
     name: str
     key: tuple[KeyAttribute, ...]
@@ -42,19 +41,19 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach AWS: everything needed to make a client, so that a worker can make its own."""
+    """How to reach AWS: what a client needs, so that each worker creates its own."""
 
     region: str
     endpoint_url: str | None = None
     profile: str | None = None
     role_arn: str | None = None
-    access_key: str | None = None  # set for the embedded stage only, whose credentials are no secret
+    access_key: str | None = None  # of the embedded stage only, whose credentials are public
     secret_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StorageSpec:
-    """Where prepared data and dead letters go: `s3://bucket/prefix`, or a folder on the local stage."""
+    """A stage's storage: `s3://bucket/prefix`, or a folder on the local stage."""
 
     url: str
     kms_key: str | None = None
@@ -62,14 +61,14 @@ class StorageSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One deployment of the application: an account, a region and our own resources in it."""
+    """One deployment of the application: an account, a region and dynamodt's resources in it."""
 
     name: str
     connection: Connection
     storage: StorageSpec
     state_table: str = STATE_TABLE
-    local: bool = False  # this machine: our state table is created when it is missing
-    embedded: bool = False  # the emulator that dynamodt starts by itself
+    local: bool = False  # this machine: the state table is created when it is missing
+    embedded: bool = False  # the emulator that dynamodt starts
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
     protected: bool = False  # its tables are written only with point-in-time recovery on
     glue_job: str = ""  # the name of its Glue job, where it is not `job_name`'s own
@@ -82,5 +81,5 @@ class Stage:
 
     @property
     def job_name(self) -> str:
-        """The Glue job that moves tables; the one that gathers prepared data has `-prepare` behind it."""
+        """The Glue job that transforms tables; the one that runs `prepare` has the suffix `-prepare`."""
         return self.glue_job or f"dynamodt-{self.name}"

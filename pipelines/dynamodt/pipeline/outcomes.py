@@ -19,8 +19,8 @@ from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of, patched
-from dynamodt.script.load import said
-from dynamodt.state.object_keys import dead_prefix, left_prefix, page_prefix
+from dynamodt.script.load import error_text
+from dynamodt.state.object_keys import dead_prefix, not_restored_prefix, page_prefix
 
 if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
@@ -116,7 +116,7 @@ def dead_letter(key: Image, image: Image, phase: str, error: BaseException) -> D
     """A failure and its item."""
     trace = "".join(traceback.format_exception(error))
     hint = f" ({error.hint})" if isinstance(error, DynamodtError) and error.hint else ""
-    return DeadLetter(key, image, phase, _storable(f"{said(error)}{hint}"), _storable(trace))
+    return DeadLetter(key, image, phase, _storable(f"{error_text(error)}{hint}"), _storable(trace))
 
 
 def _storable(text: str) -> str:
@@ -153,5 +153,5 @@ def store_left(objects: Storage, job: Job, page: Page, left: Sequence[NotRestore
     """Store what an undo did not restore of a page, as JSON lines, before it is counted."""
     if left:
         lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)
-        name = page_prefix(left_prefix(job), page.claim.split, page.number, page.claim.fencing_token)
+        name = page_prefix(not_restored_prefix(job), page.claim.split, page.number, page.claim.fencing_token)
         objects.write(f"{name}left.jsonl", b"".join(lines))

@@ -251,7 +251,7 @@ class Version:
             prepared=self._prepared.rows(),
             target=job.target,
             snapshot=job.export is not None,
-            rest=job.export is not None and job.export.final_scan,
+            final_scan=job.export is not None and job.export.final_scan,
         ).change_of
 
     def _inserted_item(self, image: Image) -> Change | None:

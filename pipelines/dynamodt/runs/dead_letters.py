@@ -22,7 +22,7 @@ from dynamodt.runs.shown import key_line
 from dynamodt.runs.totals import totals_of
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
-    counted_notes,
+    committed_notes,
     dead_letters_name,
     dead_of_run,
     dead_prefix,
@@ -88,7 +88,7 @@ class _Kept:
         died = sum(claim.counts.dead for claim in claims.values()) + replayed
         if died <= 0:
             return False
-        parts = counted_notes(self._storage.names(dead_of_run(self._record.table, one.run)), claims, self._recovers)
+        parts = committed_notes(self._storage.names(dead_of_run(self._record.table, one.run)), claims, self._recovers)
         return sum(len(self._lines(part)) for part in parts) < died
 
     def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
@@ -139,13 +139,13 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
     Each lists those before it in `retried`, since an item may have died in several phases. Dead letters of doubtful
-    writes are replayed only as `options.in_doubt` says; unreadable lines of an export never are.
+    writes are replayed only as `options.doubtful` says; unreadable lines of an export never are.
     """
     found: list[Job] = []
     for job in main:
         done = [_retry(context, job, name) for name in context.storage.names(retries_prefix(job))]
         left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
-        for confirmed, parts in _replayable(left, context.options.in_doubt):
+        for confirmed, parts in _replayable(left, context.options.doubtful):
             name = retry_name(job, max(map(retry_number, done), default=0) + 1)
             context.storage.write(name, json.dumps({"dead_letters": parts, "confirmed": confirmed}).encode())
             done.append(_retry(context, job, name))
@@ -195,7 +195,7 @@ def _outstanding(context: RunContext, main: Job, source: Job) -> list[str]:
 def committed_parts(context: RunContext, job: Job, prefix: str) -> list[str]:
     """The stored parts of a phase's dead letters (or of what an undo has not restored) whose pages are committed."""
     claims = {claim.split: claim for claim in context.state.splits(job.run).all(job.splits)}
-    return counted_notes(context.storage.names(prefix), claims, recovers=not job.script.idempotent)
+    return committed_notes(context.storage.names(prefix), claims, recovers=not job.script.idempotent)
 
 
 def _main_of(job: Job) -> Job:

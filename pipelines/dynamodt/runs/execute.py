@@ -160,7 +160,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     check_continued(left, context.options)
     observer.note(f"run {left.run} was left {left.status}: it continues from its checkpoints")
     for one in differences_now(state, left, step):
-        observer.note(f"{step.script.path}: {one.told}: {one.effect}")
+        observer.note(f"{step.script.path}: {one.sentence}: {one.effect}")
     done = 0
     if step.script.checksum != left.checksum:
         done = items_transformed(state, context.stage, step.target or planned.table, left)
@@ -175,7 +175,7 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
     state, step = context.state, planned.steps[0]
     left = left_unfinished(state, planned)
     if left is not None:
-        changed = [one.told for one in differences(left.began, step.began)]
+        changed = [one.sentence for one in differences(left.began, step.began)]
         why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
         context.observer.note(f"run {left.run} was left {left.status}: {why}")
     for record in state.runs(planned.table.name):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
-from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, record_key, says_something_stands
+from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.items import Direction
 from dynamodt.model.runs import (
@@ -138,7 +138,7 @@ def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> 
     key = record_key(spec)
     if key is None or any(run.status != "adopted" for run in runs):
         return
-    if says_something_stands(tables.get_attributes(stage.connection, spec.name, key, (STATE,))):
+    if has_applied_versions(tables.get_attributes(stage.connection, spec.name, key, (STATE,))):
         raise Refused(
             f"the table holds a record of {TOOL}, by which some versions have run already",
             where=f"table {spec.name}",

@@ -28,7 +28,7 @@ from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
 from dynamodt.state.phases import phases
-from dynamodt.state.started_with import key_told, transformed
+from dynamodt.state.started_with import declared_key, transformed
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
 
 def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
     """Raises Refused for a table of a protected stage that could not be brought back."""
-    if stage.protected and not options.dry_run and not options.allow_no_pitr:
+    if stage.protected and not options.dry_run and not options.no_pitr:
         for table in dict.fromkeys(tables):
             _check_recovery(stage.connection, table)
 
@@ -63,7 +63,7 @@ def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None
     table, wanted = planned.table, stage.tables.get(planned.table.name)
     if wanted and wanted != table.key:
         observer.note(
-            f"table {table.name} has the key {key_told(table.key)}, while dynamodt.toml says {key_told(wanted)}: "
+            f"table {table.name} has the key {declared_key(table.key)}, and dynamodt.toml {declared_key(wanted)}: "
             "a table is created once and then left as it is (`dynamodt local reset` deletes all of them, "
             "with their items)"
         )
@@ -73,8 +73,8 @@ def _check_key(planned: TablePlan, step: Step) -> None:
     script, table = step.script, planned.table
     if script.key and script.key != table.key:
         raise Refused(
-            f"the script was written for the key {key_told(script.key)}, "
-            f"and table {table.name} has {key_told(table.key)}",
+            f"the script was written for the key {declared_key(script.key)}, "
+            f"and table {table.name} has {declared_key(table.key)}",
             where=script.path,
             hint="check the stage and the folder's name, which is the table's; or correct KEY in the script",
         )

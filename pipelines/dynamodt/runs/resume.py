@@ -13,7 +13,7 @@ from dynamodt.runs.jobs import SCAN, new_run, segments
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.state.object_keys import left_of
+from dynamodt.state.object_keys import not_restored_of
 from dynamodt.state.phases import PARTLY_UNDONE, unfinished
 from dynamodt.state.started_with import ITEMS, Difference, differences, may_be_repeated
 from dynamodt.state.storage import Storage, open_storage
@@ -57,7 +57,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
         out = "or restore the table from before the run (it keeps no journal): a restored table is begun anew"
     return Refused(
         f"run {left.run} ({left.direction} of version {left.version}, {left.name}), {left.status}, has written, and "
-        "began with something else: " + "; ".join(one.told for one in found if not one.effect),
+        "began with something else: " + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
         hint=f"{back}; {out}",
         run=left.run,
@@ -191,7 +191,7 @@ def _partly_restored(undone: RunRecord) -> Refused:
     return Refused(
         f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
         "as before the run, others as they were written since; transformed again they may hold the version twice",
-        where="/".join(filter(None, [undone.began.get("storage"), left_of(undone.table, undone.run)])),
+        where="/".join(filter(None, [undone.began.get("storage"), not_restored_of(undone.table, undone.run)])),
         hint='the file names them (lines with "restored"): mend them, then type the same command with '
         "--accept-partly-restored; or type it with that at once, if the script leaves what it has transformed alone",
         run=undone.run,

@@ -31,7 +31,7 @@ from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.preflight import check_recovery
 from dynamodt.runs.recreated import check_not_recreated
 from dynamodt.runs.totals import totals_of
-from dynamodt.state.object_keys import left_name, left_prefix
+from dynamodt.state.object_keys import not_restored_name, not_restored_prefix
 from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -346,7 +346,7 @@ class _Undo:
         return UndoReport(run, at, left.items, not_restored_at, left.first, error, left.partly, missing)
 
     def _left_name(self) -> str:
-        return left_name(self.jobs[0]) if self.jobs else ""
+        return not_restored_name(self.jobs[0]) if self.jobs else ""
 
     def _end(self, partly_restored: int) -> None:
         """Record that the run is undone and, in the same transaction, what that means for its version. Where parts of
@@ -384,7 +384,7 @@ class NotRestoredCounts(NamedTuple):
 
 def gather_left(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
     """Join what the passes leave as it is into one JSON-lines file."""
-    parts = [part for job in jobs for part in committed_parts(context, job, left_prefix(job))]
+    parts = [part for job in jobs for part in committed_parts(context, job, not_restored_prefix(job))]
     lines = b"".join(context.storage.read(part) or b"" for part in parts)
     if lines:
         context.storage.write(name, lines)

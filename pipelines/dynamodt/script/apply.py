@@ -1,4 +1,4 @@
-"""The author's function, as the engine needs it: an image in, the one change that it asks for out."""
+"""Applies the author's function: an image in, the change that it requests out."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from dynamodt.script.names import is_run_id
 if TYPE_CHECKING:
     from dynamodt.script.functions import Transform
 
-_DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's own 28 would round the author's sums without a word
+_DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's default of 28 would round the author's sums silently
 
 
 class Apply:
-    """Binds a loaded script to its table, its prepared data and its run. `snapshot`: what is read is not the table
-    itself, and cannot hold what the script puts there; `rest`: but the table is scanned at last.
+    """A loaded script with its table, its prepared data and its run. `snapshot`: an export is read, without the items
+    that the script puts into the table; `final_scan`: the table is scanned afterwards.
 
-    `change_of` raises ItemError (or whatever the author's code raises) for an item that ends as a dead letter, and
-    ScriptError for what no item may do and the whole run must stop at.
+    `change_of` raises ItemError, or the author's exception, for an item that becomes a dead letter, and ScriptError for
+    a fault that stops the whole run.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Apply:
         prepared: Mapping[Any, Any],
         target: TableSpec | None = None,
         snapshot: bool = False,
-        rest: bool = False,
+        final_scan: bool = False,
     ) -> None:
         self._script = script
         self._apply = transform.apply
@@ -47,11 +47,11 @@ class Apply:
         self._target = target
         self._prepared = prepared
         self._stamp = {"S": run} if script.stamp else None
-        self._met_again = _where_met(script, snapshot, rest)
+        self._met_again = _where_met(script, snapshot, final_scan)
 
     def change_of(self, image: Image) -> Change | None:
-        """The change that the version makes to an item, or None when the item stays as it is: one that bears the run's
-        mark has been changed already."""
+        """The change that the version makes to an item; None for an item that stays, such as one with the run's mark,
+        which was changed before."""
         if self._is_done(image):
             return None
         self._check_mark(image)
@@ -73,11 +73,11 @@ class Apply:
         return self._stamp is not None and attribute is not None and image.get(attribute) == self._stamp
 
     def _check_mark(self, image: Image) -> None:
-        """The mark replaces what its attribute holds, which must be an earlier run's. Raises ItemError."""
+        """Raises ItemError unless the mark's attribute is absent or holds an earlier run's mark."""
         attribute = self._script.stamp
         if attribute is not None and attribute in image and not is_run_id(image[attribute].get("S")):
             raise ItemError(
-                "STAMP would overwrite this attribute, which holds something else than a run's id",
+                "STAMP would overwrite this attribute, which holds a value other than a run's id",
                 where=attribute,
                 hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
             )
@@ -95,7 +95,7 @@ class Apply:
         return found
 
     def _marked(self, part: Part, attribute: str) -> Part:
-        """An item that is put gets the mark, too: a window of an export tells the run's own items by it."""
+        """The part with the mark; an incremental export's reader recognizes inserted items by it."""
         assert self._stamp is not None
         if isinstance(part, Update):
             self._check_mark(part.sets)
@@ -111,7 +111,7 @@ class Apply:
             raise ScriptError(
                 f"writes an item under another key into {self._table.name}, {what}",
                 where=f"{self._script.path}: item {json.dumps(key_of(self._table, image), ensure_ascii=False)}",
-                hint=f"set IDEMPOTENT = True if a second pass changes nothing, or {hint}",
+                hint=f"set IDEMPOTENT = True if a second application changes nothing, or {hint}",
             )
 
     def _into_target(self, image: Image, results: list[Item | Put | Delete], target: TableSpec) -> Change | None:
@@ -122,18 +122,18 @@ class Apply:
 
     def _plain(self, result: Item | Put | Delete) -> Item:
         if isinstance(result, Delete):
-            raise ItemError("Delete() has no meaning with TARGET_TABLE: the source table is never written")
+            raise ItemError("Delete() is not allowed with TARGET_TABLE: the source table is never written")
         return result.item if isinstance(result, Put) else result
 
 
-def _where_met(script: Script, snapshot: bool, rest: bool) -> tuple[str, str] | None:
-    """Where the run would meet the items again that the script puts others beside, and what helps; None: nowhere that
-    harms."""
-    if script.idempotent or (snapshot and not rest):
+def _where_met(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, str] | None:
+    """Where the run would read the script's own insertions, and the hint; None where it reads none, or where they do no
+    harm."""
+    if script.idempotent or (snapshot and not final_scan):
         return None
-    if rest:
-        return "and the last scan would meet it", "catch up by windows, or not at all: --catch-up none"
+    if final_scan:
+        return "and the final scan would read it", "catch up by incremental exports, or not at all: --catch-up none"
     return (
-        "the table that is being scanned: the scan would meet its own output",
+        "the table that is being scanned: the scan would read its own output",
         'read an export (SOURCE = "export"), or write to a TARGET_TABLE',
     )

@@ -1,4 +1,4 @@
-"""DynamoDB's attribute values to Python's and back, without losing a digit.
+"""Attribute values between DynamoDB's JSON and Python, without losing a digit.
 
 ==========  ======================  =====================================================
 Image       Item                    also taken from an author
@@ -15,9 +15,7 @@ Facts (AWS, "Supported data types" and "Service quotas"): numbers hold 38 signif
 9.99...E+125, and come back in full ("1000" for 1E+3); sets are not empty and of one type; nesting goes to 32 levels,
 the item itself being the first; an item takes at most 400 KB.
 
-Keys and items as texts by which they are looked up and compared.
-
-What an author's functions do with an item again and again.
+Equality, sizes, and texts of keys and images are here, too, as DynamoDB defines them.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ _EXACT = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnorm
 
 
 def decode(image: Image) -> Item:
-    """The Item of an Image. Trusts its input, which is the service's own."""
+    """The Item of an Image, which must be well-formed, as the service's are."""
     return {name: value["S"] if "S" in value else decode_value(value) for name, value in image.items()}
 
 
@@ -101,7 +99,7 @@ def _subclass_encoder(value: Any, path: str) -> Callable[[Any, str, int], Attrib
 def _string(value: str, path: str, depth: int) -> AttributeValue:
     if not value.isascii():
         _check_unicode(value, path)
-    return {"S": value if type(value) is str else str.__str__(value)}  # a str of the author's own could not travel
+    return {"S": value if type(value) is str else str.__str__(value)}  # not the author's subclass
 
 
 def _check_unicode(value: str, path: str) -> None:
@@ -109,7 +107,7 @@ def _check_unicode(value: str, path: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         hint = "decode the bytes that it came from with their own encoding, or store them as bytes"
-        raise ItemError("the text holds half a surrogate pair, which is no Unicode", where=path, hint=hint) from error
+        raise ItemError("the text holds half a surrogate pair: not valid Unicode", where=path, hint=hint) from error
 
 
 def _boolean(value: bool, path: str, depth: int) -> AttributeValue:
@@ -137,11 +135,11 @@ def number_text(value: int | Decimal, path: str) -> str:
         raise ItemError(f"the number {Decimal(value)!s:.60} would lose precision", where=path, hint=hint) from error
     if not exact.is_finite():
         raise _not_finite(value, path)
-    return str(exact) if exact else "0"  # there is no -0 in DynamoDB, and no 0E-200
+    return str(exact) if exact else "0"  # DynamoDB has neither -0 nor 0E-200
 
 
 def _not_finite(value: Decimal | float | int, path: str) -> ItemError:
-    return ItemError(f"{value} is not a number that DynamoDB stores", where=path, hint="use None, or a string")
+    return ItemError(f"{value} is not a number that DynamoDB can store", where=path, hint="use None, or a string")
 
 
 def _float(value: float, path: str, depth: int) -> AttributeValue:
@@ -186,7 +184,7 @@ def _check_depth(path: str, depth: int) -> None:
 
 
 def attribute_name(name: object, path: str) -> str:
-    """The name, if DynamoDB takes it as one. Raises ItemError at `path` when it does not."""
+    """The name, if DynamoDB accepts it. Raises ItemError at `path`."""
     if type(name) is not str:
         raise ItemError(f"an attribute name must be a string, not {type(name).__name__}", where=path)
     if not name:
@@ -217,9 +215,9 @@ _ENCODERS: dict[type, Callable[[Any, str, int], AttributeValue]] = {
 
 
 def holds(stored: AttributeValue, value: Any) -> bool:
-    """Whether an attribute value is sure to be the Python value: `same(stored, encode_value(value))`, only cheaper.
+    """Whether an attribute value is certain to be the Python value: a cheaper `same(stored, encode_value(value))`.
 
-    It may say no where the two are the same after all (a number written otherwise), but never yes where they differ.
+    It may be False for equal values (a number written differently), but never True for different ones.
     """
     for kind, raw in stored.items():
         if kind == "S":
@@ -237,7 +235,7 @@ def holds(stored: AttributeValue, value: Any) -> bool:
 def _holds_map(raw: Image, value: dict[str, Any]) -> bool:
     if len(raw) != len(value):
         return False
-    # no generator: this is asked of every map of every item, changed or not
+    # not a generator: this runs for every map of every item
     for name, stored in raw.items():  # noqa: SIM110
         if name not in value or not holds(stored, value[name]):
             return False
@@ -252,7 +250,7 @@ _PYTHON: dict[str, Any] = {
 
 
 def _one_type(kind: str, members: set[Any]) -> bool:
-    """Guards against {True} for {1}: equal in Python, not in DynamoDB."""
+    """Distinguishes {True} from {1}, which are equal in Python."""
     return set(map(type, members)) == _SETS[kind]
 
 
@@ -286,26 +284,26 @@ _LOOSE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def surely_fit(*images: Image) -> bool:
-    """Whether images are together far from the limit, without measuring them: `marshal` writes every text in full, and
-    at least two bytes around each value, so that it is never shorter than what DynamoDB bills (version 2 writes no
-    references)."""
+    """Whether images are together certain to be below the limit of 400 KB, a cheaper check than measuring: `marshal`
+    writes every text in full, and at least two bytes around each value, so that its output is never shorter than the
+    billed size (version 2 writes no references)."""
     return len(marshal.dumps(images, 2)) <= MAX_ITEM_BYTES
 
 
 def image_bytes(image: Image) -> int:
-    """The size that DynamoDB bills and limits, closely (AWS, "DynamoDB item sizes and formats")."""
+    """The size in bytes that DynamoDB bills and limits, approximately (AWS, "DynamoDB item sizes and formats")."""
     return sum(len(name.encode()) + value_bytes(value) for name, value in image.items())
 
 
 def value_bytes(value: AttributeValue) -> int:
-    """The billed size of one attribute value."""
+    """The billed size of one attribute value, in bytes."""
     for kind, raw in value.items():
         return _SIZES[kind](raw)
     return 0
 
 
 def normal(raw: str) -> Decimal:
-    """A number without trailing zeros, all its 38 digits kept (Python's default context would round at 28)."""
+    """A number without trailing zeros, with all its 38 digits (Python's default context rounds at 28)."""
     return Decimal(raw).normalize(_EXACT)
 
 
@@ -336,7 +334,7 @@ _DIGEST_BYTES = 16
 
 
 def key_text(key: Image) -> str:
-    """A key as a string that can index a dict: `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}` are one key."""
+    """A key as a text for lookups: `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}` are one key."""
     parts = ((name, kind, raw) for name in sorted(key) for kind, raw in key[name].items())
     return repr([(name, kind, str(normal(raw)) if kind == "N" else raw) for name, kind, raw in parts])
 
@@ -347,7 +345,7 @@ def digest(text: str) -> str:
 
 
 def image_digest(image: Image) -> str:
-    """The same for two images exactly where DynamoDB calls them equal (`script.codec.same_image`)."""
+    """A digest that is equal for two images exactly when DynamoDB treats them as equal (`same_image`)."""
     return digest(_canonical({"M": image}))
 
 
@@ -380,5 +378,5 @@ _CANONICAL: dict[str, Callable[[Any], str]] = {
 
 
 def without(item: Item, *names: str) -> Item:
-    """A copy of `item` that lacks the named attributes; one that is not there is no error."""
+    """A copy of `item` without the named attributes; absent ones are ignored."""
     return {name: value for name, value in item.items() if name not in names}

@@ -1,9 +1,7 @@
-"""What a write costs, where the service does not say: for dry runs, and for endpoints without ConsumedCapacity.
+"""Compares the image that was read with the author's result: the one change that turns one into the other.
 
-From the image that was read and what the author returned to the one change that makes it so.
-
-The image, not the dict that was handed to the author, is what a result is compared with: a script that alters the
-item in place and returns it is diffed just as well.
+The comparison uses the image, so that a script may alter its item in place and return it. `write_units` estimates the
+cost of a change, for dry runs and for endpoints without ConsumedCapacity.
 """
 
 from __future__ import annotations
@@ -36,14 +34,14 @@ Part = Update | Insert | Remove | Check
 _IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
 _MISSING = object()
 _MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
-MAX_INSERTIONS = 49  # of one item: each has a row beside it, and a transaction takes 100 actions
+MAX_INSERTIONS = 49  # of one item: each has a row of the state table, and a transaction takes 100 actions
 
 
 def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | None:
     """The change that turns `image` into `result`, or None when they are equal.
 
-    `item` is the decoded image, untouched: a value that is still the very same immutable object needs no look.
-    A result under another key is a re-key. Raises ItemError for a result that the table cannot hold.
+    `item` is the decoded image, unaltered: a value that is the identical immutable object is not compared. A result
+    under another key is a re-key. Raises ItemError for a result that the table cannot hold.
     """
     if not _keeps_key(spec, item, result):
         return _rekey(spec, image, result)
@@ -101,7 +99,7 @@ def _sets(image: Image, item: Item, result: Item) -> Image:
 
 
 def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
-    """What the result leaves out. Counting first: most results leave out nothing."""
+    """The attributes that the result leaves out. The count is compared first: most results leave out none."""
     if len(result) - len(sets.keys() - image.keys()) == len(image):
         return ()
     return tuple(name for name in image if name not in result)
@@ -130,15 +128,15 @@ def _check_key_size(name: str, size: int, most: int) -> None:
 
 
 def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
-    """The one change of a fan-out: what the results ask for, all together or not at all."""
+    """The one change of a fan-out: all results together, in one transaction."""
     parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
     if not any(isinstance(part, Insert) for part in parts):
-        return parts[0] if parts else None  # one dict, or one Delete(): no more are taken
+        return parts[0] if parts else None  # one dict, or one Delete(): `functions` rejects more
     return together(key_of(spec, image), image, [inner for part in parts for inner in parts_of(part)])
 
 
 def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
-    """The parts as one transaction, which rests on the source as it was read. Raises ItemError for too many, or for two
+    """The parts as one transaction that requires the source as it was read. Raises ItemError for too many, or for two
     items of one key."""
     inserts = [part for part in parts if isinstance(part, Insert)]
     if len(inserts) > MAX_INSERTIONS:
@@ -149,8 +147,8 @@ def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
     keys = [key_text(part.key) for part in inserts]
     if twice := next((part for part in inserts if keys.count(key_text(part.key)) > 1), None):
         raise ItemError("two new items have one key", where=key_shown(twice.key), hint="return one item for each key")
-    idle = any(isinstance(part, Update | Remove) for part in parts)
-    return Atomic(key, read, tuple(parts) if idle else (Check(key, read), *parts))
+    writes_source = any(isinstance(part, Update | Remove) for part in parts)
+    return Atomic(key, read, tuple(parts) if writes_source else (Check(key, read), *parts))
 
 
 def key_shown(key: Image) -> str:
@@ -167,7 +165,7 @@ def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete
 
 
 def _put(spec: TableSpec, image: Image, item: Item) -> Insert | None:
-    """The insertion of another item; the item itself, as it is, needs none."""
+    """The insertion of another item; None for the item itself, unchanged."""
     part = insert(spec, item)
     if key_text(part.key) != key_text(key_of(spec, image)):
         return part
@@ -186,7 +184,7 @@ def parts_of(change: Change) -> tuple[Part, ...]:
 
 
 def count_records(changes: Sequence[Change]) -> int:
-    """How many records of the journal the changes are: a transaction is there in the parts that write."""
+    """The number of journal records of the changes: one for each part that writes."""
     return sum(not isinstance(part, Check) for change in changes for part in parts_of(change))
 
 
@@ -196,7 +194,7 @@ def key_of(spec: TableSpec, image: Image) -> Image:
 
 
 def stamped(update: Update, attribute: str, value: AttributeValue) -> Update:
-    """The update with the run's mark added to it, and never removing an older one."""
+    """The update with the run's mark added; an older mark is replaced, not removed."""
     removes = tuple(name for name in update.removes if name != attribute)
     return update._replace(sets={**update.sets, attribute: value}, removes=removes)
 
@@ -237,10 +235,9 @@ def _check_size(image: Image) -> None:
 
 
 def write_units(change: Change) -> int:
-    """Write units of the tables themselves: a unit for each KB of the larger of before and after, double in a
-    transaction, where a check costs as much as a write. Rows of the state table are not counted.
-
-    Index writes come on top and are known only to the service (AWS, "Capacity unit consumption").
+    """Write units of the tables: one for each KB of the larger of before and after, double in a transaction, where a
+    check costs as much as a write. Rows of the state table and index writes, which only the service knows, are left
+    out (AWS, "Capacity unit consumption").
     """
     if isinstance(change, Atomic):
         return sum(2 * _of_part(part) for part in change.parts)

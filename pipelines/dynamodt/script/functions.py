@@ -1,11 +1,9 @@
-"""One side of a script, up or down, behind one interface: a plain function, or a class like `beam.DoFn`.
+"""The functions of a script, checked and called: `transform_up` and `transform_down`, `prepare` and `items`.
 
-What an author's function returned -> a list of results, or an error that says what to return.
-
-Values that every item of a worker shares: what one of them changed in place, the next one would find changed.
-
-A frozen dict is a dict and a frozen list a list: they compare, unpack, nest in an item and are stored as plain ones. A
-copy (`copy.deepcopy`, `.copy()`, `{**value}`, `[*value]`) is a plain one, and may be changed.
+`Transform` is one side, up or down, whether a plain function or a class like `beam.DoFn`. `results_of` normalizes what
+it returns. `frozen` makes prepared data read-only, since all items of a worker share it: a frozen dict is a dict and a
+frozen list a list, which compare, unpack, nest in an item and are stored like plain ones. A copy (`copy.deepcopy`,
+`.copy()`, `{**value}`, `[*value]`) is plain, and may be changed.
 """
 
 from __future__ import annotations
@@ -21,16 +19,16 @@ from dynamodt.model.runs import Script
 from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
 
 Result: TypeAlias = dict[str, Any] | Put | Delete
-_SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual ones: asking the ABC is slow
+_SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual ones: the ABC is slow
 _SINGLE: Final = (dict, Put, Delete)
 _NO_SEQUENCE: Final = (str, bytes, bytearray, Mapping)
 _HINT: Final = "Return the item (changed or not), Put(item), Delete(), or a list of them."
 
 
 def results_of(value: object, name: str) -> list[Result]:
-    """Normalise what the function `name` returned; a dict is the item's new shape. Raises ItemError.
+    """Normalizes what the function `name` returned; a dict is the item's new shape. Raises ItemError.
 
-    An iterator is run to its end here, so the author's own errors may come through.
+    An iterator is run to its end here, and the author's exceptions pass through.
     """
     if type(value) in _SEQUENCES:
         return _several(list(value), value, name)  # type: ignore[call-overload]
@@ -44,23 +42,23 @@ def results_of(value: object, name: str) -> list[Result]:
 
 
 def _several(found: list[Any], value: object, name: str) -> list[Result]:
-    if len(found) == 1 and type(found[0]) is dict:  # what nearly every DoFn gives
+    if len(found) == 1 and type(found[0]) is dict:  # the usual result of a DoFn
         return found
     results = [_checked(one, f"{name} returned {_a(value)} that holds") for one in found]
     _check_together(results, name)
     return results
 
 
-def _checked(one: object, said: str) -> Result:
+def _checked(one: object, returned: str) -> Result:
     if type(one) is dict or isinstance(one, Delete):
         return one
-    if isinstance(one, dict):  # an OrderedDict and the like: the engine meets plain dicts only
+    if isinstance(one, dict):  # such as an OrderedDict: a plain dict from here on
         return dict(one)
     if isinstance(one, Put):
         if not isinstance(one.item, dict):
-            raise ItemError(f"{said} Put({_described(one.item)})", hint="Write Put(item), with a dict.")
+            raise ItemError(f"{returned} Put({_described(one.item)})", hint="Write Put(item), with a dict.")
         return one
-    raise ItemError(f"{said} {_described(one)}", hint=_HINT)
+    raise ItemError(f"{returned} {_described(one)}", hint=_HINT)
 
 
 def _check_together(results: list[Result], name: str) -> None:
@@ -72,7 +70,7 @@ def _check_together(results: list[Result], name: str) -> None:
         raise ItemError(f"{name} gave {shapes} dicts", hint="One dict is the item's new shape; others are Put(item).")
     if deletes > 1 or (shapes and deletes):
         raise ItemError(
-            f"{name} gave Delete() beside another fate of the same item",
+            f"{name} gave Delete() beside another result for the same item",
             hint="One dict keeps the item in its new shape, one Delete() deletes it: choose one.",
         )
 
@@ -94,13 +92,13 @@ Apply = Callable[[Item, Mapping[Any, Any]], list[Result]]
 
 _NAMES: Final = {"up": ("transform_up", "TransformUp"), "down": ("transform_down", "TransformDown")}
 _FORMS: Final = {1: "(item)", 2: "(item, prepared)"}
-_MEND: Final = "Mend the line named above, or what it relies on; the same command goes on from there."
+_MEND: Final = "Correct the line named above, or what it relies on; the same command continues from there."
 _ROW_FORMS: Final = {"prepare": {1: "(context)"}, "items": {0: "()"}}
 _METHOD_FORMS: Final = {1: "(self, item)", 2: "(self, item, prepared)"}
 
 
 def check(script: Script) -> None:
-    """Load the script and look at all its functions, so that a fault is found before anything is started.
+    """Loads the script and checks all its functions, so that a fault is found before anything is started.
 
     Raises ScriptError. DoFn classes are instantiated; their `setup` is not called.
     """
@@ -128,9 +126,9 @@ class Transform:
 
     `apply(item, prepared)` returns the results of one item: at least one of dict (the item's new shape, at most one),
     Put, Delete. It raises ItemError for any other result; the author's own exceptions pass through unchanged.
-    `setup`, `start_bundle`, `finish_bundle` and `teardown` call the class's methods of that name, where it has them,
-    and raise ScriptError, with the author's line, for whatever those raise.
-    Not picklable: make it where it is used. Raises ScriptError when the side is missing or cannot be called.
+    `setup`, `start_bundle`, `finish_bundle` and `teardown` call the class's methods of these names, if any, and raise
+    ScriptError, with the author's line, for any exception.
+    Not picklable: create it where it is used. Raises ScriptError when the side is missing or cannot be called.
     """
 
     apply: Apply
@@ -204,7 +202,7 @@ def _instance(script: Script, name: str, kind: type) -> Any:
 
 
 def _applier(function: Callable[..., Any], count: int, name: str) -> Apply:
-    """The hot path: closures over what is known beforehand, and one test of the usual result's type."""
+    """The hot path: closures over what is known before, and one test for the usual result's type."""
 
     def apply_item(item: Item, _prepared: Mapping[Any, Any]) -> list[Result]:
         result = function(item)

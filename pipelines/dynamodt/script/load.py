@@ -1,12 +1,9 @@
-"""A Script's text -> a module that has run once. Everything is taken from the Script: the file need not be here.
+"""A script's text as a syntax tree and as a module, the signatures of its functions, and errors at its lines.
 
-A script cannot end the process: what would leave at once, without a word and with any exit code, raises instead.
-
-`os._exit(0)` in a script would end a run as if it had succeeded, with nothing said and nothing recorded. So the
-functions of `os` that do that are replaced, for a script's own calls in the process that has loaded it: other code, and
-processes that a script forks, get the real ones. The limit: a native library that ends the process is not kept from it.
-
-How an author's function wants to be called.
+The module is made of the text that `Script` carries, without the file. A script cannot end the process: `os._exit(0)`
+would end a run as if it had succeeded, with nothing recorded. So the functions of `os` that end or replace the process
+raise SystemExit instead, for a script's own calls in the process that has loaded it; other code, and processes that a
+script forks, call the real ones. A native library can still end the process.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ _loaded: dict[str, int] = {}  # the process that has loaded a script, by the scr
 
 
 def keep_from_ending(path: str) -> None:
-    """From now on, no code of the file `path` ends this process but by an exception."""
+    """From now on, code of the file `path` ends this process only by an exception."""
     _loaded[path] = os.getpid()
     for module in (os, sys.modules[os.name]):  # posix, of which os has them
         for name in _ENDINGS:
@@ -44,7 +41,7 @@ def keep_from_ending(path: str) -> None:
 def _guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     def ends(*arguments: Any, **more: Any) -> Any:
         if _is_called_by_a_script(sys._getframe(1)):
-            raise SystemExit(f"os.{name}() would end the process without a word")
+            raise SystemExit(f"os.{name}() would end the process without an error")
         return real(*arguments, **more)
 
     ends.ends_for_others = True  # type: ignore[attr-defined]
@@ -115,30 +112,30 @@ def load(script: Script) -> ModuleType:
 
 
 def _show_lines(script: Script) -> None:
-    # No modification time: linecache then never compares the entry with a file that may be absent or newer.
+    # Without a modification time, linecache never compares the entry with a file, which may be absent or newer.
     lines = script.text.splitlines(keepends=True)
     linecache.cache[script.path] = (len(script.text), None, lines, script.path)
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an error that comes out of an author's function is a Ctrl-C or a signal, which arrive in the main thread
-    alone. All else is the script's own doing, `sys.exit()` too."""
+    """Whether an error of an author's function is a Ctrl-C or a signal, which arrive in the main thread only. Any other
+    one is the script's, including `sys.exit()`."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
-def said(error: BaseException) -> str:
-    """An error in one sentence. Its text is the author's code, too, where the class is his own."""
+def error_text(error: BaseException) -> str:
+    """An error in one sentence. Its text may be computed by the author's own class, and fail."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception as failure:
-        return f"{type(error).__name__}, whose text cannot be had ({type(failure).__name__})"
+        return f"{type(error).__name__}, whose text cannot be shown ({type(failure).__name__})"
 
 
 def script_failure(script: Script, what: str, error: BaseException, hint: str = "") -> ScriptError:
-    """A ScriptError at the author's line that the error came through last."""
+    """A ScriptError at the last of the author's lines in the error's traceback."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == script.path]
     where = f"{script.path}:{lines[-1]}" if lines else script.path
-    return ScriptError(f"{what}: {said(error)}", where=where, hint=hint or _hint(error))
+    return ScriptError(f"{what}: {error_text(error)}", where=where, hint=hint or _hint(error))
 
 
 def _hint(error: BaseException) -> str:
@@ -157,13 +154,13 @@ def line_of(script: Script, name: str) -> str:
 
 
 def parameters(script: Script, name: str, function: object, forms: Mapping[int, str]) -> int:
-    """How many positional parameters `function` takes, one of `forms`: a number -> how that signature is written.
+    """The number of positional parameters of `function`, one of `forms` (number -> signature, for the hint).
 
-    Raises ScriptError at the function's line when it is no function, or has none of the forms.
+    Raises ScriptError at the function's line when it is not a function, or has another signature.
     """
     written = " or ".join(f"def {name.rpartition('.')[2]}{form}" for form in forms.values())
     if not callable(function):
-        raise ScriptError(f"{name} is no function", where=line_of(script, name), hint=f"Write {written}.")
+        raise ScriptError(f"{name} is not a function", where=line_of(script, name), hint=f"Write {written}.")
     found = _positional(function)
     if found not in forms:
         raise ScriptError(
@@ -175,7 +172,7 @@ def parameters(script: Script, name: str, function: object, forms: Mapping[int, 
 
 
 def _positional(function: Callable[..., Any]) -> int:
-    """The number of parameters, or -1 when some are not positional or the function does not tell."""
+    """The number of parameters; -1 when some are not positional or the signature is unknown."""
     try:
         found = inspect.signature(function).parameters.values()
     except (ValueError, TypeError):

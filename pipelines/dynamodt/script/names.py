@@ -1,4 +1,4 @@
-"""The rules for names: a table's, by DynamoDB, a version file's, `v<N>_<name>.py`, and a run's id.
+"""The rules for names: DynamoDB's for tables, a version file's, `v<N>_<name>.py`, and a run's id.
 
 Also an option of a command line with its value, and a duration (`90s`, `10m`, `1h`).
 """
@@ -25,7 +25,7 @@ def is_table_name(name: str) -> bool:
 
 
 def check_table_name(name: str) -> None:
-    """Raise UsageError unless DynamoDB could have a table of this name."""
+    """Raises UsageError for a name that DynamoDB does not allow for a table."""
     if not is_table_name(name):
         raise UsageError(
             f"{name!r} is not the name of a DynamoDB table",
@@ -39,7 +39,7 @@ def option(flag: str, value: str) -> str:
 
 
 def check_no_state_table(stage: Stage, table: str, where: str = "") -> None:
-    """Raise Refused for a table that holds dynamodt's own state: transforming it would break every guarantee."""
+    """Raises Refused for a state table of dynamodt: transforming it would break every guarantee."""
     if table in stage.state_tables:
         raise Refused(
             f"{table} is a table of dynamodt's own state: it is neither transformed nor written to by a script",
@@ -54,7 +54,7 @@ def is_run_id(text: object) -> bool:
 
 
 def looks_like_version_file(file_name: str) -> bool:
-    """Whether a file's name is a version's, or was meant to be one."""
+    """Whether a file's name is a version's, or similar to one."""
     return _NEARLY_VERSION_FILE.fullmatch(file_name) is not None
 
 
@@ -62,14 +62,14 @@ def parse_version_file(file_name: str, where: str) -> tuple[int, str]:
     """`v2_split_name.py` -> `(2, "split_name")`. Raises ScriptError at `where` for any other form."""
     match = _VERSION_FILE.fullmatch(file_name)
     if match is None:
-        raise ScriptError("is not named like a version, v<N>_<name>.py", where=where, hint=_naming_hint(file_name))
+        raise ScriptError("is not named as a version, v<N>_<name>.py", where=where, hint=_naming_hint(file_name))
     return int(match[1]), match[2]
 
 
 def _naming_hint(file_name: str) -> str:
     nearly = _NEARLY_VERSION_FILE.fullmatch(file_name)
     better = f"v{nearly[1]}_{slug(nearly[2]) or '<name>'}.py" if nearly else "v<N>_<name>.py, such as v2_split_name.py"
-    return f"Rename it to {better}; a file that is no version begins with '_'."
+    return f"Rename it to {better}; a file that is not a version begins with '_'."
 
 
 def version_files(folder: Path, table: str) -> tuple[Path, ...]:
@@ -87,7 +87,7 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
 
 
 def is_script_file(path: Path) -> bool:
-    """Every .py file must be a version, or plainly something else: what is passed over in silence is never run."""
+    """Whether a file must be a version: every .py file is one, unless its name clearly marks another purpose."""
     name = path.name.lower()
     other = name.startswith(("_", ".", "test_")) or name.endswith("_test.py") or name == "conftest.py"
     return name.endswith(".py") and not other and path.is_file()
@@ -131,7 +131,7 @@ def _renumbered(path: Path, number: int) -> str:
 
 
 def slug(name: str) -> str:
-    """`"Split the Name!"` and `"SplitTheName"` -> `"split_the_name"`: what may stand in a file's name, or nothing."""
+    """`"Split the Name!"` and `"SplitTheName"` -> `"split_the_name"`: a text for a file's name, maybe empty."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
@@ -142,7 +142,7 @@ _WRITTEN = re.compile(r"(\d{1,6})([smh])", re.ASCII)
 
 
 def seconds(flag: str, text: str) -> float:
-    """The seconds of what was written after a flag; none for an empty text. Raises UsageError for anything else."""
+    """The seconds of a flag's value; 0.0 for an empty text. Raises UsageError for any other text."""
     if not text:
         return 0.0
     written = _WRITTEN.fullmatch(text)

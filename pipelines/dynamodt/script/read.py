@@ -1,8 +1,7 @@
-"""A version file -> a Script, by parsing its text; nothing of it is executed.
+"""Reads a version file into a Script by parsing its text; nothing of it is executed.
 
-The part of a version file that one of its functions depends on: the function, and what it uses of the file.
-
-The constants that a version file may set, read as literals from its syntax tree.
+Settings (GUARD, STAMP ...) are literals of the syntax tree. `part_checksum` covers one function and what it uses of the
+file.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from dynamodt.script.names import is_table_name, parse_version_file
 
 
 def part_checksum(tree: ast.Module, name: str) -> str:
-    """The sha256, in hex, of the statements that the function `name` uses, directly or not: what is edited elsewhere
-    leaves it as it is, and so do comments and the layout. Empty where there is no such function.
+    """The sha256, in hex, of the statements that the function `name` uses, directly or not; empty without the function.
+    Edits elsewhere in the file, comments and the layout have no effect on it.
 
-    A statement that binds no name (an `if`, a call) may do anything: it always counts, but for the docstring.
+    A statement that binds no name (an `if`, a call) may do anything: it is always included, except the docstring.
     """
     statements = [(statement, _binds(statement), _reads(statement)) for statement in tree.body]
     if not any(name in binds for _, binds, _ in statements):
@@ -82,8 +81,8 @@ def _is_key(value: object) -> bool:
 
 
 def _is_key_attribute(entry: tuple[object, object]) -> bool:
-    name, dead_letter = entry
-    return isinstance(name, str) and name != "" and dead_letter in KEY_TYPES
+    name, kind = entry
+    return isinstance(name, str) and name != "" and kind in KEY_TYPES
 
 
 _SETTINGS: Final = {
@@ -112,9 +111,9 @@ def literal(statement: ast.stmt) -> object:
 
 
 def read_settings(tree: ast.Module, bound: dict[str, ast.stmt], table: str, where: str) -> dict[str, Any]:
-    """The settings that the file makes, by the name of their field in Script.
+    """The file's settings, by the name of their field in Script.
 
-    Raises ScriptError for a value of the wrong type, a value that only running the file would tell, a misspelt name.
+    Raises ScriptError for a value of the wrong type, a value that is not a literal, and a misspelt name.
     """
     _check_single(tree, bound, where)
     _check_constant(bound, where)
@@ -132,7 +131,7 @@ def read_settings(tree: ast.Module, bound: dict[str, ast.stmt], table: str, wher
 
 
 def _check_single(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> None:
-    """A setting made in an `if`, or made twice, would be read otherwise than Python reads it."""
+    """Raises ScriptError for a setting in an `if`, or made twice, whose value depends on execution."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _SETTINGS:
             statement = bound.get(node.id)
@@ -145,7 +144,7 @@ def _check_single(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> N
 
 
 def _check_constant(bound: dict[str, ast.stmt], where: str) -> None:
-    """A name one slip away from a setting, with a value fit for it, is that setting misspelt."""
+    """Raises ScriptError for a name close to a setting's, with a valid value for it: the setting is misspelt."""
     for name, statement in bound.items():
         if name in _SETTINGS:
             continue
@@ -153,9 +152,9 @@ def _check_constant(bound: dict[str, ast.stmt], where: str) -> None:
             value = literal(statement)
             if value is not None and value is not NOT_LITERAL and _SETTINGS[close].valid(value):
                 raise ScriptError(
-                    f"{name} is not a setting that dynamodt knows",
+                    f"{name} is not a setting of dynamodt",
                     where=f"{where}:{statement.lineno}",
-                    hint=f"Did you mean {close}? If the name is your own, choose one less alike.",
+                    hint=f"Did you mean {close}? Otherwise choose a less similar name.",
                 )
 
 
@@ -164,10 +163,10 @@ ENTRY_POINTS = (*TRANSFORMS, "prepare", "items")
 
 
 def read_script(path: Path, root: Path) -> Script:
-    """Read the version file at `path`, whose folder bears the table's name; messages show it relative to `root`.
+    """Reads the version file at `path`, whose folder has the table's name; messages show it relative to `root`.
 
-    The checksum is that of the text with line ends normalised, so that a checkout on another system changes nothing.
-    Raises ScriptError, with file and line, for whatever keeps the file from being a version.
+    The checksum is that of the text with normalized line ends, so that a checkout on another system has the same one.
+    Raises ScriptError, with file and line, for a file that is not a valid version.
     """
     where = _shown(path, root)
     number, name = parse_version_file(path.name, where)
@@ -228,7 +227,7 @@ def _check_sequence(bound: dict[str, ast.stmt], number: int, path: Path, where: 
 
 
 def _mismatch(value: int, number: int, path: Path, line: str) -> ScriptError:
-    """The author copied a file (then the number is another's) or misnamed this one."""
+    """The hint depends on the cause: a copied file (another one has the number), or a misnamed one."""
     others = sorted(other.name for other in path.parent.glob(f"v{value}_*.py"))
     what = f"sequence is {value}, but the file's name says {number}"
     if others:
@@ -244,9 +243,7 @@ def _check_entry_points(bound: dict[str, ast.stmt], where: str) -> None:
     for function, kind in (TRANSFORMS[:2], TRANSFORMS[2:]):
         if function in bound and kind in bound:
             line = max(bound[function].lineno, bound[kind].lineno)
-            raise ScriptError(
-                f"has both {function} and {kind}", where=f"{where}:{line}", hint="Keep the one that is meant."
-            )
+            raise ScriptError(f"has both {function} and {kind}", where=f"{where}:{line}", hint="Keep one of them.")
     for name in ENTRY_POINTS:
         if isinstance(bound.get(name), ast.AsyncFunctionDef):
             raise ScriptError(
@@ -262,13 +259,13 @@ def _check_entry_points(bound: dict[str, ast.stmt], where: str) -> None:
 
 
 def _check_spelling(bound: dict[str, ast.stmt], where: str) -> None:
-    """A misspelt transform_down would be found missing only on the day it is needed."""
+    """Raises ScriptError for a misspelt function; a missing transform_down would be noticed only when it is needed."""
     for name, statement in bound.items():
         defined = isinstance(statement, ast.FunctionDef | ast.ClassDef) and not name.startswith("_")
         close = difflib.get_close_matches(name, TRANSFORMS, n=1, cutoff=0.9) if defined else []
         if close and name not in TRANSFORMS:
             raise ScriptError(
-                f"{name} is not a name that dynamodt knows",
+                f"{name} is not a function of a version",
                 where=f"{where}:{statement.lineno}",
                 hint=f"Did you mean {close[0]}? A function of your own begins with '_'.",
             )

@@ -1,7 +1,4 @@
-"""The rows that a script gives by itself: `prepare(context)` and `items()`.
-
-The rows that a version adds by itself, as its table takes them.
-"""
+"""The rows that a script yields: of `prepare(context)`, and of `items()`, as items and as images of the table."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _END: Final = object()
 
 
 class PrepareContext(Protocol):
-    """What `prepare` is handed: where it runs, and boto3 clients of the stage."""
+    """The argument of `prepare`: where it runs, and boto3 clients of the stage."""
 
     @property
     def folder(self) -> Path: ...  # the table's folder, for a file beside the script
@@ -46,8 +43,8 @@ class PrepareContext(Protocol):
 def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hashable, Any]]:
     """The (key, value) rows of the script's `prepare`, one at a time.
 
-    Raises ScriptError, with the row's number, for a row that is no such pair, and with the author's line for whatever
-    his code raises.
+    Raises ScriptError, with the row's number, for a row that is not such a pair, and with the author's line for any
+    exception of the script.
     """
     prepare = row_function(script, load(script), "prepare")
     for number, row in enumerate(_rows(script, "prepare", lambda: prepare(context), "(key, value) pairs"), 1):
@@ -57,8 +54,8 @@ def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hash
 
 
 def item_rows(script: Script) -> Iterator[Item]:
-    """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is no dict,
-    and with the author's line for whatever his code raises."""
+    """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is not a dict,
+    and with the author's line for any exception of the script."""
     items = row_function(script, load(script), "items")
     for number, row in enumerate(_rows(script, "items", items, "dicts"), 1):
         if not isinstance(row, dict):
@@ -77,13 +74,13 @@ def _rows(script: Script, name: str, function: Callable[[], object], expected: s
 
 
 def _caught(script: Script, what: str, step: Callable[[], Any]) -> Any:
-    """What a step of the author's code gives. Raises ScriptError for whatever that raises, but for a Ctrl-C."""
+    """The result of a step of the author's code. Raises ScriptError for any exception except a Ctrl-C."""
     try:
         return step()
     except BaseException as error:
         if isinstance(error, DynamodtError) or is_interrupt(error):
             raise
-        hint = "Mend the line named above, or what it reads from, and run the same command again."
+        hint = "Correct the line named above, or what it reads from, and run the same command again."
         raise script_failure(script, what, error, hint) from error
 
 
@@ -139,13 +136,13 @@ def checked_rows(script: Script, table: TableSpec) -> str:
 
 
 def check_same_rows(script: Script, table: TableSpec, checksum: str) -> None:
-    """Raises ScriptError where `items()` gives others than those of the checksum: what a place in them meant before, it
-    no longer means."""
+    """Raises ScriptError when the rows of `items()` differ from those of the checksum: a cursor among them would have
+    another meaning."""
     if checked_rows(script, table) != checksum:
         raise ScriptError(
             "items() gives other rows than when the run began, or gives them in another order",
             where=script.path,
-            hint="It must give the same rows each time: sort them, and take no moment or random value into them.",
+            hint="It must give the same rows each time: sort them, and use no time or random value in them.",
         )
 
 

@@ -1,6 +1,6 @@
-"""A folder of version files -> ordered versions, and pure planning: which of them a command is to run.
+"""A table's versions, read from its folder in order, and the plan of a command: which of them it runs.
 
-Reading touches the folder and nothing else; `plan` and `statuses` touch nothing at all.
+Only reading has access to files; `plan` and `statuses` are pure.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def plan(
     """The versions to run, in the order of running; empty when there is nothing to do.
 
     up: every pending version up to `to` (default: the latest). down: the applied ones above `to`, from the highest
-    (default: the latest alone; 0: all). `mended`: versions whose way down was begun, and whose file may have been
+    (default: the latest alone; 0: all). `mended`: versions whose `down` has begun, and whose file may have been
     edited since. Raises UsageError for a `to` that no file has, Refused where running would break the history; both
     before anything is started.
     """
     if to is not None and to < 0:
-        raise UsageError(f"{to} is no version", hint="Versions count from 1; 0 is the table before the first.")
+        raise UsageError(f"{to} is not a version", hint="Versions count from 1; 0 is the table before the first.")
     return _plan_up(scripts, applied, to) if direction == "up" else _plan_down(scripts, applied, to, mended)
 
 
@@ -154,7 +154,7 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
         raise Refused(
             f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
             where=script.path,
-            hint=f"Bring {file_name} back under its number, and give this newcomer the next free one.",
+            hint=f"Bring {file_name} back under its number, and give the new script the next free one.",
         )
     raise Refused(
         f"was edited after version {record.version} of {record.table} was applied",
@@ -173,7 +173,7 @@ def _late(script: Script, latest: AppliedVersion, free: int) -> Refused:
 
 
 def is_reversible(script: Script) -> bool:
-    """Rows of `items` are taken back by the engine; what `transform_up` did needs `transform_down`."""
+    """Whether `down` can run: rows of `items` are deleted without a function, `transform_up` needs `transform_down`."""
     return script.has_down or not script.has_up
 
 
@@ -191,7 +191,7 @@ def _check_reversible(script: Script) -> None:
 
 
 def statuses(scripts: Sequence[Script], applied: Applied) -> tuple[VersionStatus, ...]:
-    """One line for each version that has a file or is applied, in order."""
+    """The status of each version that has a file or is applied, in order."""
     numbered = {script.sequence: script for script in scripts}
     return tuple(
         _status(number, numbered.get(number), applied.get(number)) for number in sorted(numbered.keys() | applied)

@@ -1,14 +1,11 @@
-"""The journal: what each page is about to write, before and after, put to storage before the first write.
+"""The journal: each page's changes, with images before and after, stored before the first of them is written.
 
 A part is a file in the layout of a DynamoDB incremental export with new and old images (AWS, "DynamoDB table export
-output format"), one JSON object a line, compressed with zstd: other tools can read it. Its seal, which they pass
-over, says that it is whole and which run, split, page and owner it belongs to.
+output format"), one JSON object a line, compressed with zstd, so that other tools can read it.
 
-Objects that know their end: compressed content, and after it a seal.
-
-The seal names the object, counts its records and holds a digest over all of it, so that a missing end, a changed byte
-and an object that was copied from elsewhere are each recognized. It is a skippable frame of zstd (RFC 8878, 3.1.2):
-every other reader of zstd passes over it and reads the content alone.
+Each object ends with a seal, which names the object, counts its records and holds a digest over all of it. A missing
+end, a changed byte and an object that was copied from elsewhere are each recognized. The seal is a skippable frame of
+zstd (RFC 8878, 3.1.2): other readers of zstd ignore it and read the content.
 """
 
 from __future__ import annotations
@@ -37,23 +34,23 @@ if TYPE_CHECKING:
 _LEVEL = 1  # a page is written on the hot path; higher levels cost more time than they save space
 _FRAME = Struct("<II")  # magic number and size of a skippable frame
 _MAGIC = 0x184D2A5D
-_END = Struct("<I4s")  # size of the seal, and who has written it: at the very end, where it is found
+_END = Struct("<I4s")  # the size of the seal and a mark, as the last bytes of the object
 _OURS = b"ddt1"
 _DIGEST = 16
 
 
 class Unsealed(ValueError):
-    """An object is not what was written under its name: its text says why."""
+    """An object differs from what was written under its name; the message gives the reason."""
 
 
 class Sealed(NamedTuple):
-    """An object that is whole: its compressed content, and how many records that has."""
+    """A whole object: its compressed content and its number of records."""
 
     compressed: bytes
     records: int
 
     def content(self) -> bytes:
-        """Raises Unsealed for content that does not unpack, which only a fault of our own can have written."""
+        """The content. Raises Unsealed when it cannot be decompressed, although its digest is right."""
         try:
             return zstandard.ZstdDecompressor().decompressobj().decompress(self.compressed)
         except zstandard.ZstdError as failure:
@@ -61,7 +58,7 @@ class Sealed(NamedTuple):
 
 
 def sealed(name: str, content: bytes, records: int) -> bytes:
-    """The bytes of an object."""
+    """The bytes to store under a name: the compressed content of `records` records, and its seal."""
     compressed = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(content)
     seal = orjson.dumps({"object": name, "records": records, "digest": _digest(name, compressed, records)})
     end = _END.pack(len(seal), _OURS)
@@ -69,12 +66,12 @@ def sealed(name: str, content: bytes, records: int) -> bytes:
 
 
 def checked(name: str, data: bytes) -> Sealed:
-    """An object that was read under a name. Raises Unsealed when it is truncated, damaged or another one."""
+    """Verifies an object that was read under a name. Raises Unsealed when it is truncated, damaged or another one."""
     compressed, seal = _split(data)
     try:
         written, records, digest = str(seal["object"]), int(seal["records"]), str(seal["digest"])
     except (KeyError, TypeError, ValueError) as failure:
-        raise Unsealed("damaged: its seal is no seal") from failure
+        raise Unsealed("damaged: its seal cannot be read") from failure
     if digest != _digest(written, compressed, records):
         raise Unsealed("damaged: its digest is another one")
     if written != name:
@@ -102,14 +99,13 @@ def _digest(name: str, compressed: bytes, records: int) -> str:
     return digest.hexdigest()
 
 
-# The key of the item that a transaction was made of: in a record's Metadata, where other tools pass over what they do
-# not know.
+# In a record's Metadata, where other tools ignore it: the key of the item that a transaction was made of.
 _SOURCE = "TransactionSource"
 
 
 class Note(NamedTuple):
-    """What a page's owner notes at its end: how many parts the page has, over all owners, the keys whose changes,
-    although announced, had no effect, and those of items that are gone, whether by the run or by the application."""
+    """What a page's owner stores at the page's end: its number of parts, over all owners; the keys (`void`) whose
+    intended changes had no effect; and the keys (`unconfirmed`) of items that the run or the application deleted."""
 
     parts: int
     void: Sequence[Image] = ()
@@ -127,7 +123,7 @@ class Journal:
     def write(
         self, split: int, page: int, fencing_token: int, part: int, changes: Sequence[Change], micros: int
     ) -> str:
-        """Store one part; returns its name. `micros` is the moment, in microseconds since 1970."""
+        """Stores one part; returns its name. `micros` is the time of the write, in microseconds since 1970."""
         name = part_name(self._prefix, split, page, fencing_token, part)
         time = {"WriteTimestampMicros": {"N": str(micros)}}
         lines = b"\n".join(map(orjson.dumps, chain.from_iterable(_lines(change, time) for change in changes)))
@@ -135,9 +131,8 @@ class Journal:
         return name
 
     def intended(self, name: str) -> list[Change]:
-        """The changes of a part as they were announced, in order: a transaction is one of them. The journal keeps no
-        image of its source, so that none equals what was `read`. Raises RunFailed when the part is missing or not
-        whole."""
+        """The intended changes of a part, in order; a transaction is one change. The journal has no image of a
+        transaction's source: its `read` is empty. Raises RunFailed when the part is missing or damaged."""
         found: list[Change] = []
         for source, records in groupby(self._records(name), key=itemgetter(0)):
             parts = tuple(change for _, change in records)
@@ -152,16 +147,16 @@ class Journal:
             raise self._broken(name, error) from error
 
     def _broken(self, name: str, error: ValueError) -> RunFailed:
-        hint = "restore the object from a copy, such as an older version of it: the run cannot go on without"
+        hint = "restore the object from a copy, such as an older version of it: the run needs it to continue"
         return RunFailed(f"a part of the journal is {error}", where=self._storage.place(name), hint=hint)
 
     def write_note(self, split: int, page: int, fencing_token: int, note: Note) -> None:
-        """Store what a page's owner notes at its end."""
+        """Stores the note of a page's owner."""
         name = note_name(self._prefix, split, page, fencing_token)
         self._storage.write(name, sealed(name, orjson.dumps(note._asdict()), len(note.void) + len(note.unconfirmed)))
 
     def read_note(self, name: str) -> Note:
-        """The note that `write_note` has stored. Raises RunFailed when it is missing or not whole."""
+        """The note that `write_note` stored. Raises RunFailed when it is missing or damaged."""
         try:
             return Note(**orjson.loads(check(self._storage, name).content()))
         except ValueError as error:
@@ -180,7 +175,7 @@ class Journal:
 
 
 def check(storage: Storage, name: str) -> Sealed:
-    """A part or a note, read and found whole. Raises Unsealed with the reason when it is missing or not whole."""
+    """Reads and verifies a part or a note. Raises Unsealed with the reason when it is missing or damaged."""
     data = storage.read(name)
     if data is None:
         raise Unsealed("missing")
@@ -196,7 +191,7 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
 def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(change, Atomic):
         for part in change.parts:
-            if not isinstance(part, Check):  # which writes nothing
+            if not isinstance(part, Check):  # writes nothing
                 yield from _lines(part, {**metadata, _SOURCE: change.key})
     elif isinstance(change, Insert):
         yield {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}

@@ -1,7 +1,8 @@
-"""Where a run keeps its objects in the stage's storage.
+"""The names of a run's objects in the stage's storage, and which of them are committed.
 
-Which of a run's objects count. A worker that was fenced may have left some for pages that its successor has done
-again, and one that died some for a page that nobody has come to the end of.
+A name is ordered by split, page, fencing token and part. A fenced worker may have stored objects for pages that the
+next owner has processed again, and a dead worker for a page without an end: the split's row decides which ones are
+committed.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ _PART = ".json.zst"
 
 
 def run_prefix(job: Job) -> str:
-    """All objects of one pass of a run."""
+    """All objects of one phase of a run."""
     return f"runs/{job.table.name}/{job.run}/"
 
 
 def journal_prefix(job: Job) -> str:
-    """The parts of the journal: for an undo, of the run that it takes back."""
+    """The parts of the journal; of an undo, those of the run that it takes back."""
     return journal_of_run(job.table.name, job.journaled_run)
 
 
 def journal_of_run(table: str, run: str) -> str:
-    """The same, by the pass's id."""
+    """The same, by the phase's id."""
     return f"runs/{table}/{run}/journal/"
 
 
@@ -36,23 +37,23 @@ def dead_prefix(job: Job) -> str:
 
 
 def dead_of_run(table: str, run: str) -> str:
-    """The same, by the pass's id."""
+    """The same, by the phase's id."""
     return f"runs/{table}/{run}/dead/"
 
 
-def left_prefix(job: Job) -> str:
-    """What a page of an undo leaves as it is."""
-    return f"{run_prefix(job)}left/"
+def not_restored_prefix(job: Job) -> str:
+    """The items that an undo has not restored, by page."""
+    return f"{run_prefix(job)}not-restored/"
 
 
-def left_name(job: Job) -> str:
-    """The one file that holds all that an undo leaves as it is."""
-    return left_of(job.table.name, job.base_run)
+def not_restored_name(job: Job) -> str:
+    """The one file of all items that an undo has not restored."""
+    return not_restored_of(job.table.name, job.base_run)
 
 
-def left_of(table: str, run: str) -> str:
+def not_restored_of(table: str, run: str) -> str:
     """The same, by the run's id."""
-    return f"runs/{table}/{run}/undo-left.jsonl"
+    return f"runs/{table}/{run}/not-restored.jsonl"
 
 
 def samples_prefix(job: Job) -> str:
@@ -61,12 +62,12 @@ def samples_prefix(job: Job) -> str:
 
 
 def samples_of(table: str, run: str) -> str:
-    """The samples of one pass, by its id."""
+    """The samples of one phase, by its id."""
     return f"runs/{table}/{run}/samples/"
 
 
 def dead_letters_name(job: Job) -> str:
-    """The one file that holds all dead letters of a version's run, once it has ended."""
+    """The one file of all dead letters of a version's run, written at its end."""
     return dead_letters_of(job.table.name, job.base_run)
 
 
@@ -76,7 +77,7 @@ def dead_letters_of(table: str, run: str) -> str:
 
 
 def retries_prefix(job: Job) -> str:
-    """The lists of dead letters that were taken up again, one for each retry of a pass."""
+    """The lists of retried dead letters, one for each retry of a phase."""
     return f"{run_prefix(job)}retries/"
 
 
@@ -86,15 +87,15 @@ def retry_name(job: Job, number: int) -> str:
 
 
 def retry_of_run(table: str, run: str, number: int) -> str:
-    """The same, by the pass's id."""
+    """The same, by the phase's id."""
     return f"runs/{table}/{run}/retries/{number:04d}.json"
 
 
-# ---------------------------------------------------------------- by unit, page and epoch
+# ---------------------------------------------------------------- by split, page and fencing token
 
 
 class PartName(NamedTuple):
-    """What an object's name says of it."""
+    """The parts of an object's name."""
 
     split: int
     page: int
@@ -102,27 +103,27 @@ class PartName(NamedTuple):
 
 
 def part_name(prefix: str, split: int, page: int, fencing_token: int, part: int) -> str:
-    """A part of the journal; sorts by unit, page, epoch and part."""
+    """A part of the journal; sorts by split, page, fencing token and part."""
     return f"{page_prefix(prefix, split, page, fencing_token)}{part:04d}{_PART}"
 
 
 def note_name(prefix: str, split: int, page: int, fencing_token: int) -> str:
-    """What an owner notes at a page's end; sorts after the parts of its page."""
+    """The note of a page's owner; sorts after the parts of its page."""
     return f"{page_prefix(prefix, split, page, fencing_token)}note.json.zst"
 
 
 def is_note(name: str) -> bool:
-    """Whether `note_name` has made a name, not `part_name`."""
+    """Whether a name is a note's, rather than a part's."""
     return name.endswith("-note.json.zst")
 
 
 def split_prefix(prefix: str, split: int) -> str:
-    """All objects of a unit."""
+    """All objects of a split."""
     return f"{prefix}{split:06d}-"
 
 
 def page_prefix(prefix: str, split: int, page: int, fencing_token: int) -> str:
-    """All objects that one owner of a unit has stored for a page."""
+    """All objects that one owner of a split has stored for a page."""
     return f"{split_prefix(prefix, split)}{page:08d}-{fencing_token:04d}-"
 
 
@@ -133,8 +134,7 @@ def parts_before(name: str) -> list[str]:
 
 
 def part_of(name: str) -> PartName:
-    """Unit, page and epoch of a name that begins with `page_prefix`; of any other object, which somebody else has put
-    there, none that there is."""
+    """Split, page and fencing token of a name that begins with `page_prefix`; -1 for each of a foreign object."""
     try:
         split, page, fencing_token = map(int, name.rpartition("/")[2].split(".")[0].split("-")[:3])
     except ValueError:
@@ -142,29 +142,29 @@ def part_of(name: str) -> PartName:
     return PartName(split, page, fencing_token)
 
 
-Claims = dict[int, Claim]  # by unit
+Claims = dict[int, Claim]  # by split
 _BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl", "-retried-doubt.jsonl")
 
 
 def committed_parts(names: Iterable[str], claims: Claims) -> list[str]:
-    """The parts of a journal whose changes may have been written: those of each page's last owner, those that he has
-    found announced by the owners before, and of a page without a checkpoint those that its intent names."""
+    """The parts of a journal whose changes may have been written: those of each page's last owner, those in the intents
+    that it has found from earlier owners, and those in the intent of a page without a checkpoint."""
     return [name for name in names if (claim := _claim(name, claims)) and _part_counts(name, claim)]
 
 
-def counted_notes(names: Iterable[str], claims: Claims, recovers: bool) -> list[str]:
-    """The dead letters (or whatever else is stored by page before the checkpoint counts it) that were counted.
-    `recovers`: an announced page is settled by who finds it; of an idempotent script it is read again instead."""
+def committed_notes(names: Iterable[str], claims: Claims, recovers: bool) -> list[str]:
+    """The committed dead letters, or other objects that a page stores before its checkpoint. `recovers`: the next owner
+    completes an intended page; without it, as for an idempotent script, the page is read again."""
     return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim, recovers)]
 
 
 def counts(name: str, claim: Claim) -> bool:
-    """Whether a part or a note of a split's journal is one of those that its row counts."""
+    """Whether a part or a note of a split's journal is committed, by the split's row."""
     return _note_of_page_counts(name, claim) if is_note(name) else _part_counts(name, claim)
 
 
 def due(claim: Claim) -> JournalCount:
-    """What the journal of a split must contain: what its row counts, and the parts of the page that it announces."""
+    """What the journal of a split must contain: what its row counts, and the parts of its intent."""
     intent = claim.intent
     if intent is None:
         return claim.journal
@@ -172,8 +172,8 @@ def due(claim: Claim) -> JournalCount:
 
 
 def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
-    """The parts that a split's journal may lack, of which these `names` are there: those that its row names, those
-    before another one of their page, and the first of each page that has none, as has one that changes nothing."""
+    """The parts that a split's journal of these `names` may lack: those that its row names, those before another part
+    of their page, and the first one of each page without parts (which a page without changes is, too)."""
     there = [name for name in names if not is_note(name) and _part_counts(name, claim)]
     named = {
         *(claim.intent.parts if claim.intent else ()),
@@ -187,7 +187,7 @@ def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
 
 
 def attempt_of(page: int, claim: Claim) -> int:
-    """The run's attempt that has brought a page to its end."""
+    """The run's attempt that has completed a page."""
     return next((period.attempt for period in reversed(claim.periods) if period.after < page), 0)
 
 
@@ -203,12 +203,12 @@ def _part_counts(name: str, claim: Claim) -> bool:
 
 
 def _note_of_page_counts(name: str, claim: Claim) -> bool:
-    """A note is written right before its page is counted."""
+    """A note is written right before its page's checkpoint."""
     return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
 
 
 def _reached(claim: Claim) -> int:
-    """The last page whose writes are over."""
+    """The last page whose writes have ended."""
     return claim.page if claim.intent is None else max(claim.page, claim.intent.page - 1)
 
 
@@ -223,13 +223,13 @@ def _by_last_owner(name: str, claim: Claim) -> bool:
 
 
 def _owners(page: int, claim: Claim) -> list[int]:
-    """The epochs of those who have come to a page, the last one last."""
+    """The fencing tokens of a page's owners, in their order."""
     return [period.fencing_token for period in claim.periods if period.after < page]
 
 
 def _of_intent_writer(name: str, claim: Claim) -> bool:
-    """Items that could not be read or transformed are counted by the intent: whoever takes such a page over stores
-    them no more, and those of the owner who announced it first stand."""
+    """Items that could not be read or transformed are counted by the intent: an owner that takes such a page over does
+    not store them again, and those of the intent's first writer are committed."""
     part = part_of(name)
     intended = [period.parts[0] for period in claim.periods if period.parts and period.after == part.page - 1]
     return name.endswith(_BEFORE_THE_INTENT) and any(

@@ -1,6 +1,7 @@
-"""Prepared data: the rows of a script's `prepare`, kept as Parquet beside a small manifest that says what it must be.
+"""Prepared data: the rows of a script's `prepare`, stored as Parquet beside a small manifest that describes them.
 
-Keys and values are written as DynamoDB JSON, so that they come back exactly as the script gave them.
+Keys and values are stored as DynamoDB JSON, so that they come back exactly as the script gave them. `load` verifies
+the file against the manifest: its checksum and its number of rows.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _CHUNK = 1 << 20
 
 
 def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str) -> PreparedRef:
-    """Stream rows to storage and describe them. The manifest is written last: without it there is no prepared data.
+    """Streams rows to storage and describes them. The manifest is written last: it marks the data as complete.
 
-    Memory is bounded by the keys and one row group. Raises ScriptError for a row that cannot be stored, or whose key
-    could not be one again: two equal ones (1, 1.0 and True are), or a tuple, which would come back as a list.
+    Memory is bounded by the keys and one row group. Raises ScriptError for a row that cannot be stored, for two equal
+    keys (1, 1.0 and True are equal), and for a tuple as the key, which would come back as a list.
     """
     with _temporary() as path:
         content = _Content()
@@ -56,12 +57,12 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
 
 
 def find(storage: Storage, script: Script) -> PreparedRef:
-    """The prepared data of a version. Raises Refused when there is none, or when it belongs to another version
-    or was made by another text of its `prepare`."""
+    """The prepared data of a version. Raises Refused when it is missing, belongs to another version, or was made by
+    another text of the version's `prepare`."""
     hint = f"dynamodt prepare --table {script.table} --version {script.sequence}"
     raw = storage.read(_manifest_name(script))
     if raw is None:
-        what = f"version {script.sequence} needs prepared data, and there is none"
+        what = f"version {script.sequence} needs prepared data, and has none"
         raise Refused(what, where=storage.place(_manifest_name(script)), hint=hint)
     try:
         manifest = orjson.loads(raw)
@@ -80,12 +81,12 @@ def find(storage: Storage, script: Script) -> PreparedRef:
 
 
 def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
-    """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is not the one that
-    was prepared."""
+    """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is missing or differs
+    from its manifest."""
     hint = f"prepare it again: dynamodt prepare --table {script.table} --version {script.sequence}"
     with _temporary() as path:
         if not storage.download(_data_name(script), path):
-            raise Refused("the prepared data is gone", where=ref.url, hint=hint)
+            raise Refused("the prepared data is missing", where=ref.url, hint=hint)
         if _sha256(path) != ref.sha256:
             raise Refused("the prepared data is damaged: its checksum is not the manifest's", where=ref.url, hint=hint)
         rows = dict(_read_parquet(path))
@@ -95,13 +96,13 @@ def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any
 
 
 class _Content:
-    """A checksum over rows, whatever their order: the sum of each row's own. Keys are all different."""
+    """A checksum over rows in any order: the sum of the rows' own. Keys are unique."""
 
     def __init__(self) -> None:
         self._sum = 0
 
     def add(self, key: str, value: str) -> None:
-        value = orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS).decode()  # a map has no order
+        value = orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS).decode()  # maps are unordered
         digest = hashlib.sha256(f"{len(key)}:{key}{value}".encode()).digest()
         self._sum = (self._sum + int.from_bytes(digest, "big")) % (1 << 256)
 
@@ -138,7 +139,7 @@ def _row(key: Any, value: Any, script: Script, seen: set[Any]) -> tuple[str, str
         row = _json(key, "key"), _json(value, f"value of {key!r}")
     except ItemError as error:
         raise ScriptError(
-            f"prepare yields what cannot be stored: {error}", where=script.path, hint=error.hint
+            f"prepare yields a row that cannot be stored: {error}", where=script.path, hint=error.hint
         ) from error
     _check_key(key, script, seen)
     seen.add(key)
@@ -176,7 +177,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _temporary() -> Iterator[Path]:
-    """A file that only its owner can read, gone afterwards."""
+    """A temporary file that only its owner can read."""
     handle, name = tempfile.mkstemp(suffix=".parquet")
     os.close(handle)
     try:

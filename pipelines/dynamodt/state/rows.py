@@ -1,4 +1,8 @@
-"""The plain calls on dynamodt's own table: rows by partition and sort key, written under a condition."""
+"""Calls on the state table: rows by partition and sort key, written under a condition.
+
+`Rows` uses botocore; `quick_rows.QuickRows` is the same over the wire, for a worker's calls of every page. Reads are
+strongly consistent.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +31,16 @@ RowKey = tuple[str, str]  # pk, sk
 
 
 class ConditionFailed(Exception):
-    """A row was not as its writer required."""
+    """A row did not meet its writer's condition."""
 
 
 def write_once(rows: Rows, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
-    """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` does not hold
-    any more once it is written. Returns the row after it.
+    """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` holds only
+    until it is written. Returns the row after it.
 
-    The endpoint, or a client that sends again after a lost answer, may carry a request out twice, or long after it was
-    sent. What comes late finds a higher number and is refused. A second sending that is refused by its own first one
-    has succeeded: the row shows its number and content then. Raises ConditionFailed for any other refusal.
+    A request may be carried out twice, or long after it was sent, by the endpoint or by a client that retries after a
+    lost response. A late request finds a higher number and is refused. A retry that its own first request refuses has
+    succeeded: the row then shows its number and content. Raises ConditionFailed for any other refusal.
     """
     try:
         return rows.update(key, row, condition, **values)
@@ -57,7 +61,7 @@ class Rows:
 
     @property
     def dynamodb(self) -> Any:
-        """The client for all that is not about a single row."""
+        """The client for calls about several rows."""
         return client(self._connection, "dynamodb")
 
     def get(self, key: RowKey) -> Item | None:
@@ -65,7 +69,7 @@ class Rows:
         return self.begin_get(key)()
 
     def begin_get(self, key: RowKey) -> Callable[[], Item | None]:
-        """Ask for a row; what it returns waits for the answer."""
+        """Sends `get`; the function that it returns waits for the response."""
         answered = self._begin("GetItem", {"TableName": self.table, "Key": _key(key), "ConsistentRead": True})
 
         def row() -> Item | None:
@@ -75,12 +79,12 @@ class Rows:
         return row
 
     def put(self, key: RowKey, row: Item) -> None:
-        """Write a row whole, whatever was there."""
+        """Writes a whole row, over an older one."""
         self._call("PutItem", {"TableName": self.table, "Item": {**_key(key), **encode(row)}})
 
     def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
-        """Set attributes of a row where `condition` holds (its `:name` placeholders are `values`, the names plain), or
-        in any case; returns the row after it. Raises ConditionFailed."""
+        """Sets attributes of a row, where `condition` holds (its `:name` placeholders are `values`, attribute names are
+        plain); returns the row after it. Raises ConditionFailed."""
         names = {f"#{number}": name for number, name in enumerate(row)}
         sets = ", ".join(f"#{number} = :{number}" for number in range(len(row)))
         bound = {f":{number}": value for number, value in enumerate(row.values())}
@@ -98,7 +102,7 @@ class Rows:
         return decode(self._call("UpdateItem", body)["Attributes"])
 
     def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        """A call whose answer is heard later. botocore knows none: it is made then."""
+        """A call whose response is awaited later. With botocore the call itself is made then."""
         return partial(self._call, operation, body)
 
     def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +127,7 @@ class Rows:
                 yield from map(decode, page["Items"])
 
     def get_all(self, keys: list[RowKey]) -> Iterator[Item]:
-        """The rows of these keys that exist, in no order."""
+        """The rows of these keys that exist, in any order."""
         for start in range(0, len(keys), _BATCH):
             chunk = [_key(key) for key in keys[start : start + _BATCH]]
             left: dict[str, Any] = {self.table: {"Keys": chunk, "ConsistentRead": True}}
@@ -134,10 +138,10 @@ class Rows:
                 left = answer.get("UnprocessedKeys") or {}
 
     def transact(self, actions: list[dict[str, Any]]) -> None:
-        """All of the actions or none. Raises ConditionFailed.
+        """Carries out all of the actions or none. Raises ConditionFailed.
 
-        What meets another write of one of the rows, such as a sign of life, is cancelled and tried again: botocore does
-        not do that."""
+        A transaction that meets another write of one of its rows, such as a sign of life, is cancelled; it is retried
+        here, which botocore leaves to its caller."""
         from botocore.exceptions import ClientError
 
         request = {"TransactItems": actions, "ClientRequestToken": uuid4().hex}  # one, for all tries

@@ -1,9 +1,8 @@
-"""What a run starts with besides the text of its functions, recorded by name, and compared when it is continued.
+"""The facts that a run starts with, recorded by name and compared when the run is continued.
 
-Each fact decides what the run writes, where, or how what it has written is recognised. A run whose facts differ from
-those it has started with would write one half of a table by the one and the other half by the other.
-
-The texts of a version's script that a run has transformed items by: a script may be edited between two attempts.
+Each fact decides what the run writes, where, or how its own writes are recognized. A run that continued with other
+facts would write one half of a table by the one and the other half by the other. A script's text is recorded apart:
+the script may be edited between two attempts, and the record counts the items that each text has transformed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dynamodt.model.runs import PreparedRef, RunRecord, Script, ScriptText
 from dynamodt.model.tables import KeyAttribute, TableSpec
 
 TABLE, TARGET, ITEMS = "table", "target", "items"
-_TOLD: Final = {  # facts whose values say nothing to a person
+_SENTENCES: Final = {  # for facts whose values are identifiers or checksums
     TABLE: "the table was deleted and created again",
     TARGET: "the target table was deleted and created again",
     "prepared": "the prepared data has other rows",
@@ -26,15 +25,15 @@ _TOLD: Final = {  # facts whose values say nothing to a person
 }
 _REPEATABLE: Final = frozenset({"STAMP", "GUARD", "KEY", "storage", "prepared"})
 _KEPT: Final = frozenset({"STAMP", "IDEMPOTENT"})
-_CHANGEABLE: Final = frozenset({"GUARD"})  # what was written is told from the items alone, whatever guarded it
+_CHANGEABLE: Final = frozenset({"GUARD"})  # the run's own writes are recognized under either guard
 
 
 class Difference(NamedTuple):
-    """A fact that is another one by now: its name, and both values in a sentence. `effect` is what that means for a run
-    that is continued; empty: it is refused."""
+    """A fact that has changed: its name, and both values in a `sentence`. `effect` is what that means for a run that is
+    continued; empty: the run is refused."""
 
     name: str
-    told: str
+    sentence: str
     effect: str = ""
 
 
@@ -46,18 +45,18 @@ def started_with(
     target: TableSpec | None = None,
     rows: str | None = "",
 ) -> dict[str, str]:
-    """The facts by name. An empty one is not there, or not known; `rows` is the checksum of the rows of `items()`,
-    None where it cannot be told from here."""
+    """The facts by name; an empty one is absent or unknown. `rows` is the checksum of the rows of `items()`, None where
+    it is unknown."""
     facts = {
         TABLE: table.identity,
-        "key": key_told(table.key),
+        "key": declared_key(table.key),
         "TARGET_TABLE": script.target_table or "",
         TARGET: target.identity if target else "",
-        "key of TARGET_TABLE": key_told(target.key) if target else "",
+        "key of TARGET_TABLE": declared_key(target.key) if target else "",
         "STAMP": script.stamp or "",
         "GUARD": script.guard,
         "IDEMPOTENT": str(script.idempotent),
-        "KEY": key_told(script.key or table.key),
+        "KEY": declared_key(script.key or table.key),
         "storage": storage.rstrip("/"),
         "prepared": (prepared.content or prepared.sha256) if prepared else "",
     }
@@ -65,24 +64,25 @@ def started_with(
 
 
 def differences(began: Mapping[str, str], now: Mapping[str, str]) -> tuple[Difference, ...]:
-    """What is another one now. A fact that one side does not have was not known there."""
+    """The facts that have changed, of those that both sides have."""
     both = [name for name in now if name in began and began[name] != now[name]]
-    if "TARGET_TABLE" in both:  # what follows from it says nothing more
+    if "TARGET_TABLE" in both:  # the others follow from it
         both = [name for name in both if name not in (TARGET, "key of TARGET_TABLE")]
     unknown = {name for name in (TABLE, TARGET) if not (began.get(name) and now.get(name))}
     return tuple(_difference(name, began[name], now[name]) for name in both if name not in unknown)
 
 
 def _difference(name: str, was: str, now: str) -> Difference:
-    """What an idempotent run has written before, nothing tells from what it has not: it cannot go on otherwise."""
-    effect = "the rest of the run goes by it" if name in _CHANGEABLE else ""
+    """A change of STAMP or IDEMPOTENT has no effect on a run in progress, unless the run was idempotent: its own writes
+    cannot be recognized, and it is refused."""
+    effect = "it applies to the rest of the run" if name in _CHANGEABLE else ""
     if name in _KEPT and (name, was) != ("IDEMPOTENT", str(True)):
-        effect = "the run goes on as it began"
-    return Difference(name, _TOLD.get(name) or f"{name} was {was or 'not set'} and is {now or 'not set'}", effect)
+        effect = "the run continues as it began"
+    return Difference(name, _SENTENCES.get(name) or f"{name} was {was or 'not set'} and is {now or 'not set'}", effect)
 
 
 def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
-    """The script with the settings that its run began with: by them the run knows what it has written."""
+    """The script with the settings that its run began with, by which the run recognizes its own writes."""
     return replace(
         script,
         stamp=(began["STAMP"] or None) if "STAMP" in began else script.stamp,
@@ -96,17 +96,17 @@ def changed_within(now: Mapping[str, str]) -> dict[str, str]:
 
 
 def may_be_repeated(found: tuple[Difference, ...]) -> bool:
-    """Whether a second application from the beginning leaves nothing of what an idempotent one has written before."""
+    """Whether a second application from the beginning overwrites all that an idempotent one has written."""
     return all(one.name in _REPEATABLE for one in found)
 
 
-def key_told(key: tuple[KeyAttribute, ...]) -> str:
+def declared_key(key: tuple[KeyAttribute, ...]) -> str:
     """A key as a script writes it."""
     return json.dumps(dict(key), ensure_ascii=False)
 
 
 def texts_of(record: RunRecord, transformed: int) -> tuple[ScriptText, ...]:
-    """The texts of a run's script, each with the number of items that it has transformed, of so many in all."""
+    """The texts of a run's script, each with the number of items that it has transformed; `transformed` in all."""
     items = {text.checksum: text.items for text in record.texts}
     rest = max(0, transformed - sum(items.values()))
     items[record.checksum] = items.get(record.checksum, 0) + rest
@@ -114,7 +114,7 @@ def texts_of(record: RunRecord, transformed: int) -> tuple[ScriptText, ...]:
 
 
 def transformed(counts: Counts) -> int:
-    """How many items a script has brought through."""
+    """The number of items that a script has transformed."""
     return counts.read - counts.dead
 
 

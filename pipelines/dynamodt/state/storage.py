@@ -1,6 +1,7 @@
-"""`.dynamodt`: what is kept in a project's folder, for its owner alone, and git never sees.
+"""Where a stage keeps its files: journals, prepared data, dead letters and samples.
 
-Where prepared data, dead letters and samples are kept: an S3 prefix, encrypted, or a folder on the local stage.
+`Storage` is an encrypted S3 prefix, or a folder on the local stage. `.dynamodt` is the work folder of a project, which
+only its owner can read and git ignores.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def make_work_folder(work: Path) -> None:
-    """Make the folder, for the owner alone and with its `.gitignore`: data of tables is in it.
+    """Creates the folder, which holds data of tables, with access for its owner only and a `.gitignore`.
 
-    Raises UsageError when it cannot be made.
+    Raises UsageError when it cannot be created.
     """
     ignore = work / ".gitignore"
     try:
@@ -34,13 +35,13 @@ def make_work_folder(work: Path) -> None:
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
-        hint = "run dynamodt in a folder that you may write to, with space left on its disk"
-        raise UsageError(f"the folder cannot be made: {error.strerror}", where=str(work), hint=hint) from error
+        hint = "run dynamodt in a writable folder, with space on its disk"
+        raise UsageError(f"the folder cannot be created: {error.strerror}", where=str(work), hint=hint) from error
 
 
 @contextmanager
 def for_the_owner_alone() -> Iterator[None]:
-    """Files that are made within, and by a process that is started within, are 0600, and folders 0700."""
+    """Files that are created within, also by a process that is started within, have mode 0600, folders 0700."""
     before = os.umask(0o077)
     try:
         yield
@@ -54,33 +55,33 @@ _PROBE_BYTES = 1 << 16
 class Storage(Protocol):
     """Named objects under one root. Names are relative, with `/` between their parts.
 
-    Every method raises ServiceError when the place does not exist or may not be used.
+    Every method raises ServiceError when the bucket or folder is missing or access to it is denied.
     """
 
     def write(self, name: str, data: bytes) -> None:
-        """Store an object whole, replacing an older one."""
+        """Stores an object, over an older one."""
 
     def upload(self, name: str, path: Path) -> None:
-        """Store a file's content, in parts where it is large."""
+        """Stores a file's content, in parts when it is large."""
 
     def read(self, name: str) -> bytes | None:
-        """An object's content, or None when there is none of that name."""
+        """An object's content; None when it does not exist."""
 
     def download(self, name: str, path: Path) -> bool:
-        """Copy an object into a file; False when there is none of that name."""
+        """Copies an object into a file; False when it does not exist."""
 
     def names(self, prefix: str) -> Iterator[str]:
         """The names that begin with a prefix, in order."""
 
     def place(self, name: str) -> str:
-        """Where an object is, as a person would look for it."""
+        """An object's URL or path, for messages."""
 
     def check(self) -> None:
-        """Raises Refused where it is known now that nothing can be written."""
+        """Raises Refused when a write is known to fail."""
 
 
 def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
-    """The stage's storage: `s3://bucket/prefix`, or a folder."""
+    """The stage's storage: `s3://bucket/prefix`, or a folder. Raises UsageError for a URL without a bucket."""
     if not spec.url.startswith("s3://"):
         return FolderStorage(Path(spec.url))
     bucket, _, prefix = spec.url.removeprefix("s3://").partition("/")
@@ -90,8 +91,8 @@ def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
 
 
 class S3Storage:
-    """Objects in S3, encrypted with the stage's key (SSE-KMS), or as the bucket does by default where it names none:
-    with a key of the deployment's, or S3's own (AES256), which S3 has used for every object since 2023."""
+    """Objects in S3, encrypted with the stage's key (SSE-KMS), or by the bucket's default where the stage names none: a
+    key of the deployment, or S3's own (AES256), the default of every bucket since 2023."""
 
     def __init__(self, s3: Any, bucket: str, prefix: str, kms_key: str | None) -> None:
         self._s3 = s3
@@ -105,7 +106,7 @@ class S3Storage:
 
     def upload(self, name: str, path: Path) -> None:
         with explained("PutObject", self.place(name)), path.open("rb") as file:
-            # upload_file would hide the service's error in one of its own
+            # upload_file would wrap the service's error in its own
             self._s3.upload_fileobj(file, self._bucket, self._root + name, ExtraArgs=self._encryption)
 
     def read(self, name: str) -> bytes | None:
@@ -138,14 +139,14 @@ class S3Storage:
         return f"s3://{self._bucket}/{self._root}{name}"
 
     def check(self) -> None:
-        """What an object may cost, and whether it may be written, only a write can tell."""
+        """Passes: only a write shows whether it is allowed."""
 
 
 class FolderStorage:
-    """Files under a folder of this machine, readable by its owner alone, each replaced as a whole. What is written is
-    on the disk when `write` returns, and so is its name: a run's journal outlives the machine's power.
+    """Files under a local folder, readable by their owner only, each replaced as a whole. When `write` returns, the
+    file and its name are on the disk: a run's journal survives a power failure.
 
-    A file that is being written has a name of its own, which `names` leaves out.
+    A file that is being written has a temporary name, which `names` leaves out.
     """
 
     _UNFINISHED = ".unfinished-"
@@ -184,7 +185,7 @@ class FolderStorage:
         return str(self._root / name)
 
     def check(self) -> None:
-        """By a file that is written and deleted again: on a full disk, or in a folder that is read-only, it fails."""
+        """Writes and deletes a file, which fails on a full disk or in a read-only folder."""
         try:
             with file_explained("written", self._root):
                 self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -196,7 +197,7 @@ class FolderStorage:
             raise Refused(error.what, where=error.where, hint=error.hint) from error
 
     def _files(self, top: Path) -> Iterator[Path]:
-        """Every finished file under a folder; a folder within that cannot be read is an error, not an empty one."""
+        """Every finished file under a folder. Raises OSError for a folder within that cannot be read."""
         if not top.is_dir():
             return
         for folder, _, files in os.walk(top, onerror=_raised):
@@ -207,7 +208,7 @@ class FolderStorage:
         path = self._root / name
         with file_explained("written", path):
             _make_folder(path.parent)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=self._UNFINISHED)  # made with mode 0600
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=self._UNFINISHED)  # with mode 0600
             try:
                 with os.fdopen(handle, "wb") as file:
                     yield file
@@ -225,7 +226,7 @@ def _raised(error: OSError) -> None:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder and those above it, each of which is on the disk then."""
+    """Creates a folder and its parents, and brings their names to the disk."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in reversed(missing):
@@ -233,7 +234,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Bring a folder's names to the disk, where the system can open a folder (Windows cannot)."""
+    """Brings a folder's names to the disk; Windows has no call for it."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)
