@@ -59,7 +59,7 @@ class FakeOperations:
         self.calls.append(("open_stage", name))
         if name == "nowhere":
             raise Refused("there is no stage nowhere", where="dynamodt.toml")
-        observer.note("starting the local stage")
+        observer.notify("starting the local stage")
         return STAGE
 
     def up(

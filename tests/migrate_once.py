@@ -124,7 +124,7 @@ class Silent:
     def progressed(self, *args: object) -> None: ...
     def run_ended(self, *args: object) -> None: ...
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         print(text, file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
-"""What each verb does. The command line parses and prints; this is also the interface for a Python program.
+"""Every command as a function: the Python interface, which the command line calls.
 
-What a script's `prepare` is given, and how its progress is told.
+An empty `names` means every table that has a folder in `folder`/transforms. Functions raise DynamodtError (see
+`errors`); those of several tables collect each table's error in its report instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoRepo
 from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs import follow as following
-from dynamodt.runs import recreated
+from dynamodt.runs import plan as planning
 from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
 from dynamodt.runs.baseline import adopt as adopt
@@ -44,11 +45,11 @@ from dynamodt.state import prepared as prepared_data
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
-_TELL_SECONDS = 2.0
+_NOTIFY_SECONDS = 2.0
 
 
 class PreparationContext:
-    """`folder` is the table's folder; `table`, `stage` and `version` are names and a number."""
+    """What a script's `prepare` is given: the table's folder, the names of table and stage, the version's number."""
 
     def __init__(self, stage: Stage, folder: Path, script: Script) -> None:
         self._connection = stage.connection
@@ -63,17 +64,17 @@ class PreparationContext:
 
 
 def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tuple[Any, Any]]:
-    """The rows as they are, with a word every two seconds on how many there were."""
-    told = time.monotonic()
+    """The rows unchanged; their number is reported every two seconds."""
+    notified = time.monotonic()
     for number, row in enumerate(rows, start=1):
-        if time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
-            observer.note(f"prepared {number:,} rows")
+        if time.monotonic() - notified >= _NOTIFY_SECONDS:
+            notified = time.monotonic()
+            observer.notify(f"prepared {number:,} rows")
         yield row
 
 
 def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
-    """The stage, ready for use: the embedded one is started and seeded; on this machine our state table is made.
+    """The stage, ready for use: the embedded one is started and seeded; a local one gets its state table.
 
     Raises UsageError for a stage that is not configured, Refused for one that is not where the application was
     deployed, ServiceError for one that cannot be reached.
@@ -81,8 +82,8 @@ def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
     stage = load_stage(name, folder)
     check_expected(stage)
     if stage.embedded and not local.status(folder).running:
-        observer.note("starting the local stage")
-    stage = local.open_stage(stage, folder, observer.note)
+        observer.notify("starting the local stage")
+    stage = local.open_stage(stage, folder, observer.notify)
     if stage.local:
         local.keep_out_of_git(stage, folder)
         State(stage.connection, stage.state_table).ensure()
@@ -90,38 +91,28 @@ def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
 
 
 def up(
-    stage: Stage,
-    folder: Path,
-    names: Sequence[str],
-    to: int | None,
-    options: RunOptions,
-    observer: Observer,
+    stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
-    """Bring tables to version `to` (default: the latest). Each is independent of another's failure."""
+    """Migrate tables up to version `to` (default: the latest). Tables are independent of each other's errors."""
     chosen = names or _all_tables(folder)
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
-    return [migrate(stage, folder, name, "up", to, options, observer) for name in chosen]
+    return [migrate(stage, folder, name, "up", to, options, observer, engine) for name in chosen]
 
 
 def down(
-    stage: Stage,
-    folder: Path,
-    names: Sequence[str],
-    to: int | None,
-    options: RunOptions,
-    observer: Observer,
+    stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), names, observer)
-    return [migrate(stage, folder, name, "down", to, options, observer) for name in names]
+    return [migrate(stage, folder, name, "down", to, options, observer, engine) for name in names]
 
 
 def undo(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> UndoReport:
-    """Take a run of these tables (default: all that have a folder) back by its journal; see `undoing.undo`."""
+    """Undo a run of these tables by its journal; see `runs.undo.undo`."""
     if options.runner == GLUE:
         record = undoing.undoable(stage, names or _all_tables(folder), run, options, observer)
         return on_glue.undo(stage, folder, record, options, as_watcher(observer))
@@ -131,7 +122,7 @@ def undo(
 def retry(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
-    """Go on with an unfinished run of these tables (default: all that have a folder), its dead letters first.
+    """Continue an unfinished run of these tables, its dead letters first.
 
     Raises UsageError for a run that does not exist, Refused for one that has nothing to retry.
     """
@@ -141,7 +132,7 @@ def retry(
         state.leases,
         record.table,
         options,
-        observer.note,
+        observer.notify,
         lambda: check_retriable(stage, state, find_run(state, [record.table], record.run)),
     )
     options = replace(options, only=record.run)
@@ -149,7 +140,7 @@ def retry(
         request = Command("retry", tables=(record.table,), run=record.run, options=options)
         move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
         return _in_job(stage, folder, request, [move], observer)
-    report = migrate(stage, folder, record.table, record.direction, goal(record), options, observer)
+    report = migrate(stage, folder, record.table, record.direction, goal(record), options, observer, engine)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
     return [report]
@@ -162,24 +153,24 @@ def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[
 
 
 def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
-    """That a table is another one than at its last run, in a sentence; empty where it is not, or cannot be asked."""
+    """A sentence that a table was recreated since its last run; empty if not, or if the table cannot be described."""
     try:
         spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
     except ServiceError:
         return ""
-    last = recreated.younger(spec, runs) if spec else None
-    return recreated.younger_reported(spec, last) if spec and last else ""
+    last = planning.younger(spec, runs) if spec else None
+    return planning.younger_reported(spec, last) if spec and last else ""
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
     found = [_status(state, folder, name) for name in names or _all_tables(folder)]
-    return [_seen_beside(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+    return [_with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
 
 
-def _seen_beside(found: TableStatus, younger: str) -> TableStatus:
-    """A table that is another one than at its last run has no run to go on with."""
+def _with_younger(found: TableStatus, younger: str) -> TableStatus:
+    """A table that was recreated has no run to continue."""
     versions = tuple(map(_without_run, found.versions)) if younger else found.versions
     return replace(found, younger=younger, versions=versions)
 
@@ -191,14 +182,14 @@ def _without_run(version: VersionStatus) -> VersionStatus:
 
 
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
-    """The runs of the tables as they stand now, the newest first."""
+    """The runs of the tables with their present status, the newest first."""
     state = State(stage.connection, stage.state_table)
     found = [run for name in names or _all_tables(folder) for run in run_states(state, name)]
     return sorted(found, key=lambda one: one.record.run, reverse=True)
 
 
 def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -> list[RunReport]:
-    """Watch the runs that are at work on the tables until they end; see `following.follow`."""
+    """Follow the active runs of the tables until they end; see `runs.follow.follow`."""
     state = State(stage.connection, stage.state_table)
 
     def count_items(name: str) -> int:
@@ -236,7 +227,7 @@ def prepare(
 
 
 def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
-    """A folder and a template for each table: all tables of the stage but our own, when none is named."""
+    """Create a folder and a template for each table (default: all of the stage but our own); returns the files."""
     found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n not in stage.state_tables]
     if not found:
         raise UsageError(
@@ -246,7 +237,7 @@ def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False
 
 
 def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:
-    """The next version of a table, from the template, with its test."""
+    """Create the next version of a table, and its test, from the template; returns the files."""
     return scaffold.create(folder / "transforms", name, title, dry_run=dry_run)
 
 
@@ -258,7 +249,7 @@ def _all_tables(folder: Path) -> tuple[str, ...]:
 
 
 def _status(state: State, folder: Path, name: str) -> TableStatus:
-    """A fault in one table's folder hides no other table."""
+    """The status of one table; a fault of its folder is in `error`."""
     applied = state.applied(name)
     at = max(applied, default=0)
     try:

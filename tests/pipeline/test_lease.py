@@ -20,7 +20,7 @@ from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, 
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reported, reporting, stop
 from dynamodt.runs import control as operating
-from dynamodt.runs.control import _COMMANDS
+from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
 from dynamodt.runs.lock import TTL_SECONDS, acquire, held, held_all, new_lease
 from dynamodt.script.codec import encode
@@ -90,7 +90,7 @@ def test_an_unlocked_holder_is_fenced_even_if_nobody_takes_its_place(state: Fake
     mine = take(state, clock)
     signal = Signal(state.leases, job(mine.token))
     assert not signal.stopping()
-    _COMMANDS["unlock"](state.leases, state.leases.read("things"))
+    _unlock(state.leases, state.leases.read("things"))
     assert state.leases.read("things").run == ""
     with pytest.raises(Fenced):
         state.leases.beat("things", mine.token, NOW)
@@ -102,8 +102,8 @@ def test_a_holder_who_gives_a_sign_of_life_meanwhile_is_not_unlocked(state: Fake
     mine = take(state, clock)
     seen = state.leases.read("things")
     state.leases.beat("things", mine.token, NOW + 5.0)
-    with pytest.raises(Refused, match="sign of life"):
-        _COMMANDS["unlock"](state.leases, seen)
+    with pytest.raises(Refused, match="heartbeat"):
+        _unlock(state.leases, seen)
     assert state.leases.read("things").token == mine.token
 
 

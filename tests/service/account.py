@@ -24,7 +24,7 @@ class Notes:
 
     texts: list[str] = field(default_factory=list)
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.texts.append(text)
 
 

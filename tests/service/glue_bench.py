@@ -37,7 +37,7 @@ class Seen(ProgressRecorder):
         self.found: list[str] = []
         self.then: dict[str, Callable[[], object]] = {}  # what is to be done when a note holds such words
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)
         for words, do in self.then.items():
             if words in text:
@@ -49,7 +49,7 @@ class Seen(ProgressRecorder):
 
     def waiting(self, text: str) -> None:
         if text != self.awaited:
-            self.note(text)
+            self.notify(text)
         super().waiting(text)
 
 

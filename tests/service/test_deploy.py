@@ -39,7 +39,7 @@ def test_what_was_deployed_runs_from_here(account: Account) -> None:
     account.deploy()
     state = State(account.stage.connection, account.stage.state_table)
     assert state.runs(account.table) == []
-    with held(state.leases, account.table, "run-1", account.notes.note) as lease:
+    with held(state.leases, account.table, "run-1", account.notes.notify) as lease:
         assert state.leases.read(account.table).token == lease.token
 
 

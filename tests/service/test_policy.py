@@ -178,7 +178,7 @@ def recording(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Recording:
         return ExportsOfBoth(bench.stage, found)
 
     monkeypatch.setattr(exporting, "aws_exports", exports)
-    monkeypatch.setattr(catching_up, "rest", lambda *_: None)
+    monkeypatch.setattr(catching_up, "pause", lambda *_: None)
     monkeypatch.setattr(catching_up, "SHORTEST", timedelta(0))
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", make_api_call)
     monkeypatch.setattr(Wire, "begin", begin)

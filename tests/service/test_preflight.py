@@ -188,9 +188,9 @@ class Acting(ProgressRecorder):
         self.when_resting = when_resting
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)
-        if text.startswith("the run rests"):
+        if text.startswith("the run pauses"):
             self.when_resting()
 
 
@@ -211,7 +211,7 @@ def test_a_run_rests_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str
     recorder = Acting(resume_and_end_the_alarm)
     replace(bench, recorder=recorder).run(table, TOUCH, alarms=(alarm.name,))
     assert holds == [f"the alarm {alarm.name} is in ALARM"]
-    assert [note for note in recorder.notes if note.startswith("the run goes on")]
+    assert [note for note in recorder.notes if note.startswith("the run continues")]
     assert bench.tables.items(table) == SEEN
 
 

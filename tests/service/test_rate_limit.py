@@ -94,7 +94,7 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
     tell(bench.stage, table, "abort")
     join(run, "the run hears that it is to end")
     (report,) = reports
-    assert isinstance(report.error, Aborted) and "goes on from its checkpoints" in report.error.hint
+    assert isinstance(report.error, Aborted) and "from its checkpoints" in report.error.hint
     stopped = report.versions[0]
     assert stopped.status == follow() == "stopped" and 0 < stopped.counts.changed == changed() < 60
     (report,) = bench.up(table)

@@ -403,7 +403,7 @@ def transform_up(item):
 """
     report = bench.failed(table, script, max_errors=len(BAD))
     assert isinstance(report.error, DeadLetters) and report.error.exit_code == 1
-    assert report.error.where == report.versions[0].dead_letters and "mend the script" in report.error.hint
+    assert report.error.where == report.versions[0].dead_letters and "fix the script" in report.error.hint
     assert report.versions[0].counts == Counts(read=len(BAD) + 1, changed=1, dead=len(BAD))
     dead_letters = {dead_letter["key"]["id"]["S"]: dead_letter for dead_letter in bench.dead_letters(report)}
     for item in before:

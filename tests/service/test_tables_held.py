@@ -84,7 +84,7 @@ def test_an_undo_holds_what_its_run_has_written_to(
     def undo() -> Any:
         return operations.undo(bench.stage, bench.folder, [source], run, RunOptions(), bench.recorder)
 
-    with held(leases(bench), target, "theirs", bench.recorder.note), pytest.raises(Busy, match="run theirs"):
+    with held(leases(bench), target, "theirs", bench.recorder.notify), pytest.raises(Busy, match="run theirs"):
         undo()
     assert bench.tables.items(target) == before and leases(bench).read(source).run == ""
     assert undo().error is None

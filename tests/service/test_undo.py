@@ -158,7 +158,7 @@ def test_there_is_something_to_do_while_a_run_is_half_done(bench: Bench, make_ta
         assert f"dynamodt undo {record.run}" in report.error.hint
         assert [(known.run, known.status) for known in report.versions] == [(record.run, "refused")]
     state = State(bench.stage.connection, bench.stage.state_table)
-    with held(state.leases, table, record.run, bench.recorder.note):
+    with held(state.leases, table, record.run, bench.recorder.notify):
         (report,) = bench.down(table)
         assert isinstance(report.error, Refused) and "another run is at work" in report.error.what
     undo(bench, record.run)
@@ -174,7 +174,7 @@ def test_a_run_down_is_taken_back_and_its_version_stands_again(bench: Bench, mak
     bench.down(table)
     assert bench.tables.items(table) == numbered(10) and bench.applied(table) == []
     refused = refusal(bench, up.run)
-    assert "stands upon it" in refused.what and error_document(refused)["run"] == last(bench, table).run
+    assert "changed this table later" in refused.what and error_document(refused)["run"] == last(bench, table).run
 
     assert undo(bench, last(bench, table).run).at == 1
     assert bench.tables.items(table) == after
@@ -277,7 +277,7 @@ def test_what_cannot_be_undone(bench: Bench, make_table: MakeTable) -> None:
     idempotent = refusal(bench, second.run)
     assert "no journal" in idempotent.what and idempotent.hint.startswith(f"dynamodt down --table {table} --to 1")
     below = refusal(bench, first.run)
-    assert second.run in below.what and below.hint == f"take that one back first: dynamodt undo {second.run}"
+    assert second.run in below.what and below.hint == f"undo that one first: dynamodt undo {second.run}"
     assert bench.tables.items(table) == after and bench.applied(table) == [1, 2]
 
 
@@ -378,7 +378,7 @@ def test_a_run_without_dead_letters_is_not_retried(bench: Bench, make_table: Mak
     assert bench.up(table)[0].error is not None
     with pytest.raises(Refused, match="has no dead letters") as caught:
         retry(bench, last(bench, table).run)
-    assert caught.value.hint == f"to go on with it: dynamodt up --table {table} --to 1"
+    assert caught.value.hint == f"to continue it: dynamodt up --table {table} --to 1"
     with pytest.raises(UsageError):
         retry(bench, "1999")
 

@@ -74,5 +74,5 @@ class Seen(ProgressRecorder):
         super().progressed(table, run_progress)
         self.percents.append((self.running[table].run, self.running[table].share.percent))
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)

@@ -59,9 +59,9 @@ def test_an_alarm_holds_the_run_until_it_is_over() -> None:
     watched.later(watch, states("OK"))
     assert watched.holds[-1] == ""
     assert watched.notes == [
-        "the run rests: the alarm api-errors is in ALARM",
-        "the run rests: the alarm api-latency is in ALARM",
-        "the run goes on: no alarm holds it any more",
+        "the run pauses: the alarm api-errors is in ALARM",
+        "the run pauses: the alarm api-latency is in ALARM",
+        "the run continues: no alarm pauses it",
     ]
 
 

@@ -12,10 +12,10 @@ from dynamodt.runs.history import completion_error
 @pytest.mark.parametrize(
     ("dead", "doubtful", "unreadable", "hints"),
     [
-        (1, 0, 0, ["mend the script"]),
+        (1, 0, 0, ["fix the script"]),
         (1, 1, 0, ["--in-doubt"]),
         (2, 0, 2, ["2 are lines of the export's files", "dynamodt undo run1"]),
-        (3, 1, 1, ["mend the script", "--in-doubt", "1 is a line", "another export"]),
+        (3, 1, 1, ["fix the script", "--in-doubt", "1 is a line", "another export"]),
     ],
     ids=["item", "doubt", "lines", "all"],
 )
@@ -23,7 +23,7 @@ def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreada
     totals = Totals(Counts(read=dead, dead=dead), done=1)
     error = completion_error(totals, 1, "run run1", "dead.jsonl", doubtful, "run1", unreadable)
     assert error is not None and error.where == "dead.jsonl"
-    every = ["mend the script", "--in-doubt", "of the export's files", "another export"]
+    every = ["fix the script", "--in-doubt", "of the export's files", "another export"]
     assert all(hint in error.hint for hint in hints)
     assert sum(word in error.hint for word in every[:3]) == (dead > doubtful + unreadable) + bool(doubtful) + bool(
         unreadable
@@ -33,7 +33,7 @@ def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreada
 @pytest.mark.parametrize(
     ("totals", "what"),
     [
-        (Totals(Counts(read=9, changed=9), done=3), "only 3 of 4 segments were read"),
+        (Totals(Counts(read=9, changed=9), done=3), "only 3 of 4 splits were read"),
         (Totals(Counts(read=9, changed=8), done=4), "the balance does not hold"),
         (Totals(Counts(read=9, changed=8, superseded=2), done=4), "the balance does not hold"),
     ],

@@ -97,7 +97,7 @@ def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
         stage.release,
     ]
     stage.follow(seen, "users")
-    assert [note.partition(": ")[2] for note in seen.notes] == ["paused", "goes on", "held: latency", "goes on"]
+    assert [note.partition(": ")[2] for note in seen.notes] == ["paused", "continues", "held: latency", "continues"]
 
 
 def test_the_table_that_up_turns_to_next_is_followed_too() -> None:

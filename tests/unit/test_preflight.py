@@ -203,7 +203,7 @@ class Notes(ProgressRecorder):
         super().__init__()
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)
 
 

@@ -39,7 +39,7 @@ class Service:
         self._refusals = refusals
         for module in (catching_up, exporting):
             monkeypatch.setattr(module, "request", self._request)
-            monkeypatch.setattr(module, "rest", lambda context, record, time_left: self.idle.append(time_left))
+            monkeypatch.setattr(module, "pause", lambda context, record, time_left: self.idle.append(time_left))
             monkeypatch.setattr(module, "time_of", lambda stage, table: SERVICE_TIME)
         monkeypatch.setattr(exporting, "has_point_in_time_recovery", lambda connection, table: recoverable)
 

@@ -46,7 +46,7 @@ def tell_unexpected(text: str) -> None:
 
 
 def tell_note(text: str) -> None:
-    LineDisplay(console.message_console()).note(text)
+    LineDisplay(console.message_console()).notify(text)
 
 
 def tell_results(text: str) -> None:
@@ -60,7 +60,7 @@ def tell_plain(text: str) -> None:
 def tell_bars(text: str) -> None:
     display = BarDisplay(console.message_console())
     display.run_started(text, 1, text, "up", 5)
-    display.note(text)
+    display.notify(text)
     display.run_ended(RunReport(text, "up", 1, text, "run", "failed"))
 
 

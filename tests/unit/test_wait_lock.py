@@ -129,7 +129,7 @@ def test_another_holder_is_told_at_once(elsewhere: Elsewhere) -> None:
 
 def test_when_the_time_is_over_it_is_refused_with_who_holds_it(elsewhere: Elsewhere) -> None:
     elsewhere.takes()
-    with pytest.raises(Busy, match=r"waited 90s in vain: another run is at work: ada@elsewhere") as refused:
+    with pytest.raises(Busy, match=r"timed out after 90s: another run is at work: ada@elsewhere") as refused:
         elsewhere.attempt(lambda: "done", "90s")
     assert refused.value.exit_code == 3 and "dynamodt abort --table things" in refused.value.hint
     assert 90 <= elsewhere.waited < 93

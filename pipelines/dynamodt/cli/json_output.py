@@ -264,7 +264,7 @@ class JsonLines(ProgressRecorder):
             run = self.running[table]
             self._emit(progress_document(run, now(), self.clock() - run.since))
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self._notify(text)
 
 

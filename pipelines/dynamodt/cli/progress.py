@@ -76,7 +76,7 @@ class BarDisplay(ProgressRecorder):
             self.close()
         self._console.print(ended_lines(run, report, self._console.width))
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self._console.print(text, style="dim")
 
     def close(self) -> None:
@@ -157,14 +157,14 @@ class LineDisplay(ProgressRecorder):
         super().run_started(table, version, name, direction, expected_items)
         self._shown[table] = float("-inf") if self.watching else self.clock()
         about = f", about {counted(expected_items, 'item')}" if expected_items else ""
-        self.note(f"{self.running[table].title}: {'running' if self.watching else 'started'}{about}")
+        self.notify(f"{self.running[table].title}: {'running' if self.watching else 'started'}{about}")
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)
         run = self.running.get(table)
         if run is not None and self.clock() - self._shown[table] >= LINE_EVERY:
             self._shown[table] = self.clock()
-            self.note(f"{run.title}: {', '.join(self._figures(run))}")
+            self.notify(f"{run.title}: {', '.join(self._figures(run))}")
 
     def _figures(self, run: Current) -> list[str]:
         percent, left = run.share.percent, run.pace.seconds_left()
@@ -175,14 +175,14 @@ class LineDisplay(ProgressRecorder):
     def run_ended(self, report: RunReport) -> None:
         super().run_ended(report)
         items = f"{counted(report.counts.read, 'item')} in {report.seconds:,.1f} s"
-        self.note(f"{report.table} v{report.version} {report.name}: {report.status}, {items}")
+        self.notify(f"{report.table} v{report.version} {report.name}: {report.status}, {items}")
 
     def waiting(self, text: str) -> None:
         if text != self.awaited:
-            self.note(text)
+            self.notify(text)
         super().waiting(text)
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
 

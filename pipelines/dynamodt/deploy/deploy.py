@@ -94,20 +94,20 @@ def deploy(
     stack = stack_of(stage, sleep)
     tables = found_tables(stage, folder)
     check_limits(stage, deploy_settings_of(stage, folder), tables)
-    state = at_rest(stack, observer.note, sleep)
+    state = at_rest(stack, observer.notify, sleep)
     live = _live(stage, stack, state)
     found = find(stage, stack, live, tables)
     given = parameters(stage, folder, found)
-    drift = _drift(stage, folder, stack, found, given, observer.note)
-    made = parts(folder, stage, observer.note)
+    drift = _drift(stage, folder, stack, found, given, observer.notify)
+    made = parts(folder, stage, observer.notify)
     if state is not None and state.status in _FAILED_AT_FIRST:
-        _remove_failed(stack, state, observer.note, sleep, dry_run)
+        _remove_failed(stack, state, observer.notify, sleep, dry_run)
     changer = _Changer(stage, stack, live, given, observer, sleep)
     if dry_run:
         return changer.rehearsed(made, drift)
     changer.let_go(drift, found.own)
     first = () if found.bucket_exists else changer.applied(changer.current_parts(drift))
-    observer.note("uploading the parts of the jobs")
+    observer.notify("uploading the parts of the jobs")
     changes = _once((*first, *changer.applied(uploaded(made, Assets(stage)))))
     status = "unchanged" if not changes else "created" if found.state is None else "updated"
     return Deployment(stack.name, status, changes, changer.outputs)
@@ -212,7 +212,7 @@ class _Changer:
         known = known_events(self.stack, before)
         self.stack.execute(change_set)
         assert before is not None  # a change set has a stack, even if an empty one
-        state, events = ended(self.stack, before.id, known, self.observer.note, self.sleep)
+        state, events = ended(self.stack, before.id, known, self.observer.notify, self.sleep)
         if state.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             raise failure(self.stack, state, events)
         self.state = state

@@ -77,7 +77,7 @@ def destroy(
     `deploy` raises. Only the deletion of a key can be undone: KMS waits 30 days.
     """
     stack = stack_of(stage, sleep)
-    state = at_rest(stack, observer.note, sleep)
+    state = at_rest(stack, observer.notify, sleep)
     whole = _planned(stage, folder, stack, state, observer, purge, sleep)
     found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
     if agreed is not None and found.removed != agreed.removed:
@@ -86,7 +86,7 @@ def destroy(
     if dry_run:
         return found
     if state is not None and _stack_line(stack) in whole.removed:
-        delete_stack(stack, state, observer.note, sleep)
+        delete_stack(stack, state, observer.notify, sleep)
     _delete(stage, folder, whole, observer, sleep)
     return replace(found, status="destroyed" if found.removed else "nothing")
 
@@ -100,7 +100,7 @@ def _planned(
     own = stack.resources() if state is not None else {}
     refuse_at_work(stage, folder, own, sleep)
     if purge:
-        lasting = plan(gather(stage, folder, stack.name, own, observer.note, sleep))
+        lasting = plan(gather(stage, folder, stack.name, own, observer.notify, sleep))
     else:
         lasting = _all_kept(plan(glance(stage, folder, own)))
     if state is None:
@@ -123,13 +123,13 @@ def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: 
     """Deletes the bucket last: it names the key, and its tag is the evidence for the rest."""
     if whole.state_table:
         _check_unshared(stage, folder, sleep)
-        observer.note(f"deleting the table {whole.state_table}")
+        observer.notify(f"deleting the table {whole.state_table}")
         delete_table(stage.connection, whole.state_table)
     if whole.objects is not None:
-        delete_objects(stage.connection, whole.objects.name, whole.objects.prefix, observer.note)
+        delete_objects(stage.connection, whole.objects.name, whole.objects.prefix, observer.notify)
     for key in whole.keys:
         days = schedule_deletion(stage.connection, key)
-        observer.note(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
+        observer.notify(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
     if whole.bucket:
         delete_bucket(stage.connection, whole.bucket)
 

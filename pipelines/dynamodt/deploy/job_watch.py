@@ -103,7 +103,7 @@ class JobWatch:
         now = self._clock()
         if self._silent_since is None:
             self._silent_since = now
-            self._watcher.note(f"the job cannot be observed now, retrying: {error}")
+            self._watcher.notify(f"the job cannot be observed now, retrying: {error}")
         elif now - self._silent_since > PATIENCE_SECONDS:
             raise error.hinted("the job continues; run the same command again to follow it") from error
 

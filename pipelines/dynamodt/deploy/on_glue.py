@@ -79,16 +79,16 @@ class DeployedJob:
         watches = watches_over(self.state, tables, self._count_items, self._watcher)
         if found is None:
             found = JobRun(self._started(), "STARTING", arguments=self._arguments)
-            self._watcher.note(f"started {self._glue.name}, run {found.id}")
+            self._watcher.notify(f"started {self._glue.name}, run {found.id}")
         else:
             since = f"already running this command since {found.started}"
-            self._watcher.note(f"{self._glue.name} is {since}: following run {found.id}")
+            self._watcher.notify(f"{self._glue.name} is {since}: following run {found.id}")
         watch = JobWatch(self.state, self._glue, found.id, watches, self._watcher)
         answer = watch.follow()
         self._run = watch.run
         self._ended = {table: list(each.ended.values()) for table, each in watches.items()}
         if answer is not None and (other := other_release(answer.document)):
-            self._watcher.note(f"{other}; `{self._deploy}` updates the job")
+            self._watcher.notify(f"{other}; `{self._deploy}` updates the job")
         return answer
 
     def ended(self, table: str) -> list[RunReport]:
@@ -133,12 +133,12 @@ class DeployedJob:
         try:
             lines = tail(self.stage.connection, self._log_group, self._run.id, _TAIL_LINES)
         except ServiceError as error:
-            self._watcher.note(f"the job's log cannot be read: {error}")
+            self._watcher.notify(f"the job's log cannot be read: {error}")
             return
         if lines:
-            self._watcher.note(f"the end of the job's log ({self._log_group}, {self._run.id}):")
+            self._watcher.notify(f"the end of the job's log ({self._log_group}, {self._run.id}):")
         for line in lines:
-            self._watcher.note(f"  {line}")
+            self._watcher.notify(f"  {line}")
 
     def _started(self) -> str:
         """Starts a run. At the maximum of concurrent runs, waits for one that has answered and is about to end."""
@@ -179,7 +179,7 @@ def wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: 
         return
     if DeployedJob(stage, folder, request, watcher).at_work() is None:
         for table in tables:
-            in_turn(leases, table, request.options, watcher.note, lambda: None)
+            in_turn(leases, table, request.options, watcher.notify, lambda: None)
 
 
 def migrate(

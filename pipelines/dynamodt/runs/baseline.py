@@ -1,7 +1,7 @@
-"""Tables whose versions ran elsewhere: `stamp` and `adopt` record that they stand, and run nothing.
+"""Tables whose versions ran elsewhere: `stamp` and `adopt` record them as applied, and run nothing.
 
-Neither writes to the table itself. One transaction records up to 49 versions; of more, the highest go first, so that a
-command that died half way leaves a gap below them, which `up` refuses and the same command fills.
+Neither writes to the table itself. A transaction records up to 49 versions. Of more, the highest are recorded first: a
+command that is interrupted leaves a gap below them, which `up` refuses and the same command fills.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from dynamodt.model.reports import TakeOver
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
-from dynamodt.runs.history import author, now
+from dynamodt.runs.history import applied_by, author, now
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import Observer
-from dynamodt.runs.plan import usable_table
-from dynamodt.runs.recreated import runs_on_gone_tables, younger
+from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.versions import read_versions
 from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished
@@ -33,14 +32,14 @@ from dynamodt.state.started_with import TABLE
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import open_storage
 
-RunProgress = Mapping[int, AppliedVersion]
+Applied = Mapping[int, AppliedVersion]
 
 
 class _Known(NamedTuple):
-    """All that the entries follow from."""
+    """What the entries are derived from."""
 
     scripts: tuple[Script, ...]
-    applied: RunProgress
+    applied: Applied
     runs: Sequence[RunRecord]
     table: TableSpec
 
@@ -49,10 +48,10 @@ class _Known(NamedTuple):
 
 
 def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:
-    """Record that versions 1 to `to` of a table stand, and none above; 0: none at all.
+    """Record that versions 1 to `to` of a table are applied, and none above; 0: none at all.
 
     Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
-    run is at work or one was left half done.
+    run is active or one is unfinished.
     """
     scripts = read_versions(folder / "transforms", name)
     if not 0 <= to <= len(scripts):
@@ -64,10 +63,10 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
 
 
 def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
-    """Record what the table's record of dynamo-data-transform says: the versions that stand, and the runs before. It
-    may be done again, after that tool has run once more.
+    """Import the table's record of dynamo-data-transform: the applied versions, and the runs that applied them. It may
+    be repeated after that tool has run again.
 
-    Raises as `stamp` does, and Refused where there is no such record, or none that this history can follow.
+    Raises what `stamp` raises, and Refused where there is no such record, or it contradicts the history.
     """
     scripts = read_versions(folder / "transforms", name)
     spec = usable_table(stage, name)
@@ -86,7 +85,7 @@ def _take_over(
     dry_run: bool,
     entries_of: Callable[[_Known], list[Entry]],
 ) -> TakeOver:
-    """Record the entries, under the table's lease. They are worked out before it is taken, and again under it."""
+    """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
 
     def planned() -> tuple[list[Entry], int]:
@@ -96,7 +95,7 @@ def _take_over(
 
     entries, at = planned()
     if entries and not dry_run:
-        with held(state.leases, name, run, observer.note) as lease:
+        with held(state.leases, name, run, observer.notify) as lease:
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_dead_letters(stage, state, runs)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
@@ -111,18 +110,18 @@ def _take_over(
 
 
 def _with_lost_dead_letters(stage: Stage, state: State, runs: Sequence[RunRecord]) -> frozenset[str]:
-    """Half-done runs that cannot go on, since nothing says which items are left: a person does."""
+    """Unfinished runs that cannot continue, since their dead letters are lost."""
     storage = open_storage(stage.connection, stage.storage)
     left = (run for run in runs if run.status in ("failed", "stopped"))
     return frozenset(run.run for run in left if has_lost_dead_letters(state, storage, run))
 
 
 def _of_table(entry: Entry, spec: TableSpec) -> Entry:
-    """The entry, which holds for this very table, not for another one of its name that comes after it."""
+    """The entry with the table's identity: it does not apply to a later table of the same name."""
     return entry._replace(record=replace(entry.record, began={TABLE: spec.identity}))
 
 
-def _at(applied: RunProgress, entries: Sequence[Entry]) -> int:
+def _at(applied: Applied, entries: Sequence[Entry]) -> int:
     gone = {entry.record.version for entry in entries if entry.reverted}
     come = {entry.record.version for entry in entries if entry.applied is not None}
     return max((applied.keys() - gone) | come, default=0)
@@ -132,20 +131,20 @@ def _at(applied: RunProgress, entries: Sequence[Entry]) -> int:
 
 
 def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
-    """What has to change, from the highest version down."""
+    """The changes, from the highest version down."""
     missing = [script for script in known.scripts if script.sequence <= to and script.sequence not in known.applied]
     entries = [_come(_record(script, "up", "stamp", run), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
     entries += [Entry(_record(version, "down", "stamp", run), reverted=True) for version in surplus]
-    said_again = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
-    if not entries and known.scripts and said_again:  # of another table, or of items that were mended by hand
+    confirmed = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
+    if not entries and known.scripts and confirmed:  # for a recreated table, or items that were repaired by hand
         script = known.scripts[max(to, 1) - 1]
         entries = [Entry(_record(script, "up" if to else "down", "stamp", run))]
     return sorted(entries, key=lambda entry: -entry.record.version)
 
 
 def _record(version: Script | AppliedVersion, direction: Direction, event: str, run: str) -> RunRecord:
-    """The record of a version about which only this command is known."""
+    """The record of a version whose run is not known."""
     number = version.sequence if isinstance(version, Script) else version.version
     moment = now()
     return RunRecord(
@@ -163,18 +162,8 @@ def _record(version: Script | AppliedVersion, direction: Direction, event: str, 
 
 
 def _come(record: RunRecord, script: Script) -> Entry:
-    """The version stands from now on, by its file as it is now."""
-    applied = AppliedVersion(
-        table=record.table,
-        version=record.version,
-        name=script.name,
-        checksum=script.checksum,
-        run=record.run,
-        when=record.ended,
-        by=record.by,
-        counts=record.counts,
-    )
-    return Entry(record, applied=applied)
+    """The version is applied from now on, with its file's present text."""
+    return Entry(record, applied=replace(applied_by(record), name=script.name, checksum=script.checksum))
 
 
 # ---------------------------------------------------------------- adopt
@@ -212,14 +201,14 @@ def _check_files(name: str, versions: Sequence[int], scripts: Sequence[Script]) 
 
 
 def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
-    """What is yet to be taken over: first the runs, then the versions that stand, from the highest down."""
+    """What is not imported yet: first the runs, then the applied versions, from the highest down."""
     _check_followed(name, known, past)
     files = {script.sequence: script for script in known.scripts}
     made = {one.version: one for one in past.runs if one.direction == "up"}  # the latest of each version
-    run_progress = [number for number in reversed(past.versions) if number not in known.applied]
-    written = {record.run for record in known.runs} | {_past_run_id(made[n]) for n in run_progress if n in made}
+    pending = [number for number in reversed(past.versions) if number not in known.applied]
+    written = {record.run for record in known.runs} | {_past_run_id(made[n]) for n in pending if n in made}
     entries = [Entry(_past_record(name, one, files)) for one in past.runs if _past_run_id(one) not in written]
-    for number in run_progress:
+    for number in pending:
         script = files[number]
         unknown = _record(script, "up", "adopt", run)
         entries.append(_come(_past_record(name, made[number], files) if number in made else unknown, script))
@@ -227,12 +216,12 @@ def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
 
 
 def _check_followed(name: str, known: _Known, past: Past) -> None:
-    """Raises Refused where the table has a history of its own, or stands at a version that the record does not."""
+    """Raises Refused where the table has a history of its own, or an applied version that the record lacks."""
     if any(record.status != after("", "adopt") for record in known.runs):
         raise Refused(
             "the table has a history of its own here already",
             where=f"table {name}",
-            hint=f"look at it: dynamodt history --table {name}; to change what stands: "
+            hint=f"look at it: dynamodt history --table {name}; to change which versions are applied: "
             f"dynamodt stamp --table {name} --to N",
         )
     surplus = known.applied.keys() - set(past.versions)
@@ -245,7 +234,7 @@ def _check_followed(name: str, known: _Known, past: Past) -> None:
 
 
 def _past_record(name: str, one: PastRun, files: Mapping[int, Script]) -> RunRecord:
-    """A run of that tool. It counted what it wrote and nothing else, and of its script nothing is known."""
+    """A run of that tool, which counted only what it wrote; its script is not known."""
     ended = one.ended.isoformat(timespec="seconds")
     return RunRecord(
         table=name,
@@ -263,5 +252,5 @@ def _past_record(name: str, one: PastRun, files: Mapping[int, Script]) -> RunRec
 
 
 def _past_run_id(one: PastRun) -> str:
-    """The same whenever it is adopted, and in the order of `new_run`'s."""
+    """The run's id: the same at each import, and in the order of `new_run`'s ids."""
     return f"{one.ended:%Y%m%dT%H%M%S.%fZ}-adopted-v{one.version:06d}"

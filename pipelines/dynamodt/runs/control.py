@@ -1,16 +1,13 @@
-"""Which runs are at work on a stage's tables.
+"""Runs as other commands see and control them: found by id, listed with their status, paused, throttled or aborted.
 
-The run that a person means: by its id, or the beginning of it.
-
-The runs of a table as they stand now: what is recorded of them, seen together with the table's lease.
-
-What a person tells a run that is at work, from another terminal: every worker obeys between two requests.
+A command writes to the table's lease; each worker applies it before its next request.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, UsageError
@@ -26,7 +23,7 @@ from dynamodt.state.state import State
 
 
 def runs_at_work(stage: Stage) -> list[Lease]:
-    """The leases that a live run holds; none where the stage has no state table yet. Raises ServiceError."""
+    """The leases of live runs; none where the stage has no state table. Raises ServiceError."""
     tables = list_tables(stage.connection)
     if stage.state_table not in tables:
         return []
@@ -36,10 +33,15 @@ def runs_at_work(stage: Stage) -> list[Lease]:
 
 
 _SHOWN = 3
+_CHANGES: dict[str, dict[str, Any]] = {
+    "pause": {"paused": True},
+    "resume": {"paused": False},
+    "abort": {"stop": ABORT},
+}
 
 
 def find_run(state: State, tables: Sequence[str], run: str) -> RunRecord:
-    """The one run of these tables whose id begins with `run`. Raises UsageError when there is none, or several."""
+    """The only run of these tables whose id begins with `run`. Raises UsageError for none, or several."""
     found = [record for table in tables for record in state.runs(table) if record.run.startswith(run)]
     exact = [record for record in found if record.run == run]
     if not found:
@@ -52,20 +54,20 @@ def find_run(state: State, tables: Sequence[str], run: str) -> RunRecord:
 
 
 def run_states(state: State, table: str) -> list[RunState]:
-    """All runs of a table, the newest first. One that has not recorded its end is counted from its units."""
+    """All runs of a table, the newest first. One without a recorded end is counted from its splits."""
     records, lease, alive = _seen(state, table)
     return [_run_state(state, record, lease, alive) for record in reversed(records)]
 
 
 def version_states(state: State, table: str, versions: tuple[VersionStatus, ...]) -> tuple[VersionStatus, ...]:
-    """The versions, with those marked that a run is at work on or was left half done."""
+    """The versions, each with its active or unfinished run."""
     records, lease, alive = _seen(state, table)
     return with_runs(versions, records, lease, alive)
 
 
 def _seen(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
-    """The runs, and the lease where one of them may hold it. A run that ends between the two reads, as the next one
-    begins, would look dead: they are read again then."""
+    """The runs, the lease where one of them may hold it, and whether that run is alive. Both are read again where a run
+    has ended between the two reads, which would look dead."""
     for _ in range(2):
         records, lease, alive = state.runs(table), Lease(table, 0), False
         open_runs = {record.run for record in records if record.status in AT_WORK}
@@ -78,8 +80,7 @@ def _seen(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
 
 
 def _is_alive(state: State, lease: Lease) -> bool:
-    """A holder elsewhere whose last sign of life seems to be old is looked at until it is known: its clock may be
-    wrong, or ours."""
+    """Whether the holder is alive. One on another host with an old heartbeat is observed, since clocks may differ."""
     if is_alive(lease) and time.time() - lease.beat > SILENT_SECONDS:
         return not observed_life(state.leases, lease.table)[1].is_over
     return is_alive(lease)
@@ -94,10 +95,10 @@ def _run_state(state: State, record: RunRecord, lease: Lease, alive: bool) -> Ru
 
 
 def tell(stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:
-    """Do `pause`, `resume`, `abort`, `unlock` or `throttle` (to `limits`, in units a second; 0: as it was) to the run
-    that holds a table; returns its lease as it was.
+    """`pause`, `resume`, `abort`, `unlock` or `throttle` (to `limits` in units per second; 0: unchanged) the run that
+    holds a table; returns the lease as it was.
 
-    Raises Refused when no run holds the table, Fenced when the run ends or is taken over in this very moment.
+    Raises Refused when no run holds the table, Fenced when the run ends or is taken over at this moment.
     """
     leases = State(stage.connection, stage.state_table).leases
     lease = leases.read(table)
@@ -105,43 +106,25 @@ def tell(stage: Stage, table: str, command: str, limits: Units = Units()) -> Lea
         raise Refused("no run is at work", where=f"table {table}", hint=f"dynamodt history --table {table}")
     if lease.owner and command != "unlock":
         raise Refused(
-            f"run {lease.run} of table {lease.owner} writes to it, and listens there",
+            f"run {lease.run} of table {lease.owner} writes to it, and is controlled there",
             where=f"table {table}",
             hint=f"dynamodt {command} --table {lease.owner}",
         )
-    if command == "throttle":
-        _throttle(leases, lease, limits)
-    else:
-        _COMMANDS[command](leases, lease)
+    if command == "unlock":
+        _unlock(leases, lease)
+        return lease
+    _check_alive(lease)
+    given = {name: value for name, value in limits._asdict().items() if value}
+    leases.tell(table, lease.token, **(given if command == "throttle" else _CHANGES[command]))
     return lease
 
 
-def _throttle(leases: LeaseRows, lease: Lease, limits: Units) -> None:
-    _check_alive(lease)
-    leases.tell(lease.table, lease.token, **{name: value for name, value in limits._asdict().items() if value})
-
-
-def _pause(leases: LeaseRows, lease: Lease) -> None:
-    _check_alive(lease)
-    leases.tell(lease.table, lease.token, paused=True)
-
-
-def _resume(leases: LeaseRows, lease: Lease) -> None:
-    _check_alive(lease)
-    leases.tell(lease.table, lease.token, paused=False)
-
-
-def _abort(leases: LeaseRows, lease: Lease) -> None:
-    _check_alive(lease)
-    leases.tell(lease.table, lease.token, stop=ABORT)
-
-
 def _unlock(leases: LeaseRows, lease: Lease) -> None:
-    """Take the lease, so that a holder who is not dead after all is fenced, and let it go."""
+    """Take the lease and release it: a holder that is alive after all is fenced."""
     taken = Lease(table=lease.table, token=lease.token + 1, beat=time.time())
     if not leases.take(taken, over=lease):
         raise Refused(
-            f"the holder has just given a sign of life: {holder(lease)}",
+            f"the holder has just sent a heartbeat: {holder(lease)}",
             where=f"table {lease.table}",
             hint=f"it is alive: dynamodt abort --table {lease.table} ends it between two requests",
         )
@@ -152,13 +135,5 @@ def _check_alive(lease: Lease) -> None:
         raise Refused(
             f"the run's process is gone: {holder(lease)}",
             where=f"table {lease.table}",
-            hint="there is nobody to hear it; the next `up` or `down` takes over and goes on from there",
+            hint="the next `up` or `down` takes the run over and continues it",
         )
-
-
-_COMMANDS: dict[str, Callable[[LeaseRows, Lease], None]] = {
-    "pause": _pause,
-    "resume": _resume,
-    "abort": _abort,
-    "unlock": _unlock,
-}

@@ -1,23 +1,16 @@
-"""What the run would cost that a dry run has rehearsed.
+"""The estimated cost of a run, for the report of a dry run.
 
-AWS's prices of what a run takes, in US dollars, for the common regions; a region that is not here has no price.
+Prices are AWS's, in US dollars, for the common regions; a region that is not listed has none. They come from the AWS
+Price List (shown on https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/): the
+offers AmazonDynamoDB (`WriteRequestUnits`, `ReadRequestUnits`, `ExportDataSize-Bytes`,
+`IncrementalExportDataSize-Bytes`) and AmazonS3 (`Requests-Tier1`, `Requests-Tier2`) of
+https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/index.json, from copies of them. `as_of` is
+the day for which DynamoDB's unit prices are known; S3's were last seen unchanged between September 2024 and September
+2026. The price of an export is None where no copy has it.
 
-From the AWS Price List, which the pages https://aws.amazon.com/dynamodb/pricing/on-demand/ and
-https://aws.amazon.com/s3/pricing/ show: the offers AmazonDynamoDB (`WriteRequestUnits`, `ReadRequestUnits`,
-`ExportDataSize-Bytes`, `IncrementalExportDataSize-Bytes`) and AmazonS3 (`Requests-Tier1`, `Requests-Tier2`) of
-https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/index.json, as copies of them say.
-`as_of` is the day for which DynamoDB's prices of units are known; S3's were last seen unchanged between September 2024
-and September 2026. The price of an export is None where no copy names it.
-
-Not in it: provisioned and reserved capacity, replicated writes of global tables, the table class Standard-IA, free
-tiers, savings plans and credits, data transfer, KMS, the point-in-time recovery that exports need, taxes.
-
-What a run would cost, from what it would take: for a dry run, before anything is written.
-
-An estimate. Not in it: writes that meet somebody else's and are tried again, the windows that a run catches up with
-after an export, the run's own state table (a few rows for each page, and one for
-each insertion), what the workers themselves cost, and all that
-`runs.cost` leaves out.
+Not included: provisioned and reserved capacity, replicated writes of global tables, the table class Standard-IA, free
+tiers, savings plans and credits, data transfer, KMS, point-in-time recovery, taxes; writes that are repeated after a
+conflict, incremental exports, the state table (a few rows per page, one per insertion), and the workers.
 """
 
 from __future__ import annotations
@@ -42,7 +35,7 @@ GB = 1 << 30
 
 
 class Prices(NamedTuple):
-    """Of one region, standard table class, on demand."""
+    """One region's prices: standard table class, on demand."""
 
     as_of: str
     write: float  # a million write request units
@@ -64,16 +57,16 @@ PRICES = {
 
 
 INDEX_WRITES = 2
-"""The writes that one write to the table leads to in one secondary index, at most.
+"""The most writes that one write to the table causes in one secondary index.
 
-None, where no attribute of the index changes; one, where one does, or the item comes or goes; two, where the index's
-own key changes: the old entry is deleted, a new one put (AWS's Developer Guide, GSI.ThroughputConsiderations.Writes).
-An entry is no larger than its item, so each takes at most what the table's write takes.
+None, where no attribute of the index changes; one, where one does, or the item is inserted or deleted; two, where the
+index's key changes: the old entry is deleted, a new one put (AWS's Developer Guide,
+GSI.ThroughputConsiderations.Writes). An entry is at most as large as its item, and so is the cost of its write.
 """
 
 
 class Work(NamedTuple):
-    """What a run takes. `wcu` is of the table alone; exports count the bytes that AWS bills."""
+    """What a run consumes. `wcu` is of the table alone; exports count the bytes that AWS bills."""
 
     wcu: float = 0.0
     rcu: float = 0.0
@@ -85,8 +78,8 @@ class Work(NamedTuple):
 
 
 def cost_of(work: Work, region: str, on_demand: bool) -> Cost:
-    """What the work comes to. `usd` is None where the capacity is provisioned (it is paid for by the hour, whether used
-    or not), and where the region, or an export in it, has no price."""
+    """The cost of the work. `usd` is None where the capacity is provisioned (billed by the hour), and where the region,
+    or an export in it, has no price."""
     most = work.wcu * (1 + INDEX_WRITES * work.indexes)
     prices = PRICES.get(region) if on_demand else None
     others = None if prices is None else _without_writes(work, prices)
@@ -98,12 +91,12 @@ def cost_of(work: Work, region: str, on_demand: bool) -> Cost:
 
 
 def get_requests(sizes: Iterable[int], piece: int) -> int:
-    """The GETs that read objects of these sizes once, in pieces of so many bytes."""
+    """The GETs that read objects of these sizes (bytes) once, in pieces of `piece` bytes."""
     return sum(-(-size // piece) for size in sizes)
 
 
 def journal_puts(pages: int, changed: int) -> int:
-    """About one for each page with a change, which is not known page by page: no more than there are changes."""
+    """The PUTs of the journal: one per page with a change, so at most one per change."""
     return min(pages, changed)
 
 
@@ -124,9 +117,9 @@ _AWS = ".amazonaws.com"
 def foreseen(
     report: RunReport, state: State, phases: Sequence[Job], totals: Totals, new_export: bool = False
 ) -> RunReport:
-    """The report with what the run itself would cost: it would read the same again, and write what was previewed.
+    """The report of a dry run that has succeeded with the cost of the run itself; any other report unchanged.
 
-    Only a dry run that has succeeded knows. `new_export`: a run that reads an export would request one of its own.
+    The run would read the same again and write what was previewed; with `new_export` it would request an export.
     """
     if report.status != "dry-run":
         return report
@@ -143,7 +136,7 @@ def foreseen(
 
 
 def _gets(job: Job) -> int:
-    """Of an export's files, at most: each has a part of the table, and is compressed."""
+    """The most GETs of an export's files: each holds a part of the table, compressed."""
     return get_requests([max(1, job.table.size_bytes // (job.splits or 1))] * job.splits, PIECE)
 
 
@@ -164,6 +157,6 @@ def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
 
 
 def _is_aws(stage: Stage) -> bool:
-    """Whether anybody sends a bill: an emulator's endpoint is not AWS's."""
+    """Whether the stage is billed: an emulator's endpoint is not AWS's."""
     endpoint = stage.connection.endpoint_url
     return not stage.local and (endpoint is None or (urlsplit(endpoint).hostname or "").endswith(_AWS))

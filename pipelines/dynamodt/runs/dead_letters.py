@@ -111,15 +111,15 @@ class _Kept:
 
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
     """The refusal to continue a run whose dead letters are lost, with the alternatives."""
-    anew = (
-        f"take the run back, dynamodt undo {record.run}, and type the command again: it begins anew"
+    again = (
+        f"undo the run, dynamodt undo {record.run}, and type the command again: a new run begins"
         if record.journal
-        else "type the command again: it begins anew"
+        else "type the command again: a new run begins"
     )
     return Refused(
-        f"dead letters of run {record.run} are gone (deleted, or expired): which items they are of is not known",
+        f"dead letters of run {record.run} are gone (deleted, or expired): their items are not known",
         where=storage.place(dead_of_run(record.table, record.run)),
-        hint=f"{anew}; or, if you have seen to those items yourself: dynamodt stamp --table {record.table} --to {goal}",
+        hint=f"{again}; or, if those items are repaired: dynamodt stamp --table {record.table} --to {goal}",
         run=record.run,
     )
 

@@ -18,9 +18,8 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
 from dynamodt.model.tables import Stage
-from dynamodt.runs import runner
 from dynamodt.runs.budget import limit_budget
-from dynamodt.runs.context import Follower, RunContext, aborted, is_governed, run_phases
+from dynamodt.runs.context import Follower, RunContext, Runner, aborted, is_governed, run_phases
 from dynamodt.runs.cost import foreseen
 from dynamodt.runs.dead_letters import (
     check_replayable,
@@ -42,9 +41,9 @@ from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment, edited, items_transformed
 from dynamodt.runs.resume import (
     accepted,
+    changed_facts,
     check_continued,
     check_only,
-    differences_now,
     fresh_record,
     left_unfinished,
     note_half_done,
@@ -66,6 +65,7 @@ def migrate(
     to: int | None,
     options: RunOptions,
     observer: Observer,
+    runner: Runner,
 ) -> TableReport:
     """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report."""
     reports: list[RunReport] = []
@@ -76,36 +76,30 @@ def migrate(
         migration = TableMigration(table, direction)
         migration.plan(stage, folder, to, options, observer)
         if migration.has_steps:
-            _run(stage, migration, options, observer, reports.append)
+            context = _open_context(stage, options, observer, runner, reports.append)
+            _run(context, migration)
 
     try:
-        in_turn(State(stage.connection, stage.state_table).leases, table, options, observer.note, attempt)
+        in_turn(State(stage.connection, stage.state_table).leases, table, options, observer.notify, attempt)
     except DynamodtError as error:
         migration.error = error
     return table_report(stage, migration, reports)
 
 
-def _run(
-    stage: Stage,
-    migration: TableMigration,
-    options: RunOptions,
-    observer: Observer,
-    keep: Callable[[RunReport], None],
-) -> None:
-    context = open_context(stage, options, observer, keep)
+def _run(context: RunContext, migration: TableMigration) -> None:
     planned = migration.planned
     assert planned is not None
     with _locked(context, planned) as (context, record):
         if context.state.applied(migration.table) != migration.applied:  # changed before the lease was taken
-            raise Busy(f"{migration.table} was moved meanwhile", hint="run the same command again")
+            raise Busy(f"{migration.table} has changed since it was planned", hint="run the same command again")
         _run_steps(context, planned, record)
 
 
-def open_context(
-    stage: Stage, options: RunOptions, observer: Observer, keep: Callable[[RunReport], None] = lambda report: None
+def _open_context(
+    stage: Stage, options: RunOptions, observer: Observer, runner: Runner, keep: Callable[[RunReport], None]
 ) -> RunContext:
     """The context of a run that has no lease yet, with its runner and its storage ready for use."""
-    options = runner.ready(options, observer.note)
+    options = runner.ready(options, observer.notify)
     state, storage = State(stage.connection, stage.state_table), open_storage(stage.connection, stage.storage)
     storage.check()
     return RunContext(stage, state, storage, options, observer, runner, token=0, keep=keep)
@@ -130,7 +124,7 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     run = before.run if before else new_run()
     replicas = lease_replicas(options.workers)
     leases, table = context.state.leases, planned.table.name
-    with held_all(leases, table, targets(planned), run, context.observer.note, replicas) as (lease, fences):
+    with held_all(leases, table, targets(planned), run, context.observer.notify, replicas) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
         record = _record(context, planned, "" if before else run)
         if record.run != run:
@@ -158,13 +152,13 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     """The record of a run that is continued. Raises Refused for options other than it began with."""
     step, observer, state = planned.steps[0], context.observer, context.state
     check_continued(left, context.options)
-    observer.note(f"run {left.run} was left {left.status}: it continues from its checkpoints")
-    for one in differences_now(state, left, step):
-        observer.note(f"{step.script.path}: {one.sentence}: {one.effect}")
+    observer.notify(f"run {left.run} was left {left.status}: it continues from its checkpoints")
+    for one in changed_facts(state, left, step):
+        observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
     done = 0
     if step.script.checksum != left.checksum:
         done = items_transformed(state, context.stage, step.target or planned.table, left)
-        observer.note(edited(left, step.script, done))
+        observer.notify(edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
     began = {**step.began, **left.began, **rows, **changed_within(step.began)}
     return next_record(left, step.script, done, began)
@@ -177,11 +171,11 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
     if left is not None:
         changed = [one.sentence for one in differences(left.began, step.began)]
         why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
-        context.observer.note(f"run {left.run} was left {left.status}: {why}")
+        context.observer.notify(f"run {left.run} was left {left.status}: {why}")
     for record in state.runs(planned.table.name):
         is_gone = record.run in planned.gone and unfinished(record.status)
         if is_gone and record.version == step.script.sequence:
-            context.observer.note(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
+            context.observer.notify(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
         if is_gone or (left is not None and record.run == left.run):
             state.record(replace(record, status=after(record.status, "replace")), context.token)
 
@@ -341,7 +335,7 @@ def _samples(context: RunContext, phases: list[Job]) -> tuple[tuple[Item, Item |
     try:
         return read_samples(context.storage, phases)
     except ServiceError as error:
-        context.observer.note(f"no sample can be shown: {error}")
+        context.observer.notify(f"no sample can be shown: {error}")
         return ()
 
 

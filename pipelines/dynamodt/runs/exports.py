@@ -52,12 +52,12 @@ NEW = "new"
 _MOST_EXPORTS = 100
 _ASK_SECONDS = 20.0
 _SECOND = timedelta(seconds=1)
-_MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # of one moment: what was written last is not there at once
+_MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # for one moment: the latest writes are available later
 
 
 @dataclass(frozen=True, slots=True)
 class SourceExport:
-    """A finished export of the table: where it is, its data files (the units of a pass), and its moment or its end."""
+    """A finished export of the table: its place, its number of data files and of items, and its moment or its end."""
 
     source: ExportSource
     files: int
@@ -66,18 +66,17 @@ class SourceExport:
 
 
 def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
-    """The export that a run reads: the one that it began with, or a new one. It is kept in the run's record before the
-    wait, so that a command that is typed again waits for the same export; one that will not do is forgotten, as long
-    as nothing of it has been read.
+    """The export that a run reads: the one that it began with, or a new one. An unusable export is removed from the
+    record, as long as nothing of it was read.
 
-    Raises Refused for a table or an export that will not do, UsageError for a place that holds none, RunFailed for an
-    export that failed or is damaged, Aborted when the run is told to end meanwhile.
+    Raises Refused for an unusable table or export, UsageError for a place without an export, RunFailed for one that
+    failed or is damaged, Aborted when the run is aborted.
     """
     if not recorder.record.exports:
-        word = context.options.export or NEW
-        if word == NEW:
-            word = _request_full(context, table, recorder.record)
-        recorder.keep(exports=(word,))
+        export = context.options.export or NEW
+        if export == NEW:
+            export = _request_full(context, table, recorder.record)
+        recorder.keep(exports=(export,))
     with forgotten_if_bad(recorder, 0, unread=not recorder.record.splits):
         found = _full(context, table, recorder.record)
     recorder.keep(splits=found.files)
@@ -87,7 +86,7 @@ def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> Sou
 
 @contextmanager
 def forgotten_if_bad(recorder: RunRecorder, number: int, unread: bool) -> Iterator[None]:
-    """An export that will not do is forgotten when nothing of it was read: the same command asks for another one."""
+    """Removes an unusable export from the record if nothing of it was read: the same command requests another one."""
     try:
         yield
     except (ServiceError, Fenced, Aborted):
@@ -100,46 +99,46 @@ def forgotten_if_bad(recorder: RunRecorder, number: int, unread: bool) -> Iterat
 
 
 def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
-    word = record.exports[0]
-    found = ready(context, table, record, word)
+    export = record.exports[0]
+    found = ready(context, table, record, export)
     if found.source.incremental:
         hint = "name a full export, or let one be requested: --export new"
-        raise UsageError("is an incremental export: it holds only what changed", where=word, hint=hint)
+        raise UsageError("is an incremental export: it holds only what changed", where=export, hint=hint)
     return found
 
 
 def _request_full(context: RunContext, table: TableSpec, record: RunRecord) -> str:
-    """A new export of the whole table: at the next whole second, where the first window can start."""
+    """Request an export of the whole table at the next whole second, where an incremental export can start."""
     if context.stage.local:
         return request(context, ExportRequest(table, token_of(record, 0)))
-    at = time_of(context.stage, table) + _SECOND  # not the one that it is in: an earlier version may have ended in it
+    at = time_of(context.stage, table) + _SECOND  # the next one: an earlier version may have ended in this one
     _watchful(context, record)(_SECOND.total_seconds())
     return request_in_time(context, record, ExportRequest(table, token_of(record, 0, at), at=at))
 
 
 def request_in_time(context: RunContext, record: RunRecord, wanted: ExportRequest) -> str:
-    """`request`, and again every minute while DynamoDB has not got the moment yet. Raises Refused, as `request` does,
-    for any other reason, and when it is still too early after half an hour."""
+    """`request`, repeated every minute while the moment is too early for DynamoDB. Raises Refused for any other reason,
+    and after half an hour."""
     for _ in range(_MOST_ASKED):
         try:
             return request(context, wanted)
         except Refused as error:
             if not (is_too_early(error) and _recoverable(context.stage, wanted.table.name)):
                 raise
-        rest(context, record, _ASKED_AGAIN)
+        pause(context, record, _ASKED_AGAIN)
     return request(context, wanted)
 
 
 def time_of(stage: Stage, table: TableSpec) -> datetime:
-    """The second that DynamoDB is in."""
+    """DynamoDB's clock, to the second."""
     return service_time(client(stage.connection, "dynamodb"), table.name)
 
 
 def _recoverable(stage: Stage, table: str) -> bool:
-    """Whether waiting may help: without point-in-time recovery each moment is refused, with the same code."""
+    """Whether waiting may help: without point-in-time recovery every moment is refused, with the same code."""
     try:
         return has_point_in_time_recovery(stage.connection, table)
-    except ServiceError:  # it may not be asked
+    except ServiceError:  # not permitted, maybe
         return True
 
 
@@ -147,42 +146,44 @@ def request(context: RunContext, wanted: ExportRequest) -> str:
     """Request an export, or find the one that this run has requested before; returns its ARN."""
     what = "what has changed" if wanted.since else "an export"
     wait = "" if context.stage.local else "; DynamoDB takes some minutes for it"
-    context.observer.note(f"requesting {what} of {wanted.table.name}{wait}")
+    context.observer.notify(f"requesting {what} of {wanted.table.name}{wait}")
     return exports_of(context.stage).request(wanted).arn
 
 
-def ready(context: RunContext, table: TableSpec, record: RunRecord, word: str) -> SourceExport:
-    """The export of an ARN, when it is finished, or at a place."""
+def ready(context: RunContext, table: TableSpec, record: RunRecord, place: str) -> SourceExport:
+    """The export with an ARN, awaited, or the one at a place in S3."""
     there = identity(client(context.stage.connection, "dynamodb"), table.name)
-    if word.startswith("s3://"):
-        bucket, prefix = split_url(word)
+    if place.startswith("s3://"):
+        bucket, prefix = split_url(place)
         return _found(context.stage, there, bucket, find(_objects(context.stage, bucket), prefix))
     exports = exports_of(context.stage)
     began = time.monotonic()
-    for export in awaited(exports, word, _watchful(context, record), every=_ASK_SECONDS):
+    for export in awaited(exports, place, _watchful(context, record), every=_ASK_SECONDS):
         if export.status == COMPLETED:
             return _found(context.stage, there, export.bucket, folder_of(export))
-        context.observer.note(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")
+        context.observer.notify(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")
     raise AssertionError("the last state of an export is that it is completed")
 
 
 def _watchful(context: RunContext, record: RunRecord) -> Callable[[float], None]:
-    """Sleeps, and looks whether the run is told to end meanwhile."""
+    """A sleep that raises Aborted when the run is aborted."""
 
     def sleep(seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(1.0, left))
             if not context.options.dry_run and context.state.leases.read(record.table).stop == ABORT:
-                raise Aborted("the run was aborted", where=f"run {record.run}", hint="the same command waits on")
+                raise Aborted(
+                    "the run was aborted", where=f"run {record.run}", hint="the same command continues to wait"
+                )
 
     return sleep
 
 
-def rest(context: RunContext, record: RunRecord, time_left: timedelta) -> None:
-    """Wait until an export can be asked for, with a word on it."""
+def pause(context: RunContext, record: RunRecord, time_left: timedelta) -> None:
+    """Wait until an export can be requested, and report it."""
     if time_left > timedelta():
-        context.observer.note(f"the export can be asked for at {datetime.now(UTC) + time_left:%H:%M:%S} UTC")
+        context.observer.notify(f"the export can be requested at {datetime.now(UTC) + time_left:%H:%M:%S} UTC")
         _watchful(context, record)(time_left.total_seconds())
 
 
@@ -193,8 +194,8 @@ def exports_of(stage: Stage) -> Exports:
 
 
 def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
-    """Stands for one export of a run, however often it is requested: 0 is the table's, the rest are its windows'. With
-    its moments: a token that comes back with others is refused."""
+    """The client token of one export of a run: 0 is the table's, others are its incremental ones. It includes the
+    moments, since DynamoDB refuses a token with other parameters."""
     span = "".join(f"-{int(moment.timestamp())}" for moment in moments)
     return f"{record.run}-{number}-{record.failed_exports}{span}"
 
@@ -283,11 +284,11 @@ class CatchingUp:
 
     def _request(self, number: int, since: datetime) -> str:
         context, record = self.context, self.recorder.record
-        if context.stage.local:  # its stand-in goes on from the very moment
+        if context.stage.local:  # the stand-in continues from the exact moment
             return request(context, ExportRequest(self.main.table, token_of(record, number), since=since))
         since = whole_second(since)
-        earliest = since + SHORTEST  # DynamoDB's rule; the stand-in knows none
-        rest(context, record, earliest - time_of(context.stage, self.main.table))
+        earliest = since + SHORTEST  # DynamoDB's minimum; the stand-in has none
+        pause(context, record, earliest - time_of(context.stage, self.main.table))
         until = min(max(earliest, time_of(context.stage, self.main.table)), since + LONGEST)
         token = token_of(record, number, since, until)
         wanted = ExportRequest(self.main.table, token, since=since, until=until)
@@ -302,7 +303,7 @@ class CatchingUp:
 
 
 def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:
-    """The passes after the export's that an earlier attempt has begun, for the dead letters that they have left."""
+    """The phases after the export's that an earlier attempt has begun, whose dead letters are replayed."""
     like = next((job for job in main if job.export is not None), None)
     if like is None:
         return []
@@ -317,8 +318,8 @@ def _final_scan_job(main: Job, record: RunRecord) -> Job:
     return replace(main, run=record.run + FINAL_SCAN, source=ScanSource(), splits=record.final_scan)
 
 
-def incremental_job(main: Job, number: int, window: SourceExport) -> Job:
-    """The pass over a window: all items that it shows, or, where a second transformation would harm, only those that
-    came into being in it: the others were there when the export was made, and are done."""
-    source = replace(window.source, created_only=not main.script.idempotent)
-    return replace(main, run=incremental_run(main.base_run, number), splits=window.files, source=source)
+def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
+    """The phase of an incremental export. Without IDEMPOTENT it transforms only items created in its time span: the
+    others were in the full export, and are done."""
+    source = replace(export.source, created_only=not main.script.idempotent)
+    return replace(main, run=incremental_run(main.base_run, number), splits=export.files, source=source)

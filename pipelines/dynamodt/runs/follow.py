@@ -1,5 +1,7 @@
-"""Runs that are at work elsewhere, followed from the state table: what a look costs is a lease, a record, and the rows
-of the units that are not done yet."""
+"""Runs of other processes, followed through the state table.
+
+A look reads a lease, a record, and the rows of the splits that are not done yet.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 TICK_SECONDS = 0.25
-LINGER_SECONDS = 3.0  # `up` goes from one table to the next: between the two nobody holds a lease
-_ROWS_PER_SECOND = 500  # a run of more units is looked at less often
-_GONE = "its process is gone, or gave no sign of life for too long"
+LINGER_SECONDS = 3.0  # between two tables of one `up` no lease is held
+_ROWS_PER_SECOND = 500  # a run with more splits is looked at less often
+_GONE = "its process is gone, or sent no heartbeat for too long"
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
@@ -33,10 +35,10 @@ CountItems = Callable[[str], int]  # DynamoDB's own count of a table
 
 
 class TableWatch:
-    """One table, looked at again and again: tells its watcher which runs begin, move on and end.
+    """Polls one table, and reports the runs that begin, progress and end to its watcher.
 
-    `before` are the runs that are none of its business, with their attempts: a later attempt is. Without it, those
-    are that are over when somebody is at work for the first time.
+    `before` are runs to ignore, with their attempts; a later attempt is reported. Its default is the runs that have
+    ended when the first live run is seen.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class TableWatch:
         self._watcher = watcher
         self._clock = clock
         self._held = ""  # the run that held the lease at the last look
-        self._gone = ""  # a run that nobody was at work on when it was looked at first
+        self._gone = ""  # a run whose process was gone at the first look
         self._shown: RunRecord | None = None
         self._before = before
         self._totals = RunTotals(state)
@@ -64,16 +66,16 @@ class TableWatch:
 
     @property
     def at_work(self) -> bool:
-        """Whether a run was at work at the last look."""
+        """Whether a run was active at the last look."""
         return bool(self._held)
 
     @property
     def rows(self) -> int:
-        """Unit rows that the last look has read."""
+        """Split rows that the last look has read."""
         return self._totals.rows if self._shown else 0
 
     def look(self) -> bool:
-        """Look once; returns whether a run is at work."""
+        """Look once; returns whether a run is active."""
         lease, life = self._lives.look(self._state.leases, self._table)
         alive = not life.is_over and not lease.owner
         held = lease.run if alive else ""
@@ -86,14 +88,14 @@ class TableWatch:
             self._show(lease)
         return alive
 
-    def _note_gone(self, run: str, who: str) -> None:
-        """Say once that a run was left by a process that is gone."""
+    def _note_gone(self, run: str, process: str) -> None:
+        """Report once that the process of a run is gone."""
         if run != self._gone:
             self._gone = run
-            self._watcher.note(f"{self._table}: left by {who}, which is gone; the same command goes on with it")
+            self._watcher.notify(f"{self._table}: left by {process}, which is gone; the same command continues it")
 
     def settle(self, held: str = "") -> None:
-        """Report the runs that have ended since the lease was another's: also those too short to have been seen."""
+        """Report the runs that have ended since the lease's holder changed, also those that no look has seen."""
         self._held = held
         records = [record for record in self._state.runs(self._table) if record.run != held]
         if self._before is None:
@@ -115,7 +117,7 @@ class TableWatch:
         self._watcher.progressed(self._table, RunProgress.under(lease, totals, record.planned or record.splits))
 
     def _begin(self, record: RunRecord, lease: Lease) -> None:
-        self.ended.pop(record.run, None)  # it failed, and goes on now
+        self.ended.pop(record.run, None)  # it failed, and continues now
         self._shown, self._totals = record, RunTotals(self._state)
         since = record.started if record.attempts == 1 else lease.since
         elapsed = max(0.0, self._clock() - datetime.fromisoformat(since).timestamp())
@@ -123,7 +125,7 @@ class TableWatch:
         self._watcher.run_found(record, items, elapsed)
 
     def _end(self, record: RunRecord) -> None:
-        if record.status in AT_WORK:  # nobody has recorded its end
+        if record.status in AT_WORK:  # its end is not recorded
             totals = self._totals if self._shown is not None else RunTotals(self._state)
             reached = totals.look(record)
             report = replace(
@@ -144,8 +146,8 @@ def follow(
     clock: Clock = time.monotonic,
     sleep: Sleep = time.sleep,
 ) -> list[RunReport]:
-    """Follow whatever is at work on the tables until nothing is; returns the runs that have ended meanwhile, in their
-    order. A run that nobody holds any more, and whose end is not recorded, is "gone"."""
+    """Follow the tables' runs until none is active; returns the runs that have ended since, by table. A run without a
+    live process and without a recorded end is "gone"."""
     watches = [TableWatch(state, table, count_items, watcher, lives=Watch(clock)) for table in tables]
     busy_at = clock() if _look(watches) else None
     while busy_at is not None:
@@ -158,7 +160,7 @@ def follow(
 
 
 def _look(watches: Sequence[TableWatch]) -> bool:
-    at_work = [watch.look() for watch in watches]  # each of them, whatever the first one says
+    at_work = [watch.look() for watch in watches]  # a list: every table is looked at
     return any(at_work)
 
 

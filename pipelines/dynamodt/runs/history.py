@@ -1,5 +1,7 @@
-"""A version's run, from its first record to its last: history advances one step at a time, and only by a run that
-read everything, lost nothing and left no dead letter."""
+"""The record of a version's run, from its begin to its end.
+
+A version is applied only by a run that has read every split, has counts that balance and has left no dead letter.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,21 @@ if TYPE_CHECKING:
 
 
 def now() -> str:
-    """This moment, as history keeps it."""
+    """The time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def author() -> str:
-    """Who runs this, as far as the machine knows."""
+def user() -> str:
+    """The user of this process; "unknown" for one without a name, as in a container."""
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+        return "unknown"
+
+
+def author() -> str:
+    """The user and the host of this process."""
+    return f"{user()}@{socket.gethostname()}"
 
 
 def first_record(
@@ -47,8 +53,8 @@ def first_record(
     source: str = "",
     began: Mapping[str, str] | None = None,
 ) -> RunRecord:
-    """The record of a run that begins now; `journal`: with one, even where the script needs none; `source`: another
-    than the script's; `began`: the facts that it starts with."""
+    """The record of a run that begins now. `journal`: keep one even if the script is IDEMPOTENT; `source`: overrides
+    the script's; `began`: the facts that it starts with."""
     return RunRecord(
         table=script.table,
         run=run,
@@ -70,8 +76,8 @@ def first_record(
 def next_record(
     before: RunRecord, script: Script, transformed: int = 0, began: Mapping[str, str] | None = None
 ) -> RunRecord:
-    """The record of a run that goes on, with its script as it is now: `transformed` items are done by its texts so far.
-    Raises Refused when it cannot."""
+    """The record of a run that continues with the present script; `transformed` items were done by earlier texts.
+    Raises Refused when it cannot continue."""
     status = after(before.status, "continue")
     edited = script.checksum != before.checksum
     return replace(
@@ -89,7 +95,7 @@ def next_record(
 
 
 def applied_by(record: RunRecord) -> AppliedVersion:
-    """The version that stands by a run which has succeeded."""
+    """The version that a successful run has applied."""
     return AppliedVersion(
         table=record.table,
         version=record.version,
@@ -105,16 +111,10 @@ def applied_by(record: RunRecord) -> AppliedVersion:
 
 
 class RunRecorder:
-    """Writes down one version's run, under the lease that `token` stands for. A dry run leaves no record."""
+    """Records one version's run, under the lease of `token`. A dry run is not recorded."""
 
     def __init__(
-        self,
-        state: State,
-        table: TableSpec,
-        record: RunRecord,
-        token: int,
-        dry_run: bool,
-        fences: Sequence[Fence] = (),
+        self, state: State, table: TableSpec, record: RunRecord, token: int, dry_run: bool, fences: Sequence[Fence] = ()
     ) -> None:
         self._state = state
         self._key_names = table.key_names
@@ -126,17 +126,17 @@ class RunRecorder:
         self.record = record
 
     def begin(self) -> None:
-        """Record that the run begins, or goes on."""
+        """Record that the run begins or continues. Raises Fenced."""
         if not self._dry_run:
             self.record = self._recorded()
 
     def keep(self, **changes: Any) -> None:
-        """Change the record of a run that goes on. Raises Fenced."""
+        """Change the record. Raises Fenced."""
         self.record = replace(self.record, **changes)
         self.begin()
 
     def phase_begins(self, job: Job) -> None:
-        """Record, before a phase writes, what was written before it: an undo goes the other way. Raises Fenced."""
+        """Record the order of the phases, before a phase writes: an undo reverses it. Raises Fenced."""
         order = with_begun(self.record, job.run, job.attempt)
         if order != self.record.order:
             self.keep(order=order)
@@ -150,8 +150,9 @@ class RunRecorder:
         dead_letters: str = "",
         whole_pages: bool = False,
     ) -> None:
-        """Record how it ended; on success the version stands from now on (or no longer, on the way down). Raises Fenced
-        when the run is another process's by now: then nothing is recorded."""
+        """Record the end; with success, also that the version is applied (or no longer, for `down`).
+
+        Raises Fenced, with nothing recorded, when another process has taken the run over."""
         self.record = replace(
             self.record,
             status="dry-run" if self._dry_run and status == "succeeded" else status,
@@ -175,7 +176,7 @@ class RunRecorder:
         return self._state.record(self.record, self._token, applied=applied, reverted=reverted, **more)
 
     def report(self, samples: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = ()) -> RunReport:
-        """The run as a person or a program is told of it."""
+        """The run's report."""
         return replace(
             report_of(self.record),
             samples=samples,
@@ -186,7 +187,7 @@ class RunRecorder:
 
 
 def report_of(record: RunRecord) -> RunReport:
-    """What a run's record alone tells of it."""
+    """The report of a run, from its record alone."""
     return RunReport(
         table=record.table,
         direction=record.direction,
@@ -204,27 +205,27 @@ def report_of(record: RunRecord) -> RunReport:
 
 
 _MEND = (
-    "each line names the key and the error; mend the script or the data, then run the same command again: "
-    "it goes on from there, and takes them up first"
+    "each line names the key and the error; fix the script or the data, then run the same command again: "
+    "it continues from there, and replays them first"
 )
 
 
 def doubts_hint(doubtful: int, run: str) -> str:
-    """What a person can do about dead letters whose writes were never answered."""
+    """How to resolve dead letters of writes without an answer."""
     writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
     return (
-        f'{writes} never answered (stage "doubt"), and only a person can tell whether it took effect: '
-        f"look at the item, then dynamodt retry {run} --in-doubt again (transform it afresh) "
+        f'{writes} never answered (stage "doubt"), and whether it took effect cannot be detected: '
+        f"look at the item, then dynamodt retry {run} --in-doubt again (transform it again) "
         "or --in-doubt done (it is written)"
     )
 
 
 def unreadable_hint(unreadable: int, run: str) -> str:
-    """What a person can do about lines of an export that nothing can take up again."""
+    """How to resolve lines of an export that cannot be read."""
     lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
     return (
-        f'{lines} of the export\'s files (stage "read") that no run with this export can read: take back what this one '
-        f"has done, dynamodt undo {run}, and run the version with another export, or with --source scan"
+        f'{lines} of the export\'s files (stage "read") that no run with this export can read: undo this run, '
+        f"dynamodt undo {run}, and run the version with another export, or with --source scan"
     )
 
 
@@ -238,30 +239,30 @@ def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
 
 
 def completion_error(
-    totals: Totals, units: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN", unreadable: int = 0
+    totals: Totals, splits: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN", unreadable: int = 0
 ) -> DynamodtError | None:
-    """Why a run that has ended cannot count as a success, or None. So many of its dead letters are `doubtful`, and so
-    many `unreadable` lines."""
+    """The error of a run that has ended without success, or None. `doubtful` and `unreadable` count its dead letters of
+    these kinds."""
     counts = totals.counts
     if counts.dead:
         items = "1 item" if counts.dead == 1 else f"{counts.dead:,} items"
         hint = _hint(counts.dead, doubtful, unreadable, run)
         return DeadLetters(f"{items} could not be transformed or written", where=dead_letters, hint=hint)
-    if totals.done < units:
-        return RunFailed(f"only {totals.done} of {units} segments were read", where=where, hint="run it again")
+    if totals.done < splits:
+        return RunFailed(f"only {totals.done} of {splits} splits were read", where=where, hint="run it again")
     if not counts.balanced:
         return RunFailed(f"the balance does not hold: {counts}", where=where, hint="please report this as a bug")
     return None
 
 
 def goal(record: RunRecord) -> int:
-    """The version that the table is at when the run has succeeded."""
+    """The table's version after the run has succeeded."""
     return record.version if record.direction == "up" else record.version - 1
 
 
 def has_written(state: State, record: RunRecord) -> bool:
-    """Whether a run may have changed an item: a run that failed before is as if it had never been. Without a journal
-    nothing announces a page: one that was begun may be written, unless the attempt has ended with whole pages."""
+    """Whether a run may have changed an item. Without a journal pages have no intent: a page that was begun may have
+    been written, unless the attempt has ended with whole pages."""
     silent = not record.journal and not record.whole_pages
     return any(_may_have_written(claim, silent) for claim in claims_of(state, record))
 
@@ -272,4 +273,5 @@ def _may_have_written(claim: Claim, silent: bool) -> bool:
 
 
 def claims_of(state: State, record: RunRecord) -> Iterator[Claim]:
+    """The rows of all splits of a run, over its phases."""
     return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both unwind the program as an exception, so that whatever is open is closed."""
+"""Ctrl-C and SIGTERM: both unwind the program as an exception, so that all resources are closed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dynamodt.errors import DynamodtError
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM. What is tidied up on Ctrl-C is then tidied up on SIGTERM too."""
+    """SIGTERM, which cleans up as Ctrl-C does."""
 
 
 class StoppedError(DynamodtError):
-    """The command was told to stop. Exit code 130 (Ctrl-C) or 143 (SIGTERM), as a shell expects."""
+    """The command was stopped by a signal. Exit code 130 (Ctrl-C) or 143 (SIGTERM), as a shell expects."""
 
     def __init__(self, name: str, exit_code: int, hint: str) -> None:
         super().__init__(f"stopped by {name}", hint=hint)
@@ -23,33 +23,33 @@ class StoppedError(DynamodtError):
 
     @classmethod
     def by(cls, interrupt: KeyboardInterrupt, hint: str) -> StoppedError:
-        """The error for an interrupt; `hint` says how to go on."""
+        """The error for an interrupt; `hint` says how to continue."""
         return cls(signal_name(interrupt), 143 if isinstance(interrupt, Terminated) else 130, hint)
 
 
 def signal_name(interrupt: KeyboardInterrupt) -> str:
-    """What stopped the command, as a person would say it."""
+    """The signal's name in messages."""
     return "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
 
 
 class Signals:
-    """Those that have arrived. Someone who sends a second one does not want to wait for what is still in flight."""
+    """Counts the signals that arrive. A second one ends the command without waiting for requests in flight."""
 
-    def __init__(self, told: Callable[[], None]) -> None:
-        self._told = told
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
         self.count = 0
 
     def arrived(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count == 1:
-            self._told()
+            self._notify()
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextmanager
-def signals_raise(told: Callable[[], None]) -> Iterator[Signals]:
-    """Ctrl-C and SIGTERM raise in the main thread, after `told` was called for the first. Must be entered there."""
-    signals = Signals(told)
+def signals_raise(notify: Callable[[], None]) -> Iterator[Signals]:
+    """Raises in the main thread for Ctrl-C and SIGTERM; calls `notify` before the first. Must be entered there."""
+    signals = Signals(notify)
     previous = {number: signal.signal(number, signals.arrived) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signals

@@ -34,20 +34,20 @@ WINDOWS, NONE = "windows", "none"  # how a run catches up after an export; or by
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _SEGMENTS_PER_WORKER = 4
 _SEGMENTS_PER_GROUP = 4
-_SEGMENTS_IN_TURN = 64  # by all workers together: they share 40,000 WCU/s, an account's default for a table
+_SEGMENTS_IN_TURN = 64  # over all workers: they share 40,000 WCU/s, an account's default for a table
 _SEGMENT_ITEMS = 2_500  # of a small table
 _MOST_FOR_ITEMS = 64
 _GROUPS_PER_WORKER = 4
-_AHEAD = 2  # pages of each lane, where several share a process, its memory and each other's waiting
+_AHEAD = 2  # pages of each split group, where several share a process and its memory
 _FEW_WORKERS = 8
 _PAGE_ITEMS = 500  # of a few workers, each of which writes more in a second than one partition takes
-_WORKERS_PER_BOARD = 50
+_WORKERS_PER_REPLICA = 50
 _MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
 
 
 def moves_items(script: Script, direction: Direction) -> bool:
-    """Whether the version has a function for the items that are there, in this direction."""
+    """Whether the version transforms existing items in this direction."""
     return script.has_up if direction == "up" else script.has_down
 
 
@@ -60,8 +60,8 @@ def jobs(
     token: int,
     export: ExportSource | None = None,
 ) -> list[Job]:
-    """The one or two passes of a version. Going up, the items that are there come first and the version's own rows
-    last; going down, the other way round: so a version never transforms its own rows."""
+    """The one or two phases of a version. `up` transforms the existing items first and then inserts the version's own
+    rows, `down` the reverse, so that a version never transforms its own rows."""
     scan = Job(
         run=record.run,
         stage=stage,
@@ -87,30 +87,33 @@ def jobs(
 
 
 def retry_job(like: Job, number: int, dead_letters: tuple[str, ...], confirmed: bool = False) -> Job:
-    """A pass over dead letters of another pass. It goes to its end, however many of them die again. `confirmed`: a
-    person has found their items written."""
+    """The phase that replays dead letters of another phase; it has no limit of errors. `confirmed`: their items are
+    written already, and are only counted."""
     run = retry_run(like.run, number)
     source = DeadLetterSource(dead_letters, like.origin, confirmed)
     return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
 
 
 def segments(spec: TableSpec, workers: int = 1) -> int:
-    """Segments of about 64 MB: small enough to spread a lane over partitions, large enough to be worth a row each. A
-    small table has smaller ones: enough that no worker is idle, and that a lane has several."""
+    """The number of segments of a table: of about 64 MB, which spreads a split group over partitions at the price of
+    one row each. A small table has smaller ones, so that each worker and each split group has several."""
     least = max(_SEGMENTS_PER_WORKER * workers, min(_MOST_FOR_ITEMS, spec.item_count // _SEGMENT_ITEMS))
     return min(_MAX_SEGMENTS, max(least, spec.size_bytes // _SEGMENT_BYTES))
 
 
 def fitted(job: Job, workers: int) -> Job:
-    """The job for so many workers. Several lanes for each of them: in one process they are at work at once, so that
-    one computes while others wait for answers; elsewhere no worker is idle while another is at its last ones. But of
-    several units, so that a lane meets several partitions in turn; and as many for each of a few workers."""
+    """The job with split groups for this number of workers.
+
+    Each worker gets several: in one process one group computes while others wait for answers, in a fleet no worker is
+    idle while another has several left. Each group has several splits, so that its writes reach several partitions. Few
+    workers get equally many groups.
+    """
     if workers > 1:
         job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
     split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.splits // _segments_per_group(workers)))
     if workers <= _FEW_WORKERS:
         split_groups -= split_groups % workers
-        if not (job.inserts_rows or job.replays):  # whose pages are their places, too
+        if not (job.inserts_rows or job.replays):  # whose pages are also their positions
             job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
     if workers == 1 and split_groups > 1:
         job = replace(job, read_ahead=_AHEAD)
@@ -118,24 +121,24 @@ def fitted(job: Job, workers: int) -> Job:
 
 
 def _segments_per_group(workers: int) -> int:
-    """One of few workers has a large part of what the table takes, and must spread it over more partitions than one of
-    many. A single one has several lanes at work at once."""
+    """The splits of a group, at least. One of few workers writes a large part of the table's throughput, and spreads it
+    over more partitions; a single worker runs several groups at once."""
     return _SEGMENTS_PER_GROUP if workers == 1 else max(_SEGMENTS_PER_GROUP, _SEGMENTS_IN_TURN // workers)
 
 
 def lease_replicas(workers: int) -> int:
-    """How many rows tell so many workers what to do: one for every fifty of them."""
-    return 1 + (workers - 1) // _WORKERS_PER_BOARD
+    """The rows that a lease is written to: one for every fifty workers."""
+    return 1 + (workers - 1) // _WORKERS_PER_REPLICA
 
 
 def needs_consistent_read(applied: Iterable[AppliedVersion]) -> bool:
-    """Whether a version was applied in the last minute: an eventually consistent scan might miss its newest rows."""
+    """Whether a version was applied in the last minute: an eventually consistent scan could miss its newest rows."""
     since = _fresh_since()
     return any(version.when >= since for version in applied)
 
 
 def just_ran(runs: Iterable[RunRecord]) -> bool:
-    """`just_written`, by any run that came through: also one that took a version back, or was taken back itself."""
+    """Whether a run has succeeded, or was undone, in the last minute."""
     since = _fresh_since()
     return any(run.undone >= since or (run.status == "succeeded" and run.ended >= since) for run in runs)
 
@@ -145,5 +148,5 @@ def _fresh_since() -> str:
 
 
 def new_run() -> str:
-    """A run's id: it sorts by time (to the microsecond: small runs take less than one second), no two are alike."""
+    """A unique id for a run, which sorts by time, to the microsecond."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"

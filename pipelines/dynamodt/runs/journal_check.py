@@ -1,9 +1,7 @@
-"""Whether a run's journal is whole, before an undo writes anything: each part that the splits' rows count is there, has
-its verified end and is of this run, and the numbers are equal.
+"""Whether a run's journal is complete, before an undo writes anything.
 
-Every counted object is read once. What is kept in memory is a phase's rows, and a few objects.
-
-Which of a journal's changes their items bear now: what an undo would take back.
+Each part that the splits' rows count must be stored, have its verified end and belong to this run, and the numbers must
+be equal. Every counted object is read once; a phase's rows and a few objects are kept in memory.
 """
 
 from __future__ import annotations
@@ -36,14 +34,14 @@ from dynamodt.state.storage import Storage
 if TYPE_CHECKING:
     from dynamodt.state.state import State
 
-_READERS = 10  # at a time: a client's connections
+_READERS = 10  # as many as a client has connections
 _AHEAD = 4 * _READERS
 _SHOWN = 3
-_TOLD_EVERY = 10.0  # seconds
+_NOTIFY_SECONDS = 10.0  # seconds
 
 
 class Checked(NamedTuple):
-    """One object of the journal: how many records it has, or why it cannot be used."""
+    """One object of the journal: its number of records, or why it cannot be used."""
 
     name: str
     records: int = 0
@@ -52,7 +50,7 @@ class Checked(NamedTuple):
 
 @dataclass
 class JournalCheck:
-    """What a run's journal must contain, and what of it is there and whole. `faults` are the first few, in words."""
+    """What a run's journal must contain, and what of it is stored and complete. `faults` describes the first few."""
 
     due: JournalCount = JournalCount()
     whole: JournalCount = JournalCount()
@@ -77,7 +75,7 @@ def check_journal(
     note: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> JournalCheck:
-    """Read the journal of all phases of a run, and compare it with the splits' rows; `note` is told how far it is."""
+    """Read the journal of all phases of a run, and compare it with the splits' rows; `note` receives the progress."""
     found = JournalCheck()
     claims_of = {
         each.run: {claim.split: claim for claim in state.splits(each.run).all(each.splits)} for each in phases(record)
@@ -85,15 +83,15 @@ def check_journal(
     for claims in claims_of.values():
         for claim in claims.values():
             found.due = found.due.plus(due(claim))
-    told = _Progress(found.due.parts + found.due.notes, note, clock)
+    progress = _Progress(found.due.parts + found.due.notes, note, clock)
     for run, claims in claims_of.items():
         if any(due(claim).parts for claim in claims.values()):
-            _Phase(storage, journal_of_run(record.table, run), claims, found).check(told.step)
+            _Phase(storage, journal_of_run(record.table, run), claims, found).check(progress.step)
     return found
 
 
 def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused | None:
-    """What an undo by a journal that is not whole is refused with; None: it is whole."""
+    """The refusal to undo by an incomplete journal; None: it is complete."""
     if found.is_whole:
         return None
     parts = found.due.parts + found.due.notes
@@ -110,13 +108,13 @@ def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused
 
 
 def lack(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
-    """Why a run is not undone by an undo that did without parts of its journal."""
+    """The error of an undo that was done without some parts of the journal."""
     parts = found.due.parts + found.due.notes
     return RunFailed(
         f"run {record.run} is undone in part: {found.broken:,} of the {parts:,} parts of its journal could not be used",
         where=storage.place(_root(record)),
-        hint=f"restore them, then: dynamodt undo {record.run}; or mend the items by hand, and say which versions "
-        f"stand: dynamodt stamp --table {record.table} --to N",
+        hint=f"restore them, then: dynamodt undo {record.run}; or repair the items by hand, and record which "
+        f"versions are applied: dynamodt stamp --table {record.table} --to N",
     )
 
 
@@ -153,7 +151,7 @@ class _Phase:
             self._whole[split] = self._whole.get(split, JournalCount()).plus(single)
 
     def _compare(self, split: int, wanted: JournalCount) -> None:
-        """What a split's row counts beside what there is; an object that is there and not whole is counted already."""
+        """Compare what a split's row counts with what is stored; damaged objects are counted already."""
         there, whole = self._there.get(split, JournalCount()), self._whole.get(split, JournalCount())
         found, names = self._found, f"{_shown(split_prefix(self._prefix, split))}*"
         found.whole = found.whole.plus(whole)
@@ -167,13 +165,13 @@ class _Phase:
             found.fault(f"{names}: {whole.records:,} records instead of {wanted.records:,}")
 
     def _missing(self, split: int, many: int) -> str:
-        """Which parts of a split these are, or which they may be. The first few splits are listed again for that."""
+        """The names of a split's missing parts, or candidates. Only the first few splits are listed again for them."""
         if len(self._found.faults) >= _SHOWN:
             return ""
         names = self._objects.names(split_prefix(self._prefix, split))
         parts = [_shown(name) for name in missing_parts(self._prefix, names, self._claims[split])]
-        told = ", ".join(parts[:_SHOWN]) + (", ..." if len(parts) > _SHOWN else "")
-        return f" ({'' if len(parts) == many else 'of '}{told})" if told else ""
+        names_shown = ", ".join(parts[:_SHOWN]) + (", ..." if len(parts) > _SHOWN else "")
+        return f" ({'' if len(parts) == many else 'of '}{names_shown})" if names_shown else ""
 
 
 def _shown(name: str) -> str:
@@ -194,7 +192,7 @@ def _checked(storage: Storage, name: str) -> Checked:
 
 
 def _read_ahead(read: Callable[[str], Checked], names: Iterable[str]) -> Iterator[Checked]:
-    """The objects in order, a few of them on their way at once."""
+    """The objects in order, several requests in flight."""
     flying: deque[Future[Checked]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as pool:
         for name in names:
@@ -206,18 +204,18 @@ def _read_ahead(read: Callable[[str], Checked], names: Iterable[str]) -> Iterato
 
 
 class _Progress:
-    """Tells every few seconds how many objects have been read: a large journal takes minutes."""
+    """Reports the number of objects read every few seconds: a large journal takes minutes."""
 
     def __init__(self, planned: int, note: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._planned = planned
         self._note = note
         self._clock = clock
-        self._told_at = clock()
+        self._notified_at = clock()
         self._read = 0
 
     def step(self) -> None:
-        """One more has been read."""
+        """Count one object."""
         self._read += 1
-        if self._clock() - self._told_at >= _TOLD_EVERY:
-            self._told_at = self._clock()
+        if self._clock() - self._notified_at >= _NOTIFY_SECONDS:
+            self._notified_at = self._clock()
             self._note(f"checking the journal: {self._read:,} of {self._planned:,} parts")

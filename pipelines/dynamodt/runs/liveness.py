@@ -1,9 +1,8 @@
-"""Whether the holder of a lease lives: what one process has seen of it, by that process's own clock (ADR 026).
+"""Whether the holder of a lease is alive, by the observing process's own clock (ADR 026).
 
-Two machines' clocks are never compared. A holder writes the row every few seconds; whoever watches remembers what it
-shows, and for how long it has shown it. A single look cannot tell: only of a process of this very system is more known.
-
-Which process a pid means. A pid alone does not say: after a while, or a reboot, it is given to another one.
+Clocks of two machines are never compared. A holder writes its row every few seconds; an observer remembers what the row
+shows and for how long it has not changed. One look is conclusive only for a process of this system, which is identified
+by its pid and its start time: a pid alone is reused.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this host: its pid, and when it was started in the system's own words (opaque, only compared)."""
+    """A process of this host: its pid, and its start time in the system's format (opaque, only compared)."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The running process that has this pid now; None when there is none, or only its zombie."""
+        """The running process with this pid; None for none, or a zombie."""
         started = _start_time(pid)
         return cls(pid, started) if started else None
 
     @property
     def is_of_this_system(self) -> bool:
-        """Whether its pid is one of this system's, since its last start; where systems have no names, any is."""
+        """Whether its pid is one of this system since its last boot; True where systems cannot be told apart."""
         system = _system()
         return not system or self.started.startswith(f"{system}:")
 
@@ -60,7 +59,7 @@ class Process:
         self._send(signal.SIGKILL)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended, at the latest after so many seconds."""
+        """Wait for its end, for `seconds` at most; returns whether it has ended."""
         deadline = time.monotonic() + seconds
         while self.alive:
             if time.monotonic() > deadline:
@@ -69,9 +68,9 @@ class Process:
         return True
 
     def _send(self, number: signal.Signals) -> None:
-        """Only to this very process, never to one that has its pid by now."""
+        """Send only to this process, not to a later one with its pid."""
         if self.alive:
-            with suppress(ProcessLookupError):  # it ended between the question and the signal
+            with suppress(ProcessLookupError):  # it ended after the check
                 os.kill(self.pid, number)
 
 
@@ -80,7 +79,7 @@ def _start_time(pid: int) -> str:
 
 
 def _from_proc(pid: int) -> str:
-    """Clock ticks since boot, and of which system. Fields count from the last bracket: a name may hold anything."""
+    """Clock ticks since boot, with the system's id. Fields count from the last bracket: a name may contain any."""
     try:
         fields = (
             _PROC.joinpath(str(pid), "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -93,7 +92,7 @@ def _from_proc(pid: int) -> str:
 
 @cache
 def _system() -> str:
-    """Which boot of the machine, and which of its containers: pids are told apart within one only. Empty: no /proc."""
+    """The id of the machine's boot and of the container: pids are unique within one. Empty: no /proc."""
     try:
         boot = _PROC.joinpath("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{os.readlink(_PROC / 'self/ns/pid')}"
@@ -109,7 +108,7 @@ def _from_ps(pid: int) -> str:
 
 
 BEAT_SECONDS = 5.0
-SILENT_SECONDS = 2.5 * BEAT_SECONDS  # without a sign of life for so long, a holder is probably gone
+SILENT_SECONDS = 2.5 * BEAT_SECONDS  # without a heartbeat for this long, a holder is probably gone
 _kept: set[tuple[str, int]] = set()  # tables and tokens of the leases that this process holds
 
 
@@ -117,19 +116,19 @@ class Life(Enum):
     """What is known of a lease's holder."""
 
     NONE = "there is none, or its process on this host has ended"
-    SEEN = "it has given a sign of life"
-    UNKNOWN = "it was not watched for long enough"
-    OVER = "it has given no sign of life for the lease's whole duration"
+    SEEN = "it has sent a heartbeat"
+    UNKNOWN = "it was not observed for long enough"
+    OVER = "it has sent no heartbeat for the lease's whole duration"
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody holds the lease any more."""
+        """Whether the lease is free to be taken."""
         return self in (Life.NONE, Life.OVER)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a lease showed, since when (by the watching process's clock), and whether it had shown another before."""
+    """What a lease showed, since when (by the observer's clock), and whether it has changed before."""
 
     shown: tuple[object, ...]
     since: float
@@ -137,7 +136,7 @@ class _Sight:
 
 
 class Watch:
-    """Looks at leases again and again, by a clock of its own. `clock` only ever grows."""
+    """Observes leases over time. `clock` is monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -145,13 +144,13 @@ class Watch:
         self._silent: dict[tuple[str, str], float] = {}
 
     def look(self, leases: LeaseRows, table: str) -> tuple[Lease, Life]:
-        """The lease as it is now, and what is known of its holder."""
-        asked = self._clock()  # before it is read: what it shows was so then at the earliest
+        """Read the lease; returns it, and what is known of its holder."""
+        asked = self._clock()  # before the read, since the row may have changed after this time
         lease = leases.read(table)
         return lease, self._judged(leases.name, lease, asked)
 
     def left(self, leases: LeaseRows, lease: Lease) -> float:
-        """The seconds after which the lease is over, if its holder stays silent; by the last look."""
+        """The seconds until the lease is over, without a heartbeat; as of the last look."""
         return max(0.0, lease.ttl - self._silent.get((leases.name, lease.table), 0.0))
 
     def _judged(self, name: str, lease: Lease, asked: float) -> Life:
@@ -177,8 +176,7 @@ def _shown(lease: Lease) -> tuple[object, ...]:
 
 
 def _seconds_here(lease: Lease) -> float | None:
-    """The seconds since a process of this very system has given a sign of life, by the clock that it shares with us;
-    None for any other."""
+    """The seconds since the last heartbeat of a process of this system, by the shared clock; None for another."""
     if not (lease.ticks and is_here(lease)):
         return None
     seconds = time.monotonic() - lease.ticks
@@ -186,26 +184,26 @@ def _seconds_here(lease: Lease) -> float | None:
 
 
 def holder(lease: Lease) -> str:
-    """Who holds a lease, as a person is told."""
+    """The holder of a lease, in messages."""
     run = f"run {lease.run} of table {lease.owner}" if lease.owner else f"run {lease.run}"
     return f"{lease.user}@{lease.host} (process {lease.pid}, {run}, since {lease.since})"
 
 
 def is_here(lease: Lease) -> bool:
-    """Whether the holder is a process of this very system; one that only has its name is not, as cloned machines and
-    containers may."""
+    """Whether the holder is a process of this system. The host name alone is not enough: cloned machines and
+    containers share it."""
     return lease.host == socket.gethostname() and Process(lease.pid, lease.started).is_of_this_system
 
 
 def is_ours(lease: Lease) -> bool:
-    """Whether this very process holds the lease."""
+    """Whether this process holds the lease."""
     process = Process(lease.pid, lease.started)
     return is_here(lease) and process == Process.of(os.getpid()) and (lease.table, lease.token) in _kept
 
 
 def is_gone(lease: Lease) -> bool:
-    """Whether the holder was a process of this very host that has ended; of another host nobody here can tell. This
-    process itself no longer holds what it could not let go when the state table was out of reach."""
+    """Whether the holder was a process of this host that has ended; False for another host. A lease that this process
+    could not release, since the state table was unreachable, counts as gone."""
     if not is_here(lease):
         return False
     process = Process(lease.pid, lease.started)
@@ -215,20 +213,16 @@ def is_gone(lease: Lease) -> bool:
 
 
 def is_alive(lease: Lease) -> bool:
-    """Whether a run may be at work under the lease, by a single look: a holder elsewhere that has died is still taken
-    for alive. `Watch` tells, in time."""
+    """Whether a run may be active under the lease, by one look: a dead holder on another host counts as alive, which
+    only `Watch` detects."""
     here = _seconds_here(lease)
     return bool(lease.run) and not is_gone(lease) and (here is None or is_ours(lease) or here < lease.ttl)
 
 
 def observed_life(
-    leases: LeaseRows,
-    table: str,
-    sleep: Callable[[float], None] = time.sleep,
-    watch: Watch | None = None,
+    leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep, watch: Watch | None = None
 ) -> tuple[Lease, Life]:
-    """Look until it is known whether the holder lives: for about one beat where it does, for the lease's whole duration
-    where it does not."""
+    """Observe until it is known whether the holder is alive: one heartbeat if it is, the lease's duration if not."""
     watch = watch or Watch()
     while True:
         lease, life = watch.look(leases, table)

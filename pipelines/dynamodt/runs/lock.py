@@ -1,8 +1,6 @@
-"""One run per table: taking the leases of a run's tables, keeping them, and letting them go (guarantee G4, ADR 026).
+"""One run per table: the leases of a run's tables are taken, kept and released (guarantee G4, ADR 026).
 
-`--wait-lock`: a command waits for its turn at a table that another run holds, instead of being refused.
-
-One run per table as ever (guarantee G4): the lease is taken as by a command that came when the table was free.
+With `--wait-lock` a command waits for a table that another run holds; it then takes the lease like any other command.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from getpass import getuser
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError
 from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness as life
+from dynamodt.runs.history import user
 from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch, holder
 from dynamodt.runs.liveness import is_alive as is_alive
 from dynamodt.runs.options import RunOptions
@@ -30,11 +28,11 @@ if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
 
 TTL_SECONDS = 30.0
-_watch = Watch()  # what this process has seen: who has waited for a table need not watch it anew
+_watch = Watch()  # of this process: a table that was waited for need not be observed again
 
 
 class Held(NamedTuple):
-    """What a run holds: the lease of its own table, and the tables that it writes to beside it, with their tokens."""
+    """What a run holds: its own table's lease, and the other tables that it writes to, with their tokens."""
 
     lease: Lease
     fences: tuple[Fence, ...]
@@ -44,8 +42,8 @@ class Held(NamedTuple):
 def held_all(
     leases: LeaseRows, table: str, others: Sequence[str], run: str, note: Callable[[str], None], lease_replicas: int = 1
 ) -> Iterator[Held]:
-    """Holds a run's own table and the others that it writes to, as `held` does each. All commands take them in the
-    order of their names, so that no two wait for each other."""
+    """Holds a run's own table and the others that it writes to, each as `held` does. All commands take them in the
+    order of their names, so that two of them never wait for each other."""
     taken: dict[str, Lease] = {}
     with ExitStack() as stack:
         for name in sorted({table, *others}):
@@ -59,11 +57,11 @@ def held_all(
 def held(
     leases: LeaseRows, table: str, run: str, note: Callable[[str], None], lease_replicas: int = 1, owner: str = ""
 ) -> Iterator[Lease]:
-    """Holds a table's lease, giving a sign of life every five seconds, and lets it go at the end. `owner` is the table
-    whose run it is, where that is another.
+    """Holds a table's lease with a heartbeat every five seconds, and releases it at the end. `owner` is the table whose
+    run it is, if that is another.
 
-    Raises Busy when somebody else holds it and is alive. A holder on this host whose process is gone is taken over
-    at once; another silent one when it was watched for its lease's duration, with a countdown.
+    Raises Busy while a live holder has it. The lease of a process of this host that is gone is taken over at once, that
+    of another silent holder after its duration, with a countdown.
     """
     lease = acquire(leases, table, run, note, lease_replicas=lease_replicas, owner=owner)
     keeper = _Keeper(leases, lease)
@@ -87,8 +85,8 @@ def acquire(
     lease_replicas: int = 1,
     owner: str = "",
 ) -> Lease:
-    """Take the lease, or raise Busy; see `held`. Its workers are told on so many boards. `clock` is this process's own:
-    only what it shows at two moments is compared."""
+    """Take the lease, or raise Busy; see `held`. It is written to `lease_replicas` rows. `clock` is this process's
+    monotonic clock."""
     watch = watch_of(clock)
     while True:
         seen, known = watch.look(leases, table)
@@ -97,22 +95,22 @@ def acquire(
         if known.is_over:
             mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner)
             if leases.take(mine, over=seen):
-                _tell_take_over(seen, note)
+                _note_take_over(seen, note)
                 return mine
         else:
             left = watch.left(leases, seen)
-            note(f"no sign of life yet of {holder(seen)}: its lease on {table} ends in {left:.0f} s")
+            note(f"no heartbeat yet from {holder(seen)}: its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
 
 
 def watch_of(clock: Callable[[], float]) -> Watch:
-    """What was seen by a clock: this process remembers by its own one."""
+    """The observations by a clock: those of this process for its own."""
     return _watch if clock is time.monotonic else Watch(clock)
 
 
 def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Raises Busy when somebody holds the table and is alive: whoever is going to take it would be refused. A holder
-    elsewhere is watched for as long as two signs of life may take."""
+    """Raises Busy when a live holder has the table: a later run would be refused. A holder on another host is observed
+    for as long as two heartbeats take."""
     while True:
         seen, known = _watch.look(leases, table)
         if known is Life.SEEN:
@@ -123,13 +121,13 @@ def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], Non
 
 
 def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int = 1) -> Lease:
-    """A lease that this process would hold. `now` (seconds since 1970) is for people to read only."""
+    """A lease for this process. `now` (seconds since 1970) is only shown."""
     process = Process.of(os.getpid())
     return Lease(
         table=table,
         token=token,
         run=run,
-        user=_user(),
+        user=user(),
         host=socket.gethostname(),
         pid=os.getpid(),
         started=process.started if process else "",
@@ -148,31 +146,24 @@ def rehearse(leases: LeaseRows, run: str, lease_replicas: int) -> int:
     return mine.token
 
 
-def _user() -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"
-
-
 def at_work(seen: Lease, after: str = "") -> Busy:
-    """The refusal to touch a table that another run holds, after what was tried."""
+    """The refusal of a table that another run holds; `after` says what was tried."""
     return Busy(
         f"{after}another run is at work: {holder(seen)}",
         where=f"table {seen.table}",
         hint=f"wait for it (up, down, undo and retry do with --wait-lock 10m), stop it (dynamodt abort --table "
-        f"{seen.owner or seen.table}), or, if it is surely dead, dynamodt unlock --table {seen.table}",
+        f"{seen.owner or seen.table}), or, if it is certainly dead, dynamodt unlock --table {seen.table}",
         table=seen.table,
     )
 
 
-def _tell_take_over(seen: Lease, note: Callable[[str], None]) -> None:
+def _note_take_over(seen: Lease, note: Callable[[str], None]) -> None:
     if seen.run:
         note(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
 
 
 class _Keeper(threading.Thread):
-    """Gives the sign of life. When the lease is lost it falls silent: the workers see that by themselves."""
+    """Sends the heartbeat. It stops when the lease is lost, which the workers detect by themselves."""
 
     def __init__(self, leases: LeaseRows, lease: Lease) -> None:
         super().__init__(name=f"lease-{lease.table}", daemon=True)
@@ -188,10 +179,10 @@ class _Keeper(threading.Thread):
             except Fenced:
                 return
             except ServiceError:
-                continue  # out of reach for now: the lease runs on for thirty seconds
+                continue  # unreachable for now: the lease lasts thirty seconds
 
     def stop(self) -> None:
-        """Fall silent; returns when nothing is under way."""
+        """Stop; returns when no request is in flight."""
         self._ended.set()
         self.join()
 
@@ -203,7 +194,7 @@ _LOOK_SECONDS = 1.0
 
 @dataclass
 class Clock:
-    """Seconds of this process, and how to let some pass."""
+    """This process's monotonic clock, and how it sleeps."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -217,10 +208,10 @@ def in_turn(
     attempt: Callable[[], Done],
     clock: Clock = Clock(),
 ) -> Done:
-    """What `attempt` returns, which plans afresh and takes the lease itself; with `wait_lock` once nobody else is at
-    work on the table, and anew when somebody was faster.
+    """What `attempt` returns, which plans and takes the lease. With `wait_lock` it is called when no run is active on
+    the table, and again when another command was faster.
 
-    Raises Busy when the time is over, and what the attempt raises. A rehearsal takes no lease, and waits for none.
+    Raises Busy after `wait_lock`, and what the attempt raises. A dry run takes no lease, and waits for none.
     """
     patience = seconds("--wait-lock", options.wait_lock)
     if not patience or options.dry_run:
@@ -237,13 +228,13 @@ def in_turn(
 
 
 def is_held(leases: LeaseRows, table: str) -> bool:
-    """Whether a run may be at work on the table now."""
+    """Whether a run may be active on the table."""
     return is_alive(leases.read(table))
 
 
 @dataclass
 class _Turn:
-    """One command's waiting for one table. All that waits looks once a second or two, each at its own pace."""
+    """One command that waits for one table. It looks every one or two seconds, at random."""
 
     leases: LeaseRows
     table: str
@@ -253,8 +244,10 @@ class _Turn:
     clock: Clock
     began: float = field(init=False)
     watch: Watch = field(init=False)
-    tables: list[str] = field(init=False)  # that are waited for: those that it writes to come when they were refused
-    told: tuple[str, float] = ("", 0.0)  # of whom, and when
+    tables: list[str] = field(
+        init=False
+    )  # to wait for: another one that the run writes to is added when it refuses the run
+    notified: tuple[str, float] = ("", 0.0)  # the run that was reported last, and when
 
     def __post_init__(self) -> None:
         self.began = self.clock.now()
@@ -266,18 +259,18 @@ class _Turn:
         return self.clock.now() - self.began
 
     def wait(self) -> None:
-        """Until nobody is at work on the tables. Raises Busy when that takes too long."""
+        """Wait until no run is active on the tables. Raises Busy after `patience` seconds."""
         while (seen := self._holder()) is not None:
             if self.waited >= self.patience:
-                raise at_work(seen, f"waited {self.written} in vain: ")
-            self._tell(seen)
+                raise at_work(seen, f"timed out after {self.written}: ")
+            self._report(seen)
             self.pause()
-        if self.told[0]:
+        if self.notified[0]:
             self.note(f"table {self.table} is free, after {self.waited:.0f} s")
-            self.told = ("", 0.0)
+            self.notified = ("", 0.0)
 
     def final(self, refused: Refused) -> bool:
-        """Whether waiting changes nothing: a refusal while another run is at work may not hold when it has ended."""
+        """Whether to give up: a refusal may be due to a run that is still active."""
         if self.waited >= self.patience:
             return True
         if isinstance(refused, Busy):
@@ -286,7 +279,7 @@ class _Turn:
         return self._holder() is None
 
     def _holder(self) -> Lease | None:
-        """The first lease that somebody holds, or may hold."""
+        """The first lease that is held, or may be."""
         for table in self.tables:
             lease, life = self.watch.look(self.leases, table)
             if not life.is_over:
@@ -296,10 +289,10 @@ class _Turn:
     def pause(self) -> None:
         self.clock.sleep(_LOOK_SECONDS * random.uniform(1, 2))
 
-    def _tell(self, seen: Lease) -> None:
-        """Whenever it is another one that holds the table, and every half minute."""
-        whom, when = self.told
-        if whom == seen.run and self.clock.now() - when < _NOTE_SECONDS:
+    def _report(self, seen: Lease) -> None:
+        """Report the holder when it changes, and every half minute."""
+        run, when = self.notified
+        if run == seen.run and self.clock.now() - when < _NOTE_SECONDS:
             return
-        self.told = seen.run, self.clock.now()
+        self.notified = seen.run, self.clock.now()
         self.note(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is at work")

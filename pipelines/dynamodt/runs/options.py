@@ -243,7 +243,7 @@ class Observer(Protocol):
     def run_ended(self, report: RunReport) -> None:
         """The run that was started last has ended, with any status."""
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A message of one line: "starting the local stage", "created table users"."""
 
 

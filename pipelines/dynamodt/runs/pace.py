@@ -1,7 +1,4 @@
-"""How far a run is, how fast, and how long it will take: pure figures, for whichever display.
-
-What is remembered of runs while they are followed, whichever way they are shown.
-"""
+"""A run's progress, speed and remaining time, and the recorder that keeps them for any display."""
 
 from __future__ import annotations
 
@@ -18,15 +15,15 @@ from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import RunProgress, RunRecord
 from dynamodt.runs.options import JobWatcher, Observer
 
-RATE_SECONDS = 15.0  # what happened in so many seconds is the speed that is shown
-_KEPT_SECONDS = 120.0  # and in so many the one that the rest of the way is reckoned by
-_STEADY_SECONDS = 10.0  # before that, nobody knows
+RATE_SECONDS = 15.0  # the speed that is shown is that of these last seconds
+_KEPT_SECONDS = 120.0  # the remaining time is computed from these
+_STEADY_SECONDS = 10.0  # before that no remaining time is shown
 _SAMPLE_SECONDS = 0.5
-_UNEVEN = 2.0  # between the two halves of what was seen: with more, the end cannot be told
+_UNEVEN = 2.0  # ratio of the speeds of both halves; above it no remaining time is shown
 
 
 class Share(NamedTuple):
-    """How far a run is; no `total` means that nobody knows."""
+    """The progress of a run; `total` is None where it is not known."""
 
     done: int
     total: int | None
@@ -37,8 +34,8 @@ class Share(NamedTuple):
 
 
 def share(read: int, expected_items: int, splits_done: int, splits_total: int) -> Share:
-    """By items where DynamoDB's stale count is not refuted yet, else by units of work. It is full only when all units
-    are done: until then each of the others counts for one item at least."""
+    """The progress by items, up to DynamoDB's stale count of them, else by splits. It is complete only when
+    all splits are done: until then each open split counts as one item at least."""
     left = max(0, splits_total - splits_done)
     if splits_total and not left:
         return Share(splits_total, splits_total)
@@ -48,12 +45,12 @@ def share(read: int, expected_items: int, splits_done: int, splits_total: int) -
 
 
 def share_of(run_progress: RunProgress, expected_items: int) -> Share:
-    """How far a run is."""
+    """The progress of a run."""
     return share(run_progress.totals.counts.read, expected_items, run_progress.totals.done, run_progress.planned)
 
 
 class Speed(NamedTuple):
-    """What is done in a second."""
+    """Amounts per second."""
 
     items: float = 0.0
     wcu: float = 0.0
@@ -71,13 +68,13 @@ class _Sample(NamedTuple):
 
 
 class Pace:
-    """A run's speed over the last seconds, whatever it had done before somebody looked. A rest is no part of it."""
+    """A run's speed over the last seconds. Pauses are left out."""
 
     def __init__(self) -> None:
         self._samples: deque[_Sample] = deque()
 
     def observed(self, now: float, run_progress: RunProgress, share: Share) -> None:
-        """Remember where the run stands; `now` is in seconds, of any clock that does not go back."""
+        """Add a sample; `now` is in seconds of a monotonic clock."""
         units = run_progress.totals.units
         part = share.done / share.total if share.total else 0.0
         sample = _Sample(now, run_progress.totals.counts.read, units.wcu, units.rcu, run_progress.totals.bytes, part)
@@ -90,7 +87,7 @@ class Pace:
             self._samples.popleft()
 
     def speed(self) -> Speed | None:
-        """The speed of the last seconds; None when too little was seen."""
+        """The speed of the last seconds; None without two samples."""
         latest = list(_since(self._samples, RATE_SECONDS))
         if len(latest) < 2:
             return None
@@ -100,7 +97,7 @@ class Pace:
         return Speed(*(max(0.0, amount / seconds) for amount in amounts)) if seconds > 0 else None
 
     def seconds_left(self) -> float | None:
-        """How long the rest will take, if it goes on like this; None as long as the run is not steady."""
+        """The remaining seconds at this speed; None as long as the run is not steady."""
         samples = self._samples
         if len(samples) < 3 or samples[-1].at - samples[0].at < _STEADY_SECONDS:
             return None
@@ -124,7 +121,7 @@ def _progress(first: _Sample, last: _Sample) -> float:
 
 
 def figures(run_progress: RunProgress, speed: Speed | None) -> list[str]:
-    """What a run has come to, the most telling first; what there is none of is left out."""
+    """A run's figures, the most important first; those that are 0 are left out."""
     counts, contention = run_progress.totals.counts, run_progress.totals.contention
     parts = [counted(counts.read, "item")]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
@@ -136,7 +133,7 @@ def figures(run_progress: RunProgress, speed: Speed | None) -> list[str]:
 
 
 def _rate(amount: float) -> str:
-    """In whole numbers, but for a rate below one: a table may be throttled to half a unit a second."""
+    """A whole number, or one digit below one: a table may be throttled to half a unit per second."""
     return f"{amount:,.0f}" if amount >= 1.0 or not amount else f"{amount:.1g}"
 
 
@@ -146,8 +143,8 @@ def _bytes(rate: float) -> str:
 
 def _capacity(speed: Speed, run_progress: RunProgress) -> list[str]:
     pairs = ((speed.wcu, run_progress.wcu, "WCU/s"), (speed.rcu, run_progress.rcu, "RCU/s"))
-    told = [(used, budget, split) for used, budget, split in pairs if round(used) or budget]
-    return [f"{_rate(used)}{f' of {_rate(budget)}' if budget else ''} {split}" for used, budget, split in told]
+    shown = [(used, budget, name) for used, budget, name in pairs if round(used) or budget]
+    return [f"{_rate(used)}{f' of {_rate(budget)}' if budget else ''} {name}" for used, budget, name in shown]
 
 
 def counted(number: int, noun: str) -> str:
@@ -156,7 +153,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def fitting(parts: Sequence[str], width: int) -> str:
-    """As many of the parts as fit whole, the first at any rate."""
+    """The first part, and as many others as fit into `width` characters."""
     text = parts[0]
     for part in parts[1:]:
         if len(text) + 2 + len(part) > width:
@@ -166,7 +163,7 @@ def fitting(parts: Sequence[str], width: int) -> str:
 
 
 def remaining(seconds: float) -> str:
-    """A forecast in words that do not change with every look: `45 s left`, `12 min left`, `3.5 h left`."""
+    """The remaining time, rounded so that it does not flicker: `45 s left`, `12 min left`, `3.5 h left`."""
     if seconds < 90:
         return f"{max(5, 5 * round(seconds / 5))} s left"
     return f"{seconds / 60:.0f} min left" if seconds < 5400 else f"{seconds / 3600:,.1f} h left"
@@ -183,7 +180,7 @@ Clock = Callable[[], float]
 
 @dataclass
 class Current:
-    """A run in progress, as far as it has been reported."""
+    """A run in progress, as reported so far."""
 
     table: str
     version: int
@@ -205,15 +202,15 @@ class Current:
         return share_of(self.run_progress, self.expected_items)
 
     def observed(self, now: float, run_progress: RunProgress) -> None:
-        """Take in where the run stands now."""
+        """Take in the run's progress."""
         self.run_progress = run_progress
         self.pace.observed(now, run_progress, self.share)
 
 
 class ProgressRecorder:
-    """An Observer that shows nothing but remembers: what was done must be known when a command is interrupted.
+    """An Observer that records, so that the report of an interrupted command is complete. It shows nothing.
 
-    `watching`: the runs are other processes', and go on when this one ends.
+    `watching`: the runs belong to other processes, and continue when this one ends.
     """
 
     def __init__(self, clock: Clock = time.monotonic, watching: bool = False) -> None:
@@ -221,14 +218,14 @@ class ProgressRecorder:
         self.watching = watching
         self.ended: list[RunReport] = []
         self.running: dict[str, Current] = {}  # by table
-        self.awaited = ""  # what is waited for while no run is at work
-        self.asks = False  # whether there is a person to be asked
+        self.awaited = ""  # what is awaited while no run is active
+        self.asks = False  # whether questions can be answered
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         self.running[table] = Current(table, version, name, direction, expected_items, self.clock())
 
     def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
-        """A run of another process, which is at work since so many seconds."""
+        """A run of another process, active for `elapsed` seconds."""
         self.run_started(record.table, record.version, record.name, record.direction, expected_items)
         run = self.running[record.table]
         run.run, run.since = record.run, run.since - elapsed
@@ -237,45 +234,45 @@ class ProgressRecorder:
         run = self.running.get(table)
         if run is None:
             return
-        rested = run.run_progress.idle
+        idle_before = run.run_progress.idle
         run.observed(self.clock(), run_progress)
-        if run_progress.idle != rested:
-            self.note(f"{run.title}: {run_progress.idle or 'goes on'}")
+        if run_progress.idle != idle_before:
+            self.notify(f"{run.title}: {run_progress.idle or 'continues'}")
 
     def run_ended(self, report: RunReport) -> None:
         self.ended.append(report)
         self.running.pop(report.table, None)
 
-    def note(self, text: str) -> None:
-        """Nothing to remember."""
+    def notify(self, text: str) -> None:
+        """Not recorded."""
 
     def tick(self) -> None:
-        """Nothing has happened."""
+        """Not recorded."""
 
     def waiting(self, text: str) -> None:
-        """While no run is at work, this is waited for."""
+        """Record what is awaited while no run is active."""
         self.awaited = text
 
     def asked(self, question: str, choices: Mapping[str, str]) -> str:
-        """The first of the choices: there is nobody to be asked."""
+        """The first of the choices, without a question."""
         return next(iter(choices))
 
     def stopping(self) -> None:
-        """A signal has arrived: says why the command does not end at once."""
+        """A signal has arrived: report why the command does not end at once."""
         if self.running and not self.watching:
-            self.note("stopping when the requests in flight are answered; Ctrl-C again leaves at once")
+            self.notify("stopping when the requests in flight are answered; Ctrl-C again leaves at once")
 
     def close(self) -> None:
-        """Gives the terminal back. May be called twice."""
+        """Release the terminal. May be called twice."""
 
     def reports(self) -> list[TableReport]:
-        """What was done so far, by table; a run that is not over counts as stopped, where it was ours."""
+        """The reports so far, by table; an active run of this process counts as stopped."""
         by_table: dict[str, list[RunReport]] = {}
-        for run in [*self.ended, *map(self._left, self.running.values())]:
+        for run in [*self.ended, *map(self._unended, self.running.values())]:
             by_table.setdefault(run.table, []).append(run)
         return [TableReport(table, runs[0].direction, tuple(runs)) for table, runs in by_table.items()]
 
-    def _left(self, run: Current) -> RunReport:
+    def _unended(self, run: Current) -> RunReport:
         seconds, totals = self.clock() - run.since, run.run_progress.totals
         status = "running" if self.watching else "stopped"
         return RunReport(
@@ -283,13 +280,13 @@ class ProgressRecorder:
         )
 
 
-class _Handing(ProgressRecorder):
-    """Hands all that there is to be told of a job on to an observer who knows of no jobs."""
+class _Forwarding(ProgressRecorder):
+    """Forwards the runs of a job to an observer without a job's methods."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(watching=True)
         self._observer = observer
-        self.note = observer.note  # type: ignore[method-assign]
+        self.notify = observer.notify  # type: ignore[method-assign]
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         super().run_started(table, version, name, direction, expected_items)
@@ -305,5 +302,5 @@ class _Handing(ProgressRecorder):
 
 
 def as_watcher(observer: Observer) -> JobWatcher:
-    """An observer who can be told of a job."""
-    return observer if isinstance(observer, ProgressRecorder) else _Handing(observer)
+    """The observer as one that can also follow a job."""
+    return observer if isinstance(observer, ProgressRecorder) else _Forwarding(observer)

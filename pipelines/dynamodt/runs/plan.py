@@ -1,4 +1,8 @@
-"""One table's plan: the versions to run, each with all that its run needs, checked before anything starts."""
+"""One table's plan: the versions to run, each with all that its run needs, checked before anything starts.
+
+Runs record the identity of their tables. Where it differs now (the table was deleted, and created again or restored
+from a backup), a run's checkpoints and journal do not apply to the table.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +15,42 @@ from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.items import Direction
-from dynamodt.model.runs import (
-    AppliedVersion,
-    PreparedRef,
-    RunRecord,
-    Script,
-)
+from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
-from dynamodt.runs.recreated import runs_on_gone_tables
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.rows import checked_rows
 from dynamodt.script.versions import plan, read_versions
 from dynamodt.state import prepared
-from dynamodt.state.phases import half_rolled_back
-from dynamodt.state.started_with import started_with
+from dynamodt.state.phases import half_rolled_back, unfinished
+from dynamodt.state.started_with import TABLE, TARGET, started_with
 from dynamodt.state.storage import open_storage
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One version to run, with all that its run needs but the run itself."""
+    """One version to run, with what its run needs."""
 
     script: Script
     prepared: PreparedRef | None
     target: TableSpec | None
     began: Mapping[str, str] = field(default_factory=dict)  # what a run of it starts with
-    applied_by: str = ""  # on the way down: the run by which the version stands
+    applied_by: str = ""  # of `down`: the run that has applied the version
 
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """One table's way to the version asked for."""
+    """The steps that bring one table to a version."""
 
     table: TableSpec
     direction: Direction
     steps: tuple[Step, ...]
-    at: int  # the version that the table stands at
-    scripts: tuple[Script, ...]  # all versions that there is a file for
-    needs_consistent_read: bool = False  # by a version before: read with strong consistency
-    gone: frozenset[str] = frozenset()  # runs that wrote to a table that was deleted since
+    at: int  # the table's version
+    scripts: tuple[Script, ...]  # all versions that have a file
+    needs_consistent_read: bool = False  # after a recent write
+    gone: frozenset[str] = frozenset()  # runs on a table that was deleted since
 
     @property
     def latest(self) -> int:
@@ -69,10 +67,10 @@ def plan_table(
     runs: Sequence[RunRecord] = (),
     with_rows: bool = True,
 ) -> TablePlan:
-    """The steps of one table. `with_rows`: the rows of `items()` are looked at; what they are made of may be elsewhere.
+    """The steps of one table. `with_rows`: the rows of `items()` are read, too; a job's data may be elsewhere.
 
-    Raises whatever stands in the way, before anything is started: ScriptError for a file, Refused for the order, an
-    irreversible step or missing prepared data, ServiceError for a table that is not there.
+    Raises what prevents the steps: ScriptError for a file, Refused for the order, an irreversible step or missing
+    prepared data, ServiceError for a missing table.
     """
     files = read_versions(folder / "transforms", name)
     spec = usable_table(stage, name)
@@ -100,7 +98,7 @@ def check_script(script: Script) -> None:
 
 
 def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
-    """The first version above `at` that needs prepared data which is not there; 0: none."""
+    """The first version above `at` whose prepared data is missing; 0: none."""
     for script in scripts:
         if script.sequence > at and script.has_prepare and script.has_up:
             try:
@@ -111,7 +109,7 @@ def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
 
 
 def usable_table(stage: Stage, name: str) -> TableSpec:
-    """The table as it is. Raises ServiceError where there is none, Refused where it is not ready, or dynamodt's."""
+    """The table's description. Raises ServiceError for a missing table, Refused for one that is not active, or ours."""
     check_no_state_table(stage, name)
     spec = _describe(stage, name)
     _check_active(spec)
@@ -134,7 +132,7 @@ def _check_active(spec: TableSpec) -> None:
 
 
 def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> None:
-    """A table whose versions ran elsewhere must not be taken through them again. Raises Refused."""
+    """Raises Refused for a table whose versions were applied by another tool, and not imported."""
     key = record_key(spec)
     if key is None or any(run.status != "adopted" for run in runs):
         return
@@ -142,7 +140,7 @@ def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> 
         raise Refused(
             f"the table holds a record of {TOOL}, by which some versions have run already",
             where=f"table {spec.name}",
-            hint=f"take its history over first: dynamodt import-history --table {spec.name}",
+            hint=f"import its history first: dynamodt import-history --table {spec.name}",
         )
 
 
@@ -170,3 +168,66 @@ def _target(stage: Stage, script: Script) -> TableSpec | None:
     spec = tables.describe(stage.connection, script.target_table)
     _check_active(spec)
     return spec
+
+
+# ---------------------------------------------------------------- tables that were deleted and created again
+
+
+def younger(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
+    """The last of a table's runs, if the table was recreated since; None if not, or if that is not known."""
+    known = [run for run in runs if run.began.get(TABLE)]
+    last = known[-1] if known and spec.identity else None
+    return last if last is not None and last.began[TABLE] != spec.identity else None
+
+
+def younger_reported(spec: TableSpec, last: RunRecord) -> str:
+    """The same as a sentence."""
+    created = f", created {spec.created}" if spec.created else ""
+    return (
+        f"the table is younger than its last run: it was deleted and created again (restored?){created}, after run "
+        f"{last.run} ({last.direction} of version {last.version}, {last.status})"
+    )
+
+
+def runs_on_gone_tables(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> frozenset[str]:
+    """The runs whose target was deleted since, with their writes. `spec` is the table that they read."""
+    identities = {spec.name: spec.identity}
+    return frozenset(run.run for run in runs if _is_gone(stage, run, identities))
+
+
+def _is_gone(stage: Stage, run: RunRecord, identities: dict[str, str]) -> bool:
+    name, then = (run.target, run.began.get(TARGET)) if run.target else (run.table, run.began.get(TABLE))
+    if not then or (run.target and not unfinished(run.status)):
+        return False
+    if name not in identities:
+        identities[name] = _identity(stage, name)
+    return bool(identities[name]) and identities[name] != then
+
+
+def _identity(stage: Stage, name: str) -> str:
+    try:
+        return tables.describe(stage.connection, name).identity
+    except ServiceError as error:
+        if error.what == NO_TABLE:
+            return "no table"
+        raise
+
+
+def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None:
+    """Raises Refused where the table that a run has written to was recreated: its journal does not apply to the items.
+    `hint` is what to do instead of an undo."""
+    name, then = (record.target, TARGET) if record.target else (record.table, TABLE)
+    if not record.began.get(then):
+        return
+    spec = tables.describe(stage.connection, name)
+    if spec.identity in ("", record.began[then]):
+        return
+    raise Refused(
+        f"run {record.run} wrote to another table of this name: {name} was deleted and created again since"
+        + (f", {spec.created}" if spec.created else ""),
+        where=f"table {name}",
+        hint=hint
+        or "its journal does not apply to the present items. To record which versions are applied: "
+        f"dynamodt stamp --table {record.table} --to N",
+        run=record.run,
+    )

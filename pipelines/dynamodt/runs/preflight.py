@@ -22,7 +22,7 @@ from dynamodt.pipeline.conflicts import restoration
 from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.recreated import younger, younger_reported
+from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises Refused for a script that was written for another key, one whose mark would overwrite a key, one that
-    cannot do without the journal or that an export would mislead, and a table of a protected stage that could not be
-    brought back. Only the last asks the service anything."""
+    """Raises Refused for a script with another key, with a mark that would overwrite a key, that needs its journal or
+    that cannot read an export, and for a table of a protected stage without point-in-time recovery."""
     for step in planned.steps:
         _check_key(planned, step)
         _check_stamp(planned, step)
@@ -52,17 +51,17 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
 
 
 def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
-    """Raises Refused for a table of a protected stage that could not be brought back."""
+    """Raises Refused for a table of a protected stage without point-in-time recovery."""
     if stage.protected and not options.dry_run and not options.no_pitr:
         for table in dict.fromkeys(tables):
             _check_recovery(stage.connection, table)
 
 
 def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None:
-    """Tell when dynamodt.toml gives a table of the embedded stage another key than it was created with."""
+    """Notify when dynamodt.toml gives a table of the embedded stage another key than it was created with."""
     table, wanted = planned.table, stage.tables.get(planned.table.name)
     if wanted and wanted != table.key:
-        observer.note(
+        observer.notify(
             f"table {table.name} has the key {declared_key(table.key)}, and dynamodt.toml {declared_key(wanted)}: "
             "a table is created once and then left as it is (`dynamodt local reset` deletes all of them, "
             "with their items)"
@@ -81,7 +80,7 @@ def _check_key(planned: TablePlan, step: Step) -> None:
 
 
 def _check_stamp(planned: TablePlan, step: Step) -> None:
-    """A mark in a key attribute would move the item; in an index's, the service rejects it or the index changes."""
+    """Raises Refused for a mark in a key attribute, which would move the item, or in one of an index."""
     stamp = step.script.stamp
     for table in filter(None, (planned.table, step.target)):
         kind = "key" if stamp in table.key_names else "key of an index" if stamp in table.index_keys else ""
@@ -96,7 +95,7 @@ def _check_stamp(planned: TablePlan, step: Step) -> None:
 def _check_journal(step: Step, options: RunOptions) -> None:
     if options.journal is False and not step.script.idempotent:
         raise Refused(
-            f"version {step.script.sequence} needs its journal: by it a run that died knows which items are done",
+            f"version {step.script.sequence} needs its journal, which tells a continued run which items are done",
             where=step.script.path,
             hint="leave out --no-journal; or set IDEMPOTENT = True, if a second application harms nothing",
         )
@@ -111,7 +110,7 @@ def _check_recovery(connection: Connection, table: str) -> None:
         raise Refused(
             f"the stage is protected, and whether point-in-time recovery is on cannot be read: {error.what}",
             where=where,
-            hint="allow dynamodb:DescribeContinuousBackups on the table to who runs dynamodt, or pass --allow-no-pitr",
+            hint="the caller needs dynamodb:DescribeContinuousBackups on the table, or --allow-no-pitr",
         ) from error
     raise Refused(
         "the stage is protected, and point-in-time recovery is off",
@@ -130,9 +129,8 @@ def _turn_on(connection: Connection, table: str) -> str:
 def refuse_restored(
     state: State, stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
 ) -> None:
-    """Raises Refused for a table that was created since its last run, where it is not known which versions stand in it,
-    or where it was restored, or may have been, from a moment within a run: some of its items would be transformed
-    twice."""
+    """Raises Refused for a table that was created since its last run, if its applied versions are not known, or if it
+    was or may have been restored from a moment within a run: some items would be transformed twice."""
     last = younger(planned.table, runs)
     if last is None:
         return
@@ -149,18 +147,18 @@ def refuse_restored(
 
 
 def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
-    name, versions = planned.table.name, "version 1 stands" if at == 1 else f"versions 1 to {at} stand"
+    name, versions = planned.table.name, "version 1 is" if at == 1 else f"versions 1 to {at} are"
     return Refused(
-        f"{younger_reported(planned.table, last)}; whether {versions} in it is not known",
+        f"{younger_reported(planned.table, last)}; whether {versions} applied in it is not known",
         where=f"table {name}",
-        hint="look at its items, say which versions stand in them, "
+        hint="look at its items, record which versions are applied, "
         f"dynamodt stamp --table {name} --to N (0: none), and type the same command again",
     )
 
 
 def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRecord) -> None:
-    """Raises Refused where an item is as the run has left it, or where the journal cannot tell. What it has written
-    first, of each unit, is looked at: whatever was written later, that was there already."""
+    """Raises Refused where an item is as the run has written it, or where the journal is incomplete. The first page of
+    each split is enough: a table restored from within the run has the earliest writes."""
     storage = open_storage(stage.connection, stage.storage)
     for each in phases(run):
         claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
@@ -173,7 +171,7 @@ def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRe
 
 
 def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
-    """The parts of each unit's first page in the journal, and how many parts that the units' rows count are missing."""
+    """The journal's parts of each split's first page, and the number of parts that are counted and missing."""
     first: list[str] = []
     pages: dict[int, int] = {}
     missing = sum(due(claim).parts for claim in claims.values())
@@ -230,7 +228,7 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 
 
 def check_export(script: Script, catch_up: str) -> None:
-    """Raises Refused for a script that an export would mislead: its images are older than the table's items."""
+    """Raises Refused for a script that cannot read an export, whose images are older than the table's items."""
     if script.guard == "changed" and not script.idempotent:
         raise Refused(
             'GUARD = "changed" cannot be used with an export: what the script has read of an item may be hours old, '
@@ -243,27 +241,27 @@ def check_export(script: Script, catch_up: str) -> None:
 
 
 def check_moment(found: SourceExport, script: Script, catch_up: str) -> None:
-    """Raises Refused for an export whose moment is within a second: its first window would begin before it, and show
-    items of the export as new ones."""
+    """Raises Refused for an export of a moment within a second: the first incremental export would begin before it, and
+    show items of the export as created."""
     moment = found.until
     if moment is None or not moment.microsecond or script.idempotent or (catch_up or WINDOWS) != WINDOWS:
         return
     raise Refused(
-        f"the export shows the table at {moment:%H:%M:%S.%f} UTC, and a window starts at a whole second: what came "
-        "into being in between would be transformed twice",
+        f"the export shows the table at {moment:%H:%M:%S.%f} UTC, and an incremental export starts at a whole second: "
+        "items created in between would be transformed twice",
         where=f"s3://{found.source.bucket}/{found.source.folder}",
-        hint="let a new one be requested (--export new), or request it with an ExportTime of whole seconds; or go on "
-        "without windows: --catch-up none",
+        hint="let a new one be requested (--export new), or request it with an ExportTime of whole seconds; or do "
+        "without incremental exports: --catch-up none",
     )
 
 
 def _check_catch_up(script: Script, catch_up: str) -> None:
-    """Raises Refused for a last scan that could not tell what is done already."""
+    """Raises Refused for a final scan that could not detect transformed items."""
     if catch_up == SCAN and not (script.idempotent or script.stamp):
         raise Refused(
-            "a last scan would transform items twice: the script is not IDEMPOTENT, and marks nothing",
+            "a final scan would transform items twice: the script is not IDEMPOTENT, and has no STAMP",
             where=script.path,
-            hint="catch up by windows (--catch-up windows), or set STAMP or IDEMPOTENT in the script",
+            hint="catch up by incremental exports (--catch-up windows), or set STAMP or IDEMPOTENT in the script",
         )
 
 
@@ -292,8 +290,8 @@ def items_transformed(state: State, stage: Stage, table: TableSpec, record: RunR
 
 
 def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
-    """The changes of these parts whose items are as they were written, each key's last one; `table` is the one that was
-    written to. What was deleted is not told from what was never there. Raises RunFailed when a part is gone."""
+    """The changes of these parts whose items are still as written, the last of each key; `table` is the one written to.
+    Deleted items are not found. Raises RunFailed for a missing part."""
     journal = Journal(open_storage(stage.connection, stage.storage), table, "")
     reads = Reads(shared_wire(stage.connection), table)
     for name in parts:

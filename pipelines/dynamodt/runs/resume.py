@@ -14,7 +14,7 @@ from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.state.object_keys import not_restored_of
-from dynamodt.state.phases import PARTLY_UNDONE, unfinished
+from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, unfinished
 from dynamodt.state.started_with import ITEMS, Difference, differences, may_be_repeated
 from dynamodt.state.storage import Storage, open_storage
 
@@ -49,12 +49,12 @@ def unfinished_run(state: State, storage: Storage, planned: TablePlan, options: 
 
 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
-    """The refusal, with every difference: by halves, the run would come to something that no script says."""
-    back = "put back what was changed, and type the same command again: it goes on"
+    """The refusal to continue a run with other facts than it began with, which lists the differences."""
+    back = "revert what was changed, and type the same command again: the run continues"
     if left.journal:
-        out = f"or take back what it has done, dynamodt undo {left.run}, and type the command again: it begins anew"
+        out = f"or undo it, dynamodt undo {left.run}, and type the command again: a new run begins"
     else:
-        out = "or restore the table from before the run (it keeps no journal): a restored table is begun anew"
+        out = "or restore the table from before the run (it keeps no journal): then a new run begins"
     return Refused(
         f"run {left.run} ({left.direction} of version {left.version}, {left.name}), {left.status}, has written, and "
         "began with something else: " + "; ".join(one.sentence for one in found if not one.effect),
@@ -65,11 +65,11 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
 
 
 def check_continued(left: RunRecord, options: RunOptions) -> None:
-    """Raises Refused for another word on the journal than the run began with: half a journal undoes half a run."""
+    """Raises Refused for another journal or source than the run began with."""
     if options.journal not in (None, left.journal):
         began = "with" if left.journal else "without"
         raise Refused(
-            f"run {left.run} began {began} a journal, and goes on as it began",
+            f"run {left.run} began {began} a journal, and continues as it began",
             where=f"table {left.table}",
             hint=f"leave out --{'no-' if left.journal else ''}journal",
             run=left.run,
@@ -83,10 +83,10 @@ def _continuable(state: State, storage: Storage, left: RunRecord, step: Step, op
 
     Raises Refused where it has written, and what it began with has changed.
     """
-    found = differences_now(state, left, step)
+    found = changed_facts(state, left, step)
     if not has_written(state, left):
-        anew = found or _asks_for_another_export(left, options) or has_lost_dead_letters(state, storage, left)
-        return None if anew else left
+        new = found or _requests_another_export(left, options) or has_lost_dead_letters(state, storage, left)
+        return None if new else left
     if not all(one.effect for one in found):
         if left.journal or not step.script.idempotent or not may_be_repeated(found):
             raise _begun_otherwise(left, found, step.script.path)
@@ -98,13 +98,13 @@ def _continuable(state: State, storage: Storage, left: RunRecord, step: Step, op
     return left
 
 
-def _asks_for_another_export(left: RunRecord, options: RunOptions) -> bool:
+def _requests_another_export(left: RunRecord, options: RunOptions) -> bool:
     begun = left.status == "failed" and left.splits and left.exports
     return bool(begun) and options.export not in ("", left.exports[0])
 
 
-def differences_now(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
-    """What the run has begun with and is otherwise now. Rows of `items()` that it has not begun to write are free."""
+def changed_facts(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
+    """The facts that have changed since the run began. Rows of `items()` may change until they are written."""
     found = differences(left.began, step.began)
     if any(state.splits(left.run + INSERTED_ROWS).all(1)):
         return found
@@ -120,10 +120,10 @@ def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str =
 
 
 def left_unfinished(state: State, planned: TablePlan) -> RunRecord | None:
-    """The run of this very step that an earlier process has left unfinished. Raises Refused when one of another
-    version, or of the other direction, has written something and was left half done.
+    """The unfinished run of the plan's first step. Raises Refused where one of another version or direction has written
+    something.
 
-    One that has written nothing holds nobody up, so others may have run since: then what it has found done is not."""
+    A run that has written nothing does not exclude others: if another has run since, it is not continued."""
     wanted = (planned.steps[0].script.sequence, planned.direction)
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
@@ -140,12 +140,14 @@ def note_half_done(state: State, planned: TablePlan, observer: Observer) -> None
     """Notify that a dry run also transforms the items that an unfinished run has written."""
     for record in state.runs(planned.table.name):
         if record.run not in planned.gone and unfinished(record.status) and has_written(state, record):
-            observer.note(f"run {record.run} is half done: the rehearsal tries its items anew, as they are now")
+            observer.notify(
+                f"run {record.run} is unfinished: the dry run also transforms the items that it has written"
+            )
 
 
 def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()) -> None:
-    """Raises Refused when a run has written something and is unfinished: left so, or still at work. Those that are
-    `gone` wrote to another table."""
+    """Raises Refused when a run has written something and is unfinished, active or not. Those in `gone` wrote to a
+    table that was deleted."""
     records = [record for record in state.runs(table) if record.run not in gone]
     check_not_undoing(records)
     for record in records:
@@ -154,29 +156,25 @@ def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()
 
 
 def check_not_undoing(records: Iterable[RunRecord]) -> None:
-    """Raises Refused while a run of the table is half undone: neither its version nor the one before is true then."""
+    """Raises Refused while an undo of the table is unfinished: its items are of two versions."""
     for record in records:
-        if record.status == "undoing":
-            raise Refused(
-                f"run {record.run} ({record.direction} of version {record.version}, {record.name}) is half undone",
-                where=f"table {record.table}",
-                hint=f"finish it first: dynamodt undo {record.run}",
-                run=record.run,
-            )
-        if record.status == PARTLY_UNDONE:
-            raise Refused(
-                f"run {record.run} ({record.direction} of version {record.version}, {record.name}) is undone in part: "
-                "parts of its journal are missing",
-                where=f"table {record.table}",
-                hint=f"restore them, then: dynamodt undo {record.run}; or mend the items by hand, and say which "
-                f"versions stand: dynamodt stamp --table {record.table} --to N",
-                run=record.run,
-            )
+        undo = f"dynamodt undo {record.run}"
+        stamp = f"dynamodt stamp --table {record.table} --to N"
+        why = {
+            UNDOING: ("is half undone", f"finish it first: {undo}"),
+            PARTLY_UNDONE: (
+                "is undone in part: parts of its journal are missing",
+                f"restore them, then: {undo}; or repair the items, and record which versions are applied: {stamp}",
+            ),
+        }.get(record.status)
+        if why is not None:
+            what = f"run {record.run} ({record.direction} of version {record.version}, {record.name}) {why[0]}"
+            raise Refused(what, where=f"table {record.table}", hint=why[1], run=record.run)
 
 
 def accepted(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
-    """The undone runs that have left items restored in part, which a run that begins now would transform again. Raises
-    Refused for them unless that is asked for, or a run since has begun so."""
+    """The undone runs with items restored in part, which a new run would transform again. Raises Refused for them
+    unless `accept_partly_restored` is set, or a later run has accepted them."""
     records = list(records)
     before = {run for record in records for run in record.accepts}
     left = [one for one in records if one.status == "undone" and one.partly_restored and one.run not in before]
@@ -192,19 +190,20 @@ def _partly_restored(undone: RunRecord) -> Refused:
         f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
         "as before the run, others as they were written since; transformed again they may hold the version twice",
         where="/".join(filter(None, [undone.began.get("storage"), not_restored_of(undone.table, undone.run)])),
-        hint='the file names them (lines with "restored"): mend them, then type the same command with '
+        hint='the file names them (lines with "restored"): repair them, then type the same command with '
         "--accept-partly-restored; or type it with that at once, if the script leaves what it has transformed alone",
         run=undone.run,
     )
 
 
 def check_only(run: str, left: RunRecord | None) -> None:
+    """Raises Refused unless `left` is the run that the command is limited to, if it is."""
     if run and (left is None or left.run != run):
         raise not_unfinished(run)
 
 
 def not_unfinished(run: str) -> Refused:
-    """The refusal to go on with a run that is over, or that another one has come after."""
+    """The refusal to continue a run that has ended, or that a later one has replaced."""
     return Refused(f"run {run} is not the unfinished one of its table", hint="dynamodt history shows which is")
 
 
@@ -218,20 +217,20 @@ def _half_done(state: State, left: RunRecord) -> Refused:
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
         where=f"table {left.table}",
         hint=f"finish it first: dynamodt {left.direction} --table {left.table} --to {goal(left)} "
-        f"(or take back what it has done: dynamodt undo {left.run})",
+        f"(or undo it: dynamodt undo {left.run})",
         run=left.run,
     )
 
 
 def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
-    """Raises Refused when a run that goes on is given another source than it began with."""
+    """Raises Refused for another source than the run began with."""
     began = record.exports[0] if record.exports else ""
     other = options_source not in ("", record.source) or (options_export not in ("", "new", began) and began)
     if other:
         said = f"the export {began}" if began else f"a {record.source}"
         raise Refused(
-            f"run {record.run} began with {said}, and goes on with it",
+            f"run {record.run} began with {said}, and continues with it",
             where=f"table {record.table}",
-            hint=f"leave out --source and --export (or take back what it has done: dynamodt undo {record.run})",
+            hint=f"leave out --source and --export (or undo it: dynamodt undo {record.run})",
             run=record.run,
         )

@@ -1,4 +1,4 @@
-"""Runs a job's pipeline and follows it: the one edge from the control plane into the stages."""
+"""Runs a job's pipeline and follows it: the only import of the data plane by the control plane."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
     from dynamodt.state.state import State
 
-RUNNERS = ("direct", "spark")  # and whatever Beam itself knows
+RUNNERS = ("direct", "spark")  # and those of Beam itself
 _LOOK_SECONDS = 0.5
 _GRANTERS = 10  # as many connections as botocore keeps for a client
 
@@ -38,14 +38,14 @@ def run(
     ticks: Sequence[Tick] = (),
     splits: SplitTotals | None = None,
 ) -> Totals:
-    """Run a job to its end, telling `on_progress` several times a second where it stands, and calling each of `ticks`,
-    for the first time before anything is read; returns where it ended. `units` have looked at it already.
+    """Run a job to its end; returns its totals. `on_progress` receives them several times a second, and each of `ticks`
+    is called as often, first before anything is read. `splits` are the totals that were read already.
 
-    Raises the error that ended it (ScriptError, ServiceError, ... or RunFailed for one without a name). Ctrl-C lets
-    every worker hear out its requests, then goes on as KeyboardInterrupt.
+    Raises the error that ended it (ScriptError, ServiceError, ... RunFailed for an unknown one). After Ctrl-C each
+    worker awaits its requests; then KeyboardInterrupt is raised.
     """
     splits = splits or SplitTotals(state.splits(job.run), job.splits)
-    before = splits.look().counts.dead  # of an earlier attempt: what replays them counts in a pass of its own
+    before = splits.look().counts.dead  # of earlier attempts: the replays of these count in phases of their own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False
     try:
@@ -53,11 +53,11 @@ def run(
             _tick(ticks)
             totals = splits.look()
             if totals.counts.dead - before > job.max_errors and not stopped:
-                _stop(state, job, "max-errors")  # a worker sees its own dead letters only
+                _stop(state, job, "max-errors")  # a worker counts only its own dead letters
                 stopped = True
             on_progress(totals)
-    except BaseException:  # Ctrl-C, a signal, or the state table out of reach: leave no worker behind
-        with suppress(Fenced, ServiceError):  # the workers of this process are told first
+    except BaseException:  # Ctrl-C, a signal, or an unreachable state table: no worker may continue
+        with suppress(Fenced, ServiceError):  # the workers of this process stop first
             _stop(state, job)
         _wait_for_end(pipeline, ticks)
         with suppress(ServiceError):
@@ -74,7 +74,7 @@ def ticks(context: RunContext, job: Job) -> list[Tick]:
     workers = context.state.workers(job.base_run, job.attempt, job.shards)
     executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.shards > 1 else None
     allocator = Allocator(job, context.state.leases, workers, executor=executor)
-    return [allocator.tick, *watching(context.options.alarms, job, context.state, context.observer.note)]
+    return [allocator.tick, *watching(context.options.alarms, job, context.state, context.observer.notify)]
 
 
 def _tick(ticks: Sequence[Tick]) -> None:
@@ -83,7 +83,7 @@ def _tick(ticks: Sequence[Tick]) -> None:
 
 
 def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
-    """Each worker ends between two requests; one that waits for its part of the budget is woken by its next look."""
+    """Each worker ends between two requests; one that waits for its budget is woken by its next poll."""
     while not pipeline.ended.wait(_LOOK_SECONDS):
         with suppress(Fenced, ServiceError):
             _tick(ticks)
@@ -103,7 +103,7 @@ def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
         raise named from error
     if error is None:
         return
-    _stop(state, job, "error")  # a worker of another process may not know that it is over
+    _stop(state, job, "error")  # workers of other processes must end, too
     if isinstance(error, DynamodtError):
         raise error
     raise RunFailed(
@@ -114,9 +114,9 @@ def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
 
 
 class _Background(threading.Thread):
-    """The pipeline, in a thread of its own: Beam's in-process runner does not return before the end.
+    """The pipeline in a thread of its own, since Beam's in-process runner returns only at the end.
 
-    `ended` says that it has; a thread whose `join` was interrupted claims it too early (CPython 3.11, `threading`).
+    `ended` is set then. `is_alive` is wrong after an interrupted `join` (CPython 3.11, `threading`).
     """
 
     def __init__(self, job: Job, options: RunOptions) -> None:
@@ -145,8 +145,8 @@ class _Background(threading.Thread):
 
 
 def check_runner(options: RunOptions) -> None:
-    """Before anything is started. Raises UsageError for a runner that neither we nor Beam know, one that lacks its job
-    server, and options that Beam does not take."""
+    """Check the runner's name and Beam's options, before anything is started. Raises UsageError for an unknown runner,
+    one without its job server, and options that Beam does not accept."""
     if options.runner in (*RUNNERS, GLUE) and not options.beam_args:
         return
     from dynamodt.pipeline.process import muted_beam
@@ -158,10 +158,9 @@ def check_runner(options: RunOptions) -> None:
 
 
 def ready(options: RunOptions, note: Note) -> RunOptions:
-    """Make the runner ready, which may take a while: `note` is told what it is about. Returns the options with the
-    number of workers that there will be.
+    """Prepare the runner, which may take a while and is reported to `note`; returns the options with `workers` set.
 
-    Raises UsageError for what is missing on this machine, and Refused or RunFailed for a Spark that cannot be used.
+    Raises UsageError for software that is missing on this machine, Refused or RunFailed for an unusable Spark.
     """
     if options.runner == "direct" and not options.beam_args:
         return options

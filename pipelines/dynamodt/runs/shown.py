@@ -1,7 +1,7 @@
-"""Two items, side by side: only the attributes that differ, as lines that fit a screen.
+"""Text and items for display: the difference of two items as short lines, and texts from outside made harmless.
 
-Text from outside (an author's error, an item, a key, a service's words), before it is shown: it moves no cursor,
-changes no colour, and is no command for the CI system that reads the log.
+Text of a script, an item or a service is escaped before it is shown, so that it cannot move the cursor, change colours,
+or be executed by the CI system that reads the log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ANYWHERE = re.compile(r"##(?=\w*\[)")
 
 
 def printable(text: str) -> str:
-    """The text with control and other invisible characters spelt out; line ends stay."""
+    """The text with control and other invisible characters escaped; line ends stay."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
@@ -32,17 +32,17 @@ def _escaped(char: str) -> str:
 
 
 def inert(text: str) -> str:
-    """The text without a line that a CI system would obey: a backslash stands before what would make it one."""
+    """The text with a backslash inserted where a CI system would read a command."""
     return _ANYWHERE.sub(r"#\\#", _AT_THE_START.sub(r"\1\\::", text))
 
 
 def json_line(document: dict[str, Any]) -> str:
-    """A document as one line of JSON, in ASCII, and as inert."""
+    """A document as one line of inert JSON, in ASCII."""
     return json.dumps(document).replace("##", "#\\u0023") + "\n"
 
 
 class InertStream:
-    """A stream that passes on what is written to it, `inert`. Each write is taken for whole lines."""
+    """A stream that writes everything `inert`. Each write must be of whole lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -74,12 +74,12 @@ def item_diff(before: Item, after: Item | None, width: int = 60) -> list[DiffLin
 
 
 def key_line(item: Item, key_names: Iterable[str], width: int = 60) -> str:
-    """The item's key as a person reads it: `id = "u1", sort = 3`."""
+    """The item's key as text: `id = "u1", sort = 3`."""
     return ", ".join(f"{_name(name)} = {clip(value_text(item[name]), width)}" for name in key_names if name in item)
 
 
 def value_text(value: Any) -> str:
-    """One line for any value an item may hold, with nothing in it that could move a terminal's cursor."""
+    """Any value of an item as one printable line."""
     if isinstance(value, str):
         return _quoted(value)
     if value is None or isinstance(value, bool):
@@ -96,7 +96,7 @@ def value_text(value: Any) -> str:
 
 
 def clip(text: str, width: int, start: int = 0) -> str:
-    """`width` characters of the text from `start` on, with an ellipsis where something was left out."""
+    """`width` characters of the text from `start` on, with an ellipsis for each end that is cut."""
     head = "…" if start else ""
     room = max(1, width - len(head))
     rest = text[start:]
@@ -126,7 +126,7 @@ def _pair(path: str, old: Any, new: Any, width: int) -> Iterator[DiffLine]:
 
 
 def _cut(old: str, new: str, width: int) -> int:
-    """Where to start two values so that their first difference is in sight."""
+    """The start at which both values show their first difference."""
     same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     return same - _LEAD if same >= width - _LEAD else 0
 

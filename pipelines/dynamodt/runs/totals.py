@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from dynamodt.model.pages import Claim, Totals
+from dynamodt.model.pages import Totals
 from dynamodt.model.runs import RunRecord
 from dynamodt.state.phases import UNDOING, Phase, phases, undo_phases
 
+if TYPE_CHECKING:
+    from dynamodt.state.split_rows import SplitRows
+    from dynamodt.state.state import State
+
 ROWS = 100  # that a look reads at most: one BatchGetItem
-
-
-class SplitReader(Protocol):
-    """What a phase's rows offer, and a test's fake must."""
-
-    def some(self, splits: Iterable[int]) -> Iterable[Claim]: ...
 
 
 class _Slice:
@@ -26,7 +24,7 @@ class _Slice:
         self._done = Totals()
         self.totals = Totals()
 
-    def look(self, rows: SplitReader) -> None:
+    def look(self, rows: SplitRows) -> None:
         going_on, done = Totals(), set()
         for claim in rows.some(self.left):
             if claim.done:
@@ -42,7 +40,7 @@ class SplitTotals:
     """The sum over a phase's splits. Each look reads one slice, in turn, and takes the others as they were: at 100 rows
     twice a second, the totals of one of 10,000 splits are at most a minute old."""
 
-    def __init__(self, rows: SplitReader, splits: int) -> None:
+    def __init__(self, rows: SplitRows, splits: int) -> None:
         self._rows = rows
         self._slices = [_Slice(range(start, min(splits, start + ROWS))) for start in range(0, splits, ROWS)]
         self._turn = 0
@@ -75,21 +73,7 @@ class SplitTotals:
         return sum_of(each.totals for each in self._slices)
 
 
-class SplitRows(SplitReader, Protocol):
-    """What `state.split_rows.SplitRows` offers, and a test's fake must."""
-
-    def all(self, splits: int) -> Iterable[Claim]: ...
-
-    def totals(self, splits: int) -> Totals: ...
-
-
-class SplitStore(Protocol):
-    """What `state.state.State` offers, and a test's fake must."""
-
-    def splits(self, run: str) -> SplitRows: ...
-
-
-def totals_of(state: SplitStore, found: Iterable[Phase]) -> Totals:
+def totals_of(state: State, found: Iterable[Phase]) -> Totals:
     """The totals of these phases now; each of their rows is read."""
     return sum_of(state.splits(one.run).totals(one.splits) for one in found)
 
@@ -104,7 +88,7 @@ def sum_of(parts: Iterable[Totals]) -> Totals:
 class RunTotals:
     """What a run has come to, over all its phases; while it is being undone, what its undo has come to."""
 
-    def __init__(self, state: SplitStore) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
         self._phases: dict[Phase, SplitTotals] = {}
         self._undo = 1  # the try that is running

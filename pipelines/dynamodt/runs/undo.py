@@ -1,4 +1,4 @@
-"""`undo RUN`: a run is taken back by its journal, from its refusals to its report (guarantee G5)."""
+"""`undo RUN`: a run is undone by its journal, from its checks to its report (guarantee G5)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.plan import check_not_recreated
 from dynamodt.runs.preflight import check_recovery
-from dynamodt.runs.recreated import check_not_recreated
 from dynamodt.runs.totals import totals_of
 from dynamodt.state.object_keys import not_restored_name, not_restored_prefix
 from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
@@ -42,15 +42,15 @@ _SHOWN = 3
 def undo(
     stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, runner: Runner
 ) -> UndoReport:
-    """Take a run of one of the tables back, or go on with that.
+    """Undo a run of one of the tables, or continue its undo.
 
-    Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt;
-    an error that ended it early is in the report.
+    Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt.
+    An error that ended it early is in the report.
     """
     state = State(stage.connection, stage.state_table)
     record = find_run(state, tables, run)
     attempt = partial(_attempt, stage, state, record, options, observer, runner)
-    return in_turn(state.leases, record.table, options, observer.note, attempt)
+    return in_turn(state.leases, record.table, options, observer.notify, attempt)
 
 
 def _attempt(
@@ -59,13 +59,13 @@ def _attempt(
     record = _checked(stage, record, options)
     table = tables_of_stage.describe(stage.connection, record.table)
     target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
-    options = runner.ready(options, observer.note)
+    options = runner.ready(options, observer.notify)
     storage = open_storage(stage.connection, stage.storage)
     storage.check()
     with _holding(state, record, options, observer) as (token, fences, base):
-        record = find_run(state, [record.table], record.run)  # as it is now that nobody else can move it
+        record = find_run(state, [record.table], record.run)  # as it is under the lease
         check_undoable(state, record)
-        found = check_journal(state, storage, record, observer.note)
+        found = check_journal(state, storage, record, observer.notify)
         refused = refusal(found, storage, record)
         if refused is not None and not options.partial:
             return _not_begun(state, record, refused, options.dry_run)
@@ -79,30 +79,30 @@ def _attempt(
 def _holding(
     state: State, record: RunRecord, options: RunOptions, observer: Observer
 ) -> Iterator[tuple[int, tuple[Fence, ...], str]]:
-    """Holds the table, and the one that the run has written to: the lease's token, the other one, and the id that the
-    undo's own passes begin with."""
+    """Holds the run's table and its target: the lease's token, the other lease, and the prefix of the undo's phase
+    ids."""
     if options.dry_run:
         run = new_run()
         yield rehearse(state.leases, run, lease_replicas(options.workers)), (), run
         return
     others = [record.target] if record.target else []
     workers = lease_replicas(options.workers)
-    with held_all(state.leases, record.table, others, record.run, observer.note, workers) as (lease, fences):
+    with held_all(state.leases, record.table, others, record.run, observer.notify, workers) as (lease, fences):
         yield lease.token, fences, record.run
 
 
-# ---------------------------------------------------------------- what stands in the way
+# ---------------------------------------------------------------- checks
 
 
 def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> RunRecord:
-    """The run that is meant, if it can be taken back now, or in its turn. Raises UsageError, or Refused."""
+    """The run that the id means, if it can be undone now, or after `wait_lock`. Raises UsageError, or Refused."""
     state = State(stage.connection, stage.state_table)
     record = find_run(state, tables, run)
-    return in_turn(state.leases, record.table, options, observer.note, partial(_checked, stage, record, options))
+    return in_turn(state.leases, record.table, options, observer.notify, partial(_checked, stage, record, options))
 
 
 def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
-    """The run as it is now. Raises Refused when it cannot be taken back."""
+    """The run as it is now. Raises Refused when it cannot be undone."""
     state = State(stage.connection, stage.state_table)
     record = find_run(state, [record.table], record.run)
     check_undoable(state, record)
@@ -113,11 +113,11 @@ def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
 
 
 def check_same_storage(stage: Stage, record: RunRecord) -> None:
-    """Raises Refused where the run's journal lies elsewhere than the stage says now."""
+    """Raises Refused where the run's journal is in another storage than the stage's."""
     was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
     if was not in (None, now_at):
         raise Refused(
-            f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is {now_at} by now",
+            f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}",
             where=f"table {record.table}",
             hint=f"give the stage that storage while it is undone: DYNAMODT_STORAGE={was} dynamodt undo {record.run}",
             run=record.run,
@@ -125,36 +125,23 @@ def check_same_storage(stage: Stage, record: RunRecord) -> None:
 
 
 def check_undoable(state: State, record: RunRecord) -> None:
-    """Raises Refused for a run that is undone, that has no journal, or that a later one stands upon."""
-    where = f"table {record.table}"
-    if record.status in ("stamped", "adopted"):
-        hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
-        raise Refused(
-            f"{record.run} did not run here: its version was {record.status}", where=where, hint=hint, run=record.run
-        )
-    if record.status == "closed":
-        hint = f"to change which versions stand: dynamodt stamp --table {record.table} --to N"
-        raise Refused(
-            f"run {record.run} was taken back in part, and its version stamped since",
-            where=where,
-            hint=hint,
-            run=record.run,
-        )
-    if record.status == "undone":
-        hint = f"dynamodt status --table {record.table}"
-        raise Refused(f"run {record.run} is undone already", where=where, hint=hint, run=record.run)
-    if record.status == "replaced":
-        why = "it had written nothing, or to a table that is gone, or a person has said what stands"
-        what = f"run {record.run} was replaced: {why}"
-        hint = f"dynamodt history --table {record.table}"
-        raise Refused(what, where=where, hint=hint, run=record.run)
-    if not record.journal:
-        raise Refused(
-            f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT",
-            where=where,
-            hint=_other_way(record),
-            run=record.run,
-        )
+    """Raises Refused for a run that is undone, that has no journal, or whose table a later run has changed."""
+    stamp = f"to change which versions are applied: dynamodt stamp --table {record.table} --to N"
+    elsewhere = f"{record.run} did not run here: its version was {record.status}"
+    why = "it had written nothing, or to a table that is gone, or its version was stamped"
+    refusals = {
+        "stamped": (elsewhere, stamp),
+        "adopted": (elsewhere, stamp),
+        "closed": (f"run {record.run} was undone in part, and its version stamped since", stamp),
+        "undone": (f"run {record.run} is undone already", f"dynamodt status --table {record.table}"),
+        "replaced": (f"run {record.run} was replaced: {why}", f"dynamodt history --table {record.table}"),
+    }
+    what, hint = refusals.get(record.status, ("", ""))
+    if not what and not record.journal:
+        what = f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT"
+        hint = _other_way(record)
+    if what:
+        raise Refused(what, where=f"table {record.table}", hint=hint, run=record.run)
     _check_last(state, record)
 
 
@@ -162,9 +149,10 @@ def _check_last(state: State, record: RunRecord) -> None:
     where, last = f"table {record.table}", _last_change(state, record)
     if last.run != record.run:
         raise Refused(
-            f"run {last.run} ({last.direction} of version {last.version}, {last.name}) stands upon it: {last.status}",
+            f"run {last.run} ({last.direction} of version {last.version}, {last.name}) changed this table later: "
+            f"{last.status}",
             where=where,
-            hint=f"take that one back first: dynamodt undo {last.run}",
+            hint=f"undo that one first: dynamodt undo {last.run}",
             run=last.run,
         )
     above = max(state.applied(record.table), default=0)
@@ -172,7 +160,7 @@ def _check_last(state: State, record: RunRecord) -> None:
         raise Refused(
             f"version {above} was recorded above it, without a run",
             where=where,
-            hint=f"if it does not stand: dynamodt stamp --table {record.table} --to {record.version}",
+            hint=f"if it is not applied: dynamodt stamp --table {record.table} --to {record.version}",
             run=record.run,
         )
 
@@ -185,32 +173,31 @@ def _other_way(record: RunRecord) -> str:
 
 
 def _last_change(state: State, record: RunRecord) -> RunRecord:
-    """The run that has changed the record's table last: an unfinished one that has written holds the table, so that
-    none can have come after it."""
-    others = [other for other in state.runs(record.table) if other.run != record.run and _stands(state, other)]
+    """The run that has changed the record's table last. No other run follows an unfinished one that has written."""
+    others = [other for other in state.runs(record.table) if other.run != record.run and _has_changed(state, other)]
     return max([record, *others], key=_order)
 
 
 def _order(record: RunRecord) -> tuple[bool, str, str]:
-    """Runs by their ends (a run that failed may have gone on after others), those of one second by their ids."""
+    """Orders runs by their ends, since a failed run may continue after others; equal ends by their ids."""
     going_on = unfinished(record.status)
     return going_on, "" if going_on else record.ended, record.run
 
 
-def _stands(state: State, record: RunRecord) -> bool:
+def _has_changed(state: State, record: RunRecord) -> bool:
     if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
         return True
     return record.status not in ("undone", "replaced", "closed") and has_written(state, record)
 
 
 def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
-    """The report of an undo that is refused by what its journal lacks."""
+    """The report of an undo that is refused for an incomplete journal."""
     run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
     run = replace(run, dead_letters="", rehearsal=dry_run)
     return UndoReport(run, max(state.applied(record.table), default=0), error=error)
 
 
-# ---------------------------------------------------------------- the passes
+# ---------------------------------------------------------------- phases
 
 
 def undo_jobs(
@@ -218,9 +205,8 @@ def undo_jobs(
 ) -> tuple[int, list[Job]]:
     """A job for each phase of the run that has begun, in the reverse order of the writes.
 
-    Their ids tell the tries apart: where one has left dead letters, the next goes over all pages again, and finds
-    what is restored already as it was before. So does the one after a try that did without parts of the journal
-    (`partly`). Returns the number of the try, too.
+    Their ids contain the try: after one with dead letters, the next goes over all pages again, and finds restored items
+    unchanged. The same applies after a try without some parts of the journal (`partly`). Returns the try's number, too.
     """
     options, rows = context.options, context.state.splits
     begun = [one for one in reversed(stints(record)) if any(rows(one.run).all(one.splits))]
@@ -256,22 +242,22 @@ def undo_jobs(
 
 
 def _under(base: str, record: RunRecord, run: str) -> str:
-    """A pass's id as one of another run, which a rehearsal is."""
+    """A phase's id below another run's, for a dry run."""
     return f"{base}{run.removeprefix(record.run)}"
 
 
 def _script(record: RunRecord) -> Script:
-    """The version as its run remembers it: an undo needs no file of it, which may be edited or gone."""
+    """The version as its run has recorded it; its file may be edited or gone."""
     path = f"v{record.version}_{record.name}.py"
     return Script(record.table, record.version, record.name, path, "", record.checksum)
 
 
-# ---------------------------------------------------------------- from its beginning to its report
+# ---------------------------------------------------------------- the undo
 
 
 @dataclass
 class _Undo:
-    """One undo, under the lease that the context's token stands for."""
+    """One undo, under the lease of the context's token."""
 
     context: RunContext
     record: RunRecord
@@ -308,12 +294,12 @@ class _Undo:
         return totals_of(self.context.state, phases(self.record)).counts.changed
 
     def _completion_error(self, totals: Totals) -> DynamodtError | None:
-        """Why an undo that has ended is not whole, or None."""
+        """The error of an undo that has ended incomplete, or None."""
         run, dead = self.record.run, totals.counts.dead
         if dead > self.context.options.max_errors:
             items = "1 item" if dead == 1 else f"{dead:,} items"
-            hint = f"its lines say why; dynamodt undo {run} tries again, with --max-errors {dead} it leaves them"
-            where = self.context.storage.place(self._left_name())
+            hint = f"its lines say why; dynamodt undo {run} tries again; with --max-errors {dead} it leaves them"
+            where = self.context.storage.place(self._not_restored_name())
             return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
         if totals.done < sum(job.splits for job in self.jobs) or not totals.counts.balanced:
             return RunFailed("the undo has not come to its end", where=f"run {run}", hint=f"dynamodt undo {run}")
@@ -321,7 +307,7 @@ class _Undo:
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
         context, record = self.context, self.record
-        left = gather_left(context, self.jobs, self._left_name())
+        left = gather_not_restored(context, self.jobs, self._not_restored_name())
         if error is None:
             self._end(left.partly)
             error = None if self.journal.is_whole else lack(self.journal, context.storage, record)
@@ -341,16 +327,16 @@ class _Undo:
             rehearsal=context.options.dry_run,
         )
         at = max(context.state.applied(record.table), default=0)
-        not_restored_at = context.storage.place(self._left_name()) if left.items else ""
+        not_restored_at = context.storage.place(self._not_restored_name()) if left.items else ""
         missing = self.journal.broken
         return UndoReport(run, at, left.items, not_restored_at, left.first, error, left.partly, missing)
 
-    def _left_name(self) -> str:
+    def _not_restored_name(self) -> str:
         return not_restored_name(self.jobs[0]) if self.jobs else ""
 
     def _end(self, partly_restored: int) -> None:
-        """Record that the run is undone and, in the same transaction, what that means for its version. Where parts of
-        the journal were missing it is not, and its version stays in the history as it was."""
+        """Record that the run is undone and, in the same transaction, that its version is no longer applied (of a
+        `down`: is again). Without some parts of the journal it is undone in part, and its version does not change."""
         context, record = self.context, replace(self.record, partly_restored=partly_restored)
         if context.options.dry_run:
             return
@@ -368,30 +354,32 @@ class _Undo:
         )
 
     def _up(self) -> RunRecord:
-        """The run by which the version stood, before the one that is undone took it back."""
+        """The run that had applied the version which the undone `down` has reverted."""
         runs = self.context.state.runs(self.record.table)
         ups = [one for one in runs if (one.version, one.direction) == (self.record.version, "up")]
         return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
 
 
 class NotRestoredCounts(NamedTuple):
-    """How many items an undo leaves as they are, how many of them only in part, and the first few."""
+    """The items that an undo has not restored: their number, how many are restored in part, and the first few."""
 
     items: int
     partly: int
     first: tuple[NotRestored, ...]
 
 
-def gather_left(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
-    """Join what the passes leave as it is into one JSON-lines file."""
+def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
+    """Join the items that the phases have not restored into one JSON-lines file."""
     parts = [part for job in jobs for part in committed_parts(context, job, not_restored_prefix(job))]
     lines = b"".join(context.storage.read(part) or b"" for part in parts)
     if lines:
         context.storage.write(name, lines)
-    first = tuple(map(_left_item, islice(BytesIO(lines), _SHOWN)))
-    return NotRestoredCounts(lines.count(b"\n"), sum(bool(_left_item(line).restored) for line in BytesIO(lines)), first)
+    first = tuple(map(_not_restored, islice(BytesIO(lines), _SHOWN)))
+    return NotRestoredCounts(
+        lines.count(b"\n"), sum(bool(_not_restored(line).restored) for line in BytesIO(lines)), first
+    )
 
 
-def _left_item(line: bytes) -> NotRestored:
+def _not_restored(line: bytes) -> NotRestored:
     one = orjson.loads(line)
     return NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"]))
