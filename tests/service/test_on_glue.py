@@ -150,7 +150,7 @@ def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Clie
         assert f"dynamodt {told}" in err
     refused = typed.up(to=1)  # another command: it does not say the same
     assert isinstance(refused.error, Refused) and "another run is at work" in refused.error.what
-    typed.seen.then["at work on this very command since"] = go_on.touch
+    typed.seen.then["already running this command since"] = go_on.touch
     report = typed.up()
     assert report.error is None and report.versions[0].counts.changed == 40
     assert typed.jobs() == 1 and numbers(typed) == [1] * 40
