@@ -18,11 +18,10 @@ from pathlib import Path
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands as commands
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
-from dynamodt.model.items import Direction, Item
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
-from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec
+from dynamodt.model.tables import Connection, Direction, Item, KeyAttribute, Stage, StorageSpec
 from dynamodt.runs.options import Observer, RunOptions, Watcher
 from tests.waiting import HANG_SECONDS
 

@@ -19,15 +19,13 @@ from typing import Any, ClassVar
 import orjson
 
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
-from dynamodt.model.items import Image, Item
 from dynamodt.model.runs import Job, Lease
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Image, Item, TableSpec
 from dynamodt.script.codec import encode, key_text, same
-from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.rows import ConditionFailed as RowConditionFailed
 from dynamodt.state.rows import RowKey
 from dynamodt.state.split_rows import SplitRows
-from dynamodt.state.worker_rows import WorkerRows
 
 _TOKEN = re.compile(r'\s*("(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z]+|[=,?{}:])')
 

@@ -14,7 +14,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.utils.windowed_value import WindowedValue
 
-from dynamodt.pipeline import read, read_export
+from dynamodt.pipeline import read
+from dynamodt.pipeline import read as read_export
 
 
 class Chain:

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
+from dynamodt.model.tables import Item
 from dynamodt.script.codec import decode
 from dynamodt.state.split_rows import SplitRows
 

@@ -26,9 +26,8 @@ from greenlet import greenlet
 
 from dynamodt.dynamodb.wire import InDoubt
 from dynamodt.errors import Fenced
-from dynamodt.model.items import Item
 from dynamodt.model.runs import ExportSource, Job, JournalSource, Lease, ScanSource, Script
-from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.read import read_script

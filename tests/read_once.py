@@ -19,7 +19,7 @@ from dynamodt.model.pages import Claim
 from dynamodt.model.runs import ExportSource, Job, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.process import collect_less
-from dynamodt.pipeline.read_export import Images, export_pages, files_of, images_of
+from dynamodt.pipeline.read import Images, export_pages, files_of, images_of
 
 ARN = "arn:aws:dynamodb:local:0:table/things"
 EXPORT = "AWSDynamoDB/01700000000000-00000001"

@@ -7,8 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dynamodt.model.items import Image, Item
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Image, Item, KeyAttribute, TableSpec
 from dynamodt.script.codec import encode
 
 Strategy = st.SearchStrategy

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynamodt.model.items import Delete, Put
+from dynamodt.model.tables import Delete, Put
 from dynamodt.script.codec import without
 
 if TYPE_CHECKING:

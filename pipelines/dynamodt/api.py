@@ -19,10 +19,9 @@ from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import ScriptError, ServiceError, UsageError
 from dynamodt.local import stage as local
-from dynamodt.model.items import Direction
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoReport, VersionStatus
 from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs import follow as following
 from dynamodt.runs import plan as planning
 from dynamodt.runs import runner as engine

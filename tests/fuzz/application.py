@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dynamodt.model.items import Image, Item
+from dynamodt.model.tables import Image, Item
 from dynamodt.script.codec import decode, encode, key_text
 from tests.fakes import FakeDynamoDB
 

@@ -16,7 +16,7 @@ from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.runs.jobs import retry_job
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.object_keys import committed_notes, dead_prefix
-from dynamodt.state.phases import undo_run
+from dynamodt.state.runs import undo_run
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeState
 from tests.fuzz.application import ACTS_BESIDE, Application

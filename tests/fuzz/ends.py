@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from functools import cached_property
 
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
+from dynamodt.model.tables import Item
 from dynamodt.script.codec import decode
 from tests.fuzz.case import HUNDREDS, Case
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import orjson
 
 from dynamodt.dynamodb.wire import InDoubt
-from dynamodt.model.items import Item
+from dynamodt.model.tables import Item
 from dynamodt.script.codec import decode
 from dynamodt.state.rows import RowKey
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows

@@ -13,10 +13,9 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job, Script
-from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.runs.jobs import new_run
 from dynamodt.script.codec import decode

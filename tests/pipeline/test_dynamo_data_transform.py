@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dynamodt.dynamodb.reads import Found as FoundItems
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Claim, Counts, DeadLetter
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Item, KeyAttribute, TableSpec
 from dynamodt.pipeline.read import replayed_pages
 from dynamodt.script.codec import encode
 from tests.pipeline.conftest import Bench

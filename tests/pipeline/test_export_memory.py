@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dynamodt.export.request import ExportFolder
 from dynamodt.export.stand_in import ExportWriter, Line
-from dynamodt.model.items import Image
+from dynamodt.model.tables import Image
 from tests import ROOT
 from tests.read_once import ARN, EXPORT, FolderObjects
 from tests.waiting import HANG_SECONDS

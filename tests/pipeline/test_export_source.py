@@ -1,4 +1,4 @@
-"""A version that reads an export while its table has moved on: `pipeline.read_export` in the real composition."""
+"""A version that reads an export while its table has moved on: `pipeline.read` in the real composition."""
 
 from __future__ import annotations
 

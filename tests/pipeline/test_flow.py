@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dynamodt.model.items import Item
 from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
+from dynamodt.model.tables import Item
 from dynamodt.pipeline import record as progress
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.ownership import split_groups

@@ -11,10 +11,9 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.model.items import Cursor
 from dynamodt.model.pages import Claim, Counts, Totals
 from dynamodt.model.runs import Job
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Cursor, KeyAttribute, TableSpec
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.runs.jobs import retry_job
 from dynamodt.script.codec import decode

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.model.items import Insert, Remove
 from dynamodt.model.runs import Job
+from dynamodt.model.tables import Insert, Remove
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import journal_prefix

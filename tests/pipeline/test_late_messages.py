@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Fenced
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Claim, Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease
-from dynamodt.state.lease_rows import LeaseRows
+from dynamodt.model.tables import Item
+from dynamodt.state.lease_rows import Grant, LeaseRows, Report
 from dynamodt.state.rows import ConditionFailed, RowKey
-from dynamodt.state.worker_rows import Grant, Report
 from tests.fakes import FakeRows, FakeState
 from tests.pipeline.conftest import Bench
 

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease
-from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reported, reporting, stop
 from dynamodt.runs import control as operating
@@ -24,8 +23,8 @@ from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
 from dynamodt.runs.lock import TTL_SECONDS, acquire, held, held_all, new_lease
 from dynamodt.script.codec import encode
+from dynamodt.state.lease_rows import Report
 from dynamodt.state.rows import RowKey
-from dynamodt.state.worker_rows import Report
 from tests.fakes import FakeState
 from tests.pipeline.conftest import Bench
 

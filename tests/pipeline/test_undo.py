@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from dynamodt.dynamodb.statements import InsertedRow
-from dynamodt.model.items import Change, Image, Item, Update
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
+from dynamodt.model.tables import Change, Image, Item, Update
 from dynamodt.pipeline.conflicts import DELETED
 from dynamodt.pipeline.intents import IntentLog
 from dynamodt.pipeline.undo import records_of

@@ -10,7 +10,7 @@ import pytest
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.state.object_keys import is_note, journal_prefix
-from dynamodt.state.phases import stints, with_begun
+from dynamodt.state.runs import stints, with_begun
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.undoing import DOUBLE, left, once, undone

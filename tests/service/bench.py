@@ -14,11 +14,10 @@ from uuid import uuid4
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from dynamodt import api as operations
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import PreparedRef, RunRecord
-from dynamodt.model.tables import Stage, StorageSpec
+from dynamodt.model.tables import Item, Stage, StorageSpec
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State

@@ -16,9 +16,8 @@ from uuid import uuid4
 from dynamodt import api as operations
 from dynamodt.config.stage import load_stage
 from dynamodt.dynamodb.clients import client
-from dynamodt.model.items import Item
 from dynamodt.model.reports import TableReport, UndoReport
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State

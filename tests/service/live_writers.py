@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
+from dynamodt.model.tables import Item
 from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.bench import Bench

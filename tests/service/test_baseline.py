@@ -13,9 +13,9 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.errors import DynamodtError, Refused, ServiceError, UsageError
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts, Intent
 from dynamodt.model.reports import TakeOver
+from dynamodt.model.tables import Item
 from dynamodt.runs.history import first_record
 from dynamodt.runs.lock import held
 from dynamodt.script.versions import read_versions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.model.items import Image, Remove, Update
+from dynamodt.model.tables import Image, Remove, Update
 from dynamodt.runs.cost import Work, cost_of
 from dynamodt.script.diff import write_units
 from tests.emulators import Endpoint

@@ -23,8 +23,7 @@ from dynamodt.export.manifest import data_files, read_manifest
 from dynamodt.export.objects import PIECE, S3Objects
 from dynamodt.export.request import COMPLETED, Export, ExportRequest, awaited, aws_exports, find, folder_of
 from dynamodt.export.stand_in import StandInExports, stand_in_exports
-from dynamodt.model.items import Image
-from dynamodt.model.tables import StorageSpec, TableSpec
+from dynamodt.model.tables import Image, StorageSpec, TableSpec
 from tests import ROOT
 from tests.emulators import Endpoint
 from tests.service.conftest import MakeTable

@@ -24,10 +24,9 @@ from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, Usag
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import FILES, STARTED, SUMMARY, Export, ExportFolder, ExportRequest, folder_of
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport
-from dynamodt.model.tables import StorageSpec
+from dynamodt.model.tables import Item, StorageSpec
 from dynamodt.runs.exports import CatchingUp
 from dynamodt.state.state import State
 from tests.emulators import Endpoint

@@ -18,8 +18,8 @@ from dynamodt.model.pages import Counts
 from dynamodt.pipeline.spark.jar import jar
 from dynamodt.script.versions import read_versions
 from dynamodt.state import prepared
+from dynamodt.state.lease_rows import AnswerRows
 from dynamodt.state.storage import open_storage
-from dynamodt.state.worker_rows import AnswerRows
 from tests.emulators import Endpoint, deployable_ministack
 from tests.glue_stand_in import ROOT, Words, as_given
 from tests.service.glue_bench import Client, glue_client

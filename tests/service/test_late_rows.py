@@ -11,14 +11,13 @@ from uuid import uuid4
 import pytest
 
 from dynamodt.errors import Fenced, Refused
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease, Script
+from dynamodt.model.tables import Item
 from dynamodt.runs.history import applied_by, first_record
-from dynamodt.state.quick_rows import QuickRows
+from dynamodt.state.lease_rows import Grant, Report
 from dynamodt.state.rows import ConditionFailed, RowKey, Rows
-from dynamodt.state.state import State
-from dynamodt.state.worker_rows import Grant, Report
+from dynamodt.state.state import QuickRows, State
 from tests.service.bench import Bench
 
 

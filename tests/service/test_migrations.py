@@ -13,10 +13,10 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.cli.json_output import error_document
 from dynamodt.errors import DeadLetters, Fenced, Refused
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import Lease, Script
+from dynamodt.model.tables import Item
 from dynamodt.runs import execute as steps
 from dynamodt.runs.history import applied_by, first_record
 from dynamodt.runs.jobs import new_run

@@ -12,8 +12,8 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Statement, Wire
 from dynamodt.errors import ItemError
-from dynamodt.model.items import Guard, Image, Item, Remove
 from dynamodt.model.pages import Counts
+from dynamodt.model.tables import Guard, Image, Item, Remove
 from dynamodt.script.codec import encode
 from dynamodt.script.diff import change, key_of
 from tests.emulators import Endpoint

@@ -13,7 +13,7 @@ import pytest
 
 from dynamodt.cli.job import DEAD_LETTERS
 from dynamodt.errors import Refused, RunFailed
-from dynamodt.state.worker_rows import AnswerRows, JobAnswer
+from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.glue_bench import Client, glue_client, make_deployed

@@ -24,8 +24,7 @@ from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.export.request import Export, ExportRequest, Exports, aws_exports
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.items import Item
-from dynamodt.model.tables import Stage, StorageSpec
+from dynamodt.model.tables import Item, Stage, StorageSpec
 from dynamodt.runs import exports as catching_up
 from dynamodt.runs import exports as exporting
 from dynamodt.runs.options import RunOptions

@@ -11,7 +11,7 @@ import pytest
 
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Aborted, Refused, ServiceError
-from dynamodt.model.items import Item
+from dynamodt.model.tables import Item
 from dynamodt.runs import budget as alarms
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.control import tell
@@ -84,12 +84,12 @@ def test_recovery_that_cannot_be_read_is_refused(protected: Bench, table: str) -
 
 
 def test_a_person_may_do_without_recovery(protected: Bench, table: str) -> None:
-    protected.run(table, TOUCH, no_pitr=True)
+    protected.run(table, TOUCH, allow_no_pitr=True)
     assert protected.tables.items(table) == SEEN
 
 
 def test_down_is_protected_too_and_nothing_to_do_is_no_refusal(protected: Bench, table: str) -> None:
-    protected.run(table, TOUCH + "def transform_down(item):\n    return item\n", no_pitr=True)
+    protected.run(table, TOUCH + "def transform_down(item):\n    return item\n", allow_no_pitr=True)
     (nothing,) = protected.up(table)
     assert nothing.error is None
     (report,) = protected.down(table)

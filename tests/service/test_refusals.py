@@ -16,10 +16,9 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, ServiceError
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
-from dynamodt.model.tables import Connection, StorageSpec
+from dynamodt.model.tables import Connection, Item, StorageSpec
 from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench

@@ -12,9 +12,8 @@ from botocore.exceptions import ClientError
 from dynamodt.errors import ServiceError
 from dynamodt.rate import Backoff
 from dynamodt.state import rows
-from dynamodt.state.quick_rows import QuickRows
 from dynamodt.state.rows import ConditionFailed, Rows
-from dynamodt.state.state import State
+from dynamodt.state.state import QuickRows, State
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
 

@@ -20,8 +20,8 @@ from dynamodt.pipeline.spark.context import spark_context
 from dynamodt.pipeline.spark.runner import process_environment
 from dynamodt.runs.control import tell
 from dynamodt.script.versions import read_versions
+from dynamodt.state.lease_rows import Worker
 from dynamodt.state.state import State
-from dynamodt.state.worker_rows import Worker
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable

@@ -17,9 +17,9 @@ from dynamodt import api as operations
 from dynamodt.cli.json_output import error_document
 from dynamodt.dynamodb.batch import BatchAnswer, Coming, Verdict, Writes
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
+from dynamodt.model.tables import Item
 from dynamodt.rate import Backoff
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
@@ -426,7 +426,7 @@ def test_doubtful_letters_wait_for_a_person(bench: Bench, doubtful: tuple[str, s
 
 def test_doubtful_letters_are_transformed_afresh(bench: Bench, doubtful: tuple[str, str]) -> None:
     table, run = doubtful
-    report = retry(bench, run, doubtful="again")
+    report = retry(bench, run, in_doubt="again")
     assert report.error is None and report.versions[0].counts == Counts(read=6, changed=6)
     assert [item["n"] for item in bench.tables.items(table)] == [2, 10, 14, 8, 10, 12]
 
@@ -434,6 +434,6 @@ def test_doubtful_letters_are_transformed_afresh(bench: Bench, doubtful: tuple[s
 def test_doubtful_letters_are_counted_as_written(bench: Bench, doubtful: tuple[str, str]) -> None:
     table, run = doubtful
     bench.tables.delete(table, {"id": 2})
-    report = retry(bench, run, doubtful="done")
+    report = retry(bench, run, in_doubt="done")
     assert report.error is None and report.versions[0].counts == Counts(read=6, changed=5, vanished=1)
     assert [item["n"] for item in bench.tables.items(table)] == [2, 5, 8, 10, 12] and bench.applied(table) == [1]

@@ -19,9 +19,8 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Call, InDoubt, Refusal, Throttled, Wire
 from dynamodt.errors import ServiceError
-from dynamodt.model.items import Change, Image, Item, Remove, Update
 from dynamodt.model.pages import Counts
-from dynamodt.model.tables import Connection, TableSpec
+from dynamodt.model.tables import Change, Connection, Image, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.rate import Backoff

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dynamodt import api as operations
-from dynamodt.model.items import Item
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.runs import RunRecord
+from dynamodt.model.tables import Item
 from dynamodt.runs.options import RunOptions
 from tests.service.bench import Bench
 

@@ -19,7 +19,7 @@ import orjson
 
 from dynamodt.dynamodb.wire import Throttled
 from dynamodt.errors import ServiceError
-from dynamodt.model.items import Image, Item
+from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.rows import RowKey

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows, Statements
-from dynamodt.model.items import Change, Guard, Image, Item, Remove
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Change, Guard, Image, Item, KeyAttribute, Remove, TableSpec
 from dynamodt.pipeline.inserted import InsertedItems, Lookups
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.page_scheduler import Wait

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model.items import Atomic, Check, Delete, Insert, Item, Put, Remove, Update
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode, encode, without
 from dynamodt.script.diff import insert

@@ -19,7 +19,6 @@ from tests.waiting import HANG_SECONDS
 PACKAGE = ROOT / "pipelines" / "dynamodt"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LONGEST, LONG, MOST = 60, 30, 0.9
-not_yet = pytest.mark.xfail(strict=False, reason="the packages are still being rearranged")
 MOST_LINES, MOST_FILES, LONGEST_CHAIN = 400, 130, 12
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "lib", "tools", "base", "core_utils"}
 HEAVY = (
@@ -84,7 +83,6 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     list(TopologicalSorter(imports()).static_order())
 
 
-@not_yet
 def test_no_chain_of_imports_is_longer_than_12_modules() -> None:
     chains: dict[str, list[str]] = {}
     for name in TopologicalSorter(imports()).static_order():
@@ -93,7 +91,6 @@ def test_no_chain_of_imports_is_longer_than_12_modules() -> None:
     assert len(longest) <= LONGEST_CHAIN, longest
 
 
-@not_yet
 def test_there_are_at_most_130_files() -> None:
     assert len(MODULES) <= MOST_FILES
 

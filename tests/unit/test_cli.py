@@ -384,7 +384,7 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
     [
         ((), RunOptions()),
         (("--journal",), RunOptions(journal=True)),
-        (("--no-journal", "--allow-no-pitr"), RunOptions(journal=False, no_pitr=True)),
+        (("--no-journal", "--allow-no-pitr"), RunOptions(journal=False, allow_no_pitr=True)),
         (("--pause-on-alarm", "a b", "--pause-on-alarm", "c"), RunOptions(alarms=("a b", "c"))),
         (("--wait-lock", "10m"), RunOptions(wait_lock="10m")),
     ],
@@ -415,10 +415,10 @@ def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any, name:
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        (("up", "--no-pitr"), RunOptions(no_pitr=True)),
-        (("up", "--allow-no-pitr"), RunOptions(no_pitr=True)),
-        (("retry", "users", "--doubtful", "again"), RunOptions(doubtful="again")),
-        (("retry", "users", "--in-doubt", "again"), RunOptions(doubtful="again")),
+        (("up", "--no-pitr"), RunOptions(allow_no_pitr=True)),
+        (("up", "--allow-no-pitr"), RunOptions(allow_no_pitr=True)),
+        (("retry", "users", "--doubtful", "again"), RunOptions(in_doubt="again")),
+        (("retry", "users", "--in-doubt", "again"), RunOptions(in_doubt="again")),
     ],
 )
 def test_old_names_of_options_are_aliases(
@@ -477,14 +477,14 @@ def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeO
     run(capfd, "undo", "01RUN", "--dry", "-t", "users", "--max-errors", "2")
     run(capfd, "retry", "01RUN", "--doubtful", "done")
     assert operations.calls[1] == ("undo", ("users",), "01RUN", RunOptions(dry_run=True, max_errors=2))
-    assert operations.calls[3] == ("retry", (), "01RUN", RunOptions(doubtful="done"))
+    assert operations.calls[3] == ("retry", (), "01RUN", RunOptions(in_doubt="done"))
 
 
 @pytest.mark.parametrize(
     "request_",
     [
         Request("undo", run="01RUN", tables=("users",), options=RunOptions(dry_run=True)),
-        Request("retry", "dev", run="01RUN", options=RunOptions(doubtful="again")),
+        Request("retry", "dev", run="01RUN", options=RunOptions(in_doubt="again")),
         Request("deploy", "prod", options=RunOptions(dry_run=True)),
         Request("destroy", "prod", json=True, purge=True, yes=True),
     ],
@@ -497,7 +497,7 @@ def test_a_command_without_a_table_can_be_read_again(request_: Request) -> None:
 
 def test_a_command_line_can_be_written_down_and_read_again() -> None:
     options = RunOptions(
-        True, 7, 50.0, 7.5, 20.0, "spark", ("--x", "a b"), no_pitr=True, journal=False, alarms=("a b", "c")
+        True, 7, 50.0, 7.5, 20.0, "spark", ("--x", "a b"), allow_no_pitr=True, journal=False, alarms=("a b", "c")
     )
     request = Request("up", "dev", ("users", "my table"), 2, options=options)
     assert read_again(request) == request

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dynamodt.errors import ItemError
-from dynamodt.model.items import AttributeValue, Image, Item
+from dynamodt.model.tables import AttributeValue, Image, Item
 from dynamodt.script import codec
 from dynamodt.script.codec import decode, decode_value, encode, encode_value, image_bytes, same, same_image
 from tests import strategies

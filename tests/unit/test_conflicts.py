@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamodt.dynamodb.statements import InsertedRow
-from dynamodt.model.items import Atomic, Change, Check, Image, Insert, Item, Remove, Update
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, TransformAgain, Unclear, judged, shown
 from dynamodt.script.codec import encode, image_digest, key_text
 from dynamodt.script.diff import change, insert, transaction_digest

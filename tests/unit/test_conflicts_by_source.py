@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dynamodt.model.items import Atomic, Image, Insert, Item, Remove, Update
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Atomic, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import by_source
 from dynamodt.script.codec import encode
 from dynamodt.script.diff import change, insert

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
-from dynamodt.model.items import Image
 from dynamodt.model.pages import AppliedPage, Claim, DeadLetter, Page
 from dynamodt.model.runs import Job, Script
-from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model.tables import Connection, Image, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.outcomes import dead_letter
 from dynamodt.pipeline.transform import apply_page
 from dynamodt.runs.dead_letters import first_of

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.errors import ItemError
-from dynamodt.model.items import Atomic, Check, Delete, Insert, Item, Put, Remove, Update
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
 from dynamodt.script.codec import MAX_ITEM_BYTES, decode, encode, encode_value, image_bytes, same, same_image
 from dynamodt.script.diff import carries, change, combined, insert, key_of, patched, stamped, write_units
 from tests import strategies

@@ -17,10 +17,9 @@ from dynamodt.dynamodb.dynamo_data_transform import (
     without_record,
 )
 from dynamodt.errors import Refused
-from dynamodt.model.items import Image, Item
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Image, Item, KeyAttribute, TableSpec
 from dynamodt.script.codec import encode
-from dynamodt.state.phases import after, unfinished
+from dynamodt.state.runs import after, unfinished
 
 NAME = "DataTransformations"
 PAIR = TableSpec("users", (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))

@@ -25,8 +25,7 @@ from dynamodt.export.datafiles import CHUNK_BYTES, DataReader, check_there
 from dynamodt.export.manifest import DataFile, Manifest, check_same_table, data_files, read_manifest
 from dynamodt.export.objects import Damaged, lines, unzipped
 from dynamodt.export.request import ExportFolder, TableIdentity, find, split_url
-from dynamodt.model.items import Atomic, Change, Insert, Remove, Update
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Atomic, Change, Insert, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.storage import FolderStorage

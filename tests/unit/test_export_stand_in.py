@@ -16,8 +16,7 @@ from dynamodt.export.datafiles import DataReader
 from dynamodt.export.manifest import data_files, read_manifest
 from dynamodt.export.request import COMPLETED, IN_PROGRESS, Export, ExportRequest, find, folder_of, folders
 from dynamodt.export.stand_in import StandInExports
-from dynamodt.model.items import Image, Item
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Image, Item, KeyAttribute, TableSpec
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of
 from tests.fake_objects import FakeObjects

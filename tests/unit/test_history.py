@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Fenced, Refused
-from dynamodt.model.items import Direction
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Direction, KeyAttribute, TableSpec
 from dynamodt.runs.execute import _text
 from dynamodt.runs.history import RunRecorder, first_record, next_record
 from dynamodt.runs.interrupts import Terminated

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from dynamodt.deploy.glue_runs import JobRun
-from dynamodt.deploy.job_watch import JobWatch, watches_over
+from dynamodt.deploy.glue_runs import JobRun, JobWatch, watches_over
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.runs.interrupts import StoppedError, Terminated
-from dynamodt.state.worker_rows import AnswerRows, JobAnswer
+from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.unit.followed_runs import RECORD, Seen, Stage
 
 ANSWER = JobAnswer({"tables": []}, 0)

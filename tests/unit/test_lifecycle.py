@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamodt.errors import Refused
-from dynamodt.state.phases import ENDED, TRANSITIONS, after, unfinished
+from dynamodt.state.runs import ENDED, TRANSITIONS, after, unfinished
 
 
 def test_each_status_and_event_lead_to_one_status() -> None:

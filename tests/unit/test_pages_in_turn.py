@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dynamodt.model.items import Cursor
 from dynamodt.model.pages import Claim, Counts, Intent, Page
+from dynamodt.model.tables import Cursor
 from dynamodt.pipeline.ownership import pages_in_turn
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dynamodt.model.runs import RunRecord
-from dynamodt.state.phases import Stint, stints, undo_phases, with_begun
+from dynamodt.state.runs import Stint, stints, undo_phases, with_begun
 
 RECORD = RunRecord(
     "users", "RUN", 1, "change", "up", "", "running", "now", splits=4, incremental_exports=(2, 3), retries=1

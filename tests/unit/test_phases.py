@@ -7,15 +7,14 @@ from itertools import product
 
 import pytest
 
-from dynamodt.model.items import Direction
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import Lease, RunRecord, Script
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Direction, KeyAttribute, TableSpec
 from dynamodt.runs.jobs import jobs, retry_job
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
-from dynamodt.state.phases import phases, run_progress, with_runs
+from dynamodt.state.runs import phases, run_progress, with_runs
 from tests.fake_operations import STAGE
 
 RECORD = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z", splits=4)

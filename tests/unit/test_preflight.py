@@ -19,7 +19,7 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
 from dynamodt.runs.preflight import note_other_key, refuse_unsafe
-from dynamodt.state.started_with import declared_key
+from dynamodt.state.runs import declared_key
 
 KEY = (KeyAttribute("id", "S"),)
 STAGE = Stage("prod", Connection("eu-west-1", profile="my profile"), StorageSpec("s3://b"), protected=True)
@@ -51,7 +51,9 @@ def test_an_unprotected_stage_asks_nothing(asked: list[str]) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("options", [RunOptions(dry_run=True), RunOptions(no_pitr=True)], ids=["dry run", "no PITR"])
+@pytest.mark.parametrize(
+    "options", [RunOptions(dry_run=True), RunOptions(allow_no_pitr=True)], ids=["dry run", "no PITR"]
+)
 def test_neither_a_dry_run_nor_who_does_without_asks(asked: list[str], options: RunOptions) -> None:
     refuse_unsafe(STAGE, plan(target="bare"), options)
     assert asked == []
@@ -105,7 +107,7 @@ def test_the_order_of_a_key_counts() -> None:
     pair = (KeyAttribute("pk", "S"), KeyAttribute("sk", "S"))
     planned = plan(replace(SCRIPT, key=pair[::-1]))
     with pytest.raises(Refused):
-        refuse_unsafe(STAGE, replace(planned, table=TableSpec("users", pair)), RunOptions(no_pitr=True))
+        refuse_unsafe(STAGE, replace(planned, table=TableSpec("users", pair)), RunOptions(allow_no_pitr=True))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from dynamodt.model.items import Cursor
 from dynamodt.model.pages import Claim, Counts, Intent, Page, Totals, Units, WrittenPage
+from dynamodt.model.tables import Cursor
 from dynamodt.pipeline.record import PageRecorder
 from tests.fakes import FakeState
 

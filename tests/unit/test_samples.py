@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamodt.model.items import Atomic, Image, Insert, Remove, Update
+from dynamodt.model.tables import Atomic, Image, Insert, Remove, Update
 from dynamodt.pipeline.outcomes import samples
 
 KEY: Image = {"id": {"S": "1"}}

@@ -19,9 +19,8 @@ import pytest
 
 from dynamodt import load_script
 from dynamodt.errors import ItemError, Refused, ScriptError
-from dynamodt.model.items import Delete, Put
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import KeyAttribute
+from dynamodt.model.tables import Delete, KeyAttribute, Put
 from dynamodt.script.codec import without
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.load import load

@@ -10,7 +10,7 @@ import pytest
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.runs.plan import younger
-from dynamodt.state.started_with import as_it_began, changed_within, differences, may_be_repeated, started_with
+from dynamodt.state.runs import as_it_began, changed_within, differences, may_be_repeated, started_with
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),), identity="one", created="2026-01-01")
 TARGET = TableSpec("people", (KeyAttribute("id", "S"),), identity="two")

@@ -12,18 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dynamodt.dynamodb.batch import Verdict, Writes
-from dynamodt.dynamodb.statements import (
-    MAX_EXPRESSION,
-    MAX_STATEMENT,
-    Call,
-    InsertedRows,
-    Statement,
-    Statements,
-    quoted,
-)
+from dynamodt.dynamodb.statements import MAX_EXPRESSION, MAX_STATEMENT, InsertedRows, Statements, quoted
+from dynamodt.dynamodb.wire import Call, Statement
 from dynamodt.errors import ItemError
-from dynamodt.model.items import Atomic, Change, Guard, Image, Insert, Item, Remove, Update
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Atomic, Change, Guard, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.script.codec import decode, encode, same, same_image
 from dynamodt.script.diff import change, insert, key_of, patched
 from tests import strategies

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
-from dynamodt.model.items import Direction
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.model.tables import Direction
 from dynamodt.script.versions import plan, read_versions, statuses, tables
 
 pytestmark = pytest.mark.unit

@@ -19,9 +19,8 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import Fenced
-from dynamodt.model.items import Change, Guard, Image, Remove, Update
 from dynamodt.model.pages import Counts
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Change, Guard, Image, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.write_page import PageWriter

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.model.items import Atomic, Change, Image, Insert, Item
 from dynamodt.model.pages import Counts
+from dynamodt.model.tables import Atomic, Change, Image, Insert, Item
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.write_page import WriteTask
 from dynamodt.script.diff import change, insert, key_of, together

@@ -20,7 +20,7 @@ from dynamodt.runs.interrupts import StoppedError
 from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, PROGRAM, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
-from dynamodt.state.phases import ENDED
+from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,9 +24,9 @@ from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.shown import inert, printable
+from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
-from dynamodt.state.worker_rows import AnswerRows, JobAnswer
 
 DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter may count these lines
 

@@ -17,7 +17,7 @@ from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunS
 from dynamodt.runs.history import now
 from dynamodt.runs.pace import Current, ProgressRecorder, Speed
 from dynamodt.runs.shown import json_line
-from dynamodt.state.started_with import texts_reported
+from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:
     from dynamodt.deploy.deploy import Deployment

@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dynamodt.model.items import Direction
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import RunProgress
+from dynamodt.model.tables import Direction
 from dynamodt.runs.pace import Clock, Current, ProgressRecorder, Share, counted, elapsed, figures, fitting, remaining
-from dynamodt.state.phases import ENDED
+from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
     from rich.console import Console

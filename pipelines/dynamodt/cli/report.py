@@ -12,10 +12,9 @@ from rich.text import Text
 
 from dynamodt.cli.request import NextStep, Request, after_undo, next_steps
 from dynamodt.config.stage import LOCAL, embedded_file
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport
-from dynamodt.model.tables import WORK_FOLDER, Stage
+from dynamodt.model.tables import WORK_FOLDER, Item, Stage
 from dynamodt.runs.cost import GB
 from dynamodt.runs.shown import clip, item_diff, key_line, printable
 from dynamodt.script.codec import decode, without

@@ -139,7 +139,7 @@ def next_steps(request: Request, report: TableReport, environment: Mapping[str, 
     """Two or three commands that make sense after this table's `up` or `down`."""
     asked = replace(request, tables=(report.table,), json=False, interactive=False)
     if request.command == "retry":  # it continues as `up` or `down` would
-        asked = replace(asked, command=report.direction, run="", options=replace(request.options, doubtful=""))
+        asked = replace(asked, command=report.direction, run="", options=replace(request.options, in_doubt=""))
     return [NextStep(as_typed(command, environment), why) for command, why in _after(asked, report)]
 
 

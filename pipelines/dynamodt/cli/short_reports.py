@@ -18,8 +18,7 @@ from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.runs.options import Command
 from dynamodt.runs.shown import clip, printable
-from dynamodt.state.phases import AT_WORK, ENDED
-from dynamodt.state.started_with import texts_reported
+from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
 
 if TYPE_CHECKING:
     from dynamodt.deploy.deploy import Deployment

@@ -20,7 +20,7 @@ from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import INSERTED_ROWS, PreparedRef, Script
 from dynamodt.runs.dead_letters import first_of, samples_under
 from dynamodt.state.object_keys import dead_letters_of, samples_of
-from dynamodt.state.phases import phases
+from dynamodt.state.runs import phases
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State

@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.deploy.deployed import check_storage
-from dynamodt.deploy.glue_runs import STOPPING, SUCCEEDED, ConcurrentRuns, GlueJob, JobRun, tail
+from dynamodt.deploy.glue_runs import (
+    STOPPING,
+    SUCCEEDED,
+    ConcurrentRuns,
+    GlueJob,
+    JobRun,
+    JobWatch,
+    rest,
+    tail,
+    watches_over,
+)
 from dynamodt.deploy.job_result import error_in, in_full, other_release, prepared_of, readable, runs_of, undo_of
-from dynamodt.deploy.job_watch import JobWatch, rest, watches_over
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError
@@ -26,9 +35,9 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
 from dynamodt.script.names import option
+from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
-from dynamodt.state.worker_rows import AnswerRows, JobAnswer
 
 if TYPE_CHECKING:
     from dynamodt.runs.migration import TableMigration

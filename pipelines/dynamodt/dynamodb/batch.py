@@ -26,7 +26,7 @@ from dynamodt.dynamodb.wire import (
 )
 
 if TYPE_CHECKING:
-    from dynamodt.model.items import Image
+    from dynamodt.model.tables import Image
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
 

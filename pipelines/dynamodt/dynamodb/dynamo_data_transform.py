@@ -27,8 +27,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from dynamodt.errors import Refused
-from dynamodt.model.items import Direction, Image
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Direction, Image, TableSpec
 
 TOOL: Final = "dynamo-data-transform"
 STATE: Final = "executionState"

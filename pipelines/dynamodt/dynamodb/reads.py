@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from dynamodt.dynamodb.clients import service_error
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
 from dynamodt.errors import ServiceError
-from dynamodt.model.items import Image
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Image, TableSpec
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from dynamodt.model.items import Image
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Image, TableSpec
 
 
 class ChangedItem(NamedTuple):

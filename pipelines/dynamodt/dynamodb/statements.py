@@ -20,8 +20,19 @@ from typing import Any, NamedTuple
 
 from dynamodt.dynamodb.wire import Call, Statement
 from dynamodt.errors import ItemError
-from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Guard, Image, Insert, Remove, Update
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import (
+    Atomic,
+    AttributeValue,
+    Change,
+    Check,
+    Guard,
+    Image,
+    Insert,
+    KeyAttribute,
+    Remove,
+    TableSpec,
+    Update,
+)
 from dynamodt.script.codec import digest, image_digest, key_text
 from dynamodt.script.diff import Part, parts_of, transaction_digest
 

@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
-from dynamodt.model.items import Image
-from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.model.tables import Image, KeyAttribute, TableSpec
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection

@@ -20,8 +20,7 @@ from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer, Unreacha
 from dynamodt.errors import ServiceError
 
 if TYPE_CHECKING:
-    from dynamodt.model.items import AttributeValue
-    from dynamodt.model.tables import Connection
+    from dynamodt.model.tables import AttributeValue, Connection
 
 
 _THROTTLES = frozenset(

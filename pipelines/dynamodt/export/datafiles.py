@@ -18,8 +18,7 @@ from dynamodt.dynamodb.records import BadLine, ChangedItem, change_of, item_of, 
 from dynamodt.errors import RunFailed
 from dynamodt.export.manifest import REPLACE, DataFile
 from dynamodt.export.objects import Damaged, Head, S3Objects, hashed, lines, unzipped
-from dynamodt.model.items import Image
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Image, TableSpec
 
 _HEADS = 10  # concurrent requests: a client's connections
 _HEADS_AHEAD = 1000

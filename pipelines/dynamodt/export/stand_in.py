@@ -49,13 +49,12 @@ from dynamodt.export.request import (
     split_url,
     written,
 )
-from dynamodt.model.items import Image
+from dynamodt.model.tables import Image
 from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_of
 
 if TYPE_CHECKING:
-    from dynamodt.model.items import Image
-    from dynamodt.model.tables import Connection, StorageSpec, TableSpec
+    from dynamodt.model.tables import Connection, Image, StorageSpec, TableSpec
 
 
 Line: TypeAlias = tuple[Image, dict[str, Any]]  # what decides the file (a partition key), and the record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from dynamodt.model.items import Change, Cursor, Image, Sample
+    from dynamodt.model.tables import Change, Cursor, Image, Sample
 
 
 class Counts(NamedTuple):

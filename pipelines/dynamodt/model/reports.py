@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from dynamodt.model.pages import Counts, Units
 
 if TYPE_CHECKING:
-    from dynamodt.model.items import Direction, Image, Item
     from dynamodt.model.runs import RunRecord, ScriptText
+    from dynamodt.model.tables import Direction, Image, Item
 
 
 class Cost(NamedTuple):

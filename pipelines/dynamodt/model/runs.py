@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dynamodt.model.pages import Counts, Totals, Units
 
 if TYPE_CHECKING:
-    from dynamodt.model.items import Direction, Guard
-    from dynamodt.model.tables import KeyAttribute, Stage, TableSpec
+    from dynamodt.model.tables import Direction, Guard, KeyAttribute, Stage, TableSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +105,8 @@ class RunRecord:
     partial_tries: int = 0  # the last try of its undo that skipped missing parts of the journal; 0: none
     partly_restored: int = 0  # items that its undo has restored in part
     accepts: tuple[str, ...] = ()  # undone runs whose partly restored items it may transform
-    order: tuple[
-        str, ...
-    ] = ()  # its phases, and from which attempt on, as they were written: see `state.phases.stints`
-    began: dict[str, str] = field(default_factory=dict)  # the facts that it started with (`state.started_with`)
+    order: tuple[str, ...] = ()  # its phases, and from which attempt on, as they were written: see `state.runs.stints`
+    began: dict[str, str] = field(default_factory=dict)  # the facts that it started with (`state.runs`)
     texts: tuple[ScriptText, ...] = ()  # earlier texts of an edited script; the other items are the present text's
     whole_pages: bool = False  # its last attempt has ended between pages
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet

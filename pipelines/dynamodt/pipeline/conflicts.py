@@ -13,8 +13,18 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Image, Insert, Journaled, Remove, Update
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import (
+    Atomic,
+    AttributeValue,
+    Change,
+    Check,
+    Image,
+    Insert,
+    Journaled,
+    Remove,
+    TableSpec,
+    Update,
+)
 from dynamodt.script.codec import image_digest, key_text, same, same_image
 from dynamodt.script.diff import Part, as_before, carries, parts_of, patched, transaction_digest
 

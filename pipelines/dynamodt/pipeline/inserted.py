@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
 from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, inserted_row
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.model.items import Image
 from dynamodt.model.runs import Job, RowsSource
+from dynamodt.model.tables import Image
 from dynamodt.pipeline.conflicts import Current
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dynamodt.model.items import Change, Image
 from dynamodt.model.pages import Counts, Intent, JournalCount, Page, Totals, WrittenPage
+from dynamodt.model.tables import Change, Image
 from dynamodt.script.diff import count_records
 from dynamodt.state.journal import Note
 

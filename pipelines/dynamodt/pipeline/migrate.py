@@ -5,7 +5,7 @@
     split groups ── Reshuffle ── read ── ApplyVersion ── WritePatches ── RecordProgress
                                   Page    AppliedPage     WrittenPage
 
-- `read` and `read_export` read what the job's source names, as pages of items.
+- `read` reads what the job's source names, as pages of items.
 - `transform.ApplyVersion` calls the author's function on each item; what it fails on becomes a dead letter.
 - `write.WritePatches` writes a page: `write_page` on the condition of what was read, `intents` with what is recorded
   before, `conflicts` with what a refusal means.
@@ -29,8 +29,7 @@ from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
 from dynamodt.pipeline.engine import own_processes
 from dynamodt.pipeline.ownership import ReadPages, split_groups
-from dynamodt.pipeline.read import ReadRows, ReplayDeadLetters, ScanSegments
-from dynamodt.pipeline.read_export import ReadExport
+from dynamodt.pipeline.read import ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.signals import context_of
 from dynamodt.pipeline.transform import ApplyVersion

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from dynamodt.errors import DynamodtError
-from dynamodt.model.items import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.model.pages import Contention, Counts, DeadLetter, Page, Units
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job
+from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of, patched
 from dynamodt.script.load import error_text

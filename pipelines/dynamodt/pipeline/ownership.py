@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import apache_beam as beam
 
 from dynamodt.errors import Fenced
-from dynamodt.model.items import Cursor
 from dynamodt.model.pages import Claim, Intent, JournalPage, Page
 from dynamodt.model.runs import Job
+from dynamodt.model.tables import Cursor
 from dynamodt.pipeline.process import collect_less
 from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, reporting
 

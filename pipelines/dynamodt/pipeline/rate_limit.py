@@ -22,7 +22,7 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, only_rate_limiter
 from dynamodt.rate import TokenBucket
-from dynamodt.state.worker_rows import Report, Throttles, WorkerRows
+from dynamodt.state.lease_rows import Report, Throttles, WorkerRows
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources

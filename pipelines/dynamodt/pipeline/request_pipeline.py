@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Statement
 from dynamodt.errors import ServiceError
-from dynamodt.model.items import Change
+from dynamodt.model.tables import Change
 from dynamodt.rate import smaller
 from dynamodt.script.diff import write_units
 

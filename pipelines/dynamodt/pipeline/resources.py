@@ -9,8 +9,7 @@ from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Stage
-from dynamodt.state.quick_rows import QuickRows
-from dynamodt.state.state import State
+from dynamodt.state.state import QuickRows, State
 from dynamodt.state.storage import Storage, open_storage
 
 

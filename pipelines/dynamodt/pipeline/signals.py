@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
-from dynamodt.model.items import Item
 from dynamodt.model.runs import Job, Lease
+from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.rate_limit import WorkerRateLimiter

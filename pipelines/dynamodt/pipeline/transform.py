@@ -10,10 +10,9 @@ import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model.items import Change, Image, Insert, Remove, Update
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job, PreparedRef
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Change, Image, Insert, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import Current, Shown, shown
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.signals import reporting

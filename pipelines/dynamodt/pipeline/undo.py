@@ -22,11 +22,10 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRow, Statements
 from dynamodt.errors import RunFailed
-from dynamodt.model.items import Change, Check, Image, Insert, Journaled, Remove
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_left

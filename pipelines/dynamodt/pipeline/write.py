@@ -13,9 +13,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.statements import Statements
-from dynamodt.model.items import Change, Image
 from dynamodt.model.pages import AppliedPage, Contention, Counts, Totals, Units, WrittenPage
 from dynamodt.model.runs import Job
+from dynamodt.model.tables import Change, Image
 from dynamodt.pipeline.inserted import lookups, rows_of
 from dynamodt.pipeline.intents import IntentLog, Running
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples

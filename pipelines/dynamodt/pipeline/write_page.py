@@ -27,8 +27,8 @@ from dynamodt.dynamodb.batch import DONE, Verdict, Writes
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue
 from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError
-from dynamodt.model.items import Atomic, Change, Image, Insert, Remove
 from dynamodt.model.pages import Contention, Units
+from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, Unclear, by_source, inserts_of, judged
 from dynamodt.pipeline.outcomes import WriteResult, dead_letter
 from dynamodt.pipeline.page_scheduler import Wait

@@ -14,11 +14,10 @@ from typing import NamedTuple
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.dynamo_data_transform import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model.items import Direction
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TakeOver
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
-from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
 from dynamodt.runs.history import applied_by, author, now
 from dynamodt.runs.jobs import new_run
@@ -27,8 +26,7 @@ from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.versions import read_versions
-from dynamodt.state.phases import PARTLY_UNDONE, after, unfinished
-from dynamodt.state.started_with import TABLE
+from dynamodt.state.runs import PARTLY_UNDONE, TABLE, after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import open_storage
 

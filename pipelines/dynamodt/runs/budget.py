@@ -19,14 +19,13 @@ from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Connection, Stage, TableSpec
 from dynamodt.rate import Allocation, Ramp, shares
-from dynamodt.state.worker_rows import Grant, Throttles, Worker
+from dynamodt.state.lease_rows import Grant, Throttles, Worker
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
     from dynamodt.runs.options import RunOptions
-    from dynamodt.state.lease_rows import LeaseRows
+    from dynamodt.state.lease_rows import LeaseRows, WorkerRows
     from dynamodt.state.state import State
-    from dynamodt.state.worker_rows import WorkerRows
 
 LOOK_SECONDS = 1.0
 _WAITING_SECONDS = 0.1  # until the first grant, before which nothing is read

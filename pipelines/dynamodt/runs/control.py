@@ -18,7 +18,7 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.liveness import SILENT_SECONDS, holder, is_alive, is_gone, observed_life
 from dynamodt.runs.totals import totals_of
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.phases import AT_WORK, phases, run_progress, with_runs
+from dynamodt.state.runs import AT_WORK, phases, run_progress, with_runs
 from dynamodt.state.state import State
 
 

@@ -13,9 +13,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Refused
-from dynamodt.model.items import Item
 from dynamodt.model.pages import Claim
 from dynamodt.model.runs import Job, RunRecord
+from dynamodt.model.tables import Item
 from dynamodt.runs.history import doubts_hint
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.shown import key_line
@@ -31,7 +31,7 @@ from dynamodt.state.object_keys import (
     retry_of_run,
     samples_prefix,
 )
-from dynamodt.state.phases import Phase, phases, retry_run
+from dynamodt.state.runs import Phase, phases, retry_run
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
@@ -139,13 +139,13 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
     Each lists those before it in `retried`, since an item may have died in several phases. Dead letters of doubtful
-    writes are replayed only as `options.doubtful` says; unreadable lines of an export never are.
+    writes are replayed only as `options.in_doubt` says; unreadable lines of an export never are.
     """
     found: list[Job] = []
     for job in main:
         done = [_retry(context, job, name) for name in context.storage.names(retries_prefix(job))]
         left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
-        for confirmed, parts in _replayable(left, context.options.doubtful):
+        for confirmed, parts in _replayable(left, context.options.in_doubt):
             name = retry_name(job, max(map(retry_number, done), default=0) + 1)
             context.storage.write(name, json.dumps({"dead_letters": parts, "confirmed": confirmed}).encode())
             done.append(_retry(context, job, name))

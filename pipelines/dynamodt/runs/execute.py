@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamodt.errors import Aborted, Busy, DynamodtError, Fenced, ServiceError
-from dynamodt.model.items import Direction, Item
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Direction, Item, Stage
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, aborted, is_governed, run_phases
 from dynamodt.runs.cost import foreseen
@@ -51,8 +50,7 @@ from dynamodt.runs.resume import (
     unfinished_run,
 )
 from dynamodt.state.object_keys import dead_letters_name
-from dynamodt.state.phases import after, unfinished
-from dynamodt.state.started_with import ITEMS, as_it_began, changed_within, differences
+from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 

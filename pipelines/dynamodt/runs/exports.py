@@ -43,7 +43,7 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, segments
 from dynamodt.runs.pace import elapsed
-from dynamodt.state.phases import incremental_run
+from dynamodt.state.runs import incremental_run
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext

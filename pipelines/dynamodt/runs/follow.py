@@ -18,7 +18,7 @@ from dynamodt.runs.history import report_of
 from dynamodt.runs.liveness import Watch, holder
 from dynamodt.runs.options import Watcher
 from dynamodt.runs.totals import RunTotals
-from dynamodt.state.phases import AT_WORK
+from dynamodt.state.runs import AT_WORK
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State

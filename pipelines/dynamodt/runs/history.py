@@ -14,13 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
-from dynamodt.model.items import Direction
 from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
-from dynamodt.model.tables import TableSpec
-from dynamodt.state.phases import after, phases, with_begun
-from dynamodt.state.started_with import texts_of, texts_reported
+from dynamodt.model.tables import Direction, TableSpec
+from dynamodt.state.runs import after, phases, texts_of, texts_reported, with_begun
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State

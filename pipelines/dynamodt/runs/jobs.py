@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dynamodt.model.items import Direction
 from dynamodt.model.runs import (
     INSERTED_ROWS,
     AppliedVersion,
@@ -21,9 +20,8 @@ from dynamodt.model.runs import (
     ScanSource,
     Script,
 )
-from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.state.phases import retry_run
-from dynamodt.state.started_with import ITEMS
+from dynamodt.model.tables import Direction, Stage, TableSpec
+from dynamodt.state.runs import ITEMS, retry_run
 
 if TYPE_CHECKING:
     from dynamodt.runs.options import RunOptions

@@ -28,7 +28,7 @@ from dynamodt.state.object_keys import (
     part_of,
     split_prefix,
 )
-from dynamodt.state.phases import phases
+from dynamodt.state.runs import phases
 from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynamodt.errors import DynamodtError, Refused
-from dynamodt.model.items import Direction
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.history import goal, report_of
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
@@ -22,7 +21,7 @@ from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsa
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
 from dynamodt.runs.totals import totals_of
 from dynamodt.script.versions import is_reversible
-from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, phases, unfinished
+from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
 from dynamodt.state.state import State
 
 

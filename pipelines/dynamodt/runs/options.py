@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from dynamodt.model.items import Direction
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import RunProgress, RunRecord
+from dynamodt.model.tables import Direction
 
 PROGRAM = "dynamodt"
 GLUE = "glue"  # the runner that is a deployed job
@@ -39,7 +39,7 @@ class RunOptions:
 
     `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
     percentage of the provisioned throughput. `beam_args` are passed to Beam unchanged. With `only`, a run's id, the run
-    continues that unfinished run or fails. `doubtful` decides about dead letters of writes without a response: "again"
+    continues that unfinished run or fails. `in_doubt` decides about dead letters of writes without a response: "again"
     or "done". `workers` is set when the runner is ready.
     """
 
@@ -50,10 +50,10 @@ class RunOptions:
     share: float = DEFAULT_SHARE
     runner: str = "direct"
     beam_args: tuple[str, ...] = ()
-    no_pitr: bool = False
+    allow_no_pitr: bool = False
     journal: bool | None = None
     alarms: tuple[str, ...] = ()
-    doubtful: str = ""
+    in_doubt: str = ""
     only: str = ""
     source: str = ""
     export: str = ""
@@ -154,7 +154,7 @@ OPTIONS = (
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
     _flag("follow", ("--follow", "-f"), ("status",), "Watch the running runs until they end."),
-    Option("options.doubtful", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",
+    Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",
            choices=("again", "done")),
     _rate("limits.wcu", "--wcu", ("throttle",), "Write units per second.", "Write units per second? (none: unchanged)"),
     _rate("limits.rcu", "--rcu", ("throttle",), "Read units per second.", "Read units per second? (none: unchanged)"),
@@ -177,7 +177,7 @@ OPTIONS = (
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
     _flag("options.accept_partly_restored", ("--accept-partly-restored",), MIGRATIONS,
           "Also transform items that an undo has restored in part."),
-    _flag("options.no_pitr", ("--allow-no-pitr", "--no-pitr"), _RUNS,
+    _flag("options.allow_no_pitr", ("--allow-no-pitr", "--no-pitr"), _RUNS,
           "Write to a protected stage without point-in-time recovery."),
     _flag("options.journal", ("--journal/--no-journal",), MIGRATIONS,
           "For undo; default: unless the script is IDEMPOTENT.", None),

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
 
-from dynamodt.model.items import Direction
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import RunProgress, RunRecord
+from dynamodt.model.tables import Direction
 from dynamodt.runs.options import JobWatcher, Observer
 
 RATE_SECONDS = 15.0  # the speed that is shown is that of these last seconds

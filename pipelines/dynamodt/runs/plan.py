@@ -14,9 +14,8 @@ from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
 from dynamodt.errors import Refused, ServiceError
-from dynamodt.model.items import Direction
 from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
-from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
 from dynamodt.script.functions import check
@@ -24,8 +23,7 @@ from dynamodt.script.names import check_no_state_table
 from dynamodt.script.rows import checked_rows
 from dynamodt.script.versions import plan, read_versions
 from dynamodt.state import prepared
-from dynamodt.state.phases import half_rolled_back, unfinished
-from dynamodt.state.started_with import TABLE, TARGET, started_with
+from dynamodt.state.runs import TABLE, TARGET, half_rolled_back, started_with, unfinished
 from dynamodt.state.storage import open_storage
 
 

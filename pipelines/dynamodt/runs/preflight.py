@@ -15,9 +15,8 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Refused, ServiceError
-from dynamodt.model.items import Change, Check, Image, Journaled
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
-from dynamodt.model.tables import Connection, Stage, TableSpec
+from dynamodt.model.tables import Change, Check, Connection, Image, Journaled, Stage, TableSpec
 from dynamodt.pipeline.conflicts import restoration
 from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
@@ -27,8 +26,7 @@ from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
-from dynamodt.state.phases import phases
-from dynamodt.state.started_with import declared_key, transformed
+from dynamodt.state.runs import declared_key, phases, transformed
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
 
 def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
     """Raises Refused for a table of a protected stage without point-in-time recovery."""
-    if stage.protected and not options.dry_run and not options.no_pitr:
+    if stage.protected and not options.dry_run and not options.allow_no_pitr:
         for table in dict.fromkeys(tables):
             _check_recovery(stage.connection, table)
 

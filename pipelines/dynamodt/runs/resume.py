@@ -14,8 +14,7 @@ from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.state.object_keys import not_restored_of
-from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, unfinished
-from dynamodt.state.started_with import ITEMS, Difference, differences, may_be_repeated
+from dynamodt.state.runs import ITEMS, PARTLY_UNDONE, UNDOING, Difference, differences, may_be_repeated, unfinished
 from dynamodt.state.storage import Storage, open_storage
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple, TextIO
 
-from dynamodt.model.items import Item
+from dynamodt.model.tables import Item
 
 # GitHub's runner takes a line for a command that begins with `::`, spaces aside; it and Azure's also one with `##[name`
 # or `##vso[name` anywhere in it.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import RunRecord
-from dynamodt.state.phases import UNDOING, Phase, phases, undo_phases
+from dynamodt.state.runs import UNDOING, Phase, phases, undo_phases
 
 if TYPE_CHECKING:
     from dynamodt.state.split_rows import SplitRows

@@ -32,7 +32,7 @@ from dynamodt.runs.plan import check_not_recreated
 from dynamodt.runs.preflight import check_recovery
 from dynamodt.runs.totals import totals_of
 from dynamodt.state.object_keys import not_restored_name, not_restored_prefix
-from dynamodt.state.phases import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
+from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 

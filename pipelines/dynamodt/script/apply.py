@@ -8,9 +8,8 @@ from decimal import Context, localcontext
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model.items import Atomic, Change, Delete, Image, Insert, Item, Put, Update
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Atomic, Change, Delete, Image, Insert, Item, Put, TableSpec, Update
 from dynamodt.script.codec import decode
 from dynamodt.script.diff import Part, change, combined, insert, key_of, parts_of, stamped, together
 from dynamodt.script.names import is_run_id

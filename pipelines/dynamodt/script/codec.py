@@ -29,7 +29,7 @@ from math import isfinite
 from typing import Any
 
 from dynamodt.errors import ItemError
-from dynamodt.model.items import AttributeValue, Image, Item
+from dynamodt.model.tables import AttributeValue, Image, Item
 
 MAX_NESTING = 32
 MAX_ITEM_BYTES = 400 * 1024

@@ -11,8 +11,20 @@ from decimal import Decimal
 from typing import Any
 
 from dynamodt.errors import ItemError
-from dynamodt.model.items import Atomic, AttributeValue, Change, Check, Delete, Image, Insert, Item, Put, Remove, Update
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import (
+    Atomic,
+    AttributeValue,
+    Change,
+    Check,
+    Delete,
+    Image,
+    Insert,
+    Item,
+    Put,
+    Remove,
+    TableSpec,
+    Update,
+)
 from dynamodt.script.codec import (
     MAX_ITEM_BYTES,
     attribute_name,

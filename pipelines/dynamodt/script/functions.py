@@ -14,8 +14,8 @@ from types import GeneratorType, ModuleType
 from typing import Any, Final, NoReturn, TypeAlias
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
-from dynamodt.model.items import Delete, Direction, Item, Put
 from dynamodt.model.runs import Script
+from dynamodt.model.tables import Delete, Direction, Item, Put
 from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
 
 Result: TypeAlias = dict[str, Any] | Put | Delete

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
-from dynamodt.model.items import Image, Item
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Image, Item, TableSpec
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import insert, key_of
 from dynamodt.script.functions import row_function

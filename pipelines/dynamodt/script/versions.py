@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model.items import Direction
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.model.tables import Direction
 from dynamodt.script.names import is_script_file, is_table_name, looks_like_version_file, version_files
 from dynamodt.script.read import read_script
 

@@ -22,8 +22,7 @@ import zstandard
 
 from dynamodt.dynamodb.records import changed_item, parsed
 from dynamodt.errors import RunFailed
-from dynamodt.model.items import Atomic, Change, Check, Image, Insert, Journaled, Remove, Update
-from dynamodt.model.tables import TableSpec
+from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.script.codec import same
 from dynamodt.script.diff import count_records, key_of, patched
 from dynamodt.state.object_keys import note_name, part_name

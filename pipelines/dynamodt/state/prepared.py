@@ -22,7 +22,7 @@ from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
-from dynamodt.state.row_codec import from_row, to_row
+from dynamodt.state.rows import from_row, to_row
 
 if TYPE_CHECKING:
     from dynamodt.state.storage import Storage

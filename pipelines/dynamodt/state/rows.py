@@ -1,21 +1,31 @@
-"""Calls on the state table: rows by partition and sort key, written under a condition.
+"""Rows of the state table: reads, writes under a condition, and one codec for what they store.
 
-`Rows` uses botocore; `quick_rows.QuickRows` is the same over the wire, for a worker's calls of every page. Reads are
+`Rows` uses botocore; `state.QuickRows` is the same over the wire, for a worker's calls of every page. Reads are
 strongly consistent.
+
+The codec turns a NamedTuple or dataclass into the attributes of a row, and back. Text, whole numbers and booleans are
+attributes of their own; other numbers are text, so that no digit is lost; a value with parts is JSON, a NamedTuple
+within it a list of its fields. An attribute that a row lacks takes its field's default, and one that no field has is
+ignored: a release that adds a field with a default reads older rows, and an older release reads newer ones. A change
+beyond that raises `SCHEMA`, and then an older release refuses the row.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.model.items import Image, Item
+from dynamodt.errors import Refused
+from dynamodt.model import tables as items
+from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
 
@@ -160,3 +170,90 @@ class Rows:
 
 def _key(key: RowKey) -> Image:
     return encode({"pk": key[0], "sk": key[1]})
+
+
+SCHEMA: Final = 1  # of every row that `to_row` makes
+_SCALARS: Final = (str, int, bool, float)
+_ATTRIBUTES: Final = {"token": "lease_token", "number": "granted"}  # where DynamoDB reserves the field's name
+Stored = TypeVar("Stored")
+
+
+class _Field(NamedTuple):
+    """A field of a stored type: its attribute, and how a value becomes that attribute and comes back."""
+
+    attribute: str
+    store: Callable[[Any], Any]
+    build: Callable[[Any], Any]
+
+
+_known: dict[Any, dict[str, _Field]] = {}  # the fields of each stored type, in their order
+
+
+def to_row(value: Any) -> dict[str, Any]:
+    """All fields of a NamedTuple or dataclass as attributes, with the version of the schema."""
+    kind = type(value)
+    return {"schema": SCHEMA, **attributes(kind, **{name: getattr(value, name) for name in _fields(kind)})}
+
+
+def attributes(kind: type, **values: Any) -> dict[str, Any]:
+    """Some fields of a `kind`, as attributes of its row."""
+    fields = _fields(kind)
+    return {fields[name].attribute: fields[name].store(value) for name, value in values.items()}
+
+
+def from_row(kind: type[Stored], row: Mapping[str, Any], where: str) -> Stored:
+    """The `kind` whose attributes a row has. Raises Refused, at `where`, for a row that a newer release has written."""
+    check_schema(row, where)
+    return kind(**{name: build(row[stored]) for name, (stored, _, build) in _fields(kind).items() if stored in row})
+
+
+def check_schema(row: Mapping[str, Any], where: str) -> None:
+    """Raises Refused for a row of a newer schema than this release reads; one without a version is of the first."""
+    version = int(row.get("schema", 1))
+    if version > SCHEMA:
+        named = f" (row {row['pk']}, {row['sk']})" if "pk" in row else ""
+        raise Refused(
+            f"was written by a newer dynamodt: its schema has version {version}, and this one reads up to {SCHEMA}",
+            where=f"{where}{named}",
+            hint="install the release that wrote it, or a newer one: pip install --upgrade dynamodt",
+        )
+
+
+def _fields(kind: Any) -> dict[str, _Field]:
+    if kind not in _known:
+        _known[kind] = {name: _field(name, hint) for name, hint in _hints(kind).items()}
+    return _known[kind]
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The type of each field; names that `kind`'s module imports for annotations alone are those of `model.tables`."""
+    return get_type_hints(kind, localns=vars(items))
+
+
+def _field(name: str, hint: Any) -> _Field:
+    attribute, build = _ATTRIBUTES.get(name, name), _builder(hint)
+    if hint is float:
+        return _Field(attribute, lambda value: repr(float(value)), build)
+    if hint in _SCALARS or get_origin(hint) is Literal:
+        return _Field(attribute, _unchanged, build)
+    return _Field(attribute, json.dumps, lambda text: build(json.loads(text)))
+
+
+def _builder(hint: Any) -> Callable[[Any], Any]:
+    """What gives a value of JSON its type. Of a union of several types, it stays as JSON has it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        kinds = [kind for kind in arguments if kind is not NoneType]
+        inner = _builder(kinds[0]) if len(kinds) == 1 else _unchanged
+        return lambda value: None if value is None else inner(value)
+    if origin is tuple:
+        member = _builder(arguments[0]) if arguments[-1] is Ellipsis else _unchanged
+        return lambda value: tuple(map(member, value))
+    if hasattr(hint, "_fields"):  # a NamedTuple: fields that are missing at its end take their defaults
+        builders = [_builder(inner) for inner in _hints(hint).values()]
+        return lambda value: hint(*[build(one) for build, one in zip(builders, value, strict=False)])
+    return hint if hint in _SCALARS else _unchanged
+
+
+def _unchanged(value: Any) -> Any:
+    return value

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dynamodt.errors import Fenced
-from dynamodt.model.items import Cursor, Item
 from dynamodt.model.pages import Claim, Intent, JournalCount, OwnershipPeriod, Totals
-from dynamodt.state.row_codec import SCHEMA, attributes, from_row
-from dynamodt.state.rows import ConditionFailed, RowKey, Rows, write_once
+from dynamodt.model.tables import Cursor, Item
+from dynamodt.state.rows import SCHEMA, ConditionFailed, RowKey, Rows, attributes, from_row, write_once
 
 _OURS = "fencing_token = :fencing_token"
 _LATER_PAGE = f"{_OURS} AND page < :page"

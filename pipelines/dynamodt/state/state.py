@@ -10,30 +10,31 @@ TABLE#users               RUN#20260131...      a run, begun or ended
 TABLE#users               LEASE                the run that may work, and its controls (`lease_rows`)
 TABLE#users#REPLICA#1     LEASE                a copy of it, for some of many workers
 RUN#20260131...#17        SPLIT                the checkpoint of split 17 (`split_rows`)
-RUN#20260131...#1#WOR...  WORKER#host-17-3f    a worker of attempt 1, its part of the budget (`worker_rows`)
+RUN#20260131...#1#WOR...  WORKER#host-17-3f    a worker of attempt 1, its part of the budget (`lease_rows`)
 RUN#20260131...#INSER...  INSERTED             an item that the run has inserted (`dynamodb.statements`)
-JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`worker_rows`)
+JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`lease_rows`)
 ========================  ===================  =======================================================
 
-`row_codec` says how a value is stored in a row.
+`rows` says how a value is stored in a row. A worker's calls of every page go over the wire (`QuickRows`, docs/adr/019).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.clients import client, explained, service_error
+from dynamodt.dynamodb.reads import Answered, Retried
+from dynamodt.dynamodb.wire import Refusal, shared_wire
 from dynamodt.errors import DynamodtError, Fenced, Refused
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
 from dynamodt.script.codec import encode
-from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.row_codec import from_row, to_row
-from dynamodt.state.rows import ConditionFailed, Rows
+from dynamodt.state.lease_rows import LeaseRows, WorkerRows
+from dynamodt.state.rows import ConditionFailed, Rows, from_row, to_row
 from dynamodt.state.split_rows import SplitRows
-from dynamodt.state.worker_rows import WorkerRows
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -210,3 +211,25 @@ def tables_in(connection: Connection, state_table: str) -> set[str]:
     with explained("Scan", f"state table {state_table}"):
         keys = {item["pk"]["S"] for page in pages for item in page["Items"]}
     return {key.removeprefix(_PREFIX).partition("#")[0] for key in keys}
+
+
+class QuickRows(Rows):
+    """The table as a worker uses it for every page: calls about one row go over the wire (docs/adr/019)."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        super().__init__(connection, table)
+        self._calls = Retried(shared_wire(connection), self.where)
+
+    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._begin(operation, body)()
+
+    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        return partial(self._answer, operation, body, self._calls.begin(operation, body))
+
+    def _answer(self, operation: str, body: dict[str, Any], answered: Callable[[], Answered]) -> dict[str, Any]:
+        try:
+            return answered().answer
+        except Refusal as refusal:
+            if refusal.code == "ConditionalCheckFailedException":
+                raise ConditionFailed(str(body["Key"])) from refusal
+            raise service_error(operation, self.where, refusal.code, refusal.message) from refusal
