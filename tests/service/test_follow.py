@@ -184,7 +184,7 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     assert f"up --table {elsewhere.table} continues it" in outcome["error"]["hint"]
     (gone,) = elsewhere.runs()
     assert (gone["status"], gone["holder"]) == ("gone", None)
-    assert "its process is gone" in elsewhere.said("status")
+    assert "has no live process" in elsewhere.said("status")
     assert "which is gone" in elsewhere.said("status", "--follow")
 
 

@@ -110,7 +110,7 @@ def test_a_version_is_recorded_once_and_taken_back_once(bench: Bench) -> None:
     assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
     written = state.record(record, 1, applied=applied_by(record))
     other = replace(record, run="theirs")
-    with pytest.raises(Refused, match="version 1 was recorded by another run meanwhile"):
+    with pytest.raises(Refused, match="version 1 was recorded by another run"):
         state.record(other, 1, applied=applied_by(other))
     with pytest.raises(Fenced):
         state.record(other, 2)

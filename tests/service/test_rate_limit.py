@@ -114,9 +114,9 @@ def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number} for number in range(200)))
     bench.script(table, COUNT)
-    command = bench.up if command == "up" else undoing(bench, bench.up(table)[0].versions[0].run)
+    run_again = bench.up if command == "up" else undoing(bench, bench.up(table)[0].versions[0].run)
     errors: list[BaseException | None] = []
-    run = threading.Thread(target=lambda: errors.append(error_of(command(table, max_wcu=20.0))))
+    run = threading.Thread(target=lambda: errors.append(error_of(run_again(table, max_wcu=20.0))))
     run.start()
 
     def changed() -> int:
@@ -135,7 +135,7 @@ def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
     tell(bench.stage, table, "abort")
     join(run, "the run hears that it is to end")
     assert isinstance(errors[0], Aborted) and changed() < 200
-    assert error_of(command(table)) is None
+    assert error_of(run_again(table)) is None
     expected = {1} if command == "up" else {None}
     assert {item.get("n") for item in bench.tables.items(table)} == expected
 

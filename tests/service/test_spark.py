@@ -164,5 +164,5 @@ def test_reading_applying_writing_and_recording_are_one_stage(spark: OnSpark, ma
     fuse = java.sdk.util.construction.graph.GreedyPipelineFuser.fuse
     fused = fuse(getattr(java.model.pipeline.v1, "RunnerApi$Pipeline").parseFrom(text))
     stages = [" ".join(each.getId() for each in stage.getTransforms()) for stage in fused.getFusedStages()]
-    (reading,) = [stage for stage in stages if "Read-pages" in stage]
+    (reading,) = [stage for stage in stages if "Read-items" in stage]
     assert all(name in reading for name in ("Apply-version", "Write-patches", "Record-progress")), stages

@@ -340,7 +340,7 @@ def test_items_by_key_are_read_to_the_last_one(
     proxy.faults["BatchGetItem"].extend(["unprocessed", "throttled", "unprocessed", "500", "unprocessed", "cut"])
     keys = [encode({"pk": f"p{n % 3}", "sk": n}) for n in range(160)]  # ten of them are not there
     found = quick(wire, describe(endpoint.connection, table)).items(keys)
-    assert sorted(decode(image)["n"] for image in found.values()) == list(range(150))
+    assert sorted(decode(image)["n"] for image in found.items.values()) == list(range(150))
     assert not proxy.faults["BatchGetItem"]
 
 
