@@ -121,6 +121,22 @@ def test_a_version_is_recorded_once_and_taken_back_once(bench: Bench) -> None:
     assert state.applied("things") == {}
 
 
+def test_a_record_is_written_over_an_earlier_one_whose_response_was_lost(bench: Bench) -> None:
+    """The writer of a record without a response has the revision from before it."""
+    state = State(bench.stage.connection, bench.stage.state_table)
+    record = first_record(Script("things", 1, "change", "v1_change.py", "", ""), "up", "ours", 4)
+    assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
+    state.record(record, 1)
+    ended = replace(record, status="succeeded", ended="now")
+    written = state.record(ended, 1, applied=applied_by(ended))
+    assert written.revision == 2 and state.runs("things") == [written] and state.applied("things")[1].run == "ours"
+    with pytest.raises(Refused, match="recorded by another run"):
+        state.record(ended, 1, applied=applied_by(ended))
+    with pytest.raises(Fenced):
+        state.record(replace(written, revision=1, status="failed"), 2)
+    assert state.runs("things") == [written]
+
+
 def test_runs_of_one_second_are_told_in_their_order() -> None:
     made = [new_run() for _ in range(50)]
     assert made == sorted(made)

@@ -128,16 +128,27 @@ class State:
     def record_all(self, entries: Sequence[Entry], token: int, fences: Sequence[Fence] = ()) -> list[RunRecord]:
         """Writes entries of one table, as `record` does, in this order, up to 49 in a transaction."""
         raised = [entry._replace(record=_raised(entry.record)) for entry in entries]
+        written: list[RunRecord] = []
         for start in range(0, len(raised), _MOST_ENTRIES):
             some = raised[start : start + _MOST_ENTRIES]
-            held = [(some[0].record.table, token), *fences]
-            ours = [self.leases.condition(*each) for each in held]
-            try:
-                self.rows.transact([*ours, *(action for entry in some for action in self._actions(entry))])
-            except ConditionFailed as error:
-                if not self._is_written(some[0].record):
-                    raise self._overtaken(some, held) from error
-        return [entry.record for entry in raised]
+            written += self._write(some, [(some[0].record.table, token), *fences])
+        return written
+
+    def _write(self, entries: list[Entry], held: list[Fence]) -> list[RunRecord]:
+        ours = [self.leases.condition(*each) for each in held]
+        try:
+            self.rows.transact([*ours, *(action for entry in entries for action in self._actions(entry))])
+        except ConditionFailed as error:
+            first = entries[0].record
+            stored = self.run(first.table, first.run)
+            if stored != first:  # else it was carried out before, and only its response lost
+                overtaken = self._overtaken(entries, held)
+                if isinstance(overtaken, Fenced) or stored is None or stored.revision != first.revision:
+                    raise overtaken from error
+                # Only the holder of the lease writes the record: an earlier write of its own has the number, whose
+                # response was lost for good.
+                return self._write([entry._replace(record=_raised(entry.record)) for entry in entries], held)
+        return [entry.record for entry in entries]
 
     def _actions(self, entry: Entry) -> list[dict[str, Any]]:
         actions = [{"Put": self._run_put(entry.record)}]
@@ -146,10 +157,6 @@ class State:
         if entry.reverted:
             actions.append({"Delete": self._version_delete(entry.record.table, entry.record.version)})
         return actions
-
-    def _is_written(self, record: RunRecord) -> bool:
-        """Whether a refused transaction was carried out before, and only its response lost."""
-        return self.run(record.table, record.run) == record
 
     def _overtaken(self, entries: Sequence[Entry], held: Sequence[Fence]) -> DynamodtError:
         table = entries[0].record.table
