@@ -145,6 +145,8 @@ class State:
                 overtaken = self._overtaken(entries, held)
                 if isinstance(overtaken, Fenced) or stored is None or stored.revision != first.revision:
                     raise overtaken from error
+                if stored.status != "running":  # an end is never written over
+                    raise overtaken from error
                 # Only the holder of the lease writes the record: an earlier write of its own has the number, whose
                 # response was lost for good.
                 return self._write([entry._replace(record=_raised(entry.record)) for entry in entries], held)
