@@ -8,15 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dynamodt.model.tables import Delete, Put
-from dynamodt.script.codec import without
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from dynamodt.model.tables import Item
+
 
 __all__ = ["Delete", "Put", "load_script", "without"]
 __version__ = "0.1.0.dev0"
+
+
+def without(item: Item, *names: str) -> Item:
+    """A copy of `item` without the named attributes; absent ones are ignored."""
+    return {name: value for name, value in item.items() if name not in names}
 
 
 def load_script(path: Path | str) -> ModuleType:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from dynamodt import without
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
 from dynamodt.script.apply import Apply
-from dynamodt.script.codec import decode, encode, without
+from dynamodt.script.codec import decode, encode
 from dynamodt.script.diff import insert
 
 USERS = TableSpec("users", (KeyAttribute("id", "S"),))

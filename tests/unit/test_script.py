@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 
-from dynamodt import load_script
+from dynamodt import load_script, without
 from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Delete, KeyAttribute, Put
-from dynamodt.script.codec import without
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.load import load
 from dynamodt.script.read import read_script

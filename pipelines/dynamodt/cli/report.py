@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from dynamodt import without
 from dynamodt.cli.request import NextStep, Request, after_undo, next_steps
 from dynamodt.config.stage import LOCAL, embedded_file
 from dynamodt.model.pages import Counts
@@ -17,7 +18,7 @@ from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport
 from dynamodt.model.tables import WORK_FOLDER, Item, Stage
 from dynamodt.runs.cost import GB
 from dynamodt.runs.shown import clip, item_diff, key_line, printable
-from dynamodt.script.codec import decode, without
+from dynamodt.script.codec import decode
 
 _CENT = 0.01
 

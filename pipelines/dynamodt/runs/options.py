@@ -8,11 +8,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dynamodt.model.reports import RunReport
-from dynamodt.model.runs import RunProgress, RunRecord
-from dynamodt.model.tables import Direction
+if TYPE_CHECKING:
+    from dynamodt.model.reports import RunReport
+    from dynamodt.model.runs import RunProgress, RunRecord
+    from dynamodt.model.tables import Direction
 
 PROGRAM = "dynamodt"
 GLUE = "glue"  # the runner that is a deployed job

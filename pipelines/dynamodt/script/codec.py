@@ -375,8 +375,3 @@ _CANONICAL: dict[str, Callable[[Any], str]] = {
     "SS": lambda raw: repr(sorted(raw)),
     "BS": lambda raw: repr(sorted(raw)),
 }
-
-
-def without(item: Item, *names: str) -> Item:
-    """A copy of `item` without the named attributes; absent ones are ignored."""
-    return {name: value for name, value in item.items() if name not in names}

@@ -16,9 +16,9 @@ from dynamodt.model.runs import Job
 _PART = ".json.zst"
 
 
-def run_prefix(job: Job) -> str:
-    """All objects of one phase of a run."""
-    return f"runs/{job.table.name}/{job.run}/"
+def _prefix(table: str, run: str) -> str:
+    """All objects of a run, or of one phase of it."""
+    return f"runs/{table}/{run}/"
 
 
 def journal_prefix(job: Job) -> str:
@@ -28,7 +28,7 @@ def journal_prefix(job: Job) -> str:
 
 def journal_of_run(table: str, run: str) -> str:
     """The same, by the phase's id."""
-    return f"runs/{table}/{run}/journal/"
+    return f"{_prefix(table, run)}journal/"
 
 
 def dead_prefix(job: Job) -> str:
@@ -38,12 +38,12 @@ def dead_prefix(job: Job) -> str:
 
 def dead_of_run(table: str, run: str) -> str:
     """The same, by the phase's id."""
-    return f"runs/{table}/{run}/dead/"
+    return f"{_prefix(table, run)}dead/"
 
 
 def not_restored_prefix(job: Job) -> str:
     """The items that an undo has not restored, by page."""
-    return f"{run_prefix(job)}not-restored/"
+    return f"{_prefix(job.table.name, job.run)}not-restored/"
 
 
 def not_restored_name(job: Job) -> str:
@@ -53,7 +53,7 @@ def not_restored_name(job: Job) -> str:
 
 def not_restored_of(table: str, run: str) -> str:
     """The same, by the run's id."""
-    return f"runs/{table}/{run}/not-restored.jsonl"
+    return f"{_prefix(table, run)}not-restored.jsonl"
 
 
 def samples_prefix(job: Job) -> str:
@@ -63,7 +63,7 @@ def samples_prefix(job: Job) -> str:
 
 def samples_of(table: str, run: str) -> str:
     """The samples of one phase, by its id."""
-    return f"runs/{table}/{run}/samples/"
+    return f"{_prefix(table, run)}samples/"
 
 
 def dead_letters_name(job: Job) -> str:
@@ -73,22 +73,26 @@ def dead_letters_name(job: Job) -> str:
 
 def dead_letters_of(table: str, run: str) -> str:
     """The same, by the run's id."""
-    return f"runs/{table}/{run}/dead-letters.jsonl"
+    return f"{_prefix(table, run)}dead-letters.jsonl"
 
 
 def retries_prefix(job: Job) -> str:
     """The lists of retried dead letters, one for each retry of a phase."""
-    return f"{run_prefix(job)}retries/"
+    return _retries(job.table.name, job.run)
 
 
 def retry_name(job: Job, number: int) -> str:
     """The list of one retry."""
-    return f"{retries_prefix(job)}{number:04d}.json"
+    return retry_of_run(job.table.name, job.run, number)
 
 
 def retry_of_run(table: str, run: str, number: int) -> str:
     """The same, by the phase's id."""
-    return f"runs/{table}/{run}/retries/{number:04d}.json"
+    return f"{_retries(table, run)}{number:04d}.json"
+
+
+def _retries(table: str, run: str) -> str:
+    return f"{_prefix(table, run)}retries/"
 
 
 # ---------------------------------------------------------------- by split, page and fencing token

@@ -127,14 +127,14 @@ class State:
 
     def record_all(self, entries: Sequence[Entry], token: int, fences: Sequence[Fence] = ()) -> list[RunRecord]:
         """Writes entries of one table, as `record` does, in this order, up to 49 in a transaction."""
-        raised = [entry._replace(record=_raised(entry.record)) for entry in entries]
         written: list[RunRecord] = []
-        for start in range(0, len(raised), _MOST_ENTRIES):
-            some = raised[start : start + _MOST_ENTRIES]
+        for start in range(0, len(entries), _MOST_ENTRIES):
+            some = entries[start : start + _MOST_ENTRIES]
             written += self._write(some, [(some[0].record.table, token), *fences])
         return written
 
-    def _write(self, entries: list[Entry], held: list[Fence]) -> list[RunRecord]:
+    def _write(self, entries: Sequence[Entry], held: Sequence[Fence]) -> list[RunRecord]:
+        entries = [entry._replace(record=_raised(entry.record)) for entry in entries]
         ours = [self.leases.condition(*each) for each in held]
         try:
             self.rows.transact([*ours, *(action for entry in entries for action in self._actions(entry))])
@@ -143,13 +143,9 @@ class State:
             stored = self.run(first.table, first.run)
             if stored != first:  # else it was carried out before, and only its response lost
                 overtaken = self._overtaken(entries, held)
-                if isinstance(overtaken, Fenced) or stored is None or stored.revision != first.revision:
+                if isinstance(overtaken, Fenced) or not _is_earlier(stored, first):
                     raise overtaken from error
-                if stored.status != "running":  # an end is never written over
-                    raise overtaken from error
-                # Only the holder of the lease writes the record: an earlier write of its own has the number, whose
-                # response was lost for good.
-                return self._write([entry._replace(record=_raised(entry.record)) for entry in entries], held)
+                return self._write(entries, held)
         return [entry.record for entry in entries]
 
     def _actions(self, entry: Entry) -> list[dict[str, Any]]:
@@ -187,6 +183,12 @@ class State:
     def _version_delete(self, table: str, version: int) -> dict[str, Any]:
         key = encode(_version_key(table, version))
         return {"TableName": self.rows.table, "Key": key, "ConditionExpression": "attribute_exists(pk)"}
+
+
+def _is_earlier(stored: RunRecord | None, record: RunRecord) -> bool:
+    """Whether the row has an earlier write of the record's own run, whose response was lost for good: only the holder
+    of the lease writes a record. An end is never written over."""
+    return stored is not None and stored.revision == record.revision and stored.status == "running"
 
 
 def _raised(record: RunRecord) -> RunRecord:
