@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from dynamodt.cli import app as cli
-from dynamodt.cli import commands as commands
+from dynamodt.cli import commands
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus

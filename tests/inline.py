@@ -15,7 +15,6 @@ import pytest
 from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.pipeline import read
-from dynamodt.pipeline import read as read_export
 
 
 class Chain:
@@ -104,7 +103,7 @@ class InlineExecutor:
 
 def without_threads(patch: pytest.MonkeyPatch) -> None:
     """Pages are read when they are asked for, so that a seed says all that happens."""
-    for module in (read, read_export):
+    for module in (read, read):
         patch.setattr(module, "ThreadPoolExecutor", InlineExecutor)
 
 

@@ -18,10 +18,8 @@ from dynamodt import api as operations
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.runs import exports as catching_up
-from dynamodt.runs import exports as exporting
+from dynamodt.runs import exports, lock
 from dynamodt.runs import jobs as planner
-from dynamodt.runs import lock as lease
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.options import RunOptions
 from dynamodt.state import prepared
@@ -42,9 +40,9 @@ BEFORE = {
     "prepared": (prepared, "_row"),
 }
 BEFORE_EXPORT = {
-    "requested": (exporting, "request"),
-    "window": (catching_up, "request"),
-    "found": (exporting, "ready"),
+    "requested": (exports, "request"),
+    "window": (exports, "request"),
+    "found": (exports, "ready"),
     "kept": (RunRecorder, "keep"),
 }
 BEFORE_ALONE = {"single": (Writes, "single")}  # a transaction's
@@ -110,13 +108,13 @@ def small_pages() -> None:
         return [replace(job, page_items=PAGE_ITEMS) for job in original(*args)]
 
     _everywhere("jobs", jobs)
-    lease.BEAT_SECONDS = 0.1
+    lock.BEAT_SECONDS = 0.1
 
 
 def _everywhere(name: str, value: Any) -> None:
-    from dynamodt.runs import execute as steps
+    from dynamodt.runs import execute
 
-    setattr(steps, name, value)
+    setattr(execute, name, value)
 
 
 class Silent:

@@ -10,17 +10,17 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.pipeline import conflicts
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.intents import IntentLog
-from dynamodt.state import split_rows as unit_rows
+from dynamodt.state import split_rows
 from tests.fakes import FakeDynamoDB
 
 
 def claims_condition(patch: pytest.MonkeyPatch) -> None:
-    write_once = unit_rows.write_once
+    write_once = split_rows.write_once
 
     def write(rows: Any, key: Any, row: Any, condition: str, **values: Any) -> Any:
         return write_once(rows, key, row, "" if "claimant" in row else condition, **values)
 
-    patch.setattr(unit_rows, "write_once", write)
+    patch.setattr(split_rows, "write_once", write)
 
 
 def announcement(patch: pytest.MonkeyPatch) -> None:
@@ -82,16 +82,16 @@ def rows_read_last(patch: pytest.MonkeyPatch) -> None:
 
 
 def token_of_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_INTENT", "page < :page AND intended < :intended")
+    patch.setattr(split_rows, "_LATER_INTENT", "page < :page AND intended < :intended")
 
 
 def token_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_PAGE", "page < :page")
+    patch.setattr(split_rows, "_LATER_PAGE", "page < :page")
 
 
 def page_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_PAGE", "fencing_token = :fencing_token")
+    patch.setattr(split_rows, "_LATER_PAGE", "fencing_token = :fencing_token")
 
 
 def page_of_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unit_rows, "_LATER_INTENT", "fencing_token = :fencing_token")
+    patch.setattr(split_rows, "_LATER_INTENT", "fencing_token = :fencing_token")

@@ -15,8 +15,7 @@ import pytest
 from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Item
-from dynamodt.pipeline import record as progress
-from dynamodt.pipeline import signals
+from dynamodt.pipeline import record, signals
 from dynamodt.pipeline.ownership import split_groups
 from dynamodt.pipeline.write import WritePatches
 from dynamodt.script.codec import decode, encode
@@ -148,7 +147,7 @@ def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) ->
 
 def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the page before it, which had nothing to announce, is recorded meanwhile."""
-    monkeypatch.setattr(progress, "_FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(record, "_FLUSH_SECONDS", 60.0)
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, 2 * bench.dynamodb.page)
     unchanged = [{**item, "n": 0} for item in full.items[: bench.dynamodb.page]]
@@ -157,7 +156,7 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
 
     def application(table: FakeDynamoDB) -> None:
         if full.refusals:
-            monkeypatch.setattr(progress, "_FLUSH_SECONDS", 0.0)
+            monkeypatch.setattr(record, "_FLUSH_SECONDS", 0.0)
             claim = bench.state.splits(job.run).read(full.split)
             intended.append(claim is not None and claim.intent is not None)
 

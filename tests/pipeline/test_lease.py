@@ -18,7 +18,7 @@ from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reported, reporting, stop
-from dynamodt.runs import control as operating
+from dynamodt.runs import control
 from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
 from dynamodt.runs.lock import TTL_SECONDS, acquire, held, held_all, new_lease
@@ -66,7 +66,7 @@ def take(state: FakeState, clock: Clock, notes: list[str] | None = None) -> Leas
     return acquire(state.leases, "things", "mine", told.append, clock.time, clock.sleep)
 
 
-def pause_reason(state: FakeState, lease: Lease) -> None:
+def hold(state: FakeState, lease: Lease) -> None:
     assert state.leases.take(lease, over=state.leases.read(lease.table))
 
 
@@ -78,7 +78,7 @@ def test_a_free_table_is_taken_and_the_token_grows(state: FakeState, clock: Cloc
 
 
 def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign())
+    hold(state, foreign())
     clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused, match=r"someone@elsewhere.*42.*theirs.*then") as refused:
         take(state, clock)
@@ -110,7 +110,7 @@ def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(stat
     parent = Process.of(os.getppid())
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
-    pause_reason(state, theirs._replace(pid=parent.pid, started=parent.started))
+    hold(state, theirs._replace(pid=parent.pid, started=parent.started))
     with pytest.raises(Refused):
         take(state, clock)
 
@@ -139,7 +139,7 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clo
     os.waitpid(child, 0)
     here = Process.of(os.getpid())
     assert here is not None
-    pause_reason(state, foreign()._replace(host=socket.gethostname(), pid=child, started=here.started))
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=child, started=here.started))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2 and clock.now == NOW
     assert "took the lease on things over" in notes[0]
@@ -148,15 +148,13 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clo
 def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> None:
     here = Process.of(os.getpid())
     assert here is not None
-    pause_reason(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started=f"{here.started}0"))
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started=f"{here.started}0"))
     assert take(state, clock).token == 2
 
 
 def test_a_machine_of_the_same_name_is_another(state: FakeState, clock: Clock) -> None:
     """A cloned one, or a container: what its processes do nobody here can tell."""
-    pause_reason(
-        state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1")
-    )
+    hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1"))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):
         take(state, clock)
@@ -167,7 +165,7 @@ SKEWS = [-1e6, -3600.0, -60.0, -20.0, 0.0, 60.0, 3600.0, 1e6]
 
 @pytest.mark.parametrize("skew", SKEWS)
 def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState, clock: Clock, skew: float) -> None:
-    pause_reason(state, foreign(beat=NOW + skew))
+    hold(state, foreign(beat=NOW + skew))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now + skew)
     with pytest.raises(Refused):
         take(state, clock)
@@ -175,7 +173,7 @@ def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState
 
 
 def test_nor_whether_its_clock_moves_at_all(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign())
+    hold(state, foreign())
     clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused):
         take(state, clock)
@@ -183,7 +181,7 @@ def test_nor_whether_its_clock_moves_at_all(state: FakeState, clock: Clock) -> N
 
 @pytest.mark.parametrize("skew", SKEWS)
 def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeState, clock: Clock, skew: float) -> None:
-    pause_reason(state, foreign(beat=NOW + skew))
+    hold(state, foreign(beat=NOW + skew))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2
     assert clock.now - NOW == pytest.approx(TTL_SECONDS, abs=1)
@@ -191,7 +189,7 @@ def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeSta
 
 
 def test_a_persons_word_is_no_sign_of_life(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign())
+    hold(state, foreign())
     clock.meanwhile = lambda: state.leases.tell("things", 1, paused=True)
     assert take(state, clock).token == 2
     assert not state.leases.read("things").paused
@@ -203,7 +201,7 @@ def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeSt
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
     ticks = theirs.ticks - 20.0
-    pause_reason(state, theirs._replace(pid=parent.pid, started=parent.started, ticks=ticks))
+    hold(state, theirs._replace(pid=parent.pid, started=parent.started, ticks=ticks))
     notes: list[str] = []
     assert take(state, clock, notes).token == 2
     assert "ends in 10 s" in notes[0]
@@ -212,7 +210,7 @@ def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeSt
 def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
     watch = Watch(clock.time)
     assert watch.look(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
-    pause_reason(state, foreign())
+    hold(state, foreign())
     assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
     state.leases.beat("things", 1, NOW)
     clock.now += 5.0
@@ -221,7 +219,7 @@ def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
     assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
     clock.now += 10.0
     assert watch.look(state.leases, "things")[1] is Life.OVER
-    pause_reason(state, foreign(2))
+    hold(state, foreign(2))
     assert watch.look(state.leases, "things")[1] is Life.UNKNOWN, "another holder may be as dead as the one before"
     assert observed_life(state.leases, "things", clock.sleep, watch)[1] is Life.OVER
 
@@ -272,27 +270,27 @@ def test_they_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatc
 
 
 def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating, "State", lambda *_: state)
+    monkeypatch.setattr(control, "State", lambda *_: state)
     stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
     with held_all(state.leases, "things", ["others"], "mine", print):
         for command in ("pause", "resume", "abort", "throttle"):
             with pytest.raises(Refused, match="of table things writes to it") as refused:
-                operating.tell(stage, "others", command, Units(wcu=5.0))
+                control.tell(stage, "others", command, Units(wcu=5.0))
             assert refused.value.hint == f"dynamodt {command} --table things"
-        operating.tell(stage, "things", "pause")
+        control.tell(stage, "things", "pause")
         assert state.leases.read("things").paused
-        operating.tell(stage, "others", "unlock")
+        control.tell(stage, "others", "unlock")
         assert state.leases.read("others").run == ""
 
 
 def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
-    pause_reason(state, foreign(7)._replace(table="others"))
+    hold(state, foreign(1))
+    hold(state, foreign(7)._replace(table="others"))
     mine = replace(job(1), fences=(("others", 7),))
     signal = Signal(state.leases, mine, clock.time, clock.sleep)
     signal.assure()
     assert signals.lost(state.leases, mine) is None
-    pause_reason(state, foreign(8)._replace(table="others"))
+    hold(state, foreign(8)._replace(table="others"))
     clock.now += 0.5
     for look in (signal.assure, signal.stopping):
         with pytest.raises(Fenced, match="table others"):
@@ -306,7 +304,7 @@ def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, c
 
 
 def test_a_silent_holder_who_speaks_again_is_refused(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(beat=NOW - 20))
+    hold(state, foreign(beat=NOW - 20))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):
         take(state, clock)
@@ -333,10 +331,10 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.assure()
-    pause_reason(state, foreign(2))
+    hold(state, foreign(2))
     signal.assure()  # it looked a moment ago: what it sends now, the guard and the journal answer for
     clock.now += 0.5
     with pytest.raises(Fenced):
@@ -344,7 +342,7 @@ def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: Fak
 
 
 def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     reads: list[str] = []
     original = state.leases.begin_read
@@ -361,7 +359,7 @@ def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock
 
 
 def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     state.leases.tell("things", 1, paused=True)
     rested: list[float] = []
 
@@ -377,7 +375,7 @@ def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) ->
 
 @pytest.mark.parametrize("first", ["paused", "pause_reason"])
 def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeState, clock: Clock, first: str) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     state.leases.tell("things", 1, paused=True, pause_reason="the alarm x is in ALARM")
     released = {"paused": {"paused": False}, "pause_reason": {"pause_reason": ""}}
     order = [released.pop(first), *released.values()]
@@ -394,7 +392,7 @@ def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeSt
 
 
 def test_a_held_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     state.leases.tell("things", 1, pause_reason="the alarm x is in ALARM")
     clock.meanwhile = lambda: state.leases.tell("things", 1, stop="abort")
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
@@ -402,7 +400,7 @@ def test_a_held_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
 
 def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
     lease = foreign()._replace(paused=True, pause_reason="why", stop="abort", error={"kind": "x"}, wcu=0.1, rcu=2.5)
-    pause_reason(state, lease)
+    hold(state, lease)
     row = state.leases._rows.get(("TABLE#things", "LEASE"))
     assert row is not None and encode(row)
     found = state.leases.read("things")
@@ -410,7 +408,7 @@ def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
 
 
 def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     assert not signal.stopping()
     state.leases.tell("things", 1, stop="abort")
@@ -419,7 +417,7 @@ def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
 
 
 def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     assert not signal.stopping()
     stop(state.leases, job(1), "interrupted")
@@ -428,7 +426,7 @@ def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock
 
 @pytest.mark.parametrize("why", ["abort", "error", "interrupted"])
 def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock: Clock, why: str) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
     state.leases.tell("things", 1, stop=why)
@@ -440,7 +438,7 @@ def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock:
 
 
 def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
     stop(state.leases, job(1), "interrupted")
@@ -449,7 +447,7 @@ def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: F
 
 
 def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     state.leases.tell("things", 1, paused=True)
     rested: list[float] = []
 
@@ -470,7 +468,7 @@ def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state
 
 
 def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock: Clock) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     stop(state.leases, job(1), "max-errors")
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
@@ -478,13 +476,13 @@ def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock
 
 
 def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:
-    pause_reason(state, foreign(2))
+    hold(state, foreign(2))
     stop(state.leases, job(1), "error", {"kind": "RunFailed", "what": "old", "where": "", "hint": ""})
     assert state.leases.read("things").stop == "" and state.leases.read("things").error is None
 
 
 def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
-    pause_reason(state, foreign(1))
+    hold(state, foreign(1))
     with pytest.raises(ServiceError), reporting(state.leases, job(1)):
         raise ServiceError("no", where="table things", hint="ask")
     error = reported(state.leases.read("things"), job(1))
@@ -544,7 +542,7 @@ class CountingRows:
 def test_a_thousand_workers_do_not_meet_on_one_partition_key(state: FakeState, clock: Clock) -> None:
     """Whatever their processes' numbers are: in containers they are the same everywhere."""
     random.seed(1)
-    pause_reason(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
+    hold(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
     counting = CountingRows(state)
     workers = state.workers("mine", 1, SPREAD)
     for number in range(1000):
@@ -555,7 +553,7 @@ def test_a_thousand_workers_do_not_meet_on_one_partition_key(state: FakeState, c
 
 
 def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> None:
-    pause_reason(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
+    hold(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
     counting = CountingRows(state)
     error = {"kind": "RunFailed", "what": "broken", "where": "", "hint": ""}
     for _ in range(1000):
@@ -569,10 +567,10 @@ def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> N
 
 
 def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
-    pause_reason(state, Lease("things", 1, "mine", lease_replicas=3))
+    hold(state, Lease("things", 1, "mine", lease_replicas=3))
     state.leases.tell("things", 1, paused=True)
     assert all(state.leases.read("things", replica).paused for replica in range(3))
-    pause_reason(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
+    hold(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
     assert {state.leases.read("things", replica).token for replica in range(3)} == {2}
     assert state.leases.read("things", 2).run == "theirs"
 
@@ -580,13 +578,13 @@ def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
 def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
     state: FakeState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pause_reason(state, Lease("things", 1, "mine", lease_replicas=3))
+    hold(state, Lease("things", 1, "mine", lease_replicas=3))
     update = state.rows.update
 
     def then_taken_over(key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
         monkeypatch.setattr(state.rows, "update", update)
         said = update(key, row, condition, **values)
-        pause_reason(state, Lease("things", 2, "theirs", lease_replicas=3))
+        hold(state, Lease("things", 2, "theirs", lease_replicas=3))
         return said
 
     monkeypatch.setattr(state.rows, "update", then_taken_over)

@@ -21,7 +21,7 @@ from dynamodt.model.runs import ExportSource
 from dynamodt.pipeline import write
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.write_page import PageWriter
-from dynamodt.state import split_rows as unit_rows
+from dynamodt.state import split_rows
 from tests import protocol_without
 from tests.explorer import Explored, acting, explore
 from tests.fake_objects import FakeObjects
@@ -167,7 +167,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     without_threads(monkeypatch)
     without_signatures(monkeypatch)
     monkeypatch.setattr(write, "SplitOwnership", Suspended)
-    monkeypatch.setattr(unit_rows.secrets, "token_hex", lambda size: acting())
+    monkeypatch.setattr(split_rows.secrets, "token_hex", lambda size: acting())
     monkeypatch.setattr(random, "random", lambda: 0.5)
     monkeypatch.setitem(PageWriter.__init__.__kwdefaults__, "dice", random.random)
     return tmp_path_factory.mktemp("transforms")

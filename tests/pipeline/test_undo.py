@@ -213,12 +213,12 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
     page = Page(Claim(split=3, fencing_token=2), 7, [])
     intent_log = IntentLog(page, Totals(), Counts(), journal, journal)  # type: ignore[arg-type]
     key = {"id": {"N": "1"}}
-    intent_log.write_result([key], [])
+    intent_log.record_result([key], [])
     assert journal.voids == []
     intent_log.record_intent([Update(key, key, {})])
-    intent_log.write_result([], [])
+    intent_log.record_result([], [])
     assert journal.voids == []
-    intent_log.write_result([key], [])
+    intent_log.record_result([key], [])
     assert journal.voids == [(3, 7, 2, Note(1, [key], []))]
 
 

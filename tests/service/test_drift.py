@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.deploy import deployed as drift
+from dynamodt.deploy import deployed
 from dynamodt.deploy.buckets import delete_bucket, delete_objects
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.dynamodb.clients import client
@@ -59,7 +59,7 @@ def test_a_state_table_of_which_there_is_a_backup_is_not_made_anew(
 ) -> None:
     account.deploy()
     account.client("dynamodb").delete_table(TableName=account.state_table)
-    monkeypatch.setattr(drift, "latest_backup", lambda *_: "arn:aws:dynamodb:::backup/1")
+    monkeypatch.setattr(deployed, "latest_backup", lambda *_: "arn:aws:dynamodb:::backup/1")
     with pytest.raises(Refused, match="with the history") as caught:
         account.deploy()
     assert "restore-table-from-backup" in caught.value.hint and "arn:aws:dynamodb:::backup/1" in caught.value.hint

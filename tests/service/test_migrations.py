@@ -17,7 +17,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Item
-from dynamodt.runs import execute as steps
+from dynamodt.runs import execute
 from dynamodt.runs.history import applied_by, first_record
 from dynamodt.runs.jobs import new_run
 from dynamodt.state.state import State
@@ -234,14 +234,14 @@ def test_what_another_process_left_half_done_meanwhile_is_gone_on_with(
     table = make_table(id="N")
     bench.tables.put(table, *numbered(40), {"id": 99, "n": "no number"})
     bench.script(table, 'def transform_up(item):\n    return {**item, "n": item["n"] + 1}\n')
-    held_all, theirs = steps.held_all, list[TableReport]()
+    held_all, theirs = execute.held_all, list[TableReport]()
 
     def held_late(*arguments: Any) -> AbstractContextManager[Lease]:
-        monkeypatch.setattr(steps, "held_all", held_all)
+        monkeypatch.setattr(execute, "held_all", held_all)
         theirs.extend(bench.up(table))
         return held_all(*arguments)
 
-    monkeypatch.setattr(steps, "held_all", held_late)
+    monkeypatch.setattr(execute, "held_all", held_late)
     (ours,) = bench.up(table, max_errors=1)
     assert isinstance(theirs[0].error, DeadLetters) and theirs[0].versions[0].counts.changed
     assert isinstance(ours.error, DeadLetters) and ours.versions[0].run == theirs[0].versions[0].run

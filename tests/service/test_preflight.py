@@ -12,7 +12,7 @@ import pytest
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Aborted, Refused, ServiceError
 from dynamodt.model.tables import Item
-from dynamodt.runs import budget as alarms
+from dynamodt.runs import budget
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.control import tell
 from dynamodt.runs.pace import ProgressRecorder
@@ -176,7 +176,7 @@ class Alarm:
 
 @pytest.fixture
 def alarm(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Alarm:
-    monkeypatch.setattr(alarms, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(budget, "ALARM_SECONDS", 0.1)
     return Alarm(client(endpoint.connection, "cloudwatch"))
 
 

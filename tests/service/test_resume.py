@@ -11,8 +11,7 @@ from dynamodt import api as operations
 from dynamodt.errors import Aborted, DeadLetters, ScriptError, ServiceError
 from dynamodt.model.reports import RunReport
 from dynamodt.pipeline import signals
-from dynamodt.runs import execute as steps
-from dynamodt.runs import plan as planner
+from dynamodt.runs import execute, plan
 from dynamodt.runs.control import tell
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.totals import SplitTotals
@@ -81,15 +80,15 @@ def test_a_run_that_is_undone_before_it_could_go_on_is_begun_anew(
     assert isinstance(failed.error, ScriptError)
     (left,) = bench.history(table)
     mended.touch()
-    held = steps.held_all
+    held = execute.held_all
 
     def undone_first(*arguments: Any) -> Any:
-        monkeypatch.setattr(steps, "held_all", held)
+        monkeypatch.setattr(execute, "held_all", held)
         undo = operations.undo(bench.stage, bench.folder, [table], left.run, RunOptions(), bench.recorder)
         assert undo.error is None
         return held(*arguments)
 
-    monkeypatch.setattr(steps, "held_all", undone_first)
+    monkeypatch.setattr(execute, "held_all", undone_first)
     (report,) = bench.up(table)
     assert report.error is None and [item["n"] for item in bench.tables.items(table)] == [1] * 40
     first, second = bench.history(table)
@@ -101,20 +100,20 @@ def test_who_reads_what_was_just_written_reads_it_consistently(
 ) -> None:
     """An eventually consistent scan may miss it, and what it has missed is never looked at again."""
     seen: list[tuple[int, bool]] = []
-    jobs = steps.jobs
+    jobs = execute.jobs
 
     def noted(*arguments: Any, **options: Any) -> Any:
         found = jobs(*arguments, **options)
         seen.extend((job.script.sequence, job.consistent) for job in found)
         return found
 
-    monkeypatch.setattr(steps, "jobs", noted)
+    monkeypatch.setattr(execute, "jobs", noted)
     bench.tables.put(table, {"id": 1})
     bench.up(table)
     assert seen == [(1, False), (2, True)]
     seen.clear()
     bench.down(table, to=1)
-    monkeypatch.setattr(planner, "needs_consistent_read", lambda applied: False)  # as if they had been applied long ago
+    monkeypatch.setattr(plan, "needs_consistent_read", lambda applied: False)  # as if they had been applied long ago
     bench.down(table, to=0)
     assert seen == [(2, True), (1, True)]
 

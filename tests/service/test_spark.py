@@ -125,20 +125,20 @@ def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTa
     run.start()
     lease = until(lambda: (found := state.leases.read(table)).run and found, "the run's lease")
     workers = state.workers(lease.run, lease.token)
-    poller: list[list[Worker]] = []
+    polls: list[list[Worker]] = []
 
     def shared() -> bool:
-        poller.append(list(workers.all()))
-        return len(granted(poller[-1])) >= 2 and sum(granted(poller[-1])) > 0.9 * rate
+        polls.append(list(workers.all()))
+        return len(granted(polls[-1])) >= 2 and sum(granted(polls[-1])) > 0.9 * rate
 
     until(shared, "two workers share the budget")
-    beats = {worker.name: worker.report.beat for worker in poller[-1]}
-    until(lambda: shared() and all(w.report.beat > beats.get(w.name, 0) + 2 for w in poller[-1]), "three more reports")
+    beats = {worker.name: worker.report.beat for worker in polls[-1]}
+    until(lambda: shared() and all(w.report.beat > beats.get(w.name, 0) + 2 for w in polls[-1]), "three more reports")
     tell(bench.stage, table, "throttle", Units(wcu=10_000.0))
     join(run, "the run hears of the new rate")
     assert reports[0].error is None and reports[0].versions[0].counts.changed == items
-    assert max(sum(granted(look)) for look in poller) <= rate
-    assert sum(worker.report.used.wcu > 0.0 for worker in poller[-1]) >= 2, "one worker has had all of it"
+    assert max(sum(granted(look)) for look in polls) <= rate
+    assert sum(worker.report.used.wcu > 0.0 for worker in polls[-1]) >= 2, "one worker has had all of it"
 
 
 def granted(workers: Iterable[Worker]) -> list[float]:

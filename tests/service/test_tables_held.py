@@ -9,7 +9,7 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.errors import Busy, Fenced
-from dynamodt.runs import execute as steps
+from dynamodt.runs import execute
 from dynamodt.runs.control import tell
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
@@ -40,14 +40,14 @@ def leases(bench: Bench) -> Any:
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """`act` while the next run is at work."""
-    original = steps.run_phases
+    original = execute.run_phases
 
     def run_phases(*arguments: Any) -> Any:
-        monkeypatch.setattr(steps, "run_phases", original)
+        monkeypatch.setattr(execute, "run_phases", original)
         act()
         return original(*arguments)
 
-    monkeypatch.setattr(steps, "run_phases", run_phases)
+    monkeypatch.setattr(execute, "run_phases", run_phases)
 
 
 @pytest.mark.parametrize("first", ["source", "target"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.dynamodb import http as exchange
+from dynamodt.dynamodb import http
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
@@ -39,7 +39,7 @@ APPLIED = ["lost", "truncated", "cut", "slow"]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wants to wait 30 s for the time-outs of these tests, or for the back-off; its lengths are tested apart."""
-    monkeypatch.setattr(exchange, "READ_SECONDS", SLOW_SECONDS / 2)
+    monkeypatch.setattr(http, "READ_SECONDS", SLOW_SECONDS / 2)
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
 
 
@@ -250,7 +250,7 @@ def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Be
 def test_a_batch_that_is_too_large_goes_in_parts(
     endpoint: Endpoint, proxy: Proxy, bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "READ_SECONDS", 30.0)  # 7.5 MB take their time on a busy machine
+    monkeypatch.setattr(http, "READ_SECONDS", 30.0)  # 7.5 MB take their time on a busy machine
     wire = Wire(proxy.connection, 2)
     table = make_table(id="N")
     items = [{**item, "large": "x" * 300_000} for item in numbered(25)]

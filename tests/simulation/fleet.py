@@ -19,8 +19,7 @@ from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import Job, RunProgress, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.ownership import split_groups
-from dynamodt.runs import lock as lease
-from dynamodt.runs import runner
+from dynamodt.runs import lock, runner
 from dynamodt.runs.budget import Allocator
 from dynamodt.runs.context import Follower
 from dynamodt.runs.jobs import fitted
@@ -112,10 +111,10 @@ class Fleet:
     def _run(self) -> None:
         """What the process does that follows the run: `runs.session`, in simulated time."""
         loop, job, leases = self.loop, self.job, self.state.leases
-        held = lease.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.shards)
+        held = lock.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.shards)
         assert held.token == job.attempt
         keeper = SimpleNamespace(_leases=leases, _lease=held, _ended=_Ending(lambda: False, loop).ended)
-        loop.spawn(self.control, lease._Keeper.run, keeper)
+        loop.spawn(self.control, lock._Keeper.run, keeper)
         leases.tell("things", held.token, **Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict())
         rows = self.state.workers(job.base_run, job.attempt, job.shards)
         allocator = Allocator(job, leases, rows, clock=loop.time, executor=Pool(loop, _GRANTERS))  # type: ignore[arg-type]

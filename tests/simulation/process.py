@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.pipeline import rate_limit as rate_limiter
-from dynamodt.pipeline import signals
+from dynamodt.pipeline import rate_limit, signals
 from tests.simulation.loop import Lock, Loop, Pool, Process, process
 
 KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
@@ -34,7 +33,7 @@ def simulated(seed: int) -> Iterator[Loop]:
         for module in stages():
             _replace(patch, module, "threading", _Threading(loop))
             _replace(patch, module, "ThreadPoolExecutor", partial(Pool, loop))
-        patch.setattr(rate_limiter, "_name", lambda: process().name)
+        patch.setattr(rate_limit, "_name", lambda: process().name)
         random.seed(seed)  # the back-off of reads, and of much else, has no dice of its own
         try:
             yield loop

@@ -27,7 +27,7 @@ class Stage:
         self.steps: list[Callable[[], None]] = []
         self.now = 0.0
 
-    def pause_reason(self, record: RunRecord, beat: float = 1e12, table: str = "users") -> None:
+    def hold(self, record: RunRecord, beat: float = 1e12, table: str = "users") -> None:
         before = self.state.leases.read(table)
         lease = Lease(table, before.token + 1, record.run, "ada", "elsewhere", 17, beat=beat)
         assert self.state.leases.take(lease, over=before)

@@ -18,12 +18,12 @@ class Watched:
 
     states: dict[str, str] | ServiceError
     now: float = 100.0
-    poller: int = 0
+    reads: int = 0
     holds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def read(self) -> dict[str, str]:
-        self.poller += 1
+        self.reads += 1
         if isinstance(self.states, ServiceError):
             raise self.states
         return self.states
@@ -109,7 +109,7 @@ def test_the_service_is_asked_every_ten_seconds_at_most() -> None:
     for _ in range(600):  # a minute, ten ticks a second
         watch.tick()
         watched.now += 0.1
-    assert watched.poller <= 7
+    assert watched.reads <= 7
 
 
 def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
@@ -117,14 +117,14 @@ def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
     slow = AlarmWatch(NAMES, watched.read, lambda why: None, watched.notes.append, lambda: watched.now)
 
     def read_slowly() -> dict[str, str]:
-        watched.poller += 1
+        watched.reads += 1
         watched.now += 3 * ALARM_SECONDS
         return states("OK")
 
     slow._read = read_slowly
     slow.tick()
     slow.tick()
-    assert watched.poller == 1
+    assert watched.reads == 1
 
 
 def test_a_run_that_is_anothers_by_now_is_not_held() -> None:

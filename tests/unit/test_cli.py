@@ -16,8 +16,7 @@ from unittest.mock import Mock
 import pytest
 
 from dynamodt.cli import app as cli
-from dynamodt.cli import commands as commands
-from dynamodt.cli import menu
+from dynamodt.cli import commands, menu
 from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
@@ -622,19 +621,19 @@ def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, cap
 
 def test_following_prints_a_json_line_a_look_and_the_outcome_last(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "users", "--json")
-    *poller, last = map(json.loads, done.stdout.splitlines())
+    *polls, last = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 0
-    assert [look["percent"] for look in poller] == [*range(10, 101, 10)]
-    assert set(poller[0]) == {
+    assert [look["percent"] for look in polls] == [*range(10, 101, 10)]
+    assert set(polls[0]) == {
         "at", "table", "run", "version", "name", "direction", "status", "held_by", "percent", "units", "counts",
         "contention", "consumed", "per_second", "budget", "seconds", "seconds_left",
     }  # fmt: skip
-    assert poller[4]["status"] == "paused" and poller[5]["status"] == "running"
-    assert poller[9]["contention"] == {"conflicts": 10, "throttles": 1} and poller[9]["budget"] == {
+    assert polls[4]["status"] == "paused" and polls[5]["status"] == "running"
+    assert polls[9]["contention"] == {"conflicts": 10, "throttles": 1} and polls[9]["budget"] == {
         "rcu": 0,
         "wcu": 500,
     }
-    assert poller[0]["seconds"] >= 12
+    assert polls[0]["seconds"] >= 12
     assert [(run["table"], run["status"], run["counts"]["read"]) for run in last["runs"]] == [
         ("users", "succeeded", 1000)
     ]

@@ -21,7 +21,7 @@ def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None
     second, short, third = (replace(RECORD, run=f"0{n}RUN", version=n, status="succeeded") for n in (2, 3, 4))
     stage.write(replace(RECORD, run="00RUN", version=1, status="succeeded"))  # before: none of our business
     stage.write(replace(second, status="running"))
-    stage.pause_reason(second)
+    stage.hold(second)
 
     def next_version() -> None:
         stage.write(second)
@@ -44,11 +44,11 @@ def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None
 def test_a_process_that_dies_leaves_a_run_that_is_gone() -> None:
     stage, seen = Stage(), Seen()
     stage.write(RECORD)
-    stage.pause_reason(RECORD)
+    stage.hold(RECORD)
     stage.split("01RUN", 2, 30)
 
     def dies() -> None:
-        stage.pause_reason(RECORD, beat=0.0)
+        stage.hold(RECORD, beat=0.0)
 
     stage.steps = [dies]
     assert stage.follow(seen, "users") == [("01RUN", 2, "gone")]
@@ -84,7 +84,7 @@ def test_with_nothing_at_work_it_ends_at_once() -> None:
 def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
     stage, seen = Stage(), Seen()
     stage.write(RECORD)
-    stage.pause_reason(RECORD)
+    stage.hold(RECORD)
 
     def tell(**what: object) -> Callable[[], None]:
         return lambda: stage.state.leases.tell("users", 1, **what)
@@ -104,7 +104,7 @@ def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
     stage = Stage()
     orders = replace(RECORD, table="orders", run="02RUN")
     stage.write(RECORD)
-    stage.pause_reason(RECORD)
+    stage.hold(RECORD)
 
     def users_end() -> None:
         stage.write(replace(RECORD, status="succeeded"))
@@ -112,7 +112,7 @@ def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
 
     def orders_begin() -> None:
         stage.write(orders)
-        stage.pause_reason(orders, table="orders")
+        stage.hold(orders, table="orders")
 
     def orders_end() -> None:
         stage.write(replace(orders, status="succeeded"))
@@ -139,7 +139,7 @@ def test_a_large_run_is_looked_at_less_often() -> None:
     stage = Stage()
     large = replace(RECORD, splits=5000)
     stage.write(large)
-    stage.pause_reason(large)
+    stage.hold(large)
 
     def end() -> None:
         stage.write(replace(large, status="succeeded"))
@@ -155,7 +155,7 @@ def test_the_runs_of_a_table_are_listed_with_what_they_come_to() -> None:
     stage.write(replace(RECORD, run="00RUN", status="failed", counts=Counts(9, 8, dead=1)))
     stage.write(RECORD)
     stage.split("01RUN", 0, 30)
-    stage.pause_reason(RECORD)
+    stage.hold(RECORD)
     now, before = run_states(stage.state, "users")
     assert (now.record.run, now.status, now.counts.read) == ("01RUN", "running", 30)
     assert now.holder is not None and now.holder.user == "ada"
@@ -169,7 +169,7 @@ def test_a_version_that_is_at_work_is_running() -> None:
     pending = (VersionStatus(2, "b", "pending"),)
     assert version_states(stage.state, "users", pending) == pending
     stage.write(RECORD)
-    stage.pause_reason(RECORD)
+    stage.hold(RECORD)
     assert version_states(stage.state, "users", pending)[0].state == "running"
     stage.release()
     assert version_states(stage.state, "users", pending)[0].state == "unfinished"

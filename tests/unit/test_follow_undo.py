@@ -22,7 +22,7 @@ def undone_run() -> Stage:
 def test_its_own_units_are_counted() -> None:
     stage, seen = undone_run(), Seen()
     stage.write(UNDOING)
-    stage.pause_reason(UNDOING)
+    stage.hold(UNDOING)
 
     def end() -> None:
         stage.write(replace(UNDOING, status="undone"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamodt.dynamodb import http as response
+from dynamodt.dynamodb import http
 from dynamodt.dynamodb.http import Read, read_response
 
 BODY = b'{"Items":[]}'
@@ -90,7 +90,7 @@ def test_any_answer_in_any_pieces(answer: bytes, cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("answer", SIMPLE, ids=lambda answer: answer[:40].decode())
 def test_what_is_simple_is_read_without_the_library(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response, "_by_library", None)
+    monkeypatch.setattr(http, "_by_library", None)
     assert isinstance(by_us(answer[:30], answer[30:]), Read)
 
 

@@ -72,7 +72,7 @@ class Glued(Stage):
 
     def begins(self) -> None:
         self.write(RECORD)
-        self.pause_reason(RECORD)
+        self.hold(RECORD)
 
     def ends(self, status: str = "succeeded") -> None:
         self.write(replace(RECORD, status=status, counts=Counts(5, 5)))

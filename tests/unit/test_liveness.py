@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.runs import liveness as process
+from dynamodt.runs import liveness
 from dynamodt.runs.liveness import Process
 from tests.waiting import HANG_SECONDS
 
@@ -56,6 +56,6 @@ def test_no_process_has_this_pid() -> None:
 
 
 def test_ps_tells_the_same_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_start_time", process._from_ps)
-    assert Process(os.getpid(), process._from_ps(os.getpid())).alive
+    monkeypatch.setattr(liveness, "_start_time", liveness._from_ps)
+    assert Process(os.getpid(), liveness._from_ps(os.getpid())).alive
     assert Process.of(2**22 + 1) is None

@@ -20,7 +20,7 @@ def test_what_is_no_runs_id(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "poller"), [("v1_a.py", True), ("2-b.py", True), ("lookup.py", False), ("v1.txt", False)]
+    ("name", "expected"), [("v1_a.py", True), ("2-b.py", True), ("lookup.py", False), ("v1.txt", False)]
 )
-def test_a_file_that_was_meant_to_be_a_version(name: str, poller: bool) -> None:
-    assert looks_like_version_file(name) is poller
+def test_a_file_that_was_meant_to_be_a_version(name: str, expected: bool) -> None:
+    assert looks_like_version_file(name) is expected

@@ -15,8 +15,8 @@ def at(read: int, planned: int = 0, **more: object) -> RunProgress:
     return RunProgress(Totals(Counts(read, read), Units(read / 10, float(read))), planned, **more)  # type: ignore[arg-type]
 
 
-def seen(pace: Pace, expected: int, *poller: tuple[float, int]) -> Pace:
-    for now, read in poller:
+def seen(pace: Pace, expected: int, *points: tuple[float, int]) -> Pace:
+    for now, read in points:
         pace.observed(now, at(read), share_of(at(read), expected))
     return pace
 
@@ -84,10 +84,10 @@ def test_a_rest_is_no_part_of_the_pace() -> None:
 
 
 def test_a_steady_run_has_a_forecast() -> None:
-    poller = [(float(second), 100 * second) for second in range(21)]
-    assert seen(Pace(), 10_000, *poller).seconds_left() == pytest.approx(80.0)
-    assert seen(Pace(), 10_000, *poller[:9]).seconds_left() is None  # too early
-    assert seen(Pace(), 0, *poller).seconds_left() is None  # of what?
+    points = [(float(second), 100 * second) for second in range(21)]
+    assert seen(Pace(), 10_000, *points).seconds_left() == pytest.approx(80.0)
+    assert seen(Pace(), 10_000, *points[:9]).seconds_left() is None  # too early
+    assert seen(Pace(), 0, *points).seconds_left() is None  # of what?
 
 
 def test_a_run_that_goes_by_jerks_has_none() -> None:

@@ -14,7 +14,7 @@ from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs import plan as planner
-from dynamodt.runs import preflight as precautions
+from dynamodt.runs import preflight
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise ServiceError("DescribeContinuousBackups was refused: AccessDeniedException: no", hint="grant")
         return "bare" not in table
 
-    monkeypatch.setattr(precautions, "has_point_in_time_recovery", answer)
+    monkeypatch.setattr(preflight, "has_point_in_time_recovery", answer)
     return names
 
 

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dynamodt.cli import json_output as shapes
-from dynamodt.cli import report, short_reports
+from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display
 from dynamodt.cli.request import Request, next_steps, with_stage, with_typed_commands
 from dynamodt.cli.short_reports import print_runs
@@ -122,7 +121,9 @@ def test_where_there_is_no_price_the_units_are_told_alone() -> None:
     text = rehearsed(Cost(1234, 1234, 65))
     assert "and 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
     assert "an export of less than 0.01 GB" in rehearsed(Cost(1, 1, 1, export_bytes=1))
-    assert "$" not in summary(RUN) and "cost" not in str(shapes.tables_document([TableReport("users", "up", (RUN,))]))
+    assert "$" not in summary(RUN) and "cost" not in str(
+        json_output.tables_document([TableReport("users", "up", (RUN,))])
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_money(usd: tuple[float, float], told: str) -> None:
 
 def test_the_cost_as_json() -> None:
     cost = Cost(1234, 3702, 65, 12, 1, 5, (0.77412345678, 2.3), "2026-09-11")
-    document = shapes.tables_document([TableReport("users", "up", (replace(RUN, status="dry-run", cost=cost),))])
+    document = json_output.tables_document([TableReport("users", "up", (replace(RUN, status="dry-run", cost=cost),))])
     assert document["tables"][0]["versions"][0]["cost"] == {
         "wcu": 1234,
         "wcu_most": 3702,
@@ -389,7 +390,7 @@ def test_history_keeps_every_text_of_a_script_that_was_edited_while_it_ran() -> 
     assert "by the script's text" not in shown(
         lambda console: short_reports.print_history(console, {"users": [replace(EDITED, texts=())]})
     )
-    (found,) = shapes.history_document({"users": [EDITED]})["tables"][0]["runs"]
+    (found,) = json_output.history_document({"users": [EDITED]})["tables"][0]["runs"]
     assert found["scripts"] == [{"checksum": "ab" * 32, "items": 30}, {"checksum": "cd" * 32, "items": 1}]
 
 
@@ -402,11 +403,11 @@ def test_history_and_status_tell_that_a_table_is_younger_than_its_last_run() -> 
     ):
         text = shown(show)
         assert "it is younger" in text and "dynamodt stamp --table users --stage prod --to N" in text
-    history = shapes.history_document({"users": [EDITED], "b": []}, {"users": "it is younger"})["tables"]
+    history = json_output.history_document({"users": [EDITED], "b": []}, {"users": "it is younger"})["tables"]
     assert [table.get("younger_than_last_run") for table in history] == ["it is younger", None]
-    (status,) = shapes.status_document([TableStatus("users", 1, (), younger="it is younger")])["tables"]
+    (status,) = json_output.status_document([TableStatus("users", 1, (), younger="it is younger")])["tables"]
     assert status["younger_than_last_run"] == "it is younger"
-    assert "younger_than_last_run" not in shapes.status_document([TableStatus("users", 1, ())])["tables"][0]
+    assert "younger_than_last_run" not in json_output.status_document([TableStatus("users", 1, ())])["tables"][0]
 
 
 def test_status_counts_what_is_pending() -> None:
@@ -564,4 +565,4 @@ def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str
     lease = Lease("users", 1, "r1", "me", "here", 7, pause_reason=pause_reason)
     short_reports.print_reported(Console(file=stream, width=200), Request(command, tables=("users",)), lease)
     assert said in stream.getvalue()
-    assert shapes.reported_document(command, lease, Units())["pause_reason"] == pause_reason
+    assert json_output.reported_document(command, lease, Units())["pause_reason"] == pause_reason

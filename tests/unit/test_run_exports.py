@@ -16,8 +16,7 @@ from dynamodt.export.request import LONGEST, SHORTEST, ExportRequest
 from dynamodt.model.runs import ExportSource, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSpec
 from dynamodt.model.tables import Stage as StageSpec
-from dynamodt.runs import exports as catching_up
-from dynamodt.runs import exports as exporting
+from dynamodt.runs import exports
 from dynamodt.runs.exports import CatchingUp, SourceExport, sourced, token_of
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.preflight import check_moment
@@ -37,11 +36,11 @@ class Service:
         self.idle: list[timedelta] = []
         self._code = code
         self._refusals = refusals
-        for module in (catching_up, exporting):
+        for module in (exports, exports):
             monkeypatch.setattr(module, "request", self._request)
             monkeypatch.setattr(module, "pause", lambda context, record, time_left: self.idle.append(time_left))
             monkeypatch.setattr(module, "time_of", lambda stage, table: SERVICE_TIME)
-        monkeypatch.setattr(exporting, "has_point_in_time_recovery", lambda connection, table: recoverable)
+        monkeypatch.setattr(exports, "has_point_in_time_recovery", lambda connection, table: recoverable)
 
     def _request(self, session: Any, wanted: ExportRequest) -> str:
         self.asked.append(wanted)
@@ -97,9 +96,9 @@ def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.Mo
     """Else the first window would begin before its moment. The second is one that no earlier version ends in, by the
     service's clock."""
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
-    monkeypatch.setattr(exporting, "ready", lambda *of: SourceExport(ExportSource("b", "f", "arn"), 3, 0, SINCE))
+    monkeypatch.setattr(exports, "ready", lambda *of: SourceExport(ExportSource("b", "f", "arn"), 3, 0, SINCE))
     slept: list[float] = []
-    monkeypatch.setattr(exporting, "_watchful", lambda session, record: slept.append)
+    monkeypatch.setattr(exports, "_watchful", lambda session, record: slept.append)
     session = SimpleNamespace(stage=AWAY, options=RunOptions(dry_run=True))
     sourced(session, TABLE, Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "")))  # type: ignore[arg-type]
     wanted = service.asked[0]
@@ -159,7 +158,7 @@ def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch
             raise answer
         return answer
 
-    monkeypatch.setattr(catching_up, "ready", ready)
+    monkeypatch.setattr(exports, "ready", ready)
     session = SimpleNamespace(stage=SimpleNamespace(local=True))
     catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None, None)  # type: ignore[arg-type]
     with pytest.raises(RunFailed):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt.errors import RunFailed, UsageError
-from dynamodt.pipeline.spark import jar as jars
+from dynamodt.pipeline.spark import jar
 
 MAVEN = """#!/bin/sh
 echo built >> "{log}"
@@ -34,7 +34,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program(folder, "java")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.delenv(jars.GIVEN, raising=False)
+    monkeypatch.delenv(jar.GIVEN, raising=False)
     return folder
 
 
@@ -48,18 +48,18 @@ def pom(tmp_path: Path) -> Path:
 def test_it_is_built_once_for_each_content(path: Path, pom: Path, tmp_path: Path) -> None:
     log, notes = tmp_path / "log", []
     program(path, "mvn", MAVEN.format(log=log))
-    first = jars.jar(notes.append, pom, tmp_path / "cache")
-    assert jars.jar(notes.append, pom, tmp_path / "cache") == first
+    first = jar.jar(notes.append, pom, tmp_path / "cache")
+    assert jar.jar(notes.append, pom, tmp_path / "cache") == first
     assert first.read_text() == "<project/>" and log.read_text() == "built\n" and len(notes) == 1
     pom.write_text("<project>another</project>")
-    assert jars.jar(notes.append, pom, tmp_path / "cache") != first
+    assert jar.jar(notes.append, pom, tmp_path / "cache") != first
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".jar", ".jar"]
 
 
 def test_maven_s_own_word_is_handed_on(path: Path, pom: Path, tmp_path: Path) -> None:
     program(path, "mvn", BROKEN)
     with pytest.raises(RunFailed, match="Could not find artifact") as failed:
-        jars.jar(lambda text: None, pom, tmp_path / "cache")
+        jar.jar(lambda text: None, pom, tmp_path / "cache")
     assert "reading" not in failed.value.what
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -73,19 +73,19 @@ def test_what_is_missing_is_said(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(UsageError, match=what) as missing:
-        jars.jar(lambda text: None, pom, tmp_path / "cache")
+        jar.jar(lambda text: None, pom, tmp_path / "cache")
     assert missing.value.hint.startswith("install")
 
 
 def test_a_jar_can_be_named(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(jars.GIVEN, str(tmp_path / "given.jar"))
+    monkeypatch.setenv(jar.GIVEN, str(tmp_path / "given.jar"))
     with pytest.raises(UsageError, match="there is no jar at"):
-        jars.jar()
+        jar.jar()
     (tmp_path / "given.jar").write_text("")
-    assert jars.jar() == tmp_path / "given.jar"
+    assert jar.jar() == tmp_path / "given.jar"
 
 
 def test_an_installation_without_the_sources_says_what_to_do(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nor what it is built from") as missing:
-        jars.jar(pom=tmp_path / "pom.xml")
-    assert jars.GIVEN in missing.value.hint
+        jar.jar(pom=tmp_path / "pom.xml")
+    assert jar.GIVEN in missing.value.hint

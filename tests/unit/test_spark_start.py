@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format, struct_pb2
 
-from dynamodt.pipeline.spark import context as home
-from dynamodt.pipeline.spark import harness
-from dynamodt.pipeline.spark import runner as environment
+from dynamodt.pipeline.spark import context, harness, runner
 from dynamodt.pipeline.spark.runner import failed
 
 BROKEN = """#!/bin/sh
@@ -38,7 +36,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_python_said_is_what_is_told(broken: Path) -> None:
-    script = environment.written(broken, broken / "python.log")
+    script = runner.written(broken, broken / "python.log")
     assert subprocess.run([script], capture_output=True, check=False).returncode == 3
     error = failed(DIED, broken / "python.log")
     assert str(error.what).endswith("(exit code 3): ValueError: not that")
@@ -48,7 +46,7 @@ def test_what_python_said_is_what_is_told(broken: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="an executor's stderr is found by /proc")
 def test_elsewhere_it_is_in_the_executor_s_own_log(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Here the executor is this very process."""
-    script = environment.written(broken, None)
+    script = runner.written(broken, None)
     assert subprocess.run([script], stderr=subprocess.DEVNULL, check=False).returncode == 3
     assert "ValueError: not that" in capfd.readouterr().err
     error = failed(DIED)
@@ -56,7 +54,7 @@ def test_elsewhere_it_is_in_the_executor_s_own_log(broken: Path, capfd: pytest.C
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(broken: Path) -> None:
-    script = environment.written(broken, broken / "no" / "such" / "folder.log")
+    script = runner.written(broken, broken / "no" / "such" / "folder.log")
     assert subprocess.run([script], capture_output=True, check=False).returncode == 3
 
 
@@ -81,37 +79,37 @@ def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
     (tmp_path / "spark" / "jars").mkdir(parents=True)
-    gone = home.FOLDER / "executors-1"
+    gone = context.FOLDER / "executors-1"
     gone.mkdir(parents=True)
-    home.begin()
+    context.begin()
     assert not gone.exists()
-    with home.spark_home():
+    with context.spark_home():
         mine = Path(os.environ["SPARK_HOME"])
     assert os.environ["SPARK_HOME"] == str(tmp_path / "spark")
-    assert mine.parent == tmp_path / home.FOLDER and (mine / "jars").samefile(tmp_path / "spark" / "jars")
+    assert mine.parent == tmp_path / context.FOLDER and (mine / "jars").samefile(tmp_path / "spark" / "jars")
     copy = mine / "work" / "app-1" / "0" / "beam-spark.jar"
     copy.parent.mkdir(parents=True)
     copy.write_bytes(b"")
     copy.with_name("stderr").write_text("what it said")
-    home.discard_jars()
+    context.discard_jars()
     assert [file.name for file in copy.parent.iterdir()] == ["stderr"]
 
 
 def test_of_others_folders_those_go_that_nobody_is_at_work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyspark")
     monkeypatch.chdir(tmp_path)
-    home.begin()
-    with home.spark_home():  # another process, as far as `begin` can tell
+    context.begin()
+    with context.spark_home():  # another process, as far as `begin` can tell
         theirs = Path(os.environ["SPARK_HOME"])
-    home.begin()
+    context.begin()
     assert theirs.exists()
-    assert home._mine is not None
-    home._mine[1].close()  # it ends
-    home.begin()
-    assert not theirs.exists() and (tmp_path / home.PYTHON_LOG).read_bytes() == b""
+    assert context._mine is not None
+    context._mine[1].close()  # it ends
+    context.begin()
+    assert not theirs.exists() and (tmp_path / context.PYTHON_LOG).read_bytes() == b""
 
 
 def test_what_spark_leaves_stays_out_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    home.begin()
+    context.begin()
     assert (tmp_path / ".dynamodt" / ".gitignore").read_text() == "*\n"

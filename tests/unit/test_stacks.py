@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from dynamodt.deploy import deploy
-from dynamodt.deploy import stacks as stack_watch
+from dynamodt.deploy import deploy, stacks
 from dynamodt.deploy.stacks import GONE, UNMADE, StackEvent, StackState, at_rest, ended, failure, refuse_broken
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Connection, Stage, StorageSpec
@@ -155,6 +154,6 @@ def test_what_a_failed_creation_has_left_is_removed() -> None:
 def test_a_removal_that_fails_says_what_is_in_the_way() -> None:
     blocked = event("DELETE_FAILED", "Alarms", "AWS::SNS::Topic", "not authorized")
     stack = FakeStack([at("DELETE_FAILED")], [[], [blocked, of_stack("DELETE_FAILED")]])
-    with pytest.raises(stack_watch.RunFailed, match="Alarms") as caught:
-        stack_watch.removed(stack, at("CREATE_COMPLETE"), lambda _: None, Sleeper())  # type: ignore[arg-type]
+    with pytest.raises(stacks.RunFailed, match="Alarms") as caught:
+        stacks.removed(stack, at("CREATE_COMPLETE"), lambda _: None, Sleeper())  # type: ignore[arg-type]
     assert "delete-stack" in caught.value.hint

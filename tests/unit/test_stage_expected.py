@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.config import stage as expected
+from dynamodt.config import stage
 from dynamodt.config.stage import ACCOUNT, REGION, check_expected
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Connection, Stage, StorageSpec
@@ -19,11 +19,11 @@ HERE = "123456789012"
 def account(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (ACCOUNT, REGION):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(expected, "account_id", lambda _: HERE)
+    monkeypatch.setattr(stage, "account_id", lambda _: HERE)
 
 
 def test_without_a_deploy_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected, "account_id", None)
+    monkeypatch.setattr(stage, "account_id", None)
     check_expected(STAGE)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dynamodt import __version__
-from dynamodt.cli import console as streams
+from dynamodt.cli import console
 from dynamodt.cli.help_text import EPILOG, HELP
 from dynamodt.cli.request import Request
 from dynamodt.errors import DynamodtError, UsageError
@@ -32,17 +32,17 @@ OnResult = Callable[["CommandResult"], None]
 def main(arguments: Sequence[str] | None = None, on_result: OnResult | None = None) -> int:
     """Runs one command and returns its exit code; `arguments` are `sys.argv[1:]` by default. `on_result` is called with
     the result before it is shown."""
-    streams.prepare()
+    console.prepare()
     argv, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
     try:
         request = app(argv, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
         return _misused("--json" in argv, error, on_result)
     except OSError as error:  # the parser itself writes nothing but help
-        return _report_unwritten(streams.not_written(error))
+        return _report_unwritten(console.not_written(error))
     if isinstance(request, Request):
         return _run(request, on_result)
-    unwritten = _report_unwritten(streams.flush_results())
+    unwritten = _report_unwritten(console.flush_results())
     return (request if isinstance(request, int) else 0) or unwritten  # --help and --version end the parser with a code
 
 
@@ -50,7 +50,7 @@ def _report_unwritten(error: DynamodtError | None) -> int:
     """The exit code if the result could not be written to stdout."""
     if error is None:
         return 0
-    streams.print_error(streams.message_console(), error)
+    console.print_error(console.message_console(), error)
     return error.exit_code
 
 
@@ -68,12 +68,12 @@ def _run(request: Request, on_result: OnResult | None) -> int:
     from dynamodt.runs.interrupts import signals_raise
 
     collect_less()
-    streams.lenient()
+    console.lenient()
     recorder = _recorder(request)
     with signals_raise(recorder.stopping) as signals:
         code = _execute(request, recorder, on_result)
     if signals.count > 1:
-        streams.leave(code)
+        console.leave(code)
     return code
 
 
@@ -82,14 +82,14 @@ def _recorder(request: Request) -> ProgressRecorder:
     from dynamodt.cli.progress import display
 
     if not request.follow:
-        recorder = display(streams.message_console(), watching=request.options.runner == GLUE)
+        recorder = display(console.message_console(), watching=request.options.runner == GLUE)
         recorder.asks = not request.json and sys.stdin.isatty() and sys.stdout.isatty()
         return recorder
     if not request.json:
-        return display(streams.output_console(), watching=True)
+        return display(console.output_console(), watching=True)
     from dynamodt.cli.json_output import JsonLines, print_line
 
-    return JsonLines(print_line, streams.message_console().print)
+    return JsonLines(print_line, console.message_console().print)
 
 
 def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult | None) -> int:
@@ -125,7 +125,7 @@ def _result(request: Request, recorder: ProgressRecorder) -> CommandResult:
 
     from dynamodt.cli.commands import execute
 
-    with streams.stdout_kept_clean() if request.json and not request.follow else nullcontext():
+    with console.stdout_kept_clean() if request.json and not request.follow else nullcontext():
         result = execute(request, Path.cwd(), recorder)
     recorder.close()
     return result
@@ -136,10 +136,10 @@ def _show(request: Request, result: CommandResult, on_result: OnResult | None) -
     cannot take the result, full or closed, makes a failure of a success."""
     if on_result is not None:
         on_result(result)
-    unwritten = streams.print_results(result.document if request.json else None, result.render)
-    messages = streams.message_console()
+    unwritten = console.print_results(result.document if request.json else None, result.render)
+    messages = console.message_console()
     for error in result.errors:
-        streams.print_error(messages, error)
+        console.print_error(messages, error)
     return result.exit_code or _report_unwritten(unwritten)
 
 

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import json_output as shapes
-from dynamodt.cli import report, short_reports
+from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, as_typed, check, with_stage
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
@@ -33,7 +32,7 @@ _MOST_SERIOUS_FIRST = (130, 143, 1, 2, 3)
 class CommandResult:
     """`document` is what `--json` prints, `render` prints the same as text, `errors` are printed on stderr."""
 
-    document: shapes.Document
+    document: json_output.Document
     render: Callable[[Console], None]
     errors: tuple[BaseException, ...] = ()
 
@@ -42,7 +41,7 @@ class CommandResult:
         """Of several errors the most serious decides: a stop, then 1, 2 and 3."""
         if not self.errors:
             return 0
-        code: int = min(map(shapes.error_document, self.errors), key=_seriousness)["exit_code"]
+        code: int = min(map(json_output.error_document, self.errors), key=_seriousness)["exit_code"]
         return code
 
 
@@ -69,19 +68,19 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     reported = _reported(request, error)
-    document: shapes.Document = shapes.tables_document(reports) if reports else {}
-    document["error"] = shapes.error_document(reported)
+    document: json_output.Document = json_output.tables_document(reports) if reports else {}
+    document["error"] = json_output.error_document(reported)
     return CommandResult(document, partial(_render_migrations, request, None, reports), (reported,))
 
 
-def _with_error(document: shapes.Document, errors: Sequence[BaseException]) -> shapes.Document:
+def _with_error(document: json_output.Document, errors: Sequence[BaseException]) -> json_output.Document:
     """The document with the most serious of the errors, the first of its kind, if there is any."""
     if not errors:
         return document
-    return {**document, "error": min(map(shapes.error_document, errors), key=_seriousness)}
+    return {**document, "error": min(map(json_output.error_document, errors), key=_seriousness)}
 
 
-def _seriousness(error: shapes.Document) -> int:
+def _seriousness(error: json_output.Document) -> int:
     return _MOST_SERIOUS_FIRST.index(error["exit_code"])
 
 
@@ -117,7 +116,7 @@ def _migrate(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
 def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> CommandResult:
     tables = [_with_reported_error(request, table) for table in found]
     errors = tuple(table.error for table in tables if table.error is not None)
-    document = _with_error(shapes.tables_document(tables), errors)
+    document = _with_error(json_output.tables_document(tables), errors)
     return CommandResult(document, partial(_render_migrations, request, stage, tables), errors)
 
 
@@ -126,7 +125,7 @@ def _undo(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
     stage = _open(operations, request, folder, recorder)
     found = operations.undo(stage, folder, request.tables, request.run, request.options, recorder)
     errors = () if found.error is None else (_reported(request, found.error),)
-    document = shapes.undo_document(found)
+    document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
 
 
@@ -143,7 +142,7 @@ def _history(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     stage = _open(operations, request, folder, recorder)
     found = operations.history(stage, folder, request.tables)
     younger = {table: text for table, runs in found.items() if (text := operations.younger(stage, table, runs))}
-    document = shapes.history_document(found, younger)
+    document = json_output.history_document(found, younger)
     return CommandResult(document, lambda console: short_reports.print_history(console, found, request.stage, younger))
 
 
@@ -153,14 +152,14 @@ def _status(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     operations = load_operations()
     found = operations.status(_open(operations, request, folder, recorder), folder, request.tables)
     errors = tuple(_reported(request, status.error) for status in found if status.error is not None)
-    document = _with_error(shapes.status_document(found), errors)
+    document = _with_error(json_output.status_document(found), errors)
     return CommandResult(document, lambda console: short_reports.print_status(console, found, request.stage), errors)
 
 
 def _runs(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     operations = load_operations()
     found = operations.runs(_open(operations, request, folder, recorder), folder, request.tables)
-    return CommandResult(shapes.runs_document(found), lambda console: short_reports.print_runs(console, found))
+    return CommandResult(json_output.runs_document(found), lambda console: short_reports.print_runs(console, found))
 
 
 def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -174,7 +173,7 @@ def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         found = recorder.ended
     recorder.close()
     errors = tuple(_reported(request, _unsuccessful(run)) for run in found if run.status not in ENDED)
-    document = _with_error(shapes.followed_document(found), errors)
+    document = _with_error(json_output.followed_document(found), errors)
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
 
 
@@ -182,7 +181,7 @@ def _control(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     operations = load_operations()
     stage = _open(operations, request, folder, recorder)
     lease = operations.tell(stage, request.tables[0], request.command, request.limits)
-    document = shapes.reported_document(request.command, lease, request.limits)
+    document = json_output.reported_document(request.command, lease, request.limits)
     return CommandResult(document, lambda console: short_reports.print_reported(console, request, lease))
 
 
@@ -193,7 +192,7 @@ def _baseline(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
         taken = operations.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
     else:
         taken = operations.adopt(stage, folder, table, recorder, dry_run=dry_run)
-    document = shapes.baseline_document(taken)
+    document = json_output.baseline_document(taken)
     return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken))
 
 
@@ -202,7 +201,7 @@ def _prepare(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     stage = _open(operations, request, folder, recorder)
     dry_run, runner = request.options.dry_run, request.options.runner
     prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
-    document = shapes.prepared_document(table, version, prepared, dry_run)
+    document = json_output.prepared_document(table, version, prepared, dry_run)
     return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared))
 
 
@@ -228,7 +227,7 @@ def _local(request: Request, folder: Path) -> CommandResult:
     elif request.command == "local reset":
         local.reset(folder)
     status = local.status(folder)
-    return CommandResult(shapes.local_document(status), lambda console: short_reports.print_local(console, status))
+    return CommandResult(json_output.local_document(status), lambda console: short_reports.print_local(console, status))
 
 
 def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -237,7 +236,7 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
     stage = load_stage(request.stage, folder)
     made = deploy.deploy(stage, folder, recorder, request.options.dry_run)
-    document = shapes.deployment_document(made)
+    document = json_output.deployment_document(made)
     return CommandResult(document, lambda console: short_reports.print_deployment(console, request, made))
 
 
@@ -252,7 +251,7 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
         confirm(request, found)
     if not dry_run:
         found = destroy.destroy(stage, folder, recorder, purge=request.purge, agreed=found)
-    document = shapes.removal_document(found)
+    document = json_output.removal_document(found)
     return CommandResult(document, lambda console: short_reports.print_removal(console, request, found))
 
 
@@ -275,7 +274,7 @@ _COMMANDS: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]]
 
 
 def _files(request: Request, files: Sequence[Path]) -> CommandResult:
-    document = shapes.files_document(files, request.options.dry_run)
+    document = json_output.files_document(files, request.options.dry_run)
     return CommandResult(document, lambda console: short_reports.print_files(console, request, files))
 
 

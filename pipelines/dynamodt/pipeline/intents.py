@@ -54,7 +54,7 @@ class IntentLog:
         self._intents.intend(page.claim, self._intent())
         self.intended = True
 
-    def write_result(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
+    def record_result(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
         """Note, before the checkpoint, the keys whose changes had no effect, and the items that are gone and may have
         been deleted by the run or by the application: `undo` must restore neither. A page of several parts has a note,
         too, by which `undo` can tell whether one of them is missing."""

@@ -197,7 +197,7 @@ class RestoreItems(beam.DoFn):
                 return
             items = PageItems(self._table, self._records_of(page), self._reads)
             write_result = (
-                foreseen(items.changes) if self._job.dry_run else items.write_result(self._page_writer(items).write)
+                foreseen(items.changes) if self._job.dry_run else items.restored(self._page_writer(items).write)
             )
             store_left(self._storage, self._job, page.page, items.left(write_result))
             yield WrittenPage(
@@ -261,7 +261,7 @@ class PageItems:
                 kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
 
-    def write_result(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
+    def restored(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
         """Write the changes. An item that was moved here is deleted once its source is restored, and stays if that
         fails: only the journal would still contain it."""
         total = WriteResult()

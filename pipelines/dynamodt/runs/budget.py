@@ -259,10 +259,10 @@ def watching(
         return ()
     read = partial(alarm_states, job.stage.connection, names)
 
-    def pause_reason(why: str) -> None:
+    def set_pause_reason(why: str) -> None:
         state.leases.tell(job.lease, job.attempt, pause_reason=why)
 
-    return (AlarmWatch(names, read, pause_reason, note).tick,)
+    return (AlarmWatch(names, read, set_pause_reason, note).tick,)
 
 
 class AlarmWatch:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError
 from dynamodt.model.runs import Fence, Lease
-from dynamodt.runs import liveness as life
+from dynamodt.runs import liveness
 from dynamodt.runs.history import user
 from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch, holder
 from dynamodt.runs.liveness import is_alive as is_alive
@@ -65,12 +65,12 @@ def held(
     """
     lease = acquire(leases, table, run, note, lease_replicas=lease_replicas, owner=owner)
     keeper = _Keeper(leases, lease)
-    life._kept.add((table, lease.token))
+    liveness._kept.add((table, lease.token))
     try:
         yield lease
     finally:
         keeper.stop()
-        life._kept.discard((table, lease.token))
+        liveness._kept.discard((table, lease.token))
         with suppress(Fenced, ServiceError):
             leases.release(table, lease.token)
 
@@ -281,8 +281,8 @@ class _Turn:
     def _holder(self) -> Lease | None:
         """The first lease that is held, or may be."""
         for table in self.tables:
-            lease, life = self.watch.look(self.leases, table)
-            if not life.is_over:
+            lease, liveness = self.watch.look(self.leases, table)
+            if not liveness.is_over:
                 return lease
         return None
 

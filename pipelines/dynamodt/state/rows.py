@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.errors import Refused
-from dynamodt.model import tables as items
+from dynamodt.model import tables
 from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
@@ -227,7 +227,7 @@ def _fields(kind: Any) -> dict[str, _Field]:
 
 def _hints(kind: Any) -> dict[str, Any]:
     """The type of each field; names that `kind`'s module imports for annotations alone are those of `model.tables`."""
-    return get_type_hints(kind, localns=vars(items))
+    return get_type_hints(kind, localns=vars(tables))
 
 
 def _field(name: str, hint: Any) -> _Field:
