@@ -1,6 +1,7 @@
 """The Glue job that migrates tables: runs one command of dynamodt on the Spark that Glue has started.
 
-Arguments: --stage NAME, --project s3://.../project.zip, --command "up --table users --to 3" (dynamodt's own words).
+Arguments: --stage NAME, --project s3://.../project.zip, --owner ACCOUNT (of its bucket),
+--command "up --table users --to 3" (dynamodt's own words).
 
 The script exits with the command's code (1, 2 or 3), so that Glue reports FAILED; the error is printed last. A run with
 dead letters prints a line `dynamodt: dead letters: 3`, which a metric filter counts.
@@ -14,6 +15,6 @@ from pyspark import SparkContext
 from dynamodt.cli.job import carry_out
 
 SparkContext.getOrCreate()  # Glue's own, before another one is created
-code = carry_out(getResolvedOptions(sys.argv, ["stage", "project", "command"]), "--runner", "spark")
+code = carry_out(getResolvedOptions(sys.argv, ["stage", "owner", "project", "command"]), "--runner", "spark")
 if code:  # Glue may report a failure for SystemExit(0)
     sys.exit(code)

@@ -500,7 +500,7 @@ class FakeResources:
     def storage(self) -> Any:
         return self.made[self.name][2]
 
-    def objects(self, bucket: str) -> Any:
+    def objects(self, source: Any) -> Any:
         return self.made[self.name][3]
 
     def clock(self) -> float:

@@ -245,7 +245,7 @@ class SteppedResources(FakeResources):
     def storage(self) -> Any:
         return self.world.storage
 
-    def objects(self, bucket: str) -> Any:
+    def objects(self, source: Any) -> Any:
         return self.world.objects
 
     def clock(self) -> float:

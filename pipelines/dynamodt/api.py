@@ -58,8 +58,8 @@ class PreparationContext:
         self.version = script.sequence
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the stage's account and region, for any service."""
-        return client(self._connection, service)
+        """A boto3 client of the stage's account and region, for any service, and of S3 for buckets of any account."""
+        return client(self._connection, service, owner="")
 
 
 def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from dynamodt.deploy import buckets
+from dynamodt.dynamodb import clients
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Connection
@@ -21,7 +22,8 @@ BUCKET = {"Bucket": "files", **OWNER}
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     """S3 as it answers, and only where it is asked for the bucket of this account."""
-    monkeypatch.setattr(buckets, "account_id", lambda connection: "123456789012")
+    for module in (buckets, clients):
+        monkeypatch.setattr(module, "account_id", lambda connection: "123456789012")
     with Stubber(client(HERE, "s3")) as stub:
         yield stub
         stub.assert_no_pending_responses()
@@ -44,10 +46,10 @@ def test_a_bucket_in_another_region_is_an_error(s3: Stubber) -> None:
 
 def test_what_deletes_names_the_owner(s3: Stubber) -> None:
     upload: dict[str, Any] = {"Key": "below/jar", "UploadId": "u1"}
-    s3.add_response("list_multipart_uploads", {"Uploads": [upload]}, {"Bucket": "files", "Prefix": "below/"})
+    s3.add_response("list_multipart_uploads", {"Uploads": [upload]}, {**BUCKET, "Prefix": "below/"})
     s3.add_response("abort_multipart_upload", {}, {**BUCKET, **upload})
     version = {"Key": "below/jar", "VersionId": "v1"}
-    s3.add_response("list_object_versions", {"Versions": [version]}, {"Bucket": "files", "Prefix": "below/"})
+    s3.add_response("list_object_versions", {"Versions": [version]}, {**BUCKET, "Prefix": "below/"})
     s3.add_response("delete_objects", {}, {**BUCKET, "Delete": ANY})
     s3.add_response("delete_bucket", {}, BUCKET)
     buckets.delete_objects(HERE, "files", "below/", lambda text: None)

@@ -192,6 +192,12 @@ def test_the_stages_own_region_goes_before_the_shells(write: Write, monkeypatch:
             "dynamodt.toml: stages.local.kms_key",
             "s3://",
         ),
+        (
+            '[stages.local]\nstorage = "f"\nstorage_owner = "123456789012"\n',
+            "local",
+            "dynamodt.toml: stages.local.storage_owner",
+            "s3://",
+        ),
         ('[stages.local]\nendpoint_url = "localhost:80"\n', "local", "stages.local.endpoint_url", "http://"),
         ('[stages.local.tables]\nt = { id = "X" }\n', "local", "dynamodt.toml: stages.local.tables.t.id", '"S"'),
         ('[stages.local.tables]\nt = { id = ["S"] }\n', "local", "dynamodt.toml: stages.local.tables.t.id", '"S"'),

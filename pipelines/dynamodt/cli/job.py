@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
@@ -33,7 +34,8 @@ DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter ma
 
 def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
     """Runs `arguments["command"]` with the arguments `more` on the project at `arguments["project"]`, on the stage
-    `arguments["stage"]`; returns its exit code. With `arguments["JOB_RUN_ID"]` the result is stored under that id.
+    `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket. Returns the
+    exit code. With `arguments["JOB_RUN_ID"]` the result is stored under that id.
     """
     try:
         return _carried_out(arguments, more)
@@ -44,8 +46,9 @@ def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
 
 def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> int:
     stage, project, command = (arguments[name] or "" for name in ("stage", "project", "command"))
+    spec = StorageSpec(project, owner=arguments.get("owner"))
     job_run = arguments.get("JOB_RUN_ID") or ""
-    with _unpacked(project):
+    with _unpacked(spec):
         command, *options = shlex.split(command)
         if job_run:
             os.environ["LOGNAME"] = job_run  # the user that the lease and the history show
@@ -55,12 +58,14 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
 
 
 @contextmanager
-def _unpacked(url: str) -> Iterator[None]:
+def _unpacked(project: StorageSpec) -> Iterator[None]:
     """Unpacks the project and makes it the current folder."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    content = open_storage(ambient_connection(), StorageSpec(f"s3://{bucket}")).read(key)
+    bucket, _, key = project.url.removeprefix("s3://").partition("/")
+    content = open_storage(ambient_connection(), replace(project, url=f"s3://{bucket}")).read(key)
     if content is None:
-        raise UsageError("there is no project", where=url, hint="start the job with dynamodt, or deploy it again")
+        raise UsageError(
+            "there is no project", where=project.url, hint="start the job with dynamodt, or deploy it again"
+        )
     before = Path.cwd()
     with TemporaryDirectory(prefix="dynamodt-") as folder:
         ZipFile(io.BytesIO(content)).extractall(folder)

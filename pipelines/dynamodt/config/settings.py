@@ -141,6 +141,7 @@ def _matching(pattern: str, example: str) -> Callable[[object, str], str]:
 _email = _matching(r"[^@\s,]+@[^@\s,]+", '"team@example.com"')
 _schedule = _matching(r"cron\((\S+ ){5}\S+\)", '"cron(0 3 * * ? *)", in UTC')
 _stack_name = _matching(r"[A-Za-z][A-Za-z0-9-]{0,127}", '["shop-prod"]')
+_account = _matching(r"\d{12}", '"123456789012"')
 _policy_arn = _matching(r"arn:[^,\s]+:policy/[^,\s]+", '["arn:aws:iam::123456789012:policy/read-countries"]')
 
 _READERS: dict[str, Callable[[object, str], Any]] = {
@@ -173,6 +174,7 @@ class StageSettings:
     role_arn: str | None = None
     endpoint_url: str | None = None
     storage: str | None = None
+    storage_owner: str | None = None
     kms_key: str | None = None
     state_table: str | None = None
     glue_job: str | None = None
@@ -206,10 +208,12 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     if "tables" in values and name != "local":
         hint = "only the embedded stage creates tables, elsewhere your own deployment does: remove this key"
         raise UsageError("is for the stage `local` only", where=place(path, "tables"), hint=hint)
-    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "tables", "deploy"), path)
+    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "storage_owner", "tables", "deploy"), path)
     texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
     flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
     deploy = deploy_settings(as_table(values.get("deploy", {}), f"{path}.deploy"), f"{path}.deploy")
+    if "storage_owner" in values:
+        texts["storage_owner"] = _account(values["storage_owner"], f"{path}.storage_owner")
     return StageSettings(**texts, **flags, tables=_tables(values.get("tables", {}), f"{path}.tables"), deploy=deploy)
 
 

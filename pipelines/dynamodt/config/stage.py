@@ -177,20 +177,23 @@ def _storage(name: str, settings: StageSettings, folder: Path, embedded: bool) -
         hint = f'write storage = "s3://BUCKET/PREFIX" under [stages.{name}], or set DYNAMODT_STORAGE'
         raise UsageError("the stage has no storage", where=where, hint=hint)
     default = EMBEDDED_STORAGE if embedded else f"{WORK_FOLDER}/storage"
-    return _storage_spec(given or default, name, settings.kms_key, folder, where)
+    return _storage_spec(given or default, name, settings, folder, where)
 
 
-def _storage_spec(given: str, name: str, kms_key: str | None, folder: Path, where: str) -> StorageSpec:
+def _storage_spec(given: str, name: str, settings: StageSettings, folder: Path, where: str) -> StorageSpec:
     if given.startswith("s3://"):
-        return StorageSpec(_checked_bucket(given, where), kms_key)
+        return StorageSpec(_checked_bucket(given, where), settings.kms_key, settings.storage_owner)
     if "://" in given:
         raise UsageError(f"{given!r} is not a storage", where=where, hint="write s3://BUCKET/PREFIX, or a folder")
     if name != LOCAL:
         hint = "only the stage `local` can use a folder; write s3://BUCKET/PREFIX"
         raise UsageError(f"the folder {given!r} cannot be reached by a worker in AWS", where=where, hint=hint)
-    if kms_key:
-        hint = "remove `kms_key`, or use s3://BUCKET/PREFIX as the storage"
-        raise UsageError("a folder cannot be encrypted by KMS", where=place("stages", name, "kms_key"), hint=hint)
+    for key in ("kms_key", "storage_owner"):
+        if getattr(settings, key):
+            hint = f"remove `{key}`, or use s3://BUCKET/PREFIX as the storage"
+            raise UsageError(
+                "is for a bucket, and the storage is a folder", where=place("stages", name, key), hint=hint
+            )
     return StorageSpec(str((folder / Path(given).expanduser()).resolve()))
 
 

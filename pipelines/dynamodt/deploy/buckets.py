@@ -1,4 +1,5 @@
-"""The S3 bucket and the KMS key of a deployment: what is known of them, and their deletion.
+"""The S3 bucket and the KMS key of a deployment: what is known of them, and their deletion. The bucket is one of the
+stage's own account: `client` names that account in each request.
 
 Every function raises ServiceError when AWS refuses a call or cannot be reached. A deletion that fails has deleted some
 of the objects.
@@ -39,15 +40,14 @@ def bucket_facts(connection: Connection, bucket: str) -> BucketFacts | None:
     Raises UsageError for a bucket of another account or region.
     """
     s3 = client(connection, "s3")
-    account = account_id(connection)
     with explained("HeadBucket", f"bucket {bucket}"):
         try:
-            found = s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+            found = s3.head_bucket(Bucket=bucket)
         except ClientError as error:
             if _status(error) == 404:
                 return None
             if _status(error) in (301, 403):
-                place = f"account {account}, region {connection.region}"
+                place = f"account {account_id(connection)}, region {connection.region}"
                 raise _not_ours(
                     bucket, f"the bucket is in another account or region, or s3:ListBucket is not granted ({place})"
                 ) from error
@@ -114,15 +114,12 @@ def delete_objects(connection: Connection, bucket: str, prefix: str, note: Calla
     """Deletes all versions of all objects whose names begin with the prefix, and the parts of unfinished uploads, which
     S3 stores and charges for."""
     s3 = client(connection, "s3")
-    owner = account_id(connection)
     for key, upload in _uploads(s3, bucket, prefix):
-        _abort(s3, bucket, key, upload, owner)
+        _abort(s3, bucket, key, upload)
     deleted = 0
     with explained("DeleteObjects", f"bucket {bucket}"):
         for versions in _versions(s3, bucket, prefix):
-            answer = s3.delete_objects(
-                Bucket=bucket, Delete={"Objects": versions, "Quiet": True}, ExpectedBucketOwner=owner
-            )
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": versions, "Quiet": True})
             for refusal in answer.get("Errors", ()):
                 raise ServiceError(f"{refusal.get('Code')}: {refusal.get('Message')}", where=f"bucket {bucket}")
             deleted += len(versions)
@@ -131,9 +128,8 @@ def delete_objects(connection: Connection, bucket: str, prefix: str, note: Calla
 
 def delete_bucket(connection: Connection, bucket: str) -> None:
     """Deletes a bucket, which S3 allows only if it is empty."""
-    owner = account_id(connection)
     with explained("DeleteBucket", f"bucket {bucket}"):
-        client(connection, "s3").delete_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
+        client(connection, "s3").delete_bucket(Bucket=bucket)
 
 
 def _versions(s3: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, str]]]:
@@ -151,10 +147,10 @@ def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
             yield from ((one["Key"], one["UploadId"]) for one in page.get("Uploads", ()))
 
 
-def _abort(s3: Any, bucket: str, key: str, upload: str, owner: str) -> None:
+def _abort(s3: Any, bucket: str, key: str, upload: str) -> None:
     """Aborts an upload. One that has ended since it was listed is an object now, or is gone."""
     with explained("AbortMultipartUpload", f"s3://{bucket}/{key}"), suppress(s3.exceptions.NoSuchUpload):
-        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, ExpectedBucketOwner=owner)
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
 
 # ---------------------------------------------------------------- keys

@@ -37,7 +37,7 @@ from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
 from dynamodt.script.names import option
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
+from dynamodt.state.storage import open_storage, with_owner
 
 if TYPE_CHECKING:
     from dynamodt.runs.migration import TableMigration
@@ -173,7 +173,7 @@ def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
     """The job's arguments: the project as it is in the folder now, and the command, without the runner. They contain
     neither credentials nor items."""
     words = command_argv(replace(request, options=replace(request.options, runner="direct")))
-    project = Assets(stage).put(PROJECT_FILE, project_zip(folder, stage))
+    project = Assets(stage).put(PROJECT_FILE, project_zip(folder, with_owner(stage)))
     return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
 
 

@@ -26,7 +26,7 @@ from dynamodt.errors import UsageError
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.spark.jar import jar
 from dynamodt.script.versions import tables
-from dynamodt.state.storage import Storage, open_storage
+from dynamodt.state.storage import Storage, open_storage, with_owner
 
 PREFIX = "assets/"
 PROJECT_FILE = "project.zip"
@@ -65,7 +65,7 @@ def parts(folder: Path, stage: Stage, note: Callable[[str], None]) -> Parts:
         "Jar": _file(jar(note)),
         "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
         "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
-        "Project": JobPart(PROJECT_FILE, project_zip(folder, stage)),
+        "Project": JobPart(PROJECT_FILE, project_zip(folder, with_owner(stage))),
     }
 
 
@@ -152,6 +152,7 @@ def stage_file(stage: Stage) -> str:
     values: dict[str, str | bool | None] = {
         "region": stage.connection.region,
         "storage": stage.storage.url,
+        "storage_owner": stage.storage.owner,
         "kms_key": stage.storage.kms_key,
         "state_table": stage.state_table,
         "protected": stage.protected,

@@ -1,5 +1,9 @@
 """AWS sessions and clients, created only here, and their errors.
 
+A client of S3 names the account that owns the bucket in every request (ExpectedBucketOwner): S3 refuses it, with 403,
+where another account has created a bucket of that name in between. So nothing is written to a stranger's bucket, and
+nothing is read from it.
+
 `explained` turns botocore's exceptions into ServiceError, with what was refused, where, and the next step;
 `file_explained` does so for errors of the file system.
 """
@@ -9,7 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +103,15 @@ def _boto3_session(connection: Connection) -> Any:
 
 
 @lru_cache(maxsize=32)
-def client(connection: Connection, service: str, *, attempts: int = 6, seconds: float = 60) -> Any:
+def client(
+    connection: Connection, service: str, *, attempts: int = 6, seconds: float = 60, owner: str | None = None
+) -> Any:
     """A shared, thread-safe client. Retries are botocore's standard mode: bounded by `attempts`, with jitter; `seconds`
-    is the read timeout of one attempt."""
+    is the read timeout of one attempt.
+
+    `owner`, for S3: the account that must own each bucket; None: that of the connection's credentials, except at an
+    endpoint, where an emulator may have no accounts; empty: any, for a bucket that the user names.
+    """
     from botocore.config import Config
 
     style = {"addressing_style": "path"} if connection.endpoint_url else {}
@@ -114,7 +124,28 @@ def client(connection: Connection, service: str, *, attempts: int = 6, seconds: 
     made = _made(connection, service, config)
     if service == "dynamodb":
         made.meta.events.register("before-parse.dynamodb", _check_whole)
+    if service == "s3" and (owner or (owner is None and not connection.endpoint_url)):
+        made.meta.events.register("provide-client-params.s3", partial(_name_owner, connection, owner))
     return made
+
+
+def _name_owner(connection: Connection, owner: str | None, params: dict[str, Any], model: Any, **_: Any) -> None:
+    """Adds the owner to the parameters of every operation that takes one, transfers included. Creating a bucket takes
+    none."""
+    if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
+        params.setdefault("ExpectedBucketOwner", owner or account_id(connection))
+
+
+def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
+    """Whether a bucket belongs to an account; false also where HeadBucket is refused to the caller."""
+    with explained("HeadBucket", f"bucket {bucket}"):
+        try:
+            client(connection, "s3", owner=account).head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
+                return False
+            raise
+    return True
 
 
 def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
@@ -132,13 +163,17 @@ def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
             ) from error
 
 
+_GRANT_OR_OWNER = (
+    "grant the action to the role or user that runs dynamodt; a bucket of the stage must belong to its account, or to "
+    "the one that storage_owner names in dynamodt.toml"
+)
 _HINTS = {
     "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
     "NoSuchBucket": "create the bucket, or correct the stage's `storage` in dynamodt.toml",
     "404": "check that the bucket and the key exist",
     "AccessDeniedException": "grant the action to the role or user that runs dynamodt",
-    "AccessDenied": "grant the action to the role or user that runs dynamodt",
-    "403": "grant the action to the role or user that runs dynamodt",
+    "AccessDenied": _GRANT_OR_OWNER,
+    "403": _GRANT_OR_OWNER,
     "UnrecognizedClientException": "the credentials are not valid for this account: renew them",
     "ExpiredTokenException": "the credentials have expired: renew them",
     "InvalidSignatureException": "check the secret key and this machine's clock",
@@ -227,7 +262,9 @@ def service_error(operation: str, where: str, code: str, message: str) -> Servic
     return ServiceError(what, where=where, hint=_HINTS.get(code, ""))
 
 
+@lru_cache(maxsize=8)
 def account_id(connection: Connection) -> str:
-    """The account of the connection's credentials. Raises ServiceError when they are invalid."""
+    """The account of the connection's credentials, requested once by each process. Raises ServiceError when they are
+    invalid."""
     with explained("GetCallerIdentity", f"region {connection.region}"):
         return str(client(connection, "sts").get_caller_identity()["Account"])

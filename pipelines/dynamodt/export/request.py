@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.clients import account_id, client, explained
 from dynamodt.errors import Refused, RunFailed, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Export:
     table_arn: str
     kind: Kind
     bucket: str
+    owner: str  # the account that owns the bucket; empty: unknown
     manifest: str  # the key of manifest-summary.json, which is written at the end
     at: datetime | None = None
     since: datetime | None = None
@@ -82,6 +83,7 @@ def export_of(description: dict[str, Any]) -> Export:
         table_arn=description["TableArn"],
         kind=KINDS[description.get("ExportType", "FULL_EXPORT")],
         bucket=description["S3Bucket"],
+        owner=description.get("S3BucketOwner") or _account_of(description["ExportArn"]),
         manifest=_manifest(description),
         at=description.get("ExportTime"),
         since=span.get("ExportFromTime"),
@@ -91,6 +93,11 @@ def export_of(description: dict[str, Any]) -> Export:
         failure_code=description.get("FailureCode", ""),
         failure_message=description.get("FailureMessage", ""),
     )
+
+
+def _account_of(arn: str) -> str:
+    """The account in an ARN. An export to the bucket of another account names that account (S3BucketOwner)."""
+    return arn.split(":")[4]
 
 
 def _manifest(description: dict[str, Any]) -> str:
@@ -236,8 +243,9 @@ class Exports(Protocol):
 
 
 def aws_exports(connection: Connection, storage: StorageSpec) -> Exports:
-    """Exports by DynamoDB. Raises UsageError when the storage is not in S3."""
-    return AwsExports(client(connection, "dynamodb"), connection.region, storage)
+    """Exports by DynamoDB, to the bucket of an account by name. Raises UsageError when the storage is not in S3."""
+    owner = storage.owner or ("" if connection.endpoint_url else account_id(connection))
+    return AwsExports(client(connection, "dynamodb"), connection.region, replace(storage, owner=owner))
 
 
 class AwsExports:
@@ -372,7 +380,8 @@ def _place(storage: StorageSpec) -> dict[str, Any]:
     key = storage.kms_key
     encryption = {"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": key} if key else {}  # without: the bucket's default
     below = {"S3Prefix": prefix} if prefix else {}
-    return {"S3Bucket": bucket, **below, **encryption, "ExportFormat": "DYNAMODB_JSON"}
+    owner = {"S3BucketOwner": storage.owner} if storage.owner else {}
+    return {"S3Bucket": bucket, **owner, **below, **encryption, "ExportFormat": "DYNAMODB_JSON"}
 
 
 def _time(request: ExportRequest) -> dict[str, Any]:

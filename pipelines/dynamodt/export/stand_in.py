@@ -141,7 +141,7 @@ _KEPT = "stand-in"  # the prefix, below the exports' own, of the scans at the en
 def stand_in_exports(connection: Connection, storage: StorageSpec, clock: Callable[[], float] = time.time) -> Exports:
     """Exports of an emulator's tables. Raises UsageError when the storage is not in its S3."""
     bucket, prefix = split_url(storage.url)
-    objects = S3Objects(client(connection, "s3"), bucket, storage.kms_key)
+    objects = S3Objects(client(connection, "s3", owner=storage.owner), bucket, storage.kms_key)
     return StandInExports(client(connection, "dynamodb"), Wire(connection, 1), objects, bucket, prefix, clock)
 
 
@@ -181,7 +181,7 @@ class StandInExports:
             return _completed(read_manifest(self._objects, folder, table_arn), self._bucket)
         if self._objects.head(folder.file(STARTED)) is None:
             raise not_found(arn)
-        return Export(arn, IN_PROGRESS, table_arn, "full", self._bucket, folder.file(f"{SUMMARY}.json"))
+        return Export(arn, IN_PROGRESS, table_arn, "full", self._bucket, "", folder.file(f"{SUMMARY}.json"))
 
     def _of_token(self, token: str) -> ExportFolder:
         """The folder of this token, existing or new: its name ends with the token's hash."""
@@ -332,6 +332,7 @@ def _completed(manifest: Manifest, bucket: str) -> Export:
         table_arn=manifest.table_arn,
         kind=manifest.kind,
         bucket=bucket,
+        owner="",
         manifest=manifest.folder.file(f"{SUMMARY}.json"),
         at=manifest.at,
         since=manifest.since,

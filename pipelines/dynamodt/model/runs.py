@@ -121,12 +121,14 @@ class ScanSource:
 class ExportSource:
     """A finished export of the table: its folder in a bucket, and the table that it must be of. A file is a split.
 
-    `created_only` limits an incremental export to items that were created in its window, by another writer.
+    `owner` is the account that owns the bucket; empty: unknown. `created_only` limits an incremental export to items
+    that were created in its window, by another writer.
     """
 
     bucket: str
     folder: str
     table_arn: str
+    owner: str = ""
     incremental: bool = False
     created_only: bool = False
     final_scan: bool = False  # a final scan follows, which reads the items again

@@ -57,10 +57,12 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class StorageSpec:
-    """A stage's storage: `s3://bucket/prefix`, or a folder on the local stage."""
+    """A stage's storage: `s3://bucket/prefix`, or a folder on the local stage. `owner` is the account that owns the
+    bucket; None: that of the stage's credentials."""
 
     url: str
     kms_key: str | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

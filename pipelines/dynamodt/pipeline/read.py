@@ -179,7 +179,7 @@ class ReadExport(ReadPages):
         assert isinstance(source, ExportSource)
         self._rate_limiter = rate_limiter_of(job, self._resources)
         with reporting(self._leases, job):
-            self._objects = self._resources.objects(source.bucket)
+            self._objects = self._resources.objects(source)
             self._files = files_of(self._objects, source)
             self._wire = self._resources.wire(job.read_ahead)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="export")

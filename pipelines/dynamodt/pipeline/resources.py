@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.export.objects import S3Objects
+from dynamodt.model.runs import ExportSource
 from dynamodt.model.tables import Stage
 from dynamodt.state.state import QuickRows, State
 from dynamodt.state.storage import Storage, open_storage
@@ -31,9 +32,10 @@ class Resources:
         """Prepared data, dead letters, samples."""
         return open_storage(self.stage.connection, self.stage.storage)
 
-    def objects(self, bucket: str) -> S3Objects:
-        """A bucket that holds an export."""
-        return S3Objects(client(self.stage.connection, "s3"), bucket, self.stage.storage.kms_key)
+    def objects(self, source: ExportSource) -> S3Objects:
+        """The bucket that holds an export."""
+        s3 = client(self.stage.connection, "s3", owner=source.owner)
+        return S3Objects(s3, source.bucket, self.stage.storage.kms_key)
 
     def clock(self) -> float:
         """Seconds since an arbitrary moment."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.clients import account_id, client, is_owned_by
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
 from dynamodt.export.datafiles import check_there
@@ -44,6 +44,7 @@ from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, segments
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import incremental_run
+from dynamodt.state.storage import with_owner
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext
@@ -155,12 +156,13 @@ def ready(context: RunContext, table: TableSpec, record: RunRecord, place: str) 
     there = identity(client(context.stage.connection, "dynamodb"), table.name)
     if place.startswith("s3://"):
         bucket, prefix = split_url(place)
-        return _found(context.stage, there, bucket, find(_objects(context.stage, bucket), prefix))
+        owner = owner_of(context.stage, bucket)
+        return _found(context.stage, there, bucket, owner, find(_objects(context.stage, bucket, owner), prefix))
     exports = exports_of(context.stage)
     began = time.monotonic()
     for export in awaited(exports, place, _watchful(context, record), every=_ASK_SECONDS):
         if export.status == COMPLETED:
-            return _found(context.stage, there, export.bucket, folder_of(export))
+            return _found(context.stage, there, export.bucket, export.owner, folder_of(export))
         context.observer.notify(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")
     raise AssertionError("the last state of an export is that it is completed")
 
@@ -200,13 +202,13 @@ def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
     return f"{record.run}-{number}-{record.failed_exports}{span}"
 
 
-def _found(stage: Stage, table: TableIdentity, bucket: str, folder: ExportFolder) -> SourceExport:
-    objects = _objects(stage, bucket)
+def _found(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: ExportFolder) -> SourceExport:
+    objects = _objects(stage, bucket, owner)
     manifest = read_manifest(objects, folder, table.arn)
     check_same_table(manifest, table, objects.place(folder.key))
     files = data_files(objects, manifest)
     check_there(objects, files)
-    source = ExportSource(bucket, folder.key, table.arn, incremental=manifest.kind == "incremental")
+    source = ExportSource(bucket, folder.key, table.arn, owner, incremental=manifest.kind == "incremental")
     return SourceExport(source, len(files), manifest.items, _moment(manifest))
 
 
@@ -214,8 +216,19 @@ def _moment(manifest: Manifest) -> datetime | None:
     return manifest.until if manifest.kind == "incremental" else manifest.at
 
 
-def _objects(stage: Stage, bucket: str) -> S3Objects:
-    return S3Objects(client(stage.connection, "s3"), bucket, stage.storage.kms_key)
+def _objects(stage: Stage, bucket: str, owner: str) -> S3Objects:
+    return S3Objects(client(stage.connection, "s3", owner=owner), bucket, stage.storage.kms_key)
+
+
+def owner_of(stage: Stage, bucket: str) -> str:
+    """The account that owns a bucket which was named by its URL; empty if it is another account's, or cannot be told
+    without s3:ListBucket: the user has named it on purpose. Raises ServiceError."""
+    if f"{stage.storage.url}/".startswith(f"s3://{bucket}/"):
+        return with_owner(stage).storage.owner or ""
+    if stage.connection.endpoint_url:
+        return ""
+    account = account_id(stage.connection)
+    return account if is_owned_by(stage.connection, bucket, account) else ""
 
 
 @dataclass

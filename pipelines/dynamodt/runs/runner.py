@@ -16,6 +16,7 @@ from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watching
 from dynamodt.runs.options import GLUE, RunOptions
 from dynamodt.runs.totals import SplitTotals
+from dynamodt.state.storage import with_owner
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
@@ -137,7 +138,8 @@ class _Background(threading.Thread):
                 from dynamodt.pipeline.migrate import execute
 
                 runner = engine(options.runner, options.spark_master).runner
-                execute(self._job, Resources(self._job.stage), runner, options.beam_args)
+                job = replace(self._job, stage=with_owner(self._job.stage))
+                execute(job, Resources(job.stage), runner, options.beam_args)
         except BaseException as error:
             self.error = error
         finally:

@@ -11,14 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from dynamodt.dynamodb.clients import client, explained, file_explained
+from dynamodt.dynamodb.clients import account_id, client, explained, file_explained
 from dynamodt.errors import Refused, ServiceError, UsageError
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection, StorageSpec
+    from dynamodt.model.tables import Connection, Stage, StorageSpec
 
 
 def make_work_folder(work: Path) -> None:
@@ -87,7 +88,16 @@ def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
     bucket, _, prefix = spec.url.removeprefix("s3://").partition("/")
     if not bucket:
         raise UsageError("the storage names no bucket", where=spec.url, hint="write s3://bucket/prefix")
-    return S3Storage(client(connection, "s3"), bucket, prefix.strip("/"), spec.kms_key)
+    return S3Storage(client(connection, "s3", owner=spec.owner), bucket, prefix.strip("/"), spec.kms_key)
+
+
+def with_owner(stage: Stage) -> Stage:
+    """The stage, with the account that owns its bucket: a worker or a job that is given it sends no request to STS,
+    which its network may not reach. Unchanged for a folder and at an endpoint. Raises ServiceError."""
+    spec = stage.storage
+    if spec.owner or stage.connection.endpoint_url or not spec.url.startswith("s3://"):
+        return stage
+    return replace(stage, storage=replace(spec, owner=account_id(stage.connection)))
 
 
 class S3Storage:
