@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
@@ -28,7 +28,7 @@ from tests.waiting import HANG_SECONDS
 ERRORS: dict[str, BaseException] = {
     "dead": DeadLetters("3 items could not be transformed", where="dead v2 split_name", hint="look into the file"),
     "script": ScriptError("transform_up returned None", where="transforms/script/v2_x.py, item id=1", hint="return it"),
-    "refused": Refused("the prepared data is missing", where="refused v2", hint="dynamodt prepare --table refused"),
+    "refused": Refused("the prepared data is missing", where="refused v2", hint=suggest("prepare", table="refused")),
     "broken": KeyError("nobody expected this"),
     "interrupted": KeyboardInterrupt(),
 }

@@ -17,7 +17,7 @@ from dynamodt.config.stage import check_expected, load_stage
 from dynamodt.deploy import on_glue
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.dynamodb.clients import client
-from dynamodt.errors import ScriptError, ServiceError, UsageError
+from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoReport, VersionStatus
 from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
@@ -209,7 +209,7 @@ def prepare(
     """Run a version's `prepare` and store its rows, here or in the deployed job. A dry run only counts them."""
     script = next((s for s in read_versions(folder / "transforms", name) if s.sequence == version), None)
     if script is None:
-        raise UsageError(f"there is no version {version} of {name}", hint=f"dynamodt status --table {name}")
+        raise UsageError(f"there is no version {version} of {name}", hint=suggest("status", table=name))
     if not script.has_prepare:
         raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
     if runner == GLUE:
@@ -229,9 +229,8 @@ def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False
     """Create a folder and a template for each table (default: all of the stage but our own); returns the files."""
     found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n not in stage.state_tables]
     if not found:
-        raise UsageError(
-            "the stage has no table yet", where=f"stage {stage.name}", hint="name one: dynamodt init --table users"
-        )
+        hint = "name one: " + suggest("init", table="users")
+        raise UsageError("the stage has no table yet", where=f"stage {stage.name}", hint=hint)
     return scaffold.init(folder / "transforms", found, dry_run=dry_run)
 
 
@@ -243,7 +242,7 @@ def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[P
 def _all_tables(folder: Path) -> tuple[str, ...]:
     found = tables(folder / "transforms")
     if not found:
-        raise UsageError("transforms/ holds no table", hint="begin with one: dynamodt init --table users")
+        raise UsageError("transforms/ holds no table", hint="begin with one: " + suggest("init", table="users"))
     return found
 
 

@@ -13,10 +13,65 @@
         ├── Aborted                1   an operator stopped the run
         └── DeadLetters            1   items that could not be transformed or written
 
-Each has what went wrong, where, and the next step; the command line prints these as they are.
+Each has what went wrong, where, and the next step. The command line prints these as they are, but for the commands in
+a `Hint`, which it writes for the stage and the program of the command that failed.
 """
 
 from __future__ import annotations
+
+from shlex import join
+
+PROGRAM = "dynamodt"
+
+
+class Hint(str):
+    """The next step: prose, and commands as the words after the program's name.
+
+    ``"undo it first: " + suggest("undo", run)`` keeps the two apart in `parts`, so that the command line can add the
+    stage; as a text, the command is `dynamodt undo RUN`. An f-string would keep the text alone.
+    """
+
+    parts: tuple[str | tuple[str, ...], ...]
+
+    def __new__(cls, *parts: str | tuple[str, ...]) -> Hint:
+        hint = super().__new__(cls, _text(parts, PROGRAM))
+        hint.parts = parts
+        return hint
+
+    def __getnewargs__(self) -> tuple[str | tuple[str, ...], ...]:  # type: ignore[override]
+        return self.parts
+
+    def __add__(self, text: str) -> Hint:
+        return Hint(*self.parts, *as_hint(text).parts)
+
+    def __radd__(self, text: str) -> Hint:
+        return Hint(text, *self.parts)
+
+    def written(self, program: str) -> str:
+        """The text with another name of the program, such as `.venv/bin/dynamodt`."""
+        return _text(self.parts, program)
+
+
+def as_hint(text: str) -> Hint:
+    """The text itself if it is a hint, else as prose without a command."""
+    return text if isinstance(text, Hint) else Hint(text)
+
+
+def suggest(command: str, *arguments: str, **options: str | int | bool) -> Hint:
+    """A command in a hint: `suggest("create", "NAME", table="users")` is `dynamodt create --table users NAME`."""
+    named = [word for name, value in options.items() for word in option_words(f"--{name.replace('_', '-')}", value)]
+    return Hint((*command.split(), *named, *arguments))
+
+
+def option_words(flag: str, value: str | int | bool) -> list[str]:
+    """An option with its value, as a parser reads it: `--table users`, `--table=-users`; of True, the flag alone."""
+    if value is True:
+        return [flag]
+    return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+
+
+def _text(parts: tuple[str | tuple[str, ...], ...], program: str) -> str:
+    return "".join(part if isinstance(part, str) else join([program, *part]) for part in parts)
 
 
 class DynamodtError(Exception):
@@ -28,12 +83,12 @@ class DynamodtError(Exception):
         super().__init__(what)
         self.what = what
         self.where = where
-        self.hint = hint
+        self.hint = as_hint(hint)
 
     def hinted(self, hint: str) -> DynamodtError:
         """The same error with another hint."""
         hinted = type(self).__new__(type(self), *self.args)
-        hinted.__dict__.update(self.__dict__, hint=hint)
+        hinted.__dict__.update(self.__dict__, hint=as_hint(hint))
         return hinted.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError
+from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
@@ -484,9 +484,10 @@ def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:
 def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
     hold(state, foreign(1))
     with pytest.raises(ServiceError), reporting(state.leases, job(1)):
-        raise ServiceError("no", where="table things", hint="ask")
+        raise ServiceError("no", where="table things", hint="ask: " + suggest("status"))
     error = reported(state.leases.read("things"), job(1))
-    assert isinstance(error, ServiceError) and (error.what, error.where, error.hint) == ("no", "table things", "ask")
+    assert isinstance(error, ServiceError) and (error.what, error.where) == ("no", "table things")
+    assert error.hint.parts == ("ask: ", ("status",))
 
 
 def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:

@@ -410,7 +410,7 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
     assert isinstance(report.error, DeadLetters) and report.versions[0].counts.dead == 2
     run = last(bench, table).run
     assert "2 are of writes that were never answered" in report.error.hint
-    assert f"dynamodt retry {run} --in-doubt again" in report.error.hint
+    assert f"dynamodt retry --in-doubt again {run}" in report.error.hint
     return table, run
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dynamodt.runs.options import OPTIONS
 from tests import ROOT
 from tests.waiting import HANG_SECONDS
 
@@ -21,6 +22,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LONGEST, LONG, MOST = 60, 30, 0.9
 MOST_LINES, MOST_FILES, LONGEST_CHAIN = 400, 130, 12
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "lib", "tools", "base", "core_utils"}
+NAMES = {name for option in OPTIONS for name in option.commands}
 HEAVY = (
     "apache_beam",
     "boto3",
@@ -112,6 +114,24 @@ def test_modules_are_named_for_what_they_do() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     assert [path for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+
+
+def as_text(path: Path) -> Iterator[str]:
+    """The texts of a module that hold a command with arguments, and the f-strings that flatten a suggested one."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    typed = re.compile(rf"\bdynamodt ({'|'.join(NAMES)})( --| $)")
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        if is_text and typed.search(node.value):
+            yield f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        if isinstance(node, ast.FormattedValue) and "suggest(" in ast.unparse(node):
+            yield f"{path.relative_to(PACKAGE)}:{node.lineno}"
+
+
+def test_a_hint_names_its_commands_by_suggest() -> None:
+    """So that the command line can add the stage, and `.venv/bin/` with make."""
+    assert [place for path in MODULES if path.name != "help_text.py" for place in as_text(path)] == []
 
 
 def loaded(statement: str) -> set[str]:

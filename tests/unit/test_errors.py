@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from dynamodt import errors
-from dynamodt.errors import DynamodtError
+from dynamodt.errors import DynamodtError, suggest
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DynamodtError)]
 EXIT_CODES = {
@@ -23,10 +23,11 @@ def test_every_kind_has_its_exit_code() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_crosses_a_process_boundary_whole(kind: type[DynamodtError]) -> None:
-    error = kind("what", where="users.name", hint="do this")
+    error = kind("what", where="users.name", hint="do this: " + suggest("undo", "R", partial=True))
     for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(copied) is kind
-        assert (copied.what, copied.where, copied.hint) == ("what", "users.name", "do this")
+        assert (copied.what, copied.where, copied.hint) == ("what", "users.name", "do this: dynamodt undo --partial R")
+        assert copied.hint.parts == ("do this: ", ("undo", "--partial", "R"))
         assert str(copied) == str(error) and copied.args == error.args
 
 

@@ -39,7 +39,7 @@ def _run(name: str) -> dict[str, Any]:
 
 def job(glue: Glue, monkeypatch: pytest.MonkeyPatch) -> GlueJob:
     monkeypatch.setattr("dynamodt.deploy.glue_runs.client", lambda *words, **options: glue)
-    return GlueJob(Connection("us-east-1"), "dynamodt-prod", "prod")
+    return GlueJob(Connection("us-east-1"), "dynamodt-prod")
 
 
 @pytest.mark.parametrize("before", [(), ("old",), ("older", "old")])

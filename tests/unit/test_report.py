@@ -16,9 +16,9 @@ from rich.console import Console
 
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display
-from dynamodt.cli.request import Request, next_steps, with_stage, with_typed_commands
+from dynamodt.cli.request import Request, next_steps, program, with_stage
 from dynamodt.cli.short_reports import print_runs
-from dynamodt.errors import DynamodtError
+from dynamodt.errors import DynamodtError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
@@ -340,21 +340,20 @@ def test_make_is_told_all_that_was_asked_for() -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["abort --table users", "unlock --table users", "undo 2026", "stamp --table users"])
-def test_a_hint_is_typed_with_make_as_with_the_program(command: str) -> None:
-    hint = f"stop it (dynamodt {command}), or wait"
-    assert with_typed_commands(hint, {"DYNAMODT_MAKE": "1"}) == f"stop it (.venv/bin/dynamodt {command}), or wait"
-    assert with_typed_commands(hint, {}) == hint
+def test_a_hint_is_typed_with_make_as_with_the_program() -> None:
+    hint = "stop it (" + suggest("abort", table="users") + "), or wait"
+    assert hint.written(program({"DYNAMODT_MAKE": "1"})) == "stop it (.venv/bin/dynamodt abort --table users), or wait"
+    assert hint.written(program({})) == hint == "stop it (dynamodt abort --table users), or wait"
 
 
 def test_a_hint_names_the_stage_of_the_command() -> None:
-    hint = "stop it (dynamodt abort --table users), or dynamodt unlock --table users; see dynamodt retry --help"
+    hint = "stop it (" + suggest("abort", table="-users") + "), or " + suggest("retry", help=True)
     assert with_stage(hint, "local") == hint
-    assert with_stage(hint, "prod") == (
-        "stop it (dynamodt abort --stage prod --table users), or dynamodt unlock --stage prod --table users; "
-        "see dynamodt retry --help"
+    assert with_stage(hint, "my prod") == (
+        "stop it (dynamodt abort --stage 'my prod' --table=-users), or dynamodt retry --help"
     )
-    assert with_stage("dynamodt up --table users --stage prod", "prod") == "dynamodt up --table users --stage prod"
+    for same in (suggest("up", stage="prod"), suggest("local stop"), as_hint("say dynamodt up")):
+        assert with_stage(same, "dev") == same
 
 
 def test_after_a_failure_a_dry_run_comes_next() -> None:

@@ -17,9 +17,9 @@ from dynamodt import __version__
 from dynamodt.cli import console
 from dynamodt.cli.help_text import EPILOG, HELP
 from dynamodt.cli.request import Request
-from dynamodt.errors import DynamodtError, UsageError
+from dynamodt.errors import PROGRAM, DynamodtError, Hint, UsageError, suggest
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, PROGRAM, Option, RunOptions, options_of
+from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, Option, RunOptions, options_of
 
 if TYPE_CHECKING:
     from dynamodt.cli.commands import CommandResult
@@ -114,7 +114,7 @@ def _chosen(request: Request) -> Request | None:
     if request.json:
         raise UsageError("--json and -i exclude each other", hint="leave one of them out")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("the menu needs a terminal", hint=f"name the command: {PROGRAM} --help")
+        raise UsageError("the menu needs a terminal", hint="name the command: " + suggest("--help"))
     from dynamodt.cli.menu import choose
 
     return choose(request, Path.cwd())
@@ -151,7 +151,7 @@ def _misused(json: bool, error: Exception, on_result: OnResult | None) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else PROGRAM
     request = Request("", json=json)
-    usage = UsageError(text.rstrip("."), hint=f"{command} --help")
+    usage = UsageError(text.rstrip("."), hint=Hint((*command.split()[1:], "--help")))
     return _show(request, ended_early(request, None, usage), on_result)
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, as_typed, check, with_stage
-from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, UsageError
+from dynamodt.errors import PROGRAM, DeadLetters, DynamodtError, Hint, RunFailed, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.tables import Stage
 from dynamodt.runs.interrupts import StoppedError
-from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, PROGRAM, RunOptions
+from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
@@ -280,7 +280,7 @@ def _files(request: Request, files: Sequence[Path]) -> CommandResult:
 
 def _require_transforms(folder: Path) -> None:
     if not (folder / "transforms").is_dir():
-        hint = "go to the folder that holds transforms/, or make it: dynamodt init --table users"
+        hint = "go to the folder that holds transforms/, or make it: " + suggest("init", table="users")
         raise UsageError("there is no folder transforms/ here", where=str(folder), hint=hint)
 
 
@@ -293,7 +293,7 @@ def _with_reported_error(request: Request, table: TableReport) -> TableReport:
 
 
 def _unsuccessful(run: RunReport) -> DynamodtError:
-    hint = f"dynamodt {run.direction} --table {run.table} continues it" if run.status == "gone" else ""
+    hint = suggest(run.direction, table=run.table) + " continues it" if run.status == "gone" else ""
     what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
     return RunFailed(what, where=f"{run.table} v{run.version} {run.name}", hint=hint)
 
@@ -308,7 +308,7 @@ def _reported(request: Request, error: BaseException) -> BaseException:
         return error
     hint = error.hint
     if isinstance(error, DeadLetters) and request.options.dry_run:
-        hint = f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}"
+        hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
     return error.hinted(with_stage(hint, request.stage))
 
 
@@ -332,7 +332,7 @@ def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
         return StoppedError.by(error, f"to continue, run the same command again: {as_typed(request)}")
     return StoppedError.by(
         error,
-        "`dynamodt status` shows the progress; the same command continues from the last checkpoint: "
+        suggest("status") + " shows the progress; the same command continues from the last checkpoint: "
         f"{as_typed(request)}",
     )
 

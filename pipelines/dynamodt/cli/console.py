@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dynamodt.cli.request import with_typed_commands
+from dynamodt.cli.request import program
 from dynamodt.errors import DynamodtError
 from dynamodt.runs.shown import InertStream, json_line, printable
 
@@ -123,12 +123,13 @@ def print_error(console: Console, error: BaseException) -> None:
 
     expected = isinstance(error, DynamodtError)
     what = error.what if isinstance(error, DynamodtError) else f"{type(error).__name__}: {error}"
-    hint = error.hint if isinstance(error, DynamodtError) else f"this was not expected; {DEBUG}=1 shows the traceback"
+    unexpected = f"this was not expected; {DEBUG}=1 shows the traceback"
+    hint = error.hint.written(program()) if isinstance(error, DynamodtError) else unexpected
     console.print(Text.assemble(("error: ", "bold red"), printable(what)), soft_wrap=True)
     if isinstance(error, DynamodtError) and error.where:
         console.print(Text(f"  {printable(error.where)}"), soft_wrap=True)
     if hint:
-        console.print(Text.assemble(("hint: ", "bold cyan"), with_typed_commands(printable(hint))), soft_wrap=True)
+        console.print(Text.assemble(("hint: ", "bold cyan"), printable(hint)), soft_wrap=True)
     if not expected and os.environ.get(DEBUG):
         console.print(Text(printable("".join(traceback.format_exception(error)))), soft_wrap=True)
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from shlex import join, quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import UsageError
+from dynamodt.errors import PROGRAM, Hint, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
 from dynamodt.runs.options import (
     GLUE,
     MIGRATIONS,
     OF_A_RUN,
-    OPTIONS,
-    PROGRAM,
     Command,
     RunOptions,
     command_argv,
@@ -45,7 +42,8 @@ class Request(Command):
     yes: bool = False
 
 
-_EXAMPLES = {"create": " split_name", "prepare": " --version 3", "stamp": " --to 3", "throttle": " --wcu 200"}
+_ARGUMENTS = {"create": ("split_name",)}
+_EXAMPLES = {"prepare": {"version": 3}, "stamp": {"to": 3}, "throttle": {"wcu": 200}}
 
 
 def check(request: Request) -> None:
@@ -56,7 +54,7 @@ def check(request: Request) -> None:
             name = option.names[0] if option.names else option.metavar
             raise UsageError(f"`{request.command}` needs {name}", hint=_example(request.command))
         if option.choices and value and value not in option.choices:
-            hint = f"use one of: {', '.join(option.choices)}; {PROGRAM} {request.command} --help"
+            hint = f"use one of: {', '.join(option.choices)}; " + suggest(request.command, help=True)
             raise UsageError(f"{option.names[0]} cannot be {value!r}", hint=hint)
     if not takes_several_tables(request.command) and len(request.tables) > 1:
         raise UsageError(f"`{request.command}` takes one --table", hint=_example(request.command))
@@ -65,10 +63,10 @@ def check(request: Request) -> None:
     _check_options(request, request.options)
 
 
-def _example(command: str) -> str:
+def _example(command: str) -> Hint:
     if command in OF_A_RUN:
-        return f"{PROGRAM} history shows the ids of runs"
-    return f"{PROGRAM} {command} --table users{_EXAMPLES.get(command, '')}"
+        return suggest("history") + " shows the ids of runs"
+    return suggest(command, *_ARGUMENTS.get(command, ()), table="users", **_EXAMPLES.get(command, {}))
 
 
 def _check_options(request: Request, options: RunOptions) -> None:
@@ -88,9 +86,6 @@ def _check_options(request: Request, options: RunOptions) -> None:
 
 _BY_MAKE = "DYNAMODT_MAKE"
 _INSTALLED = ".venv/bin/"
-_OF_A_STAGE = "|".join(dict.fromkeys(name for option in OPTIONS if option.field == "stage" for name in option.commands))
-_COMMAND = re.compile(rf"(?<![\w./-]){PROGRAM} (?=(?:{_OF_A_STAGE}|local)\b)")
-_UNSTAGED = re.compile(rf"(?<![\w./-])({PROGRAM} (?:{_OF_A_STAGE}))\b(?![^;()`\n]* --(?:stage|help)\b)")
 _MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "deploy"}
 
 
@@ -100,7 +95,7 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
         return command_line(request)
     target = _MAKE_TARGETS.get(request.command)
     if target is None:
-        return join([_INSTALLED + PROGRAM, *command_argv(request)])
+        return join([program(environment), *command_argv(request)])
     version = request.number if request.command == "prepare" else request.to
     pairs = {
         "TABLE": " ".join(request.tables),
@@ -114,14 +109,21 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
     return " ".join(["make", target, *(f"{name}={quote(value)}" for name, value in pairs.items() if value)])
 
 
-def with_typed_commands(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """A hint with commands that can be copied: with make, the program is not on the PATH but in .venv."""
-    return _COMMAND.sub(_INSTALLED + r"\g<0>", text) if environment.get(_BY_MAKE) else text
+def program(environment: Mapping[str, str] = os.environ) -> str:
+    """The program as it can be typed: with make, it is not on the PATH but in .venv."""
+    return (_INSTALLED if environment.get(_BY_MAKE) else "") + PROGRAM
 
 
-def with_stage(text: str, stage: str) -> str:
+def with_stage(hint: Hint, stage: str) -> Hint:
     """Adds the stage to the commands of a hint that name none."""
-    return text if stage == "local" else _UNSTAGED.sub(rf"\g<1> --stage {quote(stage)}", text)
+    return Hint(*(part if isinstance(part, str) else _staged(part, stage) for part in hint.parts))
+
+
+def _staged(words: tuple[str, ...], stage: str) -> tuple[str, ...]:
+    takes_stage = any(option.field == "stage" for option in options_of(words[0]))
+    if stage == "local" or not takes_stage or "--stage" in words or "--help" in words:
+        return words
+    return (words[0], *option_words("--stage", stage), *words[1:])
 
 
 # ---------------------------------------------------------------- what to try next

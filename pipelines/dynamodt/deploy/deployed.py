@@ -23,9 +23,8 @@ from dynamodt.deploy.buckets import BucketFacts, bucket_facts, key_arn, key_fact
 from dynamodt.deploy.stacks import Stack, StackState
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import TablePlace, latest_backup, place_of
-from dynamodt.errors import Refused, UsageError
+from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.tables import Stage
-from dynamodt.script.names import option
 from dynamodt.script.versions import read_versions, tables
 
 if TYPE_CHECKING:
@@ -65,8 +64,9 @@ class DeployedBucket(NamedTuple):
 def stack_of(stage: Stage, sleep: Callable[[float], None] = time.sleep) -> Stack:
     """The stage's stack. Raises UsageError for a stage that cannot be deployed."""
     if stage.embedded:
-        hint = f"add a table [stages.NAME] to {FILE_NAME}, then: dynamodt deploy --stage NAME"
-        raise UsageError("the embedded stage runs on this machine and cannot be deployed", hint=hint)
+        add = f"add a table [stages.NAME] to {FILE_NAME}, then: "
+        what = "the embedded stage runs on this machine and cannot be deployed"
+        raise UsageError(what, hint=add + suggest("deploy", stage="NAME"))
     check_storage(stage)
     if not _NAME.fullmatch(stage.name):
         hint = "a stack's name consists of letters, digits and hyphens: rename the stage"
@@ -168,7 +168,7 @@ def named_tables(folder: Path) -> list[str]:
     transforms = folder / "transforms"
     names = tables(transforms)
     if not names:
-        raise UsageError("transforms/ holds no table", hint="dynamodt init --table TABLE")
+        raise UsageError("transforms/ holds no table", hint=suggest("init", table="TABLE"))
     scripts = (script for name in names for script in read_versions(transforms, name))
     return sorted({*names, *(script.target_table for script in scripts if script.target_table)})
 
@@ -241,7 +241,7 @@ class Drift:
         if self.bucket:
             found.append(f"the bucket {bucket} was deleted by hand, with its journals and dead letters: recreating it")
         if self.state_table:
-            stamp = f"dynamodt stamp {option('--stage', stage.name)} --table TABLE --to N"
+            stamp = suggest("stamp", stage=stage.name, table="TABLE", to="N")
             found.append(
                 f"the state table {stage.state_table} was deleted by hand, with the history: recreating it, empty; "
                 f"before the next `up`, record for each table which versions are applied: {stamp}"
@@ -255,8 +255,7 @@ def gone_resources(stage: Stage, stack: Stack, own: Mapping[str, str]) -> tuple[
     gone = [name for name, kind in kinds.items() if is_gone(stage.connection, kind, own.get(name, ""))]
     others = [f"{name} ({kinds[name]} {own[name]})" for name in gone if name not in OF_JOBS]
     if others:
-        flag = option("--stage", stage.name)
-        hint = f"dynamodt destroy {flag} (the data stays), then dynamodt deploy {flag}"
+        hint = suggest("destroy") + " (the data stays), then " + suggest("deploy")
         raise Refused(f"deleted by hand: {', '.join(others)}", where=stack.where, hint=hint)
     return tuple(gone)
 
@@ -305,7 +304,8 @@ def check_history(stage: Stage, starts_by_itself: bool) -> None:
     if starts_by_itself:
         what = "it was deleted by hand; with an empty history the next automatic start would apply all versions again"
         hint = (
-            "remove schedule and application_stacks from dynamodt.toml, deploy, record the applied versions "
-            "(dynamodt stamp), add them again, and deploy again"
+            "remove schedule and application_stacks from dynamodt.toml, deploy, record the applied versions ("
+            + suggest("stamp", table="TABLE", to="N")
+            + "), add them again, and deploy again"
         )
         raise Refused(what, where=where, hint=hint)

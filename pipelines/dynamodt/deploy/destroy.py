@@ -29,12 +29,11 @@ from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable,
 from dynamodt.deploy.stacks import UNMADE, Sleep, Stack, StackState, at_rest
 from dynamodt.deploy.stacks import removed as delete_stack
 from dynamodt.dynamodb.table import TablePlace, delete_table, place_of, stage_of
-from dynamodt.errors import Refused, ServiceError, UsageError
+from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
 from dynamodt.runs.liveness import Life, Watch, holder
 from dynamodt.runs.options import Observer
-from dynamodt.script.names import option
 from dynamodt.script.versions import tables
 from dynamodt.state.state import State, tables_in
 
@@ -153,7 +152,7 @@ def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str], sleep: Sl
         return
     leases = State(stage.connection, stage.state_table).leases
     for lease in live_leases(leases, tables(folder / "transforms"), sleep):
-        hint = f"wait for it, or stop it: dynamodt abort {option('--table', lease.table)}"
+        hint = "wait for it, or stop it: " + suggest("abort", table=lease.table)
         what = f"a run is active and needs the stack: {holder(lease)}"
         raise Refused(what, where=f"table {lease.table}", hint=hint)
 

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.errors import Fenced, Refused, ServiceError
+from dynamodt.errors import Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import ABORT
 from dynamodt.runs.follow import LOOK_SECONDS, TICK_SECONDS, Clock, Sleep, TableWatch
 from dynamodt.runs.interrupts import StoppedError, Terminated
-from dynamodt.runs.options import PROGRAM, JobWatcher
-from dynamodt.script.names import option
+from dynamodt.runs.options import JobWatcher
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 
 if TYPE_CHECKING:
@@ -63,10 +62,9 @@ class GlueJob:
     """A deployed job of a stage, by its name. Every method raises ServiceError if Glue cannot be reached, and Refused
     if the job does not exist."""
 
-    def __init__(self, connection: Connection, name: str, stage: str) -> None:
+    def __init__(self, connection: Connection, name: str) -> None:
         self.name = name
         self.where = f"Glue job {name}"
-        self._stage = option("--stage", stage)
         self._glue = client(connection, "glue")
         self._once = client(connection, "glue", attempts=0, seconds=_START_SECONDS)
 
@@ -116,11 +114,11 @@ class GlueJob:
             except ClientError as error:
                 code = error.response.get("Error", {}).get("Code", "")
                 if code == "EntityNotFoundException":
-                    hint = f"deploy it: dynamodt deploy {self._stage}"
+                    hint = "deploy it: " + suggest("deploy")
                     raise Refused("the job is not deployed", where=self.where, hint=hint) from error
                 if code == "ConcurrentRunsExceededException":
                     what = "the job has reached its maximum of concurrent runs (MaxConcurrentRuns)"
-                    hint = f"wait until one has ended: dynamodt status {self._stage} --follow"
+                    hint = "wait until one has ended: " + suggest("status", follow=True)
                     raise ConcurrentRuns(what, where=self.where, hint=hint) from error
                 raise
 
@@ -146,7 +144,7 @@ def refuse_jobs_at_work(stage: Stage, own: Mapping[str, str]) -> None:
 
 def _runs_of(stage: Stage, job: str) -> list[str]:
     try:
-        return [run.id for run in GlueJob(stage.connection, job, stage.name).at_work()]
+        return [run.id for run in GlueJob(stage.connection, job).at_work()]
     except Refused:  # it was deleted by hand
         return []
 
@@ -278,9 +276,9 @@ class JobWatch:
         elif choice == _PAUSE:
             for table in at_work:
                 self._tell(table, paused=True)
-            raise StoppedError.by(interrupt, _onward("the run pauses", at_work, ("resume", "abort")))
+            raise StoppedError.by(interrupt, _onward("the run pauses", at_work, "resume"))
         else:
-            raise StoppedError.by(interrupt, _onward("the job continues", list(self._watches), ("pause", "abort")))
+            raise StoppedError.by(interrupt, _onward("the job continues", list(self._watches), "pause"))
 
     def _tell(self, table: str, **word: object) -> None:
         """Writes a command for the run on a table into its lease, unless the run has just ended."""
@@ -300,13 +298,14 @@ def rest(watcher: JobWatcher, seconds: float = GLUE_SECONDS, sleep: Sleep = time
     return seconds
 
 
-def _onward(what: str, tables: Sequence[str], commands: Sequence[str]) -> str:
-    """The state of the job, and the commands that control it. A job without tables has no run to control."""
+def _onward(what: str, tables: Sequence[str], command: str) -> str:
+    """The state of the job, and the commands that control it, `command` and abort. A job without tables has no run to
+    control."""
     if not tables:
         return f"{what}; run the same command again to follow it"
     table = tables[0] if len(tables) == 1 else "TABLE"
-    control = ", ".join(f"{PROGRAM} {command} {option('--table', table)}" for command in commands)
-    return f"{what}; to follow it: {PROGRAM} status --follow (or the same command again); to control it: {control}"
+    follow = f"{what}; to follow it: " + suggest("status", follow=True) + " (or the same command again)"
+    return follow + "; to control it: " + suggest(command, table=table) + ", " + suggest("abort", table=table)
 
 
 def watches_over(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt import __version__
 from dynamodt.deploy.packages import build
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import INSERTED_ROWS, PreparedRef, Script
@@ -53,7 +53,8 @@ def readable(where: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        hint = "see `dynamodt status` and `dynamodt history` for what was done; `dynamodt deploy` updates the job"
+        shown = suggest("status") + " and " + suggest("history") + " show what was done; "
+        hint = shown + suggest("deploy") + " updates the job"
         what = f"the job's answer cannot be read ({type(error).__name__}: {error})"
         raise RunFailed(what, where=where, hint=hint) from error
 

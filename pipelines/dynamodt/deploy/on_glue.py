@@ -28,13 +28,12 @@ from dynamodt.deploy.glue_runs import (
 from dynamodt.deploy.job_result import error_in, in_full, other_release, prepared_of, readable, runs_of, undo_of
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
 from dynamodt.dynamodb.table import describe
-from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError
+from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError, suggest
 from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
-from dynamodt.script.names import option
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage, with_owner
@@ -64,11 +63,11 @@ class DeployedJob:
         check_storage(stage)
         self.stage = stage
         self.state = State(stage.connection, stage.state_table)
-        self._deploy = f"dynamodt deploy {option('--stage', stage.name)}"
+        self._deploy = suggest("deploy", stage=stage.name)
         self._watcher = watcher
         self._answers = AnswerRows(self.state.rows)
         name = stage.job_name + (PREPARE if request.command == "prepare" else "")
-        self._glue = GlueJob(stage.connection, name, stage.name)
+        self._glue = GlueJob(stage.connection, name)
         self._log_group = self._glue.log_group()
         self._arguments = _arguments(stage, folder, request)
         self._run = JobRun("", "")
@@ -118,7 +117,7 @@ class DeployedJob:
 
     def unanswered(self, table: str) -> RunFailed:
         """The error of a table that has pending versions, and that the job has left out."""
-        hint = f"is it in the project that was uploaded? `{self._deploy}`, then the same command"
+        hint = "is it in the project that was uploaded? `" + self._deploy + "`, then the same command"
         return RunFailed(
             f"the job has not migrated table {table}, which has pending versions", where=self.place, hint=hint
         )
@@ -126,11 +125,9 @@ class DeployedJob:
     def _no_answer(self) -> RunFailed:
         if self._run.state == SUCCEEDED:
             what = "Glue reports SUCCEEDED, but the state table has no such run: it counts as failed"
-            hint = (
-                f"does the job use another state table than {self.stage.state_table}? `{self._deploy}` updates it. "
-                "An emulator of Glue does not run jobs"
-            )
-            return RunFailed(what, where=self.place, hint=hint)
+            other = f"does the job use another state table than {self.stage.state_table}? `"
+            emulated = "` updates it. An emulator of Glue does not run jobs"
+            return RunFailed(what, where=self.place, hint=other + self._deploy + emulated)
         error = f": {self._run.error}" if self._run.error else ""
         hint = (
             f"its log is {self._log_group}, stream {self._run.id}; the same command continues from the last checkpoint"

@@ -22,7 +22,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import dynamodt
 from dynamodt.config.settings import FILE_NAME
-from dynamodt.errors import UsageError
+from dynamodt.errors import UsageError, suggest
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.spark.jar import jar
 from dynamodt.script.versions import tables
@@ -143,7 +143,7 @@ def project_zip(folder: Path, stage: Stage) -> bytes:
     """
     files = {f"{_SCRIPTS}/{name}": path for name, path in _files(folder / _SCRIPTS)}
     if not files:
-        raise UsageError("transforms/ holds no table", where=str(folder), hint="dynamodt init --table TABLE")
+        raise UsageError("transforms/ holds no table", where=str(folder), hint=suggest("init", table="TABLE"))
     return _zipped({FILE_NAME: stage_file(stage).encode(), **{name: path.read_bytes() for name, path in files.items()}})
 
 

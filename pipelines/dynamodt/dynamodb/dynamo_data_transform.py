@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from dynamodt.errors import Refused
+from dynamodt.errors import Refused, suggest
 from dynamodt.model.tables import Direction, Image, TableSpec
 
 TOOL: Final = "dynamo-data-transform"
@@ -106,7 +106,7 @@ def _shaped(complaint: str, table: str) -> Iterator[None]:
         raise Refused(
             f"the record of {TOOL} differs from what that tool writes: {complaint}",
             where=f"table {table}",
-            hint=f"find out which versions have run, and record them: dynamodt stamp --table {table} --to N",
+            hint="find out which versions have run, and record them: " + suggest("stamp", table=table, to="N"),
         ) from error
 
 

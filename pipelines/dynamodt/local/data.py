@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynamodt.errors import ServiceError
+from dynamodt.errors import ServiceError, suggest
 
 STATE = "state"
 _DAMAGED = "damaged"
@@ -146,7 +146,7 @@ def _is_readable(file: Path) -> bool:
     except (ValueError, LookupError, TypeError):
         return False
     if version > _known_version(file.stem):
-        hint = "pip install -U ministack, or `dynamodt local reset` to start with empty tables"
+        hint = "pip install -U ministack, or " + suggest("local reset") + " to start with empty tables"
         raise ServiceError("the file was written by a later release of ministack", where=str(file), hint=hint)
     return readable
 

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from dynamodt.errors import ServiceError, UsageError
+from dynamodt.errors import ServiceError, UsageError, suggest
 from dynamodt.local.data import STATE
 from dynamodt.runs.liveness import Process
 
@@ -194,5 +194,5 @@ def _did_not_start(reason: str, folder: Path) -> ServiceError:
     log = folder / LOG_NAME
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:] if log.exists() else []
     what = "\n  ".join([f"the embedded emulator did not start: {reason}", *lines])
-    hint = "run `dynamodt local stop` and the command again; `dynamodt local reset` starts with empty tables"
+    hint = suggest("local stop") + ", then the command again; " + suggest("local reset") + " starts with empty tables"
     return ServiceError(what, where=str(log), hint=hint)

@@ -24,12 +24,11 @@ from botocore.exceptions import ClientError
 from dynamodt.config.stage import LOCAL, load_stage
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import list_tables
-from dynamodt.errors import Refused, ServiceError
+from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator
 from dynamodt.local.emulator import Record
 from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage
-from dynamodt.script.names import option
 from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
 Note = Callable[[str], None]
@@ -209,7 +208,7 @@ def _recorded(data: Path) -> Record | None:
 
 def _out_of_reach(data: Path, reason: str) -> ServiceError:
     what = f"an embedded emulator holds the folder but {reason}: it may run in another container"
-    hint = "stop it where it runs (`dynamodt local stop`), or work in a copy of the project"
+    hint = "stop it where it runs (" + suggest("local stop") + "), or work in a copy of the project"
     return ServiceError(what, where=str(data), hint=hint)
 
 
@@ -238,7 +237,7 @@ def _refuse_under_a_run(folder: Path, record: Record) -> None:
         raise Refused(
             f"a run is active on the local stage: {lease.run} (process {lease.pid})",
             where=f"table {lease.table}",
-            hint=f"wait for it, or stop it first: dynamodt abort {option('--table', lease.table)}",
+            hint="wait for it, or stop it first: " + suggest("abort", table=lease.table),
         )
 
 
@@ -246,7 +245,7 @@ def _refuse_to_lose(data: Path, record: Record) -> None:
     """Raises Refused if the emulator has changes that it cannot save."""
     identity = emulator.identity(record)
     if identity is not None and identity["failure"]:
-        hint = f"{_reason(data)}; free disk space, then stop it; to give up the data: dynamodt local reset"
+        hint = f"{_reason(data)}; free disk space, then stop it; to give up the data: " + suggest("local reset")
         raise Refused(f"{_cannot_save(identity)}, and would be lost", where=str(data), hint=hint)
 
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dynamodt import errors
-from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
+from dynamodt.errors import DynamodtError, Fenced, Hint, RunFailed, ServiceError, suggest
 from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Item
 
@@ -161,7 +161,7 @@ class Interrupted(Exception):
     in the journal, and the next attempt recovers it as it recovers one of a process that died."""
 
 
-def stop(leases: LeaseRows, job: Job, why: str, error: dict[str, str] | None = None) -> None:
+def stop(leases: LeaseRows, job: Job, why: str, error: dict[str, Any] | None = None) -> None:
     """Ask all workers of a run to stop: those of this process at once, the others at their next poll. An attempt that
     has been taken over stops only itself.
 
@@ -182,7 +182,7 @@ def stop(leases: LeaseRows, job: Job, why: str, error: dict[str, str] | None = N
         leases.change(job.lease, job.attempt, stopped)
 
 
-def _is_stopped(lease: Lease, why: str, error: dict[str, str] | None) -> bool:
+def _is_stopped(lease: Lease, why: str, error: dict[str, Any] | None) -> bool:
     if error is None:
         return lease.stop in (why, *_WITH_REASON)
     return lease.stop == why and lease.error is not None
@@ -275,7 +275,7 @@ def reporting(leases: LeaseRows, job: Job) -> Iterator[None]:
             context_of(job).stopped = True
         raise
     except DynamodtError as error:
-        described = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+        described = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint.parts}
         stop(leases, job, "error", described)
         raise
 
@@ -303,7 +303,7 @@ def _fenced(job: Job, lease: str = "") -> Fenced:
         if table != job.table.name
         else "another process has taken the run over, or its lease was broken",
         where=f"run {job.base_run}",
-        hint=f"this process has ended its part; the present owner: dynamodt runs --table {table}",
+        hint="this process has ended its part; the present owner: " + suggest("runs", table=table),
     )
 
 
@@ -314,5 +314,6 @@ def reported(lease: Lease, job: Job) -> DynamodtError | None:
     if lease.error is None:
         return None
     kind = getattr(errors, lease.error["kind"], RunFailed)
-    found: DynamodtError = kind(lease.error["what"], where=lease.error["where"], hint=lease.error["hint"])
+    hint = Hint(*(part if isinstance(part, str) else tuple(part) for part in lease.error["hint"]))
+    found: DynamodtError = kind(lease.error["what"], where=lease.error["where"], hint=hint)
     return found

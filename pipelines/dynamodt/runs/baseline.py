@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.dynamo_data_transform import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
-from dynamodt.errors import Refused, UsageError
+from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TakeOver
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
@@ -53,7 +53,7 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
     """
     scripts = read_versions(folder / "transforms", name)
     if not 0 <= to <= len(scripts):
-        hint = f"write its file first: dynamodt create --table {name} NAME"
+        hint = "write its file first: " + suggest("create", "NAME", table=name)
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
     spec = usable_table(stage, name)
     run = new_run()
@@ -169,7 +169,7 @@ def _come(record: RunRecord, script: Script) -> Entry:
 
 def _past(stage: Stage, spec: TableSpec) -> Past:
     key = record_key(spec)
-    stamp_it = f"if its versions ran elsewhere, record them: dynamodt stamp --table {spec.name} --to N"
+    stamp_it = "if its versions ran elsewhere, record them: " + suggest("stamp", table=spec.name, to="N")
     if key is None:
         kinds = ", ".join(f"{attribute.name} {attribute.type}" for attribute in spec.key)
         what = f"the table cannot hold a record of {TOOL}: its key is not of strings ({kinds})"
@@ -187,14 +187,14 @@ def _check_files(name: str, versions: Sequence[int], scripts: Sequence[Script]) 
             f"by the record of {TOOL}, version {versions[-1]} has run, but version {gap} has not",
             where=f"table {name}",
             hint="number the files from 1 on without a gap, and say how many of them have run: "
-            f"dynamodt stamp --table {name} --to N",
+            + suggest("stamp", table=name, to="N"),
         )
     if len(versions) > len(scripts):
         number = len(scripts) + 1
         raise UsageError(
             f"by the record of {TOOL}, version {number} has run, but it has no file",
             where=f"transforms/{name}/v{number}_<name>.py",
-            hint=f"write it, and adopt again (it is not run): dynamodt create --table {name} NAME",
+            hint="write it, and adopt again (it is not run): " + suggest("create", "NAME", table=name),
         )
 
 
@@ -219,15 +219,17 @@ def _check_followed(name: str, known: _Known, past: Past) -> None:
         raise Refused(
             "the table has a history of its own here already",
             where=f"table {name}",
-            hint=f"look at it: dynamodt history --table {name}; to change which versions are applied: "
-            f"dynamodt stamp --table {name} --to N",
+            hint="look at it: "
+            + suggest("history", table=name)
+            + "; to change which versions are applied: "
+            + suggest("stamp", table=name, to="N"),
         )
     surplus = known.applied.keys() - set(past.versions)
     if surplus:
         raise Refused(
             f"version {max(surplus)} was adopted before, and {TOOL} has taken it back since",
             where=f"table {name}",
-            hint=f"dynamodt stamp --table {name} --to {max(past.versions, default=0)}",
+            hint=suggest("stamp", table=name, to=max(past.versions, default=0)),
         )
 
 

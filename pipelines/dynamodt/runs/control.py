@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dynamodt.dynamodb.table import list_tables
-from dynamodt.errors import Refused, UsageError
+from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import ABORT, Lease, RunRecord, RunState
@@ -45,7 +45,7 @@ def find_run(state: State, tables: Sequence[str], run: str) -> RunRecord:
     found = [record for table in tables for record in state.runs(table) if record.run.startswith(run)]
     exact = [record for record in found if record.run == run]
     if not found:
-        raise UsageError(f"there is no run {run}", where=f"tables {', '.join(tables)}", hint="dynamodt history")
+        raise UsageError(f"there is no run {run}", where=f"tables {', '.join(tables)}", hint=suggest("history"))
     if len(found) > 1 and not exact:
         some = [f"{record.run} ({record.table} v{record.version} {record.direction})" for record in found[:_SHOWN]]
         more = ", ..." if len(found) > _SHOWN else ""
@@ -103,12 +103,12 @@ def tell(stage: Stage, table: str, command: str, limits: Units = Units()) -> Lea
     leases = State(stage.connection, stage.state_table).leases
     lease = leases.read(table)
     if not lease.run:
-        raise Refused("no run is at work", where=f"table {table}", hint=f"dynamodt history --table {table}")
+        raise Refused("no run is at work", where=f"table {table}", hint=suggest("history", table=table))
     if lease.owner and command != "unlock":
         raise Refused(
             f"run {lease.run} of table {lease.owner} writes to it, and is controlled there",
             where=f"table {table}",
-            hint=f"dynamodt {command} --table {lease.owner}",
+            hint=suggest(command, table=lease.owner),
         )
     if command == "unlock":
         _unlock(leases, lease)
@@ -126,7 +126,7 @@ def _unlock(leases: LeaseRows, lease: Lease) -> None:
         raise Refused(
             f"the holder has just sent a heartbeat: {holder(lease)}",
             where=f"table {lease.table}",
-            hint=f"it is alive: dynamodt abort --table {lease.table} ends it between two requests",
+            hint="it is alive; to end it between two requests: " + suggest("abort", table=lease.table),
         )
 
 

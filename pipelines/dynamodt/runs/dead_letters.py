@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import Refused
+from dynamodt.errors import Refused, suggest
 from dynamodt.model.pages import Claim
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Item
@@ -111,15 +111,12 @@ class _Kept:
 
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
     """The refusal to continue a run whose dead letters are lost, with the alternatives."""
-    again = (
-        f"undo the run, dynamodt undo {record.run}, and type the command again: a new run begins"
-        if record.journal
-        else "type the command again: a new run begins"
-    )
+    undo = "undo the run (" + suggest("undo", record.run) + ") and " if record.journal else ""
+    again = undo + "type the command again: a new run begins; or, if those items are repaired: "
     return Refused(
         f"dead letters of run {record.run} are gone (deleted, or expired): their items are not known",
         where=storage.place(dead_of_run(record.table, record.run)),
-        hint=f"{again}; or, if those items are repaired: dynamodt stamp --table {record.table} --to {goal}",
+        hint=again + suggest("stamp", table=record.table, to=goal),
         run=record.run,
     )
 
@@ -175,7 +172,7 @@ def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> 
     if any(totals_of(context.state, [Phase(job.run, job.splits)]).done < job.splits for job in (*main, *again)):
         return
     dead_letters = gather_dead_letters(context, [*again, *main])
-    hint = doubts_hint(count_dead(dead_letters, "doubt"), main[0].base_run) if dead_letters else "dynamodt history"
+    hint = doubts_hint(count_dead(dead_letters, "doubt"), main[0].base_run) if dead_letters else suggest("history")
     raise Refused("no dead letter is left that could be replayed", where=f"run {main[0].base_run}", hint=hint)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import DeadLetters, DynamodtError, RunFailed
+from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, suggest
 from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
@@ -208,22 +208,22 @@ _MEND = (
 )
 
 
-def doubts_hint(doubtful: int, run: str) -> str:
+def doubts_hint(doubtful: int, run: str) -> Hint:
     """How to resolve dead letters of writes without an answer."""
     writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
     return (
-        f'{writes} never answered (phase "doubt"), and whether it took effect cannot be detected: '
-        f"look at the item, then dynamodt retry {run} --in-doubt again (transform it again) "
-        "or --in-doubt done (it is written)"
+        f'{writes} never answered (phase "doubt"), and whether it took effect cannot be detected: look at the item, '
+        "then " + suggest("retry", run, in_doubt="again") + " (transform it again) or --in-doubt done (it is written)"
     )
 
 
-def unreadable_hint(unreadable: int, run: str) -> str:
+def unreadable_hint(unreadable: int, run: str) -> Hint:
     """How to resolve lines of an export that cannot be read."""
     lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
     return (
-        f'{lines} of the export\'s files (phase "read") that no run with this export can read: undo this run, '
-        f"dynamodt undo {run}, and run the version with another export, or with --source scan"
+        f'{lines} of the export\'s files (phase "read") that no run with this export can read: '
+        + suggest("undo", run)
+        + ", and run the version with another export, or with --source scan"
     )
 
 
@@ -233,7 +233,10 @@ def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
         doubts_hint(doubtful, run) if doubtful else "",
         unreadable_hint(unreadable, run) if unreadable else "",
     )
-    return "; ".join(filter(None, hints))
+    hint, *others = filter(None, hints)
+    for other in others:
+        hint += "; " + other
+    return hint
 
 
 def completion_error(

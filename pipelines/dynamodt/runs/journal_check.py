@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import Refused, RunFailed
+from dynamodt.errors import Hint, Refused, RunFailed, suggest
 from dynamodt.model.pages import Claim, JournalCount
 from dynamodt.model.runs import RunRecord
 from dynamodt.state.journal import Unsealed, check
@@ -101,8 +101,9 @@ def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused
         f"({'; '.join(found.faults)}{more})",
         where=storage.place(_root(record)),
         hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
-        f"copy) and type the same command again; or dynamodt undo {record.run} --partial restores what the journal "
-        "still has, and the run does not become undone",
+        "copy) and type the same command again; or "
+        + suggest("undo", record.run, partial=True)
+        + " restores what the journal still has, and the run does not become undone",
         run=record.run,
     )
 
@@ -113,9 +114,15 @@ def lack(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
     return RunFailed(
         f"run {record.run} is undone in part: {found.broken:,} of the {parts:,} parts of its journal could not be used",
         where=storage.place(_root(record)),
-        hint=f"restore them, then: dynamodt undo {record.run}; or repair the items by hand, and record which "
-        f"versions are applied: dynamodt stamp --table {record.table} --to N",
+        hint=restore_or_repair(record),
     )
+
+
+def restore_or_repair(record: RunRecord) -> Hint:
+    """The next step after an undo that lacked a part of the journal."""
+    repair = "; or repair the items by hand, and record which versions are applied: "
+    stamp = suggest("stamp", table=record.table, to="N")
+    return "restore them, then: " + suggest("undo", record.run) + repair + stamp
 
 
 def _root(record: RunRecord) -> str:

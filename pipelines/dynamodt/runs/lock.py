@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from dynamodt.errors import Busy, Fenced, Refused, ServiceError
+from dynamodt.errors import Busy, Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness
 from dynamodt.runs.history import user
@@ -151,8 +151,10 @@ def at_work(seen: Lease, after: str = "") -> Busy:
     return Busy(
         f"{after}another run is at work: {holder(seen)}",
         where=f"table {seen.table}",
-        hint=f"wait for it (up, down, undo and retry do with --wait-lock 10m), stop it (dynamodt abort --table "
-        f"{seen.owner or seen.table}), or, if it is certainly dead, dynamodt unlock --table {seen.table}",
+        hint="wait for it (up, down, undo and retry do with --wait-lock 10m), or stop it: "
+        + suggest("abort", table=seen.owner or seen.table)
+        + "; if it is certainly dead: "
+        + suggest("unlock", table=seen.table),
         table=seen.table,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dynamodt.errors import DynamodtError, Refused
+from dynamodt.errors import DynamodtError, Refused, suggest
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction, Stage
@@ -131,18 +131,19 @@ def _refused(stage: Stage, migration: TableMigration) -> tuple[RunReport, ...]:
 def check_retriable(stage: Stage, state: State, record: RunRecord) -> None:
     """Raises Refused for a run that has ended, that has no dead letters, or whose table was recreated. Under the lease
     it is also checked to be the unfinished run of its table."""
-    run = record.run
-    undo = {
-        PARTLY_UNDONE: (f"run {run} is undone in part", f"restore what its journal lacks, then: dynamodt undo {run}"),
-        UNDOING: (f"run {run} is half undone", f"finish it first: dynamodt undo {run}"),
+    run, undo = record.run, suggest("undo", record.run)
+    undos = {
+        PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
+        UNDOING: (f"run {run} is half undone", "finish it first: " + undo),
     }
-    command = f"dynamodt {record.direction} --table {record.table}"
-    what, hint = undo.get(record.status, ("", ""))
+    what, hint = undos.get(record.status, ("", ""))
     if not unfinished(record.status):
         what = f"run {run} has ended ({record.status}): nothing of it is left to retry"
     if not what:
-        check_not_recreated(stage, record, hint=f"a new run begins with: {command}")
+        again = "a new run begins with: " + suggest(record.direction, table=record.table)
+        check_not_recreated(stage, record, hint=again)
         if totals_of(state, phases(record)).counts.dead <= 0:
-            what, hint = f"run {run} has no dead letters", f"to continue it: {command} --to {goal(record)}"
+            onward = suggest(record.direction, table=record.table, to=goal(record))
+            what, hint = f"run {run} has no dead letters", "to continue it: " + onward
     if what:
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from dynamodt.errors import PROGRAM, option_words
+
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
     from dynamodt.model.runs import RunProgress, RunRecord
     from dynamodt.model.tables import Direction
 
-PROGRAM = "dynamodt"
 GLUE = "glue"  # the runner that is a deployed job
 DEFAULT_SHARE = 50.0
 
@@ -124,7 +125,7 @@ class Option(NamedTuple):
     def _argument(self, text: str) -> list[str]:
         if not self.names:
             return [text]
-        return [f"{self.names[0]}={text}"] if text.startswith("-") else [self.names[0], text]
+        return option_words(self.names[0], text)
 
 
 def _flag(

@@ -13,7 +13,7 @@ from pathlib import Path
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
-from dynamodt.errors import Refused, ServiceError
+from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
@@ -138,7 +138,7 @@ def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> 
         raise Refused(
             f"the table holds a record of {TOOL}, by which some versions have run already",
             where=f"table {spec.name}",
-            hint=f"import its history first: dynamodt import-history --table {spec.name}",
+            hint="import its history first: " + suggest("import-history", table=spec.name),
         )
 
 
@@ -147,8 +147,11 @@ def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, 
         raise Refused(
             f"version {script.sequence} wrote to {script.target_table}: `down` cannot take that back",
             where=script.path,
-            hint="delete the target table when nothing reads it any more; "
-            "or dynamodt undo RUN deletes what its run (see dynamodt history) has inserted, where that is unchanged",
+            hint="delete the target table when nothing reads it any more; or "
+            + suggest("undo", "RUN")
+            + " deletes what its run (see "
+            + suggest("history")
+            + ") has inserted, where that is unchanged",
         )
     check_script(script)  # executes the file once: its faults show before the first page is read
     ref = None
@@ -226,6 +229,6 @@ def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None
         where=f"table {name}",
         hint=hint
         or "its journal does not apply to the present items. To record which versions are applied: "
-        f"dynamodt stamp --table {record.table} --to N",
+        + suggest("stamp", table=record.table, to="N"),
         run=record.run,
     )

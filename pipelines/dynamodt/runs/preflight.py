@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.dynamodb.wire import shared_wire
-from dynamodt.errors import Refused, ServiceError
+from dynamodt.errors import Hint, Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Change, Check, Connection, Image, Journaled, Stage, TableSpec
 from dynamodt.pipeline.conflicts import restoration
@@ -150,7 +150,8 @@ def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
         f"{younger_reported(planned.table, last)}; whether {versions} applied in it is not known",
         where=f"table {name}",
         hint="look at its items, record which versions are applied, "
-        f"dynamodt stamp --table {name} --to N (0: none), and type the same command again",
+        + suggest("stamp", table=name, to="N")
+        + " (0: none), and type the same command again",
     )
 
 
@@ -188,7 +189,7 @@ def _without_journal(planned: TablePlan, run: RunRecord) -> Refused:
         "and keeps no journal, and the table was deleted and created again since; if it was restored from a moment "
         "within the run, some of its items would be transformed twice",
         where=f"table {planned.table.name}",
-        hint=f"set IDEMPOTENT = True again, and type the same command; {_or_from_before(planned, run)}",
+        hint="set IDEMPOTENT = True again, and type the same command; " + _or_from_before(planned, run),
         run=run.run,
     )
 
@@ -200,27 +201,28 @@ def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: st
         "and created again since; if it was restored from a moment within the run, some of its items would be "
         "transformed twice",
         where=place,
-        hint=f"put the journal back, and type the same command; {_or_from_before(planned, run)}",
+        hint="put the journal back, and type the same command; " + _or_from_before(planned, run),
         run=run.run,
     )
 
 
-def _or_from_before(planned: TablePlan, run: RunRecord) -> str:
-    return (
-        f"or, if the table is as it was before {run.started} (restore it from then, if not): "
-        f"dynamodt stamp --table {planned.table.name} --to {run.version - 1}, and the same command again"
-    )
+def _or_from_before(planned: TablePlan, run: RunRecord) -> Hint:
+    before = f"or, if the table is as it was before {run.started} (restore it from then, if not): "
+    return before + _record_and_repeat(planned, run)
+
+
+def _record_and_repeat(planned: TablePlan, run: RunRecord) -> Hint:
+    return suggest("stamp", table=planned.table.name, to=run.version - 1) + ", and the same command again"
 
 
 def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
-    name = planned.table.name
     shown = ", ".join(f"{attribute} = {next(iter(value.values()))}" for attribute, value in key.items())
     return Refused(
         f"the table was restored from a moment within run {run.run} of version {run.version}: the item {shown} is as "
         "that run has left it, and would be transformed twice",
-        where=f"table {name}",
+        where=f"table {planned.table.name}",
         hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
-        f"dynamodt stamp --table {name} --to {run.version - 1}, and the same command again",
+        + _record_and_repeat(planned, run),
         run=run.run,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from dynamodt.errors import Refused
+from dynamodt.errors import Refused, suggest
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import first_record, goal, has_written
 from dynamodt.runs.jobs import SCAN, new_run, segments
+from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
@@ -50,15 +51,13 @@ def unfinished_run(state: State, storage: Storage, planned: TablePlan, options: 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
     """The refusal to continue a run with other facts than it began with, which lists the differences."""
     back = "revert what was changed, and type the same command again: the run continues"
-    if left.journal:
-        out = f"or undo it, dynamodt undo {left.run}, and type the command again: a new run begins"
-    else:
-        out = "or restore the table from before the run (it keeps no journal): then a new run begins"
+    undo = "undo it (" + suggest("undo", left.run) + ")"
+    way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
     return Refused(
         f"run {left.run} ({left.direction} of version {left.version}, {left.name}), {left.status}, has written, and "
         "began with something else: " + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
-        hint=f"{back}; {out}",
+        hint=f"{back}; or " + way_out + " and type the command again: a new run begins",
         run=left.run,
     )
 
@@ -157,14 +156,9 @@ def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()
 def check_not_undoing(records: Iterable[RunRecord]) -> None:
     """Raises Refused while an undo of the table is unfinished: its items are of two versions."""
     for record in records:
-        undo = f"dynamodt undo {record.run}"
-        stamp = f"dynamodt stamp --table {record.table} --to N"
         why = {
-            UNDOING: ("is half undone", f"finish it first: {undo}"),
-            PARTLY_UNDONE: (
-                "is undone in part: parts of its journal are missing",
-                f"restore them, then: {undo}; or repair the items, and record which versions are applied: {stamp}",
-            ),
+            UNDOING: ("is half undone", "finish it first: " + suggest("undo", record.run)),
+            PARTLY_UNDONE: ("is undone in part: parts of its journal are missing", restore_or_repair(record)),
         }.get(record.status)
         if why is not None:
             what = f"run {record.run} ({record.direction} of version {record.version}, {record.name}) {why[0]}"
@@ -203,7 +197,7 @@ def check_only(run: str, left: RunRecord | None) -> None:
 
 def not_unfinished(run: str) -> Refused:
     """The refusal to continue a run that has ended, or that a later one has replaced."""
-    return Refused(f"run {run} is not the unfinished one of its table", hint="dynamodt history shows which is")
+    return Refused(f"run {run} is not the unfinished one of its table", hint=suggest("history") + " shows which is")
 
 
 def _half_done(state: State, left: RunRecord) -> Refused:
@@ -215,8 +209,10 @@ def _half_done(state: State, left: RunRecord) -> Refused:
     return Refused(
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
         where=f"table {left.table}",
-        hint=f"finish it first: dynamodt {left.direction} --table {left.table} --to {goal(left)} "
-        f"(or undo it: dynamodt undo {left.run})",
+        hint="finish it first: "
+        + suggest(left.direction, table=left.table, to=goal(left))
+        + "; or undo it: "
+        + suggest("undo", left.run),
         run=left.run,
     )
 
@@ -230,6 +226,6 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
         raise Refused(
             f"run {record.run} began with {said}, and continues with it",
             where=f"table {record.table}",
-            hint=f"leave out --source and --export (or undo it: dynamodt undo {record.run})",
+            hint="leave out --source and --export; or undo it: " + suggest("undo", record.run),
             run=record.run,
         )

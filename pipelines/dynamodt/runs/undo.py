@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from dynamodt.dynamodb import table as tables_of_stage
-from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Refused, RunFailed
+from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, suggest
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
@@ -119,22 +119,22 @@ def check_same_storage(stage: Stage, record: RunRecord) -> None:
         raise Refused(
             f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}",
             where=f"table {record.table}",
-            hint=f"give the stage that storage while it is undone: DYNAMODT_STORAGE={was} dynamodt undo {record.run}",
+            hint=f"give the stage that storage for the undo: DYNAMODT_STORAGE={was} " + suggest("undo", record.run),
             run=record.run,
         )
 
 
 def check_undoable(state: State, record: RunRecord) -> None:
     """Raises Refused for a run that is undone, that has no journal, or whose table a later run has changed."""
-    stamp = f"to change which versions are applied: dynamodt stamp --table {record.table} --to N"
+    stamp = "to change which versions are applied: " + suggest("stamp", table=record.table, to="N")
     elsewhere = f"{record.run} did not run here: its version was {record.status}"
     why = "it had written nothing, or to a table that is gone, or its version was stamped"
     refusals = {
         "stamped": (elsewhere, stamp),
         "adopted": (elsewhere, stamp),
         "closed": (f"run {record.run} was undone in part, and its version stamped since", stamp),
-        "undone": (f"run {record.run} is undone already", f"dynamodt status --table {record.table}"),
-        "replaced": (f"run {record.run} was replaced: {why}", f"dynamodt history --table {record.table}"),
+        "undone": (f"run {record.run} is undone already", suggest("status", table=record.table)),
+        "replaced": (f"run {record.run} was replaced: {why}", suggest("history", table=record.table)),
     }
     what, hint = refusals.get(record.status, ("", ""))
     if not what and not record.journal:
@@ -152,7 +152,7 @@ def _check_last(state: State, record: RunRecord) -> None:
             f"run {last.run} ({last.direction} of version {last.version}, {last.name}) changed this table later: "
             f"{last.status}",
             where=where,
-            hint=f"undo that one first: dynamodt undo {last.run}",
+            hint="undo that one first: " + suggest("undo", last.run),
             run=last.run,
         )
     above = max(state.applied(record.table), default=0)
@@ -160,16 +160,17 @@ def _check_last(state: State, record: RunRecord) -> None:
         raise Refused(
             f"version {above} was recorded above it, without a run",
             where=where,
-            hint=f"if it is not applied: dynamodt stamp --table {record.table} --to {record.version}",
+            hint="if it is not applied: " + suggest("stamp", table=record.table, to=record.version),
             run=record.run,
         )
 
 
-def _other_way(record: RunRecord) -> str:
+def _other_way(record: RunRecord) -> Hint:
     other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
-    first = f"finish it (dynamodt {record.direction} --table {record.table} --to {goal(record)}), then: "
-    command = f"dynamodt {other} --table {record.table} --to {to}, where its script has a transform_{other}"
-    return (first if unfinished(record.status) else "") + command
+    way = suggest(other, table=record.table, to=to) + f", where its script has a transform_{other}"
+    if not unfinished(record.status):
+        return way
+    return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
 
 
 def _last_change(state: State, record: RunRecord) -> RunRecord:
@@ -298,11 +299,12 @@ class _Undo:
         run, dead = self.record.run, totals.counts.dead
         if dead > self.context.options.max_errors:
             items = "1 item" if dead == 1 else f"{dead:,} items"
-            hint = f"its lines say why; dynamodt undo {run} tries again; with --max-errors {dead} it leaves them"
+            again = "its lines say why; to try again: " + suggest("undo", run)
+            hint = again + f"; with --max-errors {dead} it leaves them"
             where = self.context.storage.place(self._not_restored_name())
             return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
         if totals.done < sum(job.splits for job in self.jobs) or not totals.counts.balanced:
-            return RunFailed("the undo has not come to its end", where=f"run {run}", hint=f"dynamodt undo {run}")
+            return RunFailed("the undo has not come to its end", where=f"run {run}", hint=suggest("undo", run))
         return None
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:

@@ -1,6 +1,6 @@
 """The rules for names: DynamoDB's for tables, a version file's, `v<N>_<name>.py`, and a run's id.
 
-Also an option of a command line with its value, and a duration (`90s`, `10m`, `1h`).
+Also a duration (`90s`, `10m`, `1h`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import re
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
-from shlex import quote
 
-from dynamodt.errors import Refused, ScriptError, UsageError
+from dynamodt.errors import Refused, ScriptError, UsageError, suggest
 from dynamodt.model.tables import Stage
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
@@ -31,11 +30,6 @@ def check_table_name(name: str) -> None:
             f"{name!r} is not the name of a DynamoDB table",
             hint="A table's name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'.",
         )
-
-
-def option(flag: str, value: str) -> str:
-    """An option of a command in a hint, as a shell accepts it: `--table users`, `--table=-users`."""
-    return f"{flag}={quote(value)}" if value.startswith("-") else f"{flag} {quote(value)}"
 
 
 def check_no_state_table(stage: Stage, table: str, where: str = "") -> None:
@@ -77,9 +71,8 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
     check_table_name(table)
     place = folder / table
     if not place.is_dir():
-        raise UsageError(
-            f"there is no folder {place}", hint=f"Check the table's name, or begin: dynamodt init --table {table}"
-        )
+        hint = "Check the table's name, or begin: " + suggest("init", table=table)
+        raise UsageError(f"there is no folder {place}", hint=hint)
     paths = sorted(filter(is_script_file, place.iterdir()))
     numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
     _check_numbers(numbered)

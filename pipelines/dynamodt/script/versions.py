@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from dynamodt.errors import Refused, UsageError
+from dynamodt.errors import Hint, Refused, UsageError, suggest
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
 from dynamodt.model.tables import Direction
@@ -30,10 +30,8 @@ def tables(folder: Path) -> tuple[str, ...]:
     Raises UsageError when there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(
-            f"there is no folder {folder}",
-            hint="Go to the folder that holds it, or make it: dynamodt init --table users",
-        )
+        hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
+        raise UsageError(f"there is no folder {folder}", hint=hint)
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_versions(path)))
 
 
@@ -88,17 +86,18 @@ def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tup
     return tuple(script for script in scripts if at < script.sequence <= goal)
 
 
-def _write_it(scripts: Sequence[Script], last: int) -> str:
+def _write_it(scripts: Sequence[Script], last: int) -> Hint:
     if not scripts:
-        return "Write it first: dynamodt create --help"
-    return f"Choose one up to {last}, or write it: dynamodt create --table {scripts[0].table} NAME"
+        return "Write it first: " + suggest("create", help=True)
+    return f"Choose one up to {last}, or write it: " + suggest("create", "NAME", table=scripts[0].table)
 
 
 def _way_back(table: str, at: int, goal: int) -> Refused:
     return Refused(
         f"{table} is at version {at} already, above {goal}",
-        hint=f"To roll back: dynamodt down --table {table} --to {goal} "
-        f"(make run TABLE={table} VERSION={goal} DIRECTION=down)",
+        hint="To roll back: "
+        + suggest("down", table=table, to=goal)
+        + f" (make run TABLE={table} VERSION={goal} DIRECTION=down)",
     )
 
 
@@ -113,7 +112,7 @@ def _plan_down(
         table = applied[at].table
         raise Refused(
             f"{table} is at version {at}, below {goal}",
-            hint=f"To go forward: dynamodt up --table {table} --to {goal}",
+            hint="To go forward: " + suggest("up", table=table, to=goal),
         )
     numbered = {script.sequence: script for script in scripts}
     versions = sorted((number for number in applied if number > goal), reverse=True)
@@ -159,7 +158,7 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
     raise Refused(
         f"was edited after version {record.version} of {record.table} was applied",
         where=script.path,
-        hint=f"Revert the edit, and put the change into a new version: dynamodt create --table {record.table} NAME",
+        hint="Revert the edit, and put the change into a new version: " + suggest("create", "NAME", table=record.table),
     )
 
 
@@ -183,7 +182,10 @@ def _check_reversible(script: Script) -> None:
             f"version {script.sequence} of {script.table} is irreversible: it has no transform_down",
             where=script.path,
             hint="Nothing was started. A new version that repairs the data forwards is the way on; or, while its run "
-            f"(see dynamodt history) is the last one{' and kept a journal' * script.idempotent}, dynamodt undo RUN.",
+            f"is the last one{' and kept a journal' * script.idempotent}: "
+            + suggest("undo", "RUN")
+            + "; the ids of runs: "
+            + suggest("history"),
         )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dynamodt.errors import ItemError, Refused, ScriptError
+from dynamodt.errors import ItemError, Refused, ScriptError, suggest
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
@@ -59,7 +59,7 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
 def find(storage: Storage, script: Script) -> PreparedRef:
     """The prepared data of a version. Raises Refused when it is missing, belongs to another version, or was made by
     another text of the version's `prepare`."""
-    hint = f"dynamodt prepare --table {script.table} --version {script.sequence}"
+    hint = suggest("prepare", table=script.table, version=script.sequence)
     raw = storage.read(_manifest_name(script))
     if raw is None:
         what = f"version {script.sequence} needs prepared data, and has none"
@@ -76,14 +76,14 @@ def find(storage: Storage, script: Script) -> PreparedRef:
         raise Refused(what, where=ref.url, hint=hint)
     if ref.prepare_checksum != script.prepare_checksum:
         what = f"the prepared data was made by another text of {script.path}'s prepare, or of what prepare uses there"
-        raise Refused(what, where=ref.url, hint=f"{hint}; or bring that text back")
+        raise Refused(what, where=ref.url, hint=hint + "; or bring that text back")
     return ref
 
 
 def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
     """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is missing or differs
     from its manifest."""
-    hint = f"prepare it again: dynamodt prepare --table {script.table} --version {script.sequence}"
+    hint = "prepare it again: " + suggest("prepare", table=script.table, version=script.sequence)
     with _temporary() as path:
         if not storage.download(_data_name(script), path):
             raise Refused("the prepared data is missing", where=ref.url, hint=hint)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from dynamodt.errors import Refused
+from dynamodt.errors import Refused, suggest
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import (
@@ -162,7 +162,7 @@ ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone", "replaced
 def after(status: str, event: str) -> str:
     """The status that an event leads to. Raises Refused when the status does not allow the event."""
     if (status, event) not in _TO:
-        raise Refused(f"a run that is {status or 'not begun'} cannot {event}", hint="dynamodt history")
+        raise Refused(f"a run that is {status or 'not begun'} cannot {event}", hint=suggest("history"))
     return _TO[status, event]
 
 

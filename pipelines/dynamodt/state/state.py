@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dynamodt.dynamodb.clients import client, explained, service_error
 from dynamodt.dynamodb.reads import Answered, Retried
 from dynamodt.dynamodb.wire import Refusal, shared_wire
-from dynamodt.errors import DynamodtError, Fenced, Refused
+from dynamodt.errors import DynamodtError, Fenced, Refused, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
 from dynamodt.script.codec import encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
@@ -165,7 +165,7 @@ class State:
         return Refused(
             f"version {versions} was recorded by another run in between",
             where=f"table {table}",
-            hint=f"dynamodt history --table {table}",
+            hint=suggest("history", table=table),
         )
 
     def _run_put(self, record: RunRecord) -> dict[str, Any]:
