@@ -54,7 +54,7 @@ class FakeOperations:
         self.pace = pace
         self.calls: list[tuple[object, ...]] = []
 
-    def open_stage(self, name: str, folder: Path, observer: Observer, /) -> Stage:
+    def open_stage(self, name: str, folder: Path, observer: Observer, tables: Sequence[str], /) -> Stage:
         self.calls.append(("open_stage", name))
         if name == "nowhere":
             raise Refused("there is no stage nowhere", where="dynamodt.toml")

@@ -1,6 +1,7 @@
 """Every command as a function: the Python interface, which the command line calls.
 
-An empty `names` means every table that has a folder in `folder`/transforms. Functions raise DynamodtError (see
+A table is named by its folder, or by its real name on the stage; an empty `names` means every table that has a folder
+in `folder`/transforms. Reports have real names, which `stage.names` translates. Functions raise DynamodtError (see
 `errors`); those of several tables collect each table's error in its report instead.
 """
 
@@ -13,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.config import scaffold
+from dynamodt.config.names import with_names
 from dynamodt.config.stage import check_expected, load_stage
 from dynamodt.deploy import on_glue
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
-from dynamodt.model.reports import RunReport, TableReport, TableStatus, UndoReport, VersionStatus
-from dynamodt.model.runs import PreparedRef, RunRecord, RunState, Script
+from dynamodt.model.pages import Units
+from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
+from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, Script
 from dynamodt.model.tables import Direction, Stage
+from dynamodt.runs import baseline, control
 from dynamodt.runs import follow as following
 from dynamodt.runs import plan as planning
 from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
-from dynamodt.runs.baseline import adopt as adopt
-from dynamodt.runs.baseline import stamp as stamp
 from dynamodt.runs.control import find_run, run_states, version_states
-from dynamodt.runs.control import tell as tell
 from dynamodt.runs.execute import migrate
 from dynamodt.runs.history import goal, now
 from dynamodt.runs.lock import in_turn
@@ -72,19 +73,21 @@ def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tup
         yield row
 
 
-def open_stage(name: str, folder: Path, observer: Observer) -> Stage:
-    """The stage, ready for use: the embedded one is started and seeded; a local one gets its state table.
+def open_stage(name: str, folder: Path, observer: Observer, tables: Sequence[str] = ()) -> Stage:
+    """The stage, ready for use of `tables` (default: all that have a folder), whose real names it has: the embedded one
+    is started and seeded; a local one, and a service's without configuration, get their state table.
 
-    Raises UsageError for a stage that is not configured, Refused for one that is not where the application was
-    deployed, ServiceError for one that cannot be reached.
+    Raises UsageError for a stage that is not configured and for a table's name that cannot be found, Refused for one
+    that is not where the application was deployed, ServiceError for one that cannot be reached.
     """
     stage = load_stage(name, folder)
     check_expected(stage)
     if stage.embedded and not local.status(folder).running:
         observer.notify("starting the local stage")
-    stage = local.open_stage(stage, folder, observer.notify)
+    stage = with_names(local.open_stage(stage, folder, observer.notify), folder, tables)
     if stage.local:
         local.keep_out_of_git(stage, folder)
+    if stage.makes_state_table:
         State(stage.connection, stage.state_table).ensure()
     return stage
 
@@ -93,7 +96,7 @@ def up(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Migrate tables up to version `to` (default: the latest). Tables are independent of each other's errors."""
-    chosen = names or _all_tables(folder)
+    chosen = _chosen(stage, folder, names)
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
     return [migrate(stage, folder, name, "up", to, options, observer, engine) for name in chosen]
@@ -103,19 +106,21 @@ def down(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
+    chosen = [stage.names.real(name) for name in names]
     if options.runner == GLUE:
-        return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), names, observer)
-    return [migrate(stage, folder, name, "down", to, options, observer, engine) for name in names]
+        return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), chosen, observer)
+    return [migrate(stage, folder, name, "down", to, options, observer, engine) for name in chosen]
 
 
 def undo(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> UndoReport:
     """Undo a run of these tables by its journal; see `runs.undo.undo`."""
+    chosen = _chosen(stage, folder, names)
     if options.runner == GLUE:
-        record = undoing.undoable(stage, names or _all_tables(folder), run, options, observer)
+        record = undoing.undoable(stage, chosen, run, options, observer)
         return on_glue.undo(stage, folder, record, options, as_watcher(observer))
-    return undoing.undo(stage, names or _all_tables(folder), run, options, observer, engine)
+    return undoing.undo(stage, chosen, run, options, observer, engine)
 
 
 def retry(
@@ -126,7 +131,7 @@ def retry(
     Raises UsageError for a run that does not exist, Refused for one that has nothing to retry.
     """
     state = State(stage.connection, stage.state_table)
-    record = find_run(state, names or _all_tables(folder), run)
+    record = find_run(state, _chosen(stage, folder, names), run)
     in_turn(
         state.leases,
         record.table,
@@ -148,7 +153,7 @@ def retry(
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
     """All runs of the tables, the oldest first."""
     state = State(stage.connection, stage.state_table)
-    return {name: state.runs(name) for name in names or _all_tables(folder)}
+    return {name: state.runs(name) for name in _chosen(stage, folder, names)}
 
 
 def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
@@ -164,8 +169,23 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
-    found = [_status(state, folder, name) for name in names or _all_tables(folder)]
+    found = [_status(stage, state, folder, name) for name in _chosen(stage, folder, names)]
     return [_with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+
+
+def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:
+    """Record that versions 1 to `to` of a table are applied; see `runs.baseline.stamp`."""
+    return baseline.stamp(stage, folder, stage.names.real(name), to, observer, dry_run)
+
+
+def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
+    """Import a table's record of dynamo-data-transform; see `runs.baseline.adopt`."""
+    return baseline.adopt(stage, folder, stage.names.real(name), observer, dry_run)
+
+
+def tell(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:
+    """`pause`, `resume`, `abort`, `unlock` or `throttle` the run that holds a table; see `runs.control.tell`."""
+    return control.tell(stage, stage.names.real(name), command, limits)
 
 
 def _with_younger(found: TableStatus, younger: str) -> TableStatus:
@@ -183,7 +203,7 @@ def _without_run(version: VersionStatus) -> VersionStatus:
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
     """The runs of the tables with their present status, the newest first."""
     state = State(stage.connection, stage.state_table)
-    found = [run for name in names or _all_tables(folder) for run in run_states(state, name)]
+    found = [run for name in _chosen(stage, folder, names) for run in run_states(state, name)]
     return sorted(found, key=lambda one: one.record.run, reverse=True)
 
 
@@ -194,7 +214,7 @@ def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -
     def count_items(name: str) -> int:
         return tables_of_stage.describe(stage.connection, name).item_count
 
-    return following.follow(state, names or _all_tables(folder), count_items, watcher)
+    return following.follow(state, _chosen(stage, folder, names), count_items, watcher)
 
 
 def prepare(
@@ -207,7 +227,8 @@ def prepare(
     runner: str = "direct",
 ) -> PreparedRef:
     """Run a version's `prepare` and store its rows, here or in the deployed job. A dry run only counts them."""
-    script = next((s for s in read_versions(folder / "transforms", name) if s.sequence == version), None)
+    table = stage.names.real(name)
+    script = next((s for s in read_versions(folder / "transforms", table, stage.names) if s.sequence == version), None)
     if script is None:
         raise UsageError(f"there is no version {version} of {name}", hint=suggest("status", table=name))
     if not script.has_prepare:
@@ -218,7 +239,7 @@ def prepare(
     storage = open_storage(stage.connection, stage.storage)
     if not dry_run:
         storage.check()
-    context = PreparationContext(stage, folder / "transforms" / name, script)
+    context = PreparationContext(stage, folder / "transforms" / stage.names.logical(table), script)
     rows = counted(prepare_rows(script, context), observer)
     if dry_run:
         return PreparedRef(url="", rows=sum(1 for _ in rows), sha256="", script_checksum=script.checksum, created=now())
@@ -227,11 +248,22 @@ def prepare(
 
 def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
     """Create a folder and a template for each table (default: all of the stage but our own); returns the files."""
-    found = names or [n for n in tables_of_stage.list_tables(stage.connection) if n not in stage.state_tables]
+    found = names or list(_of_stage(stage, folder))
     if not found:
         hint = "name one: " + suggest("init", table="users")
         raise UsageError("the stage has no table yet", where=f"stage {stage.name}", hint=hint)
     return scaffold.init(folder / "transforms", found, dry_run=dry_run)
+
+
+def _of_stage(stage: Stage, folder: Path) -> Iterator[str]:
+    """The logical names of the stage's tables; those that its pattern does not make belong to another one."""
+    names = with_names(stage, folder, tuple(stage.names.sources)).names
+    head, _, tail = names.pattern.partition("{table}")
+    for real in tables_of_stage.list_tables(stage.connection):
+        if real not in stage.state_tables and real in names.known.values():
+            yield names.logical(real)
+        elif real not in stage.state_tables and real.startswith(head) and real.endswith(tail):
+            yield real.removeprefix(head).removesuffix(tail)
 
 
 def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:
@@ -239,19 +271,20 @@ def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[P
     return scaffold.create(folder / "transforms", name, title, dry_run=dry_run)
 
 
-def _all_tables(folder: Path) -> tuple[str, ...]:
-    found = tables(folder / "transforms")
+def _chosen(stage: Stage, folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""
+    found = tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names)
     if not found:
         raise UsageError("transforms/ holds no table", hint="begin with one: " + suggest("init", table="users"))
     return found
 
 
-def _status(state: State, folder: Path, name: str) -> TableStatus:
+def _status(stage: Stage, state: State, folder: Path, name: str) -> TableStatus:
     """The status of one table; a fault of its folder is in `error`."""
     applied = state.applied(name)
     at = max(applied, default=0)
     try:
-        versions = statuses(read_versions(folder / "transforms", name), applied)
+        versions = statuses(read_versions(folder / "transforms", name, stage.names), applied)
     except ScriptError as error:
         return TableStatus(name, at, (), error)
     return TableStatus(name, at, version_states(state, name, versions))

@@ -209,7 +209,7 @@ def test_the_stages_own_region_goes_before_the_shells(write: Write, monkeypatch:
             "dynamodt.toml: stages.local.tables.t",
             "sort key",
         ),
-        (PROD + '[stages.prod.tables]\nt = { id = "S" }\n', "prod", "dynamodt.toml: stages.prod.tables", "embedded"),
+        (PROD + '[stages.prod.tables]\nt = { id = "S" }\n', "prod", "dynamodt.toml: stages.prod.tables.t", "embedded"),
     ],
 )
 def test_an_error_names_the_file_the_key_and_the_next_step(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.console import drop_output
-from dynamodt.cli.request import Request, as_typed, check, with_stage
+from dynamodt.cli.request import Request, as_typed, check, with_both_names, with_stage, with_tables
 from dynamodt.errors import PROGRAM, DeadLetters, DynamodtError, Hint, RunFailed, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Stage, TableNames
 from dynamodt.runs.interrupts import StoppedError
 from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
@@ -55,7 +55,8 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         _require_transforms(folder)
     if request.command in (*MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options)
-    return _COMMANDS[request.command](request, folder, recorder)
+    result = _COMMANDS[request.command](request, folder, recorder)
+    return replace(result, document=json_output.with_names(result.document, recorder.names))
 
 
 def _check_runner(options: RunOptions) -> None:
@@ -67,9 +68,10 @@ def _check_runner(options: RunOptions) -> None:
 def ended_early(request: Request, recorder: ProgressRecorder | None, error: BaseException) -> CommandResult:
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
-    reported = _reported(request, error)
+    names = recorder.names if recorder is not None else TableNames()
+    reported = _reported(request, error, names)
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
-    document["error"] = json_output.error_document(reported)
+    document = {**json_output.with_names(document, names), "error": json_output.error_document(reported)}
     return CommandResult(document, partial(_render_migrations, request, None, reports), (reported,))
 
 
@@ -93,14 +95,11 @@ def load_operations() -> Any:
 
 def _open(operations: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> Stage:
     """The stage, ready for the tables that the command names. Raises Refused for one that is dynamodt's own."""
-    stage: Stage = operations.open_stage(request.stage, folder, recorder)
-    _check_tables(stage, request)
-    return stage
-
-
-def _check_tables(stage: Stage, request: Request) -> None:
+    stage: Stage = operations.open_stage(request.stage, folder, recorder, request.tables)
+    recorder.names = stage.names
     for table in request.tables:
-        check_no_state_table(stage, table)
+        check_no_state_table(stage, stage.names.real(table))
+    return stage
 
 
 # ---------------------------------------------------------------- the commands
@@ -114,7 +113,7 @@ def _migrate(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
 
 
 def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> CommandResult:
-    tables = [_with_reported_error(request, table) for table in found]
+    tables = [_with_reported_error(request, table, stage.names) for table in found]
     errors = tuple(table.error for table in tables if table.error is not None)
     document = _with_error(json_output.tables_document(tables), errors)
     return CommandResult(document, partial(_render_migrations, request, stage, tables), errors)
@@ -124,7 +123,7 @@ def _undo(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
     operations = load_operations()
     stage = _open(operations, request, folder, recorder)
     found = operations.undo(stage, folder, request.tables, request.run, request.options, recorder)
-    errors = () if found.error is None else (_reported(request, found.error),)
+    errors = () if found.error is None else (_reported(request, found.error, stage.names),)
     document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
 
@@ -143,23 +142,30 @@ def _history(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     found = operations.history(stage, folder, request.tables)
     younger = {table: text for table, runs in found.items() if (text := operations.younger(stage, table, runs))}
     document = json_output.history_document(found, younger)
-    return CommandResult(document, lambda console: short_reports.print_history(console, found, request.stage, younger))
+    return CommandResult(
+        document, lambda console: short_reports.print_history(console, found, request.stage, younger, stage.names)
+    )
 
 
 def _status(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     if request.follow:
         return _follow(request, folder, recorder)
     operations = load_operations()
-    found = operations.status(_open(operations, request, folder, recorder), folder, request.tables)
-    errors = tuple(_reported(request, status.error) for status in found if status.error is not None)
+    stage = _open(operations, request, folder, recorder)
+    found = operations.status(stage, folder, request.tables)
+    errors = tuple(_reported(request, status.error, stage.names) for status in found if status.error is not None)
     document = _with_error(json_output.status_document(found), errors)
-    return CommandResult(document, lambda console: short_reports.print_status(console, found, request.stage), errors)
+    return CommandResult(
+        document, lambda console: short_reports.print_status(console, found, request.stage, stage.names), errors
+    )
 
 
 def _runs(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     operations = load_operations()
-    found = operations.runs(_open(operations, request, folder, recorder), folder, request.tables)
-    return CommandResult(json_output.runs_document(found), lambda console: short_reports.print_runs(console, found))
+    stage = _open(operations, request, folder, recorder)
+    found = operations.runs(stage, folder, request.tables)
+    document = json_output.runs_document(found)
+    return CommandResult(document, lambda console: short_reports.print_runs(console, found, names=stage.names))
 
 
 def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -172,7 +178,9 @@ def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         drop_output()
         found = recorder.ended
     recorder.close()
-    errors = tuple(_reported(request, _unsuccessful(run)) for run in found if run.status not in ENDED)
+    errors = tuple(
+        _reported(request, _unsuccessful(run, stage.names), stage.names) for run in found if run.status not in ENDED
+    )
     document = _with_error(json_output.followed_document(found), errors)
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
 
@@ -182,7 +190,7 @@ def _control(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     stage = _open(operations, request, folder, recorder)
     lease = operations.tell(stage, request.tables[0], request.command, request.limits)
     document = json_output.reported_document(request.command, lease, request.limits)
-    return CommandResult(document, lambda console: short_reports.print_reported(console, request, lease))
+    return CommandResult(document, lambda console: short_reports.print_reported(console, request, lease, stage.names))
 
 
 def _baseline(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -193,7 +201,7 @@ def _baseline(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
     else:
         taken = operations.adopt(stage, folder, table, recorder, dry_run=dry_run)
     document = json_output.baseline_document(taken)
-    return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken))
+    return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken, stage.names))
 
 
 def _prepare(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -201,7 +209,7 @@ def _prepare(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     stage = _open(operations, request, folder, recorder)
     dry_run, runner = request.options.dry_run, request.options.runner
     prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
-    document = json_output.prepared_document(table, version, prepared, dry_run)
+    document = json_output.prepared_document(stage.names.real(table), version, prepared, dry_run)
     return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared))
 
 
@@ -215,7 +223,7 @@ def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     from dynamodt.config.stage import load_stage
 
     operations, dry_run = load_operations(), request.options.dry_run
-    _check_tables(load_stage(request.stage, folder), request)
+    check_no_state_table(load_stage(request.stage, folder), request.tables[0])
     return _files(request, operations.create(folder, request.tables[0], request.name, dry_run=dry_run))
 
 
@@ -231,10 +239,11 @@ def _local(request: Request, folder: Path) -> CommandResult:
 
 
 def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    from dynamodt.config.names import with_names
     from dynamodt.config.stage import load_stage
     from dynamodt.deploy import deploy
 
-    stage = load_stage(request.stage, folder)
+    stage = with_names(load_stage(request.stage, folder), folder)
     made = deploy.deploy(stage, folder, recorder, request.options.dry_run)
     document = json_output.deployment_document(made)
     return CommandResult(document, lambda console: short_reports.print_deployment(console, request, made))
@@ -242,10 +251,11 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
 def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     from dynamodt.cli.menu import confirm
+    from dynamodt.config.names import with_names
     from dynamodt.config.stage import load_stage
     from dynamodt.deploy import destroy
 
-    stage, dry_run = load_stage(request.stage, folder), request.options.dry_run
+    stage, dry_run = with_names(load_stage(request.stage, folder), folder), request.options.dry_run
     found = destroy.destroy(stage, folder, recorder, purge=request.purge, dry_run=True)
     if found.removed and not dry_run:
         confirm(request, found)
@@ -284,22 +294,23 @@ def _require_transforms(folder: Path) -> None:
         raise UsageError("there is no folder transforms/ here", where=str(folder), hint=hint)
 
 
-def _with_reported_error(request: Request, table: TableReport) -> TableReport:
+def _with_reported_error(request: Request, table: TableReport, names: TableNames) -> TableReport:
     """A run that failed or was stopped is an error, even if the report has none."""
     error = table.error
     if error is None:
-        error = next((_unsuccessful(run) for run in table.versions if run.status in ("failed", "stopped")), None)
-    return replace(table, error=None if error is None else _reported(request, error))
+        ended = (run for run in table.versions if run.status in ("failed", "stopped"))
+        error = next((_unsuccessful(run, names) for run in ended), None)
+    return replace(table, error=None if error is None else _reported(request, error, names))
 
 
-def _unsuccessful(run: RunReport) -> DynamodtError:
+def _unsuccessful(run: RunReport, names: TableNames) -> DynamodtError:
     hint = suggest(run.direction, table=run.table) + " continues it" if run.status == "gone" else ""
     what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
-    return RunFailed(what, where=f"{run.table} v{run.version} {run.name}", hint=hint)
+    return RunFailed(what, where=f"{names.shown(run.table)} v{run.version} {run.name}", hint=hint)
 
 
-def _reported(request: Request, error: BaseException) -> BaseException:
-    """The error as it is printed: with the stage and the command in its hint."""
+def _reported(request: Request, error: BaseException, names: TableNames) -> BaseException:
+    """The error as it is printed: with the stage and the command in its hint, and with its table's names."""
     if isinstance(error, KeyboardInterrupt):
         error = _stopped(request, error)
     if isinstance(error, OSError):
@@ -309,7 +320,7 @@ def _reported(request: Request, error: BaseException) -> BaseException:
     hint = error.hint
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
-    return error.hinted(with_stage(hint, request.stage))
+    return error.hinted(with_tables(with_stage(hint, request.stage), names), with_both_names(error.where, names))
 
 
 def _of_the_disk(error: OSError) -> BaseException:

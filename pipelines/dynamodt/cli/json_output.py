@@ -14,6 +14,7 @@ from dynamodt.errors import DynamodtError, Refused
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
+from dynamodt.model.tables import TableNames
 from dynamodt.runs.history import now
 from dynamodt.runs.pace import Current, ProgressRecorder, Speed
 from dynamodt.runs.shown import json_line
@@ -33,6 +34,19 @@ def error_document(error: BaseException) -> Document:
         of_run = {"run": error.run} if isinstance(error, Refused) and error.run else {}
         return {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code, **of_run}
     return {"what": f"{type(error).__name__}: {error}", "where": "", "hint": "", "exit_code": 1}
+
+
+def with_names(document: Any, names: TableNames) -> Any:
+    """The document with tables by their logical names; `table_name` is the real one, where it differs."""
+    if isinstance(document, list):
+        return [with_names(each, names) for each in document]
+    if not isinstance(document, dict) or not names.known:
+        return document
+    inner = {key: with_names(value, names) for key, value in document.items()}
+    real = inner.get("table")
+    if not isinstance(real, str) or names.logical(real) == real:
+        return inner
+    return {"table": names.logical(real), "table_name": real, **{k: v for k, v in inner.items() if k != "table"}}
 
 
 def tables_document(reports: Iterable[TableReport]) -> Document:
@@ -262,7 +276,8 @@ class JsonLines(ProgressRecorder):
         super().progressed(table, run_progress)
         if table in self.running:
             run = self.running[table]
-            self._emit(progress_document(run, now(), self.clock() - run.since))
+            document = progress_document(run, now(), self.clock() - run.since)
+            self._emit(with_names(document, self.names))
 
     def notify(self, text: str) -> None:
         self._notify(text)

@@ -69,6 +69,7 @@ class BarDisplay(ProgressRecorder):
         super().run_ended(report)
         if run is None:  # it ended before its first progress
             run = Current(report.table, report.version, report.name, report.direction, 0, self.clock() - report.seconds)
+            run.shown = self.names.shown(report.table)
         totals = run.run_progress.totals._replace(counts=report.counts, units=report.consumed)
         run.run_progress = run.run_progress._replace(totals=totals, idle="")
         self._draw()
@@ -175,7 +176,7 @@ class LineDisplay(ProgressRecorder):
     def run_ended(self, report: RunReport) -> None:
         super().run_ended(report)
         items = f"{counted(report.counts.read, 'item')} in {report.seconds:,.1f} s"
-        self.notify(f"{report.table} v{report.version} {report.name}: {report.status}, {items}")
+        self.notify(f"{self.names.shown(report.table)} v{report.version} {report.name}: {report.status}, {items}")
 
     def waiting(self, text: str) -> None:
         if text != self.awaited:

@@ -6,6 +6,7 @@ Item values are `Text`, never markup: they may contain anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -84,7 +85,7 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
     """The summary of `up` or `down`; `stage` is None if the command ended before it was known."""
     for report in reports:
         if not report.versions and report.error is None:
-            show(console, _nothing_to_do(report))
+            show(console, _nothing_to_do(report, stage))
         for run in report.versions:
             _print_run(console, run, stage)
         if sum(run.rehearsal for run in report.versions) > 1:
@@ -95,7 +96,7 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
         show(console, _places(stage, [report.table for report in around]))
         console.print()
         for report in around:
-            show(console, steps_text(next_steps(request, report)))
+            show(console, steps_text(next_steps(request, _by_logical_name(report, stage))))
         if any(report.error is not None for report in reports):
             console.print()
 
@@ -104,7 +105,8 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     """What an undo has restored, and what not."""
     run = undo.run
     status = _outcome(run)
-    title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  undo of run {run.run}  ")
+    table = _shown(run.table, stage)
+    title = Text.assemble((f"{table} v{run.version} {run.name}", "bold"), f"  undo of run {run.run}  ")
     show(console, title.append(status, f"bold {STYLES.get(run.status, '')}"))
     show(console, *(Text("  ").append(line) for line in [*_restored(run), *_left(undo, stage), _cost(run)]))
     show(console, *_examples(run, _key_names(run, stage), console.width))
@@ -112,7 +114,7 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     show(console, _places(stage, [run.table]))
     console.print()
     if undo.error is None:
-        show(console, steps_text(after_undo(request, undo)))
+        show(console, steps_text(after_undo(request, undo, stage.names)))
 
 
 def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) -> None:
@@ -128,7 +130,7 @@ def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) ->
 
 def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
     lines = [*_remarks(run), *_dead_letters(run, stage), _cost(run), *_foreseen(run)]
-    show(console, _title(run), _balance(run.counts), *(Text("  ").append(line) for line in lines))
+    show(console, _title(run, stage), _balance(run.counts), *(Text("  ").append(line) for line in lines))
     show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
 
@@ -139,8 +141,18 @@ def _outcome(run: RunReport) -> str:
     return f"dry run{how}: nothing was written" if run.rehearsal else run.status
 
 
-def _title(run: RunReport) -> Text:
-    title = Text.assemble((f"{run.table} v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+def _shown(table: str, stage: Stage | None) -> str:
+    return stage.names.shown(table) if stage else table
+
+
+def _by_logical_name(report: TableReport, stage: Stage) -> TableReport:
+    """The report as the commands for its table name it."""
+    return replace(report, table=stage.names.logical(report.table))
+
+
+def _title(run: RunReport, stage: Stage | None) -> Text:
+    table = _shown(run.table, stage)
+    title = Text.assemble((f"{table} v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
     status = _outcome(run)
     return title.append(status, f"bold {STYLES.get(run.status, '')}")
 
@@ -254,16 +266,18 @@ def _left(undo: UndoReport, stage: Stage) -> list[Text]:
 # ---------------------------------------------------------------- around the runs
 
 
-def _nothing_to_do(report: TableReport) -> Text:
+def _nothing_to_do(report: TableReport, stage: Stage | None) -> Text:
     behind = f" of {report.latest}" if report.latest > report.at else ""
-    return Text.assemble(("Nothing to do: ", "bold"), f"{report.table} is at version {report.at}{behind}")
+    return Text.assemble(
+        ("Nothing to do: ", "bold"), f"{_shown(report.table, stage)} is at version {report.at}{behind}"
+    )
 
 
 def _places(stage: Stage, tables: Sequence[str]) -> RenderableType:
     connection = stage.connection
     place = connection.endpoint_url or f"region {connection.region}"
     noun = "table" if len(tables) == 1 else "tables"
-    data = f"{noun} {', '.join(tables)} of stage {stage.name}, {place}"
+    data = f"{noun} {', '.join(map(stage.names.shown, tables))} of stage {stage.name}, {place}"
     files = {"files": f"{WORK_FOLDER}/{LOCAL}, of the embedded stage"} if stage.embedded else {}
     return facts_text({"data": data, "state": f"table {stage.state_table}", "storage": stage.storage.url, **files})
 

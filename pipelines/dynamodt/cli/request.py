@@ -26,6 +26,7 @@ from dynamodt.script.names import seconds
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport, TableReport, TakeOver, UndoReport
+    from dynamodt.model.tables import TableNames
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,22 @@ def _staged(words: tuple[str, ...], stage: str) -> tuple[str, ...]:
     return (words[0], *option_words("--stage", stage), *words[1:])
 
 
+def with_tables(hint: Hint, names: TableNames) -> Hint:
+    """A hint whose commands name tables as they are typed, by their logical names."""
+    return Hint(*(part if isinstance(part, str) else _by_logical_name(part, names) for part in hint.parts))
+
+
+def _by_logical_name(words: tuple[str, ...], names: TableNames) -> tuple[str, ...]:
+    flags = ("", *words[:-1])
+    return tuple(names.logical(word) if flag == "--table" else word for flag, word in zip(flags, words, strict=True))
+
+
+def with_both_names(where: str, names: TableNames) -> str:
+    """An error's place with both names of its table: `table users (shop-users-prod)`."""
+    table, comma, more = where.removeprefix("table ").partition(",")
+    return f"table {names.shown(table)}{comma}{more}" if where.startswith("table ") else where
+
+
 # ---------------------------------------------------------------- what to try next
 
 
@@ -162,13 +179,13 @@ def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
     return [*steps, rehearsed] if taken.at < taken.latest else steps
 
 
-def after_undo(request: Request, undo: UndoReport) -> list[NextStep]:
+def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[NextStep]:
     """What comes after `undo`: the same without a dry run, or the status."""
     if undo.run.status == "dry-run":
         options = replace(request.options, dry_run=False)
         return [NextStep(as_typed(replace(request, json=False, interactive=False, options=options)), "take it back")]
-    status = Command("status", request.stage, (undo.run.table,))
-    return [NextStep(as_typed(status), f"{undo.run.table} is at version {undo.at}")]
+    status = Command("status", request.stage, (names.logical(undo.run.table),))
+    return [NextStep(as_typed(status), f"{names.shown(undo.run.table)} is at version {undo.at}")]
 
 
 def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:

@@ -16,6 +16,7 @@ from dynamodt.cli.request import Request, after_baseline, after_deploy, after_pr
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
+from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import Command
 from dynamodt.runs.shown import clip, printable
 from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
@@ -47,25 +48,30 @@ def print_history(
     history: Mapping[str, Sequence[RunRecord]],
     stage: str = LOCAL,
     younger: Mapping[str, str] = {},
+    names: TableNames = TableNames(),
 ) -> None:
     """Every run, three lines each: narrow enough for 80 columns."""
     for table, runs in history.items():
-        console.print(Text.assemble((table, "bold"), ("" if runs else "  no run yet", "dim")))
+        console.print(Text.assemble((names.shown(table), "bold"), ("" if runs else "  no run yet", "dim")))
         if table in younger:
-            show(console, _younger(table, younger[table], stage))
+            show(console, _younger(names.logical(table), younger[table], stage))
         show(console, *(_record(run, stage) for run in runs))
 
 
-def print_status(console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL) -> None:
+def print_status(
+    console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL, names: TableNames = TableNames()
+) -> None:
     """Each table's versions and their states."""
     for status in statuses:
         counted = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
         parts = [f"{number} {state}" for state, number in counted.items() if number]
         parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
-        console.print(Text.assemble((status.table, "bold"), f" at version {status.at}, {', '.join(parts)}"))
+        console.print(
+            Text.assemble((names.shown(status.table), "bold"), f" at version {status.at}, {', '.join(parts)}")
+        )
         if status.younger:
-            show(console, _younger(status.table, status.younger, stage))
-        show(console, *_version_lines(status, stage))
+            show(console, _younger(names.logical(status.table), status.younger, stage))
+        show(console, *_version_lines(status, stage, names))
 
 
 def _younger(table: str, reason: str, stage: str) -> Text:
@@ -73,9 +79,9 @@ def _younger(table: str, reason: str, stage: str) -> Text:
     return Text(f"  {printable(reason)}\n  record which versions are applied: {command} --to N", "yellow")
 
 
-def print_reported(console: Console, request: Request, lease: Lease) -> None:
+def print_reported(console: Console, request: Request, lease: Lease, names: TableNames = TableNames()) -> None:
     """The command that was sent to a run, and its holder."""
-    show(console, Text.assemble((lease.table, "bold"), f": run {lease.run} {_awaited(request, lease)}"))
+    show(console, Text.assemble((names.shown(lease.table), "bold"), f": run {lease.run} {_awaited(request, lease)}"))
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
     show(console, facts_text(facts))
 
@@ -94,15 +100,16 @@ def _awaited(request: Request, lease: Lease) -> str:
     return outcome.get(request.command, "has lost its lease")
 
 
-def print_baseline(console: Console, request: Request, taken: TakeOver) -> None:
+def print_baseline(console: Console, request: Request, taken: TakeOver, names: TableNames = TableNames()) -> None:
     """The versions that were recorded, or would be, and what to try next."""
+    table = names.shown(taken.table)
     if taken.records:
         dry, done = ("dry run: nothing was recorded", "bold cyan"), ("recorded, and nothing run", "bold")
-        at = f": {taken.table} {'would be' if taken.dry_run else 'is'} at version {taken.at}"
+        at = f": {table} {'would be' if taken.dry_run else 'is'} at version {taken.at}"
         show(console, Text.assemble(dry if taken.dry_run else done, at))
         show(console, *map(_baseline_record, taken.records))
     else:
-        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{taken.table} is at version {taken.at}"))
+        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {taken.at}"))
     show(console, steps_text(after_baseline(request, taken)))
 
 
@@ -174,13 +181,14 @@ def _undo(run: RunRecord, stage: str) -> str:
     return as_typed(Command("undo", stage, run=run.run))
 
 
-def _version_lines(status: TableStatus, stage: str) -> list[Text]:
+def _version_lines(status: TableStatus, stage: str, table_names: TableNames) -> list[Text]:
     names = max((len(version.name) for version in status.versions), default=0)
     states = max((len(version.state) for version in status.versions), default=0)
-    return [line for version in status.versions for line in _version_line(version, names, max(8, states), stage)]
+    width = max(8, states)
+    return [line for each in status.versions for line in _version_line(each, names, width, stage, table_names)]
 
 
-def _version_line(version: VersionStatus, names: int, states: int, stage: str) -> list[Text]:
+def _version_line(version: VersionStatus, names: int, states: int, stage: str, table_names: TableNames) -> list[Text]:
     line = Text.assemble(
         f"  v{version.version:<3} ",
         (f"{version.name:<{names}}  ", "bold"),
@@ -191,14 +199,14 @@ def _version_line(version: VersionStatus, names: int, states: int, stage: str) -
         return [line]
     if version.state == "running":
         return [line.append(f"{version.run.direction}, run {version.run.run}", "dim")]
-    return [line, *_left_lines(version.run, stage)]
+    return [line, *_left_lines(version.run, stage, table_names.logical(version.run.table))]
 
 
-def _left_lines(run: RunRecord, stage: str) -> list[Text]:
+def _left_lines(run: RunRecord, stage: str, table: str) -> list[Text]:
     """An unfinished run, and the command that continues it."""
     to = None if run.direction == "up" else run.version - 1
     undone = run.status in ("undoing", "partly-undone")
-    words = _undo(run, stage) if undone else as_typed(Command(run.direction, stage, (run.table,), to))
+    words = _undo(run, stage) if undone else as_typed(Command(run.direction, stage, (table,), to))
     onward = f"`{words}` continues it"
     lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])
@@ -213,13 +221,15 @@ _WIDE = 110  # from here on there is room for exact figures
 _LEAST_TABLE = 8
 
 
-def print_runs(console: Console, runs: Sequence[RunState], now: float | None = None) -> None:
+def print_runs(
+    console: Console, runs: Sequence[RunState], now: float | None = None, names: TableNames = TableNames()
+) -> None:
     """The runs in the order given; `now` is in seconds since 1970."""
     if not runs:
         console.print(Text("no run yet", "dim"))
         return
     moment = time.time() if now is None else now
-    rows = [_HEAD, *(_row(run, moment, console.width >= _WIDE) for run in runs)]
+    rows = [_HEAD, *(_row(run, moment, console.width >= _WIDE, names) for run in runs)]
     widths = _widths(rows, console.width)
     show(console, _line(rows[0], widths, "dim"))
     for run, row in zip(runs, rows[1:], strict=True):
@@ -244,13 +254,13 @@ def style_of(status: str) -> str:
     return "cyan" if status in AT_WORK else "red" if status in ("failed", "gone") else "yellow"
 
 
-def _row(run: RunState, now: float, wide: bool) -> tuple[str, ...]:
+def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str, ...]:
     record, counts = run.record, run.counts
     started = record.started[:19].replace("T", " ") if wide else ago(now - _moment(record.started))
     read = f"{counts.read:,}" if wide else short(counts.read)
     dead = f"{counts.dead:,}" if wide else short(counts.dead)
     version = f"v{record.version} {record.direction}"
-    return record.run, record.table, version, run.status, started, read, dead if counts.dead else "-"
+    return record.run, names.shown(record.table), version, run.status, started, read, dead if counts.dead else "-"
 
 
 def _moment(iso: str) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import KEY_TYPES, KeyAttribute
+from dynamodt.model.tables import KEY_TYPES, LOOKUPS, KeyAttribute
 
 FILE_NAME = "dynamodt.toml"
 
@@ -163,11 +163,21 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
 _TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
 _FLAG_KEYS = ("protected",)
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
+_NAME_HINT = (
+    'write a name, or where to look it up: users = "shop-users", "cfn:STACK.OUTPUT", "ssm:/PARAMETER" or an ARN'
+)
+_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")  # DynamoDB's rule
+_LOOKUP = re.compile(
+    r"cfn:[A-Za-z][A-Za-z0-9-]{0,127}\.[A-Za-z0-9]+"
+    r"|ssm:[A-Za-z0-9_./-]+"
+    r"|arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]+:table/[A-Za-z0-9_.-]{3,255}"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
-    """`[stages.NAME]` as it is written; None for a missing string."""
+    """`[stages.NAME]` as it is written; None for a missing string. `tables` has the keys of the tables that the
+    embedded stage creates, `table_names` names, or where to look them up; both by logical name."""
 
     region: str | None = None
     profile: str | None = None
@@ -179,7 +189,9 @@ class StageSettings:
     state_table: str | None = None
     glue_job: str | None = None
     protected: bool = False
+    table_name: str | None = None
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
+    table_names: dict[str, str] = field(default_factory=dict)
     deploy: DeploySettings = DeploySettings()
 
 
@@ -205,23 +217,80 @@ def _parse(file: Path) -> dict[str, Any]:
 
 def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     path = f"stages.{name}"
-    if "tables" in values and name != "local":
-        hint = "only the embedded stage creates tables, elsewhere your own deployment does: remove this key"
-        raise UsageError("is for the stage `local` only", where=place(path, "tables"), hint=hint)
-    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "storage_owner", "tables", "deploy"), path)
+    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "storage_owner", "table_name", "tables", "deploy"), path)
     texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
     flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
     deploy = deploy_settings(as_table(values.get("deploy", {}), f"{path}.deploy"), f"{path}.deploy")
     if "storage_owner" in values:
         texts["storage_owner"] = _account(values["storage_owner"], f"{path}.storage_owner")
-    return StageSettings(**texts, **flags, tables=_tables(values.get("tables", {}), f"{path}.tables"), deploy=deploy)
+    if "table_name" in values:
+        texts["table_name"] = _pattern(values["table_name"], name, f"{path}.table_name")
+    keys, names = _tables(values.get("tables", {}), f"{path}.tables", creates=name == "local")
+    return StageSettings(**texts, **flags, tables=keys, table_names=names, deploy=deploy)
 
 
-def _tables(value: object, path: str) -> dict[str, tuple[KeyAttribute, ...]]:
-    return {name: _key(key, f"{path}.{name}") for name, key in as_table(value, path, _TABLES_HINT).items()}
+# ---------------------------------------------------------------- tables
+
+Key = tuple[KeyAttribute, ...]
 
 
-def _key(value: object, path: str) -> tuple[KeyAttribute, ...]:
+def _tables(value: object, path: str, creates: bool) -> tuple[dict[str, Key], dict[str, str]]:
+    """The keys and the names of the tables. A TOML table of key types alone is a key: no table has a name of one
+    letter. Raises UsageError for a key on a stage that creates no tables."""
+    keys: dict[str, Key] = {}
+    names: dict[str, str] = {}
+    for table, given in as_table(value, path, _TABLES_HINT).items():
+        where = f"{path}.{table}"
+        as_written = _as_setting(given, where)
+        check_keys(as_written, ("name", "key"), where)
+        if "name" in as_written:
+            names[table] = table_source(as_written["name"], where)
+        if "key" in as_written:
+            _check_creates(creates, names.get(table, ""), where)
+            keys[table] = _key(as_written["key"], where)
+    return keys, names
+
+
+def _as_setting(given: object, path: str) -> dict[str, Any]:
+    """A table's setting in its long form, `{ name = "shop-users", key = { id = "S" } }`."""
+    if isinstance(given, str):
+        return {"name": given}
+    values = as_table(given, path, _TABLES_HINT)
+    is_key = not values.keys() & {"name", "key"} or all(kind in KEY_TYPES for kind in map(str, values.values()))
+    return {"key": values} if is_key else values
+
+
+def _check_creates(creates: bool, name: str, path: str) -> None:
+    if not creates:
+        hint = "only the embedded stage creates tables, elsewhere your own deployment does: remove the key"
+        raise UsageError("is for the stage `local` only", where=place(path), hint=hint)
+    if name.startswith(LOOKUPS):
+        hint = "write its name: a table that is created cannot be looked up"
+        raise UsageError(f"has a key, and is looked up by {name!r}", where=place(path), hint=hint)
+
+
+def table_source(value: object, path: str) -> str:
+    """A table's name, or where to look it up. Raises UsageError for any other text."""
+    text = as_text(value, path)
+    pattern = _LOOKUP if text.startswith(LOOKUPS) else _NAME
+    if not pattern.fullmatch(text):
+        hint = _TABLES_HINT if text in KEY_TYPES else _NAME_HINT
+        raise UsageError(f"{text!r} is neither a table's name nor a place of one", where=place(path), hint=hint)
+    return text
+
+
+def _pattern(value: object, stage: str, path: str) -> str:
+    """The names of a stage's tables, with `{stage}` replaced. Raises UsageError without `{table}`, or with another
+    field."""
+    text = as_text(value, path).replace("{stage}", stage)
+    if text.count("{table}") != 1:
+        hint = 'write where the table\'s own name is: table_name = "{table}-{stage}"'
+        raise UsageError(f"{text!r} needs {{table}}, once", where=place(path), hint=hint)
+    table_source(text.replace("{table}", "table"), path)
+    return text
+
+
+def _key(value: object, path: str) -> Key:
     attributes = as_table(value, path, _TABLES_HINT)
     if len(attributes) not in (1, 2):
         raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=_TABLES_HINT)

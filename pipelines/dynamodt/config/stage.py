@@ -8,22 +8,27 @@
 
 The stage `local` needs no entry: it is the embedded emulator, unless an endpoint is set. The plugin of the Serverless
 Framework sets DYNAMODT_EXPECTED_ACCOUNT and DYNAMODT_EXPECTED_REGION to where it has deployed the application; a stage
-in another account or region is refused, since its tables belong to another deployment.
+in another account or region is refused, since its tables belong to another deployment. It sets DYNAMODT_SERVICE to
+what the stage has without an entry, as JSON: `{"stage": "dev", "storage": "s3://BUCKET/PREFIX", "tables": {"users":
+"cfn:shop-dev.Users"}}`. An entry's own keys take precedence.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings
+from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings, table_source
 from dynamodt.dynamodb.clients import account_id
 from dynamodt.errors import Refused, UsageError
-from dynamodt.model.tables import STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec
+from dynamodt.model.tables import LOOKUPS, STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec, TableNames
 
 ACCOUNT, REGION = "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"
+SERVICE = "DYNAMODT_SERVICE"
 
 
 def check_expected(stage: Stage) -> None:
@@ -51,6 +56,7 @@ LOCAL_REGION = "us-east-1"
 _EMULATED_ACCOUNT = "000000000000"
 EMBEDDED_STORAGE = "s3://dynamodt-local/dynamodt"
 
+_STORAGE = "DYNAMODT_STORAGE"
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _CREDENTIAL_VARIABLES = (
@@ -74,17 +80,36 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     storage.
     """
     known = read_settings(folder / FILE_NAME)
-    if name != LOCAL and name not in known:
+    service = _of_service(name)
+    if name != LOCAL and name not in known and service is None:
         raise _unknown_stage(name, known)
-    return _stage(name, known.get(name, StageSettings()), folder, _state_tables({LOCAL: StageSettings(), **known}))
+    state_tables = _state_tables({LOCAL: StageSettings(), **known})
+    return _stage(name, known.get(name, StageSettings()), service or StageSettings(), folder, state_tables)
+
+
+def _of_service(stage: str) -> StageSettings | None:
+    """What the framework that has deployed the service gives the stage; None if it gives nothing, or to another one.
+    Raises UsageError for a value that is not the plugin's."""
+    if not os.environ.get(SERVICE):
+        return None
+    try:
+        given = json.loads(os.environ[SERVICE])
+        if given["stage"] != stage:
+            return None
+        names = {name: table_source(source, f"tables.{name}") for name, source in given.get("tables", {}).items()}
+        return StageSettings(storage=given.get("storage"), table_names=names)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = "it is set by serverless-dynamodt: remove it from the environment"
+        raise UsageError(f"is not what the plugin sets: {error}", where=SERVICE, hint=hint) from error
 
 
 def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
     found = tuple(sorted({settings.state_table or STATE_TABLE for settings in known.values()}))
     for name, settings in known.items():
-        for table in settings.tables.keys() & found:
-            hint = "remove the line, the table is created automatically; or name another state_table"
-            raise UsageError(f"{table} is a state table", where=place("stages", name, "tables", table), hint=hint)
+        for table in {**settings.tables, **settings.table_names}:
+            if settings.table_names.get(table, table) in found:
+                hint = "remove the line, the table is created automatically; or name another state_table"
+                raise UsageError(f"{table} is a state table", where=place("stages", name, "tables", table), hint=hint)
     return found
 
 
@@ -104,22 +129,39 @@ def _unknown_stage(name: str, known: dict[str, StageSettings]) -> UsageError:
     return UsageError(f"there is no stage {name!r}", where=FILE_NAME, hint=hint)
 
 
-def _stage(name: str, settings: StageSettings, folder: Path, state_tables: tuple[str, ...]) -> Stage:
+def _stage(
+    name: str, settings: StageSettings, service: StageSettings, folder: Path, state_tables: tuple[str, ...]
+) -> Stage:
     endpoint = _first_variable(_ENDPOINT_VARIABLES) or settings.endpoint_url
     embedded = name == LOCAL and endpoint is None
     given = {"state_table": settings.state_table, "glue_job": settings.glue_job}
     named: dict[str, Any] = {key: value for key, value in given.items() if value}
+    names = _names(name, settings, service, embedded)
+    in_service = not settings.storage and not os.environ.get(_STORAGE) and bool(service.storage)
+    settings = replace(settings, storage=service.storage) if in_service else settings
     return Stage(
         name=name,
         connection=_embedded_connection(settings) if embedded else _connection(name, settings, endpoint),
         storage=_storage(name, settings, folder, embedded),
         local=name == LOCAL,
         embedded=embedded,
-        tables=settings.tables if embedded else {},
+        makes_state_table=name == LOCAL or in_service,
+        tables={names.source(table): key for table, key in settings.tables.items()} if embedded else {},
+        names=names,
         protected=settings.protected,
         other_state_tables=state_tables,
         **named,
     )
+
+
+def _names(stage: str, settings: StageSettings, service: StageSettings, embedded: bool) -> TableNames:
+    names = TableNames({**service.table_names, **settings.table_names}, settings.table_name or TableNames().pattern)
+    for table in ("", *names.sources) if embedded else ():
+        if names.source(table).startswith(LOOKUPS):
+            where = place("stages", stage, *(("tables", table) if table else ("table_name",)))
+            hint = "write the table's name: the embedded stage has no stacks and no parameters"
+            raise UsageError(f"cannot be looked up by {names.source(table)!r}", where=where, hint=hint)
+    return names
 
 
 # ---------------------------------------------------------------- the connection
@@ -171,8 +213,8 @@ def _first_variable(names: tuple[str, ...]) -> str | None:
 
 
 def _storage(name: str, settings: StageSettings, folder: Path, embedded: bool) -> StorageSpec:
-    given = os.environ.get("DYNAMODT_STORAGE") or settings.storage
-    where = "DYNAMODT_STORAGE" if os.environ.get("DYNAMODT_STORAGE") else place("stages", name, "storage")
+    given = os.environ.get(_STORAGE) or settings.storage
+    where = _STORAGE if os.environ.get(_STORAGE) else place("stages", name, "storage")
     if given is None and name != LOCAL:
         hint = f'write storage = "s3://BUCKET/PREFIX" under [stages.{name}], or set DYNAMODT_STORAGE'
         raise UsageError("the stage has no storage", where=where, hint=hint)

@@ -155,31 +155,34 @@ def check_ours(stage: Stage, stack: Stack, state: StackState) -> None:
 
 def found_tables(stage: Stage, folder: Path) -> dict[str, TablePlace]:
     """Every table that the versions here read or write. Raises UsageError for one that does not exist."""
-    found = {name: place_of(stage.connection, name) for name in named_tables(folder)}
+    found = {name: place_of(stage.connection, name) for name in named_tables(stage, folder)}
     missing = [name for name, there in found.items() if there is None]
     if missing:
         hint = "deploy the application that creates it first, or check the region and the folder's name"
-        raise UsageError(f"there is no table {', '.join(missing)}", where=f"stage {stage.name}", hint=hint)
+        shown = ", ".join(map(stage.names.shown, missing))
+        raise UsageError(f"there is no table {shown}", where=f"stage {stage.name}", hint=hint)
     return {name: there for name, there in found.items() if there is not None}
 
 
-def named_tables(folder: Path) -> list[str]:
+def named_tables(stage: Stage, folder: Path) -> list[str]:
     """The tables that have a folder, and those that their versions write to. Raises UsageError if there is none."""
-    transforms = folder / "transforms"
-    names = tables(transforms)
+    names = tables(folder / "transforms", stage.names)
     if not names:
         raise UsageError("transforms/ holds no table", hint=suggest("init", table="TABLE"))
-    scripts = (script for name in names for script in read_versions(transforms, name))
+    scripts = (script for name in names for script in read_versions(folder / "transforms", name, stage.names))
     return sorted({*names, *(script.target_table for script in scripts if script.target_table)})
 
 
-def tables_here(folder: Path) -> set[str]:
+def tables_here(stage: Stage, folder: Path) -> set[str]:
     """The same for a removal, which ignores a version that cannot be read."""
-    transforms = folder / "transforms"
-    found = set(tables(transforms))
+    found = set(tables(folder / "transforms", stage.names))
     for name in tuple(found):
         with suppress(UsageError):
-            found |= {script.target_table for script in read_versions(transforms, name) if script.target_table}
+            found |= {
+                script.target_table
+                for script in read_versions(folder / "transforms", name, stage.names)
+                if script.target_table
+            }
     return found
 
 

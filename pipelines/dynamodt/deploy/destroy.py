@@ -95,7 +95,7 @@ def _planned(
 ) -> Plan:
     if state is not None and state.status != UNMADE:
         check_ours(stage, stack, state)
-        check_tables(stage, folder, stack, state, tables_here(folder))
+        check_tables(stage, folder, stack, state, tables_here(stage, folder))
     own = stack.resources() if state is not None else {}
     refuse_at_work(stage, folder, own, sleep)
     if purge:
@@ -151,7 +151,7 @@ def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str], sleep: Sl
     if place_of(stage.connection, stage.state_table) is None:
         return
     leases = State(stage.connection, stage.state_table).leases
-    for lease in live_leases(leases, tables(folder / "transforms"), sleep):
+    for lease in live_leases(leases, tables(folder / "transforms", stage.names), sleep):
         hint = "wait for it, or stop it: " + suggest("abort", table=lease.table)
         what = f"a run is active and needs the stack: {holder(lease)}"
         raise Refused(what, where=f"table {lease.table}", hint=hint)
@@ -213,11 +213,11 @@ def users_of_state(stage: Stage, folder: Path, sleep: Sleep) -> tuple[tuple[str,
     names = sorted(tables_in(stage.connection, stage.state_table))
     leases = State(stage.connection, stage.state_table).leases
     histories = (name for name in names if not name.startswith(_DRY_RUN))
-    return _strangers(histories, folder), tuple(one.table for one in live_leases(leases, names, sleep))
+    return _strangers(histories, stage, folder), tuple(one.table for one in live_leases(leases, names, sleep))
 
 
-def _strangers(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(set(names) - tables_here(folder)))
+def _strangers(names: Iterable[str], stage: Stage, folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(set(names) - tables_here(stage, folder)))
 
 
 def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
@@ -236,7 +236,7 @@ def _strangers_files(stage: Stage, folder: Path) -> tuple[str, ...]:
     """The tables without a folder here for which runs or `prepare` have stored files."""
     name, prefix = bucket_of(stage)
     found = (folders(stage.connection, name, f"{prefix}{kind}/") for kind in _KINDS)
-    return _strangers({one for some in found for one in some}, folder)
+    return _strangers({one for some in found for one in some}, stage, folder)
 
 
 def _keys(stage: Stage, folder: Path, own: Mapping[str, str], linked: Iterable[str]) -> tuple[FoundKey, ...]:
@@ -267,7 +267,9 @@ def _described(
 ) -> tuple[FoundKey, ...]:
     """The keys whose deletion is not scheduled yet."""
     there = [facts for facts in found.values() if facts.state not in _GOING]
-    places = {name: place_of(stage.connection, name) for name in tables(folder / "transforms")} if there else {}
+    places = (
+        {name: place_of(stage.connection, name) for name in tables(folder / "transforms", stage.names)} if there else {}
+    )
     return tuple(_key(facts, own, named, places) for facts in there)
 
 

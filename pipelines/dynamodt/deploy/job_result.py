@@ -72,13 +72,13 @@ def error_in(document: Document, dead: bool = False) -> DynamodtError | None:
 
 def runs_of(table: Document) -> list[RunReport]:
     """The runs of one table, from the document of `up` and `down`."""
-    return [_run(table["table"], table["direction"], version) for version in table.get("versions", ())]
+    return [_run(real_name(table), table["direction"], version) for version in table.get("versions", ())]
 
 
 def undo_of(document: Document) -> UndoReport:
     """The report from the document of `undo`."""
     left = document.get("left", {})
-    run = _run(document["table"], document["direction"], document)
+    run = _run(real_name(document), document["direction"], document)
     return UndoReport(
         run=replace(run, rehearsal=run.status == "dry-run"),
         at=document["at"],
@@ -118,6 +118,11 @@ def in_full(
         key_names=key_names,
         rehearsal=dry_run,
     )
+
+
+def real_name(document: Document) -> str:
+    """The table's real name, which a document has only where it differs."""
+    return str(document.get("table_name") or document["table"])
 
 
 def _run(table: str, direction: Any, document: Document) -> RunReport:

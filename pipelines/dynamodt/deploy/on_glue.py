@@ -25,7 +25,16 @@ from dynamodt.deploy.glue_runs import (
     tail,
     watches_over,
 )
-from dynamodt.deploy.job_result import error_in, in_full, other_release, prepared_of, readable, runs_of, undo_of
+from dynamodt.deploy.job_result import (
+    error_in,
+    in_full,
+    other_release,
+    prepared_of,
+    readable,
+    real_name,
+    runs_of,
+    undo_of,
+)
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError, suggest
@@ -227,7 +236,7 @@ def _refuse(
 
 def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer) -> Reports:
     with readable(job.place):
-        answered = {table["table"]: table for table in answer.document["tables"]}
+        answered = {real_name(table): table for table in answer.document["tables"]}
     reports = {move.table: _answered(job, move, options, answer, answered) for move in moves}
     if answer.exit_code and all(move.error is None for move in moves):  # the error is of the command as a whole
         raise job.failure(answer)

@@ -158,7 +158,17 @@ def stage_file(stage: Stage) -> str:
         "protected": stage.protected,
     }
     lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
-    return "\n".join([f"[stages.{_toml(stage.name)}]", *lines, ""])
+    path = f"stages.{_toml(stage.name)}"
+    return "\n".join([f"[{path}]", *lines, *_table_names(stage, path), ""])
+
+
+def _table_names(stage: Stage, path: str) -> list[str]:
+    """The tables' names as they were found here: a job looks none up, and needs no right to."""
+    if not stage.names.mapped:
+        return []
+    names = {**stage.names.sources, **stage.names.known}
+    lines = [f"{_toml(logical)} = {_toml(names[logical])}" for logical in sorted(names)]
+    return [f"table_name = {_toml(stage.names.pattern)}", f"[{path}.tables]", *lines]
 
 
 def _toml(value: str | bool) -> str:

@@ -6,6 +6,7 @@ is the Python dict that an author's function gets, `{"id": "u1"}`. `script.codec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -65,6 +66,52 @@ class StorageSpec:
     owner: str | None = None
 
 
+LOOKUPS = ("cfn:", "ssm:", "arn:")  # what a name is looked up by: a stack, a parameter, an ARN
+
+
+@dataclass(frozen=True, slots=True)
+class TableNames:
+    """The names of a stage's tables: the *logical* name is that of a table's folder, and the same on every stage; the
+    *real* one is DynamoDB's.
+
+    Folders, TARGET_TABLE and the command line use logical names. Everything else, requests, rows and objects of the
+    storage included, uses real ones; results show both where they differ.
+
+    `sources` has by logical name the real one, or where to look it up (LOOKUPS); `pattern` makes it for all other
+    tables. `known` has the real names by logical ones, once the stage is opened (`config.names`).
+    """
+
+    sources: Mapping[str, str] = field(default_factory=dict)
+    pattern: str = "{table}"
+    known: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether any table may have another real name than its logical one."""
+        return bool(self.sources) or self.pattern != "{table}"
+
+    def source(self, logical: str) -> str:
+        """The real name, or where it is looked up."""
+        return self.sources.get(logical) or self.pattern.replace("{table}", logical)
+
+    def real(self, name: str) -> str:
+        """The real name of a table, by either of its names. Raises KeyError for one whose name was not looked up."""
+        if name in self.known or name in self.known.values():
+            return self.known.get(name, name)
+        if self.source(name).startswith(LOOKUPS):
+            raise KeyError(f"the stage was opened without the table {name}")
+        return self.source(name)
+
+    def logical(self, real: str) -> str:
+        """The logical name of a table; the real one itself, if the stage has no other for it."""
+        return next((name for name, known in self.known.items() if known == real), real)
+
+    def shown(self, real: str) -> str:
+        """`users (shop-users-prod)`, or the one name if both are the same."""
+        logical = self.logical(real)
+        return real if logical == real else f"{logical} ({real})"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One deployment of the application: an account, a region and dynamodt's resources in it."""
@@ -73,9 +120,11 @@ class Stage:
     connection: Connection
     storage: StorageSpec
     state_table: str = STATE_TABLE
-    local: bool = False  # this machine: the state table is created when it is missing
+    local: bool = False  # this machine
+    makes_state_table: bool = False  # it is created when it is missing
     embedded: bool = False  # the emulator that dynamodt starts
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
+    names: TableNames = TableNames()
     protected: bool = False  # its tables are written only with point-in-time recovery on
     glue_job: str = ""  # the name of its Glue job, where it is not `job_name`'s own
     other_state_tables: tuple[str, ...] = field(default=(), compare=False)  # of the other stages of dynamodt.toml

@@ -51,7 +51,7 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
     Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
     run is active or one is unfinished.
     """
-    scripts = read_versions(folder / "transforms", name)
+    scripts = read_versions(folder / "transforms", name, stage.names)
     if not 0 <= to <= len(scripts):
         hint = "write its file first: " + suggest("create", "NAME", table=name)
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
@@ -66,10 +66,10 @@ def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bo
 
     Raises what `stamp` raises, and Refused where there is no such record, or it contradicts the history.
     """
-    scripts = read_versions(folder / "transforms", name)
+    scripts = read_versions(folder / "transforms", name, stage.names)
     spec = usable_table(stage, name)
     past = _past(stage, spec)
-    _check_files(name, past.versions, scripts)
+    _check_files(name, stage.names.logical(name), past.versions, scripts)
     run = new_run()
     return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _adopted(name, known, run, past))
 
@@ -180,7 +180,7 @@ def _past(stage: Stage, spec: TableSpec) -> Past:
     return read_record(image, spec.name)
 
 
-def _check_files(name: str, versions: Sequence[int], scripts: Sequence[Script]) -> None:
+def _check_files(name: str, logical: str, versions: Sequence[int], scripts: Sequence[Script]) -> None:
     gap = next((number for number in range(1, len(versions) + 1) if number not in versions), 0)
     if gap:
         raise Refused(
@@ -193,7 +193,7 @@ def _check_files(name: str, versions: Sequence[int], scripts: Sequence[Script]) 
         number = len(scripts) + 1
         raise UsageError(
             f"by the record of {TOOL}, version {number} has run, but it has no file",
-            where=f"transforms/{name}/v{number}_<name>.py",
+            where=f"transforms/{logical}/v{number}_<name>.py",
             hint="write it, and adopt again (it is not run): " + suggest("create", "NAME", table=name),
         )
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import RunProgress, RunRecord
-from dynamodt.model.tables import Direction
+from dynamodt.model.tables import Direction, TableNames
 from dynamodt.runs.options import JobWatcher, Observer
 
 RATE_SECONDS = 15.0  # the speed that is shown is that of these last seconds
@@ -189,13 +189,14 @@ class Current:
     expected_items: int
     since: float
     run: str = ""  # its id, where it is another process's
+    shown: str = ""  # the table's names
     run_progress: RunProgress = RunProgress(Totals(), 0)
     pace: Pace = field(default_factory=Pace)
 
     @property
     def title(self) -> str:
         arrow = "" if self.direction == "up" else " (down)"
-        return f"{self.table} v{self.version} {self.name}{arrow}"
+        return f"{self.shown or self.table} v{self.version} {self.name}{arrow}"
 
     @property
     def share(self) -> Share:
@@ -220,9 +221,11 @@ class ProgressRecorder:
         self.running: dict[str, Current] = {}  # by table
         self.awaited = ""  # what is awaited while no run is active
         self.asks = False  # whether questions can be answered
+        self.names = TableNames()  # of the stage, once it is opened
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        self.running[table] = Current(table, version, name, direction, expected_items, self.clock())
+        run = Current(table, version, name, direction, expected_items, self.clock(), shown=self.names.shown(table))
+        self.running[table] = run
 
     def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
         """A run of another process, active for `elapsed` seconds."""

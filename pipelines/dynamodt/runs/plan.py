@@ -70,7 +70,7 @@ def plan_table(
     Raises what prevents the steps: ScriptError for a file, Refused for the order, an irreversible step or missing
     prepared data, ServiceError for a missing table.
     """
-    files = read_versions(folder / "transforms", name)
+    files = read_versions(folder / "transforms", name, stage.names)
     spec = usable_table(stage, name)
     gone = runs_on_gone_tables(stage, spec, runs)
     scripts = plan(files, applied, direction, to, half_rolled_back(run for run in runs if run.run not in gone))
@@ -119,7 +119,8 @@ def _describe(stage: Stage, name: str) -> TableSpec:
         return tables.describe(stage.connection, name)
     except ServiceError as error:
         if stage.embedded and name not in stage.tables and error.what == NO_TABLE:
-            hint = f'name it and its key in dynamodt.toml, under [stages.local.tables]: {name} = {{ id = "S" }}'
+            table = stage.names.logical(name)
+            hint = f'name it and its key in dynamodt.toml, under [stages.local.tables]: {table} = {{ id = "S" }}'
             raise ServiceError("the embedded stage has no such table", where=error.where, hint=hint) from error
         raise
 

@@ -1,0 +1,193 @@
+"""The real names of a stage's tables, looked up when a command opens the stage.
+
+A stack is read once a command, a parameter once, and only for tables that the command needs: those that it names, and
+the ones that their versions write to. Workers and deployed jobs look nothing up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from dynamodt.config.settings import FILE_NAME, place
+from dynamodt.dynamodb.clients import account_id, client, explained
+from dynamodt.errors import UsageError
+from dynamodt.model.tables import LOOKUPS, Connection, Stage
+from dynamodt.script.names import is_table_name
+from dynamodt.script.versions import read_versions, tables
+
+_TABLE_TYPES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
+
+
+def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
+    """The stage with the real names of the tables `named`, by either of their names (default: all that have a folder
+    in `folder`/transforms), and of those that their versions write to.
+
+    Sends no request unless one of them is looked up. Raises UsageError, naming file and key, for a name that cannot be
+    found, a table in another account or region, and for two logical names of one table; ServiceError.
+    """
+    names = stage.names
+    if not names.mapped:
+        return stage
+    here = _folders(folder / "transforms")
+    sources = {logical: names.source(logical) for logical in {*here, *names.sources}}
+    known = {logical: source for logical, source in sources.items() if not source.startswith(LOOKUPS)}
+    wanted = set(named or here) - set(known.values())
+    if not wanted <= {*here, *names.sources}:  # it may be the real name of any
+        wanted = {*sources, *(name for name in wanted if not names.source(name).startswith(LOOKUPS))}
+    wanted |= {target for logical in wanted for target in _targets(folder, logical)}
+    lookups = _Lookups(stage)
+    known |= {logical: lookups.real(logical, names.source(logical)) for logical in sorted(wanted)}
+    _check_distinct(stage, known)
+    return replace(stage, names=replace(names, known=known))
+
+
+def _folders(transforms: Path) -> tuple[str, ...]:
+    return tables(transforms) if transforms.is_dir() else ()
+
+
+def _targets(folder: Path, logical: str) -> set[str]:
+    """The tables that the versions of a table write to; of a folder at fault, none: its own command reports it."""
+    with suppress(UsageError):
+        scripts = read_versions(folder / "transforms", logical)
+        return {script.target_table for script in scripts if script.target_table}
+    return set()
+
+
+def _check_distinct(stage: Stage, known: dict[str, str]) -> None:
+    """Raises UsageError for two logical names of one table: each would have versions of its own for the same items."""
+    seen: dict[str, str] = {}
+    for logical, real in sorted(known.items()):
+        first = seen.setdefault(real, logical)
+        if first != logical:
+            hint = "give one of them another name, or put the versions of both in one folder"
+            what = f"{first} and {logical} are the same table, {real}"
+            raise UsageError(what, where=name_place(stage, logical), hint=hint)
+
+
+def name_place(stage: Stage, logical: str) -> str:
+    """Where a table's name is written, as an error's `where`."""
+    keys = ("tables", logical) if logical in stage.names.sources else ("table_name",)
+    return place("stages", stage.name, *keys)
+
+
+# ---------------------------------------------------------------- looking names up
+
+
+@dataclass
+class _Lookups:
+    """What one command has looked up. Each stack and each parameter is read once."""
+
+    stage: Stage
+    _stacks: dict[str, _Stack] = field(default_factory=dict)
+    _parameters: dict[str, str] = field(default_factory=dict)
+
+    def real(self, logical: str, source: str) -> str:
+        """The real name of a table. Raises UsageError, naming its key."""
+        where = name_place(self.stage, logical)
+        if source.startswith("cfn:"):
+            source = self._of_stack(source.removeprefix("cfn:"), where)
+        elif source.startswith("ssm:"):
+            source = self._of_parameter(source.removeprefix("ssm:"), where)
+        if source.startswith("arn:"):
+            source = self._of_arn(source, where)
+        if not is_table_name(source):
+            hint = "a table's name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'"
+            raise UsageError(f"{source!r} is not the name of a DynamoDB table", where=where, hint=hint)
+        return source
+
+    def _of_stack(self, path: str, where: str) -> str:
+        name, _, key = path.partition(".")
+        stack = self._stacks.setdefault(name, _Stack(self.stage.connection, name))
+        return stack.outputs(where).get(key) or stack.table(key, where)
+
+    def _of_parameter(self, name: str, where: str) -> str:
+        if name not in self._parameters:
+            with explained("GetParameter", where):
+                self._parameters[name] = self._read_parameter(name, where)
+        return self._parameters[name].strip()
+
+    def _read_parameter(self, name: str, where: str) -> str:
+        try:
+            found = client(self.stage.connection, "ssm").get_parameter(Name=name, WithDecryption=True)
+            return str(found["Parameter"]["Value"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ParameterNotFound":
+                raise
+            hint = f"create it in {self.stage.connection.region}, or write the table's name"
+            raise UsageError(f"there is no parameter {name}", where=where, hint=hint) from None
+
+    def _of_arn(self, arn: str, where: str) -> str:
+        """The table's name. Raises UsageError for a table in another account or region than the stage: PartiQL takes
+        no table of another account, and a transaction, by which a run inserts items, none of another account or region
+        (API reference of TransactWriteItems; "DynamoDB API operations supported by resource-based policies")."""
+        region, account, resource = arn.split(":", 5)[3:]
+        there = region, account
+        here = self.stage.connection.region, self._account
+        if there != here:
+            what = f"the table is in account {account}, {region}, and the stage in account {here[1]}, {here[0]}"
+            hint = (
+                f"a run and its state are in one account and region: add a stage to {FILE_NAME} with the region and a "
+                "role_arn (or profile) of that account, and a storage there"
+            )
+            raise UsageError(what, where=where, hint=hint)
+        return resource.removeprefix("table/").partition("/")[0]
+
+    @cached_property
+    def _account(self) -> str:
+        return account_id(self.stage.connection)
+
+
+class _Stack:
+    """The outputs and the tables of one stack, each read when it is first needed."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._cloudformation = client(connection, "cloudformation")
+        self._region = connection.region
+        self._name = name
+        self._outputs: dict[str, str] | None = None
+        self._tables: dict[str, str] | None = None
+
+    def outputs(self, where: str) -> dict[str, str]:
+        """The outputs by their keys. Raises UsageError for a stack that does not exist."""
+        if self._outputs is None:
+            with explained("DescribeStacks", where):
+                stack = self._described(where)
+            self._outputs = {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", ())}
+        return self._outputs
+
+    def _described(self, where: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._cloudformation.describe_stacks(StackName=self._name)["Stacks"][0]
+            return found
+        except ClientError as error:
+            if "does not exist" not in str(error):
+                raise
+            hint = f"deploy it first, or write the table's name; the stack is looked for in {self._region}"
+            raise UsageError(f"there is no stack {self._name}", where=where, hint=hint) from None
+
+    def table(self, logical_id: str, where: str) -> str:
+        """The name of the table with that logical id. Raises UsageError if the stack has no such table."""
+        if self._tables is None:
+            pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=self._name)
+            with explained("ListStackResources", where):
+                found = [one for page in pages for one in page["StackResourceSummaries"]]
+            self._tables = dict(_tables_of(found))
+        if logical_id not in self._tables:
+            named = ", ".join([*self.outputs(where), *self._tables]) or "nothing"
+            what = f"the stack {self._name} has neither an output nor a table {logical_id}"
+            raise UsageError(what, where=where, hint=f"it has {named}")
+        return self._tables[logical_id]
+
+
+def _tables_of(resources: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+    for one in resources:
+        exists = one.get("PhysicalResourceId") and not one["ResourceStatus"].startswith("DELETE")
+        if exists and one["ResourceType"] in _TABLE_TYPES:
+            yield one["LogicalResourceId"], one["PhysicalResourceId"]

@@ -1,0 +1,393 @@
+"""A table's logical and real names: how dynamodt.toml maps them, what is looked up, and how results show both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from dynamodt.cli.json_output import with_names as in_document
+from dynamodt.cli.request import with_both_names, with_tables
+from dynamodt.config import names as looked_up
+from dynamodt.config.names import with_names
+from dynamodt.config.stage import SERVICE, load_stage
+from dynamodt.deploy.packages import stage_file
+from dynamodt.errors import UsageError, suggest
+from dynamodt.model.tables import KeyAttribute, Stage, TableNames
+from dynamodt.script.versions import read_versions, tables
+
+PROD = '[stages.prod]\nregion = "eu-west-1"\nstorage = "s3://files/below"\n'
+LOCAL = "[stages.local.tables]\n"
+ACCOUNT = "123456789012"
+ARN = f"arn:aws:dynamodb:eu-west-1:{ACCOUNT}:table/shop-users"
+VERSION = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"
+Project = Callable[..., Path]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Writes dynamodt.toml, and a version for each table; a value is the table that it writes to."""
+
+    def make(text: str, *plain: str, **targets: str) -> Path:
+        (tmp_path / "dynamodt.toml").write_text(text, encoding="utf-8")
+        for table in (*plain, *targets):
+            folder = tmp_path / "transforms" / table
+            folder.mkdir(parents=True, exist_ok=True)
+            target = f"TARGET_TABLE = {targets[table]!r}\n" if table in targets else ""
+            (folder / "v1_one.py").write_text(target + VERSION, encoding="utf-8")
+        return tmp_path
+
+    return make
+
+
+def missing(operation: str, text: str, code: str = "ValidationError") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": text}}, operation)
+
+
+@dataclass
+class Account:
+    """The parameters, and the outputs and resources of the stacks of an account; `calls` are the requests to it."""
+
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    resources: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+
+    def client(self, connection: object, service: str) -> Account:
+        assert service in ("cloudformation", "ssm")
+        return self
+
+    def account_id(self, connection: object) -> str:
+        self.calls.append("GetCallerIdentity")
+        return ACCOUNT
+
+    def describe_stacks(self, **given: str) -> dict[str, Any]:
+        stack = given["StackName"]
+        self.calls.append(f"DescribeStacks {stack}")
+        if stack not in self.outputs:
+            raise missing("DescribeStacks", f"Stack with id {stack} does not exist")
+        found = [{"OutputKey": key, "OutputValue": value} for key, value in self.outputs[stack].items()]
+        return {"Stacks": [{"Outputs": found}]}
+
+    def get_paginator(self, operation: str) -> Account:
+        assert operation == "list_stack_resources"
+        return self
+
+    def paginate(self, **given: str) -> list[dict[str, Any]]:
+        stack = given["StackName"]
+        self.calls.append(f"ListStackResources {stack}")
+        found = [
+            {"LogicalResourceId": name, "ResourceType": kind, "PhysicalResourceId": physical, "ResourceStatus": "OK"}
+            for name, (kind, physical) in self.resources[stack].items()
+        ]
+        return [{"StackResourceSummaries": found}]
+
+    def get_parameter(self, **given: Any) -> dict[str, Any]:
+        name = given["Name"]
+        self.calls.append(f"GetParameter {name}")
+        if name not in self.parameters:
+            raise missing("GetParameter", "", "ParameterNotFound")
+        return {"Parameter": {"Value": self.parameters[name]}}
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> Account:
+    made = Account(
+        outputs={"shop-prod": {"UsersTable": "shop-prod-users", "OrdersArn": ARN.replace("users", "orders")}},
+        resources={
+            "shop-prod": {
+                "Carts": ("AWS::DynamoDB::GlobalTable", "shop-prod-Carts-1A2B"),
+                "Role": ("AWS::IAM::Role", "shop-prod-role"),
+            }
+        },
+        parameters={"/shop/users": "shop-users-by-ssm\n"},
+    )
+    monkeypatch.setattr(looked_up, "client", made.client)
+    monkeypatch.setattr(looked_up, "account_id", made.account_id)
+    return made
+
+
+def opened(folder: Path, *tables: str, stage: str = "prod") -> Stage:
+    return with_names(load_stage(stage, folder), folder, tables)
+
+
+# ---------------------------------------------------------------- each form
+
+
+@pytest.mark.parametrize(
+    ("text", "real", "calls"),
+    [
+        ("", "users", []),
+        ('table_name = "{table}-{stage}"', "users-prod", []),
+        ('table_name = "cfn:shop-{stage}.UsersTable"\n#{table}', None, []),
+        ('tables = { users = "shop-users" }', "shop-users", []),
+        ('tables = { users = { name = "shop-users" } }', "shop-users", []),
+        ('table_name = "{table}-{stage}"\ntables = { users = "shop-users" }', "shop-users", []),
+        ('tables = { users = "cfn:shop-prod.UsersTable" }', "shop-prod-users", ["DescribeStacks shop-prod"]),
+        (
+            'tables = { users = "cfn:shop-prod.Carts" }',
+            "shop-prod-Carts-1A2B",
+            ["DescribeStacks shop-prod", "ListStackResources shop-prod"],
+        ),
+        (
+            'tables = { users = "cfn:shop-prod.OrdersArn" }',
+            "shop-orders",
+            ["DescribeStacks shop-prod", "GetCallerIdentity"],
+        ),
+        ('tables = { users = "ssm:/shop/users" }', "shop-users-by-ssm", ["GetParameter /shop/users"]),
+        ('table_name = "ssm:/shop/{table}"', "shop-users-by-ssm", ["GetParameter /shop/users"]),
+        (f'tables = {{ users = "{ARN}" }}', "shop-users", ["GetCallerIdentity"]),
+    ],
+)
+def test_a_table_is_found_by_each_form(
+    project: Project, account: Account, text: str, real: str | None, calls: list[str]
+) -> None:
+    folder = project(f"{PROD}{text}\n", "users")
+    if real is None:
+        with pytest.raises(UsageError, match=r"needs \{table\}"):
+            load_stage("prod", folder)
+        return
+    stage = opened(folder)
+    assert stage.names.real("users") == stage.names.real(real) == real
+    assert stage.names.logical(real) == "users"
+    assert stage.names.shown(real) == ("users" if real == "users" else f"users ({real})")
+    assert account.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what"),
+    [
+        ('table_name = "shop"', "table_name", "needs {table}"),
+        ('table_name = "{table}-{table}"', "table_name", "needs {table}"),
+        ('table_name = "{table}-{region}"', "table_name", "neither"),
+        ("table_name = 1", "table_name", "string"),
+        ('tables = { users = "a b c" }', "tables.users", "neither"),
+        ('tables = { users = "us" }', "tables.users", "neither"),
+        ("tables = { users = 1 }", "tables.users", "table"),
+        ('tables = { users = { nam = "shop-users" } }', "tables.users", "local"),
+        ('tables = { users = { name = "shop-users", kind = "S" } }', "tables.users.kind", "not a known key"),
+        ('tables = { users = { name = "shop-users", key = { id = "S" } } }', "tables.users", "`local` only"),
+        ('tables = { users = "cfn:shop-prod" }', "tables.users", "neither"),
+        ('tables = { users = "arn:aws:s3:::bucket" }', "tables.users", "neither"),
+        ('tables = { users = "dynamodt-state" }', "tables.users", "is a state table"),
+    ],
+)
+def test_an_error_of_a_mapping_names_file_and_key(project: Project, text: str, key: str, what: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_stage("prod", project(f"{PROD}{text}\n"))
+    assert caught.value.where == f"dynamodt.toml: stages.prod.{key}" and caught.value.hint
+    assert what in caught.value.what, caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("cfn:gone.UsersTable", "there is no stack gone"),
+        ("cfn:shop-prod.Users", "has neither an output nor a table Users"),
+        ("cfn:shop-prod.Role", "has neither an output nor a table Role"),
+        ("ssm:/shop/gone", "there is no parameter /shop/gone"),
+        (ARN.replace("eu-west-1", "us-east-1"), "and the stage in account 123456789012, eu-west-1"),
+        (ARN.replace(ACCOUNT, "999999999999"), "the table is in account 999999999999, eu-west-1"),
+    ],
+)
+def test_a_name_that_cannot_be_found_is_refused_with_its_key(project: Project, source: str, what: str) -> None:
+    folder = project(f'{PROD}tables = {{ users = "{source}" }}\n', "users")
+    with pytest.raises(UsageError) as caught:
+        opened(folder)
+    assert what in caught.value.what and caught.value.where == "dynamodt.toml: stages.prod.tables.users"
+    assert caught.value.hint
+
+
+def test_what_a_parameter_holds_must_be_a_name(project: Project, account: Account) -> None:
+    account.parameters["/shop/users"] = "not a name"
+    with pytest.raises(UsageError, match="not the name of a DynamoDB table") as caught:
+        opened(project(f'{PROD}table_name = "ssm:/shop/{{table}}"\n', "users"))
+    assert caught.value.where == "dynamodt.toml: stages.prod.table_name"
+
+
+# ---------------------------------------------------------------- which names are looked up
+
+THREE = (
+    'tables = { users = "cfn:shop-prod.UsersTable", carts = "cfn:shop-prod.Carts", orders = "ssm:/shop/gone", '
+    'plain = "shop-plain" }\n'
+)
+
+
+def test_a_stack_is_read_once_for_all_its_tables(project: Project, account: Account) -> None:
+    stage = opened(project(PROD + THREE, "users", "carts", "plain"))
+    assert tables(project(PROD + THREE) / "transforms", stage.names) == (
+        "shop-plain",
+        "shop-prod-Carts-1A2B",
+        "shop-prod-users",
+    )
+    assert account.calls == ["DescribeStacks shop-prod", "ListStackResources shop-prod"]
+
+
+def test_only_tables_that_are_needed_are_looked_up(project: Project, account: Account) -> None:
+    folder = project(PROD + THREE, "users", "carts", "orders", "plain")
+    assert opened(folder, "plain").names.real("plain") == "shop-plain" and account.calls == []
+    stage = opened(folder, "users")
+    assert account.calls == ["DescribeStacks shop-prod"]
+    with pytest.raises(KeyError, match="without the table orders"):
+        stage.names.real("orders")
+
+
+def test_a_target_is_a_logical_name_that_is_looked_up_with_its_table(project: Project, account: Account) -> None:
+    folder = project(PROD + THREE, plain="users")
+    stage = opened(folder, "plain")
+    (script,) = read_versions(folder / "transforms", "shop-plain", stage.names)
+    assert (script.table, script.target_table, script.path) == (
+        "shop-plain",
+        "shop-prod-users",
+        "transforms/plain/v1_one.py",
+    )
+    assert account.calls == ["DescribeStacks shop-prod"]
+
+
+def test_a_table_may_be_named_by_its_real_name(project: Project, account: Account) -> None:
+    folder = project(f'{PROD}table_name = "{{table}}-{{stage}}"\n{THREE}', "users", "carts", "plain", "new")
+    assert opened(folder, "new-prod").names.logical("new-prod") == "new" and account.calls == []
+    account.parameters["/shop/gone"] = "shop-orders"
+    assert opened(folder, "shop-prod-Carts-1A2B").names.logical("shop-prod-Carts-1A2B") == "carts"
+
+
+def test_a_folder_at_fault_is_left_to_its_own_command(project: Project) -> None:
+    folder = project(f'{PROD}table_name = "{{table}}-{{stage}}"\n', "users", "odd")
+    (folder / "transforms" / "odd" / "v7_late.py").write_text("", encoding="utf-8")
+    assert opened(folder).names.real("users") == "users-prod"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'tables = { users = "shop", accounts = "shop" }',
+        'table_name = "{table}-prod"\ntables = { accounts = "users-prod" }',
+        'tables = { accounts = "users" }',
+        'tables = { users = "cfn:shop-prod.UsersTable", accounts = "shop-prod-users" }',
+    ],
+)
+def test_two_logical_names_of_one_table_are_refused(project: Project, text: str) -> None:
+    folder = project(f"{PROD}{text}\n", "users", "accounts")
+    with pytest.raises(UsageError, match="accounts and users are the same table") as caught:
+        opened(folder, "users")
+    assert "dynamodt.toml: stages.prod.table" in caught.value.where
+
+
+# ---------------------------------------------------------------- the embedded stage
+
+
+@pytest.mark.parametrize(
+    ("text", "created", "names"),
+    [
+        (f'{LOCAL}users = {{ id = "S" }}', {"users": "id"}, {}),
+        (f'{LOCAL}users = {{ name = "S" }}', {"users": "name"}, {}),
+        (f'{LOCAL}users = {{ key = "N" }}', {"users": "key"}, {}),
+        (f'{LOCAL}users = {{ key = {{ id = "S" }} }}', {"users": "id"}, {}),
+        (
+            f'{LOCAL}users = {{ name = "shop-users", key = {{ id = "S" }} }}',
+            {"shop-users": "id"},
+            {"users": "shop-users"},
+        ),
+        (f'{LOCAL}users = {{ name = "shop-users" }}', {}, {"users": "shop-users"}),
+        (f'{LOCAL}users = "shop-users"', {}, {"users": "shop-users"}),
+        (f'[stages.local]\ntable_name = "x-{{table}}"\n{LOCAL}users = {{ id = "S" }}', {"x-users": "id"}, {}),
+    ],
+)
+def test_tables_of_the_embedded_stage_have_keys_names_or_both(
+    project: Project, text: str, created: dict[str, str], names: dict[str, str]
+) -> None:
+    stage = load_stage("local", project(text))
+    assert {table: key[0].name for table, key in stage.tables.items()} == created
+    assert dict(stage.names.sources) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f'{LOCAL}users = "cfn:shop.Users"', "tables.users"),
+        (f'{LOCAL}users = {{ name = "ssm:/users", key = {{ id = "S" }} }}', "tables.users"),
+        (f'{LOCAL}users = {{ name = "shop-users", key = {{}} }}', "tables.users"),
+        ('[stages.local]\ntable_name = "ssm:/{table}"', "table_name"),
+    ],
+)
+def test_the_embedded_stage_looks_nothing_up(project: Project, text: str, key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_stage("local", project(text))
+    assert caught.value.where == f"dynamodt.toml: stages.local.{key}" and caught.value.hint
+
+
+# ---------------------------------------------------------------- what the plugin of a framework gives
+
+
+def test_a_stage_without_an_entry_is_the_services(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"stage": "dev", "storage": "s3://deployment/dynamodt", "tables": {"Users": "cfn:shop-prod.Carts"}}
+    monkeypatch.setenv(SERVICE, json.dumps(given))
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    stage = opened(project(PROD, "Users"), stage="dev")
+    assert (stage.storage.url, stage.makes_state_table) == ("s3://deployment/dynamodt", True)
+    assert stage.names.real("Users") == "shop-prod-Carts-1A2B"
+    with pytest.raises(UsageError, match="there is no stage 'test'"):
+        load_stage("test", project(PROD))
+
+
+def test_an_entry_takes_precedence_over_the_service(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"stage": "prod", "storage": "s3://deployment", "tables": {"users": "by-service", "carts": "shop-carts"}}
+    monkeypatch.setenv(SERVICE, json.dumps(given))
+    stage = opened(project(f'{PROD}tables = {{ users = "by-entry" }}\n', "users"))
+    assert (stage.storage.url, stage.makes_state_table) == ("s3://files/below", False)
+    assert stage.names.known == {"users": "by-entry", "carts": "shop-carts"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"stage": "prod", "tables": []}'])
+def test_a_variable_that_the_plugin_has_not_set(project: Project, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(SERVICE, text)
+    with pytest.raises(UsageError, match="not what the plugin sets"):
+        load_stage("prod", project(PROD))
+
+
+# ---------------------------------------------------------------- jobs and results
+
+NAMES = TableNames({"users": "shop-users"}, known={"users": "shop-users", "carts": "carts"})
+
+
+def test_a_job_is_given_the_names_that_were_found(project: Project, account: Account, tmp_path: Path) -> None:
+    folder = project(f'{PROD}table_name = "{{table}}-{{stage}}"\n{THREE}', "users", "carts", "plain", "new")
+    stage = opened(folder)
+    account.calls.clear()
+    (folder / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8")
+    assert opened(folder).names.known == stage.names.known and account.calls == []
+
+
+def test_documents_have_the_logical_name_and_the_real_one_where_it_differs() -> None:
+    document = {"tables": [{"table": "shop-users", "runs": [{"table": "shop-users"}]}, {"table": "carts", "at": 1}]}
+    assert in_document(document, NAMES) == {
+        "tables": [
+            {"table": "users", "table_name": "shop-users", "runs": [{"table": "users", "table_name": "shop-users"}]},
+            {"table": "carts", "at": 1},
+        ]
+    }
+    assert in_document(document, TableNames()) == document
+
+
+def test_hints_name_tables_as_they_are_typed() -> None:
+    hint = "wait, or: " + suggest("abort", table="shop-users") + "; then " + suggest("up", table="carts", to=3)
+    assert with_tables(hint, NAMES) == "wait, or: dynamodt abort --table users; then dynamodt up --table carts --to 3"
+    assert with_tables(suggest("create", "shop-users", table="shop-users-2"), NAMES) == (
+        "dynamodt create --table shop-users-2 shop-users"
+    )
+
+
+def test_the_place_of_an_error_has_both_names() -> None:
+    assert with_both_names("table shop-users, transforms/x.py", NAMES) == "table users (shop-users), transforms/x.py"
+    assert with_both_names("table carts", NAMES) == "table carts"
+    assert with_both_names("state table shop-users", NAMES) == "state table shop-users"
+
+
+def test_keys_of_created_tables_are_read_in_order(project: Project) -> None:
+    stage = load_stage("local", project(f'{LOCAL}users = {{ name = "shop-users", key = {{ b = "S", a = "N" }} }}'))
+    assert stage.tables == {"shop-users": (KeyAttribute("b", "S"), KeyAttribute("a", "N"))}
