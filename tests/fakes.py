@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import inf
 from operator import eq, le, lt
 from typing import Any, ClassVar
 
@@ -69,6 +70,7 @@ class FakeDynamoDB:
     )  # and their key attributes; of the state table pk, sk
     tokens: set[str] = field(default_factory=set)  # of transactions that took effect: sent again, they are no-ops
     lock: threading.RLock = field(default_factory=threading.RLock)
+    longest: float = inf  # characters of a statement: a longer one has its whole request refused
 
     def put(self, *items: Item) -> None:
         for item in items:
@@ -131,6 +133,8 @@ class FakeDynamoDB:
             raise Throttled("ProvisionedThroughputExceededException")
         if fault == "lost":
             raise InDoubt("reset before it was applied")
+        if any(len(statement["Statement"]) > self.longest for statement in request["Statements"]):
+            raise Refusal("ValidationException", "the statement is too long", {})
         responses = [self._answered(s, fault, i) for i, s in enumerate(request["Statements"])]
         if fault == "reset":
             raise InDoubt("reset after it was applied")
@@ -203,10 +207,13 @@ class FakeDynamoDB:
             raise Throttled("ThrottlingException")
         if fault == "lost":
             raise InDoubt("reset before it was applied")
+        asks = "ReturnValuesOnConditionCheckFailure" in request
+        if asks and "Expected" in request:
+            raise Refusal("ValidationException", "Can not use both expression and non-expression parameters", {})
         try:
             write(request)
         except ConditionFailed as error:
-            shown = {"Item": error.image} if error.image else {}
+            shown = {"Item": error.image} if error.image and asks else {}
             raise Refusal("ConditionalCheckFailedException", str(error), shown) from error
         if fault == "reset":
             raise InDoubt("reset after it was applied")

@@ -17,11 +17,12 @@ from dynamodt.errors import ServiceError
 from tests.fakes import begun
 
 CLASSES = {
-    "conflict": ("ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItem"),
+    "conflict": ("ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItem",
+                 "ReplicatedWriteConflict", "ReplicatedWriteConflictException"),
     "throttled": (
         "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException", "ThrottlingException",
         "ThrottlingError", "Throttling", "RequestLimitExceeded", "TransactionConflict",
-        "TransactionConflictException", "TransactionInProgressException", "ReplicatedWriteConflictException",
+        "TransactionConflictException", "TransactionInProgressException",
     ),
     "doubt": ("InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"),
     "rejected": (

@@ -302,7 +302,17 @@ def test_holds_does_not_take_python_s_word_for_equality(stored: AttributeValue, 
         ({"n": {"N": "7"}}, 1 + 1 + 1),  # a byte for two digits, and one more
         ({"n": {"N": "12"}}, 1 + 1 + 1),
         ({"n": {"N": "123"}}, 1 + 2 + 1),
-        ({"n": {"N": "-123"}}, 1 + 2 + 1),
+        ({"n": {"N": "-123"}}, 1 + 2 + 1 + 1),
+        ({"n": {"N": "-1"}}, 1 + 3),  # a byte for the sign
+        ({"n": {"N": "3.14159"}}, 1 + 5),  # the digits before the point and after it apart
+        ({"n": {"N": "1.5"}}, 1 + 3),
+        ({"n": {"N": "15E-1"}}, 1 + 3),
+        ({"n": {"N": "1.200"}}, 1 + 3),
+        ({"n": {"N": "0.0000001"}}, 1 + 2),
+        ({"n": {"N": "1E-100"}}, 1 + 2),
+        ({"n": {"N": "0042"}}, 1 + 2),
+        ({"n": {"N": "1010"}}, 1 + 3),
+        ({"n": {"N": "0"}}, 1 + 1),
         ({"n": {"N": "1200000"}}, 1 + 1 + 1),  # zeros at the ends are trimmed
         ({"n": {"N": "0.0012"}}, 1 + 1 + 1),
         ({"n": {"N": "1.2E+30"}}, 1 + 1 + 1),

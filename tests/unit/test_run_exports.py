@@ -25,27 +25,28 @@ TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SINCE = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 SERVICE_TIME = SINCE + timedelta(minutes=5)  # by its own clock; ours is 55 minutes ahead of it
 SCRIPT = Script("users", 1, "change", "v1_change.py", "", "")
+EARLY = "Point in Time Recovery is not available for specified export time"
 AWAY = StageSpec("prod", Connection("eu-west-1"), StorageSpec("s3://b"))
 
 
 class Service:
     """Refuses so many requests; notes what it was asked, and what was waited for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, recoverable: bool = True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, message: str = EARLY) -> None:
         self.asked: list[ExportRequest] = []
         self.idle: list[timedelta] = []
         self._code = code
+        self._message = message
         self._refusals = refusals
         for module in (exports, exports):
             monkeypatch.setattr(module, "request", self._request)
             monkeypatch.setattr(module, "pause", lambda context, record, time_left: self.idle.append(time_left))
             monkeypatch.setattr(module, "time_of", lambda stage, table: SERVICE_TIME)
-        monkeypatch.setattr(exports, "has_point_in_time_recovery", lambda connection, table: recoverable)
 
     def _request(self, session: Any, wanted: ExportRequest) -> str:
         self.asked.append(wanted)
         if len(self.asked) <= self._refusals:
-            cause = ClientError({"Error": {"Code": self._code, "Message": "no"}}, "ExportTableToPointInTime")
+            cause = ClientError({"Error": {"Code": self._code, "Message": self._message}}, "ExportTableToPointInTime")
             raise Refused("no") from cause
         return "arn"
 
@@ -73,12 +74,25 @@ def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 16 < len(service.asked) < 40  # DynamoDB takes a quarter of an hour and more
 
 
-def test_waiting_brings_no_point_in_time_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DynamoDB refuses each moment of such a table with the code of one that is too early."""
-    service = Service(monkeypatch, "InvalidExportTimeException", 99, recoverable=False)
-    with pytest.raises(Refused):
+@pytest.mark.parametrize(
+    ("message", "waits"),
+    [
+        ("Point in Time Recovery is not available for specified export time", True),
+        ("Incremental export period to time cannot be greater than the current time : 2026-10-09T01:51:50Z", True),
+        ("Difference between export period from time and export period to time is less than 15 minutes", True),
+        ("Incremental export period from time cannot be less than the table creation time : 2026-10-08T22:39:12Z", False),
+        ("Export Time is invalid", False),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_a_moment_is_awaited_only_where_the_message_says_that_it_is_early(
+    monkeypatch: pytest.MonkeyPatch, message: str, waits: bool
+) -> None:
+    """Captured messages of the service: without point-in-time recovery the code is the same one."""
+    service = Service(monkeypatch, "InvalidExportTimeException", 1, message)
+    with nullcontext() if waits else pytest.raises(Refused):
         service.window()
-    assert len(service.asked) == 1
+    assert len(service.asked) == 1 + waits
 
 
 @pytest.mark.parametrize("hours", [0, 1, 100])
@@ -103,7 +117,7 @@ def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.Mo
     sourced(session, TABLE, Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "")))  # type: ignore[arg-type]
     wanted = service.asked[0]
     assert service.asked == [wanted] * 3
-    assert wanted.at == SERVICE_TIME + timedelta(seconds=1) and slept == [1.0]
+    assert wanted.at == SERVICE_TIME + timedelta(seconds=1) and slept == [2.0]
     assert wanted.token == f"run-0-0-{int(wanted.at.timestamp())}"
 
 

@@ -337,7 +337,7 @@ def test_a_wide_item_is_guarded_as_a_whole_however_wide(names: int) -> None:
     for theirs in (*others, {**found.read, "new": {"N": "0"}}):
         fake = table(THINGS, theirs)
         verdict = sent(fake, Statements(THINGS).write(found))
-        assert verdict == Verdict("conflict", theirs, "The conditional request failed") and only(fake) == theirs
+        assert verdict == Verdict("conflict", None, "The conditional request failed") and only(fake) == theirs
     assert written(table(THINGS), found) == "conflict"
     deletion = Remove(found.key, found.read)
     assert written(table(THINGS, found.read), deletion) == "done"

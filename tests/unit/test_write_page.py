@@ -75,6 +75,17 @@ def test_faults_alone_change_nothing_about_the_result(
     assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
 
 
+@many
+@given(st.integers(1, 60), faults, guards)
+def test_a_statement_that_the_service_refuses_is_sent_as_a_call(count: int, queued: list[str], guard: Guard) -> None:
+    """Its limits may be narrower than ours, and one statement has the whole batch refused."""
+    fake = FakeDynamoDB(THINGS, faults=deque(queued), longest=100)
+    fake.put(*(one | {"long" * 20: 1} if one["id"] % 3 == 0 else one for one in numbered(count)))
+    write_result, _ = settle(fake, double, guard)
+    assert write_result.counts == Counts(changed=count)
+    assert fake.calls["UpdateItem"] >= (guard == "item")
+
+
 class Application:
     """Other writers: before each request, they act on some items, and keep what they did."""
 
@@ -217,6 +228,13 @@ def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: in
         original({"Statements": sound[:some]})
         raise Refusal("ValidationException", "one of them", {})
 
+    def refusing_one(request: dict[str, Any]) -> dict[str, Any]:
+        if int(request["Key"]["id"]["N"]) in bad:
+            raise Refusal("ValidationException", "this one", {})
+        return alone(request)
+
+    alone = fake._updateitem
+    fake._updateitem = refusing_one  # type: ignore[method-assign]
     fake._batchexecutestatement = refusing  # type: ignore[method-assign]
     write_result, _ = settle(fake, double)
     lost = {number for number in bad if number < count}

@@ -1,7 +1,8 @@
 """Batches of conditional writes, with a verdict for each write.
 
-Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed),
-throttled (without effect), doubt (the write may have taken effect), rejected (the service does not accept it).
+Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed, or
+another region writes the item at this moment), throttled (without effect), doubt (the write may have taken effect),
+rejected (the service does not accept it).
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough
 
 Outcome = Literal["done", "conflict", "throttled", "doubt", "rejected"]
 
-_CONFLICTS = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItem"})
+_CONFLICTS = frozenset(
+    {
+        "ConditionalCheckFailed",
+        "ConditionalCheckFailedException",
+        "DuplicateItem",
+        "ReplicatedWriteConflict",  # of a global table
+        "ReplicatedWriteConflictException",
+    }
+)
 _REJECTIONS = frozenset(
     {
         "ValidationError",

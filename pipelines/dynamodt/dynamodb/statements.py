@@ -150,6 +150,14 @@ class Statements:
         assert isinstance(change, Atomic)
         return self._transaction(change, change.key)
 
+    def alone(self, change: Update | Insert | Remove) -> Call:
+        """The request for a change as a call of its own, whatever a statement could hold."""
+        if isinstance(change, Update):
+            return self._single("UpdateItem", {**self._update_body(change), "Key": change.key})
+        if isinstance(change, Insert):
+            return self._single("PutItem", self._put_body(change))
+        return self._single("DeleteItem", {**self._delete_body(change), "Key": change.key})
+
     # ------------------------------------------------------------ statements
 
     def _update(self, change: Update) -> Statement | Call:
@@ -160,7 +168,7 @@ class Statements:
             kept = self._remember(shape, self._update_text(change), self._guarded(change))
         text, guarded = kept
         if text is None:
-            return self._single("UpdateItem", {**self._update_body(change), "Key": key})
+            return self.alone(change)
         return Statement(text, [*sets.values(), *key.values(), *[read[name] for name in guarded]])
 
     def _update_text(self, change: Update) -> str | None:
@@ -198,13 +206,13 @@ class Statements:
         names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': ?" for name in change.item)
         text = f"INSERT INTO {quoted(change.table)} VALUE {{{names}}}"
         if len(text) > MAX_STATEMENT or not self._can_say(change.item):
-            return self._single("PutItem", self._put_body(change))
+            return self.alone(change)
         return Statement(text, list(change.item.values()))
 
     def _remove(self, change: Remove) -> Statement | Call:
         text = f"DELETE FROM {quoted(self._spec.name)} WHERE {self._where(change)}"
         if self._confirms or self._too_wide(text, change) or not self._can_say(change.read):
-            return self._single("DeleteItem", {**self._delete_body(change), "Key": change.key})
+            return self.alone(change)
         guarded = self._guarded(change)
         return Statement(text, [*change.key.values(), *[change.read[name] for name in guarded]])
 
@@ -219,7 +227,9 @@ class Statements:
     # ------------------------------------------------------------ expressions
 
     def _single(self, operation: str, body: dict[str, Any]) -> Call:
-        answer = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD", "ReturnConsumedCapacity": "INDEXES"}
+        answer = {"ReturnConsumedCapacity": "INDEXES"}
+        if "Expected" not in body:  # DynamoDB refuses parameters of both kinds; the item is read after a refusal
+            answer["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         return Call(operation, {"TableName": self._spec.name, **answer, **body})
 
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:

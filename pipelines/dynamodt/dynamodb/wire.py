@@ -34,7 +34,6 @@ _THROTTLES = frozenset(
         "TransactionConflict",
         "TransactionConflictException",
         "TransactionInProgressException",
-        "ReplicatedWriteConflictException",  # a global table's other region is writing the item
     }
 )
 _DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})

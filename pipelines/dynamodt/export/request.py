@@ -300,12 +300,6 @@ class AwsExports:
         }.get(code)
 
 
-def is_too_early(error: Refused) -> bool:
-    """Whether DynamoDB cannot export up to a moment yet: the last writes take some minutes to be exportable."""
-    response = getattr(error.__cause__, "response", {})
-    return bool(response.get("Error", {}).get("Code") == "InvalidExportTimeException")
-
-
 class TableIdentity(NamedTuple):
     """What distinguishes a table from one of the same name elsewhere (ARN) or earlier (id, moment of creation)."""
 

@@ -8,7 +8,8 @@ A change is sent on the condition that its item is as it was read. The answer de
 - *throttled*: nothing was written. The change is sent again later, in smaller batches if the whole request failed.
 - *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
   its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
-- *rejected*: the service cannot take the change: it becomes a dead letter.
+- *rejected*: the service cannot take the change: a statement is sent once more as a call of its own, which has wider
+  limits; otherwise it becomes a dead letter.
 
 Every change is recorded as an intent before it is first sent (guarantee G3, see `intents`). Before each request the
 worker confirms that it still owns the run and the split.
@@ -230,13 +231,17 @@ class WriteTask:
         return self._deferred(held, passed) + self._retried + self._resolve(refused)
 
     def _may_retry(self, pending: Pending, verdict: Verdict) -> bool:
+        change = pending.change
+        if verdict.outcome == "rejected" and isinstance(pending.request, Statement) and not isinstance(change, Atomic):
+            pending.request = self._writer.statements.alone(change)  # a statement's limits are narrower than a call's
+            return True
         if verdict.outcome == "rejected":
-            self._bury(pending.change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
+            self._bury(change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
             return False
         if verdict.outcome == "throttled":
             self._result.contention = self._result.contention.plus(Contention(throttles=1))
         if verdict.outcome == "doubt":
-            pending.doubts.append(pending.change)
+            pending.doubts.append(change)
         pending.tries += 1
         return not self._is_exhausted(pending, verdict.message)
 

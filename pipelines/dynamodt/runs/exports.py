@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client, is_owned_by
-from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
 from dynamodt.export.datafiles import check_there
 from dynamodt.export.manifest import Manifest, check_same_table, data_files, read_manifest
@@ -32,7 +31,6 @@ from dynamodt.export.request import (
     find,
     folder_of,
     identity,
-    is_too_early,
     service_time,
     split_url,
     whole_second,
@@ -113,7 +111,7 @@ def _request_full(context: RunContext, table: TableSpec, record: RunRecord) -> s
     if context.stage.local:
         return request(context, ExportRequest(table, token_of(record, 0)))
     at = time_of(context.stage, table) + _SECOND  # the next one: an earlier version may have ended in this one
-    _watchful(context, record)(_SECOND.total_seconds())
+    _watchful(context, record)(2 * _SECOND.total_seconds())  # a moment in the future is refused for good
     return request_in_time(context, record, ExportRequest(table, token_of(record, 0, at), at=at))
 
 
@@ -124,23 +122,27 @@ def request_in_time(context: RunContext, record: RunRecord, wanted: ExportReques
         try:
             return request(context, wanted)
         except Refused as error:
-            if not (is_too_early(error) and _recoverable(context.stage, wanted.table.name)):
+            if not is_too_early(error):
                 raise
         pause(context, record, _ASKED_AGAIN)
     return request(context, wanted)
 
 
+# As captured on the service (the public catalogue ack-api-quirks, DDB-EXPORT-001, -004, -019). Other messages of this
+# code ("Export Time is invalid", "cannot be less than the table creation time") are of moments that stay unusable.
+_TOO_EARLY = ("not available for specified export time", "greater than the current time", "less than 15 minutes")
+
+
+def is_too_early(error: Refused) -> bool:
+    """Whether the message is that DynamoDB cannot export up to a moment yet: the last writes take some minutes."""
+    detail = getattr(error.__cause__, "response", {}).get("Error", {})
+    early = any(words in detail.get("Message", "") for words in _TOO_EARLY)
+    return early and detail.get("Code") == "InvalidExportTimeException"
+
+
 def time_of(stage: Stage, table: TableSpec) -> datetime:
     """DynamoDB's clock, to the second."""
     return service_time(client(stage.connection, "dynamodb"), table.name)
-
-
-def _recoverable(stage: Stage, table: str) -> bool:
-    """Whether waiting may help: without point-in-time recovery every moment is refused, with the same code."""
-    try:
-        return has_point_in_time_recovery(stage.connection, table)
-    except ServiceError:  # not permitted, maybe
-        return True
 
 
 def request(context: RunContext, wanted: ExportRequest) -> str:

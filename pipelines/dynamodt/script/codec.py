@@ -308,8 +308,16 @@ def normal(raw: str) -> Decimal:
 
 
 def _number_bytes(raw: str) -> int:
-    digits = raw.partition("E")[0].replace("-", "").replace(".", "").strip("0")
-    return 1 + (len(digits) + 1) // 2
+    """A byte for two significant digits, those before and after the point counted apart, one more, and one for a minus
+    (measured on the service by the public suite paritysuite/dynamodb-conformance; AWS's page is less exact)."""
+    plain = format(Decimal(raw), "f") if "E" in raw else raw
+    whole, _, fraction = plain.lstrip("-").partition(".")
+    whole, fraction = whole.lstrip("0"), fraction.rstrip("0")
+    if not (whole and fraction):
+        whole, fraction = whole.rstrip("0"), fraction.lstrip("0")
+    if not (whole or fraction):
+        return 1
+    return 1 + raw.startswith("-") + (len(whole) + 1) // 2 + (len(fraction) + 1) // 2
 
 
 def _binary_bytes(raw: str) -> int:
