@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.rate_limit import RateLimitedQueue, WorkerRateLimiter
 from dynamodt.rate import TokenBucket
-from dynamodt.runs.budget import Allocator, budget
+from dynamodt.runs.budget import CAPACITY_SECONDS, Allocator, CapacityWatch, budget, limit_budget, watch_capacity
+from dynamodt.runs.context import RunContext
 from dynamodt.runs.options import RunOptions
 from tests.fakes import FakeState
 
@@ -334,6 +337,72 @@ def test_a_share_is_of_what_the_table_that_is_read_reads_and_the_one_that_is_wri
     source = replace(SPEC, read_units=100, write_units=10)
     target = replace(SPEC, name="others", read_units=7, write_units=400)
     assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=200.0)
+
+
+# ---------------------------------------------------------------- capacity that changes
+
+
+class Scaled:
+    """A run whose table's capacity changes, with its lease; `notes` are what a person is told."""
+
+    def __init__(self, options: RunOptions = RunOptions(), **capacity: int) -> None:
+        self.now, self.reads, self.notes = 0.0, 0, list[str]()
+        self.capacity: Units | ServiceError = Units(capacity.get("rcu", 0), capacity.get("wcu", 0))
+        self.state = FakeState()
+        self.state.leases.take(Lease("things", 1, "run"), over=Lease("things", 0))
+        observer = SimpleNamespace(notify=self.notes.append)
+        self.context = RunContext(STAGE, self.state, None, options, observer, None, token=1)  # type: ignore[arg-type]
+        table = replace(SPEC, read_units=capacity.get("rcu", 0), write_units=capacity.get("wcu", 0))
+        limit_budget(self.context, "run", table, None)
+
+    def read(self) -> Units:
+        self.reads += 1
+        if isinstance(self.capacity, ServiceError):
+            raise self.capacity
+        return self.capacity
+
+    def watch(self) -> CapacityWatch:
+        return CapacityWatch(JOB, self.context, self.read, lambda: self.now)
+
+    def later(self, watch: CapacityWatch, capacity: Units | ServiceError) -> tuple[float, float]:
+        self.capacity, self.now = capacity, self.now + CAPACITY_SECONDS
+        watch.tick()
+        lease = self.state.leases.read("things")
+        return lease.rcu, lease.wcu
+
+
+def test_the_budget_follows_the_capacity_every_minute() -> None:
+    run = Scaled(rcu=100, wcu=10)
+    watch = run.watch()
+    watch.tick()
+    assert run.reads == 0
+    assert run.later(watch, Units(100, 10)) == (50.0, 5.0) and run.notes == []
+    assert run.later(watch, Units(100, 400)) == (50.0, 200.0)
+    assert run.later(watch, ServiceError("no")) == (50.0, 200.0)
+    assert run.later(run.watch(), Units(60, 20)) == (30.0, 10.0), "the next phase has a watch of its own"
+    assert run.later(watch, Units()) == (0.0, 0.0), "on demand by now"
+    assert run.later(watch, Units(0, 80)) == (0.0, 40.0) and len(run.notes) == 4
+
+
+def test_a_limit_that_an_operator_or_an_option_has_set_stays() -> None:
+    run = Scaled(RunOptions(max_rcu=7.0), rcu=100, wcu=10)
+    watch = run.watch()
+    run.state.leases.tell("things", 1, wcu=3.0)
+    assert run.later(watch, Units(900, 900)) == (7.0, 3.0) and run.notes == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "watched"),
+    [
+        (STAGE, RunOptions(), True),
+        (STAGE, RunOptions(max_rcu=1.0), True),
+        (STAGE, RunOptions(max_rcu=1.0, max_wcu=1.0), False),
+        (replace(STAGE, local=True), RunOptions(), False),
+    ],
+)
+def test_capacity_is_watched_where_the_limits_depend_on_it(stage: Stage, options: RunOptions, watched: bool) -> None:
+    context = replace(Scaled().context, stage=stage, options=options)
+    assert (watch_capacity(context, JOB) is not None) == watched
 
 
 # ---------------------------------------------------------------- control, whatever the rate

@@ -192,3 +192,21 @@ def test_an_author_s_sums_keep_all_digits_that_dynamodb_keeps() -> None:
     found = apply.change_of(image)
     assert isinstance(found, Update) and found.sets == {"n": {"N": "3." + "9" * 37}}
     assert getcontext().prec == before
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda item: {**item, "id": "u2"},
+        lambda item: [item, Put({**item, "id": "u2"})],
+        lambda item: Put({"id": "u2"}),
+    ],
+    ids=["move", "fan out", "put"],
+)
+def test_what_needs_a_transaction_is_an_error_of_the_item_where_there_is_none(function: Callable[[Item], Any]) -> None:
+    spec, script = replace(USERS, replicas=("us-east-1",), strong=True), replace(SCRIPT, idempotent=True)
+    with pytest.raises(ItemError, match="needs a transaction") as caught:
+        Apply(script, Returning(function), spec, run=RUN, prepared={}).change_of(encode(ITEM))
+    assert caught.value.where == "table users"
+    for plain in (lambda item: {**item, "n": 2}, lambda item: Delete()):
+        assert Apply(script, Returning(plain), spec, run=RUN, prepared={}).change_of(encode(ITEM)) is not None

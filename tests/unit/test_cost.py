@@ -137,8 +137,8 @@ def test_an_idempotent_script_has_no_journal_unless_it_is_asked_for() -> None:
     ("job", "priced"),
     [
         (JOB, True),
-        (replace(JOB, table=replace(THINGS, read_units=5)), False),
-        (replace(JOB, target=replace(OTHERS, write_units=5)), False),
+        (replace(JOB, table=replace(THINGS, read_units=5, provisioned=True)), False),
+        (replace(JOB, target=replace(OTHERS, write_units=5, provisioned=True)), False),
         (replace(JOB, stage=replace(STAGE, local=True)), False),
         (replace(JOB, stage=replace(STAGE, connection=Connection("us-east-1", "http://127.0.0.1:8000"))), False),
         (replace(JOB, stage=replace(STAGE, connection=Connection("us-east-1", "https://x.amazonaws.com"))), True),

@@ -11,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.errors import ItemError
-from dynamodt.model.tables import Atomic, Check, Delete, Insert, Item, KeyAttribute, Put, Remove, TableSpec, Update
+from dynamodt.model.tables import (
+    Atomic,
+    Check,
+    Delete,
+    IndexKey,
+    Insert,
+    Item,
+    KeyAttribute,
+    Put,
+    Remove,
+    TableSpec,
+    Update,
+)
 from dynamodt.script.codec import MAX_ITEM_BYTES, decode, encode, encode_value, image_bytes, same, same_image
 from dynamodt.script.diff import carries, change, combined, insert, key_of, patched, stamped, write_units
 from tests import strategies
@@ -368,3 +380,66 @@ def test_a_transaction_costs_double() -> None:
     assert write_units(several(Put({"id": "u2", "a": "x" * 2000}), Delete())) == 2 * (2 + 1)
     assert write_units(several(Put({"id": "u2"}))) == 2 * (1 + 1)  # with the check of its source
     assert write_units(insert(USERS, {"id": "u2", "a": "x" * 2000})) == 2 * 2  # with its row
+
+
+# ---------------------------------------------------------------- keys of indexes
+
+INDEXED = TableSpec(
+    "users",
+    (KeyAttribute("id", "S"),),
+    index_keys=(
+        IndexKey("email", "S", 2048, "by-email"),
+        IndexKey("at", "N", 1024, "by-email"),
+        IndexKey("email", "S", 1024, "by-town"),
+        IndexKey("raw", "B", 1024, "by-raw"),
+        IndexKey("id", "S", 1024, "by-town"),
+    ),
+)
+BAD: list[tuple[str, Any, str]] = [
+    ("email", 1, "by-email of table users, which takes type S, not N"),
+    ("email", None, "by-email of table users, which takes type S, not NULL"),
+    ("email", "", "by-email of table users, which takes no empty value"),
+    ("email", "x" * 2049, "by-email of table users, which takes at most 2,048 bytes, not 2,049"),
+    ("email", "\u00fc" * 513, "by-town of table users, which takes at most 1,024 bytes, not 1,026"),
+    ("at", "1", "by-email of table users, which takes type N, not S"),
+    ("raw", b"", "by-raw of table users, which takes no empty value"),
+    ("raw", "x", "by-raw of table users, which takes type B, not S"),
+    ("raw", b"x" * 1025, "by-raw of table users, which takes at most 1,024 bytes, not 1,025"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "what"), BAD, ids=str)
+def test_a_value_that_an_index_does_not_take_is_an_error_of_the_item(name: str, value: Any, what: str) -> None:
+    item: Item = {"id": "a", "email": "a@b", "other": 1}
+    changed = {**item, name: value}
+    for found in (
+        lambda: change(INDEXED, encode(item), item, changed),
+        lambda: change(INDEXED, encode(item), item, {**changed, "id": "b"}),
+        lambda: insert(INDEXED, changed),
+        lambda: combined(INDEXED, encode(item), item, [item, Put({**changed, "id": "c"})]),
+    ):
+        with pytest.raises(ItemError) as caught:
+            found()
+        assert (
+            what in caught.value.what and caught.value.where == name and "leave the attribute out" in caught.value.hint
+        )
+
+
+def test_an_index_takes_what_is_as_long_as_it_may_be_or_absent() -> None:
+    item: Item = {"id": "a", "email": "x", "at": 1, "raw": b"x"}
+    most = {"id": "a", "email": "x" * 1024, "at": Decimal("-1" + "1" * 37), "raw": b"x" * 1024}
+    assert change(INDEXED, encode(item), item, most) is not None
+    assert change(INDEXED, encode(item), item, {"id": "a"}) is not None
+    assert insert(INDEXED, most).item == encode(most) and insert(INDEXED, {"id": "a"})
+
+
+def test_the_key_of_the_table_may_be_too_long_for_an_index() -> None:
+    with pytest.raises(ItemError, match="by-town"):
+        insert(INDEXED, {"id": "x" * 1025})
+
+
+def test_what_a_version_leaves_alone_is_not_looked_at() -> None:
+    """An index that was added later has left such an item out."""
+    item: Item = {"id": "a", "email": "", "n": 1}
+    found = change(INDEXED, encode(item), item, {**item, "n": 2})
+    assert isinstance(found, Update) and found.sets == {"n": {"N": "2"}}

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.stub import Stubber
 
 from dynamodt.dynamodb import table
 from dynamodt.errors import Refused, ServiceError
-from dynamodt.model.runs import Script
-from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model.runs import RunRecord, Script
+from dynamodt.model.tables import Connection, IndexKey, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs import plan as planner
 from dynamodt.runs import preflight
+from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
-from dynamodt.runs.preflight import note_other_key, refuse_unsafe
+from dynamodt.runs.preflight import check_writers, note_other_key, refuse_unsafe, with_writers
 from dynamodt.state.runs import declared_key
 
 KEY = (KeyAttribute("id", "S"),)
@@ -123,7 +128,10 @@ def test_only_an_idempotent_script_can_do_without_a_journal(
         assert "IDEMPOTENT = True" in caught.value.hint and caught.value.where == SCRIPT.path and asked == []
 
 
-INDEXED = replace(TableSpec("users", KEY), index_keys=("email", "_at"))
+INDEXED = replace(
+    TableSpec("users", KEY),
+    index_keys=(IndexKey("email", "S", 2048, "by-email"), IndexKey("_at", "N", 1024, "by-email")),
+)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +161,87 @@ def test_a_mark_in_a_key_is_refused(
 def test_a_mark_in_an_attribute_of_its_own_passes(asked: list[str]) -> None:
     refuse_unsafe(STAGE, replace(plan(replace(SCRIPT, stamp="_dynamodt")), table=INDEXED), RunOptions())
 
+
+# ---------------------------------------------------------------- global tables
+
+MERGED = replace(TableSpec("users", KEY), replicas=("us-east-1", "us-west-2"))
+STRONG = replace(MERGED, strong=True)
+OURS = replace(STAGE, single_region_writers=True)
+
+
+def global_plan(table: TableSpec, target: TableSpec | None = None, script: Script = SCRIPT) -> TablePlan:
+    planned = plan(script)
+    return replace(planned, table=table, steps=(replace(planned.steps[0], target=target),))
+
+
+@pytest.mark.parametrize(
+    ("table", "target"),
+    [(MERGED, None), (TableSpec("people", KEY), MERGED), (MERGED, TableSpec("people", KEY))],
+    ids=["own", "target", "source"],
+)
+def test_a_global_table_is_refused_unless_one_region_writes_to_it(
+    asked: list[str], table: TableSpec, target: TableSpec | None
+) -> None:
+    planned = global_plan(table, target)
+    with pytest.raises(Refused, match="replicas in us-east-1, us-west-2") as caught:
+        refuse_unsafe(STAGE, planned, RunOptions())
+    assert caught.value.where == "table users" and "eu-west-1" in caught.value.hint
+    assert "--single-region-writers" in caught.value.hint and asked == []
+    for stage, options in (
+        (STAGE, RunOptions(single_region_writers=True)),
+        (OURS, RunOptions()),
+        (STAGE, RunOptions(dry_run=True)),
+    ):
+        refuse_unsafe(stage, planned, options)
+    with pytest.raises(Refused):  # as `undo` asks
+        check_writers(STAGE, [MERGED], RunOptions())
+
+
+def test_a_strongly_consistent_global_table_needs_no_statement(asked: list[str]) -> None:
+    refuse_unsafe(STAGE, global_plan(STRONG), RunOptions())
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "recorded"),
+    [(STAGE, RunOptions(single_region_writers=True), True), (OURS, RunOptions(), True), (STAGE, RunOptions(), False)],
+)
+def test_the_statement_is_a_fact_of_the_run_where_a_table_depends_on_it(
+    stage: Stage, options: RunOptions, recorded: bool
+) -> None:
+    for own, target in ((MERGED, None), (TableSpec("people", KEY), MERGED)):
+        (step,) = with_writers(stage, global_plan(own, target), options).steps
+        assert step.began == ({"region of all writers": "eu-west-1"} if recorded else {})
+    for own in (TableSpec("users", KEY), STRONG):
+        (step,) = with_writers(stage, global_plan(own), options).steps
+        assert step.began == {}
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("table", "target", "script"),
+    [
+        (STRONG, None, replace(SCRIPT, has_items=True)),
+        (STRONG, TableSpec("people", KEY), replace(SCRIPT, target_table="people")),
+        (TableSpec("people", KEY), STRONG, replace(SCRIPT, target_table="users")),
+        (TableSpec("people", KEY), STRONG, replace(SCRIPT, target_table="users", has_items=True)),
+    ],
+    ids=["items", "source", "target", "items of the target"],
+)
+def test_known_insertions_are_refused_where_there_are_no_transactions(
+    asked: list[str], table: TableSpec, target: TableSpec | None, script: Script, dry_run: bool
+) -> None:
+    with pytest.raises(Refused, match=r"no transaction on a global table .*: users") as caught:
+        refuse_unsafe(STAGE, global_plan(table, target, script), RunOptions(dry_run=dry_run))
+    assert caught.value.where == SCRIPT.path and asked == []
+
+
+def test_the_rows_of_items_can_be_deleted_without_a_transaction(asked: list[str]) -> None:
+    refuse_unsafe(
+        STAGE, replace(global_plan(STRONG, script=replace(SCRIPT, has_items=True)), direction="down"), RunOptions()
+    )
+
+
+# ---------------------------------------------------------------- exports
 
 CHANGED = replace(SCRIPT, guard="changed")
 
@@ -236,3 +325,183 @@ def test_a_table_that_is_not_active_is_refused_the_target_too(
     with pytest.raises(Refused, match=status) as caught:
         plan_table(STAGE, tmp_path, "users", "up", None, {})
     assert caught.value.where == f"table {unfit}"
+
+
+# ---------------------------------------------------------------- what the service says of a table
+
+ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/users"
+STREAM = f"{ARN}/stream/2026-01-01T00:00:00.000"
+DESCRIBED: dict[str, Any] = {
+    "TableName": "users",
+    "TableArn": ARN,
+    "TableStatus": "ACTIVE",
+    "ItemCount": 20_000,
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "AttributeDefinitions": [
+        {"AttributeName": "id", "AttributeType": "S"},
+        {"AttributeName": "email", "AttributeType": "S"},
+        {"AttributeName": "at", "AttributeType": "N"},
+    ],
+    "ProvisionedThroughput": {"ReadCapacityUnits": 0, "WriteCapacityUnits": 0},
+}
+INDEX = {
+    "IndexName": "by-email",
+    "KeySchema": [{"AttributeName": "email", "KeyType": "HASH"}, {"AttributeName": "at", "KeyType": "RANGE"}],
+}
+LOCAL = {"IndexName": "by-at", "KeySchema": [{"AttributeName": "at", "KeyType": "RANGE"}]}
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Stubber]]:
+    """The clients of DynamoDB and of Lambda, whose answers a test gives."""
+    session = botocore.session.get_session()
+    session.set_credentials("key", "secret")
+    made = {name: session.create_client(name, region_name="eu-west-1") for name in ("dynamodb", "lambda")}
+    monkeypatch.setattr(table, "client", lambda connection, service, **how: made[service])
+    stubs = {name: Stubber(one) for name, one in made.items()}
+    with stubs["dynamodb"], stubs["lambda"]:
+        yield stubs
+    for stub in stubs.values():
+        stub.assert_no_pending_responses()
+
+
+def described(services: dict[str, Stubber], **more: Any) -> TableSpec:
+    services["dynamodb"].add_response("describe_table", {"Table": DESCRIBED | more}, {"TableName": "users"})
+    return table.describe(STAGE.connection, "users")
+
+
+def test_the_keys_of_all_indexes_are_described(services: dict[str, Stubber]) -> None:
+    spec = described(services, GlobalSecondaryIndexes=[INDEX], LocalSecondaryIndexes=[LOCAL])
+    assert spec.indexes == 2 and spec.index_keys == (
+        IndexKey("email", "S", 2048, "by-email"),
+        IndexKey("at", "N", 1024, "by-email"),
+        IndexKey("at", "N", 1024, "by-at"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "replicas", "merges"),
+    [
+        ({}, (), False),
+        ({"Replicas": [{"RegionName": "eu-west-1"}]}, (), False),
+        ({"Replicas": [{"RegionName": "us-west-2"}, {"RegionName": "eu-west-1"}]}, ("us-west-2",), True),
+        ({"Replicas": [{"RegionName": "us-west-2"}], "MultiRegionConsistency": "EVENTUAL"}, ("us-west-2",), True),
+        ({"Replicas": [{"RegionName": "us-west-2"}], "MultiRegionConsistency": "STRONG"}, ("us-west-2",), False),
+    ],
+)
+def test_the_replicas_are_those_of_other_regions(
+    services: dict[str, Stubber], more: dict[str, Any], replicas: tuple[str, ...], merges: bool
+) -> None:
+    spec = described(services, **more)
+    assert (spec.replicas, spec.merges_writes) == (replicas, merges)
+    assert spec.strong == ("STRONG" in more.values())
+
+
+@pytest.mark.parametrize(
+    ("more", "capacity", "provisioned"),
+    [
+        ({}, (0, 0), False),
+        ({"ProvisionedThroughput": {"ReadCapacityUnits": 7, "WriteCapacityUnits": 3}}, (7, 3), True),
+        ({"OnDemandThroughput": {"MaxReadRequestUnits": 500, "MaxWriteRequestUnits": 90}}, (500, 90), False),
+        ({"OnDemandThroughput": {"MaxReadRequestUnits": -1, "MaxWriteRequestUnits": 90}}, (0, 90), False),
+        ({"OnDemandThroughput": {"MaxWriteRequestUnits": 90}}, (0, 90), False),
+    ],
+)
+def test_capacity_is_what_is_provisioned_or_the_maximum_of_an_on_demand_table(
+    services: dict[str, Stubber], more: dict[str, Any], capacity: tuple[int, int], provisioned: bool
+) -> None:
+    spec = described(services, **more)
+    assert ((spec.read_units, spec.write_units), spec.provisioned) == (capacity, provisioned)
+    services["dynamodb"].add_response("describe_table", {"Table": DESCRIBED | more}, {"TableName": "users"})
+    assert table.capacity(STAGE.connection, "users") == capacity
+
+
+WITH_STREAM = {"StreamSpecification": {"StreamEnabled": True}, "LatestStreamArn": STREAM}
+
+
+@pytest.mark.parametrize(
+    ("group", "replicas"), [([{"RegionName": "eu-west-1"}, {"RegionName": "us-east-1"}], ("us-east-1",)), ([], ())]
+)
+def test_a_legacy_global_table_is_found_too(
+    services: dict[str, Stubber], group: list[dict[str, str]], replicas: tuple[str, ...]
+) -> None:
+    services["dynamodb"].add_response("describe_table", {"Table": DESCRIBED | WITH_STREAM})
+    services["dynamodb"].add_response(
+        "describe_global_table", {"GlobalTableDescription": {"ReplicationGroup": group}}, {"GlobalTableName": "users"}
+    )
+    spec = planner.usable_table(STAGE, "users")
+    assert spec.replicas == replicas and spec.merges_writes == bool(replicas)
+
+
+@pytest.mark.parametrize("code", ["GlobalTableNotFoundException", "AccessDeniedException"])
+def test_one_that_may_not_be_asked_for_is_none(services: dict[str, Stubber], code: str) -> None:
+    services["dynamodb"].add_response("describe_table", {"Table": DESCRIBED | WITH_STREAM})
+    services["dynamodb"].add_client_error("describe_global_table", code)
+    assert planner.usable_table(STAGE, "users").replicas == ()
+
+
+# ---------------------------------------------------------------- what receives the writes
+
+
+def reported(spec: TableSpec, *runs: RunRecord, stage: Stage = STAGE) -> tuple[str, ...]:
+    notes: list[str] = []
+    observer = SimpleNamespace(notify=notes.append)
+    found = consumers_reported(stage, replace(plan(), table=spec), runs, observer)  # type: ignore[arg-type]
+    assert found == tuple(notes)
+    return found
+
+
+def answers(services: dict[str, Stubber], kinesis: list[dict[str, str]], ttl: dict[str, str]) -> None:
+    stub = services["dynamodb"]
+    stub.add_response("describe_kinesis_streaming_destination", {"KinesisDataStreamDestinations": kinesis})
+    stub.add_response("describe_time_to_live", {"TimeToLiveDescription": ttl})
+
+
+def test_what_receives_the_writes_is_named_with_how_many_there_may_be(services: dict[str, Stubber]) -> None:
+    spec = described(services, **WITH_STREAM, Replicas=[{"RegionName": "us-east-1"}])
+    orders = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
+    answers(
+        services,
+        [
+            {"StreamArn": orders, "DestinationStatus": "ACTIVE"},
+            {"StreamArn": f"{orders}-old", "DestinationStatus": "DISABLED"},
+        ],
+        {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"},
+    )
+    mappings = [
+        {"FunctionArn": f"arn:aws:lambda:eu-west-1:123456789012:function:{name}", "State": state}
+        for name, state in (("mail:live", "Enabled"), ("index", "Enabled"), ("old", "Disabled"))
+    ]
+    services["lambda"].add_response(
+        "list_event_source_mappings", {"EventSourceMappings": mappings}, {"EventSourceArn": STREAM}
+    )
+    (line,) = reported(spec)
+    assert line == (
+        "table users: version 2 writes up to 20,000 items (a count of the last six hours), and each write is a record "
+        "of its stream (functions: index, mail:live) and a record of the Kinesis stream orders and a write in "
+        "us-east-1; a move is two; items expire by expires (TTL); one that expires during the run counts as vanished"
+    )
+
+
+def test_what_may_not_be_listed_is_passed_over(services: dict[str, Stubber]) -> None:
+    spec = described(services, **WITH_STREAM)
+    for call in ("describe_kinesis_streaming_destination", "describe_time_to_live"):
+        services["dynamodb"].add_client_error(call, "AccessDeniedException")
+    services["lambda"].add_client_error("list_event_source_mappings", "AccessDeniedException")
+    (line,) = reported(spec)
+    assert "each write is a record of its stream; a move is two" in line
+
+
+def test_a_table_that_feeds_nothing_is_not_mentioned(services: dict[str, Stubber]) -> None:
+    spec = described(services)
+    answers(services, [], {"TimeToLiveStatus": "DISABLED"})
+    assert reported(spec) == ()
+
+
+def test_only_the_first_run_of_a_version_is_told(services: dict[str, Stubber]) -> None:
+    spec = described(services, **WITH_STREAM)
+    before = RunRecord("users", "run", 2, "split_name", "up", "", "failed", "")
+    assert reported(spec, before) == () and reported(spec, stage=replace(STAGE, local=True)) == ()
+    answers(services, [], {})
+    services["lambda"].add_response("list_event_source_mappings", {"EventSourceMappings": []})
+    assert reported(spec, replace(before, direction="down"))

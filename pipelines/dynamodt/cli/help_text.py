@@ -27,7 +27,7 @@ _MIGRATION = """
 With --wait-lock 10m (90s, 1h) the command waits for a run that holds the table, and then plans its own run; without it
 the command is refused. The time applies to each table.
 On a stage with `protected = true` in dynamodt.toml, a table is written only if point-in-time recovery is on, or with
---allow-no-pitr.
+--allow-no-pitr; a global table only with --single-region-writers, which states that no other region writes to it.
 After an undo that has restored items in part, --accept-partly-restored lets the run transform these items, too.
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
@@ -40,9 +40,9 @@ Arguments after `--` are passed to Beam unchanged.
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
   status: succeeded, failed, stopped, dry-run (wcu is then an estimate) or refused (another run must be finished first).
   A table or version that failed has an "error", a version with dead letters
-  "dead_letters": the location of their file. With --catch-up none,
-  "uncovered_since" is the time of the export. If the script was edited while the run was unfinished,
-  "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.
+  "dead_letters": the location of their file. A table's "notices" are sentences about what receives its writes.
+  With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
+  unfinished, "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.
   A dry run has a "cost", of the run itself:
   {"wcu", "wcu_most", "rcu", "s3_requests": {"put", "get"}, "export_bytes",
    "usd": {"low", "high", "as_of"}}

@@ -154,6 +154,8 @@ def _table(report: TableReport) -> Document:
         "direction": report.direction,
         "versions": [_run(run) for run in report.versions],
     }
+    if report.notices:
+        document["notices"] = list(report.notices)
     return document if report.error is None else {**document, "error": error_document(report.error)}
 
 

@@ -161,7 +161,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
 
 
 _TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
-_FLAG_KEYS = ("protected",)
+_FLAG_KEYS = ("protected", "single_region_writers")
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
 _NAME_HINT = (
     'write a name, or where to look it up: users = "shop-users", "cfn:STACK.OUTPUT", "ssm:/PARAMETER" or an ARN'
@@ -189,6 +189,7 @@ class StageSettings:
     state_table: str | None = None
     glue_job: str | None = None
     protected: bool = False
+    single_region_writers: bool = False
     table_name: str | None = None
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
     table_names: dict[str, str] = field(default_factory=dict)

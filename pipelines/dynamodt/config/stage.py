@@ -149,6 +149,7 @@ def _stage(
         tables={names.source(table): key for table, key in settings.tables.items()} if embedded else {},
         names=names,
         protected=settings.protected,
+        single_region_writers=settings.single_region_writers,
         other_state_tables=state_tables,
         **named,
     )

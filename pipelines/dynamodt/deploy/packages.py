@@ -156,6 +156,7 @@ def stage_file(stage: Stage) -> str:
         "kms_key": stage.storage.kms_key,
         "state_table": stage.state_table,
         "protected": stage.protected,
+        "single_region_writers": stage.single_region_writers,
     }
     lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
     path = f"stages.{_toml(stage.name)}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
-from dynamodt.model.tables import Image, KeyAttribute, TableSpec
+from dynamodt.model.tables import Image, IndexKey, KeyAttribute, TableSpec
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -18,7 +20,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
     """The table's key, size and capacity. Raises ServiceError when it does not exist or access is denied."""
     with explained("DescribeTable", f"table {name}"):
         table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
-    throughput = table.get("ProvisionedThroughput", {})
+    provisioned = table.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0)
     created = _moment(table.get("CreationDateTime"))
     return TableSpec(
         name=name,
@@ -27,13 +29,92 @@ def describe(connection: Connection, name: str) -> TableSpec:
         size_bytes=table.get("TableSizeBytes", 0),
         status=table.get("TableStatus", "ACTIVE"),
         indexes=len(_indexes(table)),
-        read_units=throughput.get("ReadCapacityUnits", 0),
-        write_units=throughput.get("WriteCapacityUnits", 0),
+        read_units=capacity_of(table).read,
+        write_units=capacity_of(table).write,
+        provisioned=bool(provisioned),
         plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
-        index_keys=tuple(sorted({e["AttributeName"] for index in _indexes(table) for e in index["KeySchema"]})),
+        index_keys=_index_keys(table),
+        replicas=_replicas(table, connection.region),
+        strong=table.get("MultiRegionConsistency") == "STRONG",
+        stream=_stream(table),
         identity=table.get("TableId") or created,
         created=created,
     )
+
+
+class Capacity(NamedTuple):
+    """Units a second that a table takes: the provisioned ones, or the maximum of an on-demand table; 0: no limit."""
+
+    read: int
+    write: int
+
+
+def capacity(connection: Connection, name: str) -> Capacity:
+    """A table's present capacity, which auto scaling changes. Raises ServiceError within about ten seconds."""
+    dynamodb = client(connection, "dynamodb", **_BRIEFLY)
+    with explained("DescribeTable", f"table {name}"):
+        return capacity_of(dynamodb.describe_table(TableName=name)["Table"])
+
+
+def capacity_of(table: dict[str, Any]) -> Capacity:
+    """The capacity in a TableDescription. An on-demand table has 0 provisioned units, and -1 for no maximum."""
+    provisioned, on_demand = table.get("ProvisionedThroughput") or {}, table.get("OnDemandThroughput") or {}
+    read = provisioned.get("ReadCapacityUnits") or on_demand.get("MaxReadRequestUnits") or 0
+    write = provisioned.get("WriteCapacityUnits") or on_demand.get("MaxWriteRequestUnits") or 0
+    return Capacity(max(0, read), max(0, write))
+
+
+_BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for what a run can do without
+
+
+class Consumers(NamedTuple):
+    """What receives the writes to a table: the names of Lambda functions and of Kinesis streams. `ttl` is the attribute
+    by which its items expire."""
+
+    functions: tuple[str, ...] = ()
+    kinesis: tuple[str, ...] = ()
+    ttl: str = ""
+
+
+def consumers(connection: Connection, table: TableSpec) -> Consumers:
+    """The consumers of a table, as far as the caller may list them."""
+    dynamodb = client(connection, "dynamodb", **_BRIEFLY)
+    named = {"TableName": table.name}
+    kinesis = _if_permitted(lambda: dynamodb.describe_kinesis_streaming_destination(**named))
+    ttl = _if_permitted(lambda: dynamodb.describe_time_to_live(**named)).get("TimeToLiveDescription", {})
+    active = [one for one in kinesis.get("KinesisDataStreamDestinations", ()) if one["DestinationStatus"] == "ACTIVE"]
+    return Consumers(
+        _functions(connection, table.stream) if table.stream else (),
+        tuple(sorted(one["StreamArn"].rpartition("/")[2] for one in active)),
+        ttl.get("AttributeName", "") if ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") else "",
+    )
+
+
+def _functions(connection: Connection, stream: str) -> tuple[str, ...]:
+    """The functions that a stream triggers; at most a hundred of them."""
+    made = client(connection, "lambda", **_BRIEFLY)
+    found = _if_permitted(lambda: made.list_event_source_mappings(EventSourceArn=stream))
+    enabled = [one for one in found.get("EventSourceMappings", ()) if one.get("State") in ("Enabled", "Enabling")]
+    return tuple(sorted({one["FunctionArn"].partition(":function:")[2] for one in enabled}))
+
+
+def _if_permitted(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer to a question; empty where it is not permitted, or an emulator does not know it."""
+    try:
+        return ask()
+    except (BotoCoreError, ClientError):
+        return {}
+
+
+def legacy_replicas(connection: Connection, table: TableSpec) -> tuple[str, ...]:
+    """The other regions of a global table of version 2017.11.29, which DescribeTable does not name, as far as the
+    caller may read them (dynamodb:DescribeGlobalTable). Each such table has a stream."""
+    if not table.stream:
+        return ()
+    dynamodb = client(connection, "dynamodb", **_BRIEFLY)
+    found = _if_permitted(lambda: dynamodb.describe_global_table(GlobalTableName=table.name))
+    group = found.get("GlobalTableDescription", {}).get("ReplicationGroup", ())
+    return tuple(sorted({one["RegionName"] for one in group} - {connection.region}))
 
 
 class TablePlace(NamedTuple):
@@ -91,6 +172,28 @@ def list_tables(connection: Connection) -> list[str]:
         for page in client(connection, "dynamodb").get_paginator("list_tables").paginate():
             names += page["TableNames"]
     return names
+
+
+_MOST_BYTES = {"HASH": 2048, "RANGE": 1024}
+
+
+def _index_keys(table: dict[str, Any]) -> tuple[IndexKey, ...]:
+    types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
+    return tuple(
+        IndexKey(e["AttributeName"], types[e["AttributeName"]], _MOST_BYTES[e["KeyType"]], index["IndexName"])
+        for index in _indexes(table)
+        for e in index["KeySchema"]
+    )
+
+
+def _stream(table: dict[str, Any]) -> str:
+    enabled = (table.get("StreamSpecification") or {}).get("StreamEnabled")
+    return str(table.get("LatestStreamArn", "")) if enabled else ""
+
+
+def _replicas(table: dict[str, Any], region: str) -> tuple[str, ...]:
+    found = {replica["RegionName"] for replica in table.get("Replicas") or ()}
+    return tuple(sorted(found - {region}))
 
 
 def _indexes(table: dict[str, Any]) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ class TableReport:
     latest: int = 0  # the highest version that has a file; 0: unknown
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
     reversible: bool = True  # the version that it is at has a way down
+    notices: tuple[str, ...] = ()  # what receives the writes of its versions
 
 
 class NotRestored(NamedTuple):

@@ -242,7 +242,9 @@ class Job:
     def meets_insertions(self) -> bool:
         """Whether an item that it reads or meets may be one that the run has inserted, which must not be transformed:
         the source is older than the table, and the run may have inserted an item under a key that was freed since."""
-        older = isinstance(self.source, ExportSource | DeadLetterSource)
+        older = (
+            isinstance(self.source, ExportSource | DeadLetterSource) and not self.table.strong
+        )  # it takes no insertion
         return older and self.target is None and not self.inserts_rows and not self.script.idempotent
 
     @property

@@ -20,11 +20,22 @@ class KeyAttribute(NamedTuple):
     type: str  # one of KEY_TYPES
 
 
+class IndexKey(NamedTuple):
+    """An attribute that is a key of an index. An item without it is not in the index; one with a value of another type,
+    an empty one, or one of more than `most` bytes is refused."""
+
+    name: str
+    type: str  # one of KEY_TYPES
+    most: int
+    of: str  # the index
+
+
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """A table, from DescribeTable. Counts lag by up to six hours. `plain_partiql` marks an emulator that supports
     PartiQL only for plain attribute names, without REMOVE of quoted ones (docs/adr/001). `identity` distinguishes a
-    table from a deleted one of the same name; empty: unknown."""
+    table from a deleted one of the same name; empty: unknown. `read_units` and `write_units` a second are the
+    provisioned ones, or the maximum of an on-demand table; 0: no limit."""
 
     name: str
     key: tuple[KeyAttribute, ...]
@@ -32,12 +43,21 @@ class TableSpec:
     size_bytes: int = 0
     status: str = "ACTIVE"
     indexes: int = 0
-    read_units: int = 0  # 0: on-demand
+    read_units: int = 0
     write_units: int = 0
+    provisioned: bool = False
     plain_partiql: bool = False
-    index_keys: tuple[str, ...] = ()  # the attributes that are keys of its indexes
+    index_keys: tuple[IndexKey, ...] = ()
+    replicas: tuple[str, ...] = ()  # the other regions of a global table
+    strong: bool = False  # a global table with multi-Region strong consistency
+    stream: str = ""  # the ARN of its stream, if it has one
     identity: str = ""
     created: str = ""  # ISO 8601, UTC
+
+    @property
+    def merges_writes(self) -> bool:
+        """Whether a write of another region may replace one here, by its time (multi-Region eventual consistency)."""
+        return bool(self.replicas) and not self.strong
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -126,6 +146,7 @@ class Stage:
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
     names: TableNames = TableNames()
     protected: bool = False  # its tables are written only with point-in-time recovery on
+    single_region_writers: bool = False  # no application writes its global tables in another region
     glue_job: str = ""  # the name of its Glue job, where it is not `job_name`'s own
     other_state_tables: tuple[str, ...] = field(default=(), compare=False)  # of the other stages of dynamodt.toml
 

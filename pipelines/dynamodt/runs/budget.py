@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.parsers import ResponseParserError
 
 from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.table import capacity
 from dynamodt.errors import DynamodtError, ServiceError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
@@ -35,10 +37,15 @@ _ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 
 
 def budget(stage: Stage, source: TableSpec, target: TableSpec, options: RunOptions) -> Units:
     """A run's first limits in units per second; 0: none. An option comes first, then a share of the provisioned
-    throughput. A local stage has no limits by default."""
-    share = 0.0 if stage.local else options.share / 100.0
-    rcu = options.max_rcu or source.read_units * share
-    return Units(rcu=rcu, wcu=options.max_wcu or target.write_units * share)
+    throughput, or of an on-demand table's maximum. A local stage has no limits by default."""
+    capacity = Units() if stage.local else Units(source.read_units, target.write_units)
+    return share_of(capacity, options)
+
+
+def share_of(capacity: Units, options: RunOptions) -> Units:
+    """The limits by the options, or as a share of this capacity; 0: none."""
+    share = options.share / 100.0
+    return Units(rcu=options.max_rcu or capacity.rcu * share, wcu=options.max_wcu or capacity.wcu * share)
 
 
 _SILENT_SECONDS = 15.0  # without a report for this long, a worker's part goes to the others
@@ -132,11 +139,76 @@ def _many(refused: list[int]) -> bool:
 
 
 def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableSpec | None) -> None:
-    """Write the run's first limits to its lease. `throttle` changes them while it runs."""
-    limits = budget(context.stage, table, target or table, context.options)
+    """Write the run's first limits to its lease. `throttle` changes them while it runs, and `CapacityWatch` with the
+    table's capacity."""
+    limits = context.limits.written = budget(context.stage, table, target or table, context.options)
     if any(limits):
         lease = f"dry-run/{run}" if context.options.dry_run else table.name
         context.state.leases.tell(lease, context.token, **limits._asdict())
+
+
+CAPACITY_SECONDS = 60.0
+
+
+def watch_capacity(context: RunContext, job: Job) -> CapacityWatch | None:
+    """The watch over the capacity that the run's limits are a share of; None if they are not."""
+    options = context.options
+    if context.stage.local or (options.max_rcu and options.max_wcu):
+        return None
+
+    def read() -> Units:
+        tables = {table.name: table for table in (job.table, job.target or job.table)}
+        now = {name: capacity(context.stage.connection, name) for name in tables}
+        source, target = now[job.table.name], now[(job.target or job.table).name]
+        return Units(source.read, target.write)
+
+    return CapacityWatch(job, context, read)
+
+
+class CapacityWatch:
+    """Follows the tables' capacity, which auto scaling and operators change: read once a minute, in the process that
+    follows the run. A limit that `throttle` has set stays."""
+
+    def __init__(
+        self, job: Job, context: RunContext, read: Callable[[], Units], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._job = job
+        self._context = context
+        self._read = read
+        self._clock = clock
+        self._due = clock() + CAPACITY_SECONDS
+
+    def tick(self) -> None:
+        """Read the capacity if it is due, and write the limits that change with it; what cannot be read changes
+        nothing. Raises Fenced when another process has taken the run over, ServiceError when the lease cannot be
+        written."""
+        if self._clock() < self._due:
+            return
+        found: Units | None = None
+        with suppress(ServiceError):
+            found = self._read()
+        self._due = self._clock() + CAPACITY_SECONDS
+        if found is not None:
+            self._follow(found)
+
+    def _follow(self, capacity: Units) -> None:
+        context, job = self._context, self._job
+        before = context.limits.written
+        after = share_of(capacity, context.options)
+        lease = context.state.leases.read(job.lease)
+        changed = {
+            name: limit
+            for name, was, limit in zip(Units._fields, before, after, strict=True)
+            if limit != was and getattr(lease, name) == was
+        }
+        if changed:
+            context.state.leases.tell(job.lease, job.attempt, **changed)
+            context.limits.written = before._replace(**changed)
+            limits = ", ".join(
+                f"{limit:,.0f} {name.upper()}/s" if limit else f"no {name.upper()} limit"
+                for name, limit in changed.items()
+            )
+            context.observer.notify(f"the table's capacity has changed: the run's limits are now {limits}")
 
 
 class Allocator:

@@ -1,4 +1,4 @@
-"""The estimated cost of a run, for the report of a dry run.
+"""What receives a run's writes, and the estimated cost of a run, for the report of a dry run.
 
 Prices are AWS's, in US dollars, for the common regions; a region that is not listed has none. They come from the AWS
 Price List (shown on https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/): the
@@ -20,13 +20,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from dynamodt.dynamodb.table import Consumers, consumers
 from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 
 if TYPE_CHECKING:
+    from dynamodt.runs.options import Observer
+    from dynamodt.runs.plan import TablePlan
     from dynamodt.state.state import State
 
 MILLION = 1_000_000
@@ -141,7 +144,7 @@ def _gets(job: Job) -> int:
 
 
 def _priced(work: Work, job: Job) -> Cost:
-    on_demand = not (job.table.read_units or _written(job).write_units)
+    on_demand = not (job.table.provisioned or _written(job).provisioned)
     return cost_of(work, job.stage.connection.region if _is_aws(job.stage) else "", on_demand)
 
 
@@ -160,3 +163,43 @@ def _is_aws(stage: Stage) -> bool:
     """Whether the stage is billed: an emulator's endpoint is not AWS's."""
     endpoint = stage.connection.endpoint_url
     return not stage.local and (endpoint is None or (urlsplit(endpoint).hostname or "").endswith(_AWS))
+
+
+# ---------------------------------------------------------------- what receives the writes
+
+
+def consumers_reported(
+    stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], observer: Observer
+) -> tuple[str, ...]:
+    """Notify of what receives the writes of each version that has not run yet, and how many there may be; returns the
+    sentences. Nothing is asked on a local stage."""
+    begun = {(run.version, run.direction) for run in runs}
+    first = [step for step in planned.steps if (step.script.sequence, planned.direction) not in begun]
+    if stage.local or not first:
+        return ()
+    tables = {table.name: table for table in (step.target or planned.table for step in first)}
+    found = {name: consumers(stage.connection, table) for name, table in tables.items()}
+    said = []
+    for step in first:
+        table = step.target or planned.table
+        said.append(_consumers_of(table, found[table.name], step.script.sequence, planned.table.item_count))
+    said = list(filter(None, said))
+    for line in said:
+        observer.notify(line)
+    return tuple(said)
+
+
+def _consumers_of(table: TableSpec, found: Consumers, version: int, items: int) -> str:
+    """What receives a version's writes, as a sentence; empty if nothing does."""
+    stream = [f"a record of its stream{_functions(found.functions)}"] if table.stream else []
+    kinesis = [f"a record of the Kinesis stream {name}" for name in found.kinesis]
+    replicas = [f"a write in {', '.join(table.replicas)}"] if table.replicas else []
+    receives = " and ".join([*stream, *kinesis, *replicas])
+    many = f"up to {items:,} items (a count of the last six hours)" if items else "items"
+    ttl = f"items expire by {found.ttl} (TTL); one that expires during the run counts as vanished" if found.ttl else ""
+    each = f"version {version} writes {many}, and each write is {receives}; a move is two" if receives else ""
+    return f"table {table.name}: {'; '.join(filter(None, (each, ttl)))}" if each or ttl else ""
+
+
+def _functions(names: Sequence[str]) -> str:
+    return f" (functions: {', '.join(names)})" if names else ""

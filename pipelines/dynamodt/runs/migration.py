@@ -14,10 +14,11 @@ from dynamodt.errors import DynamodtError, Refused, suggest
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction, Stage
+from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import goal, report_of
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
-from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsafe
+from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsafe, with_writers
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
 from dynamodt.runs.totals import totals_of
 from dynamodt.script.versions import is_reversible
@@ -34,6 +35,7 @@ class TableMigration:
     applied: Mapping[int, AppliedVersion] = field(default_factory=dict)
     planned: TablePlan | None = None
     error: DynamodtError | None = None
+    notices: tuple[str, ...] = ()  # of what receives the writes
 
     @property
     def at(self) -> int:
@@ -50,13 +52,15 @@ class TableMigration:
         state, table = State(stage.connection, stage.state_table), self.table
         self.applied, runs = state.applied(table), state.runs(table)
         with_rows = options.runner != GLUE
-        self.planned = planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows)
+        planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows)
+        self.planned = planned = with_writers(stage, planned, options)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
         refuse_restored(state, stage, planned, runs, self.applied)
         note_other_key(stage, planned, observer)
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
+            self.notices = consumers_reported(stage, planned, runs, observer)
         else:
             check_nothing_half_done(state, table, planned.gone)
 
@@ -112,6 +116,7 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
         migration.planned.latest,
         missing,
         reversible,
+        migration.notices,
     )
 
 

@@ -65,6 +65,7 @@ class RunOptions:
     wait_lock: str = ""
     partial: bool = False
     accept_partly_restored: bool = False
+    single_region_writers: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,8 @@ OPTIONS = (
           "Also transform items that an undo has restored in part."),
     _flag("options.allow_no_pitr", ("--allow-no-pitr", "--no-pitr"), _RUNS,
           "Write to a protected stage without point-in-time recovery."),
+    _flag("options.single_region_writers", ("--single-region-writers",), _RUNS,
+          "All writers of a global table are in this region."),
     _flag("options.journal", ("--journal/--no-journal",), MIGRATIONS,
           "For undo; default: unless the script is IDEMPOTENT.", None),
     Option("options.source", ("--source",), MIGRATIONS, "scan, or export; default: as the script says.", "WHAT",

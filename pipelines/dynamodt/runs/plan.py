@@ -109,9 +109,16 @@ def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
 def usable_table(stage: Stage, name: str) -> TableSpec:
     """The table's description. Raises ServiceError for a missing table, Refused for one that is not active, or ours."""
     check_no_state_table(stage, name)
-    spec = _describe(stage, name)
-    _check_active(spec)
-    return spec
+    return _usable(stage, _describe(stage, name))
+
+
+def _usable(stage: Stage, spec: TableSpec) -> TableSpec:
+    """The description, with the replicas of a legacy global table. Raises Refused for a table that is not active."""
+    if spec.status not in ("ACTIVE", "UPDATING"):
+        raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
+    if stage.local or spec.replicas:
+        return spec
+    return replace(spec, replicas=tables.legacy_replicas(stage.connection, spec))
 
 
 def _describe(stage: Stage, name: str) -> TableSpec:
@@ -123,11 +130,6 @@ def _describe(stage: Stage, name: str) -> TableSpec:
             hint = f'name it and its key in dynamodt.toml, under [stages.local.tables]: {table} = {{ id = "S" }}'
             raise ServiceError("the embedded stage has no such table", where=error.where, hint=hint) from error
         raise
-
-
-def _check_active(spec: TableSpec) -> None:
-    if spec.status not in ("ACTIVE", "UPDATING"):
-        raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
 
 
 def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> None:
@@ -167,9 +169,7 @@ def _target(stage: Stage, script: Script) -> TableSpec | None:
     if script.target_table is None:
         return None
     check_no_state_table(stage, script.target_table, script.path)
-    spec = tables.describe(stage.connection, script.target_table)
-    _check_active(spec)
-    return spec
+    return _usable(stage, tables.describe(stage.connection, script.target_table))
 
 
 # ---------------------------------------------------------------- tables that were deleted and created again

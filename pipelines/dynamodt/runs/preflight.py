@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from shlex import join
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
-from dynamodt.state.runs import declared_key, phases, transformed
+from dynamodt.state.runs import WRITERS, declared_key, phases, transformed
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -36,16 +37,50 @@ if TYPE_CHECKING:
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises Refused for a script with another key, with a mark that would overwrite a key, that needs its journal or
-    that cannot read an export, and for a table of a protected stage without point-in-time recovery."""
+    """Raises Refused for a script with another key, with a mark that would overwrite a key, that needs its journal,
+    that cannot read an export or that needs a transaction where there is none; for a global table that other regions
+    may write to, and for a table of a protected stage without point-in-time recovery."""
     for step in planned.steps:
         _check_key(planned, step)
         _check_stamp(planned, step)
+        _check_transactions(planned, step)
         _check_journal(step, options)
         if moves_items(step.script, planned.direction) and (options.source or step.script.source) == EXPORT:
             check_export(step.script, options.catch_up)
-    targets = [step.target.name for step in planned.steps if step.target]
-    check_recovery(stage, [planned.table.name, *targets], options)
+    targets = [step.target for step in planned.steps if step.target]
+    check_writers(stage, [planned.table, *targets], options)
+    check_recovery(stage, [table.name for table in (planned.table, *targets)], options)
+
+
+def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
+    """Raises Refused for a global table whose replicas merge writes by their time (guarantee G1). A run evaluates its
+    conditions on this region's replica; a write of another region that is not replicated yet would be replaced."""
+    for table in tables:
+        if table.merges_writes and not (options.dry_run or one_region_writes(stage, options)):
+            regions = ", ".join(table.replicas)
+            raise Refused(
+                f"it is a global table, with replicas in {regions}: of two writes to an item the later one replaces "
+                "the other, and a write made there within the replication's delay would be lost",
+                where=f"table {table.name}",
+                hint=f"if the application writes in {stage.connection.region} only until the run has ended: "
+                "--single-region-writers, or single_region_writers = true for the stage in dynamodt.toml",
+            )
+
+
+def one_region_writes(stage: Stage, options: RunOptions) -> bool:
+    """Whether the caller or the stage states that all writers are in this region."""
+    return options.single_region_writers or stage.single_region_writers
+
+
+def with_writers(stage: Stage, planned: TablePlan, options: RunOptions) -> TablePlan:
+    """The plan whose runs record that statement, where a table depends on it."""
+
+    def recorded(step: Step) -> Step:
+        tables = (planned.table, *([step.target] if step.target else []))
+        depends = one_region_writes(stage, options) and any(table.merges_writes for table in tables)
+        return replace(step, began={**step.began, WRITERS: stage.connection.region}) if depends else step
+
+    return replace(planned, steps=tuple(map(recorded, planned.steps)))
 
 
 def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> None:
@@ -81,13 +116,33 @@ def _check_stamp(planned: TablePlan, step: Step) -> None:
     """Raises Refused for a mark in a key attribute, which would move the item, or in one of an index."""
     stamp = step.script.stamp
     for table in filter(None, (planned.table, step.target)):
-        kind = "key" if stamp in table.key_names else "key of an index" if stamp in table.index_keys else ""
+        kind = (
+            "key"
+            if stamp in table.key_names
+            else "key of an index"
+            if stamp in {k.name for k in table.index_keys}
+            else ""
+        )
         if kind:
             raise Refused(
                 f"STAMP names {json.dumps(stamp, ensure_ascii=False)}, which is a {kind} of table {table.name}",
                 where=step.script.path,
                 hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
             )
+
+
+def _check_transactions(planned: TablePlan, step: Step) -> None:
+    """Raises Refused for insertions that the plan knows of, each of which is a transaction. A move or a fan-out shows
+    with its item, and is a dead letter."""
+    script, tables = step.script, [table for table in (planned.table, step.target) if table is not None]
+    named = "TARGET_TABLE" if script.target_table else "items()" if script.has_items else ""
+    if named and planned.direction == "up" and (strong := [table.name for table in tables if table.strong]):
+        raise Refused(
+            f"{named} inserts items, each in a transaction, and DynamoDB supports no transaction on a global table "
+            f"with multi-Region strong consistency: {', '.join(strong)}",
+            where=script.path,
+            hint="write these items by a program of your own, or to a table without replicas",
+        )
 
 
 def _check_journal(step: Step, options: RunOptions) -> None:

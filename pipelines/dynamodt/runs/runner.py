@@ -13,7 +13,7 @@ from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.resources import Resources
-from dynamodt.runs.budget import Allocator, watching
+from dynamodt.runs.budget import Allocator, watch_capacity, watching
 from dynamodt.runs.options import GLUE, RunOptions
 from dynamodt.runs.totals import SplitTotals
 from dynamodt.state.storage import with_owner
@@ -71,11 +71,14 @@ def run(
 
 
 def ticks(context: RunContext, job: Job) -> list[Tick]:
-    """What runs beside all phases of a run: the allocation of its budget, and the watch over its alarms."""
+    """What runs beside all phases of a run: the allocation of its budget, and the watch over the tables'
+    capacity and over its alarms."""
     workers = context.state.workers(job.base_run, job.attempt, job.shards)
     executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.shards > 1 else None
     allocator = Allocator(job, context.state.leases, workers, executor=executor)
-    return [allocator.tick, *watching(context.options.alarms, job, context.state, context.observer.notify)]
+    capacity = watch_capacity(context, job)
+    followed = [] if capacity is None else [capacity.tick]
+    return [allocator.tick, *followed, *watching(context.options.alarms, job, context.state, context.observer.notify)]
 
 
 def _tick(ticks: Sequence[Tick]) -> None:

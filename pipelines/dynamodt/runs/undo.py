@@ -28,8 +28,8 @@ from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.plan import check_not_recreated
-from dynamodt.runs.preflight import check_recovery
+from dynamodt.runs.plan import check_not_recreated, usable_table
+from dynamodt.runs.preflight import check_recovery, check_writers
 from dynamodt.runs.totals import totals_of
 from dynamodt.state.object_keys import not_restored_name, not_restored_prefix
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
@@ -108,7 +108,9 @@ def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
     check_undoable(state, record)
     check_not_recreated(stage, record)
     check_same_storage(stage, record)
-    check_recovery(stage, [record.target or record.table], options)
+    written = record.target or record.table
+    check_writers(stage, [usable_table(stage, written)], options)
+    check_recovery(stage, [written], options)
     return record
 
 

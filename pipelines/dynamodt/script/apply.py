@@ -65,6 +65,7 @@ class Apply:
             found = combined(self._table, image, item, results)
         if found is not None and type(found) is not Update:
             self._check_halloween(found, image)
+            self._check_transaction(found)
         return self._stamped(found)
 
     def _is_done(self, image: Image) -> bool:
@@ -111,6 +112,15 @@ class Apply:
                 f"writes an item under another key into {self._table.name}, {what}",
                 where=f"{self._script.path}: item {json.dumps(key_of(self._table, image), ensure_ascii=False)}",
                 hint=f"set IDEMPOTENT = True if a second application changes nothing, or {hint}",
+            )
+
+    def _check_transaction(self, found: Change) -> None:
+        if isinstance(found, Atomic) and self._table.strong:
+            raise ItemError(
+                "another key, or more than one item, needs a transaction, which DynamoDB does not support on a global "
+                "table with multi-Region strong consistency",
+                where=f"table {self._table.name}",
+                hint="write the items by a program of your own, or to a table without replicas",
             )
 
     def _into_target(self, image: Image, results: list[Item | Put | Delete], target: TableSpec) -> Change | None:

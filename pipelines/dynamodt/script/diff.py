@@ -61,6 +61,8 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
     removes = _removes(image, result, sets)
     if not sets and not removes:
         return None
+    if spec.index_keys:
+        _check_index_keys(spec, sets)
     update = Update(key_of(spec, image), image, sets, removes)
     if sets and not surely_fit(image, sets):
         _check_size(patched(update))
@@ -127,6 +129,7 @@ def insert(spec: TableSpec, item: Item) -> Insert:
                 where=attribute.name,
             )
         _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
+    _check_index_keys(spec, image)
     if not surely_fit(image):
         _check_size(image)
     return Insert(spec.name, key_of(spec, image), image)
@@ -137,6 +140,28 @@ def _check_key_size(name: str, size: int, most: int) -> None:
         raise ItemError("a key attribute must not be empty", where=name)
     if size > most:
         raise ItemError(f"the key attribute has {size:,} bytes; DynamoDB takes at most {most:,}", where=name)
+
+
+def _check_index_keys(spec: TableSpec, values: Image) -> None:
+    """Raises ItemError for a value that an index of the table refuses, and its item with it. Emulators take any."""
+    for key in spec.index_keys:
+        value = values.get(key.name)
+        if value is None:
+            continue
+        size = value_bytes(value)
+        if key.type not in value:
+            what = f"takes type {key.type}, not {next(iter(value))}"
+        elif not size:
+            what = "takes no empty value"
+        elif size > key.most:
+            what = f"takes at most {key.most:,} bytes, not {size:,}"
+        else:
+            continue
+        raise ItemError(
+            f"the attribute is a key of the index {key.of} of table {spec.name}, which {what}",
+            where=key.name,
+            hint="write another value, or leave the attribute out: an item without it is not in the index",
+        )
 
 
 def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:

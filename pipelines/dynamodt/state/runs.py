@@ -226,6 +226,7 @@ def half_rolled_back(records: Iterable[RunRecord]) -> frozenset[int]:
 
 
 TABLE, TARGET, ITEMS = "table", "target", "items"
+WRITERS = "region of all writers"  # of a global table, as the caller has stated; other tables have no such fact
 _SENTENCES: Final = {  # for facts whose values are identifiers or checksums
     TABLE: "the table was deleted and created again",
     TARGET: "the target table was deleted and created again",
