@@ -244,3 +244,42 @@ def test_an_alarm_that_cannot_be_read_holds_the_run(bench: Bench, endpoint: Endp
 def test_an_endpoint_that_has_no_alarms(endpoint: Endpoint) -> None:
     with pytest.raises(ServiceError, match="DescribeAlarms"):
         alarm_states(endpoint.connection, ["x"])
+
+
+# ---------------------------------------------------------------- indexes, and what receives the writes
+
+BAD_KEYS = 'def transform_up(item):\n    return {**item, "g": item["wanted"]}\n'
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_value_that_an_index_does_not_take_is_found_before_the_write(
+    bench: Bench, indexed_table: str, dry_run: bool
+) -> None:
+    """Emulators take any value as an index's key."""
+    wanted: list[Any] = ["fits", 7, None, "", "x" * 2049]
+    bench.tables.put(indexed_table, *({"id": number, "wanted": one} for number, one in enumerate(wanted)))
+    report = bench.failed(indexed_table, BAD_KEYS, dry_run=dry_run, max_errors=9)
+    (run,) = report.versions
+    assert (run.counts.changed, run.counts.dead) == (1, 4)
+    found = {letter["key"]["id"]["N"]: letter["error"] for letter in bench.dead_letters(report)}
+    assert found.keys() == {"1", "2", "3", "4"}
+    assert all("the index index" in str(error) and indexed_table in str(error) for error in found.values())
+    there = {item["id"]: "g" in item for item in bench.tables.items(indexed_table)}
+    assert there == {number: number == 0 and not dry_run for number in range(5)}
+
+
+@on_ministack
+def test_what_receives_the_writes_is_reported_before_the_first_run(
+    bench: Bench, table: str, endpoint: Endpoint
+) -> None:
+    stream = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    endpoint.client.update_table(TableName=table, StreamSpecification=stream)
+    endpoint.client.update_time_to_live(
+        TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires"}
+    )
+    away = replace(bench, stage=replace(bench.stage, local=False))
+    away.script(table, TOUCH)
+    for dry_run, told in ((True, True), (False, True), (False, False)):
+        (report,) = away.up(table, dry_run=dry_run)
+        assert report.error is None
+        assert any("a record of its stream" in line and "(TTL)" in line for line in report.notices) == told
