@@ -164,8 +164,8 @@ class FakeOperations:
         self.calls.append(("prepare", table, version, dry_run, *([] if runner == "direct" else [runner])))
         return PREPARED
 
-    def tell(self, stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:
-        self.calls.append(("tell", table, command, limits))
+    def control_run(self, stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:
+        self.calls.append(("control_run", table, command, limits))
         return Lease(table, 7, "20260131T000000Z", "somebody", "host", 17, since="2026-01-31T00:00:00Z")
 
     def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]:
@@ -180,8 +180,10 @@ class FakeOperations:
         self.calls.append(("stamp", table, to, dry_run))
         return TakeOver(table, tuple(_recorded(table, n, "stamped") for n in range(1, to + 1)), to, 4, dry_run)
 
-    def adopt(self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False) -> TakeOver:
-        self.calls.append(("adopt", table, dry_run))
+    def import_history(
+        self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False
+    ) -> TakeOver:
+        self.calls.append(("import_history", table, dry_run))
         return TakeOver(table, (_recorded(table, 1, "adopted"),), 1, 4, dry_run)
 
     def _table(

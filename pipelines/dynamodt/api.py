@@ -25,8 +25,8 @@ from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, Script
 from dynamodt.model.tables import Direction, Stage
-from dynamodt.runs import baseline, control
-from dynamodt.runs import follow as following
+from dynamodt.runs import baseline
+from dynamodt.runs import control as running
 from dynamodt.runs import plan as planning
 from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
@@ -39,7 +39,7 @@ from dynamodt.runs.options import GLUE, Command, Observer, RunOptions, Watcher
 from dynamodt.runs.pace import as_watcher
 from dynamodt.runs.plan import check_script
 from dynamodt.runs.resume import check_free, not_unfinished
-from dynamodt.script.rows import prepare_rows
+from dynamodt.script.apply import prepare_rows
 from dynamodt.script.versions import read_versions, statuses, tables
 from dynamodt.state import prepared as prepared_data
 from dynamodt.state.state import State
@@ -178,14 +178,14 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
     return baseline.stamp(stage, folder, stage.names.real(name), to, observer, dry_run)
 
 
-def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
-    """Import a table's record of dynamo-data-transform; see `runs.baseline.adopt`."""
-    return baseline.adopt(stage, folder, stage.names.real(name), observer, dry_run)
+def import_history(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
+    """Import a table's record of dynamo-data-transform; see `runs.baseline.import_history`."""
+    return baseline.import_history(stage, folder, stage.names.real(name), observer, dry_run)
 
 
-def tell(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:
-    """`pause`, `resume`, `abort`, `unlock` or `throttle` the run that holds a table; see `runs.control.tell`."""
-    return control.tell(stage, stage.names.real(name), command, limits)
+def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:
+    """`pause`, `resume`, `abort`, `unlock` or `throttle` the run that holds a table; see `runs.control.control_run`."""
+    return running.control_run(stage, stage.names.real(name), command, limits)
 
 
 def _with_younger(found: TableStatus, younger: str) -> TableStatus:
@@ -208,13 +208,13 @@ def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
 
 
 def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -> list[RunReport]:
-    """Follow the active runs of the tables until they end; see `runs.follow.follow`."""
+    """Follow the active runs of the tables until they end; see `runs.control.follow_runs`."""
     state = State(stage.connection, stage.state_table)
 
     def count_items(name: str) -> int:
         return tables_of_stage.describe(stage.connection, name).item_count
 
-    return following.follow(state, _chosen(stage, folder, names), count_items, watcher)
+    return running.follow_runs(state, _chosen(stage, folder, names), count_items, watcher)
 
 
 def prepare(

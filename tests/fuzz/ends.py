@@ -21,9 +21,7 @@ class End:
         self.case, self.app = case, case.application
         self.items = self.app.items()
         self.dead_letters = [json.loads(line) for line in case.bench.dead_letters()]
-        self.doubts = {
-            id_of(dead_letter["key"]) for dead_letter in self.dead_letters if dead_letter["phase"] == "doubt"
-        }
+        self.doubts = {id_of(dead_letter["key"]) for dead_letter in self.dead_letters if dead_letter["step"] == "doubt"}
         self.dead = {id_of(dead_letter["key"]) for dead_letter in self.dead_letters}
 
     @property

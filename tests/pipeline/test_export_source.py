@@ -173,7 +173,7 @@ def test_unreadable_lines_are_read_and_dead_and_stored_apart(bench: Bench, expor
     names = [name for name in bench.storage.names("runs/") if "/dead/" in name]
     apart = [name for name in names if name.endswith("-unreadable.jsonl")]
     dead_letters = [json.loads(line) for name in apart for line in (bench.storage.read(name) or b"").splitlines()]
-    assert [(one["key"], one["phase"]) for one in dead_letters] == [({}, "read")] * 2
+    assert [(one["key"], one["step"]) for one in dead_letters] == [({}, "read")] * 2
     for line, dead_letter in zip((1, 4), dead_letters, strict=True):
         assert dead_letter["error"].startswith(f"s3://bucket/{key}, line {line}: ")
     (other,) = set(names) - set(apart)

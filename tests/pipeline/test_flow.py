@@ -220,7 +220,7 @@ def test_a_failing_item_is_a_dead_letter_with_everything_to_see_why(bench: Bench
     assert bench.run(DOUBLE, max_errors=1) == Counts(read=2, changed=1, dead=1)
     dead_letter = json.loads(bench.dead_letters()[0])
     assert dead_letter["key"] == {"id": {"N": "2"}} == dead_letter["image"]
-    assert dead_letter["phase"] == "transform"
+    assert dead_letter["step"] == "transform"
     assert dead_letter["error"] == "KeyError: 'n'"
     assert 'return {**item, "n": item["n"] * 2}' in dead_letter["traceback"]  # the author's own line
 

@@ -225,7 +225,7 @@ def test_what_a_retry_may_have_written_is_a_dead_letter_in_a_later_window(
     assert by_id(bench) == {2: 11}
     (name,) = bench.storage.names(dead_prefix(window))
     assert name.endswith("-doubt.jsonl")
-    assert json.loads(bench.storage.read(name) or b"")["phase"] == "doubt"
+    assert json.loads(bench.storage.read(name) or b"")["step"] == "doubt"
 
 
 # ---------------------------------------------------------------- another table

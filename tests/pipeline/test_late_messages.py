@@ -71,20 +71,20 @@ def test_a_lease_from_its_taking_to_its_next_owner(network: Network) -> None:
     state = behind(network)
     leases = state.leases
     assert taken(state, 1, "ours")
-    leases.tell("things", 1, paused=True)
-    leases.tell("things", 1, paused=False)
+    leases.set("things", 1, paused=True)
+    leases.set("things", 1, paused=False)
     leases.beat("things", 1, 5.0)
-    leases.tell("things", 1, wcu=100.0)
-    leases.tell("things", 1, wcu=50.0)
+    leases.set("things", 1, wcu=100.0)
+    leases.set("things", 1, wcu=50.0)
     leases.beat("things", 1, 10.0)
-    leases.tell("things", 1, pause_reason="the alarm x is in ALARM")
-    leases.tell("things", 1, pause_reason="", stop="abort")
+    leases.set("things", 1, pause_reason="the alarm x is in ALARM")
+    leases.set("things", 1, pause_reason="", stop="abort")
     assert [leases.read("things", replica)[:3] for replica in range(3)] == [("things", 1, "ours")] * 3
     seen = leases.read("things", 2)
     assert (seen.paused, seen.wcu, seen.pause_reason, seen.stop, seen.beats) == (False, 50.0, "", "abort", 2)
     leases.release("things", 1)
     assert taken(state, 2, "theirs")
-    for late in (leases.release, lambda table, token: leases.tell(table, token, paused=True)):
+    for late in (leases.release, lambda table, token: leases.set(table, token, paused=True)):
         with pytest.raises(Fenced):
             late("things", 1)
     now = leases.read("things", 1)
@@ -95,8 +95,8 @@ def test_a_pause_whose_answer_was_lost_is_not_repeated_after_a_resume() -> None:
     network = Network(answers_lost=True)
     state = behind(network)
     assert taken(state, 1, "ours")
-    network.meanwhile = lambda: state.leases.tell("things", 1, paused=False)
-    state.leases.tell("things", 1, paused=True)
+    network.meanwhile = lambda: state.leases.set("things", 1, paused=False)
+    state.leases.set("things", 1, paused=True)
     assert not any(state.leases.read("things", replica).paused for replica in range(3))
 
 
@@ -108,12 +108,12 @@ def test_two_words_at_once_are_both_heard() -> None:
 
     def then_another(key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
         state.rows.update = update  # type: ignore[method-assign]
-        state.leases.tell("things", 1, wcu=7.0)
+        state.leases.set("things", 1, wcu=7.0)
         state.leases.beat("things", 1, 5.0)
         return update(key, row, condition, **values)
 
     state.rows.update = then_another  # type: ignore[method-assign]
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     seen = state.leases.read("things", 2)
     assert (seen.paused, seen.wcu, seen.beats) == (True, 7.0, 1)
 
@@ -122,12 +122,12 @@ def test_a_take_does_not_mind_a_persons_word_but_a_sign_of_life() -> None:
     state = FakeState()
     assert taken(state, 1, "ours")
     seen = state.leases.read("things")
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     mine = Lease("things", 2, "theirs")
     state.leases.beat("things", 1, 5.0)
     assert not state.leases.take(mine, over=seen)
     seen = state.leases.read("things")
-    state.leases.tell("things", 1, paused=False)
+    state.leases.set("things", 1, paused=False)
     assert state.leases.take(mine, over=seen)
 
 

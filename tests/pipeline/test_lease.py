@@ -190,7 +190,7 @@ def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeSta
 
 def test_a_persons_word_is_no_sign_of_life(state: FakeState, clock: Clock) -> None:
     hold(state, foreign())
-    clock.meanwhile = lambda: state.leases.tell("things", 1, paused=True)
+    clock.meanwhile = lambda: state.leases.set("things", 1, paused=True)
     assert take(state, clock).token == 2
     assert not state.leases.read("things").paused
 
@@ -275,11 +275,11 @@ def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: p
     with held_all(state.leases, "things", ["others"], "mine", print):
         for command in ("pause", "resume", "abort", "throttle"):
             with pytest.raises(Refused, match="of table things writes to it") as refused:
-                control.tell(stage, "others", command, Units(wcu=5.0))
+                control.control_run(stage, "others", command, Units(wcu=5.0))
             assert refused.value.hint == f"dynamodt {command} --table things"
-        control.tell(stage, "things", "pause")
+        control.control_run(stage, "things", "pause")
         assert state.leases.read("things").paused
-        control.tell(stage, "others", "unlock")
+        control.control_run(stage, "others", "unlock")
         assert state.leases.read("others").run == ""
 
 
@@ -360,13 +360,13 @@ def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock
 
 def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     rested: list[float] = []
 
     def someone() -> None:
         rested.append(clock.now)
         if len(rested) == 4:
-            state.leases.tell("things", 1, paused=False)
+            state.leases.set("things", 1, paused=False)
 
     clock.meanwhile = someone
     assert not Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
@@ -376,7 +376,7 @@ def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) ->
 @pytest.mark.parametrize("first", ["paused", "pause_reason"])
 def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeState, clock: Clock, first: str) -> None:
     hold(state, foreign(1))
-    state.leases.tell("things", 1, paused=True, pause_reason="the alarm x is in ALARM")
+    state.leases.set("things", 1, paused=True, pause_reason="the alarm x is in ALARM")
     released = {"paused": {"paused": False}, "pause_reason": {"pause_reason": ""}}
     order = [released.pop(first), *released.values()]
     rested: list[float] = []
@@ -384,7 +384,7 @@ def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeSt
     def someone() -> None:
         rested.append(clock.now)
         if len(rested) % 2 == 0:
-            state.leases.tell("things", 1, **order.pop(0))
+            state.leases.set("things", 1, **order.pop(0))
 
     clock.meanwhile = someone
     assert not Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
@@ -393,8 +393,8 @@ def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeSt
 
 def test_a_held_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
-    state.leases.tell("things", 1, pause_reason="the alarm x is in ALARM")
-    clock.meanwhile = lambda: state.leases.tell("things", 1, stop="abort")
+    state.leases.set("things", 1, pause_reason="the alarm x is in ALARM")
+    clock.meanwhile = lambda: state.leases.set("things", 1, stop="abort")
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
 
 
@@ -411,7 +411,7 @@ def test_a_stop_is_seen_after_the_page(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     assert not signal.stopping()
-    state.leases.tell("things", 1, stop="abort")
+    state.leases.set("things", 1, stop="abort")
     clock.now += 0.5
     assert signal.stopping()
 
@@ -429,7 +429,7 @@ def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
-    state.leases.tell("things", 1, stop=why)
+    state.leases.set("things", 1, stop=why)
     clock.now += 0.5
     with pytest.raises(Interrupted):
         signal.heed()
@@ -448,21 +448,21 @@ def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: F
 
 def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     rested: list[float] = []
 
     def someone() -> None:
         rested.append(clock.now)
         if len(rested) == 3:
-            state.leases.tell("things", 1, paused=False)
+            state.leases.set("things", 1, paused=False)
 
     clock.meanwhile = someone
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.heed()
     assert len(rested) == 3
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     clock.now += 0.5
-    clock.meanwhile = lambda: state.leases.tell("things", 1, stop="abort")
+    clock.meanwhile = lambda: state.leases.set("things", 1, stop="abort")
     with pytest.raises(Interrupted):
         signal.heed()
 
@@ -495,7 +495,7 @@ def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', split_groups=3)
     bench.state.lease(mine)
-    bench.state.leases.tell(mine.lease, mine.attempt, stop="abort")
+    bench.state.leases.set(mine.lease, mine.attempt, stop="abort")
     from dynamodt.pipeline.migrate import execute
 
     execute(mine, bench.resources, "direct", ())
@@ -569,7 +569,7 @@ def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> N
 
 def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
     hold(state, Lease("things", 1, "mine", lease_replicas=3))
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     assert all(state.leases.read("things", replica).paused for replica in range(3))
     hold(state, Lease("things", 2, "theirs"))  # fewer workers, but those of before must hear of it
     assert {state.leases.read("things", replica).token for replica in range(3)} == {2}
@@ -589,7 +589,7 @@ def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
         return said
 
     monkeypatch.setattr(state.rows, "update", then_taken_over)
-    state.leases.tell("things", 1, paused=True)
+    state.leases.set("things", 1, paused=True)
     assert {state.leases.read("things", replica).token for replica in range(3)} == {2}
 
 
@@ -603,6 +603,6 @@ def test_a_stop_does_not_hide_why_the_run_stops(bench: Bench) -> None:
         signals.stop(leases, job, why)
     lease = leases.read(job.lease)
     assert lease.stop == "error" and isinstance(signals.reported(lease, job), ScriptError)
-    leases.tell(job.lease, job.attempt, stop="abort", error=None)
+    leases.set(job.lease, job.attempt, stop="abort", error=None)
     signals.stop(leases, job, "max-errors")
     assert leases.read(job.lease).stop == "abort"

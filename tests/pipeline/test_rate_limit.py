@@ -144,10 +144,10 @@ def test_a_new_limit_is_heard_within_seconds_in_both_directions() -> None:
     world, dice = World(wcu=1000.0), random.Random(5)
     worker = world.worker("w")
     world.live(20.0, [worker], dice)
-    world.state.leases.tell("things", 1, wcu=100.0)
+    world.state.leases.set("things", 1, wcu=100.0)
     world.live(20.0, [worker], dice)
     assert world.units(23.0, 33.0) <= 1.1 * 1000.0
-    world.state.leases.tell("things", 1, wcu=2000.0)
+    world.state.leases.set("things", 1, wcu=2000.0)
     world.live(40.0, [worker], dice)
     assert world.units(70.0, 80.0) >= 0.85 * 20_000.0
 
@@ -158,7 +158,7 @@ def test_a_run_that_nobody_limits_is_not_slowed_down_until_somebody_does() -> No
     world.live(2.0, [worker], random.Random(6))
     assert world.units() > 50_000
     world.passed.clear()
-    world.state.leases.tell("things", 1, wcu=100.0)
+    world.state.leases.set("things", 1, wcu=100.0)
     for _ in range(60):
         world.now += 0.05
         world.allocator.tick()
@@ -278,7 +278,7 @@ def test_a_page_is_no_larger_than_a_few_seconds_of_the_budget() -> None:
     worker = world.worker("w")
     world.live(30.0, [worker], dice)
     assert 100 <= worker.page_items(1000) <= 200
-    world.state.leases.tell("things", 1, wcu=100_000.0, rcu=5.0)
+    world.state.leases.set("things", 1, wcu=100_000.0, rcu=5.0)
     world.live(60.0, [worker], dice)
     assert 30 <= worker.page_items(1000) <= 40  # five read units a second, eight items of a kilobyte each
 
@@ -328,7 +328,7 @@ def test_a_governed_run_of_the_pipeline_waits_for_its_part(
 
     monkeypatch.setattr(type(rows), "report", grant_first)
     bench.state.lease(job)
-    bench.state.leases.tell(job.lease, job.attempt, wcu=1e6, rcu=1e6)
+    bench.state.leases.set(job.lease, job.attempt, wcu=1e6, rcu=1e6)
     assert bench.execute(job).changed == 20
     assert granted
 
@@ -387,7 +387,7 @@ def test_the_budget_follows_the_capacity_every_minute() -> None:
 def test_a_limit_that_an_operator_or_an_option_has_set_stays() -> None:
     run = Scaled(RunOptions(max_rcu=7.0), rcu=100, wcu=10)
     watch = run.watch()
-    run.state.leases.tell("things", 1, wcu=3.0)
+    run.state.leases.set("things", 1, wcu=3.0)
     assert run.later(watch, Units(900, 900)) == (7.0, 3.0) and run.notes == []
 
 

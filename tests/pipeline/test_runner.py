@@ -15,7 +15,7 @@ from dynamodt.model.runs import Job
 from dynamodt.runs import runner
 from dynamodt.runs.context import Follower
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.totals import ROWS
+from dynamodt.state.split_rows import ROWS
 from tests.pipeline.conftest import Bench
 from tests.waiting import HANG_SECONDS
 

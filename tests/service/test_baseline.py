@@ -67,7 +67,7 @@ def stamp(bench: Bench, table: str, to: int, dry_run: bool = False) -> TakeOver:
 
 
 def adopt(bench: Bench, table: str, dry_run: bool = False) -> TakeOver:
-    return operations.adopt(bench.stage, bench.folder, table, bench.recorder, dry_run=dry_run)
+    return operations.import_history(bench.stage, bench.folder, table, bench.recorder, dry_run=dry_run)
 
 
 def state_of(bench: Bench) -> State:

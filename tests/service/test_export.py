@@ -18,8 +18,7 @@ from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import RunFailed, ServiceError, UsageError
-from dynamodt.export.datafiles import DataReader
-from dynamodt.export.manifest import data_files, read_manifest
+from dynamodt.export.datafiles import DataReader, data_files, read_manifest
 from dynamodt.export.objects import PIECE, S3Objects
 from dynamodt.export.request import COMPLETED, Export, ExportRequest, awaited, aws_exports, find, folder_of
 from dynamodt.export.stand_in import StandInExports, stand_in_exports
@@ -176,7 +175,7 @@ import resource, sys
 from dynamodt.dynamodb.clients import client
 from dynamodt.export.datafiles import DataReader
 from dynamodt.export.request import find
-from dynamodt.export.manifest import data_files, read_manifest
+from dynamodt.export.datafiles import data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Connection, KeyAttribute, TableSpec
 

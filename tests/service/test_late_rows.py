@@ -58,8 +58,8 @@ def test_rows_of_a_run_and_its_lease(state: State) -> None:
     table, run = f"things-{uuid4().hex[:8]}", uuid4().hex
     leases, units, workers = state.leases, state.splits(run), state.workers(run, 1)
     assert leases.take(Lease(table, 1, run, lease_replicas=2), over=leases.read(table))
-    leases.tell(table, 1, paused=True)
-    leases.tell(table, 1, paused=False, wcu=12.5)
+    leases.set(table, 1, paused=True)
+    leases.set(table, 1, paused=False, wcu=12.5)
     leases.beat(table, 1, 5.0)
     seen = leases.read(table, 1)
     assert (seen.token, seen.paused, seen.wcu, seen.beats) == (1, False, 12.5, 1)

@@ -192,7 +192,7 @@ def test_dead_letters_have_everything_to_see_why(bench: Bench, make_table: MakeT
     (dead_letter,) = bench.dead_letters(report)
     assert dead_letter["key"] == {"id": {"S": "nameless"}, "n": {"N": "1.5"}}
     assert dead_letter["image"] == {**dead_letter["key"], "note": {"S": "no name"}}
-    assert (dead_letter["phase"], dead_letter["error"]) == ("transform", "KeyError: 'name'")
+    assert (dead_letter["step"], dead_letter["error"]) == ("transform", "KeyError: 'name'")
     assert f"transforms/{table}/v1_change.py" in dead_letter["traceback"]
     assert 'item["name"].partition(" ")' in dead_letter["traceback"]  # the author's own line
     assert (dead_letter["table"], dead_letter["version"], dead_letter["direction"]) == (table, 1, "up")

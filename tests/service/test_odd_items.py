@@ -407,7 +407,7 @@ def test_an_item_that_would_grow_too_large_is_a_dead_letter(bench: Bench, make_t
     script = 'def transform_up(item):\n    return {**item, "twice": item["text"] * 2}\n'
     report = bench.failed(table, script, max_errors=1)
     (dead_letter,) = bench.dead_letters(report)
-    assert dead_letter["key"] == {"id": {"S": "large"}} and dead_letter["phase"] == "transform"
+    assert dead_letter["key"] == {"id": {"S": "large"}} and dead_letter["step"] == "transform"
     assert "DynamoDB keeps at most 409,600" in dead_letter["error"]
     assert bench.tables.items(table) == [
         {"id": "large", "text": "é" * 100 * 1024},

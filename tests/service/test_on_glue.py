@@ -105,7 +105,7 @@ def test_dead_letters_are_told_replayed_and_taken_back_by_jobs(typed: Client) ->
     assert typed.retry(version["run"]).error is None
     assert numbers(typed) == [1] * 40
     undone = typed.undo(version["run"])
-    assert (undone.run.status, undone.run.counts.changed, undone.at, undone.left) == ("undone", 40, 0, 0)
+    assert (undone.run.status, undone.run.counts.changed, undone.at, undone.not_restored) == ("undone", 40, 0, 0)
     assert numbers(typed) == [0] * 40
 
 

@@ -14,7 +14,7 @@ from dynamodt.errors import Aborted, Refused, ServiceError
 from dynamodt.model.tables import Item
 from dynamodt.runs import budget
 from dynamodt.runs.budget import alarm_states
-from dynamodt.runs.control import tell
+from dynamodt.runs.control import control_run
 from dynamodt.runs.pace import ProgressRecorder
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
@@ -204,8 +204,8 @@ def test_a_run_rests_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str
 
     def resume_and_end_the_alarm() -> None:
         assert bench.tables.items(table) == ITEMS
-        tell(bench.stage, table, "resume")
-        holds.append(tell(bench.stage, table, "resume").pause_reason)
+        control_run(bench.stage, table, "resume")
+        holds.append(control_run(bench.stage, table, "resume").pause_reason)
         alarm.set("OK")
 
     recorder = Acting(resume_and_end_the_alarm)
@@ -230,7 +230,7 @@ def test_an_alarm_that_cannot_be_read_holds_the_run(bench: Bench, endpoint: Endp
 
     def abort() -> None:
         seen.append(bench.tables.items(table))
-        tell(bench.stage, table, "abort")
+        control_run(bench.stage, table, "abort")
 
     recorder = Acting(abort)
     report = replace(bench, recorder=recorder).failed(table, TOUCH, alarms=("nobody-made-it",))

@@ -15,7 +15,7 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import TableReport, UndoReport
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.signals import Signal
-from dynamodt.runs.control import tell
+from dynamodt.runs.control import control_run
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
@@ -38,7 +38,7 @@ def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable
     until(lambda: state.leases.read(table).wcu == 2.0, "the run's lease")
     lease = state.leases.read(table)
     until(lambda: [w for w in state.workers(lease.run, lease.token).all() if w.grant], "a worker with a grant")
-    tell(bench.stage, table, "throttle", Units(wcu=10_000.0))
+    control_run(bench.stage, table, "throttle", Units(wcu=10_000.0))
     join(run, "the run hears of the new rate")
     (report,) = reports
     assert report.error is None and report.versions[0].counts == Counts(read=200, changed=200)
@@ -84,14 +84,14 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
         return found.status if found else ""
 
     until(changed, "a first item is changed")
-    tell(bench.stage, table, "pause")
+    control_run(bench.stage, table, "pause")
     until(lambda: follow() == "paused", "the run is paused")
     until(lambda: idle.is_set() or not run.is_alive(), "the worker rests")
     rested = changed()
     assert idle.is_set() and rested < 60
-    tell(bench.stage, table, "resume")
+    control_run(bench.stage, table, "resume")
     until(lambda: changed() > rested, "the run goes on")
-    tell(bench.stage, table, "abort")
+    control_run(bench.stage, table, "abort")
     join(run, "the run hears that it is to end")
     (report,) = reports
     assert isinstance(report.error, Aborted) and "from its checkpoints" in report.error.hint
@@ -130,9 +130,9 @@ def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
         return any(w.grant and w.grant.rate.wcu <= 0.01 and w.report.awaited == w.grant.number for w in workers)
 
     until(changed, "a first item is changed")
-    tell(bench.stage, table, "throttle", Units(wcu=0.01))
+    control_run(bench.stage, table, "throttle", Units(wcu=0.01))
     until(crawls, "the worker has heard of the rate")
-    tell(bench.stage, table, "abort")
+    control_run(bench.stage, table, "abort")
     join(run, "the run hears that it is to end")
     assert isinstance(errors[0], Aborted) and changed() < 200
     assert error_of(run_again(table)) is None

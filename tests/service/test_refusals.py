@@ -417,7 +417,7 @@ def check_letter(dead_letter: dict[str, Any], item: Item) -> None:
     _, path, said = BAD[item["id"]]
     assert dead_letter["image"] == {"id": {"S": item["id"]}, "n": {"N": str(item["n"])}}
     assert path in dead_letter["error"] and said in dead_letter["error"], dead_letter["error"]
-    assert dead_letter["phase"] == "transform" and "Traceback" in dead_letter["traceback"]
+    assert dead_letter["step"] == "transform" and "Traceback" in dead_letter["traceback"]
 
 
 def test_by_default_the_first_dead_letter_stops_the_run(bench: Bench, make_table: MakeTable) -> None:

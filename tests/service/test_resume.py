@@ -12,9 +12,9 @@ from dynamodt.errors import Aborted, DeadLetters, ScriptError, ServiceError
 from dynamodt.model.reports import RunReport
 from dynamodt.pipeline import signals
 from dynamodt.runs import execute, plan
-from dynamodt.runs.control import tell
+from dynamodt.runs.control import control_run
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.totals import SplitTotals
+from dynamodt.state.split_rows import SplitTotals
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
@@ -124,7 +124,7 @@ def test_an_abort_between_two_versions_is_heard(bench: Bench, table: str, monkey
 
     def aborted(report: RunReport) -> None:
         if report.version == 1:
-            tell(bench.stage, table, "abort")
+            control_run(bench.stage, table, "abort")
         ended(report)
 
     monkeypatch.setattr(bench.recorder, "run_ended", aborted)

@@ -18,7 +18,7 @@ from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.spark.context import spark_context
 from dynamodt.pipeline.spark.runner import process_environment
-from dynamodt.runs.control import tell
+from dynamodt.runs.control import control_run
 from dynamodt.script.versions import read_versions
 from dynamodt.state.lease_rows import Worker
 from dynamodt.state.state import State
@@ -102,7 +102,7 @@ def test_an_abort_is_obeyed_within_a_page(spark: OnSpark, make_table: MakeTable)
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, **spark.options)))
     run.start()
     until(lambda: (lease := state.leases.read(table)).run and changed(state, lease.run), "a first item is changed")
-    tell(bench.stage, table, "abort")
+    control_run(bench.stage, table, "abort")
     join(run, "the run ends when it is told to")
     (report,) = reports
     assert isinstance(report.error, Aborted) and 0 < report.versions[0].counts.changed < 800
@@ -134,7 +134,7 @@ def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTa
     until(shared, "two workers share the budget")
     beats = {worker.name: worker.report.beat for worker in polls[-1]}
     until(lambda: shared() and all(w.report.beat > beats.get(w.name, 0) + 2 for w in polls[-1]), "three more reports")
-    tell(bench.stage, table, "throttle", Units(wcu=10_000.0))
+    control_run(bench.stage, table, "throttle", Units(wcu=10_000.0))
     join(run, "the run hears of the new rate")
     assert reports[0].error is None and reports[0].versions[0].counts.changed == items
     assert max(sum(granted(look)) for look in polls) <= rate

@@ -10,7 +10,7 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.errors import Busy, Fenced
 from dynamodt.runs import execute
-from dynamodt.runs.control import tell
+from dynamodt.runs.control import control_run
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
@@ -96,7 +96,7 @@ def test_a_run_whose_target_was_taken_from_it_writes_and_records_nothing(
 ) -> None:
     source, target = tables
     before = bench.tables.items(target)
-    meanwhile(monkeypatch, lambda: void(tell(bench.stage, target, "unlock")))
+    meanwhile(monkeypatch, lambda: void(control_run(bench.stage, target, "unlock")))
     (report,) = bench.up(source)
     assert isinstance(report.error, Fenced) and target in str(report.error)
     assert bench.tables.items(target) == before and bench.applied(source) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Stage, StorageSpec
-from dynamodt.runs.control import tell
+from dynamodt.runs.control import control_run
 from dynamodt.state.state import State
 from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
@@ -32,7 +32,7 @@ def unlock(stage: Stage, table: str) -> None:
 
     def unlocked() -> bool:
         try:
-            tell(stage, table, "unlock")
+            control_run(stage, table, "unlock")
         except Refused:
             return False
         return True

@@ -66,7 +66,7 @@ def test_a_run_without_a_way_down_is_taken_back(bench: Bench, make_table: MakeTa
     assert rehearsal.run.consumed.wcu == 60 and bench.applied(table) == [1] and last(bench, table).status == "succeeded"
 
     report = undo(bench, run[:20])
-    assert (report.error, report.left, report.at) == (None, 0, 0)
+    assert (report.error, report.not_restored, report.at) == (None, 0, 0)
     assert (report.run.status, report.run.counts) == ("undone", Counts(read=60, changed=60))
     assert bench.tables.items(table) == numbered(60) and bench.applied(table) == []
     record = last(bench, table)
@@ -98,7 +98,7 @@ def test_what_was_written_since_stays_and_is_reported(bench: Bench, make_table: 
     assert 6 not in items and list(items.values()) == [i for i in numbered(30) if i["id"] not in (3, 4, 5, 6)]
     lines = [json.loads(line) for line in Path(report.not_restored_at).read_text().splitlines()]
     assert {int(x["key"]["id"]["N"]): x["attributes"] for x in lines} == {3: ["n"], 5: ["twice"], 6: []}
-    assert report.left == 3 and len(report.first_not_restored) == 3
+    assert report.not_restored == 3 and len(report.first_not_restored) == 3
     assert "1000" not in Path(report.not_restored_at).read_text()
 
 
@@ -236,7 +236,7 @@ def test_a_move_to_other_keys_is_taken_back_if_it_was_journaled(bench: Bench, ma
     assert [item["id"] for item in bench.tables.items(table)] == list(range(100, 108))
     bench.tables.put(table, {"id": 103, "n": 0}, {"id": 5, "n": 0})
     report = undo(bench, last(bench, table).run)
-    assert report.error is None and report.left == 3 and report.run.counts.superseded == 3
+    assert report.error is None and report.not_restored == 3 and report.run.counts.superseded == 3
     expected = [item for item in numbered(8) if item["id"] != 5]
     (stays,) = [{**item, "id": 105, "m": 1} for item in numbered(8) if item["id"] == 5]  # its old key is another's
     assert bench.tables.items(table) == sorted(
@@ -299,7 +299,7 @@ def test_a_half_undone_run_holds_its_table(
         patch.setattr(Writes, "batch", refusing)
         report = undo(bench, run)
     assert isinstance(report.error, DeadLetters) and report.run.status == "undoing" and report.at == 1
-    assert report.left == report.run.counts.dead > 0 and "no" in report.first_not_restored[0].why
+    assert report.not_restored == report.run.counts.dead > 0 and "no" in report.first_not_restored[0].why
     for moved in (bench.up(table), bench.down(table), bench.up(table, dry_run=True)):
         assert isinstance(moved[0].error, Refused) and moved[0].error.hint == f"finish it first: dynamodt undo {run}"
         assert [known.run for known in moved[0].versions] == [run]
@@ -307,7 +307,7 @@ def test_a_half_undone_run_holds_its_table(
         retry(bench, run)
 
     found = undo(bench, run)
-    assert (found.error, found.run.status, found.left) == (None, "undone", 0)
+    assert (found.error, found.run.status, found.not_restored) == (None, "undone", 0)
     before = report.run.counts.changed  # by the first try, which was stopped
     assert found.run.counts == Counts(read=10, changed=10 - before, unchanged=before)
     assert bench.tables.items(table) == numbered(10) and bench.applied(table) == []

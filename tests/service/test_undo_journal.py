@@ -81,7 +81,7 @@ def test_what_is_restored_in_part_is_not_transformed_again_unasked(bench: Bench,
     run = last(bench, table).run
     bench.tables.put(table, {"id": 3, "n": 8, "twice": False}, {"id": 5, "n": 1, "twice": "mine"})
     report = undo(bench, run)
-    assert (report.error, report.left, report.partly, report.fully) == (None, 2, 1, 38)
+    assert (report.error, report.not_restored, report.partly, report.fully) == (None, 2, 1, 38)
     lines = {
         line["key"]["id"]["N"]: line for line in map(json.loads, Path(report.not_restored_at).read_text().splitlines())
     }
@@ -107,7 +107,7 @@ def test_what_a_retry_came_between_is_taken_back_in_parts(bench: Bench, make_tab
     order = [one.rpartition("@")[0] for one in last(bench, table).order]
     assert order[:2] == ["", "/retry1"]
     found = undo(bench, last(bench, table).run)
-    assert (found.error, found.left, found.run.counts) == (None, 0, Counts(read=60, changed=60))
+    assert (found.error, found.not_restored, found.run.counts) == (None, 0, Counts(read=60, changed=60))
     assert bench.tables.items(table) == numbered(60)
 
 

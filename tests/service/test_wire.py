@@ -477,7 +477,7 @@ def test_a_line_that_stays_broken_ends_in_dead_letters_and_loses_nothing(
     dead_letters = bad_line.dead_letters(report)
     assert sorted(int(dead_letter["key"]["id"]["N"]) for dead_letter in dead_letters) == list(range(5))
     assert all(
-        dead_letter["phase"] == "write" and "gave up after" in dead_letter["error"] for dead_letter in dead_letters
+        dead_letter["step"] == "write" and "gave up after" in dead_letter["error"] for dead_letter in dead_letters
     )
     assert bad_line.tables.items(table) == numbered(5)
 

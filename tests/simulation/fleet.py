@@ -115,7 +115,7 @@ class Fleet:
         assert held.token == job.attempt
         keeper = SimpleNamespace(_leases=leases, _lease=held, _ended=_Ending(lambda: False, loop).ended)
         loop.spawn(self.control, lock._Keeper.run, keeper)
-        leases.tell("things", held.token, **Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict())
+        leases.set("things", held.token, **Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict())
         rows = self.state.workers(job.base_run, job.attempt, job.shards)
         allocator = Allocator(job, leases, rows, clock=loop.time, executor=Pool(loop, _GRANTERS))  # type: ignore[arg-type]
         follower = Follower(self.state, [job], self, clock=loop.time)  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ class Fleet:
 
     def tell(self, **what: Any) -> None:
         """A word from another terminal."""
-        self.loop.spawn(self.control, lambda: self.state.leases.tell("things", self.job.attempt, **what))
+        self.loop.spawn(self.control, lambda: self.state.leases.set("things", self.job.attempt, **what))
 
     # ------------------------------------------------------------ figures
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.runs import Lease, RunRecord
-from dynamodt.runs.follow import LOOK_SECONDS, follow
+from dynamodt.runs.control import LOOK_SECONDS, follow_runs
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.rows import to_row
@@ -34,7 +34,7 @@ class Stage:
 
     def next_run(self, record: RunRecord) -> None:
         lease = self.state.leases.read(record.table)
-        self.state.leases.tell(record.table, lease.token, run=record.run)
+        self.state.leases.set(record.table, lease.token, run=record.run)
 
     def release(self, table: str = "users") -> None:
         self.state.leases.release(table, self.state.leases.read(table).token)
@@ -58,7 +58,7 @@ class Stage:
             self.steps.pop(0)()
 
     def follow(self, recorder: ProgressRecorder, *tables: str) -> list[tuple[str, int, str]]:
-        found = follow(self.state, tables, lambda table: 400, recorder, self.clock, self.sleep)
+        found = follow_runs(self.state, tables, lambda table: 400, recorder, self.clock, self.sleep)
         return [(report.run, report.version, report.status) for report in found]
 
 

@@ -15,7 +15,7 @@ from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.model.tables import Change, Guard, Image, Item, KeyAttribute, Remove, TableSpec
 from dynamodt.pipeline.inserted import InsertedItems, Lookups
 from dynamodt.pipeline.outcomes import WriteResult
-from dynamodt.pipeline.page_scheduler import Wait
+from dynamodt.pipeline.request_pipeline import Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.script.codec import decode
 from dynamodt.script.diff import change, key_of

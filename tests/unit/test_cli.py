@@ -429,7 +429,7 @@ def test_old_names_of_options_are_aliases(
 
 def test_an_old_name_of_a_command_is_an_alias(operations: FakeOperations, capfd: Any) -> None:
     assert run(capfd, "adopt", "--table", "users")[0] == 0
-    assert operations.calls[-1] == ("adopt", "users", False)
+    assert operations.calls[-1] == ("import_history", "users", False)
     assert " adopt " not in run(capfd, "--help")[1]
 
 
@@ -443,7 +443,7 @@ def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: F
     assert (code, operations.calls[-1]) == (0, ("stamp", "users", 0, False))
     assert "Nothing to do: users is at version 0" in out and "dynamodt up --table users --stage dev --dry-run" in out
     code, out, _ = run(capfd, "import-history", "--table", "users", "--dry-run")
-    assert (code, operations.calls[-1]) == (0, ("adopt", "users", True))
+    assert (code, operations.calls[-1]) == (0, ("import_history", "users", True))
     assert "dry run: nothing was recorded: users would be at version 1" in out
     assert "dynamodt import-history --table users  " in out
 
@@ -520,7 +520,7 @@ def test_a_throttle_without_a_rate_is_refused(operations: FakeOperations, capfd:
 def test_a_throttle_says_what_the_run_keeps_to(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "throttle", "--table", "users", "--wcu", "50")
     assert code == 0 and "keeps to 50 WCU/s" in out
-    assert operations.calls[-1] == ("tell", "users", "throttle", Units(wcu=50.0))
+    assert operations.calls[-1] == ("control_run", "users", "throttle", Units(wcu=50.0))
 
 
 def read_again(request: Request) -> object:

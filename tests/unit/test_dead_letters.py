@@ -31,7 +31,7 @@ TRACEBACK = f"""Traceback (most recent call last):
 
 def stored(**more: object) -> bytes:
     key = {"id": {"S": "u1"}, "at": {"N": "7"}}
-    record = {"key": key, "phase": "transform", "error": "KeyError: 'price'", "traceback": ""}
+    record = {"key": key, "step": "transform", "error": "KeyError: 'price'", "traceback": ""}
     return json.dumps({**record, **more}).encode() + b"\n"
 
 
@@ -45,7 +45,7 @@ def test_a_result_that_cannot_be_stored_names_the_script_alone() -> None:
 
 
 def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
-    assert first_of(stored(phase="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
+    assert first_of(stored(step="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
 
 
 def test_no_letter_is_no_sentence() -> None:

@@ -18,16 +18,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.dynamodb.records import BadLine, change_of, item_of
 from dynamodt.errors import DynamodtError, Refused, RunFailed, UsageError
 from dynamodt.export import objects as gunzip
-from dynamodt.export.datafiles import CHUNK_BYTES, DataReader, check_there
-from dynamodt.export.manifest import DataFile, Manifest, check_same_table, data_files, read_manifest
+from dynamodt.export.datafiles import (
+    CHUNK_BYTES,
+    DataFile,
+    DataReader,
+    Manifest,
+    check_same_table,
+    check_there,
+    data_files,
+    read_manifest,
+)
 from dynamodt.export.objects import Damaged, lines, unzipped
 from dynamodt.export.request import ExportFolder, TableIdentity, find, split_url
 from dynamodt.model.tables import Atomic, Change, Insert, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.script.diff import parts_of
-from dynamodt.state.journal import Journal
+from dynamodt.state.journal import BadLine, Journal, change_of, item_of
 from dynamodt.state.storage import FolderStorage
 from tests.fake_objects import FakeObjects
 

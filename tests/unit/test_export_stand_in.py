@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.dynamodb.records import ChangedItem
 from dynamodt.errors import Refused, UsageError
-from dynamodt.export.datafiles import DataReader
-from dynamodt.export.manifest import data_files, read_manifest
+from dynamodt.export.datafiles import DataReader, data_files, read_manifest
 from dynamodt.export.request import COMPLETED, IN_PROGRESS, Export, ExportRequest, find, folder_of, folders
 from dynamodt.export.stand_in import StandInExports
 from dynamodt.model.tables import Image, Item, KeyAttribute, TableSpec
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of
+from dynamodt.state.journal import ChangedItem
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
 from tests.strategies import items, tables

@@ -12,7 +12,7 @@ from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import Lease
 from dynamodt.runs.control import run_states, version_states
 from dynamodt.runs.liveness import Process
-from dynamodt.runs.totals import RunTotals
+from dynamodt.state.split_rows import RunTotals
 from tests.unit.followed_runs import RECORD, Seen, Stage
 
 
@@ -87,7 +87,7 @@ def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
     stage.hold(RECORD)
 
     def tell(**what: object) -> Callable[[], None]:
-        return lambda: stage.state.leases.tell("users", 1, **what)
+        return lambda: stage.state.leases.set("users", 1, **what)
 
     stage.steps = [
         tell(paused=True),

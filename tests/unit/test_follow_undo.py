@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dynamodt.model.pages import Counts
-from dynamodt.runs.totals import RunTotals
+from dynamodt.state.split_rows import RunTotals
 from tests.unit.followed_runs import RECORD, Seen, Stage
 
 UNDOING = replace(RECORD, status="undoing")

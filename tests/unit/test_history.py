@@ -10,9 +10,9 @@ from dynamodt.errors import Fenced, Refused
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, KeyAttribute, TableSpec
+from dynamodt.pipeline.process import Terminated
 from dynamodt.runs.execute import _text
 from dynamodt.runs.history import RunRecorder, first_record, next_record
-from dynamodt.runs.interrupts import Terminated
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SCRIPT = Script("users", 2, "split_name", "v2_split_name.py", "", "ab" * 32)

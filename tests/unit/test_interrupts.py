@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from dynamodt.runs.interrupts import StoppedError, Terminated, signal_name, signals_raise
+from dynamodt.pipeline.process import StoppedError, Terminated, signal_name, signals_raise
 
 
 @pytest.mark.parametrize(

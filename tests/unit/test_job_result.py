@@ -143,7 +143,7 @@ def test_what_no_log_may_hold_comes_from_the_storage() -> None:
     stage, storage = Stage(), Storage()
     stage.write(RunRecord("users", "01RUN", 2, "split", "up", "", "failed", "", splits=2, journal=True))
     storage.objects["runs/users/01RUN/samples/1"] = b'[[{"id": {"S": "a"}}, {"id": {"S": "a"}, "n": {"N": "1"}}]]'
-    dead_letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "phase": "transform"}'
+    dead_letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "step": "transform"}'
     storage.objects["runs/users/01RUN/dead-letters.jsonl"] = dead_letter
     script = Script("users", 2, "split", "transforms/users/v2_split.py", "", "")
     told: Any = in_full(replace(RUN, dead_letters="s3://..."), stage.state, storage, [script], ("id",), False)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 from dynamodt.deploy.glue_runs import JobRun, JobWatch, watches_over
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Counts
-from dynamodt.runs.interrupts import StoppedError, Terminated
+from dynamodt.pipeline.process import StoppedError, Terminated
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.unit.followed_runs import RECORD, Seen, Stage
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from dynamodt.model.pages import Claim, Counts, Page, Units, WrittenPage
-from dynamodt.pipeline.page_scheduler import MOST, PageScheduler, Wait
+from dynamodt.pipeline.request_pipeline import MOST, PageScheduler, Wait
 
 
 class SplitGroup:

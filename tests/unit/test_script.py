@@ -21,10 +21,10 @@ from dynamodt import load_script, without
 from dynamodt.errors import ItemError, Refused, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Delete, KeyAttribute, Put
+from dynamodt.script.apply import item_rows, prepare_rows
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.load import load
 from dynamodt.script.read import read_script
-from dynamodt.script.rows import item_rows, prepare_rows
 
 pytestmark = pytest.mark.unit
 

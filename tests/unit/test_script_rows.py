@@ -7,7 +7,7 @@ import pytest
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
-from dynamodt.script.rows import check_same_rows, checked_rows
+from dynamodt.script.apply import check_same_rows, checked_rows
 
 TABLE = TableSpec("plans", (KeyAttribute("id", "N"), KeyAttribute("at", "S")))
 

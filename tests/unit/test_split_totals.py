@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dynamodt.model.pages import Counts, Totals
-from dynamodt.runs.totals import ROWS, SplitTotals
-from dynamodt.state.split_rows import SplitRows
+from dynamodt.state.split_rows import ROWS, SplitRows, SplitTotals
 from tests.fakes import FakeRows
 
 UNITS = 10_000

@@ -64,8 +64,7 @@ def _split(argv: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _run(request: Request, on_result: OnResult | None) -> int:
-    from dynamodt.pipeline.process import collect_less
-    from dynamodt.runs.interrupts import signals_raise
+    from dynamodt.pipeline.process import collect_less, signals_raise
 
     collect_less()
     console.lenient()

@@ -15,7 +15,7 @@ from dynamodt.cli.request import Request, as_typed, check, with_both_names, with
 from dynamodt.errors import PROGRAM, DeadLetters, DynamodtError, Hint, RunFailed, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.tables import Stage, TableNames
-from dynamodt.runs.interrupts import StoppedError
+from dynamodt.pipeline.process import StoppedError
 from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
@@ -188,7 +188,7 @@ def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 def _control(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     operations = load_operations()
     stage = _open(operations, request, folder, recorder)
-    lease = operations.tell(stage, request.tables[0], request.command, request.limits)
+    lease = operations.control_run(stage, request.tables[0], request.command, request.limits)
     document = json_output.reported_document(request.command, lease, request.limits)
     return CommandResult(document, lambda console: short_reports.print_reported(console, request, lease, stage.names))
 
@@ -199,7 +199,7 @@ def _baseline(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
     if request.command == "stamp":
         taken = operations.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
     else:
-        taken = operations.adopt(stage, folder, table, recorder, dry_run=dry_run)
+        taken = operations.import_history(stage, folder, table, recorder, dry_run=dry_run)
     document = json_output.baseline_document(taken)
     return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken, stage.names))
 

@@ -287,7 +287,7 @@ Examples:
     "retry": f"""Replay a run's dead letters, and continue that run.
 
 Fix the script or the data first. When no dead letter is left, the version is recorded, as by `up` or `down`. Dead
-letters of writes without a response (phase "doubt") are not replayed automatically, since the write may have taken
+letters of writes without a response (step "doubt") are not replayed automatically, since the write may have taken
 effect. Check their items, then pass --in-doubt again (transform them again) or --in-doubt done (they are written:
 count them, and write nothing).
 

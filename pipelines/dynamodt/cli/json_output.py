@@ -62,7 +62,7 @@ def undo_document(report: UndoReport) -> Document:
         **_picked(run, "table run version name direction status"),
         **_amounts(run),
         "restored": {"fully": report.fully, "partly": report.partly},
-        "left": {"items": report.left, "file": report.not_restored_at, "first": first},
+        "left": {"items": report.not_restored, "file": report.not_restored_at, "first": first},
         "missing_parts": report.missing,
         "at": report.at,
     }

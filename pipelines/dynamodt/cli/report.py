@@ -108,7 +108,7 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     table = _shown(run.table, stage)
     title = Text.assemble((f"{table} v{run.version} {run.name}", "bold"), f"  undo of run {run.run}  ")
     show(console, title.append(status, f"bold {STYLES.get(run.status, '')}"))
-    show(console, *(Text("  ").append(line) for line in [*_restored(run), *_left(undo, stage), _cost(run)]))
+    show(console, *(Text("  ").append(line) for line in [*_restored(run), *_not_restored(undo, stage), _cost(run)]))
     show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
     show(console, _places(stage, [run.table]))
@@ -247,11 +247,11 @@ def _restored(run: RunReport) -> list[Text]:
     return [Text.assemble((f"{n:>{width},}", "bold"), f" {w}") for n, w in lines if n or w == words_of["changed"]]
 
 
-def _left(undo: UndoReport, stage: Stage) -> list[Text]:
-    if not undo.left:
+def _not_restored(undo: UndoReport, stage: Stage) -> list[Text]:
+    if not undo.not_restored:
         return []
-    items = "1 item stays as it is" if undo.left == 1 else f"{undo.left:,} items stay as they are"
-    unrestored = undo.left - undo.partly
+    items = "1 item stays as it is" if undo.not_restored == 1 else f"{undo.not_restored:,} items stay as they are"
+    unrestored = undo.not_restored - undo.partly
     lines = [Text(f"{undo.fully:,} as before the run, {undo.partly:,} restored in part, {unrestored:,} not restored")]
     lines += [Text.assemble((f"{items}, at least in part: ", "yellow"), printable(undo.not_restored_at))]
     if stage.embedded and undo.not_restored_at.startswith("s3://"):

@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.errors import Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import ABORT
-from dynamodt.runs.follow import LOOK_SECONDS, TICK_SECONDS, Clock, Sleep, TableWatch
-from dynamodt.runs.interrupts import StoppedError, Terminated
+from dynamodt.pipeline.process import StoppedError, Terminated
+from dynamodt.runs.control import LOOK_SECONDS, TICK_SECONDS, Clock, Sleep, TableWatch
 from dynamodt.runs.options import JobWatcher
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 
@@ -285,7 +285,7 @@ class JobWatch:
         lease = self._leases.read(table)
         try:
             if lease.run and not lease.owner:
-                self._leases.tell(table, lease.token, **word)
+                self._leases.set(table, lease.token, **word)
         except Fenced:
             return
 

@@ -82,7 +82,7 @@ def undo_of(document: Document) -> UndoReport:
     return UndoReport(
         run=replace(run, rehearsal=run.status == "dry-run"),
         at=document["at"],
-        left=left.get("items", 0),
+        not_restored=left.get("items", 0),
         not_restored_at=left.get("file", ""),
         first_not_restored=tuple(_not_restored(one) for one in left.get("first", ())),
         error=error_in(document),

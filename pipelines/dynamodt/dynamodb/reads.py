@@ -128,7 +128,7 @@ class Free:
 class Reads:
     """Reads of one table, retried as `Retried` does (ServiceError).
 
-    `units` estimates how many read units so many items of the table take.
+    `units` estimates how many read units a number of items of the table takes.
     """
 
     def __init__(

@@ -27,8 +27,7 @@ from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import Refused, UsageError
-from dynamodt.export.datafiles import DataReader
-from dynamodt.export.manifest import Manifest, data_files, read_manifest
+from dynamodt.export.datafiles import DataReader, Manifest, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,

@@ -83,7 +83,7 @@ class DeadLetter(NamedTuple):
 
     key: Image
     image: Image
-    phase: str  # "read", "transform", "write" or "doubt"
+    step: str  # "read", "transform", "write" or "doubt"
     error: str
     traceback: str = ""
 

@@ -86,7 +86,7 @@ class UndoReport:
 
     run: RunReport  # its status: "undone", "undoing" (not at its end yet) or "dry-run"
     at: int  # the table's version now
-    left: int = 0  # items that are not restored in full
+    not_restored: int = 0  # items that are not restored in full
     not_restored_at: str = ""  # the file that lists them
     first_not_restored: tuple[NotRestored, ...] = ()
     error: BaseException | None = None
@@ -96,12 +96,12 @@ class UndoReport:
     @property
     def fully(self) -> int:
         """The items that are restored in full."""
-        return self.run.counts.read - self.left
+        return self.run.counts.read - self.not_restored
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """What `stamp` or `adopt` has recorded of a table, or would record. `at` is the table's version afterwards."""
+    """What `stamp` or `import_history` has recorded of a table, or would record. `at`: the table's version after it."""
 
     table: str
     records: tuple[RunRecord, ...]

@@ -112,11 +112,11 @@ def _sample_of_several(change: Atomic) -> Sample:
 UNREADABLE = "unreadable"  # lines of an export that are no items: `retry` cannot take them up
 
 
-def dead_letter(key: Image, image: Image, phase: str, error: BaseException) -> DeadLetter:
+def dead_letter(key: Image, image: Image, step: str, error: BaseException) -> DeadLetter:
     """A failure and its item."""
     trace = "".join(traceback.format_exception(error))
     hint = f" ({error.hint})" if isinstance(error, DynamodtError) and error.hint else ""
-    return DeadLetter(key, image, phase, _storable(f"{error_text(error)}{hint}"), _storable(trace))
+    return DeadLetter(key, image, step, _storable(f"{error_text(error)}{hint}"), _storable(trace))
 
 
 def _storable(text: str) -> str:
@@ -149,7 +149,7 @@ def _line(job: Job, dead_letter: DeadLetter) -> bytes:
     return orjson.dumps({**record, **dead_letter._asdict()}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def store_left(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> None:
+def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> None:
     """Store what an undo did not restore of a page, as JSON lines, before it is counted."""
     if left:
         lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)

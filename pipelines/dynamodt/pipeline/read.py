@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.records import BadLine, ChangedItem
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.export.datafiles import Chunk, DataReader
-from dynamodt.export.manifest import DataFile, data_files, read_manifest
+from dynamodt.export.datafiles import Chunk, DataFile, DataReader, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import ExportFolder
 from dynamodt.model.pages import Claim, DeadLetter, Page
@@ -26,9 +24,10 @@ from dynamodt.pipeline.outcomes import dead_letters
 from dynamodt.pipeline.ownership import Coming, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import reporting
+from dynamodt.script.apply import check_same_rows, item_rows, row_image
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
-from dynamodt.script.rows import check_same_rows, item_rows, row_image
+from dynamodt.state.journal import BadLine, ChangedItem
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources

@@ -111,9 +111,9 @@ class PageRecorder:
         split.flushed = True
 
     def _count_dead(self, written: WrittenPage) -> None:
-        for phase in ("write", "doubt"):  # apart: `retry` leaves doubts to the operator
-            own = [dead_letter for dead_letter in written.dead if (dead_letter.phase == "doubt") == (phase == "doubt")]
-            store(self.objects, self.job, written.page, phase, own)
+        for step in ("write", "doubt"):  # apart: `retry` leaves doubts to the operator
+            own = [dead_letter for dead_letter in written.dead if (dead_letter.step == "doubt") == (step == "doubt")]
+            store(self.objects, self.job, written.page, step, own)
         self._dead += written.counts.dead
         if self._dead > self.job.max_errors:
             stop(self.leases, self.job, "max-errors")

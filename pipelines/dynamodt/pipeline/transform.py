@@ -88,13 +88,13 @@ class ApplyVersion(beam.DoFn):
     def process(self, page: Page) -> Iterator[AppliedPage]:
         with reporting(self._leases, self._job):
             applied, dead = apply_page(self._job, page, self._version.change_of, self._retried)
-            for phase, name in (("transform", "transform"), ("doubt", "retried-doubt")):
+            for step, name in (("transform", "transform"), ("doubt", "retried-doubt")):
                 store(
                     self._storage,
                     self._job,
                     page,
                     name,
-                    [dead_letter for dead_letter in dead if dead_letter.phase == phase],
+                    [dead_letter for dead_letter in dead if dead_letter.step == step],
                 )
             store(self._storage, self._job, page, UNREADABLE, page.unreadable)
             yield applied
@@ -122,8 +122,8 @@ def apply_page(
         except BaseException as error:  # the author's code may raise anything, and call sys.exit
             if isinstance(error, ScriptError) or is_interrupt(error):
                 raise
-            phase = "doubt" if isinstance(error, RetriedOrNot) else "transform"
-            dead.append(dead_letter(key_of(job.table, image), image, phase, error))
+            step = "doubt" if isinstance(error, RetriedOrNot) else "transform"
+            dead.append(dead_letter(key_of(job.table, image), image, step, error))
             continue
         if change is None:
             unchanged += 1

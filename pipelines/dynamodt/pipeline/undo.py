@@ -28,7 +28,7 @@ from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
-from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_left
+from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_not_restored
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
@@ -199,7 +199,7 @@ class RestoreItems(beam.DoFn):
             write_result = (
                 foreseen(items.changes) if self._job.dry_run else items.restored(self._page_writer(items).write)
             )
-            store_left(self._storage, self._job, page.page, items.left(write_result))
+            store_not_restored(self._storage, self._job, page.page, items.left(write_result))
             yield WrittenPage(
                 page.page,
                 items.counts.plus(write_result.counts),

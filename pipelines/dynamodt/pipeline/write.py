@@ -20,8 +20,8 @@ from dynamodt.pipeline.inserted import lookups, rows_of
 from dynamodt.pipeline.intents import IntentLog, Running
 from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples
 from dynamodt.pipeline.ownership import SplitOwnership
-from dynamodt.pipeline.page_scheduler import PageScheduler, Wait
 from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.transform import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask

@@ -32,8 +32,7 @@ from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, Unclear, by_source, inserts_of, judged
 from dynamodt.pipeline.outcomes import WriteResult, dead_letter
-from dynamodt.pipeline.page_scheduler import Wait
-from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline
+from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_shown
@@ -253,7 +252,7 @@ class WriteTask:
             f"gave up after {pending.tries} tries: {why}",
             hint="raise the table's capacity, or run again later",
         )
-        self._bury(pending.change, error, phase="doubt" if pending.doubts else "write")
+        self._bury(pending.change, error, step="doubt" if pending.doubts else "write")
         return True
 
     def _deferred(self, held: list[Pending], passed: bool) -> list[Pending]:
@@ -295,7 +294,7 @@ class WriteTask:
         if isinstance(found, Ends):
             self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
-            self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, phase="doubt")
+            self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, step="doubt")
         elif isinstance(found, Collision):
             self._bury(change, _collision(found, change))
         elif pending.conflicts > MAX_CONFLICTS:
@@ -317,7 +316,7 @@ class WriteTask:
         except BaseException as error:  # the author's code may raise anything
             if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
                 raise
-            self._bury(pending.change, error, now, phase="transform")
+            self._bury(pending.change, error, now, step="transform")
             return False
         return True
 
@@ -328,11 +327,11 @@ class WriteTask:
             pending.request = self._writer.statements.write(change)
         return True
 
-    def _bury(self, change: Change, error: BaseException, now: Image | None = None, phase: str = "write") -> None:
+    def _bury(self, change: Change, error: BaseException, now: Image | None = None, step: str = "write") -> None:
         image = now or (change.item if isinstance(change, Insert) else change.read)
         self._result.counts = self._result.counts._replace(dead=self._result.counts.dead + 1)
-        self._result.dead.append(dead_letter(change.key, image, phase, error))
-        if phase != "doubt":
+        self._result.dead.append(dead_letter(change.key, image, step, error))
+        if step != "doubt":
             self._result.without_effect(change)
 
 

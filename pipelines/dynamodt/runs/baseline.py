@@ -1,4 +1,4 @@
-"""Tables whose versions ran elsewhere: `stamp` and `adopt` record them as applied, and run nothing.
+"""Tables whose versions ran elsewhere: `stamp` and `import_history` record them as applied, and run nothing.
 
 Neither writes to the table itself. A transaction records up to 49 versions. Of more, the highest are recorded first: a
 command that is interrupted leaves a gap below them, which `up` refuses and the same command fills.
@@ -60,7 +60,7 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
     return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _stamped(known, run, to))
 
 
-def adopt(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
+def import_history(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
     """Import the table's record of dynamo-data-transform: the applied versions, and the runs that applied them. It may
     be repeated after that tool has run again.
 

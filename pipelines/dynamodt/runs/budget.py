@@ -144,7 +144,7 @@ def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableS
     limits = context.limits.written = budget(context.stage, table, target or table, context.options)
     if any(limits):
         lease = f"dry-run/{run}" if context.options.dry_run else table.name
-        context.state.leases.tell(lease, context.token, **limits._asdict())
+        context.state.leases.set(lease, context.token, **limits._asdict())
 
 
 CAPACITY_SECONDS = 60.0
@@ -202,7 +202,7 @@ class CapacityWatch:
             if limit != was and getattr(lease, name) == was
         }
         if changed:
-            context.state.leases.tell(job.lease, job.attempt, **changed)
+            context.state.leases.set(job.lease, job.attempt, **changed)
             context.limits.written = before._replace(**changed)
             limits = ", ".join(
                 f"{limit:,.0f} {name.upper()}/s" if limit else f"no {name.upper()} limit"
@@ -332,7 +332,7 @@ def watching(
     read = partial(alarm_states, job.stage.connection, names)
 
     def set_pause_reason(why: str) -> None:
-        state.leases.tell(job.lease, job.attempt, pause_reason=why)
+        state.leases.set(job.lease, job.attempt, pause_reason=why)
 
     return (AlarmWatch(names, read, set_pause_reason, note).tick,)
 

@@ -12,7 +12,7 @@ from dynamodt.errors import Aborted
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
 from dynamodt.runs.jobs import fitted
-from dynamodt.runs.totals import SplitTotals, sum_of
+from dynamodt.state.split_rows import SplitTotals, sum_of
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport

@@ -19,7 +19,6 @@ from dynamodt.model.tables import Item
 from dynamodt.runs.history import doubts_hint
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.shown import key_line
-from dynamodt.runs.totals import totals_of
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
     committed_notes,
@@ -32,6 +31,7 @@ from dynamodt.state.object_keys import (
     samples_prefix,
 )
 from dynamodt.state.runs import Phase, phases, retry_run
+from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
@@ -51,7 +51,7 @@ def first_of(lines: bytes, script_path: str) -> str:
     dead_letter = json.loads(line)
     key = decode(dead_letter["key"])
     frames = re.findall(_FRAME.format(path=re.escape(script_path)), dead_letter["traceback"])
-    place = f"{script_path}:{frames[-1]}" if frames else script_path if dead_letter["phase"] == "transform" else ""
+    place = f"{script_path}:{frames[-1]}" if frames else script_path if dead_letter["step"] == "transform" else ""
     return f"{key_line(key, key)}: {dead_letter['error']}" + (f" ({place})" if place else "")
 
 
@@ -176,9 +176,9 @@ def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> 
     raise Refused("no dead letter is left that could be replayed", where=f"run {main[0].base_run}", hint=hint)
 
 
-def count_dead(dead_letters: bytes, phase: str) -> int:
-    """How many of the dead letters are of this phase: "doubt" (writes without an answer), "read" (unreadable lines)."""
-    return sum(json.loads(line)["phase"] == phase for line in dead_letters.splitlines())
+def count_dead(dead_letters: bytes, step: str) -> int:
+    """How many of the dead letters are of this step: "doubt" (writes without an answer), "read" (unreadable lines)."""
+    return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
 def _outstanding(context: RunContext, main: Job, source: Job) -> list[str]:

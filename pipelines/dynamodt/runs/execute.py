@@ -17,6 +17,7 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
 from dynamodt.model.tables import Direction, Item, Stage
+from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, aborted, is_governed, run_phases
 from dynamodt.runs.cost import foreseen
@@ -31,7 +32,6 @@ from dynamodt.runs.dead_letters import (
 )
 from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, sourced
 from dynamodt.runs.history import RunRecorder, completion_error, next_record
-from dynamodt.runs.interrupts import signal_name
 from dynamodt.runs.jobs import EXPORT, NONE, jobs, just_ran, lease_replicas, moves_items, new_run
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
@@ -186,7 +186,7 @@ def _rehearsed(context: RunContext, run: str) -> RunContext:
 def _name_run(context: RunContext, table: str, run: str) -> None:
     held: Iterable[Fence] = ((table, context.token), *context.fences)
     for name, token in held:
-        context.state.leases.tell(name, token, run=run)
+        context.state.leases.set(name, token, run=run)
 
 
 # ---------------------------------------------------------------- phases

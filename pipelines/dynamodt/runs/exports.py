@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client, is_owned_by
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
-from dynamodt.export.datafiles import check_there
-from dynamodt.export.manifest import Manifest, check_same_table, data_files, read_manifest
+from dynamodt.export.datafiles import Manifest, check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,

@@ -212,7 +212,7 @@ def doubts_hint(doubtful: int, run: str) -> Hint:
     """How to resolve dead letters of writes without an answer."""
     writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
     return (
-        f'{writes} never answered (phase "doubt"), and whether it took effect cannot be detected: look at the item, '
+        f'{writes} never answered (step "doubt"), and whether it took effect cannot be detected: look at the item, '
         "then " + suggest("retry", run, in_doubt="again") + " (transform it again) or --in-doubt done (it is written)"
     )
 
@@ -221,7 +221,7 @@ def unreadable_hint(unreadable: int, run: str) -> Hint:
     """How to resolve lines of an export that cannot be read."""
     lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
     return (
-        f'{lines} of the export\'s files (phase "read") that no run with this export can read: '
+        f'{lines} of the export\'s files (step "read") that no run with this export can read: '
         + suggest("undo", run)
         + ", and run the version with another export, or with --source scan"
     )

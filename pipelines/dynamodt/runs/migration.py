@@ -20,9 +20,9 @@ from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsafe, with_writers
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
-from dynamodt.runs.totals import totals_of
 from dynamodt.script.versions import is_reversible
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
+from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 
 

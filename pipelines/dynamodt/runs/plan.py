@@ -18,9 +18,9 @@ from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
+from dynamodt.script.apply import checked_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
-from dynamodt.script.rows import checked_rows
 from dynamodt.script.versions import plan, read_versions
 from dynamodt.state import prepared
 from dynamodt.state.runs import TABLE, TARGET, half_rolled_back, started_with, unfinished

@@ -15,7 +15,7 @@ from dynamodt.model.runs import Job
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watch_capacity, watching
 from dynamodt.runs.options import GLUE, RunOptions
-from dynamodt.runs.totals import SplitTotals
+from dynamodt.state.split_rows import SplitTotals
 from dynamodt.state.storage import with_owner
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_recovery, check_writers
-from dynamodt.runs.totals import totals_of
 from dynamodt.state.object_keys import not_restored_name, not_restored_prefix
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
+from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 

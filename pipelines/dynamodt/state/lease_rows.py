@@ -80,7 +80,7 @@ class LeaseRows:
         another process holds the lease."""
         self.change(table, token, lambda seen: {"beat": beat, "beats": seen.beats + 1, "ticks": ticks})
 
-    def tell(self, table: str, token: int, **what: Any) -> None:
+    def set(self, table: str, token: int, **what: Any) -> None:
         """Sets control attributes for all workers of a run: `paused`, `pause_reason`, `stop`, `error`, `wcu`, `rcu`.
         Raises Fenced when another process holds the lease."""
         self.change(table, token, lambda seen: what)
