@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SPARK := $(VENV)/.spark
+EMULATOR := $(VENV)/ministack/.installed
 SECURITY := $(VENV)/security/.installed
 BENCH := $(VENV)/bench/.installed
 LOWEST := $(VENV)/lowest/.installed
@@ -56,7 +57,7 @@ help: ## this list
 		/^## / { printf "  %-20s %s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
 	@echo
 
-install: $(INSTALLED) ## .venv with the locked dependencies (the other targets do it when it is missing)
+install: $(INSTALLED) $(EMULATOR) ## .venv with the locked dependencies (the other targets do it when it is missing)
 
 run: $(INSTALLED) $(if $(filter spark,$(RUNNER)),$(SPARK)) ## bring a table to a version: make run TABLE=users VERSION=2 RUNNER=direct
 ## TABLE (default: all that have a folder), VERSION (the latest), RUNNER (direct; spark: Java 17, Maven),
@@ -75,13 +76,13 @@ jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (
 	@$(BIN)/python -m dynamodt.pipeline.spark.jar
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
-test: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## all but chaos, 5 minutes; then what was skipped, and why
+test: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## all but chaos, 5 minutes; then what was skipped, and why
 	PYTHONHASHSEED=0 $(PYTEST) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
 test-quick: $(INSTALLED) ## unit and pipeline, a minute (needs nothing)
 	PYTHONHASHSEED=0 $(PYTEST) $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline) $(ARGS)
 
-coverage: $(INSTALLED) $(SPARK) dynamodb-local spark-jar serverless ## as test, with what no test has run (a third more CPU)
+coverage: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## as test, with what no test has run (a third more CPU)
 	PYTHONHASHSEED=0 $(COVERED) $(TESTS) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
 test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
@@ -93,10 +94,10 @@ test-lowest: $(LOWEST) ## test-unit with the lowest versions that pyproject.toml
 test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs nothing)
 	$(PYTEST) tests/pipeline $(ARGS)
 
-test-service: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## on ministack (is installed), DynamoDB Local and Spark (Java 17; Maven, once)
+test-service: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## on ministack (is installed), DynamoDB Local and Spark (Java 17; Maven, once)
 	$(PYTEST) -rs tests/service $(ARGS)
 
-test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## what breaks it on purpose, in full, 30 minutes (as test-service)
+test-chaos: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## what breaks it on purpose, in full, 30 minutes (as test-service)
 ## KILLS (48), FAULTS (500), SEEDS (0-1999) of the fuzzers, SEED (20) of all others (the fuzzers try 500 more there);
 ## after MINUTES no test begins, and what is left is skipped. It prints how to repeat it
 	@echo "make test-chaos KILLS=$(KILLS) FAULTS=$(FAULTS) SEEDS=$(SEEDS) SEED=$(SEED)" >&2
@@ -104,7 +105,7 @@ test-chaos: $(INSTALLED) $(SPARK) dynamodb-local spark-jar ## what breaks it on 
 		DYNAMODT_SEEDS=$(SEEDS)$(if $(filter-out 20,$(SEED)),$(COMMA)$(SEED)000-$(SEED)499) DYNAMODT_EXAMPLES=400 \
 		DYNAMODT_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m "chaos or scaled" -rsP --hypothesis-seed=$(SEED) $(AT_ONCE) tests transforms $(ARGS)
 
-test-e2e: $(INSTALLED) serverless ## the commands as typed, on the embedded local stage (and node for the plugin's)
+test-e2e: $(INSTALLED) $(EMULATOR) serverless ## the commands as typed, on the embedded local stage (and node for the plugin's)
 	$(PYTEST) -rs tests/e2e $(ARGS)
 
 dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Maven; only said when missing)
@@ -117,7 +118,7 @@ serverless: ## the Serverless Framework for its plugin's tests (node 20.19, npm,
 	@infra/serverless/fetch
 
 ##@ Maintain
-bench: $(INSTALLED) $(SPARK) $(BENCH) spark-jar ## measure it beside its peers: benchmarks/RESULTS.md and its plot (cc; 15 minutes)
+bench: $(INSTALLED) $(EMULATOR) $(SPARK) $(BENCH) spark-jar ## measure it beside its peers: benchmarks/RESULTS.md and its plot (cc; 15 minutes)
 ## ARGS: --only cpu,rate,partitions,memory,startup,workers,safety,requests; --size 0.1; --times 3
 	PYTHONPATH=. $(BIN)/python -m benchmarks.run $(ARGS)
 
@@ -135,8 +136,9 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 
 lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, every version the newest that fits
 	@$(MAKE) --no-print-directory $(INSTALLED)
-	$(PIP_COMPILE) --extra dev --extra local --no-build-isolation --output-file requirements/base.lock pyproject.toml
+	$(PIP_COMPILE) --extra dev --no-build-isolation --output-file requirements/base.lock pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
+	$(PIP_COMPILE) --output-file requirements/ministack.lock requirements/ministack.in
 	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in
 	$(PIP_COMPILE) --output-file requirements/bench.lock requirements/bench.in
 
@@ -154,6 +156,11 @@ $(INSTALLED): requirements/base.lock pyproject.toml
 	"$$python" -m venv $(VENV)
 	@$(BIN)/python $(PIP_LOCKED) requirements/base.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The emulator of the local stage. A command that needs it does the same when it is missing.
+$(EMULATOR): requirements/ministack.lock $(INSTALLED)
+	@$(BIN)/python -m dynamodt.local.install
 	@touch $@
 
 $(SPARK): requirements/spark.lock $(INSTALLED)
@@ -178,5 +185,5 @@ $(LOWEST): pyproject.toml $(INSTALLED)
 	@echo 'Installing the lowest versions that are allowed into $(VENV)/lowest (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv --clear $(VENV)/lowest
 	@sed -nE 's/^ .*"([a-z0-9-]+)>=([0-9.]+).*/\1==\2/p' pyproject.toml >$(VENV)/lowest/constraints.txt
-	@$(VENV)/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/lowest/constraints.txt --editable '.[dev,local]'
+	@$(VENV)/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/lowest/constraints.txt --editable '.[dev]'
 	@touch $@

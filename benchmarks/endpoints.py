@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import ITEM_BYTES, item, template
-from dynamodt.local import emulator
+from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
 
 SOURCE = Path(__file__).with_name("endpoint") / "canned.c"
@@ -50,7 +50,7 @@ def ministack(folder: Path) -> Iterator[Endpoint]:
     lock = emulator.take(folder)
     assert lock is not None, f"an emulator runs in {folder} already"
     with lock:
-        process = emulator.spawn(folder, 0, "benchmark", lock)
+        process = emulator.spawn(install.environment(folder, print), folder, 0, "benchmark", lock)
     try:
         record = emulator.wait_until_ready(process, "benchmark", folder)
         yield Endpoint(emulator.url(record.port))

@@ -8,7 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("apache-beam", "boto3", "botocore", "orjson", "ministack")
+from dynamodt.local.install import release_of
+
+_PACKAGES = ("apache-beam", "boto3", "botocore", "orjson")
 
 
 def described() -> dict[str, Any]:
@@ -17,7 +19,7 @@ def described() -> dict[str, Any]:
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "load": round(os.getloadavg()[1], 2),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in _PACKAGES} | {"ministack": release_of().partition("-")[0]},
     }
 
 

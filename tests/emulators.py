@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dynamodt.local import emulator
+from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
 from dynamodt.pipeline.spark import jar
 from tests.waiting import HANG_SECONDS, until
@@ -67,9 +66,9 @@ def _served(folder: Path, arguments: list[str]) -> Iterator[Endpoint]:
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     with (folder / emulator.LOG_NAME).open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, *arguments],
+            [str(install.environment(folder, print).python), *arguments],
             cwd=folder,
-            env=emulator.environment(folder) | {"GATEWAY_PORT": str(port), "PORT": str(port), "PERSIST_STATE": "0"},
+            env=emulator.variables(folder) | {"GATEWAY_PORT": str(port), "PORT": str(port), "PERSIST_STATE": "0"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

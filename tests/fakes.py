@@ -276,9 +276,9 @@ class FakeDynamoDB:
         return equal, missing
 
     def _expected(self, expected: dict[str, Any]) -> tuple[Image, list[str]]:
-        assert "NOT_NULL" in [one["ComparisonOperator"] for one in expected.values()], "would create an absent item"
+        assert set(self.spec.key_names) <= expected.keys(), "would create an absent item"
         compared = {name: one["AttributeValueList"][0] for name, one in expected.items() if "AttributeValueList" in one}
-        return compared, [name for name, one in expected.items() if one["ComparisonOperator"] == "NULL"]
+        return compared, [name for name, one in expected.items() if one == {"Exists": False}]
 
     def _transactwriteitems(self, request: dict[str, Any]) -> dict[str, Any]:
         fault = self._fault()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.dynamodb.clients import client
-from dynamodt.local import emulator
+from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
 from tests import ROOT
 from tests.waiting import HANG_SECONDS
@@ -129,6 +129,8 @@ def _make_environment(folder: Path) -> None:
     program.write_text(f"#!{venv}/bin/python\nimport sys\nfrom dynamodt.cli.app import main\nsys.exit(main())\n")
     program.chmod(0o755)
     (venv / ".installed").touch()
+    emulators = install.environment(folder, print).folder.parent
+    (venv / emulators.name).symlink_to(emulators)
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

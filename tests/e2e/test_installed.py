@@ -16,7 +16,7 @@ from tests import ROOT
 from tests.e2e.project import Project
 from tests.emulators import deployable_ministack
 
-SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines")
+SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines", "requirements")
 WHERE = "from dynamodt.pipeline.spark.jar import cached; print(cached())"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from dynamodt.config.stage import load_stage
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.local import data as emulator_data
-from dynamodt.local import emulator
+from dynamodt.local import emulator, install
 from dynamodt.local import stage as local
 from dynamodt.model.tables import Connection, Stage
 from dynamodt.runs.liveness import Process
@@ -380,6 +381,62 @@ def test_what_a_killed_emulator_may_have_lost_is_said(folder: Path) -> None:
     assert notes == []
 
 
+def test_what_ministack_1_4_has_stored_is_read(folder: Path) -> None:
+    state = folder / ".dynamodt" / "local" / "state"
+    shutil.copytree(Path(__file__).with_name("ministack-1.4.21"), state)
+    (folder / "dynamodt.toml").unlink()
+    stage = opened(folder)
+    found = dynamodb(str(stage.connection.endpoint_url))
+    assert found.list_tables()["TableNames"] == ["blobs", "dynamodt-state", "idx", "users"]
+    key = {"id": {"S": "u1"}, "at": {"N": "1"}}
+    assert found.get_item(TableName="users", Key=key)["Item"] == key | {
+        "l": {"L": [{"M": {"a": {"N": "1.5"}}}]},
+        "s": {"SS": ["x", "y"]},
+        "b": {"B": b"\x00\xff"},
+        "bs": {"BS": [b"1", b"2"]},
+        "n": {"NULL": True},
+        "e": {"S": "😀"},
+    }
+    assert found.scan(TableName="blobs")["Items"] == [{"b": {"B": b"\x00\x01\xff"}, "x": {"S": "1"}}]
+    query = {"KeyConditionExpression": "g = :g", "ExpressionAttributeValues": {":g": {"S": "g"}}}
+    assert found.query(TableName="idx", IndexName="gindex", **query)["Count"] == 20
+    assert found.describe_time_to_live(TableName="idx")["TimeToLiveDescription"]["AttributeName"] == "exp"
+    assert [b["Name"] for b in client(stage.connection, "s3").list_buckets()["Buckets"]] == ["dynamodt-local"]
+
+
+def test_data_that_cannot_be_loaded_is_not_replaced(folder: Path) -> None:
+    """ministack itself would continue with empty tables, and save them."""
+    state = folder / ".dynamodt" / "local" / "state"
+    state.mkdir(parents=True)
+    tables = {"__account_region_scoped__": True, "data": {"000000000000\0us-east-1\0'users'": 7}}
+    text = json.dumps({"__ministack_format__": 2, "payload": {"tables": tables}})
+    (state / "dynamodb.json").write_text(text)
+    with pytest.raises(ServiceError, match=r"state/dynamodb\.json cannot be loaded") as caught:
+        local.ensure_started(folder)
+    assert "local reset" in caught.value.hint
+    assert (state / "dynamodb.json").read_text() == text
+
+
+def test_an_emulator_of_another_release_is_restarted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(folder)
+    before = local.status(folder)
+    stage = operations.open_stage("local", folder, ProgressRecorder())
+    current, notes = install.environment(folder, print), list[str]()
+    other = folder / "1.5.99-other"
+    other.symlink_to(current.folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(install, "release_of", lambda: other.name)
+        patched.setattr(install, "environment", lambda *_: install.Environment(other, current.formats))
+        leases = State(stage.connection, stage.state_table).leases
+        with held(leases, "users", "r1", print), pytest.raises(Refused, match="r1"):
+            local.ensure_started(folder, notes.append)
+        assert local.status(folder) == before
+        url = local.ensure_started(folder, notes.append)
+        assert notes == ["restarting the local stage: another release of the emulator is running"] * 2
+        assert dynamodb(url).scan(TableName="users")["Count"] == 1 and local.status(folder).pid != before.pid
+        assert local.ensure_started(folder, notes.append) == url and len(notes) == 2
+
+
 def test_a_damaged_file_is_set_aside_and_said(folder: Path) -> None:
     written(folder)
     local.stop(folder)
@@ -466,21 +523,16 @@ def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path]
 
 
 def test_an_emulator_that_dies_at_once_is_shown_with_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = folder / "broken" / "ministack"
-    broken.mkdir(parents=True)
-    (broken / "__init__.py").write_text("raise SystemExit('no such luck')")
-    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    broken = folder / "broken" / "bin" / "python"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("#!/bin/sh\necho no such luck; exit 1\n")
+    broken.chmod(0o755)
+    found = install.Environment(folder / "broken", {"": 2})
+    monkeypatch.setattr(install, "environment", lambda *_: found)
     with pytest.raises(ServiceError, match="no such luck") as caught:
         local.ensure_started(folder)
     assert caught.value.where.endswith("emulator.log")
     assert not local.status(folder).running
-
-
-def test_without_the_extra_the_error_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "find_spec", lambda name: None)
-    with pytest.raises(UsageError) as caught:
-        local.ensure_started(folder)
-    assert "pip install 'dynamodt[local]'" in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

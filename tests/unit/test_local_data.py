@@ -15,6 +15,7 @@ from dynamodt.errors import ServiceError
 from dynamodt.local import data as emulator_data
 
 GOOD = json.dumps({"__ministack_format__": 2, "payload": {"tables": {}}})
+FORMATS = {"": 2}
 NO_JSON = GOOD + "\0"
 
 
@@ -62,10 +63,10 @@ def test_what_is_not_on_disk_is_known_until_it_is(data: Path) -> None:
 def test_an_unclean_end_says_what_it_has_cost_until_an_emulator_runs_again(data: Path) -> None:
     emulator_data.mark_unsaved(data, "2026-01-31T00:00:00+00:00")
     for _ in range(2):  # the first attempt to start one has failed
-        (said,) = emulator_data.recover(data, stopped=False)
+        (said,) = emulator_data.recover(data, False, FORMATS)
         assert "since 2026-01-31T00:00:00+00:00 may be lost" in said
     emulator_data.mark_recovered(data)
-    (said,) = emulator_data.recover(data, stopped=False)
+    (said,) = emulator_data.recover(data, False, FORMATS)
     assert "no change is lost" in said
 
 
@@ -78,7 +79,7 @@ def test_a_moment_that_a_full_disk_has_not_taken_is_that_of_the_file(data: Path)
 @pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.symlink_to("nowhere")])
 def test_what_is_no_file_is_set_aside_too(data: Path, make: Callable[[Path], None]) -> None:
     make(data / "state" / "dynamodb.json")
-    (said,) = emulator_data.recover(data, stopped=True)
+    (said,) = emulator_data.recover(data, True, FORMATS)
     assert "are empty" in said and files(data) == {}
 
 
@@ -87,15 +88,15 @@ def test_a_file_that_may_not_be_read_stays_where_it_is(data: Path, monkeypatch: 
     denied = PermissionError(errno.EACCES, "Permission denied")
     with monkeypatch.context() as patched, pytest.raises(ServiceError, match="Permission denied") as caught:
         patched.setattr(Path, "read_bytes", Mock(side_effect=denied))
-        emulator_data.recover(data, stopped=True)
+        emulator_data.recover(data, True, FORMATS)
     assert caught.value.where.endswith("dynamodb.json") and files(data) == {"dynamodb.json": GOOD}
 
 
 def test_after_a_stop_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert emulator_data.recover(tmp_path, stopped=True) == []
+    assert emulator_data.recover(tmp_path, True, FORMATS) == []
     (tmp_path / "state" / "dynamodb.json").write_text(GOOD)
     (tmp_path / "state" / ".saving-x").mkdir()  # a copy that was killed
-    assert emulator_data.recover(tmp_path, stopped=True) == []
+    assert emulator_data.recover(tmp_path, True, FORMATS) == []
     assert files(tmp_path) == {"dynamodb.json": GOOD}
 
 
@@ -104,7 +105,7 @@ def test_a_damaged_file_is_set_aside_as_it_is(data: Path, text: str) -> None:
     file = data / "state" / "dynamodb.json"
     file.write_text(text, encoding="latin-1")
     (data / "state" / "s3.json").write_text(GOOD)
-    (said,) = emulator_data.recover(data, stopped=True)
+    (said,) = emulator_data.recover(data, True, FORMATS)
     (moved,) = (data / "damaged").iterdir()
     assert moved.read_text(encoding="latin-1") == text
     assert str(file) in said and str(moved) in said and "are empty" in said
@@ -115,11 +116,11 @@ def test_a_file_of_a_later_emulator_is_refused_and_stays(data: Path) -> None:
     later = GOOD.replace("2", "99")
     (data / "state" / "dynamodb.json").write_text(later)
     with pytest.raises(ServiceError, match="later release") as caught:
-        emulator_data.recover(data, stopped=True)
-    assert caught.value.where.endswith("dynamodb.json") and "pip install" in caught.value.hint
+        emulator_data.recover(data, True, FORMATS)
+    assert caught.value.where.endswith("dynamodb.json") and "local reset" in caught.value.hint
     assert files(data) == {"dynamodb.json": later}
 
 
 def test_text_that_only_json_of_the_library_takes_is_no_damage(data: Path) -> None:
     (data / "state" / "dynamodb.json").write_text(GOOD.replace("tables", "\\ud800"))
-    assert emulator_data.recover(data, stopped=True) == []
+    assert emulator_data.recover(data, True, FORMATS) == []

@@ -20,7 +20,7 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import Fenced
 from dynamodt.model.pages import Counts
-from dynamodt.model.tables import Change, Guard, Image, KeyAttribute, Remove, TableSpec, Update
+from dynamodt.model.tables import Change, Guard, Image, Remove, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.write_page import PageWriter
@@ -44,7 +44,7 @@ from tests.unit.page_writing import (
     rows,
 )
 
-PLAIN = TableSpec("things", (KeyAttribute("id", "N"),), plain_partiql=True)  # every odd name goes out alone
+ALONE = "#odd"  # a name that no statement can hold: a change of such an item is a request of its own
 
 faults = st.lists(
     st.sampled_from(["", "throttled", "lost", "reset", "partial", "partial-500", "full"]), max_size=8
@@ -205,8 +205,8 @@ def test_items_of_any_shape_are_settled(data: st.DataObject, queued: list[str]) 
 @many
 @given(st.integers(1, 12), faults)
 def test_items_that_go_out_alone_are_settled_as_well(count: int, queued: list[str]) -> None:
-    fake = FakeDynamoDB(PLAIN, faults=deque(queued))
-    fake.put(*numbered(count, {"odd name": 1}))
+    fake = FakeDynamoDB(THINGS, faults=deque(queued))
+    fake.put(*numbered(count, {ALONE: 1}))
     write_result, _ = settle(fake, double)
     assert write_result.counts == Counts(changed=count)
     assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
@@ -535,15 +535,15 @@ def test_who_is_held_back_is_not_given_up_while_others_pass() -> None:
 def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
     """A transaction goes out alone, and its throttle tells nothing of a partition."""
     pauses: list[int] = []
-    fake = FakeDynamoDB(PLAIN, faults=deque(["throttled"]))
-    fake.put(*({**item, "odd name": 1} for item in numbered(40)))
+    fake = FakeDynamoDB(THINGS, faults=deque(["throttled"]))
+    fake.put(*({**item, ALONE: 1} for item in numbered(40)))
 
     def odd(image: Image) -> Change | None:
         item = decode(image)
-        return change(PLAIN, image, item, {**item, "odd name": 2})
+        return change(THINGS, image, item, {**item, ALONE: 2})
 
     changes = [found for image in list(fake.items.values()) if (found := odd(image))]
-    done = page_writer(fake, odd, sleep=lambda seconds: pauses.append(sum(i["odd name"] for i in left(fake).values())))
+    done = page_writer(fake, odd, sleep=lambda seconds: pauses.append(sum(i[ALONE] for i in left(fake).values())))
     assert done.write(changes).counts == Counts(changed=40)
     assert pauses == [79]
 

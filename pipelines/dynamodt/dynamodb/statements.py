@@ -14,8 +14,6 @@ condition; REMOVE is repeated for each attribute; INSERT takes a struct of singl
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from dynamodt.dynamodb.wire import Call, Statement
@@ -97,7 +95,6 @@ def inserted_row(image: Image) -> InsertedRow:
 MAX_STATEMENT = 8192
 MAX_EXPRESSION = 4096
 MAX_OPERATORS = 300
-_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+\Z")
 _CACHED_SHAPES = 4096
 _OTHER_GUARD = (
     'set GUARD = "changed" in the script: an update compares only the attributes that it touches then (with an export '
@@ -172,8 +169,7 @@ class Statements:
         return Statement(text, [*sets.values(), *key.values(), *[read[name] for name in guarded]])
 
     def _update_text(self, change: Update) -> str | None:
-        names = (*change.sets, *change.removes, *change.read)
-        if (self._spec.plain_partiql and change.removes) or not self._can_say(names):
+        if not _can_name(*change.sets, *change.removes, *change.read):
             return None
         set_clause = " SET " + ", ".join(f"{quoted(name)}=?" for name in change.sets) if change.sets else ""
         remove_clause = "".join(f" REMOVE {quoted(name)}" for name in change.removes)
@@ -189,12 +185,6 @@ class Statements:
         terms = len(self._keys) + len(self._guarded(change)) + len(_added(change))
         return len(text) > MAX_STATEMENT or _operators(terms) > MAX_OPERATORS
 
-    def _can_say(self, names: Iterable[str]) -> bool:
-        """Whether a statement can name these attributes: `"#x"` and `":x"` are placeholders even when quoted."""
-        if self._spec.plain_partiql:
-            return all(map(_PLAIN.match, names))
-        return not any(name.startswith(("#", ":")) for name in names)
-
     def _guarded(self, change: Update | Remove | Check, whole: bool = False) -> tuple[str, ...]:
         """The attributes that must still be as they were read: all of them for a deletion, a check or a `whole` update,
         and with the guard "item"."""
@@ -205,13 +195,13 @@ class Statements:
     def _insert(self, change: Insert) -> Statement | Call:
         names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': ?" for name in change.item)
         text = f"INSERT INTO {quoted(change.table)} VALUE {{{names}}}"
-        if len(text) > MAX_STATEMENT or not self._can_say(change.item):
+        if len(text) > MAX_STATEMENT or not _can_name(*change.item):
             return self.alone(change)
         return Statement(text, list(change.item.values()))
 
     def _remove(self, change: Remove) -> Statement | Call:
         text = f"DELETE FROM {quoted(self._spec.name)} WHERE {self._where(change)}"
-        if self._confirms or self._too_wide(text, change) or not self._can_say(change.read):
+        if self._confirms or self._too_wide(text, change) or not _can_name(*change.read):
             return self.alone(change)
         guarded = self._guarded(change)
         return Statement(text, [*change.key.values(), *[change.read[name] for name in guarded]])
@@ -331,11 +321,10 @@ class Statements:
             return {"Expected": self._expected(change)}
 
     def _expected(self, change: Update | Remove) -> dict[str, Any]:
-        exists = {self._keys[0]: {"ComparisonOperator": "NOT_NULL"}}
-        guarded = self._guarded(change)
-        equal = {n: {"ComparisonOperator": "EQ", "AttributeValueList": [change.read[n]]} for n in guarded}
-        missing = {name: {"ComparisonOperator": "NULL"} for name in _added(change)}
-        return {**exists, **equal, **missing}
+        """An absent item has no key attribute that is equal: it is not created."""
+        values = {**change.key, **{name: change.read[name] for name in self._guarded(change)}}
+        equal = {name: {"ComparisonOperator": "EQ", "AttributeValueList": [value]} for name, value in values.items()}
+        return {**equal, **{name: {"Exists": False} for name in _added(change)}}
 
 
 class _Expression:
@@ -376,6 +365,11 @@ def _operators(terms: int) -> int:
 
 def _wide(measure: str) -> ItemError:
     return ItemError(f"the item has too many attributes for a transaction ({measure})")
+
+
+def _can_name(*names: str) -> bool:
+    """Whether a statement can name these attributes: `"#x"` and `":x"` are placeholders even when quoted."""
+    return not any(name.startswith(("#", ":")) for name in names)
 
 
 def quoted(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -32,7 +31,6 @@ def describe(connection: Connection, name: str) -> TableSpec:
         read_units=capacity_of(table).read,
         write_units=capacity_of(table).write,
         provisioned=bool(provisioned),
-        plain_partiql=_speaks_plain_partiql(connection.endpoint_url),
         index_keys=_index_keys(table),
         replicas=_replicas(table, connection.region),
         strong=table.get("MultiRegionConsistency") == "STRONG",
@@ -208,20 +206,6 @@ def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:
     types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
     schema = sorted(table["KeySchema"], key=lambda element: element["KeyType"] != "HASH")
     return tuple(KeyAttribute(e["AttributeName"], types[e["AttributeName"]]) for e in schema)
-
-
-@lru_cache(maxsize=8)
-def _speaks_plain_partiql(endpoint_url: str | None) -> bool:
-    """Whether the endpoint is ministack, whose PartiQL supports plain names only and ignores a quoted REMOVE."""
-    if endpoint_url is None:
-        return False
-    import urllib3
-
-    try:
-        response = urllib3.request("GET", endpoint_url.rstrip("/") + "/_ministack/health", timeout=2.0, retries=False)
-    except urllib3.exceptions.HTTPError:
-        return False
-    return bool(response.status == 200)
 
 
 def has_point_in_time_recovery(connection: Connection, table: str) -> bool:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,10 +96,10 @@ def _to_disk(path: Path) -> None:
 # ---------------------------------------------------------------- recovery
 
 
-def recover(data: Path, stopped: bool) -> list[str]:
+def recover(data: Path, stopped: bool, formats: Mapping[str, int]) -> list[str]:
     """Prepares the files for a new emulator; returns the messages for the user: what may be lost, and which files were
-    damaged. `stopped`: the last emulator has ended cleanly, or there was none. Until `mark_recovered`, a second attempt
-    returns the same loss.
+    damaged. `stopped`: the last emulator has ended cleanly, or there was none. `formats`: see `install.Environment`.
+    Until `mark_recovered`, a second attempt returns the same loss.
 
     Raises ServiceError for a file without read access, or of a later release of the emulator.
     """
@@ -109,7 +109,7 @@ def recover(data: Path, stopped: bool) -> list[str]:
     for unfinished in state.glob(f"{_SAVING}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     found = [] if stopped else [_cost(data)]
-    found += [_set_aside(data, file) for file in sorted(state.glob("*.json")) if not _is_readable(file)]
+    found += [_set_aside(data, file) for file in sorted(state.glob("*.json")) if not _is_readable(file, formats)]
     return found
 
 
@@ -132,7 +132,7 @@ def _keep_as_lost(data: Path) -> None:
     mark_saved(data)
 
 
-def _is_readable(file: Path) -> bool:
+def _is_readable(file: Path, formats: Mapping[str, int]) -> bool:
     from dynamodt.dynamodb.clients import file_explained
 
     if not file.is_file():
@@ -145,8 +145,8 @@ def _is_readable(file: Path) -> bool:
         readable = isinstance(content["payload"], dict)
     except (ValueError, LookupError, TypeError):
         return False
-    if version > _known_version(file.stem):
-        hint = "pip install -U ministack, or " + suggest("local reset") + " to start with empty tables"
+    if version > formats.get(file.stem, formats[""]):
+        hint = "pip install -U dynamodt, or " + suggest("local reset") + " to start with empty tables"
         raise ServiceError("the file was written by a later release of ministack", where=str(file), hint=hint)
     return readable
 
@@ -158,12 +158,6 @@ def _parsed(text: bytes) -> Any:
         return orjson.loads(text)
     except ValueError:
         return json.loads(text)  # accepts lone surrogates, which orjson refuses
-
-
-def _known_version(service: str) -> int:
-    from ministack.core.persistence import SERVICE_STATE_FORMAT_VERSIONS, STATE_FORMAT_VERSION
-
-    return int(SERVICE_STATE_FORMAT_VERSIONS.get(service, STATE_FORMAT_VERSION))
 
 
 def _set_aside(data: Path, file: Path) -> str:

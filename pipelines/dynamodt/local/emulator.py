@@ -11,15 +11,14 @@ import io
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from dynamodt.errors import ServiceError, UsageError, suggest
+from dynamodt.errors import ServiceError, suggest
 from dynamodt.local.data import STATE
+from dynamodt.local.install import Environment
 from dynamodt.runs.liveness import Process
 
 HOST = "127.0.0.1"
@@ -31,11 +30,11 @@ _RECORD_NAME = "emulator.json"
 _READY_SECONDS = 120.0  # on a busy machine the start takes half a minute
 _POLL_SECONDS = 0.05
 _LOG_TAIL_LINES = 15
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _ROOT = Path(__file__).resolve().parents[2]  # of this package: the emulator runs in another current folder
 _BOOTSTRAP = (
-    "import sys; root, token, port, lock = sys.argv[1:]; sys.path.append(root);"
-    " from dynamodt.local.server import main; main(token, int(port), int(lock))"
+    "import sys; root, release, token, port, lock = sys.argv[1:]; sys.path.append(root);"
+    " from dynamodt.local.server import main; main(release, token, int(port), int(lock))"
 )
 
 # They outlive this command; the references keep Popen from warning about them.
@@ -53,6 +52,7 @@ class Record:
     since: str
     inode: int  # of its folder: a copied folder has another one
     stopped: str = ""  # the time of a clean end, with all data saved
+    release: str = ""  # of its environment; empty: ministack 1.4, which had none
 
     @property
     def process(self) -> Process:
@@ -110,18 +110,15 @@ def _locked(folder: Path, kind: int) -> IO[bytes] | None:
 # ---------------------------------------------------------------- its process
 
 
-def spawn(folder: Path, port: int, token: str, lock: IO[bytes]) -> Process:
-    """Starts the emulator with its data under the folder, on the port if it is free; returns at once.
-
-    It inherits the lock. Raises UsageError if it is not installed, ServiceError if it ends at once.
-    """
-    _check_installed()
+def spawn(found: Environment, folder: Path, port: int, token: str, lock: IO[bytes]) -> Process:
+    """Starts the emulator of this environment with its data under the folder, on the port if it is free; returns at
+    once. It inherits the lock. Raises ServiceError if it ends at once."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     with (folder / LOG_NAME).open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, str(_ROOT), token, str(port), str(lock.fileno())],
+            [str(found.python), "-c", _BOOTSTRAP, str(_ROOT), found.release, token, str(port), str(lock.fileno())],
             cwd=folder,
-            env=environment(folder),
+            env=variables(folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -164,19 +161,10 @@ def identity(record: Record) -> dict[str, Any] | None:
         connection.close()
 
 
-def _check_installed() -> None:
-    if find_spec("ministack") is None:
-        hint = "pip install 'dynamodt[local]', or set AWS_ENDPOINT_URL to an endpoint of your own"
-        raise UsageError("the embedded emulator (ministack) is not installed", where="local stage", hint=hint)
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """A new environment: SERVICES, USE_SSL and AWS_* of the user's shell would change the emulator."""
+def variables(folder: Path) -> dict[str, str]:
+    """Its environment variables: SERVICES, USE_SSL, AWS_* and PYTHON* of the user's shell would change the emulator."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    given = os.environ.get("PYTHONPATH", "")
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in given.split(os.pathsep) if entry)
     return kept | {
-        **({"PYTHONPATH": path} if path else {}),
         "BIND_HOST": HOST,  # all interfaces otherwise
         "PERSIST_STATE": "1",
         "STATE_DIR": STATE,  # relative, like S3_DATA_DIR: a renamed folder keeps its emulator

@@ -16,7 +16,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -43,15 +42,16 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def main(token: str, preferred_port: int, lock: int) -> None:
+def main(release: str, token: str, preferred_port: int, lock: int) -> None:
     """Serves until SIGTERM, SIGINT, or the deletion of the current folder, which is the emulator's; `lock` is the file
-    descriptor of its lock."""
+    descriptor of its lock, `release` that of the environment that it runs in."""
     os.umask(0o077)  # only the owner reads its data
     listener = _listening(preferred_port)
     port = listener.getsockname()[1]
     os.environ.update(GATEWAY_PORT=str(port), PORT=str(port))
     me = Process.of(os.getpid())
-    record = Record(token, port, os.getpid(), me.started if me else "", emulator_data.now(), HERE.stat().st_ino)
+    started = me.started if me else ""
+    record = Record(token, port, os.getpid(), started, emulator_data.now(), HERE.stat().st_ino, release=release)
     write_record(HERE, record)
     asyncio.run(_serve(listener, record, lock))
 
@@ -77,6 +77,7 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
     from ministack import app as server
 
     saver = Saver(server._build_persistence_save_dict, lock)
+    server._load_persisted_state = lambda: _load(server)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -95,6 +96,21 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
     config.keep_alive_timeout = 75
     config.loglevel = "WARNING"
     await serve(identified(server.app, record.token, saver), config, shutdown_trigger=until_ended)
+
+
+def _load(server: Any) -> None:
+    """Loads what was saved. Ends the emulator where that fails: ministack's own function would continue with empty
+    tables, and the next save would replace the file."""
+    from ministack.core import persistence
+
+    for service, module in server._state_map.items():
+        state = persistence.load_state(service)
+        if state:
+            try:
+                server._get_module(module).load_persisted_state(state)
+            except Exception:
+                _log.exception("state/%s.json cannot be loaded", service)
+                os._exit(1)
 
 
 async def _watch_folder(lock: int, ended: asyncio.Event, record: Record) -> None:
@@ -260,12 +276,11 @@ def _itself(value: Any, memo: Any = None) -> Any:
 def _save(services: Mapping[str, Callable[[], Any]]) -> None:
     from ministack.core import persistence
 
+    states = {name: state for name, get in services.items() if (state := get()) is not None}  # None: nothing to save
+
     def write(folder: Path) -> None:
         persistence.STATE_DIR = str(folder)
-        persistence.save_all(dict(services))  # logs a failure instead of raising
+        for name, state in states.items():
+            persistence.save_state(name, state)  # logs a failure instead of raising
 
-    emulator_data.save(HERE, services, write)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    emulator_data.save(HERE, states, write)

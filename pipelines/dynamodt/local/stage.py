@@ -26,8 +26,9 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.local import data as emulator_data
-from dynamodt.local import emulator
+from dynamodt.local import emulator, install
 from dynamodt.local.emulator import Record
+from dynamodt.local.install import Environment
 from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage
 from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
@@ -57,8 +58,8 @@ def open_stage(stage: Stage, folder: Path, note: Note = lambda _: None) -> Stage
     """Returns the stage ready for use. Of the embedded one, the emulator runs, the endpoint is set, and the bucket and
     the tables of dynamodt.toml exist; any other stage is returned unchanged, without a request.
 
-    Raises UsageError if the emulator is not installed or `.dynamodt` cannot be created, ServiceError if the emulator
-    does not start.
+    Raises UsageError if `.dynamodt` cannot be created, ServiceError if the emulator cannot be installed or does not
+    start.
     """
     if not stage.embedded:
         return stage
@@ -70,17 +71,21 @@ def open_stage(stage: Stage, folder: Path, note: Note = lambda _: None) -> Stage
 
 
 def ensure_started(folder: Path, note: Note = lambda _: None) -> str:
-    """Starts the emulator of this folder unless it runs; returns its URL. It listens on 127.0.0.1 only.
+    """Starts the emulator of this folder unless it runs, and installs it first if it is not here; returns its URL. It
+    listens on 127.0.0.1 only.
 
-    Of two concurrent commands one starts it. Reports lost changes and damaged files. Raises UsageError if it is not
-    installed, ServiceError if it does not start.
+    Of two concurrent commands one starts it. An emulator of another release is restarted, so that all requests meet the
+    emulator that they are made for. Reports lost changes and damaged files. Raises Refused if that
+    emulator has a run, ServiceError if the emulator cannot be installed or does not start.
     """
     data = _data_folder(folder)
     make_work_folder(data.parent)
     record = _answering(data, note)
-    if record is None:
+    if record is None or record.release != install.release_of():
+        found = install.environment(data.parent, note)
         with _alone(data):
-            record = _found_or_started(data, note)
+            _end_other_release(folder, data, found.release, note)
+            record = _found_or_started(data, found, note)
     return emulator.url(record.port)
 
 
@@ -111,13 +116,7 @@ def stop(folder: Path) -> bool:
     if not data.exists():
         return False
     with _alone(data):
-        record = _to_end(folder, data)
-        if record is not None:
-            _refuse_to_lose(data, record)
-            record.process.terminate()
-            _wait_for_end(data, record)
-            _check_saved(data)
-    return record is not None
+        return _end(folder, data)
 
 
 def reset(folder: Path) -> None:
@@ -168,14 +167,21 @@ def _cannot_save(identity: Mapping[str, Any]) -> str:
     return f"the embedded emulator cannot save its data: {identity['failure']}"
 
 
-def _found_or_started(data: Path, note: Note) -> Record:
+def _end_other_release(folder: Path, data: Path, release: str, note: Note) -> None:
+    record = _answering(data, note)
+    if record is not None and record.release != release:
+        note("restarting the local stage: another release of the emulator is running")
+        _end(folder, data)
+
+
+def _found_or_started(data: Path, found: Environment, note: Note) -> Record:
     """The emulator, which another command may have started, or may be ending."""
     deadline = time.monotonic() + _SILENT_SECONDS
     while True:
         lock = emulator.take(data)
         if lock is not None:
             with lock:
-                return _start(data, lock, note)
+                return _start(data, found, lock, note)
         record = _answering(data, note)
         if record is not None:
             return record
@@ -184,13 +190,13 @@ def _found_or_started(data: Path, note: Note) -> Record:
         time.sleep(_POLL_SECONDS)
 
 
-def _start(data: Path, lock: IO[bytes], note: Note) -> Record:
+def _start(data: Path, found: Environment, lock: IO[bytes], note: Note) -> Record:
     last = emulator.read_record(data)
-    for message in emulator_data.recover(data, stopped=last is None or bool(last.stopped)):
+    for message in emulator_data.recover(data, last is None or bool(last.stopped), found.formats):
         note(message)
     token = secrets.token_hex(8)
     FolderStorage(data).check()  # on a full disk the emulator ends without a message
-    process = emulator.spawn(data, last.port if last else 0, token, lock)
+    process = emulator.spawn(found, data, last.port if last else 0, token, lock)
     record = emulator.wait_until_ready(process, token, data)
     emulator_data.mark_recovered(data)
     return record
@@ -213,6 +219,17 @@ def _out_of_reach(data: Path, reason: str) -> ServiceError:
 
 
 # ---------------------------------------------------------------- its end
+
+
+def _end(folder: Path, data: Path) -> bool:
+    """Ends the emulator, if it runs, once its data is saved."""
+    record = _to_end(folder, data)
+    if record is not None:
+        _refuse_to_lose(data, record)
+        record.process.terminate()
+        _wait_for_end(data, record)
+        _check_saved(data)
+    return record is not None
 
 
 def _to_end(folder: Path, data: Path) -> Record | None:

@@ -32,10 +32,9 @@ class IndexKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table, from DescribeTable. Counts lag by up to six hours. `plain_partiql` marks an emulator that supports
-    PartiQL only for plain attribute names, without REMOVE of quoted ones (docs/adr/001). `identity` distinguishes a
-    table from a deleted one of the same name; empty: unknown. `read_units` and `write_units` a second are the
-    provisioned ones, or the maximum of an on-demand table; 0: no limit."""
+    """A table, from DescribeTable. Counts lag by up to six hours. `identity` distinguishes a table from a deleted one
+    of the same name; empty: unknown. `read_units` and `write_units` a second are the provisioned ones, or the maximum of
+    an on-demand table; 0: no limit."""
 
     name: str
     key: tuple[KeyAttribute, ...]
@@ -46,7 +45,6 @@ class TableSpec:
     read_units: int = 0
     write_units: int = 0
     provisioned: bool = False
-    plain_partiql: bool = False
     index_keys: tuple[IndexKey, ...] = ()
     replicas: tuple[str, ...] = ()  # the other regions of a global table
     strong: bool = False  # a global table with multi-Region strong consistency

@@ -20,19 +20,17 @@ POM = _PACKAGE / "deployment" / "infra" / "beam-spark" / "pom.xml"
 _TAIL_LINES = 5
 
 
-def _user_cache() -> Path:
-    """Outside the installed package, which may be read-only and is removed with its environment."""
+def user_cache() -> Path:
+    """Outside the installed package, which may be read-only and is removed with its environment. Raises RuntimeError
+    for a user without a home folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "dynamodt" / "jars"
+    return Path(home) / "dynamodt"
 
 
 def _cache() -> Path:
     """In a clone, where `deployment/infra` is a link, a folder of the clone."""
     in_clone = POM.parents[1].is_symlink()
-    return _PACKAGE.parents[1] / ".cache" / "jars" if in_clone else _user_cache()
-
-
-CACHE = _cache()
+    return _PACKAGE.parents[1] / ".cache" / "jars" if in_clone else user_cache() / "jars"
 
 
 def say(text: str) -> None:
@@ -40,7 +38,7 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path = CACHE) -> Path:
+def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path | None = None) -> Path:
     """The jar, built first where it is not there yet (about a minute, and half a gigabyte in Maven's own cache).
 
     Raises UsageError when Java or Maven is missing, or a jar that was named (DYNAMODT_SPARK_JAR) is; RunFailed, with
@@ -58,13 +56,13 @@ def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path = CACHE)
     return path
 
 
-def cached(pom: Path = POM, cache: Path = CACHE) -> Path:
+def cached(pom: Path = POM, cache: Path | None = None) -> Path:
     """The path of the jar of this pom, whether it exists or not: another content has another name. Raises UsageError if
     there is no pom, as in a job, which is given the jar."""
     if not pom.is_file():
         hint = f"build it in a clone of the project (make jar), and name it: {GIVEN}=/path/to/beam-spark.jar"
         raise UsageError("the jar of Beam's Spark runner is not here, nor what it is built from", hint=hint)
-    return cache / f"beam-spark-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}.jar"
+    return (cache or _cache()) / f"beam-spark-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}.jar"
 
 
 def missing() -> str:
