@@ -33,8 +33,8 @@ class IndexKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """A table, from DescribeTable. Counts lag by up to six hours. `identity` distinguishes a table from a deleted one
-    of the same name; empty: unknown. `read_units` and `write_units` a second are the provisioned ones, or the maximum of
-    an on-demand table; 0: no limit."""
+    of the same name; empty: unknown. `read_units` and `write_units` a second are the provisioned ones, or the maximum
+    of an on-demand table; 0: no limit."""
 
     name: str
     key: tuple[KeyAttribute, ...]
