@@ -1,7 +1,7 @@
 """The Glue job that migrates tables: runs one command of dynamodt on the Spark that Glue has started.
 
 Arguments: --stage NAME, --project s3://.../project.zip, --owner ACCOUNT (of its bucket),
---command "up --table users --to 3" (dynamodt's own words).
+--command "up --table users --to 3" (dynamodt's own words), and of a trigger: --automatic true.
 
 The script exits with the command's code (1, 2 or 3), so that Glue reports FAILED; the error is printed last. A run with
 dead letters prints a line `dynamodt: dead letters: 3`, which a metric filter counts.
@@ -15,6 +15,7 @@ from pyspark import SparkContext
 from dynamodt.cli.job import carry_out
 
 SparkContext.getOrCreate()  # Glue's own, before another one is created
-code = carry_out(getResolvedOptions(sys.argv, ["stage", "owner", "project", "command"]), "--runner", "spark")
+names = ["stage", "owner", "project", "command", *(["automatic"] if "--automatic" in sys.argv else [])]
+code = carry_out(getResolvedOptions(sys.argv, names), "--runner", "spark")
 if code:  # Glue may report a failure for SystemExit(0)
     sys.exit(code)

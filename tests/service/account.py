@@ -59,8 +59,8 @@ class Account:
             **encryption,
         )
 
-    def deploy(self, dry_run: bool = False) -> Deployment:
-        return deploy(self.stage, self.folder, self.notes, dry_run)  # type: ignore[arg-type]
+    def deploy(self, dry_run: bool = False, state_only: bool = False) -> Deployment:
+        return deploy(self.stage, self.folder, self.notes, dry_run, state_only=state_only)  # type: ignore[arg-type]
 
     def destroy(self, purge: bool = False, dry_run: bool = False) -> Removal:
         return destroy(self.stage, self.folder, self.notes, purge=purge, dry_run=dry_run)  # type: ignore[arg-type]

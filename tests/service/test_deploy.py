@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,51 @@ def test_a_first_deploy_makes_all_of_it(account: Account) -> None:
     dynamodb = account.client("dynamodb")
     key = dynamodb.describe_table(TableName=account.state_table)["Table"]["KeySchema"]
     assert [element["AttributeName"] for element in key] == ["pk", "sk"]
+
+
+@pytest.fixture
+def hundred(account: Account) -> Iterator[Account]:
+    """A project of a hundred tables, which are more than the role's own policies can name."""
+    names = [f"t{number:02}-{account.name}".ljust(40, "x") for number in range(99)]
+    for name in names:
+        account.make_table(name)
+        account.script(table=name)
+    yield account
+    for name in names:  # a list of the account's tables has a hundred on a page
+        account.client("dynamodb").delete_table(TableName=name)
+
+
+def test_a_hundred_tables_are_deployed_and_a_later_one_moves_none_of_them(hundred: Account) -> None:
+    account = hundred
+    made = account.deploy()
+    iam = account.client("iam")
+
+    def named() -> list[set[str]]:
+        role = made.outputs["JobRoleArn"].rpartition("/")[2]
+        attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+        documents = [iam.get_role_policy(RoleName=role, PolicyName="tables")["PolicyDocument"]]
+        for one in attached:
+            version = iam.get_policy(PolicyArn=one["PolicyArn"])["Policy"]["DefaultVersionId"]
+            found = iam.get_policy_version(PolicyArn=one["PolicyArn"], VersionId=version)["PolicyVersion"]
+            documents.append(found["Document"])
+        return [set(_resources(document, "TheNamedTables")) for document in documents]
+
+    before = named()
+    assert len(before) == 4 and sum(map(len, before)) == len(set().union(*before)) == 100
+    account.make_table(f"a-{account.name}")
+    account.script(table=f"a-{account.name}")
+    account.deploy()
+    after = named()
+    assert len(set().union(*after)) == 101 and all(any(one <= other for other in after) for one in before)
+
+
+def _resources(document: Any, sid: str) -> list[str]:
+    statements = (document if isinstance(document, dict) else json.loads(document))["Statement"]
+    return next(
+        [one["Resource"]] if isinstance(one["Resource"], str) else one["Resource"]
+        for one in statements
+        if one["Sid"] == sid
+    )
 
 
 def test_what_was_deployed_runs_from_here(account: Account) -> None:
@@ -106,7 +154,8 @@ def test_a_schedule_and_the_applications_stacks(account: Account) -> None:
     schedule = triggers[f"dynamodt-{account.name}-schedule"]
     assert (schedule["Schedule"], schedule["State"]) == ("cron(0 3 * * ? *)", "ACTIVATED")
     on_event = triggers[f"dynamodt-{account.name}-after-deploy"]
-    assert on_event["Type"] == "EVENT" and on_event["Actions"] == [{"JobName": f"dynamodt-{account.name}"}]
+    assert on_event["Type"] == "EVENT" and on_event["Actions"] == schedule["Actions"]
+    assert schedule["Actions"] == [{"JobName": f"dynamodt-{account.name}", "Arguments": {"--automatic": "true"}}]
     rule = account.client("events").describe_rule(Name=f"dynamodt-{account.name}-application-updated")
     found = Stack(account.stage.connection, application).state()
     assert found is not None and json.loads(rule["EventPattern"])["detail"]["stack-id"] == [found.id]
@@ -222,6 +271,46 @@ def test_a_failed_update_says_so(account: Account) -> None:
     assert "UPDATE_ROLLBACK_COMPLETE" in caught.value.what
     glue.delete_trigger(Name=f"dynamodt-{account.name}-schedule")
     assert account.deploy().status == "updated"
+
+
+# ---------------------------------------------------------------- the state alone
+
+
+def test_the_state_alone_needs_neither_tables_nor_the_jar_and_grows_to_the_whole(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.configure('alarm_email = "team@example.com"\nschedule = "cron(0 3 * * ? *)"')
+    kept = account.folder / "transforms"
+    kept.rename(account.folder / "elsewhere")
+    jar = os.environ["DYNAMODT_SPARK_JAR"]
+    monkeypatch.setenv("DYNAMODT_SPARK_JAR", "/no/such/jar")
+    assert account.deploy(dry_run=True, state_only=True).status == "dry-run" and account.stack.state() is None
+    made = account.deploy(state_only=True)
+    assert made.status == "created" and set(made.outputs) == {"StorageUrl", "KeyArn"}
+    lasting = {"Key", "KeyAlias", "Storage", "StoragePolicy", "State"}
+    assert set(account.stack.resources()) == lasting and account.objects() == set()
+    assert State(account.stage.connection, account.stage.state_table).runs(account.table) == []
+    assert account.deploy(state_only=True).status == "unchanged"
+    (account.folder / "elsewhere").rename(kept)
+    monkeypatch.setenv("DYNAMODT_SPARK_JAR", jar)
+    whole = account.deploy()
+    assert whole.status == "updated" and whole.outputs["KeyArn"] == made.outputs["KeyArn"]
+    assert account.job()["Role"] and lasting < set(account.stack.resources())
+    with pytest.raises(Refused, match="--state-only would remove") as caught:
+        account.deploy(state_only=True)
+    assert "destroy" in caught.value.hint and account.job()
+
+
+def test_the_state_alone_is_removed_like_the_whole(account: Account) -> None:
+    account.deploy(state_only=True)
+    gone = account.destroy()
+    assert gone.status == "destroyed" and [one.split()[0] for one in gone.kept] == ["bucket", "state", "key"]
+    assert account.deploy(state_only=True).status == "unchanged" and account.stack.state() is None, "all three exist"
+    gone = account.destroy(purge=True)
+    assert [one.split()[0] for one in gone.removed] == ["bucket", "state", "key"] and gone.kept == ()
+    account.deploy(state_only=True)
+    gone = account.destroy(purge=True)
+    assert len(gone.removed) == 4 and gone.kept == ()
 
 
 # ---------------------------------------------------------------- destroying

@@ -54,3 +54,38 @@ def test_what_deletes_names_the_owner(s3: Stubber) -> None:
     s3.add_response("delete_bucket", {}, BUCKET)
     buckets.delete_objects(HERE, "files", "below/", lambda text: None)
     buckets.delete_bucket(HERE, "files")
+
+
+# ---------------------------------------------------------------- what a role may read
+
+ROLE = "arn:aws-cn:iam::123456789012:role/dynamodt-prod"
+
+
+@pytest.mark.parametrize(
+    ("decisions", "allowed"),
+    [
+        (("allowed", "allowed"), True),
+        (("implicitDeny",), False),
+        (("allowed", "explicitDeny"), False),
+        (("AccessDenied",), None),
+    ],
+)
+def test_what_a_role_may_read_by_iam_s_simulator(decisions: tuple[str, ...], allowed: bool | None) -> None:
+    with Stubber(client(HERE, "iam", attempts=2, seconds=5)) as stub:
+        asked = [("s3:ListBucket", ""), ("s3:GetObject", "/a/b/manifest-summary.json")]
+        for decision, (action, below) in zip(decisions, asked, strict=False):
+            if decision == "AccessDenied":
+                stub.add_client_error("simulate_principal_policy", decision)
+                continue
+            stub.add_response(
+                "simulate_principal_policy",
+                {"EvaluationResults": [{"EvalActionName": action, "EvalDecision": decision}]},
+                {
+                    "PolicySourceArn": ROLE,
+                    "ActionNames": [action],
+                    "ResourceArns": [f"arn:aws-cn:s3:::other{below}"],
+                    "ContextEntries": ANY,
+                },
+            )
+        assert buckets.may_read(HERE, ROLE, "other", "a/b") is allowed
+        stub.assert_no_pending_responses()

@@ -486,8 +486,9 @@ def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeO
         Request("retry", "dev", run="01RUN", options=RunOptions(in_doubt="again")),
         Request("deploy", "prod", options=RunOptions(dry_run=True)),
         Request("destroy", "prod", json=True, purge=True, yes=True),
+        Request("deploy", "prod", json=True, state_only=True),
     ],
-    ids=["undo", "retry", "deploy", "destroy"],
+    ids=["undo", "retry", "deploy", "destroy", "state only"],
 )
 def test_a_command_without_a_table_can_be_read_again(request_: Request) -> None:
     outer = {"beam_args": (), "json": False, "interactive": False}

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from dynamodt.config.settings import DeploySettings
-from dynamodt.deploy.deploy import (
-    EVENT_PATTERN,
+from dynamodt.deploy.deploy import EVENT_PATTERN, RULE_NAME, check_limits, check_parameters
+from dynamodt.deploy.deployed import (
+    INLINE_TABLES,
+    MANAGED_POLICIES,
+    MANAGED_POLICY,
+    MORE_TABLES,
     PARAMETER,
     ROLE_POLICIES,
-    RULE_NAME,
-    check_limits,
-    check_parameters,
-    policies_size,
+    grouped,
 )
 from dynamodt.dynamodb.table import TablePlace
 from dynamodt.errors import UsageError
@@ -82,38 +83,126 @@ FUNCTIONS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
 }
 
 
-def real_size(of: Stage, tables: dict[str, TablePlace]) -> int:
+def given_for(of: Stage, tables: dict[str, TablePlace], groups: dict[str, str]) -> dict[str, Any]:
     keys = ",".join(place.key_arn for place in tables.values() if place.key_arn)
-    given = PSEUDO | {
+    return PSEUDO | {
         "Stage": of.name,
         "Bucket": "company-dynamodt",
         "Prefix": "dynamodt/",
         "StateTable": of.state_table,
-        "TableArns": ",".join(place.arn for place in tables.values()),
+        **groups,
         "TableKeyArns": keys,
         "conditions": {"MakesKey": True, "HasTableKeys": bool(keys)},
     }
-    policies = evaluated(template_document.resource("JobRole")["Policies"], given)
-    return sum(len(json.dumps(policy["PolicyDocument"], separators=(",", ":"))) for policy in policies)
 
 
-@pytest.mark.parametrize(("count", "length", "keys"), [(1, 3, 0), (20, 30, 0), (20, 30, 5), (60, 20, 0), (25, 120, 25)])
-def test_what_the_policies_come_to_is_not_told_too_small(count: int, length: int, keys: int) -> None:
-    """An action that is granted anew moves the constant in limits.py."""
+def as_iam_counts(policy: dict[str, Any], given: dict[str, Any]) -> int:
+    """Without white space; the document with all its names."""
+    return len(json.dumps(evaluated(policy["PolicyDocument"], given), separators=(",", ":")))
+
+
+def named(policy: dict[str, Any], given: dict[str, Any]) -> set[str]:
+    """The tables that a policy allows to be written, each with its exports."""
+    statements = {one["Sid"]: one["Resource"] for one in evaluated(policy["PolicyDocument"]["Statement"], given)}
+    tables = set(statements["TheNamedTables"])
+    assert {f"{arn}/export/*" for arn in tables} == set(statements["TheirExports"])
+    return tables
+
+
+def policies(given: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The inline policies of the jobs' role, and the managed ones that these parameters make."""
+    resources = template_document.document()["Resources"]
+    managed = [
+        one["Properties"]
+        for name, one in resources.items()
+        if one["Type"] == "AWS::IAM::ManagedPolicy" and given[name.replace("Policy", "")]
+    ]
+    return resources["JobRole"]["Properties"]["Policies"], managed
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "keys", "more"),
+    [(1, 3, 0, 0), (20, 30, 5, 0), (60, 20, 0, 1), (100, 20, 0, 2), (100, 60, 40, 4), (100, 120, 5, 6)],
+)
+def test_a_hundred_tables_are_named_once_each_within_what_iam_takes(
+    count: int, length: int, keys: int, more: int
+) -> None:
+    """IAM's limits, held against the documents that the template comes to."""
     tables = places(count, length, keys)
-    assert 0 <= policies_size(stage(), tables) - real_size(stage(), tables) <= 400
+    groups = grouped(stage(), DeploySettings(), tables, {})
+    assert set(groups) == {INLINE_TABLES, *MORE_TABLES} and all(len(one) <= PARAMETER for one in groups.values())
+    given = given_for(stage(), tables, groups)
+    inline, managed = policies(given)
+    assert len(managed) == more
+    assert sum(as_iam_counts(one, given) for one in inline) <= ROLE_POLICIES
+    assert all(as_iam_counts(one, given) <= MANAGED_POLICY for one in managed)
+    found = [arn for one in (inline[0], *managed) for arn in named(one, given)]
+    assert sorted(found) == sorted(place.arn for place in tables.values())
+    assert all(one["Roles"] == [{"!Ref": "JobRole"}] for one in managed)
 
 
-def most_tables() -> int:
-    return next(n for n in range(1, 200) if policies_size(stage(), places(n)) > ROLE_POLICIES) - 1
+def test_the_policies_are_used_as_far_as_they_reach() -> None:
+    """An action that is granted anew moves the constants in deployed.py."""
+    tables = places(300)
+    groups = grouped(stage(), DeploySettings(), dict(list(tables.items())[:200]), {})
+    given = given_for(stage(), {}, groups)
+    inline, managed = policies(given)
+    of_a_table = 2 * len(tables[next(iter(tables))].arn) + 15
+    assert sum(as_iam_counts(one, given) for one in inline) > ROLE_POLICIES - of_a_table - 400
+    assert as_iam_counts(managed[0], given) > MANAGED_POLICY - of_a_table - 100
 
 
-def test_as_many_tables_as_iam_takes_and_no_more() -> None:
-    most = most_tables()
-    check_limits(stage(), DeploySettings(), places(most))
-    with pytest.raises(UsageError, match=f"{most + 1} tables.*10,240") as caught:
-        check_limits(stage(), DeploySettings(), places(most + 1))
-    assert "split the project" in caught.value.hint and caught.value.where == "stage prod"
+def test_the_managed_policies_grant_what_the_inline_one_does() -> None:
+    inline, managed = policies(dict.fromkeys(MORE_TABLES, "arn"))
+    wanted = [
+        one for one in inline[0]["PolicyDocument"]["Statement"] if one["Sid"] in ("TheNamedTables", "TheirExports")
+    ]
+    assert len(managed) == len(MORE_TABLES)
+    for number, policy in enumerate(managed, 1):
+        there = json.loads(
+            json.dumps(policy["PolicyDocument"]["Statement"]).replace(f"MoreTables{number}", "TableArns")
+        )
+        assert there == wanted
+
+
+def test_a_table_stays_in_the_policy_that_names_it() -> None:
+    tables = places(100)
+    before = grouped(stage(), DeploySettings(), tables, {})
+    less = {name: place for name, place in tables.items() if not name.endswith("7")}
+    after = grouped(stage(), DeploySettings(), less | places(3, 40), before)
+    for name, arns in before.items():
+        kept = {arn for arn in arns.split(",") if arn in {place.arn for place in less.values()}}
+        assert kept <= set(after[name].split(","))
+    moved = {arn for arns in after.values() for arn in arns.split(",") if arn}
+    assert moved == {place.arn for place in (less | places(3, 40)).values()}
+
+
+def test_the_role_always_names_a_table() -> None:
+    tables = places(100)
+    before = grouped(stage(), DeploySettings(), tables, {})
+    last = before["MoreTables1"].split(",")
+    few = {name: place for name, place in tables.items() if place.arn in last}
+    after = grouped(stage(), DeploySettings(), few, before)
+    assert len(after[INLINE_TABLES].split(",")) == 1 and len(after["MoreTables1"].split(",")) == len(last) - 1
+
+
+@pytest.mark.parametrize("arns", [0, 8])
+def test_as_many_tables_as_iam_takes_and_no_more(arns: int) -> None:
+    settings = DeploySettings(policy_arns=tuple(f"arn:aws:iam::1:policy/{number}" for number in range(arns)))
+
+    def fits(count: int) -> bool:
+        try:
+            check_limits(stage(), settings, places(count))
+        except UsageError as error:
+            assert f"cannot name {count} tables" in error.what and "10,240" in error.what and "6,144" in error.what
+            assert "split the project" in error.hint and error.where == "stage prod"
+            return False
+        return True
+
+    most = next(count for count in range(1, 500) if not fits(count)) - 1
+    groups = grouped(stage(), settings, places(most), {})
+    assert sum(map(bool, groups.values())) - 1 == min(len(MORE_TABLES), MANAGED_POLICIES - arns)
+    assert most > (100 if arns else 200)
 
 
 def rule_names(name: str) -> dict[str, str]:
@@ -146,7 +235,7 @@ def test_more_managed_policies_than_a_role_takes() -> None:
     assert "stages.prod.deploy.policy_arns" in caught.value.where
 
 
-@pytest.mark.parametrize("name", ["TableArns", "TableKeyArns", "PolicyArns", "Prefix"])
+@pytest.mark.parametrize("name", ["TableKeyArns", "PolicyArns", "Prefix"])
 def test_a_parameter_as_long_as_cloudformation_takes_and_no_longer(name: str) -> None:
     check_parameters(stage(), {name: "x" * PARAMETER})
     with pytest.raises(UsageError, match="4,097 characters") as caught:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +13,8 @@ from botocore.exceptions import ConnectionClosedError
 
 from dynamodt.deploy.glue_runs import GlueJob
 from dynamodt.deploy.on_glue import DeployedJob
-from dynamodt.errors import ServiceError
-from dynamodt.model.tables import Connection
+from dynamodt.errors import Refused, ServiceError
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 
 ARGUMENTS = {"--command": "up"}
 STATES = ("stopping", "starting")  # of runs that are called so
@@ -72,3 +75,40 @@ def test_a_run_that_is_being_stopped_is_not_followed(
 class NoAnswers:
     def read(self, run: str) -> None:
         return None
+
+
+# ---------------------------------------------------------------- an export that lies elsewhere
+
+AWAY = Stage("prod", Connection("us-east-1"), StorageSpec("s3://files/below"))
+
+
+@pytest.mark.parametrize(
+    ("place", "may", "policies", "refused"),
+    [
+        ("", None, False, False),
+        ("new", None, False, False),
+        ("s3://files/below/AWSDynamoDB/01-a", None, False, False),
+        ("s3://files/below", None, False, False),
+        ("s3://files/belowground/AWSDynamoDB/01-a", False, False, True),
+        ("s3://other/AWSDynamoDB/01-a", True, False, False),
+        ("s3://other/AWSDynamoDB/01-a", False, True, True),
+        ("s3://other/AWSDynamoDB/01-a", None, False, True),
+        ("s3://other/AWSDynamoDB/01-a", None, True, False),
+    ],
+)
+def test_an_export_that_the_role_may_not_read_is_refused_before_the_job_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, may: bool | None, policies: bool, refused: bool
+) -> None:
+    if policies:
+        (tmp_path / "dynamodt.toml").write_text(
+            '[stages.prod]\nregion = "us-east-1"\n[stages.prod.deploy]\n'
+            'policy_arns = ["arn:aws:iam::123456789012:policy/read-exports"]\n'
+        )
+    monkeypatch.setattr("dynamodt.deploy.on_glue.may_read", lambda *asked: may)
+    deployed = DeployedJob.__new__(DeployedJob)
+    deployed.stage = AWAY
+    deployed._glue = SimpleNamespace(role=lambda: "arn:aws:iam::1:role/jobs")  # type: ignore[assignment]
+    with pytest.raises(Refused, match="the role of the job") if refused else nullcontext() as caught:
+        deployed.check_export(tmp_path, place)
+    if caught is not None:
+        assert caught.value.where == place and "policy_arns" in caught.value.hint

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dynamodt import __version__
+from dynamodt.cli import job
+from dynamodt.cli.commands import CommandResult
 from dynamodt.cli.job import carry_out
 from dynamodt.cli.json_output import prepared_document, tables_document, undo_document
 from dynamodt.deploy.job_result import (
@@ -22,7 +26,7 @@ from dynamodt.deploy.job_result import (
     undo_of,
 )
 from dynamodt.deploy.packages import build
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
+from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, TableReport, UndoReport
 from dynamodt.model.runs import RunRecord, Script
@@ -177,3 +181,31 @@ def test_a_job_without_a_project_says_so_last(monkeypatch: pytest.MonkeyPatch, c
     code = carry_out({"stage": "dev", "project": "s3://bucket/project.zip", "command": "up", "JOB_RUN_ID": None})
     said = capfd.readouterr().err
     assert code == 1 and "error: the endpoint cannot be reached" in said and "s3://bucket/project.zip" in said
+
+
+BUSY = Busy("another run has the table")
+
+
+@pytest.mark.parametrize(
+    ("errors", "automatic", "code"),
+    [
+        ((BUSY, BUSY), "true", 0),
+        ((BUSY,), None, 3),
+        ((BUSY, Refused("edited")), "true", 3),
+        ((BUSY, RunFailed("no")), "true", 1),
+        ((), "true", 0),
+    ],
+)
+def test_a_start_that_was_delivered_twice_is_left_to_the_first(
+    monkeypatch: pytest.MonkeyPatch, capfd: Any, errors: tuple[DynamodtError, ...], automatic: str | None, code: int
+) -> None:
+    def main(words: Sequence[str], ended: Callable[[CommandResult], None]) -> int:
+        result = CommandResult({}, lambda console: None, errors)
+        ended(result)
+        return result.exit_code
+
+    monkeypatch.setattr(job, "main", main)
+    monkeypatch.setattr(job, "_unpacked", lambda project: nullcontext())
+    arguments = {"stage": "dev", "project": "s3://b/p.zip", "command": "up", "automatic": automatic}
+    assert carry_out(arguments) == code
+    assert ("is left to it" in capfd.readouterr().err) == (bool(errors) and code == 0)

@@ -243,8 +243,9 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     from dynamodt.config.stage import load_stage
     from dynamodt.deploy import deploy
 
-    stage = with_names(load_stage(request.stage, folder), folder)
-    made = deploy.deploy(stage, folder, recorder, request.options.dry_run)
+    stage = load_stage(request.stage, folder)
+    stage = stage if request.state_only else with_names(stage, folder)
+    made = deploy.deploy(stage, folder, recorder, request.options.dry_run, state_only=request.state_only)
     document = json_output.deployment_document(made)
     return CommandResult(document, lambda console: short_reports.print_deployment(console, request, made))
 

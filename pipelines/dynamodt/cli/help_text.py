@@ -351,12 +351,12 @@ deploy again. An existing bucket, state table or key (`kms_key`) is used as it i
 Resources that were deleted by hand are reported before anything is changed, and created again if no data is lost by
 that. A stack that includes tables of another project is refused.
 
-The command waits for the stack; if it is interrupted or fails, the same command continues. Without a change it does
-nothing. --dry-run shows the changes, and uploads nothing.
+--state-only creates the bucket, the state table and the key, for runs of this machine: it needs neither Glue, Java nor
+Maven. A later `deploy` adds the jobs. The command waits for the stack; if it is interrupted or fails, the same command
+continues. Without a change it does nothing. --dry-run shows the changes, and uploads nothing.
 
 \b
 Examples:
-  dynamodt deploy --stage prod --dry-run
   dynamodt deploy --stage prod
   dynamodt up --stage prod --runner glue     then: pending versions, in the job
 

@@ -22,13 +22,17 @@ from dynamodt.cli.commands import CommandResult
 from dynamodt.cli.console import message_console, print_error
 from dynamodt.config.stage import ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
-from dynamodt.errors import DynamodtError, UsageError
+from dynamodt.errors import Busy, DynamodtError, UsageError
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.shown import inert, printable
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
+_LEFT_TO_ANOTHER = (
+    "dynamodt: another run is at work on every table that has pending versions, and this start is left to it; what is "
+    "pending after that run is applied by the next start"
+)
 DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter may count these lines
 
 
@@ -36,6 +40,9 @@ def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
     """Runs `arguments["command"]` with the arguments `more` on the project at `arguments["project"]`, on the stage
     `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket. Returns the
     exit code. With `arguments["JOB_RUN_ID"]` the result is stored under that id.
+
+    `arguments["automatic"]` is set for a start by a schedule or an event, which EventBridge may deliver twice: where
+    another run holds each table that is left, the job reports it and ends with 0.
     """
     try:
         return _carried_out(arguments, more)
@@ -52,9 +59,17 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
         command, *options = shlex.split(command)
         if job_run:
             os.environ["LOGNAME"] = job_run  # the user that the lease and the history show
-        return main(
-            [command, "--stage", stage, "--json", *more, *options], lambda result: _store(stage, job_run, result)
-        )
+        automatic, busy = bool(arguments.get("automatic")), False
+
+        def ended(result: CommandResult) -> None:
+            nonlocal busy
+            busy = automatic and bool(result.errors) and all(isinstance(error, Busy) for error in result.errors)
+            _store(stage, job_run, result)
+
+        code = main([command, "--stage", stage, "--json", *more, *options], ended)
+        if busy:
+            _log(_LEFT_TO_ANOTHER)
+        return 0 if busy else code
 
 
 @contextmanager

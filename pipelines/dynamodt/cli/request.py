@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Request(Command):
     """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
-    and `yes` are for `destroy`: delete the data too, and ask nothing."""
+    and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`."""
 
     name: str = ""
     json: bool = False
@@ -40,6 +40,7 @@ class Request(Command):
     limits: Units = Units()
     follow: bool = False
     purge: bool = False
+    state_only: bool = False
     yes: bool = False
 
 
@@ -94,7 +95,7 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
     """The command line that asks for this request: `make TARGET ...` if make has started the program."""
     if not environment.get(_BY_MAKE):
         return command_line(request)
-    target = _MAKE_TARGETS.get(request.command)
+    target = None if getattr(request, "state_only", False) else _MAKE_TARGETS.get(request.command)
     if target is None:
         return join([program(environment), *command_argv(request)])
     version = request.number if request.command == "prepare" else request.to
@@ -191,7 +192,10 @@ def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[Ne
 def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
     """What comes after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
     if dry_run:
-        return [NextStep(as_typed(Command("deploy", request.stage)), "deploy it")]
+        options = replace(request.options, dry_run=False)
+        return [NextStep(as_typed(replace(request, json=False, options=options)), "deploy it")]
+    if request.state_only:
+        return [NextStep(as_typed(Command("status", request.stage)), "what is applied, what is pending")]
     on_glue = Command("up", request.stage, options=RunOptions(runner=GLUE))
     return [
         NextStep(as_typed(Command("status", request.stage)), "what is applied, what is pending"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG, account_id, client, explained
 from dynamodt.errors import ServiceError, UsageError
@@ -151,6 +151,23 @@ def _abort(s3: Any, bucket: str, key: str, upload: str) -> None:
     """Aborts an upload. One that has ended since it was listed is an object now, or is gone."""
     with explained("AbortMultipartUpload", f"s3://{bucket}/{key}"), suppress(s3.exceptions.NoSuchUpload):
         s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+
+
+def may_read(connection: Connection, role: str, bucket: str, prefix: str) -> bool | None:
+    """Whether the policies of a role let it list and read what is below a prefix, by IAM's simulator; None if the
+    caller may not ask it (iam:SimulatePrincipalPolicy). The policies of the bucket and of its key are left out."""
+    iam = client(connection, "iam", attempts=2, seconds=5)
+    arn = f"arn:{role.split(':')[1]}:s3:::{bucket}"
+    context = {"ContextKeyName": "s3:prefix", "ContextKeyValues": [f"{prefix}/"], "ContextKeyType": "string"}
+    for action, resource in (("s3:ListBucket", arn), ("s3:GetObject", f"{arn}/{prefix}/manifest-summary.json")):
+        asked = {"PolicySourceArn": role, "ActionNames": [action], "ResourceArns": [resource]}
+        try:
+            results = iam.simulate_principal_policy(**asked, ContextEntries=[context])["EvaluationResults"]
+        except (BotoCoreError, ClientError):
+            return None
+        if any(result["EvalDecision"] != "allowed" for result in results):
+            return False
+    return True
 
 
 # ---------------------------------------------------------------- keys

@@ -2,7 +2,7 @@
 
 The jobs' scripts are in the bucket, and the bucket is in the stack. If the bucket does not exist, the stack is created
 without jobs, the parts are uploaded, and the jobs are added. Each step accepts what an earlier attempt has completed.
-AWS's limits are checked before CloudFormation is called.
+AWS's limits are checked before CloudFormation is called (`check_limits`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, place, read_settings
 from dynamodt.deploy.deployed import (
+    MANAGED_POLICIES,
+    PARAMETER,
+    SPLIT,
     DeployedResources,
     Drift,
     bucket_of,
@@ -24,6 +27,7 @@ from dynamodt.deploy.deployed import (
     find,
     found_tables,
     gone_resources,
+    grouped,
     stack_of,
 )
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
@@ -44,25 +48,18 @@ from dynamodt.deploy.stacks import (
 )
 from dynamodt.dynamodb.clients import STAGE_TAG
 from dynamodt.dynamodb.table import TablePlace
-from dynamodt.errors import Refused, UsageError
+from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.tables import Stage
 from dynamodt.runs.options import Observer
 
 RULE_NAME = 64  # EventBridge: characters of a rule's name
-ROLE_POLICIES = 10_240  # IAM: characters of all inline policies of a role, without white space
-PARAMETER = 4_096  # CloudFormation: characters of a parameter's value
 EVENT_PATTERN = 4_096  # EventBridge: characters of a rule's pattern
-MANAGED_POLICIES = 10  # IAM: policies of a role, by default
 NO_PARTS = {"Package": "", "Jar": "", "MigrateScript": "", "PrepareScript": "", "Project": ""}
 
 _FAILED = "dynamodt-{}-run-failed"  # the longest rule name of every stage
 _UPDATED = "dynamodt-{}-application-updated"
 _PATTERN = 230  # characters of the pattern for the application's stacks, without their ids
-_SPLIT = "split the project in two, each with its own stage and some of the tables"
-_POLICIES = 2_150  # characters of the role's policies without names; see tests/unit/test_deploy_limits.py
-_OF_A_TABLE = len('"",') * 2 + len("/export/*")
 _SOURCES = {
-    "TableArns": "the ARNs of the tables",
     "TableKeyArns": "the ARNs of the keys of the tables",
     "PolicyArns": "the policies",
     "ApplicationStackIds": "the ids of the application's stacks",
@@ -83,23 +80,35 @@ class Deployment:
 
 
 def deploy(
-    stage: Stage, folder: Path, observer: Observer, dry_run: bool = False, sleep: Sleep = time.sleep
+    stage: Stage,
+    folder: Path,
+    observer: Observer,
+    dry_run: bool = False,
+    sleep: Sleep = time.sleep,
+    *,
+    state_only: bool = False,
 ) -> Deployment:
-    """Creates or updates the stage's stack. A dry run uploads nothing, and returns what would change.
+    """Creates or updates the stage's stack. A dry run uploads nothing, and returns what would change. `state_only`: the
+    bucket, the state table and the key, for runs that need no job; a later deployment adds the rest.
 
     Recreates what was deleted by hand (`deployed`). Raises UsageError for a stage or settings that cannot be deployed,
-    Refused for a stack of another project or one that must be repaired first, RunFailed with the events that failed,
-    ServiceError.
+    Refused for a stack of another project, one that must be repaired first, or one with jobs where only the state is
+    asked for; RunFailed with the events that failed, ServiceError.
     """
     stack = stack_of(stage, sleep)
-    tables = found_tables(stage, folder)
-    check_limits(stage, deploy_settings_of(stage, folder), tables)
+    tables = {} if state_only else found_tables(stage, folder)
+    if not state_only:
+        check_limits(stage, deploy_settings_of(stage, folder), tables)
     state = at_rest(stack, observer.notify, sleep)
     live = _live(stage, stack, state)
     found = find(stage, stack, live, tables)
-    given = parameters(stage, folder, found)
+    if state_only:
+        _check_no_jobs(stage, stack, found)
+        if found.lasting_exists:  # CloudFormation takes no stack without a resource
+            return Deployment(stack.name, "dry-run" if dry_run else "unchanged", (), {})
+    given = parameters(stage, folder, found, state_only)
     drift = _drift(stage, folder, stack, found, given, observer.notify)
-    made = parts(folder, stage, observer.notify)
+    made = {} if state_only else parts(folder, stage, observer.notify)
     if state is not None and state.status in _FAILED_AT_FIRST:
         _remove_failed(stack, state, observer.notify, sleep, dry_run)
     changer = _Changer(stage, stack, live, given, observer, sleep)
@@ -107,10 +116,21 @@ def deploy(
         return changer.rehearsed(made, drift)
     changer.let_go(drift, found.own)
     first = () if found.bucket_exists else changer.applied(changer.current_parts(drift))
-    observer.notify("uploading the parts of the jobs")
-    changes = _once((*first, *changer.applied(uploaded(made, Assets(stage)))))
+    if not state_only:
+        observer.notify("uploading the parts of the jobs")
+    urls = NO_PARTS if state_only else uploaded(made, Assets(stage))
+    changes = _once((*first, *changer.applied(urls)))
     status = "unchanged" if not changes else "created" if found.state is None else "updated"
     return Deployment(stack.name, status, changes, changer.outputs)
+
+
+def _check_no_jobs(stage: Stage, stack: Stack, found: DeployedResources) -> None:
+    """Raises Refused for a stack with jobs, which a deployment of the state alone would remove."""
+    if "JobRole" in found.own:
+        what = "the stack has the jobs of the stage, which --state-only would remove"
+        remove = "leave --state-only out; or remove the jobs first, and keep the data: " + suggest("destroy")
+        hint = remove + ", then " + suggest("deploy", state_only=True)
+        raise Refused(what, where=stack.where, hint=hint)
 
 
 def _live(stage: Stage, stack: Stack, state: StackState | None) -> StackState | None:
@@ -180,7 +200,7 @@ class _Changer:
 
     def rehearsed(self, made: Parts, drift: Drift) -> Deployment:
         """What `applied` would change, with all parts uploaded and each missing resource recreated."""
-        change_set = self._proposed(places(made, Assets(self.stage)))
+        change_set = self._proposed({**NO_PARTS, **places(made, Assets(self.stage))})
         if change_set is not None:
             self.stack.discard(change_set)
         kinds = self.stack.kinds() if drift.resources else {}
@@ -231,7 +251,7 @@ def deploy_settings_of(stage: Stage, folder: Path) -> DeploySettings:
     return read_settings(folder / FILE_NAME).get(stage.name, StageSettings()).deploy
 
 
-def parameters(stage: Stage, folder: Path, found: DeployedResources) -> dict[str, str]:
+def parameters(stage: Stage, folder: Path, found: DeployedResources, state_only: bool = False) -> dict[str, str]:
     """The parameters by dynamodt.toml and the account. Raises UsageError for a stack of the application that does not
     exist, and for a value that is longer than a parameter."""
     settings = deploy_settings_of(stage, folder)
@@ -242,17 +262,18 @@ def parameters(stage: Stage, folder: Path, found: DeployedResources) -> dict[str
         "Bucket": bucket.name,
         "Prefix": bucket.prefix,
         "MakeBucket": _word(found.owns_bucket),
+        "MakeJobs": _word(not state_only),
         "StateTable": stage.state_table,
         "MakeStateTable": _word(found.owns_state_table),
         "KmsKey": found.key,
-        "TableArns": ",".join(table.arn for table in found.tables.values()),
+        **grouped(stage, settings, found.tables, found.state.parameters if found.state else {}),
         "TableKeyArns": ",".join(keys),
         **_of_jobs(settings),
         "AlarmEmail": settings.alarm_email,
-        "Schedule": settings.schedule,
+        "Schedule": "" if state_only else settings.schedule,
     }
     check_parameters(stage, given)  # before CloudFormation is asked for the application's stacks
-    given["ApplicationStackIds"] = ",".join(_stack_ids(stage, settings))
+    given["ApplicationStackIds"] = "" if state_only else ",".join(_stack_ids(stage, settings))
     check_parameters(stage, given)
     return given
 
@@ -295,10 +316,7 @@ def check_limits(stage: Stage, settings: DeploySettings, tables: Mapping[str, Ta
         hint = f"a role has at most {MANAGED_POLICIES}: combine their statements into fewer policies"
         where = place("stages", stage.name, "deploy", "policy_arns")
         raise UsageError(f"{len(settings.policy_arns)} policies are too many", where=where, hint=hint)
-    size = policies_size(stage, tables)
-    if size > ROLE_POLICIES:
-        what = f"with {len(tables)} tables the policies of the jobs' role have {size:,} characters, and IAM takes "
-        raise UsageError(f"{what}{ROLE_POLICIES:,}", where=f"stage {stage.name}", hint=_SPLIT)
+    grouped(stage, settings, tables, {})
 
 
 def _check_names(stage: Stage, settings: DeploySettings) -> None:
@@ -311,20 +329,11 @@ def _check_names(stage: Stage, settings: DeploySettings) -> None:
             raise UsageError(what, where=place("stages", stage.name), hint=hint)
 
 
-def policies_size(stage: Stage, tables: Mapping[str, TablePlace]) -> int:
-    """The size of the inline policies of the jobs' role, in characters; an upper bound."""
-    bucket = bucket_of(stage)
-    keys = {table.key_arn for table in tables.values() if table.key_arn}
-    named = 2 * (len(bucket.name) + len(bucket.prefix) + len(stage.name)) + len(stage.state_table)
-    of_tables = sum(2 * len(table.arn) + _OF_A_TABLE for table in tables.values())
-    return _POLICIES + named + of_tables + sum(len(key) + len('"",') for key in keys)
-
-
 def check_parameters(stage: Stage, given: Mapping[str, str]) -> None:
     """Raises UsageError for a value that is longer than CloudFormation takes, naming the parameter."""
     for name, value in given.items():
         longest = EVENT_PATTERN - _PATTERN if name == "ApplicationStackIds" else PARAMETER
         if len(value) > longest:
             what = f"{_SOURCES.get(name, name)} have {len(value):,} characters, and the stack takes {longest:,}"
-            hint = _SPLIT if name.startswith("Table") else f"list fewer of them in {FILE_NAME}"
+            hint = SPLIT if name.startswith("Table") else f"list fewer of them in {FILE_NAME}"
             raise UsageError(what, where=f"stage {stage.name}, parameter {name}", hint=hint)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from dynamodt.config.settings import FILE_NAME, place
+from dynamodt.config.settings import FILE_NAME, DeploySettings, place
 from dynamodt.deploy.buckets import BucketFacts, bucket_facts, key_arn, key_facts
 from dynamodt.deploy.stacks import Stack, StackState
 from dynamodt.dynamodb.clients import client, explained
@@ -30,6 +30,16 @@ from dynamodt.script.versions import read_versions, tables
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
 
+INLINE_TABLES = "TableArns"  # the parameter with the tables of the role's inline policies
+MORE_TABLES = tuple(f"MoreTables{number}" for number in range(1, 7))  # and of its managed policies, one for each
+ROLE_POLICIES = 10_240  # IAM: characters of all inline policies of a role, without white space
+MANAGED_POLICY = 6_144  # IAM: characters of a managed policy, without white space
+MANAGED_POLICIES = 10  # IAM: managed policies of a role, by default
+PARAMETER = 4_096  # CloudFormation: characters of a parameter's value
+SPLIT = "split the project in two, each with its own stage and some of the tables"
+_POLICIES = 2_650  # characters of the role's inline policies without names; see tests/unit/test_deploy_limits.py
+_MORE_POLICY = 680  # likewise of a managed policy
+_OF_A_TABLE = len('"",') * 2 + len("/export/*")
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -52,6 +62,11 @@ class DeployedResources:
     tables: Mapping[str, TablePlace]
     own: Mapping[str, str] = field(default_factory=dict)
     state_table_exists: bool = False
+
+    @property
+    def lasting_exists(self) -> bool:
+        """Whether the bucket, the state table and the key exist already, and there is no stack."""
+        return self.state is None and self.bucket_exists and self.state_table_exists and bool(self.key)
 
 
 class DeployedBucket(NamedTuple):
@@ -189,7 +204,8 @@ def tables_here(stage: Stage, folder: Path) -> set[str]:
 def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, here: Collection[str]) -> None:
     """Raises Refused if the stack's jobs may use an existing table that this project does not have: it belongs to
     another project with the same stage, storage and state table, and a deployment here would take it away."""
-    arns = filter(None, state.parameters.get("TableArns", "").split(","))
+    named = [state.parameters.get(name, "") for name in (INLINE_TABLES, *MORE_TABLES)]
+    arns = filter(None, ",".join(named).split(","))
     lost = [name for arn in arns if (name := arn.rpartition("/")[2]) not in here]
     lost = [name for name in lost if place_of(stage.connection, name) is not None]
     if lost:
@@ -199,6 +215,71 @@ def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, he
             f"or aws cloudformation delete-stack --stack-name {stack.name} (the data stays), and deploy again"
         )
         raise Refused(f"{what} (its tables: {', '.join(sorted(here)) or 'none'})", where=stack.where, hint=hint)
+
+
+# ---------------------------------------------------------------- which policy names a table
+# A role's inline policies have at most 10,240 characters together, a managed policy 6,144, white space not counted
+# ("IAM and AWS STS quotas"). The inline ones name as many tables as fit, managed ones the others. A table stays in the
+# policy that names it: one that moved could be in none for a moment, in which a running job would be denied.
+
+
+class _Group(NamedTuple):
+    """The tables that one policy names, and the characters that it has for them."""
+
+    arns: list[str]
+    room: int
+
+    def takes(self, arn: str) -> bool:
+        """Whether one more table fits into the policy, and its ARN into the parameter."""
+        arns = [*self.arns, arn]
+        return sum(map(_size, arns)) <= self.room and len(",".join(arns)) <= PARAMETER
+
+
+def grouped(
+    stage: Stage, settings: DeploySettings, tables: Mapping[str, TablePlace], before: Mapping[str, str]
+) -> dict[str, str]:
+    """The parameters that name the tables. `before` are those of the deployed stack: what fits stays where it is.
+
+    Raises UsageError for more tables than the role's policies can name.
+    """
+    arns = [table.arn for table in tables.values()]
+    managed = MANAGED_POLICIES - len(settings.policy_arns)
+    groups = {INLINE_TABLES: _Group([], ROLE_POLICIES - inline_size(stage, tables))}
+    groups |= {name: _Group([], MANAGED_POLICY - _MORE_POLICY) for name in MORE_TABLES[:managed]}
+    for name, group in groups.items():
+        for arn in before.get(name, "").split(","):
+            if arn in arns and group.takes(arn):
+                arns.remove(arn)
+                group.arns.append(arn)
+    for arn in arns:
+        group = next((one for one in groups.values() if one.takes(arn)), None) or _none_left(stage, settings, tables)
+        group.arns.append(arn)
+    inline = groups[INLINE_TABLES].arns
+    if not inline:  # a policy names at least one table
+        inline += [next(group.arns.pop() for group in groups.values() if group.arns)] if tables else []
+    return {name: ",".join(groups[name].arns) if name in groups else "" for name in (INLINE_TABLES, *MORE_TABLES)}
+
+
+def inline_size(stage: Stage, tables: Mapping[str, TablePlace]) -> int:
+    """The size of the inline policies of the jobs' role without the tables, in characters; an upper bound."""
+    bucket = bucket_of(stage)
+    keys = {table.key_arn for table in tables.values() if table.key_arn}
+    named = 2 * (len(bucket.name) + len(bucket.prefix) + len(stage.name)) + len(stage.state_table)
+    return _POLICIES + named + sum(len(key) + len('"",') for key in keys)
+
+
+def _size(arn: str) -> int:
+    """The characters that a policy needs for a table."""
+    return 2 * len(arn) + _OF_A_TABLE
+
+
+def _none_left(stage: Stage, settings: DeploySettings, tables: Mapping[str, TablePlace]) -> _Group:
+    given = f" beside {len(settings.policy_arns)} of policy_arns" if settings.policy_arns else ""
+    what = (
+        f"the policies of the jobs' role cannot name {len(tables)} tables: IAM takes {ROLE_POLICIES:,} characters of "
+        f"its own policies, and {MANAGED_POLICY:,} of each of {MANAGED_POLICIES} managed ones{given}"
+    )
+    raise UsageError(what, where=f"stage {stage.name}", hint=SPLIT)
 
 
 # ---------------------------------------------------------------- what was deleted by hand
@@ -217,6 +298,7 @@ _LOOKUPS: dict[str, tuple[str, Callable[[Any, str], object]]] = {
     "AWS::Glue::Trigger": ("glue", lambda glue, name: glue.get_trigger(Name=name)),
     "AWS::Glue::Workflow": ("glue", lambda glue, name: glue.get_workflow(Name=name)),
     "AWS::IAM::Role": ("iam", lambda iam, name: iam.get_role(RoleName=name)),
+    "AWS::IAM::ManagedPolicy": ("iam", lambda iam, arn: iam.get_policy(PolicyArn=arn)),
     "AWS::SNS::Topic": ("sns", lambda sns, arn: sns.get_topic_attributes(TopicArn=arn)),
     "AWS::Events::Rule": ("events", lambda events, name: events.describe_rule(Name=name.rpartition("/")[2])),
     "AWS::CloudWatch::Alarm": ("cloudwatch", lambda cw, name: cw.describe_alarms(AlarmNames=[name])["MetricAlarms"]),

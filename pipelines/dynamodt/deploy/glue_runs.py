@@ -74,6 +74,10 @@ class GlueJob:
         arguments = self._asked("GetJob", self._glue.get_job, JobName=self.name)["Job"].get("DefaultArguments", {})
         return f"{arguments.get(_LOG_PREFIX, _LOGS).rstrip('/')}/output"
 
+    def role(self) -> str:
+        """The ARN of the role that its runs assume."""
+        return str(self._asked("GetJob", self._glue.get_job, JobName=self.name)["Job"]["Role"])
+
     def start(self, arguments: Mapping[str, str]) -> str:
         """Starts a run; returns its id. StartJobRun has no idempotency token, so it is sent once. If its response is
         lost, a new run with these arguments is taken to be the one.

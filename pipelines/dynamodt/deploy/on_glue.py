@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.deploy.deployed import check_storage
+from dynamodt.config.settings import FILE_NAME, StageSettings, read_settings
+from dynamodt.deploy.buckets import may_read
+from dynamodt.deploy.deployed import bucket_of, check_storage
 from dynamodt.deploy.glue_runs import (
     STOPPING,
     SUCCEEDED,
@@ -37,10 +39,12 @@ from dynamodt.deploy.job_result import (
 )
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
 from dynamodt.dynamodb.table import describe
-from dynamodt.errors import DeadLetters, DynamodtError, RunFailed, ServiceError, UsageError, suggest
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ServiceError, UsageError, suggest
+from dynamodt.export.request import folder_of, split_url
 from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
+from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
@@ -107,6 +111,27 @@ class DeployedJob:
         if answer is not None and (other := other_release(answer.document)):
             self._watcher.notify(f"{other}; `{self._deploy}` updates the job")
         return answer
+
+    def check_export(self, folder: Path, place: str) -> None:
+        """Raises Refused for an export outside of the stage's storage, unless the job's role may read it."""
+        if place in ("", NEW):
+            return
+        bucket, prefix = _place_of(self.stage, place)
+        own = bucket_of(self.stage)
+        if bucket == own.name and f"{prefix}/".startswith(own.prefix):
+            return
+        role = self._glue.role()
+        allowed = may_read(self.stage.connection, role, bucket, prefix)
+        settings = read_settings(folder / FILE_NAME).get(self.stage.name, StageSettings())
+        if allowed or (allowed is None and settings.deploy.policy_arns):  # which name what is read elsewhere
+            return
+        why = "may not read it" if allowed is False else "is not known to be allowed to read it"
+        what = f"the export is outside of the stage's storage, and the role of the job, {role}, {why}"
+        hint = (
+            f"name a policy that allows s3:ListBucket of {bucket} and s3:GetObject below {prefix}/ in policy_arns of "
+            f"[stages.{self.stage.name}.deploy], and deploy again: "
+        )
+        raise Refused(what, where=f"s3://{bucket}/{prefix}", hint=hint + suggest("deploy"))
 
     def ended(self, table: str) -> list[RunReport]:
         """The runs of a table that have ended while the job was followed."""
@@ -183,6 +208,15 @@ def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
     return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
 
 
+def _place_of(stage: Stage, export: str) -> tuple[str, str]:
+    """The bucket of an export that is named by its place or its ARN, and the prefix of its files. Raises UsageError for
+    one that does not exist."""
+    if export.startswith("s3://"):
+        return split_url(export)
+    found = exports_of(stage).describe(export)
+    return found.bucket, folder_of(found).key
+
+
 # ---------------------------------------------------------------- up, down and retry
 
 
@@ -217,6 +251,7 @@ def migrate(
         _refuse(job.state, stage, moves, request.options, check_free)
         if not any(move.has_steps for move in moves):
             return {}
+        job.check_export(folder, request.options.export)
     answer = job.answer(found, [move.table for move in moves])
     if answer is None or "tables" not in answer.document:
         return _without_answer(job, moves, request.options, answer)

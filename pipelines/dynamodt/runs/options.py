@@ -163,6 +163,7 @@ OPTIONS = (
     _rate("limits.rcu", "--rcu", ("throttle",), "Read units per second.", "Read units per second? (none: unchanged)"),
     Option("stage", ("--stage",), _STAGED, "local, or a stage of dynamodt.toml.", "NAME", default="local",
            shows_default=True),
+    _flag("state_only", ("--state-only",), ("deploy",), "The bucket, the state table and the key, without jobs."),
     _flag("purge", ("--purge",), ("destroy",), "Delete the bucket, the state table and the key, too."),
     _flag("yes", ("--yes", "-y"), ("destroy",), "Do not ask for confirmation."),
     Option("options.runner", ("--runner",), ("prepare",), "direct, or glue.", "NAME", default="direct",
