@@ -32,6 +32,8 @@ SEEDS := 0-1999
 SEED := 20
 MINUTES :=
 test-chaos: WORKERS := 2
+# Many containers set it; every process of the tests would compile the package again, and pytest all of its asserts.
+test test-quick test-unit test-pipeline test-service test-e2e test-chaos coverage: export PYTHONDONTWRITEBYTECODE :=
 COMMA := ,
 # Probes that take themselves out when they are hit; what a tracer does for each line doubled what the tests compute.
 COVERED := $(BIN)/python -W "ignore:Unable to activate pytest branch coverage" -m slipcover

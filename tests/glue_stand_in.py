@@ -23,7 +23,7 @@ from uuid import uuid4
 import urllib3
 
 from dynamodt.dynamodb.clients import client
-from tests import ROOT
+from tests import ROOT, programs
 from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS
 
@@ -116,7 +116,7 @@ class GlueStandIn:
             if run.process is None and not run.stopped and not self.pause_reason:
                 given = {"--JOB_NAME": run.job, "--JOB_RUN_ID": run.id, **self.defaults(run.job), **run.arguments}
                 with run.log.open("wb") as log:
-                    run.process = subprocess.Popen(
+                    run.process = programs.popen(
                         self.command(given), cwd=self.folder, env=self._environment(), stdout=log, stderr=log
                     )
 

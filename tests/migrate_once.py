@@ -40,8 +40,7 @@ BEFORE = {
     "prepared": (prepared, "_row"),
 }
 BEFORE_EXPORT = {
-    "requested": (exports, "request"),
-    "window": (exports, "request"),
+    "requested": (exports, "request"),  # the table's export, or an incremental one
     "found": (exports, "ready"),
     "kept": (RunRecorder, "keep"),
 }

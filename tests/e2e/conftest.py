@@ -15,4 +15,4 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     try:
         yield found
     finally:
-        found.ddt("local", "reset")
+        found.sh("dynamodt local reset")

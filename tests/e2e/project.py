@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from dynamodt.dynamodb.clients import client
 from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
 from tests import ROOT
+from tests.forks import Forks
+from tests.programs import COMMANDS
 from tests.waiting import HANG_SECONDS
 
 _NOT_PASSED_ON = ("ARGS", "AWS_", "DYNAMODT_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "COV", "PYTEST", "NO_COLOR")
@@ -31,12 +34,14 @@ class Project:
     folder: Path
 
     def sh(self, line: str, **environment: str) -> Done:
-        """What a person types, with the program on the PATH."""
+        """What a person types, with the program on the PATH, started as a shell does it."""
         return self._run(["bash", "-c", line], environment)
 
     def ddt(self, *words: str, **environment: str) -> Done:
-        """`dynamodt` with these words, whatever its exit code."""
-        return self._run([str(self.program), *words], environment)
+        """`dynamodt` with these words, whatever its exit code; forked, as `start` does it."""
+        with self.start(*words, **environment) as process:
+            out, err = process.communicate(timeout=HANG_SECONDS)
+        return Done(process.args, process.returncode, out, err)
 
     def ok(self, *words: str, **environment: str) -> str:
         """What `dynamodt` says on stdout; it must succeed."""
@@ -50,12 +55,12 @@ class Project:
         assert isinstance(document, dict)
         return document
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """`dynamodt` in a process group of its own, as a shell starts it."""
-        return subprocess.Popen(
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """`dynamodt` in a process group of its own, forked from this project's interpreter with the imports done."""
+        return self._forks.popen(
             [str(self.program), *words],
             cwd=self.folder,
-            env=self._environment({}),
+            env=self._environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -74,6 +79,11 @@ class Project:
         """A boto3 client of the embedded stage, which must have been started, as an application would have it."""
         record = json.loads((self.folder / ".dynamodt" / "local" / "emulator.json").read_text(encoding="utf-8"))
         return client(Connection("us-east-1", emulator.url(record["port"]), None, None, "local", "local"), service)
+
+    @cached_property
+    def _forks(self) -> Forks:
+        python = self.program.with_name("python")
+        return Forks(str(python), COMMANDS, self.folder, self._environment({}))
 
     @property
     def program(self) -> Path:

@@ -157,8 +157,8 @@ def test_a_script_that_imports_beam_brings_no_warnings_of_beam_s(things: Project
         "dofn",
         prepare + "class TransformUp(beam.DoFn):\n    def process(self, item):\n        yield item\n",
     )
-    for words in (("prepare", "--tNumber", "2"), ("up", "--dry-run")):
-        done = things.ddt(*words, "--table", "things")
+    for words in ("prepare --tNumber 2", "up --dry-run"):
+        done = things.sh(f"dynamodt {words} --table things")
         assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     path.unlink()
 
@@ -198,7 +198,7 @@ def test_retry_and_undo(things: Project) -> None:
 
 
 def test_0_there_is_nothing_to_do(things: Project) -> None:
-    done = things.ddt("up", "--table", "things")
+    done = things.sh("dynamodt up --table things")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Nothing to do: things is at version 1\n" in done.stdout
 

@@ -42,8 +42,8 @@ def test_deploy_and_destroy(project: Project, tmp_path: Path, tmp_path_factory: 
         assert second.returncode == 0 and "Nothing to do" in second.stdout
         job = client(account.connection, "glue").get_job(JobName="dynamodt-prod")["Job"]
         assert job["DefaultArguments"]["--project"].startswith("s3://files-of-prod/dynamodt/assets/")
-        status = project.json("status", "--stage", "prod", **environment)
+        status = json.loads(project.sh("dynamodt status --stage prod --json", **environment).stdout)
         assert [version["state"] for version in status["tables"][0]["versions"]] == ["pending"] * 4
-        gone = project.ddt("destroy", "--stage", "prod", "--purge", "--yes", "--json", **environment)
+        gone = project.sh("dynamodt destroy --stage prod --purge --yes --json", **environment)
         assert gone.returncode == 0 and len(json.loads(gone.stdout)["removed"]) == 4, gone.stderr
         assert account.client.list_tables()["TableNames"] == ["users"]

@@ -66,7 +66,7 @@ def test_it_deploys(installed: Project, tmp_path: Path, tmp_path_factory: pytest
         )
         keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_ENDPOINT_URL": account.url}
         keys["XDG_CACHE_HOME"] = str(tmp_path)
-        dry = installed.ddt("deploy", "--stage", "prod", "--dry-run", **keys)
+        dry = installed.sh("dynamodt deploy --stage prod --dry-run", **keys)
         assert dry.returncode == 0, dry.stderr
         assert "AWS::DynamoDB::Table" in dry.stdout and os.fspath(ROOT) not in dry.stdout + dry.stderr
         assert account.client.list_tables()["TableNames"] == ["users"]

@@ -122,7 +122,7 @@ def test_make_test_runs_every_folder_of_tests(project: Project) -> None:
     planned = project.sh("make --dry-run test").stdout
     for folder in ("unit", "pipeline", "service", "e2e"):
         assert f"tests/{folder}" in planned
-    some = project.sh('make test-unit ARGS="--collect-only -q"')  # one that installs nothing more
+    some = project.sh('make test-unit ARGS="--collect-only -q --assert=plain"')  # one that installs nothing more
     assert some.returncode == 0, some.stdout
     assert "tests/unit/test_names.py::" in some.stdout
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +19,9 @@ from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
+from tests import programs
 from tests.emulators import Endpoint
-from tests.glue_stand_in import ROOT, GlueStandIn, glue_before
+from tests.glue_stand_in import GlueStandIn, glue_before
 from tests.service.bench import Tables
 from tests.waiting import HANG_SECONDS, until
 
@@ -102,15 +101,7 @@ class Client:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """The command line, in a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "dynamodt", *words, "--stage", "dev", "--runner", "glue"],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "pipelines")},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return programs.start("dynamodt", *words, "--stage", "dev", "--runner", "glue", folder=self.folder)
 
     def said(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.emulators import Endpoint
+from tests.service.bench import Tables
 from tests.service.kills import scan
 from tests.waiting import until
 
@@ -23,6 +26,15 @@ def transform_up(item):
         time.sleep(0.01)
     return {{**item, "n": item["n"] + 1}}
 """
+
+
+def hold(endpoint: Endpoint, folder: Path, table: str) -> Path:
+    """Fills the table, and writes its version. Returns the file for which the run waits."""
+    Tables(endpoint.client).put(table, *({"id": number, "n": 0} for number in range(ITEMS)))
+    script, go_on = folder / "transforms" / table / "v1_add_one.py", folder / "go_on"
+    script.parent.mkdir(parents=True)
+    script.write_text(SCRIPT.format(go_on=str(go_on)))
+    return go_on
 
 
 def wait_until_changed(endpoint: Endpoint, table: str) -> None:

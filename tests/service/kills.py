@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -15,9 +13,8 @@ import boto3
 
 from dynamodt.script.codec import decode
 from dynamodt.state.state import State
-from tests import ROOT
+from tests import programs
 from tests.emulators import Endpoint
-from tests.waiting import HANG_SECONDS
 
 KILLS = int(os.environ.get("DYNAMODT_KILLS", "4"))
 # Where it is killed often, each attempt must leave something to do.
@@ -61,12 +58,8 @@ class Writer(threading.Thread):
 
 
 def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str, count: int, storage: str = "") -> Any:
-    words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, what, moment, str(count)]
-    words += [storage] if storage else []
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
-    return subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
-    )
+    words = (endpoint.url, folder, table, what, moment, count, *([storage] if storage else []))
+    return programs.run("tests.migrate_once", *words)
 
 
 def fill(endpoint: Endpoint, table: str) -> None:

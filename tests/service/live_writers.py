@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Item
-from tests import ROOT
+from tests import programs
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.writer import CONTESTED, ITEMS, STEP
@@ -47,9 +46,8 @@ def first(number: int) -> Item:
 @contextmanager
 def writing(endpoint: Endpoint, table: str, number: int, log: Path, poller: Path) -> Iterator[None]:
     """A writer at work. It must have come through without an error of its own."""
-    command = [sys.executable, "-m", "tests.service.writer", endpoint.url, table, str(number), str(log), str(poller)]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+    words, group = (endpoint.url, table, number, log, poller), {"start_new_session": True}
+    process = programs.start("tests.service.writer", *words, stdin=subprocess.PIPE, stderr=None, **group)
     try:
         assert process.stdout is not None and process.stdout.readline() == "writing\n"
         yield

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from dynamodt.state.state import State
-from tests import ROOT
+from tests import programs
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.conftest import MakeTable
@@ -57,19 +55,7 @@ class Elsewhere:
         path.write_text(f"sequence = {number}\n{text}", encoding="utf-8")
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "pipelines"),
-            "AWS_ENDPOINT_URL": self.endpoint.url,
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dynamodt", *words],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = programs.start("dynamodt", *words, folder=self.folder, env={"AWS_ENDPOINT_URL": self.endpoint.url})
         self.started.append(process)
         return process
 

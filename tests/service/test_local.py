@@ -30,6 +30,7 @@ from dynamodt.runs.liveness import Process
 from dynamodt.runs.lock import held
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
+from tests import programs
 from tests.emulators import Endpoint
 from tests.waiting import HANG_SECONDS, until
 
@@ -64,10 +65,9 @@ def opened(folder: Path) -> Stage:
 def start_elsewhere(folder: Path) -> subprocess.Popen[str]:
     """Another command, in a process group of its own: told to `go`, it starts the stage and lives on until its stdin is
     closed."""
-    command = [sys.executable, "-c", STARTER, str(folder)]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
-    assert first_line(process) == "ready"  # it has imported what it needs, and waits
+    command, pipe = [sys.executable, "-c", STARTER, str(folder)], subprocess.PIPE
+    process = programs.popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+    assert first_line(process) == "ready"
     return process
 
 
@@ -296,9 +296,19 @@ def test_a_folder_that_is_renamed_keeps_its_emulator_and_its_data(folder: Path) 
 def test_an_emulator_whose_folder_was_deleted_ends(folder: Path) -> None:
     local.ensure_started(folder)
     process = process_of(folder)
-    shutil.rmtree(folder / ".dynamodt")
+    delete(folder / ".dynamodt")
     assert process.wait(HANG_SECONDS)
     assert not (folder / ".dynamodt").exists()
+
+
+def delete(folder: Path) -> None:
+    """With what an emulator that is saving adds to it in the same moment."""
+
+    def gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    until(gone, "the folder is deleted")
 
 
 def process_of(folder: Path) -> Process:
@@ -454,7 +464,7 @@ def test_a_damaged_file_is_set_aside_and_said(folder: Path) -> None:
 def test_data_that_cannot_be_saved_is_said_now_and_at_the_stop(folder: Path) -> None:
     opened(folder)
     data = folder / ".dynamodt" / "local"
-    shutil.rmtree(data / "state")
+    delete(data / "state")
     (data / "state").write_text("a file is in its place")
     written(folder)
     notes: list[str] = []
@@ -481,7 +491,7 @@ def test_data_that_could_not_be_saved_at_the_stop_is_said_to_be_lost(
     opened(folder)
     data = folder / ".dynamodt" / "local"
     written(folder)
-    shutil.rmtree(data / "state")
+    delete(data / "state")
     (data / "state").write_text("a file is in its place")
     monkeypatch.setattr(emulator, "identity", lambda record: {"failure": ""})  # as before a save has failed
     with pytest.raises(ServiceError, match="without saving"):

@@ -10,14 +10,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dynamodt.model.runs import Lease
 from dynamodt.state.state import State
-from tests import ROOT
+from tests import programs
 from tests.emulators import Endpoint
 from tests.service.conftest import MakeTable
 from tests.service.kills import ITEMS, SEED, Writer, check, fill
@@ -41,18 +40,11 @@ class Attempt:
     """A run as a process of its own, and the processes under it."""
 
     def __init__(self, endpoint: Endpoint, folder: Path, table: str, master: str) -> None:
-        words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, "1", "never", "0"]
-        path = f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"
+        words = (endpoint.url, folder, table, "1", "never", 0)
         self.log = folder / "attempt.log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                words,
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": path, "DYNAMODT_TEST_SPARK": master},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            options = {"env": {"DYNAMODT_TEST_SPARK": master}, "stdout": log, "stderr": log}
+            self.process = programs.start("tests.migrate_once", *words, folder=folder, **options)
         self.state = State(endpoint.connection, f"state-{table}")
         self.table = table
 

@@ -3,28 +3,24 @@ after it wakes (guarantee G4)."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Stage, StorageSpec
 from dynamodt.runs.control import control_run
 from dynamodt.state.state import State
-from tests import ROOT
+from tests import programs
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.conftest import MakeTable
-from tests.service.held_run import ITEMS, SCRIPT, wait_until_changed
+from tests.service.held_run import ITEMS, hold, wait_until_changed
 from tests.service.kills import scan
 from tests.waiting import HANG_SECONDS, until
 
 
 def start(endpoint: Endpoint, folder: Path, table: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, "1", "never", "0"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
-    return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    return programs.start("tests.migrate_once", endpoint.url, folder, table, "1", "never", 0)
 
 
 def unlock(stage: Stage, table: str) -> None:
@@ -45,15 +41,7 @@ def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(id="N")
-    for start_at in range(0, ITEMS, 25):
-        puts = [
-            {"PutRequest": {"Item": {"id": {"N": str(n)}, "n": {"N": "0"}}}} for n in range(start_at, start_at + 25)
-        ]
-        endpoint.client.batch_write_item(RequestItems={table: puts})
-    script = tmp_path / "transforms" / table / "v1_add_one.py"
-    script.parent.mkdir(parents=True)
-    go_on = tmp_path / "go_on"
-    script.write_text(SCRIPT.format(go_on=str(go_on)))
+    go_on = hold(endpoint, tmp_path, table)
     first = start(endpoint, tmp_path, table)
     wait_until_changed(endpoint, table)
     second = start(endpoint, tmp_path, table)

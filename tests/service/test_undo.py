@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -24,12 +21,11 @@ from dynamodt.rate import Backoff
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
-from tests import ROOT
 from tests.emulators import Endpoint, one_judge_is_quick
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+from tests.service.kills import attempt
 from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
-from tests.waiting import HANG_SECONDS
 
 HALVE = """
 from dynamodt import without
@@ -314,14 +310,6 @@ def test_a_half_undone_run_holds_its_table(
 
 
 # ---------------------------------------------------------------- killed
-
-
-def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str, count: int) -> Any:
-    words = [sys.executable, "-m", "tests.migrate_once", endpoint.url, str(folder), table, what, moment, str(count)]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
-    return subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
-    )
 
 
 def doubled(bench: Bench, table: str) -> int:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests import ROOT
+from tests import programs
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.conftest import MakeTable
-from tests.service.held_run import ITEMS, SCRIPT, wait_until_changed
+from tests.service.held_run import ITEMS, hold, wait_until_changed
 from tests.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.endpoints("ministack")  # of the two, test_two_runs.py asks which of two runs may write
@@ -22,16 +21,8 @@ pytestmark = pytest.mark.endpoints("ministack")  # of the two, test_two_runs.py 
 
 def start(endpoint: Endpoint, folder: Path, table: str, *words: str) -> subprocess.Popen[str]:
     """`dynamodt up` in a process group of its own, as a shell starts it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "dynamodt", "up", "--table", table, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "pipelines"), "AWS_ENDPOINT_URL": endpoint.url},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    url, group = {"AWS_ENDPOINT_URL": endpoint.url}, {"start_new_session": True}
+    return programs.start("dynamodt", "up", "--table", table, *words, folder=folder, env=url, **group)
 
 
 def first_line(process: subprocess.Popen[str], beginning: str) -> str:
@@ -47,11 +38,7 @@ def test_a_second_deploy_waits_for_the_first_and_ctrl_c_ends_a_third(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table, tables = make_table(id="N"), Tables(endpoint.client)
-    tables.put(table, *({"id": number, "n": 0} for number in range(ITEMS)))
-    script = tmp_path / "transforms" / table / "v1_add_one.py"
-    script.parent.mkdir(parents=True)
-    go_on = tmp_path / "go_on"
-    script.write_text(SCRIPT.format(go_on=str(go_on)))
+    go_on = hold(endpoint, tmp_path, table)
     first = start(endpoint, tmp_path, table)
     wait_until_changed(endpoint, table)
     second, third = (start(endpoint, tmp_path, table, "--wait-lock", "2m") for _ in range(2))
