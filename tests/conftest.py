@@ -16,25 +16,32 @@ from tests import beam_once, emulators
 from tests.emulators import Endpoint
 
 _KINDS = ("unit", "pipeline", "service", "e2e")
-# Those that take longest, in this order; what is quick fills the gaps at the end.
+# Those that take longest begin first, in this order: the last file to end bounds the run, and what is quick fills the
+# gaps at the end.
 _SLOW_FILES = (
     "test_spark",
     "test_glue_job",
-    "test_on_glue",
-    "test_serverless",
-    "test_cli",
-    "test_export_source",
-    "test_rate_limit",
-    "test_kill",
-    "test_started_with",
-    "test_undo",
-    "test_readme_commands",
-    "test_follow",
-    "test_four_phases",
-    "test_migrations",
-    "test_wire",
     "test_protocol",
+    "test_serverless",
+    "test_export_source",
+    "test_cli",
+    "test_undo",
+    "test_started_with",
+    "test_migrations",
+    "test_local",
+    "test_kill",
+    "test_wire",
+    "test_odd_items",
+    "test_on_glue",
+    "test_four_phases",
+    "test_fleet",
+    "test_rate_limit",
+    "test_readme_commands",
+    "test_refusals",
     "test_fuzz",
+    "test_export_memory",
+    "test_preflight",
+    "test_follow",
 )
 _ONE_SPARK = ("/test_spark.py", "/test_spark_workers.py")  # it takes half a minute to start: once for these
 _MINUTES = float(os.environ.get("DYNAMODT_MINUTES") or "inf")  # after so many no test begins
@@ -123,10 +130,9 @@ def _kind(item: pytest.Item) -> str:
     return item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else "unit"
 
 
-def _turn(item: pytest.Item) -> tuple[bool, int]:
-    """Files that mostly wait, or take long, begin first: several workers then end at about the same time."""
+def _turn(item: pytest.Item) -> tuple[int, bool]:
     ranks = (rank for rank, name in enumerate(_SLOW_FILES) if item.path.name.startswith(name))
-    return _kind(item) in ("unit", "pipeline"), next(ranks, len(_SLOW_FILES))
+    return next(ranks, len(_SLOW_FILES)), _kind(item) in ("unit", "pipeline")
 
 
 def pytest_report_header() -> str:

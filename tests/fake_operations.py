@@ -9,8 +9,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -45,13 +44,16 @@ AFTER: Item = {"id": "u1", "first_name": "Ada", "age": Decimal(36), "address": {
 PREPARED = PreparedRef("s3://dynamodt/prepared/users/v3.parquet", 249, "ab" * 32, "cd" * 32, "2025-06-01T10:00:00Z")
 
 
-class FakeOperations:
-    """`latest` versions each; tables named as in ERRORS fail; `pace` seconds pass between two reports of progress."""
+def _at_once() -> None: ...
 
-    def __init__(self, latest: int = 4, applied: int = 0, pace: float = 0.0) -> None:
+
+class FakeOperations:
+    """`latest` versions each; tables named as in ERRORS fail; `step` is called before each report of progress."""
+
+    def __init__(self, latest: int = 4, applied: int = 0, step: Callable[[], object] = _at_once) -> None:
         self.latest = latest
         self.applied = applied
-        self.pace = pace
+        self.step = step
         self.calls: list[tuple[object, ...]] = []
 
     def open_stage(self, name: str, folder: Path, observer: Observer, tables: Sequence[str], /) -> Stage:
@@ -138,7 +140,7 @@ class FakeOperations:
         record = RunRecord(table, "01RUN", 2, "split_name", "up", "ef" * 32, "running", "2025-06-01T10:00:00Z")
         watcher.run_found(record, 1000, 12.0)
         for done in range(1, 11):
-            time.sleep(self.pace)
+            self.step()
             watcher.tick()
             totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done, Contention(done, 1))
             watcher.progressed(table, RunProgress(totals, 10, 500.0, idle="paused" if done == 5 else ""))
@@ -210,7 +212,7 @@ class FakeOperations:
         observer.run_started(table, version, "split_name", direction, 1000)
         print("the author's script prints this")
         for done in range(1, 11):
-            time.sleep(self.pace)
+            self.step()
             totals = Totals(Counts(done * 100, done * 100), Units(done * 6.5, done * 100.0), done)
             observer.progressed(table, RunProgress(totals, 10))
             if table == "ctrl_c" and done == 4:
@@ -243,7 +245,8 @@ def _recorded(table: str, version: int, status: str) -> RunRecord:
 
 
 def main() -> int:
-    operations = FakeOperations(applied=int(os.environ.get("APPLIED", "0")), pace=float(os.environ.get("PACE", "0")))
+    step = sys.stdin.readline if "STEPS" in os.environ else _at_once
+    operations = FakeOperations(applied=int(os.environ.get("APPLIED", "0")), step=step)
     commands.load_operations = lambda: operations
     return cli.main()
 

@@ -40,6 +40,7 @@ class Forks:
         self._folder = folder
         self._environment = environment
         self._server: socket.socket | None = None
+        self._asking = threading.Lock()
 
     def popen(self, words: list[str], **options: Any) -> subprocess.Popen[Any]:
         """As `subprocess.Popen`, of whose options `cwd`, `env`, `start_new_session` and all of the streams count."""
@@ -60,14 +61,13 @@ class Forks:
             self._server = None
 
     def ask(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        if self._server is None:
-            self._start()
-        assert self._server is not None
         data = json.dumps(request).encode()
-        socket.send_fds(self._server, [len(data).to_bytes(_SIZE, "big")], descriptors)
-        self._server.sendall(data)
+        with self._asking:
+            server = self._server or self._start()
+            socket.send_fds(server, [len(data).to_bytes(_SIZE, "big")], descriptors)
+            server.sendall(data)
 
-    def _start(self) -> None:
+    def _start(self) -> socket.socket:
         self._server, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -79,6 +79,7 @@ class Forks:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C ends the tests, and they end it
             )
+        return self._server
 
 
 class _Forked(subprocess.Popen[Any]):
@@ -194,6 +195,7 @@ def _become(request: dict[str, Any], streams: list[int], path: list[str]) -> Non
     _take(streams)
     if request["session"]:
         os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

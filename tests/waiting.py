@@ -11,6 +11,21 @@ from typing import Any, TypeVar
 HANG_SECONDS = 600.0  # also the timeout of every process that a test waits for
 _POLL_SECONDS = 0.05
 
+# For the text of a script: `hold(file)` returns when the file exists, which is how a test reaches a script that runs in
+# another process, or in several.
+HOLD = f"""
+import time
+from pathlib import Path
+
+
+def hold(file):
+    end = time.monotonic() + {HANG_SECONDS}
+    while not Path(file).exists():
+        assert time.monotonic() < end, file
+        time.sleep({_POLL_SECONDS / 5})
+
+"""
+
 T = TypeVar("T")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.project import Project, interrupt
 from tests.emulators import answers
-from tests.waiting import HANG_SECONDS, until
+from tests.waiting import HANG_SECONDS, HOLD, until
 
 COUNTS = {"read", "changed", "unchanged", "superseded", "vanished", "dead"}
 TABLES = """
@@ -36,18 +36,15 @@ def transform_down(item):
 """
 # Most of the items are done, in whole pages, before it waits to be stopped; it doubles, so that a second pass over an
 # item shows.
-HELD = """
-import time
-from pathlib import Path
-
+HELD = f"""{HOLD}
 seen = 0
 
 def transform_up(item):
     global seen
     seen += 1
-    while seen > 500 and not Path("go-on").exists():
-        time.sleep(0.01)
-    return {**item, "n": item["n"] * 2}
+    if seen > 500:
+        hold("go-on")
+    return {{**item, "n": item["n"] * 2}}
 """
 
 

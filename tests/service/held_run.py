@@ -7,14 +7,11 @@ from pathlib import Path
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.kills import scan
-from tests.waiting import until
+from tests.waiting import HOLD, until
 
 ITEMS = 600
 # Most of the items are done, in whole pages; the last hundred wait for the file, however long other processes take.
 SCRIPT = """
-import time
-from pathlib import Path
-
 sequence = 1
 seen = 0
 
@@ -22,8 +19,8 @@ seen = 0
 def transform_up(item):
     global seen
     seen += 1
-    while seen > 500 and not Path({go_on!r}).exists():
-        time.sleep(0.01)
+    if seen > 500:
+        hold({go_on!r})
     return {{**item, "n": item["n"] + 1}}
 """
 
@@ -33,7 +30,7 @@ def hold(endpoint: Endpoint, folder: Path, table: str) -> Path:
     Tables(endpoint.client).put(table, *({"id": number, "n": 0} for number in range(ITEMS)))
     script, go_on = folder / "transforms" / table / "v1_add_one.py", folder / "go_on"
     script.parent.mkdir(parents=True)
-    script.write_text(SCRIPT.format(go_on=str(go_on)))
+    script.write_text(HOLD + SCRIPT.format(go_on=str(go_on)))
     return go_on
 
 

@@ -16,26 +16,27 @@ from tests import programs
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.writer import CONTESTED, ITEMS, STEP
-from tests.waiting import HANG_SECONDS
+from tests.waiting import HANG_SECONDS, HOLD
 
 Entry = tuple[str, int, int]  # verb, item, what n was before
 # Not idempotent, and no mark in the item. Each call leaves a line, so that second looks at an item can be counted, and
 # at a contested one the first look lasts until its writer has been there (see `tests.service.writer`).
-DOUBLE = """
-import os, time
+DOUBLE = (
+    HOLD
+    + """
+import os
 
 LOG = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def transform_up(item):
     os.write(LOG, b"%d\\n" % item["id"])
-    until = time.monotonic() + HANG
-    while item["id"] < ITEMS and item["id"] % 500 < 6 and not os.path.exists({log!r} + ".%d" % item["id"]):
-        assert time.monotonic() < until, "the writer has not come"
-        time.sleep(0.002)
+    if item["id"] < ITEMS and item["id"] % 500 < 6:
+        hold({log!r} + ".%d" % item["id"])
     if item["archived"]:
         return item
     return {{**item, "n": item["n"] * 2}}
-""".replace("HANG", str(HANG_SECONDS)).replace("ITEMS", str(ITEMS))
+""".replace("ITEMS", str(ITEMS))
+)
 
 
 def first(number: int) -> Item:

@@ -18,7 +18,7 @@ from tests import programs
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.conftest import MakeTable
-from tests.waiting import HANG_SECONDS, until
+from tests.waiting import HANG_SECONDS, HOLD, until
 
 pytestmark = pytest.mark.endpoints("ministack")  # what is followed are our own rows, which other tests write on both
 
@@ -26,14 +26,10 @@ ITEMS = 600
 QUICK = 'def transform_up(item):\n    return {**item, "more": True}\n'
 
 # It goes on when it is followed, or a busy machine would bring the followers too late.
-HELD = """
-import time
-from pathlib import Path
-
+HELD = f"""{HOLD}
 def transform_up(item):
-    while not Path("followed").exists():
-        time.sleep(0.05)
-    return {**item, "n": item["n"] + 1}
+    hold("followed")
+    return {{**item, "n": item["n"] + 1}}
 """
 WATCHED = HELD.replace("    return", "    time.sleep(0.02)\n    return")
 FAILING = HELD.replace("    return", "    1 / (item['id'] - 7)\n    return")

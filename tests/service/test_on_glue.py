@@ -17,7 +17,7 @@ from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
 from tests.service.glue_bench import Client, glue_client, make_deployed
-from tests.waiting import HANG_SECONDS, until
+from tests.waiting import HANG_SECONDS, HOLD, until
 
 ADD = """
 def transform_up(item):
@@ -28,8 +28,7 @@ def transform_down(item):
     return {**item, "n": item["n"] - 1}
 """
 # The job is at work until it is told to go on, however long other processes take.
-WAIT = "while not Path({!r}).exists():\n        time.sleep(0.02)\n    return"
-HELD = "import time\nfrom pathlib import Path\n\n" + ADD.replace("return", WAIT, 1)
+HELD = HOLD + ADD.replace("return", "hold({!r})\n    return", 1)
 PREPARED = """
 def prepare(context):
     yield 1, 10

@@ -16,7 +16,7 @@ from dynamodt.pipeline.spark.runner import SparkRunner
 from tests.emulators import check_spark
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.waiting import until
+from tests.waiting import HOLD, until
 
 TOUCH = "def transform_up(item):\n    return {**item, 'a': 1}\n"
 
@@ -62,9 +62,6 @@ def test_the_jar_does_not_say_when_it_was_built() -> None:
 # ---------------------------------------------------------------- two at one lane
 
 MEETING = """
-import time
-from pathlib import Path
-
 FIRST, SECOND = Path("{folder}/first"), Path("{folder}/second")
 
 def transform_up(item):
@@ -77,10 +74,7 @@ def meet():
         FIRST.touch(exist_ok=False)
     except FileExistsError:
         SECOND.touch()
-    for _ in range(60_000):
-        if SECOND.exists():
-            return
-        time.sleep(0.01)
+    hold(SECOND)
 """
 
 
@@ -128,7 +122,7 @@ def test_two_tasks_on_one_lane_do_nothing_twice(
     is handed to Spark twice: when a core is free, the second one's tasks find a lane of the first one at work."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number, "n": 0} for number in range(200)))
-    bench.script(table, MEETING.format(folder=bench.folder))
+    bench.script(table, HOLD + MEETING.format(folder=bench.folder))
     (report,) = bench.up(table, **options)
     assert pairs and (bench.folder / "second").exists(), f"no lane was in two hands: {report.error!r}"
     assert {item["n"] for item in bench.tables.items(table)} <= {0, 1}

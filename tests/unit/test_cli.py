@@ -26,6 +26,7 @@ from tests import ROOT
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
 
+PYTHONPATH = os.pathsep.join(map(str, (ROOT, ROOT / "pipelines")))
 HEAVY = ("boto3", "botocore", "apache_beam", "pyarrow", "questionary", "rich", "dynamodt.dynamodb")
 
 
@@ -53,7 +54,7 @@ def typed(folder: Path, *words: str, **environment: str) -> subprocess.Completed
     return subprocess.run(
         [sys.executable, "-m", "tests.fake_operations", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "pipelines"))), **environment},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -664,14 +665,20 @@ def test_ctrl_c_ends_the_following_alone(project: Path) -> None:
 
 
 def test_a_reader_who_leaves_ends_the_following(project: Path) -> None:
-    words = [sys.executable, "-m", "tests.fake_operations", "status", "--follow", "-t", "users", "--json"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "pipelines"))), "PACE": "0.2"}
     process = subprocess.Popen(
-        words, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.fake_operations", "status", "--follow", "-t", "users", "--json"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "STEPS": "one for each line of stdin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    print(file=process.stdin, flush=True)
     assert json.loads(process.stdout.readline())["percent"] == 10
     process.stdout.close()
+    process.stdin.close()
     said = process.stderr.read()
     assert process.wait(HANG_SECONDS) == 0
     assert "Error" not in said and "Traceback" not in said
