@@ -15,7 +15,7 @@ from dynamodt.model.runs import INSERTED_ROWS, Job, JournalSource, RowsSource
 from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.runs.jobs import retry_job
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.object_keys import committed_notes, dead_prefix
+from dynamodt.state.object_keys import DEAD, committed_notes, key_of_job
 from dynamodt.state.runs import undo_run
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeState
@@ -199,7 +199,7 @@ class Case:
     def letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""
         claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
-        names = committed_notes(self.storage.names(dead_prefix(job)), claims, recovers=True)
+        names = committed_notes(self.storage.names(key_of_job(job, DEAD)), claims, recovers=True)
         return tuple(name for name in names if not name.endswith("-doubt.jsonl"))
 
     def finish(self, rate_queue: Callable[..., None], job: Job, deaths: tuple[int, ...]) -> Job:

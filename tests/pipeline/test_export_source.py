@@ -18,7 +18,7 @@ from dynamodt.model.runs import Job, ScanSource
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.runs.jobs import new_run, retry_job
-from dynamodt.state.object_keys import dead_prefix
+from dynamodt.state.object_keys import DEAD, key_of_job
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
@@ -130,7 +130,7 @@ def replayed(bench: Bench, job: Job) -> Counts:
     bench.dynamodb.faults = deque(["throttled"] * 900)
     bench.execute(job)
     bench.dynamodb.faults.clear()
-    again = retry_job(replace(job, attempt=2), 1, tuple(bench.storage.names(dead_prefix(job))))
+    again = retry_job(replace(job, attempt=2), 1, tuple(bench.storage.names(key_of_job(job, DEAD))))
     bench.state.lease(again)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         migrate(pipeline, again, bench.resources)

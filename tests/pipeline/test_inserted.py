@@ -17,7 +17,7 @@ from dynamodt.model.tables import Cursor, KeyAttribute, TableSpec
 from dynamodt.pipeline.migrate import migrate
 from dynamodt.runs.jobs import retry_job
 from dynamodt.script.codec import decode
-from dynamodt.state.object_keys import dead_prefix
+from dynamodt.state.object_keys import DEAD, key_of_job
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
@@ -61,7 +61,7 @@ def exporter(bench: Bench) -> Exporter:
 
 def retried(bench: Bench, job: Job, number: int = 1) -> Counts:
     """The dead letters of a pass, replayed."""
-    again = retry_job(replace(job, attempt=job.attempt + 1), number, tuple(bench.storage.names(dead_prefix(job))))
+    again = retry_job(replace(job, attempt=job.attempt + 1), number, tuple(bench.storage.names(key_of_job(job, DEAD))))
     bench.state.lease(again)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         migrate(pipeline, again, bench.resources)
@@ -139,7 +139,7 @@ def checkpoint_lost(bench: Bench, job: Job) -> None:
 
 def retried_until_done(bench: Bench, job: Job) -> dict[int, int]:
     """An item whose new key was not free yet is a dead letter: it has its turn again."""
-    if any(bench.storage.names(dead_prefix(job))):
+    if any(bench.storage.names(key_of_job(job, DEAD))):
         retried(bench, replace(job, attempt=2))
     return by_id(bench)
 
@@ -223,7 +223,7 @@ def test_what_a_retry_may_have_written_is_a_dead_letter_in_a_later_window(
     window = replace(exporter.window(job, 2, exporter.export(first)), retried=(f"{job.run}/retry1",), max_errors=1)
     assert bench.execute(window) == Counts(read=1, dead=1)
     assert by_id(bench) == {2: 11}
-    (name,) = bench.storage.names(dead_prefix(window))
+    (name,) = bench.storage.names(key_of_job(window, DEAD))
     assert name.endswith("-doubt.jsonl")
     assert json.loads(bench.storage.read(name) or b"")["step"] == "doubt"
 

@@ -13,7 +13,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.migrate import undo
-from dynamodt.state.object_keys import not_restored_prefix
+from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 
@@ -42,7 +42,7 @@ def undone(
 
 
 def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
-    names = bench.storage.names(not_restored_prefix(replace(job, run=f"{job.run}/undo{number}")))
+    names = bench.storage.names(key_of_job(replace(job, run=f"{job.run}/undo{number}"), NOT_RESTORED))
     lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
     return {
         int(line["key"]["id"]["N"]): NotRestored(

@@ -11,14 +11,14 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.errors import Refused, RunFailed
 from dynamodt.model.pages import Counts
-from dynamodt.state.object_keys import journal_of_run
+from dynamodt.state.object_keys import JOURNAL, object_key
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
 
 
 def parts(bench: Bench, table: str) -> list[Path]:
-    return sorted((bench.folder / "storage" / journal_of_run(table, last(bench, table).run)).iterdir())
+    return sorted((bench.folder / "storage" / object_key(table, last(bench, table).run, JOURNAL)).iterdir())
 
 
 @pytest.fixture

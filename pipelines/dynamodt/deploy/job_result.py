@@ -19,7 +19,7 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import INSERTED_ROWS, PreparedRef, Script
 from dynamodt.runs.dead_letters import first_of, samples_under
-from dynamodt.state.object_keys import dead_letters_of, samples_of
+from dynamodt.state.object_keys import DEAD_LETTERS_FILE, SAMPLES, object_key
 from dynamodt.state.runs import phases
 
 if TYPE_CHECKING:
@@ -109,11 +109,11 @@ def in_full(
     record = state.run(run.table, run.run)
     ids = [one.run for one in phases(record)] if record else [run.run, run.run + INSERTED_ROWS]
     path = next((script.path for script in scripts if script.sequence == run.version), "")
-    dead_letters = storage.read(dead_letters_of(run.table, run.run)) if run.dead_letters else None
+    dead_letters = storage.read(object_key(run.table, run.run, DEAD_LETTERS_FILE)) if run.dead_letters else None
     return replace(
         run,
         journal=record is not None and record.journal,
-        samples=samples_under(storage, [samples_of(run.table, one) for one in ids]),
+        samples=samples_under(storage, [object_key(run.table, one, SAMPLES) for one in ids]),
         first_dead_letter=first_of(dead_letters or b"", path),
         key_names=key_names,
         rehearsal=dry_run,

@@ -20,12 +20,12 @@ from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample,
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of, patched
 from dynamodt.script.load import error_text
-from dynamodt.state.object_keys import dead_prefix, not_restored_prefix, page_prefix
+from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job, page_prefix
 
 if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
-SAMPLES = 3
+MOST_SAMPLES = 3
 
 
 @dataclass(slots=True)
@@ -47,8 +47,8 @@ class WriteResult:
         """Count changes that were written."""
         self.counts = self.counts._replace(changed=self.counts.changed + len(changes))
         self.effective += changes
-        if len(self.written) < SAMPLES:
-            self.written += changes[: SAMPLES - len(self.written)]
+        if len(self.written) < MOST_SAMPLES:
+            self.written += changes[: MOST_SAMPLES - len(self.written)]
 
     def end(self, change: Change, kind: str, *, unconfirmed: bool = False) -> None:
         """Count one change as `kind`; any but "changed" means that it had no effect."""
@@ -67,7 +67,7 @@ class WriteResult:
         self.dead += other.dead
         self.void += other.void
         self.unconfirmed += other.unconfirmed
-        self.written += other.written[: SAMPLES - len(self.written)]
+        self.written += other.written[: MOST_SAMPLES - len(self.written)]
 
     def without_effect(self, change: Change) -> None:
         """Nothing of the change was written. Insertions are left out: their rows in the state table show them."""
@@ -130,7 +130,7 @@ def store(objects: Storage, job: Job, page: Page, name: str, dead_letters: Seque
     if not dead_letters:
         return
     path = f"{page.claim.split:06d}-{page.number:08d}-{page.claim.fencing_token:04d}-{name}.jsonl"
-    objects.write(dead_prefix(job) + path, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
+    objects.write(key_of_job(job, DEAD) + path, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
 
 
 def dead_letters(objects: Storage, parts: Sequence[str]) -> Iterator[DeadLetter]:
@@ -153,5 +153,5 @@ def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[No
     """Store what an undo did not restore of a page, as JSON lines, before it is counted."""
     if left:
         lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)
-        name = page_prefix(not_restored_prefix(job), page.claim.split, page.number, page.claim.fencing_token)
+        name = page_prefix(key_of_job(job, NOT_RESTORED), page.claim.split, page.number, page.claim.fencing_token)
         objects.write(f"{name}left.jsonl", b"".join(lines))

@@ -17,7 +17,7 @@ from dynamodt.model.runs import Job
 from dynamodt.pipeline.intents import Running
 from dynamodt.pipeline.outcomes import store
 from dynamodt.pipeline.signals import reporting, stop
-from dynamodt.state.object_keys import samples_prefix
+from dynamodt.state.object_keys import SAMPLES, key_of_job
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
@@ -122,7 +122,7 @@ class PageRecorder:
         if self._sampled >= _SAMPLES or not written.samples:
             return
         self._sampled += len(written.samples)
-        name = f"{samples_prefix(self.job)}{written.page.claim.split:06d}-{written.page.number:08d}.json"
+        name = f"{key_of_job(self.job, SAMPLES)}{written.page.claim.split:06d}-{written.page.number:08d}.json"
         self.objects.write(name, orjson.dumps(written.samples))
 
 

@@ -22,7 +22,7 @@ from dynamodt.script.diff import key_of, parts_of
 from dynamodt.script.functions import Transform
 from dynamodt.script.load import is_interrupt
 from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import is_note, journal_of_run
+from dynamodt.state.object_keys import JOURNAL, is_note, object_key
 from dynamodt.state.prepared import load
 from dynamodt.state.storage import Storage
 
@@ -181,7 +181,7 @@ def retried_of(storage: Storage, job: Job) -> Retried:
 
 def _updates(storage: Storage, job: Job) -> Iterator[Update]:
     for run in job.retried:
-        prefix = journal_of_run(job.table.name, run)
+        prefix = object_key(job.table.name, run, JOURNAL)
         journal = Journal(storage, job.table, prefix)
         names = list(storage.names(prefix))
         void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}

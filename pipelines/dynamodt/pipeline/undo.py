@@ -28,7 +28,7 @@ from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec
 from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
-from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples, store_not_restored
+from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples, store_not_restored
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
@@ -326,4 +326,4 @@ def _not_written(found: Restoration) -> Restoration:
 def foreseen(changes: Sequence[Change]) -> WriteResult:
     """The outcome of the changes without concurrent writes, their units estimated."""
     units = Units(wcu=float(sum(map(write_units, changes))))
-    return WriteResult(Counts(changed=len(changes)), units, written=list(changes[:SAMPLES]))
+    return WriteResult(Counts(changed=len(changes)), units, written=list(changes[:MOST_SAMPLES]))

@@ -18,7 +18,7 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
 from dynamodt.pipeline.inserted import lookups, rows_of
 from dynamodt.pipeline.intents import IntentLog, Running
-from dynamodt.pipeline.outcomes import SAMPLES, WriteResult, samples
+from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
@@ -200,5 +200,5 @@ def previewed(applied: AppliedPage) -> WrittenPage:
     """The outcome of a page without concurrent writes: its changes counted as changed, its units estimated."""
     counts = Counts(changed=len(applied.changes))
     wcu = float(sum(map(write_units, applied.changes)))
-    write_result = WriteResult(counts, Units(wcu=wcu), written=applied.changes[:SAMPLES])
+    write_result = WriteResult(counts, Units(wcu=wcu), written=applied.changes[:MOST_SAMPLES])
     return written(applied, _without_write(applied), write_result)

@@ -21,14 +21,14 @@ from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.shown import key_line
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
+    DEAD,
+    DEAD_LETTERS_FILE,
+    RETRIES,
+    SAMPLES,
     committed_notes,
-    dead_letters_name,
-    dead_of_run,
-    dead_prefix,
-    retries_prefix,
-    retry_name,
-    retry_of_run,
-    samples_prefix,
+    key_of_job,
+    object_key,
+    retry_file,
 )
 from dynamodt.state.runs import Phase, phases, retry_run
 from dynamodt.state.split_rows import totals_of
@@ -77,7 +77,7 @@ class _Kept:
         """The retries of a phase that have begun, each with the name of the list of what it replays."""
         numbers = range(1, self._record.retries + 1)
         found = [
-            (Phase(retry_run(main.run, number), 1), retry_of_run(self._record.table, main.run, number))
+            (Phase(retry_run(main.run, number), 1), object_key(self._record.table, main.run, retry_file(number)))
             for number in numbers
         ]
         return [(again, name) for again, name in found if self._claims(again)]
@@ -88,7 +88,8 @@ class _Kept:
         died = sum(claim.counts.dead for claim in claims.values()) + replayed
         if died <= 0:
             return False
-        parts = committed_notes(self._storage.names(dead_of_run(self._record.table, one.run)), claims, self._recovers)
+        names = self._storage.names(object_key(self._record.table, one.run, DEAD))
+        parts = committed_notes(names, claims, self._recovers)
         return sum(len(self._lines(part)) for part in parts) < died
 
     def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
@@ -115,7 +116,7 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
     again = undo + "type the command again: a new run begins; or, if those items are repaired: "
     return Refused(
         f"dead letters of run {record.run} are gone (deleted, or expired): their items are not known",
-        where=storage.place(dead_of_run(record.table, record.run)),
+        where=storage.place(object_key(record.table, record.run, DEAD)),
         hint=again + suggest("stamp", table=record.table, to=goal),
         run=record.run,
     )
@@ -128,7 +129,7 @@ def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
     """Join the dead letters that no retry has replayed into one JSON-lines file; returns its content."""
     parts = [part for job in jobs for part in _outstanding(context, _main_of(job), job)]
     lines = b"".join(context.storage.read(part) or b"" for part in parts)
-    context.storage.write(dead_letters_name(jobs[0]), lines)
+    context.storage.write(key_of_job(jobs[0], DEAD_LETTERS_FILE), lines)
     return lines
 
 
@@ -140,10 +141,10 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
     """
     found: list[Job] = []
     for job in main:
-        done = [_retry(context, job, name) for name in context.storage.names(retries_prefix(job))]
+        done = [_retry(context, job, name) for name in context.storage.names(key_of_job(job, RETRIES))]
         left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
         for confirmed, parts in _replayable(left, context.options.in_doubt):
-            name = retry_name(job, max(map(retry_number, done), default=0) + 1)
+            name = key_of_job(job, retry_file(max(map(retry_number, done), default=0) + 1))
             context.storage.write(name, json.dumps({"dead_letters": parts, "confirmed": confirmed}).encode())
             done.append(_retry(context, job, name))
         found += done
@@ -183,9 +184,9 @@ def count_dead(dead_letters: bytes, step: str) -> int:
 
 def _outstanding(context: RunContext, main: Job, source: Job) -> list[str]:
     """The parts of one phase (`main` or a retry of it) that no retry of `main` has replayed."""
-    lists = (_list_of(context, name) for name in context.storage.names(retries_prefix(main)))
+    lists = (_list_of(context, name) for name in context.storage.names(key_of_job(main, RETRIES)))
     taken = {part for listed in lists for part in listed.get("dead_letters", ())}
-    parts = committed_parts(context, source, dead_prefix(source))
+    parts = committed_parts(context, source, key_of_job(source, DEAD))
     return [part for part in parts if part not in taken]
 
 
@@ -215,7 +216,7 @@ def _retry(context: RunContext, job: Job, name: str) -> Job:
 
 def read_samples(storage: Storage, jobs: Iterable[Job]) -> tuple[tuple[Item, Item | None], ...]:
     """The first few items that the phases have changed, before and after."""
-    return samples_under(storage, map(samples_prefix, jobs))
+    return samples_under(storage, (key_of_job(job, SAMPLES) for job in jobs))
 
 
 def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:

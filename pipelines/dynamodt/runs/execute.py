@@ -49,7 +49,7 @@ from dynamodt.runs.resume import (
     targets,
     unfinished_run,
 )
-from dynamodt.state.object_keys import dead_letters_name
+from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
 from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -305,7 +305,7 @@ def _end(
     error: BaseException | None,
 ) -> BaseException | None:
     totals, whole_pages, run = follower.totals, error is None, phases[0].base_run
-    dead_letters_at = context.storage.place(dead_letters_name(phases[0]))
+    dead_letters_at = context.storage.place(key_of_job(phases[0], DEAD_LETTERS_FILE))
     dead_letters = b""
     try:
         dead_letters = gather_dead_letters(context, phases) if totals.counts.dead else b""

@@ -19,12 +19,13 @@ from dynamodt.model.pages import Claim, JournalCount
 from dynamodt.model.runs import RunRecord
 from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
+    JOURNAL,
     Claims,
     counts,
     due,
     is_note,
-    journal_of_run,
     missing_parts,
+    object_key,
     part_of,
     split_prefix,
 )
@@ -86,7 +87,7 @@ def check_journal(
     progress = _Progress(found.due.parts + found.due.notes, note, clock)
     for run, claims in claims_of.items():
         if any(due(claim).parts for claim in claims.values()):
-            _Phase(storage, journal_of_run(record.table, run), claims, found).check(progress.step)
+            _Phase(storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
     return found
 
 

@@ -26,7 +26,7 @@ from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import Claims, counts, due, is_note, journal_of_run, part_of
+from dynamodt.state.object_keys import JOURNAL, Claims, counts, due, is_note, object_key, part_of
 from dynamodt.state.runs import WRITERS, declared_key, phases, transformed
 from dynamodt.state.storage import open_storage
 
@@ -216,7 +216,7 @@ def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRe
     storage = open_storage(stage.connection, stage.storage)
     for each in phases(run):
         claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
-        prefix = journal_of_run(planned.table.name, each.run)
+        prefix = object_key(planned.table.name, each.run, JOURNAL)
         first, missing = _first_parts(storage.names(prefix), claims)
         if missing:
             raise _journal_missing(planned, run, missing, storage.place(prefix))

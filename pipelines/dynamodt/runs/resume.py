@@ -14,7 +14,7 @@ from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.state.object_keys import not_restored_of
+from dynamodt.state.object_keys import NOT_RESTORED_FILE, object_key
 from dynamodt.state.runs import ITEMS, PARTLY_UNDONE, UNDOING, Difference, differences, may_be_repeated, unfinished
 from dynamodt.state.storage import Storage, open_storage
 
@@ -177,12 +177,12 @@ def accepted(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ..
 
 
 def _partly_restored(undone: RunRecord) -> Refused:
-    number = undone.partly_restored
+    number, listed = undone.partly_restored, object_key(undone.table, undone.run, NOT_RESTORED_FILE)
     items = "1 item" if number == 1 else f"{number:,} items"
     return Refused(
         f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
         "as before the run, others as they were written since; transformed again they may hold the version twice",
-        where="/".join(filter(None, [undone.began.get("storage"), not_restored_of(undone.table, undone.run)])),
+        where="/".join(filter(None, [undone.began.get("storage"), listed])),
         hint='the file names them (lines with "restored"): repair them, then type the same command with '
         "--accept-partly-restored; or type it with that at once, if the script leaves what it has transformed alone",
         run=undone.run,

@@ -30,7 +30,7 @@ from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_recovery, check_writers
-from dynamodt.state.object_keys import not_restored_name, not_restored_prefix
+from dynamodt.state.object_keys import NOT_RESTORED, NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
@@ -336,7 +336,7 @@ class _Undo:
         return UndoReport(run, at, left.items, not_restored_at, left.first, error, left.partly, missing)
 
     def _not_restored_name(self) -> str:
-        return not_restored_name(self.jobs[0]) if self.jobs else ""
+        return key_of_job(self.jobs[0], NOT_RESTORED_FILE) if self.jobs else ""
 
     def _end(self, partly_restored: int) -> None:
         """Record that the run is undone and, in the same transaction, that its version is no longer applied (of a
@@ -374,7 +374,7 @@ class NotRestoredCounts(NamedTuple):
 
 def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
     """Join the items that the phases have not restored into one JSON-lines file."""
-    parts = [part for job in jobs for part in committed_parts(context, job, not_restored_prefix(job))]
+    parts = [part for job in jobs for part in committed_parts(context, job, key_of_job(job, NOT_RESTORED))]
     lines = b"".join(context.storage.read(part) or b"" for part in parts)
     if lines:
         context.storage.write(name, lines)

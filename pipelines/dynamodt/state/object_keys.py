@@ -16,83 +16,35 @@ from dynamodt.model.runs import Job
 _PART = ".json.zst"
 
 
-def _prefix(table: str, run: str) -> str:
-    """All objects of a run, or of one phase of it."""
-    return f"runs/{table}/{run}/"
+# What a phase has stored: prefixes of names.
+JOURNAL = "journal/"  # the parts of the journal
+DEAD = "dead/"  # the parts of the dead letters
+NOT_RESTORED = "not-restored/"  # the items that an undo has not restored, by page
+SAMPLES = "samples/"
+RETRIES = "retries/"  # the lists of retried dead letters, one for each retry of the phase
+# What a run has stored at its end: names of one object.
+DEAD_LETTERS_FILE = "dead-letters.jsonl"
+NOT_RESTORED_FILE = "not-restored.jsonl"
+
+
+def object_key(table: str, run: str, part: str) -> str:
+    """The objects of a run, or of one phase of it by its id: `object_key("users", run, DEAD)`."""
+    return f"runs/{table}/{run}/{part}"
+
+
+def key_of_job(job: Job, part: str) -> str:
+    """The same, of a job's phase; of a file that a whole run has, of its run."""
+    return object_key(job.table.name, job.base_run if part in (DEAD_LETTERS_FILE, NOT_RESTORED_FILE) else job.run, part)
 
 
 def journal_prefix(job: Job) -> str:
     """The parts of the journal; of an undo, those of the run that it takes back."""
-    return journal_of_run(job.table.name, job.journaled_run)
+    return object_key(job.table.name, job.journaled_run, JOURNAL)
 
 
-def journal_of_run(table: str, run: str) -> str:
-    """The same, by the phase's id."""
-    return f"{_prefix(table, run)}journal/"
-
-
-def dead_prefix(job: Job) -> str:
-    """The parts of the dead letters."""
-    return dead_of_run(job.table.name, job.run)
-
-
-def dead_of_run(table: str, run: str) -> str:
-    """The same, by the phase's id."""
-    return f"{_prefix(table, run)}dead/"
-
-
-def not_restored_prefix(job: Job) -> str:
-    """The items that an undo has not restored, by page."""
-    return f"{_prefix(job.table.name, job.run)}not-restored/"
-
-
-def not_restored_name(job: Job) -> str:
-    """The one file of all items that an undo has not restored."""
-    return not_restored_of(job.table.name, job.base_run)
-
-
-def not_restored_of(table: str, run: str) -> str:
-    """The same, by the run's id."""
-    return f"{_prefix(table, run)}not-restored.jsonl"
-
-
-def samples_prefix(job: Job) -> str:
-    """The samples."""
-    return samples_of(job.table.name, job.run)
-
-
-def samples_of(table: str, run: str) -> str:
-    """The samples of one phase, by its id."""
-    return f"{_prefix(table, run)}samples/"
-
-
-def dead_letters_name(job: Job) -> str:
-    """The one file of all dead letters of a version's run, written at its end."""
-    return dead_letters_of(job.table.name, job.base_run)
-
-
-def dead_letters_of(table: str, run: str) -> str:
-    """The same, by the run's id."""
-    return f"{_prefix(table, run)}dead-letters.jsonl"
-
-
-def retries_prefix(job: Job) -> str:
-    """The lists of retried dead letters, one for each retry of a phase."""
-    return _retries(job.table.name, job.run)
-
-
-def retry_name(job: Job, number: int) -> str:
-    """The list of one retry."""
-    return retry_of_run(job.table.name, job.run, number)
-
-
-def retry_of_run(table: str, run: str, number: int) -> str:
-    """The same, by the phase's id."""
-    return f"{_retries(table, run)}{number:04d}.json"
-
-
-def _retries(table: str, run: str) -> str:
-    return f"{_prefix(table, run)}retries/"
+def retry_file(number: int) -> str:
+    """The list of one retry of a phase."""
+    return f"{RETRIES}{number:04d}.json"
 
 
 # ---------------------------------------------------------------- by split, page and fencing token
