@@ -21,7 +21,8 @@ from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Connection, Direction, Item, KeyAttribute, Stage, StorageSpec
-from dynamodt.runs.options import Observer, RunOptions, Watcher
+from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.pace import ProgressRecorder
 from tests.waiting import HANG_SECONDS
 
 ERRORS: dict[str, BaseException] = {
@@ -132,11 +133,13 @@ class FakeOperations:
         lease = Lease("users", 3, "01RUN", "ada", "laptop", 17, since="2025-06-01T10:00:00Z")
         return [RunState(record, "running", Counts(1000, 1000), lease)]
 
-    def follow(self, stage: Stage, folder: Path, tables: Sequence[str], watcher: Watcher, /) -> list[RunReport]:
+    def follow(
+        self, stage: Stage, folder: Path, tables: Sequence[str], watcher: ProgressRecorder, /
+    ) -> list[RunReport]:
         """Each of the tables is at work; without one, nothing is."""
         return [self._followed(table, watcher) for table in tables]
 
-    def _followed(self, table: str, watcher: Watcher) -> RunReport:
+    def _followed(self, table: str, watcher: ProgressRecorder) -> RunReport:
         record = RunRecord(table, "01RUN", 2, "split_name", "up", "ef" * 32, "running", "2025-06-01T10:00:00Z")
         watcher.run_found(record, 1000, 12.0)
         for done in range(1, 11):

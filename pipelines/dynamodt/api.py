@@ -35,8 +35,8 @@ from dynamodt.runs.execute import migrate
 from dynamodt.runs.history import goal, now
 from dynamodt.runs.lock import in_turn
 from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, table_report
-from dynamodt.runs.options import GLUE, Command, Observer, RunOptions, Watcher
-from dynamodt.runs.pace import as_watcher
+from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
+from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.plan import check_script
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.script.apply import prepare_rows
@@ -207,7 +207,7 @@ def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
     return sorted(found, key=lambda one: one.record.run, reverse=True)
 
 
-def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: Watcher) -> list[RunReport]:
+def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: ProgressRecorder) -> list[RunReport]:
     """Follow the active runs of the tables until they end; see `runs.control.follow_runs`."""
     state = State(stage.connection, stage.state_table)
 

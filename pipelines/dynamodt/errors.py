@@ -19,6 +19,7 @@ a `Hint`, which it writes for the stage and the program of the command that fail
 
 from __future__ import annotations
 
+from functools import partial
 from shlex import join
 
 PROGRAM = "dynamodt"
@@ -93,14 +94,10 @@ class DynamodtError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keeps `where` and `hint` when the error is pickled."""
-        return (_rebuild, (type(self), self.what, self.where, self.hint))
+        return partial(type(self), self.what, where=self.where, hint=self.hint), ()
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
-
-
-def _rebuild(kind: type[DynamodtError], what: str, where: str, hint: str) -> DynamodtError:
-    return kind(what, where=where, hint=hint)
 
 
 class UsageError(DynamodtError):

@@ -5,7 +5,7 @@ Pure: the clock and the dice are passed in, and nothing sleeps. Nothing is safe 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -186,15 +186,11 @@ def _free(allowed: float, grants: Mapping[str, float], allocations: Mapping[str,
 
 def _raised(fair: float, free: float, grants: Mapping[str, float]) -> dict[str, float]:
     raised = dict(grants)
-    for name in _neediest(grants):
+    for name in sorted(grants, key=lambda name: (grants[name], name)):  # the neediest first
         more = max(0.0, min(fair - grants[name], free))
         raised[name] += more
         free -= more
     return raised
-
-
-def _neediest(grants: Mapping[str, float]) -> Sequence[str]:
-    return sorted(grants, key=lambda name: (grants[name], name))
 
 
 def _changed(wanted: Mapping[str, float], allocations: Mapping[str, Allocation]) -> dict[str, float]:

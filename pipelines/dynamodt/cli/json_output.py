@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DynamodtError, Refused
 from dynamodt.model.pages import Units
-from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
+from dynamodt.model.reports import (
+    Cost,
+    RunReport,
+    TableReport,
+    TableStatus,
+    TakeOver,
+    UndoReport,
+    VersionStatus,
+    picked,
+)
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.history import now
@@ -59,7 +68,7 @@ def undo_document(report: UndoReport) -> Document:
     run = report.run
     first = [item._asdict() for item in report.first_not_restored]
     document = {
-        **_picked(run, "table run version name direction status"),
+        **picked(run, "table run version name direction status"),
         **_amounts(run),
         "restored": {"fully": report.fully, "partly": report.partly},
         "left": {"items": report.not_restored, "file": report.not_restored_at, "first": first},
@@ -131,7 +140,7 @@ def baseline_document(taken: TakeOver) -> Document:
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
     """What `prepare` prints."""
-    stored = _picked(prepared, "url rows sha256 script_checksum created")
+    stored = picked(prepared, "url rows sha256 script_checksum created")
     return {"table": table, "version": version, **stored, "dry_run": dry_run}
 
 
@@ -160,7 +169,7 @@ def _table(report: TableReport) -> Document:
 
 
 def _run(run: RunReport) -> Document:
-    document = {**_picked(run, "version name run status"), **_amounts(run)}
+    document = {**picked(run, "version name run status"), **_amounts(run)}
     if run.cost:
         document["cost"] = _cost(run.cost)
     if run.dead_letters:
@@ -203,7 +212,7 @@ def _texts(texts: Sequence[ScriptText]) -> list[Document]:
 def _record(run: RunRecord) -> Document:
     texts = texts_reported(run)
     return {
-        **_picked(run, "run version name direction checksum status started ended by"),
+        **picked(run, "run version name direction checksum status started ended by"),
         **_amounts(run),
         "dead_letters": run.dead_letters,
         "error": error_document(DynamodtError(run.error)) if run.error else None,
@@ -212,13 +221,8 @@ def _record(run: RunRecord) -> Document:
     }
 
 
-def _picked(value: object, names: str) -> Document:
-    """Some attributes of a value, by name."""
-    return {name: getattr(value, name) for name in names.split()}
-
-
 def _version_of(run: Current | RunRecord) -> Document:
-    return _picked(run, "table run version name direction")
+    return picked(run, "table run version name direction")
 
 
 def _run_state(state: RunState) -> Document:
@@ -226,7 +230,7 @@ def _run_state(state: RunState) -> Document:
     return {
         **_version_of(record),
         "status": state.status,
-        **_picked(record, "started ended"),
+        **picked(record, "started ended"),
         "counts": state.counts._asdict(),
         "dead_letters": record.dead_letters,
         "holder": _holder(holder) if holder else None,
@@ -234,7 +238,7 @@ def _run_state(state: RunState) -> Document:
 
 
 def _holder(lease: Lease) -> Document:
-    return _picked(lease, "user host pid since")
+    return picked(lease, "user host pid since")
 
 
 def _rounded(**amounts: float) -> Document:
@@ -249,21 +253,21 @@ def _status(status: TableStatus) -> Document:
 
 def _version_status(version: VersionStatus) -> Document:
     run = version.run
-    document = _picked(version, "version name state path when")
+    document = picked(version, "version name state path when")
     if run is not None:
-        document["run"] = {"id": run.run, **_picked(run, "direction status started dead_letters")}
+        document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters")}
     return document
 
 
 def deployment_document(made: Deployment) -> Document:
     """What `deploy --json` prints."""
     changes = [change._asdict() for change in made.changes]
-    return {**_picked(made, "stack status"), "changes": changes, "outputs": dict(made.outputs)}
+    return {**picked(made, "stack status"), "changes": changes, "outputs": dict(made.outputs)}
 
 
 def removal_document(removal: Removal) -> Document:
     """What `destroy --json` prints."""
-    return {**_picked(removal, "stack status"), "removed": list(removal.removed), "kept": list(removal.kept)}
+    return {**picked(removal, "stack status"), "removed": list(removal.removed), "kept": list(removal.kept)}
 
 
 class JsonLines(ProgressRecorder):

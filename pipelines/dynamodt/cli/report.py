@@ -129,7 +129,8 @@ def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) ->
 
 
 def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
-    lines = [*_remarks(run), *_dead_letters(run, stage), _cost(run), *_foreseen(run)]
+    foreseen = [Text(f"  {line}") for line in cost_lines(run.cost)] if run.cost else []
+    lines = [*_remarks(run), *_dead_letters(run, stage), _cost(run), *foreseen]
     show(console, _title(run, stage), _balance(run.counts), *(Text("  ").append(line) for line in lines))
     show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
@@ -198,10 +199,6 @@ def _cost(run: RunReport) -> Text:
     if run.rehearsal:
         return Text(f"it would take {wcu}; this rehearsal took {rcu}, {run.seconds:,.2f} s{speed}")
     return Text(f"consumed {rcu}, {wcu}; took {run.seconds:,.2f} s{speed}")
-
-
-def _foreseen(run: RunReport) -> list[Text]:
-    return [Text(f"  {line}") for line in cost_lines(run.cost)] if run.cost else []
 
 
 def _examples(run: RunReport, key_names: Sequence[str], width: int) -> list[Text]:

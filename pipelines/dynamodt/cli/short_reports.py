@@ -240,11 +240,11 @@ def print_runs(
 
 def _holder(lease: Lease) -> str:
     held = f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
-    return f"{held}, last heartbeat by its clock {_time(lease.beat)}" if lease.beat else held
-
-
-def _time(seconds: float) -> str:
-    return time.strftime("%H:%M:%SZ", time.gmtime(seconds))
+    return (
+        f"{held}, last heartbeat by its clock {time.strftime('%H:%M:%SZ', time.gmtime(lease.beat))}"
+        if lease.beat
+        else held
+    )
 
 
 def style_of(status: str) -> str:
@@ -256,15 +256,13 @@ def style_of(status: str) -> str:
 
 def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str, ...]:
     record, counts = run.record, run.counts
-    started = record.started[:19].replace("T", " ") if wide else ago(now - _moment(record.started))
+    started = (
+        record.started[:19].replace("T", " ") if wide else ago(now - datetime.fromisoformat(record.started).timestamp())
+    )
     read = f"{counts.read:,}" if wide else short(counts.read)
     dead = f"{counts.dead:,}" if wide else short(counts.dead)
     version = f"v{record.version} {record.direction}"
     return record.run, names.shown(record.table), version, run.status, started, read, dead if counts.dead else "-"
-
-
-def _moment(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()
 
 
 def _widths(rows: Sequence[tuple[str, ...]], room: int) -> list[int]:

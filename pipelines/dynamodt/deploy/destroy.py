@@ -101,7 +101,8 @@ def _planned(
     if purge:
         lasting = plan(gather(stage, folder, stack.name, own, observer.notify, sleep))
     else:
-        lasting = _all_kept(plan(glance(stage, folder, own)))
+        lasting = plan(glance(stage, folder, own))
+        lasting = Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
     if state is None:
         return lasting
     if state.status == UNMADE and not all(name.startswith(_OURS) for name in stack.change_sets()):
@@ -112,10 +113,6 @@ def _planned(
 
 def _stack_line(stack: Stack) -> str:
     return f"stack {stack.name}"
-
-
-def _all_kept(lasting: Plan) -> Plan:
-    return Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
 
 
 def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: Sleep) -> None:

@@ -19,7 +19,7 @@ from dynamodt.errors import Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import ABORT
 from dynamodt.pipeline.process import StoppedError, Terminated
 from dynamodt.runs.control import LOOK_SECONDS, TICK_SECONDS, Clock, Sleep, TableWatch
-from dynamodt.runs.options import JobWatcher
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class JobWatch:
         job: GlueJob,
         run: str,
         watches: dict[str, TableWatch],
-        watcher: JobWatcher,
+        watcher: ProgressRecorder,
         clock: Clock = time.monotonic,
         sleep: Sleep = time.sleep,
     ) -> None:
@@ -294,7 +294,7 @@ class JobWatch:
             return
 
 
-def rest(watcher: JobWatcher, seconds: float = GLUE_SECONDS, sleep: Sleep = time.sleep) -> float:
+def rest(watcher: ProgressRecorder, seconds: float = GLUE_SECONDS, sleep: Sleep = time.sleep) -> float:
     """Waits while the display is refreshed; returns the seconds."""
     for _ in range(round(seconds / TICK_SECONDS)):
         sleep(TICK_SECONDS)
@@ -313,7 +313,7 @@ def _onward(what: str, tables: Sequence[str], command: str) -> str:
 
 
 def watches_over(
-    state: State, tables: Sequence[str], count_items: Callable[[str], int], watcher: JobWatcher
+    state: State, tables: Sequence[str], count_items: Callable[[str], int], watcher: ProgressRecorder
 ) -> dict[str, TableWatch]:
     """Watches of the tables that a job will migrate, created before the job is started."""
     before = {table: {record.run: record.attempts for record in state.runs(table)} for table in tables}

@@ -46,7 +46,8 @@ from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
-from dynamodt.runs.options import Command, JobWatcher, RunOptions, command_argv
+from dynamodt.runs.options import Command, RunOptions, command_argv
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage, with_owner
@@ -69,7 +70,7 @@ class DeployedJob:
     Raises UsageError for a stage that cannot have one, Refused if it is not deployed.
     """
 
-    def __init__(self, stage: Stage, folder: Path, request: Command, watcher: JobWatcher) -> None:
+    def __init__(self, stage: Stage, folder: Path, request: Command, watcher: ProgressRecorder) -> None:
         if stage.embedded:
             hint = "choose a stage of dynamodt.toml (--stage), or leave --runner glue out"
             raise UsageError("the embedded stage has no Glue", where="--runner glue", hint=hint)
@@ -220,7 +221,9 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
 # ---------------------------------------------------------------- up, down and retry
 
 
-def wait_for_others(stage: Stage, folder: Path, tables: Sequence[str], request: Command, watcher: JobWatcher) -> None:
+def wait_for_others(
+    stage: Stage, folder: Path, tables: Sequence[str], request: Command, watcher: ProgressRecorder
+) -> None:
     """With `wait_lock`, waits until no other run holds the tables: here, where waiting costs nothing. A job that is
     already running this command is followed instead. Raises Busy on timeout."""
     leases = State(stage.connection, stage.state_table).leases
@@ -236,7 +239,7 @@ def migrate(
     folder: Path,
     moves: Sequence[TableMigration],
     request: Command,
-    watcher: JobWatcher,
+    watcher: ProgressRecorder,
     check_free: CheckFree,
 ) -> Reports:
     """Runs `request` in the deployed job; returns the runs of each table, and sets the `error` of each that failed.
@@ -329,7 +332,7 @@ def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: Ru
 # ---------------------------------------------------------------- undo and prepare
 
 
-def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: JobWatcher) -> UndoReport:
+def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: ProgressRecorder) -> UndoReport:
     """Undoes a run, which was checked to be undoable, in the deployed job."""
     request = Command("undo", tables=(record.table,), run=record.run, options=options)
     job = DeployedJob(stage, folder, request, watcher)
@@ -348,7 +351,7 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
     return replace(report, run=replace(report.run, rehearsal=options.dry_run, key_names=key_names))
 
 
-def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: JobWatcher) -> PreparedRef:
+def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: ProgressRecorder) -> PreparedRef:
     """Runs a version's `prepare` in the second deployed job."""
     options = RunOptions(dry_run=dry_run)
     request = Command("prepare", tables=(script.table,), number=script.sequence, options=options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.model.pages import Counts, Units
 
@@ -131,3 +131,8 @@ class TableStatus:
     versions: tuple[VersionStatus, ...]
     error: BaseException | None = None  # of its folder; `versions` is empty then
     younger: str = ""  # a sentence, when the table was created again since its last run
+
+
+def picked(value: object, names: str) -> dict[str, Any]:
+    """Some attributes of a value, by name."""
+    return {name: getattr(value, name) for name in names.split()}

@@ -27,7 +27,7 @@ from dynamodt.pipeline.signals import reporting
 from dynamodt.script.apply import check_same_rows, item_rows, row_image
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
-from dynamodt.state.journal import BadLine, ChangedItem
+from dynamodt.state.journal import ChangedItem
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
@@ -210,7 +210,7 @@ def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign
     assert isinstance(source, ExportSource)
     if not source.incremental:
         return reader.items(file, cursor)
-    wanted = _created(job) if source.created_only else _there
+    wanted = _created(job) if source.created_only else lambda record: True
     foreign = foreign or (lambda images: images)
     return (
         Chunk(
@@ -222,10 +222,6 @@ def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign
         )
         for chunk in reader.changes(file, cursor)
     )
-
-
-def _there(record: ChangedItem) -> bool:
-    return True
 
 
 def _created(job: Job) -> Callable[[ChangedItem], bool]:
@@ -253,7 +249,7 @@ def export_pages(
         chunk = next(opened[claim.split])
         if chunk.last:
             del opened[claim.split]
-        bad = tuple(map(_unreadable, chunk.bad))
+        bad = tuple(DeadLetter({}, {}, "read", f"{one.file}, line {one.line}: {one.why}") for one in chunk.bad)
         found = without(chunk.records)
         return Page(claim, number, found, 0.0, chunk.cursor, last=chunk.last, unreadable=bad, bytes=chunk.bytes)
 
@@ -261,7 +257,3 @@ def export_pages(
         return executor.submit(read, claim, number, cursor)
 
     return pages_in_turn(claims, fetch, job.read_ahead, job.read_ahead)
-
-
-def _unreadable(line: BadLine) -> DeadLetter:
-    return DeadLetter({}, {}, "read", f"{line.file}, line {line.line}: {line.why}")

@@ -241,14 +241,11 @@ class Signal:
             other = poller.current(partial(self._leases.begin_read, table, self._replica))
             if other is not None and other.token != token:
                 raise _fenced(self._job, table)
-        lease = self._poller.current(self._begin)
+        lease = self._poller.current(partial(self._leases.begin_read, self._job.lease, self._replica))
         assert lease is not None
         if lease.token != self._job.attempt:
             raise _fenced(self._job)
         return lease
-
-    def _begin(self) -> Callable[[], Lease]:
-        return self._leases.begin_read(self._job.lease, self._replica)
 
 
 class SharedSignal:

@@ -293,7 +293,11 @@ class PageItems:
         }
         again = self._judged([text for text in map(key_text, write_result.void) if text not in dead])
         found = {**self._found, **{text: _not_written(one) for text, one in again.items()}}
-        judged = {text: self._left(text, one) for text, one in found.items() if one.why}
+        judged = {
+            text: NotRestored(self._records[text][-1].key, one.left, one.why, one.restored)
+            for text, one in found.items()
+            if one.why
+        }
         unconfirmed = (NotRestored(key, (), UNCONFIRMED) for key in self._unconfirmed.values())
         return [*{**judged, **dead}.values(), *unconfirmed]
 
@@ -313,9 +317,6 @@ class PageItems:
         if moved_to and text not in current and not moved_to.keys() & current.keys():
             return Restoration(None, (), DELETED)
         return restoration(self._table, self._records[text], current.get(text))
-
-    def _left(self, text: str, found: Restoration) -> NotRestored:
-        return NotRestored(self._records[text][-1].key, found.left, found.why, found.restored)
 
 
 def _not_written(found: Restoration) -> Restoration:

@@ -55,11 +55,10 @@ class WritePatches(beam.DoFn):
         self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
         with reporting(self._leases, job):
             self._wire = self._resources.wire(job.writers)
-        self._journal = self._journal_of(job) if job.journals else None
+        self._journal = (
+            Journal(self._resources.storage(), job.target or job.table, journal_prefix(job)) if job.journals else None
+        )
         self._page_writer = self._page_writing(job)
-
-    def _journal_of(self, job: Job) -> Journal:
-        return Journal(self._resources.storage(), job.target or job.table, journal_prefix(job))
 
     def _page_writing(self, job: Job) -> PageWriter:
         rate_limiter = rate_limiter_of(job, self._resources)

@@ -261,7 +261,8 @@ class Allocator:
 
     def _first_ramps(self, limits: Units) -> tuple[Ramp, Ramp]:
         """A governed run starts low; one that was limited while it runs starts at its limits."""
-        start = Units(*(_start(limit, low) for limit, low in zip(limits, _ON_DEMAND, strict=True)))
+        pairs = zip(limits, _ON_DEMAND, strict=True)
+        start = Units(*(low if limit == inf else limit * Ramp.BEGINNING for limit, low in pairs))
         start = start if self._job.governed else limits
         return Ramp(limits.rcu, start.rcu, self._clock), Ramp(limits.wcu, start.wcu, self._clock)
 
@@ -286,10 +287,6 @@ class Allocator:
     def _send(self, grants: Mapping[str, Grant]) -> None:
         each = map if self._executor is None else self._executor.map
         deque(each(self._workers.grant, grants.keys(), grants.values()), maxlen=0)
-
-
-def _start(limit: float, low: float) -> float:
-    return low if limit == inf else limit * Ramp.BEGINNING
 
 
 _ATTEMPTS = 2  # few: the workers continue until an unreadable alarm is reported

@@ -22,7 +22,7 @@ from dynamodt.model.runs import ABORT, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Stage
 from dynamodt.runs.history import report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, Watch, holder, is_alive, is_gone, observed_life
-from dynamodt.runs.options import Watcher
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.runs import AT_WORK, phases, run_progress, with_runs
 from dynamodt.state.split_rows import RunTotals, totals_of
@@ -172,7 +172,7 @@ class TableWatch:
         state: State,
         table: str,
         count_items: CountItems,
-        watcher: Watcher,
+        watcher: ProgressRecorder,
         clock: Clock = time.time,
         before: Mapping[str, int] | None = None,
         lives: Watch | None = None,
@@ -268,7 +268,7 @@ def follow_runs(
     state: State,
     tables: Sequence[str],
     count_items: CountItems,
-    watcher: Watcher,
+    watcher: ProgressRecorder,
     clock: Clock = time.monotonic,
     sleep: Sleep = time.sleep,
 ) -> list[RunReport]:
@@ -296,6 +296,6 @@ def _wait(watches: Sequence[TableWatch], tick: Callable[[], None], clock: Clock)
         tick()
 
 
-def _tick(watcher: Watcher, sleep: Sleep) -> None:
+def _tick(watcher: ProgressRecorder, sleep: Sleep) -> None:
     sleep(TICK_SECONDS)
     watcher.tick()

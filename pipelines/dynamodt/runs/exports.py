@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client, is_owned_by
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
-from dynamodt.export.datafiles import Manifest, check_same_table, check_there, data_files, read_manifest
+from dynamodt.export.datafiles import check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,
@@ -210,11 +210,7 @@ def _found(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: 
     files = data_files(objects, manifest)
     check_there(objects, files)
     source = ExportSource(bucket, folder.key, table.arn, owner, incremental=manifest.kind == "incremental")
-    return SourceExport(source, len(files), manifest.items, _moment(manifest))
-
-
-def _moment(manifest: Manifest) -> datetime | None:
-    return manifest.until if manifest.kind == "incremental" else manifest.at
+    return SourceExport(source, len(files), manifest.items, manifest.until if source.incremental else manifest.at)
 
 
 def _objects(stage: Stage, bucket: str, owner: str) -> S3Objects:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, suggest
 from dynamodt.model.pages import Claim, Counts, Totals, Units
-from dynamodt.model.reports import RunReport
+from dynamodt.model.reports import RunReport, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.state.runs import after, phases, texts_of, texts_reported, with_begun
@@ -94,18 +94,8 @@ def next_record(
 
 def applied_by(record: RunRecord) -> AppliedVersion:
     """The version that a successful run has applied."""
-    return AppliedVersion(
-        table=record.table,
-        version=record.version,
-        name=record.name,
-        checksum=record.checksum,
-        run=record.run,
-        when=record.ended,
-        by=record.by,
-        counts=record.counts,
-        consumed=record.consumed,
-        seconds=record.seconds,
-    )
+    same = picked(record, "table version name checksum run by counts consumed seconds")
+    return AppliedVersion(when=record.ended, **same)
 
 
 class RunRecorder:
@@ -186,20 +176,8 @@ class RunRecorder:
 
 def report_of(record: RunRecord) -> RunReport:
     """The report of a run, from its record alone."""
-    return RunReport(
-        table=record.table,
-        direction=record.direction,
-        version=record.version,
-        name=record.name,
-        run=record.run,
-        status=record.status,
-        counts=record.counts,
-        consumed=record.consumed,
-        seconds=record.seconds,
-        error=record.error,
-        dead_letters=record.dead_letters,
-        texts=texts_reported(record),
-    )
+    same = picked(record, "table direction version name run status counts consumed seconds error dead_letters")
+    return RunReport(texts=texts_reported(record), **same)
 
 
 _MEND = (

@@ -158,7 +158,8 @@ class Watch:
             return Life.NONE
         if is_ours(lease):
             return Life.SEEN
-        key, shown = (name, lease.table), _shown(lease)
+        key = name, lease.table
+        shown = lease.token, lease.run, lease.beats, lease.beat, lease.host, lease.pid
         before = self._sights.get(key)
         if before is None or before.shown != shown:
             moved = before is not None and before.shown[0] == shown[0]
@@ -169,10 +170,6 @@ class Watch:
             return Life.OVER
         known = before.moved or here is not None
         return Life.SEEN if known and silent < SILENT_SECONDS else Life.UNKNOWN
-
-
-def _shown(lease: Lease) -> tuple[object, ...]:
-    return lease.token, lease.run, lease.beats, lease.beat, lease.host, lease.pid
 
 
 def _seconds_here(lease: Lease) -> float | None:

@@ -6,7 +6,6 @@ The parser, the menu and the arguments of a command are made from `OPTIONS`: an 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,7 +13,7 @@ from dynamodt.errors import PROGRAM, option_words
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
-    from dynamodt.model.runs import RunProgress, RunRecord
+    from dynamodt.model.runs import RunProgress
     from dynamodt.model.tables import Direction
 
 GLUE = "glue"  # the runner that is a deployed job
@@ -251,23 +250,3 @@ class Observer(Protocol):
 
     def notify(self, text: str) -> None:
         """A message of one line: "starting the local stage", "created table users"."""
-
-
-class Watcher(Observer, Protocol):
-    """Follows runs of other processes."""
-
-    def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
-        """A run is running since `elapsed` seconds."""
-
-    def tick(self) -> None:
-        """Time has passed without a change."""
-
-
-class JobWatcher(Watcher, Protocol):
-    """Follows a deployed job for the command that has started it."""
-
-    def waiting(self, text: str) -> None:
-        """What is awaited until a run is found: "dynamodt-prod: starting"."""
-
-    def asked(self, question: str, choices: Mapping[str, str]) -> str:
-        """The answer to a question: a key of `choices`, whose values are meanings; the first without a terminal."""

@@ -13,7 +13,7 @@ from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import RunProgress, RunRecord
 from dynamodt.model.tables import Direction, TableNames
-from dynamodt.runs.options import JobWatcher, Observer
+from dynamodt.runs.options import Observer
 
 RATE_SECONDS = 15.0  # the speed that is shown is that of these last seconds
 _KEPT_SECONDS = 120.0  # the remaining time is computed from these
@@ -250,14 +250,14 @@ class ProgressRecorder:
         """Not recorded."""
 
     def tick(self) -> None:
-        """Not recorded."""
+        """Time has passed without a change. Not recorded."""
 
     def waiting(self, text: str) -> None:
-        """Record what is awaited while no run is active."""
+        """Record what is awaited while no run is active: "dynamodt-prod: starting"."""
         self.awaited = text
 
     def asked(self, question: str, choices: Mapping[str, str]) -> str:
-        """The first of the choices, without a question."""
+        """The answer to a question: a key of `choices`, whose values are meanings; the first without a terminal."""
         return next(iter(choices))
 
     def stopping(self) -> None:
@@ -304,6 +304,6 @@ class _Forwarding(ProgressRecorder):
         self._observer.run_ended(report)
 
 
-def as_watcher(observer: Observer) -> JobWatcher:
+def as_watcher(observer: Observer) -> ProgressRecorder:
     """The observer as one that can also follow a job."""
     return observer if isinstance(observer, ProgressRecorder) else _Forwarding(observer)

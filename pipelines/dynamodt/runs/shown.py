@@ -24,11 +24,7 @@ def printable(text: str) -> str:
     """The text with control and other invisible characters escaped; line ends stay."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def inert(text: str) -> str:

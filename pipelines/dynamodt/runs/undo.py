@@ -276,8 +276,8 @@ class _Undo:
             self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
             self.record = context.state.record(self.record, context.token, fences=context.fences)
         follower = Follower(context.state, self.jobs, context.observer)
-        name = f"undo of {record.name}"
-        context.observer.run_started(record.table, record.version, name, record.direction, self._changed())
+        name, changed = f"undo of {record.name}", totals_of(context.state, phases(self.record)).counts.changed
+        context.observer.run_started(record.table, record.version, name, record.direction, changed)
         began = time.monotonic()
         error: BaseException | None = None
         try:
@@ -292,9 +292,6 @@ class _Undo:
         if error is not None and not isinstance(error, DynamodtError):
             raise error
         return report
-
-    def _changed(self) -> int:
-        return totals_of(self.context.state, phases(self.record)).counts.changed
 
     def _completion_error(self, totals: Totals) -> DynamodtError | None:
         """The error of an undo that has ended incomplete, or None."""

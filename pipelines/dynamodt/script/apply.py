@@ -262,7 +262,7 @@ def checked_rows(script: Script, table: TableSpec) -> str:
     would be written. Memory is bounded by the keys.
     """
     digest, seen = hashlib.sha256(), dict[str, int]()
-    for number, image in enumerate(_images(script, table), 1):
+    for number, image in enumerate((row_image(script, table, row) for row in item_rows(script)), 1):
         text = key_text(key_of(table, image))
         if text in seen:
             raise _twice(script, table, image, seen[text], number)
@@ -280,10 +280,6 @@ def check_same_rows(script: Script, table: TableSpec, checksum: str) -> None:
             where=script.path,
             hint="It must give the same rows each time: sort them, and use no time or random value in them.",
         )
-
-
-def _images(script: Script, table: TableSpec) -> Iterator[Image]:
-    return (row_image(script, table, row) for row in item_rows(script))
 
 
 def _twice(script: Script, table: TableSpec, image: Image, first: int, second: int) -> ScriptError:

@@ -134,7 +134,8 @@ class State:
         return written
 
     def _write(self, entries: Sequence[Entry], held: Sequence[Fence]) -> list[RunRecord]:
-        entries = [entry._replace(record=_raised(entry.record)) for entry in entries]
+        raised = (replace(entry.record, revision=entry.record.revision + 1) for entry in entries)
+        entries = [entry._replace(record=record) for entry, record in zip(entries, raised, strict=True)]
         ours = [self.leases.condition(*each) for each in held]
         try:
             self.rows.transact([*ours, *(action for entry in entries for action in self._actions(entry))])
@@ -169,7 +170,7 @@ class State:
         )
 
     def _run_put(self, record: RunRecord) -> dict[str, Any]:
-        item = encode({**_run_key(record), **to_row(record)})
+        item = encode({"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}", **to_row(record)})
         put = {"TableName": self.rows.table, "Item": item}
         if record.revision == 1:
             return {**put, "ConditionExpression": "attribute_not_exists(revision)"}
@@ -189,14 +190,6 @@ def _is_earlier(stored: RunRecord | None, record: RunRecord) -> bool:
     """Whether the row has an earlier write of the record's own run, whose response was lost for good: only the holder
     of the lease writes a record. An end is never written over."""
     return stored is not None and stored.revision == record.revision and stored.status == "running"
-
-
-def _raised(record: RunRecord) -> RunRecord:
-    return replace(record, revision=record.revision + 1)
-
-
-def _run_key(record: RunRecord) -> dict[str, str]:
-    return {"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}"}
 
 
 def _version_key(table: str, version: int) -> dict[str, str]:
