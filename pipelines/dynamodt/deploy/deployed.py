@@ -116,7 +116,7 @@ def bucket_at(url: str) -> DeployedBucket:
 
 
 def find(stage: Stage, stack: Stack, state: StackState | None, tables: Mapping[str, TablePlace]) -> DeployedResources:
-    """Looks up all of it. Raises UsageError for a bucket of another account or region, Refused for a state table that
+    """Finds all of it. Raises UsageError for a bucket of another account or region, Refused for a state table that
     is being deleted."""
     bucket = bucket_facts(stage.connection, bucket_of(stage).name)
     own = stack.resources() if state is not None else {}

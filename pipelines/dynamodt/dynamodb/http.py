@@ -106,6 +106,7 @@ class _Replayed(io.RawIOBase):
 
 
 def _by_library(received: bytes, connection: socket.socket) -> Read:
+    """Any response that is not of DynamoDB's usual form: chunked, without a length, informational, or a proxy's."""
     with HTTPResponse(_Replayed(received, connection), method="POST") as response:  # type: ignore[arg-type]
         response.begin()
         data = response.read()
@@ -127,7 +128,12 @@ class Response(NamedTuple):
 
 
 class Exchanges:
-    """POSTs to one URL; safe to share between threads. Up to `kept` connections stay open between requests."""
+    """POSTs to one URL; safe to share between threads. Up to `kept` connections stay open between requests.
+
+    A connection that the service has closed is noticed before it is used (it is readable without a request),
+    so that an idle one does not make the next write one of unknown outcome. Connecting takes up to 5 seconds, a
+    response up to 30.
+    """
 
     def __init__(self, url: str, kept: int, ca_bundle: str | None = None) -> None:
         parts = urlsplit(url)
@@ -246,6 +252,8 @@ class Signer:
         return headers
 
     def _key(self, secret_key: str, date: str) -> bytes:
+        """The signing key: HMAC-SHA256 over the date, the region, the service and "aws4_request", one after the other.
+        It is the same for a day; a thread that meets another date or secret makes its own."""
         kept = self._kept
         if kept.secret_key == secret_key and kept.date == date:
             return kept.key

@@ -57,7 +57,15 @@ class InsertedRow(NamedTuple):
 
 
 class InsertedRows:
-    """The rows of one run's insertions, in the state table `table`."""
+    """The rows of one run's insertions, in the state table `table`::
+
+    pk           RUN#<run>#INSERTED#<digest of table and key>
+    sk           INSERTED
+    table, key   of the inserted item
+    source       the key of the item that it was made of, as JSON; null for a row of `items()`
+    item         the digest of the item as inserted
+    transaction  the digest of the whole transaction
+    """
 
     def __init__(self, table: str, run: str) -> None:
         self.spec = TableSpec(table, (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
@@ -158,6 +166,8 @@ class Statements:
     # ------------------------------------------------------------ statements
 
     def _update(self, change: Update) -> Statement | Call:
+        """`UPDATE "T" SET "a"=? REMOVE "b" WHERE "id"=? AND "c"=? AND "d" IS MISSING`: the key, the guarded attributes
+        as read, new ones absent; a call of its own where no statement can hold that."""
         key, read, sets, removes = change
         shape = (tuple(sets), removes, tuple(read))
         kept = self._texts.get(shape)
@@ -223,6 +233,7 @@ class Statements:
         return Call(operation, {"TableName": self._spec.name, **answer, **body})
 
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
+        """All parts, and a row for each insertion, in one TransactWriteItems. Raises ItemError with the way out."""
         made = "" if isinstance(change, Remove) else transaction_digest(change)
         try:
             items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
@@ -298,6 +309,7 @@ class Statements:
         return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
 
     def _condition(self, expression: _Expression, change: Update | Remove | Check, whole: bool = False) -> str:
+        """The item exists, its guarded attributes are as read, and new ones are absent. Raises ItemError."""
         exists = f"attribute_exists({expression.name(self._keys[0])})"
         equal = [expression.equal(name, change.read[name]) for name in self._guarded(change, whole)]
         missing = [f"attribute_not_exists({expression.name(name)})" for name in _added(change)]

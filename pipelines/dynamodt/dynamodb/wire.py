@@ -3,7 +3,16 @@
 botocore finds the credentials and the endpoint. Its serializer and parser, which cost more than everything else
 together (docs/adr/002), are not used, nor its signer and HTTP client, which came next (docs/adr/016). Nothing is
 retried here: a call returns the service's response, or raises one of the errors below, which show whether the request
-may have taken effect.
+may have taken effect::
+
+    no connection                                       Throttled   nothing was sent
+    throttled, a transaction's conflict, 429            Throttled   refused without effect
+    expired credentials or signature                    Throttled   the next request is signed with new ones
+    time-out, reset, truncated response, any 5xx        InDoubt     it may be carried out, now or later
+    any other 4xx                                       Refusal     without effect, and the same next time
+    credentials that cannot be used                     ServiceError
+
+The codes are those of AWS's "Error handling with DynamoDB" and of BatchStatementError.
 """
 
 from __future__ import annotations
@@ -44,14 +53,14 @@ MAX_STATEMENTS = 25  # of one batch
 
 
 class Statement(NamedTuple):
-    """One PartiQL statement of a batch."""
+    """One PartiQL statement of a batch: `text` with a `?` for each of `parameters`, which are in DynamoDB's JSON."""
 
     text: str
     parameters: list[AttributeValue]
 
 
 class Call(NamedTuple):
-    """One request that goes out alone."""
+    """One request that goes out alone: an operation of DynamoDB's API, such as `UpdateItem`, and its JSON body."""
 
     operation: str
     body: dict[str, Any]
@@ -155,6 +164,8 @@ def _parsed(operation: str, data: bytes | bytearray) -> dict[str, Any]:
 
 
 def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
+    """The error of a response other than 200. The code decides before the status: throttles are 400, like refusals. A
+    body that is no JSON is a proxy's page, or a refusal whose code was cut off: unknown, where it could be either."""
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -102,7 +102,16 @@ def judged(
     outcome, `known` is the source if it came with the refusal, `stamp` the attribute of the run's mark.
 
     A change of unknown outcome may have been written: an item that shows it is done, one that is as it was before is
-    still to do, and any other is unclear. Nothing is guessed.
+    still to do, and any other is unclear. Nothing is guessed (guarantee G3, ADR 003). The first row that applies::
+
+        a doubt is shown as written                      done: changed
+        the source is gone, after a deletion was sent    changed, unconfirmed
+        the source is gone                               vanished
+        the last doubt is unclear                        a dead letter of step "doubt"
+        an insertion beside a source that is as read     an item or a row has its key: see `_without_taken`
+        any other                                        transform the current source again
+
+    An insertion without a source, a row of `items()`, is judged by its own key alone: see `_of_row`.
     """
     if isinstance(change, Insert):
         return _of_row(change, bool(doubts), current)
@@ -120,7 +129,8 @@ def judged(
 
 
 def shown(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Shown:
-    """What the current items show about a write of unknown outcome."""
+    """What the current items show about a write of unknown outcome. "unclear": the application has changed what the
+    write touches; "gone": the run or the application has deleted the item."""
     now = current.source(doubt.key, known)
     if isinstance(doubt, Atomic):
         return _of_several(doubt, now, current)
@@ -225,6 +235,8 @@ def _loses(change: Atomic) -> bool:
 
 
 def _rest(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
+    """What is left of a transaction without the insertions that are not needed: a transaction as long as another
+    insertion is in it, otherwise the update or the deletion alone. A mere check of the source needs no request."""
     if any(isinstance(part, Insert) for part in left):
         return Again(change._replace(parts=tuple(left)))
     for part in left:
@@ -279,8 +291,8 @@ def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | Non
     """How to restore an item of `table`: `records` are the journal's, of one key, in order; `now` is the item.
 
     Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and all
-    others are left. An insertion is taken back while its item is exactly what was written, a deletion while its key is
-    absent. Restoring is idempotent.
+    others are left (guarantee G5, ADR 024). An insertion is taken back while its item is exactly what was written, a
+    deletion while its key is absent. Restoring is idempotent: an undo that died applies the same to what it left.
     """
     inserts = [record for record in records if isinstance(record, Insert)]
     own = [record for record in records if not isinstance(record, Insert)]
@@ -329,6 +341,8 @@ def _of_moved(
 
 
 def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
+    """The key is free. An item that the run may have deleted is inserted again; an insertion is gone already; an item
+    that the run has updated was deleted by the application, and stays deleted."""
     for record in likely:
         if isinstance(record, Remove):
             return Restoration(Insert(table.name, record.key, record.read))
@@ -343,6 +357,8 @@ def _of_inserted(inserts: Sequence[Insert], now: Image) -> Restoration:
 
 
 def _of_deleted(record: Journaled, now: Image) -> Restoration:
+    """The run has deleted the item, and there is one of its key: the same, if an earlier try has restored it, or
+    another one of the application, which stays."""
     assert isinstance(record, Remove)
     if same_image(now, record.read):
         return NOTHING
@@ -350,6 +366,7 @@ def _of_deleted(record: Journaled, now: Image) -> Restoration:
 
 
 def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
+    """Attribute by attribute. `updates` may have taken effect, the last first; all were made of the same values."""
     before: dict[str, AttributeValue | None] = {}
     left: list[str] = []
     as_it_was: list[str] = []

@@ -1,5 +1,8 @@
 """What the run has inserted, and the reads by which a writer decides after a refusal.
 
+A row of the state table is written in the transaction of each insertion (guarantee G3, ADR 034): whether an insertion
+has happened is one strongly consistent read, even after the application has changed or deleted the item.
+
 A second transformation of an item that was inserted would do harm: readers leave such items out (`foreign_of`).
 """
 

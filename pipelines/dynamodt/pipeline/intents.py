@@ -1,4 +1,15 @@
-"""The order of guarantee G3 for one page: journal, intent, write, checkpoint. A later owner recovers it from these."""
+"""The order of guarantee G3 for one page: journal, intent, write, checkpoint. A later owner recovers it from these.
+
+What a later owner finds, by where the earlier one died::
+
+    before the intent      the page is read again; parts of the journal without an intent count for nothing
+    before the checkpoint  the page is recovered: every change of the intents is judged by its item (`conflicts`)
+    after the checkpoint   nothing is left to do
+
+With a journal, only changes that were recorded are ever sent, and the record is conditional on the split's fencing
+token: so a fenced worker cannot begin a page, and what it has begun is known to the next owner. Without one (an
+idempotent script) the page is read and applied again.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +52,11 @@ class IntentLog:
         self.intended = intended is not None
 
     def record_intent(self, changes: Sequence[Change]) -> None:
-        """Journal the changes, then write them to the split's row, before any of them is sent. Raises Fenced."""
+        """Journal the changes, then write the part's name to the split's row, before any of them is sent.
+
+        It is called several times for a page whose changes are transformed again after a conflict: each call adds a
+        part. Raises Fenced when another worker owns the split, ServiceError when the storage cannot be written.
+        """
         if self._journal is None or not changes:
             return
         page = self._page
@@ -109,5 +124,7 @@ def totals_of(written: WrittenPage) -> Totals:
 
 
 def _beginning(page: Page) -> Totals:
+    """The split's totals where this worker takes it up: those of its row, or for a page that is recovered, those before
+    it, which its intent carries: a checkpoint may be delayed, and a page must count once (ADR 023)."""
     intent = page.claim.intent
     return intent.before if page.recovers and intent is not None else page.claim.totals

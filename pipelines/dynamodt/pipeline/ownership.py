@@ -3,6 +3,9 @@
 A runner that takes a worker for dead gives its split groups to another worker, of the same attempt. The split's row
 then has another fencing token, which the recording of an intent checks. A worker that was suspended after it recorded
 one must not write when it wakes, minutes later: `SplitOwnership` polls the row.
+
+Guarantee G3 does not rest on the poll: a write that is sent after it still needs the item as it was read. The poll
+bounds how long two workers contend for the same items.
 """
 
 from __future__ import annotations
@@ -178,7 +181,8 @@ class SplitOwnership:
         self._poller.observed(now)
 
     def assure(self) -> None:
-        """Asked before every request that writes. Raises Fenced when the split was taken over."""
+        """Asked before every request that writes. Raises Fenced when the split was taken over. The row is read again
+        before the last observation is half a second old (`signals.POLL_SECONDS`), so that few requests wait for it."""
         if self._claim is None:
             return
         fencing_token = self._poller.current(self._begin)

@@ -146,6 +146,8 @@ class WriteTask:
         return self._result
 
     def _pause(self) -> float:
+        """Seconds until the next step: exponential with jitter, by the change that has been tried most. A conflict has
+        a shorter one than a throttle, since nothing has to recover."""
         tries, conflicts = max(p.tries for p in self._waiting), max(p.conflicts for p in self._waiting)
         backoff = self._writer.backoff
         if not tries:
@@ -153,6 +155,7 @@ class WriteTask:
         return backoff.delay(max(tries, conflicts), self._writer.dice)
 
     def _start(self, change: Change, doubts: Sequence[Change] = ()) -> Pending | None:
+        """The change with its request; None where no request can hold it, which is a dead letter."""
         try:
             return Pending(change, self._writer.statements.write(change), list(doubts))
         except ItemError as error:
@@ -211,6 +214,11 @@ class WriteTask:
     # ------------------------------------------------------------ one round of requests
 
     def _round(self) -> list[Pending]:
+        """Send all that is waiting, once, and resolve the answers in the order in which they arrive.
+
+        Returns what the next round sends: first the changes that were held back since their partition is full, then
+        those to repeat (throttled, in doubt, or by another kind of request), then refused ones that were made again.
+        """
         held: list[Pending] = []
         refused: list[tuple[Pending, Image | None]] = []
         result, passed, self._retried = self._result, False, []
@@ -230,6 +238,8 @@ class WriteTask:
         return self._deferred(held, passed) + self._retried + self._resolve(refused)
 
     def _may_retry(self, pending: Pending, verdict: Verdict) -> bool:
+        """Whether a change that had no effect, or an unknown one, is sent again. A change in doubt is remembered in
+        `doubts` as it was sent: it may be carried out at any later time."""
         change = pending.change
         if verdict.outcome == "rejected" and isinstance(pending.request, Statement) and not isinstance(change, Atomic):
             pending.request = self._writer.statements.alone(change)  # a statement's limits are narrower than a call's
@@ -328,6 +338,8 @@ class WriteTask:
         return True
 
     def _bury(self, change: Change, error: BaseException, now: Image | None = None, step: str = "write") -> None:
+        """End a change as a dead letter (guarantee G2), with the current image or the one that was read. One in doubt
+        may have had an effect, and is not reported as void: an undo then judges it by the item."""
         image = now or (change.item if isinstance(change, Insert) else change.read)
         self._result.counts = self._result.counts._replace(dead=self._result.counts.dead + 1)
         self._result.dead.append(dead_letter(change.key, image, step, error))
@@ -336,6 +348,7 @@ class WriteTask:
 
 
 def _collision(found: Collision, change: Change) -> ItemError:
+    """Two items for one key: the error names both, since only the author can say which of them is right."""
     key = key_shown(found.insert.key)
     if not found.own:
         what = f"another item has the new key {key} already"

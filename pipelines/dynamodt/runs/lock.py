@@ -1,5 +1,9 @@
 """One run per table: the leases of a run's tables are taken, kept and released (guarantee G4, ADR 026).
 
+A lease lasts 30 seconds from the last heartbeat that an observer has seen, by the observer's own monotonic clock; the
+holder sends one every 5 seconds. Each holder gets a higher token. Whatever a former holder still writes to the state
+table is conditional on its own token, and is refused.
+
 With `--wait-lock` a command waits for a table that another run holds; it then takes the lease like any other command.
 """
 
@@ -43,7 +47,8 @@ def held_all(
     leases: LeaseRows, table: str, others: Sequence[str], run: str, note: Callable[[str], None], lease_replicas: int = 1
 ) -> Iterator[Held]:
     """Holds a run's own table and the others that it writes to, each as `held` does. All commands take them in the
-    order of their names, so that two of them never wait for each other."""
+    order of their names, so that two of them never wait for each other. The tokens travel with each job: a worker
+    stops when it no longer holds one of them."""
     taken: dict[str, Lease] = {}
     with ExitStack() as stack:
         for name in sorted({table, *others}):
@@ -86,7 +91,12 @@ def acquire(
     owner: str = "",
 ) -> Lease:
     """Take the lease, or raise Busy; see `held`. It is written to `lease_replicas` rows. `clock` is this process's
-    monotonic clock."""
+    monotonic clock.
+
+    A lease that has shown a heartbeat while it was observed is alive, and the command is refused. One that is over (it
+    is free, its process on this host has ended, or 30 seconds were observed without a heartbeat) is taken by a write
+    that is conditional on what was read: of two commands, one takes it. Raises ServiceError.
+    """
     watch = watch_of(clock)
     while True:
         seen, known = watch.look(leases, table)
@@ -272,7 +282,8 @@ class _Turn:
             self.notified = ("", 0.0)
 
     def final(self, refused: Refused) -> bool:
-        """Whether to give up: a refusal may be due to a run that is still active."""
+        """Whether to give up: a refusal may be due to a run that is still active. A Busy one names the table to wait
+        for; any other is final once no run is active that could explain it."""
         if self.waited >= self.patience:
             return True
         if isinstance(refused, Busy):

@@ -1,4 +1,15 @@
-"""Which run continues: the one that an earlier process left unfinished, or a new one (guarantee G3)."""
+"""Which run continues: the one that an earlier process left unfinished, or a new one (guarantee G3).
+
+A table has at most one unfinished run that has written. By what is found::
+
+    none, or one that has written nothing and would begin otherwise now    a new run begins
+    one of the same version and direction, with the facts it began with    it continues from its checkpoints
+    the same, with other facts (ADR 027)                                   refused; an idempotent one may begin anew
+    one of another version or direction                                    refused: it must be finished or undone
+    an undo that has not ended                                             refused: it must be finished
+
+All is decided before the lease is taken, and again under it, since another command may have been faster.
+"""
 
 from __future__ import annotations
 

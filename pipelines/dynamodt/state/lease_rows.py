@@ -41,7 +41,9 @@ _TRIES = 100  # each time another process has written the row between read and w
 
 
 class LeaseRows:
-    """Conditional reads and writes of lease rows."""
+    """Conditional reads and writes of lease rows: pk `TABLE#<table>`, sk `LEASE`, and for a replica
+    `TABLE#<table>#REPLICA#<n>`; the attributes are the fields of `Lease`. A holder is identified by its token: every
+    write of it is refused once another one has taken the lease (guarantee G4)."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -86,7 +88,7 @@ class LeaseRows:
         self.change(table, token, lambda seen: what)
 
     def release(self, table: str, token: int) -> None:
-        """Releases the lease; the token stays, and the next owner's is higher."""
+        """Releases the lease; the token stays, and the next owner's is higher. Raises Fenced, as `change` does."""
         self.change(table, token, lambda seen: {"run": ""})
 
     def change(self, table: str, token: int, changes: Callable[[Lease], Item]) -> None:

@@ -196,7 +196,8 @@ def to_row(value: Any) -> dict[str, Any]:
 
 
 def attributes(kind: type, **values: Any) -> dict[str, Any]:
-    """Some fields of a `kind`, as attributes of its row."""
+    """Some fields of a `kind`, as attributes of its row: `attributes(Claim, page=3, counts=Counts(read=9))` is
+    `{"page": 3, "counts": "[9, 0, 0, 0, 0, 0]"}`."""
     fields = _fields(kind)
     return {fields[name].attribute: fields[name].store(value) for name, value in values.items()}
 
@@ -231,6 +232,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _field(name: str, hint: Any) -> _Field:
+    """How a field is stored and read, by its type: a float as its shortest exact text, since DynamoDB's numbers are
+    decimal; text, int and bool as they are; anything with parts as JSON."""
     attribute, build = _ATTRIBUTES.get(name, name), _builder(hint)
     if hint is float:
         return _Field(attribute, lambda value: repr(float(value)), build)

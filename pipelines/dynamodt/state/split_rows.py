@@ -4,6 +4,16 @@ and the totals over splits. All readers of a run use these totals; a split that 
 A split is owned by the last worker that claimed it: the claim raises the row's fencing token, and intent and
 checkpoint are conditional on it. A worker that was taken for dead and resumes finds a higher token and is `Fenced`.
 
+The row of a split::
+
+    pk, sk                                        RUN#<run, or one of its phases>#<split>, SPLIT
+    fencing_token, attempt, claimant              of the owner; `claimant` is random, and shows a repeated claim
+    page, cursor, done                            the last checkpoint: pages from 1, where the next one starts, the end
+    counts, units, contention, bytes, journal     the totals up to that page, over all owners
+    intent, intended                              the page that may have been written since, and its number
+    periods                                       the owners so far, and the page after which each began
+    schema
+
 Under one token the writes are ordered by numbers that only grow: a checkpoint by its `page`, an intent by `intended`
 (its page and its number of parts). An earlier one that is carried out late is refused (ADR 025).
 """
