@@ -20,7 +20,7 @@ from tests.waiting import HANG_SECONDS
 PACKAGE = ROOT / "pipelines" / "dynamodt"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LONGEST, LONG, MOST = 60, 30, 0.9
-MOST_LINES, MOST_FILES, LONGEST_CHAIN = 400, 131, 12
+MOST_LINES, MOST_FILES, LONGEST_CHAIN = 400, 130, 12
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "lib", "tools", "base", "core_utils"}
 NAMES = {name for option in OPTIONS for name in option.commands}
 HEAVY = (
