@@ -40,7 +40,8 @@ from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.plan import check_script
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.script.apply import prepare_rows
-from dynamodt.script.versions import read_versions, statuses, tables
+from dynamodt.script.read import read_versions, tables
+from dynamodt.script.versions import statuses
 from dynamodt.state import prepared as prepared_data
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage

@@ -73,6 +73,17 @@ def _order(item: Item) -> list[str]:
     return [repr(item[name]).rjust(24) for name in ("id", "pk", "sk") if name in item]
 
 
+class Recorder(ProgressRecorder):
+    """Keeps what is notified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def notify(self, text: str) -> None:
+        self.notes.append(text)
+
+
 @dataclass
 class Bench:
     """The folder of one project, and the verbs as a person would use them there."""
@@ -80,13 +91,20 @@ class Bench:
     folder: Path
     stage: Stage
     tables: Tables
-    recorder: ProgressRecorder = field(default_factory=ProgressRecorder)
+    recorder: Recorder = field(default_factory=Recorder)
 
     def script(self, table: str, text: str, number: int = 1, name: str = "change") -> Path:
         """Write the version file `v<number>_<name>.py`; its `sequence` comes by itself."""
         path = self.folder / "transforms" / table / f"v{number}_{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"sequence = {number}\n{dedent(text)}", encoding="utf-8")
+        return path
+
+    def beside(self, name: str, text: str) -> Path:
+        """Write a file below `transforms/` that versions import or open."""
+        path = self.folder / "transforms" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text), encoding="utf-8")
         return path
 
     def up(self, *tables: str, to: int | None = None, **options: Any) -> list[TableReport]:

@@ -18,7 +18,7 @@ from dynamodt.model.reports import TakeOver
 from dynamodt.model.tables import Item
 from dynamodt.runs.history import first_record
 from dynamodt.runs.lock import held
-from dynamodt.script.versions import read_versions
+from dynamodt.script.read import read_versions
 from dynamodt.state.rows import Rows
 from dynamodt.state.state import State
 from tests.emulators import Endpoint

@@ -16,7 +16,7 @@ from dynamodt.deploy.packages import Assets, project_zip
 from dynamodt.dynamodb.clients import client
 from dynamodt.model.pages import Counts
 from dynamodt.pipeline.spark.jar import jar
-from dynamodt.script.versions import read_versions
+from dynamodt.script.read import read_versions
 from dynamodt.state import prepared
 from dynamodt.state.lease_rows import AnswerRows
 from dynamodt.state.storage import open_storage

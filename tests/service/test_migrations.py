@@ -164,6 +164,24 @@ def test_an_edited_version_is_reported_and_refused(bench: Bench, make_table: Mak
         assert path.name in str(report.error)
 
 
+def test_a_file_beside_an_applied_version_may_change(bench: Bench, make_table: MakeTable) -> None:
+    """It is reported, and nothing is refused."""
+    table = make_table(id="S")
+    bench.tables.put(table, *people(3))
+    path = bench.beside("shared/ends.py", "def added(item):\n    return {**item, 'seen': 1}\n")
+    text = "from ends import added\ntransform_up = lambda item: added(item)\n"
+    bench.script(table, f"{text}def transform_down(item):\n    from ends import removed\n    return removed(item)\n")
+    (report,) = bench.up(table)
+    assert report.error is None
+    path.write_text("def removed(item):\n    return {k: v for k, v in item.items() if k != 'seen'}\nadded = None\n")
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    assert [(one.state, one.changed) for one in status.versions] == [("applied", ("shared/ends.py",))]
+    for report in (*bench.up(table), *bench.down(table)):
+        assert report.error is None
+    assert sum("transforms/shared/ends.py has changed since version 1" in note for note in bench.recorder.notes) == 2
+    assert not any("seen" in item for item in bench.tables.items(table))
+
+
 # ---------------------------------------------------------------- a version that fails
 
 

@@ -27,6 +27,15 @@ def transform_up(item):
 def transform_down(item):
     return {**item, "n": item["n"] - 1}
 """
+BESIDE = """
+from pathlib import Path
+
+from steps import added
+
+
+def transform_up(item):
+    return {**item, "n": item["n"] + added(Path(__file__).parent / "step.txt")}
+"""
 # The job is at work until it is told to go on, however long other processes take.
 HELD = HOLD + ADD.replace("return", "hold({!r})\n    return", 1)
 PREPARED = """
@@ -86,6 +95,19 @@ def test_a_table_is_moved_by_a_job_and_reported_as_if_it_had_run_here(typed: Cli
     typed.script(ADD + "# edited\n")
     assert isinstance(typed.up().error, Refused)
     assert len(typed.glue.calls) == asked
+
+
+def test_a_job_has_what_lies_beside_a_script(typed: Client) -> None:
+    typed.script(BESIDE)
+    folder = typed.folder / "transforms" / typed.table
+    (folder / "steps.py").write_text("def added(path):\n    return int(path.read_text())\n")
+    (folder / "step.txt").write_text("3")
+    report = typed.up()
+    assert report.error is None, (report.error, typed.seen.notes)
+    assert numbers(typed) == [3] * 40
+    (record,) = typed.state.runs(typed.table)
+    assert sorted(record.files) == [f"{typed.table}/step.txt", f"{typed.table}/steps.py"]
+    assert typed.state.applied(typed.table)[1].files == record.files
 
 
 def test_dead_letters_are_told_replayed_and_taken_back_by_jobs(typed: Client) -> None:

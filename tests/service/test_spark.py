@@ -19,7 +19,7 @@ from dynamodt.pipeline.resources import Resources
 from dynamodt.pipeline.spark.context import spark_context
 from dynamodt.pipeline.spark.runner import process_environment
 from dynamodt.runs.control import control_run
-from dynamodt.script.versions import read_versions
+from dynamodt.script.read import read_versions
 from dynamodt.state.lease_rows import Worker
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
@@ -46,13 +46,16 @@ def spark(bench: Bench, spark_master: str) -> OnSpark:
     return OnSpark(bench, spark_master)
 
 
-def test_a_version_goes_up_with_its_prepared_data_and_down_again(spark: OnSpark, make_table: MakeTable) -> None:
+def test_a_version_goes_up_with_its_files_and_prepared_data_and_down_again(
+    spark: OnSpark, make_table: MakeTable
+) -> None:
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number, "n": 0} for number in range(500)))
     bench.script(
         table,
         """
-        import os
+        from pathlib import Path
+        from shared.worker import worker
 
         def prepare(context):
             yield "step", 1
@@ -61,12 +64,15 @@ def test_a_version_goes_up_with_its_prepared_data_and_down_again(spark: OnSpark,
             yield {"id": -1, "own": True}
 
         def transform_up(item, prepared):
-            return {**item, "n": item["n"] + prepared["step"], "by": os.getpid()}
+            own = int((Path(__file__).parent / "own.txt").read_text())
+            return {**item, "n": item["n"] + prepared["step"] * own, "by": worker()}
 
         def transform_down(item):
             return {"id": item["id"], "n": item["n"] - 1}
         """,
     )
+    bench.beside("shared/worker.py", "import os\ndef worker():\n    return os.getpid()\n")
+    bench.beside(f"{table}/own.txt", "1")
     bench.prepare(table)
     (report,) = bench.up(table, **spark.options)
     assert report.error is None and report.versions[0].counts == Counts(read=501, changed=501)

@@ -185,6 +185,22 @@ def test_an_edited_formula_goes_on_and_both_texts_stay_in_the_history(bench: Ben
     assert sum("edited" in item for item in bench.tables.items(table)) == 1
 
 
+def test_a_file_that_the_formula_uses_counts_as_its_text(bench: Bench, table: str) -> None:
+    """A module, mended between two attempts, whose script is as it was."""
+    path = bench.beside(f"{table}/formula.py", "def twice(n):\n    return 1 / (n - 1)\n")
+    text = "from formula import twice\ndef transform_up(item):\n    return {**item, 'n': twice(item['id'])}\n"
+    bench.script(table, text)
+    (report,) = bench.up(table, max_errors=5)
+    first = last(bench, table)
+    assert isinstance(report.error, DeadLetters) and first.files.keys() == {f"{table}/formula.py"}
+    path.write_text("def twice(n):\n    return 2\n")
+    (report,) = bench.up(table)
+    second = last(bench, table)
+    assert report.error is None and second.checksum == first.checksum
+    assert report.versions[0].texts == ((first.content, ITEMS - 1), (second.content, 1))
+    assert any(f"transforms/{table}/formula.py was edited since" in note for note in bench.recorder.notes)
+
+
 @pytest.mark.parametrize(("moment", "count"), [("answered", 1), ("intended", 2), ("journaled", 1), ("sent", 3)])
 def test_the_texts_of_a_run_that_was_killed_are_told_to_the_item(
     bench: Bench, endpoint: Endpoint, table: str, moment: str, count: int

@@ -16,7 +16,7 @@ from dynamodt.config.stage import load_stage
 from dynamodt.deploy.packages import project_zip, stage_file
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.script.versions import tables
+from dynamodt.script.read import tables
 
 STAGE = Stage(
     "prod",

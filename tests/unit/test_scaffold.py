@@ -16,7 +16,8 @@ import dynamodt.errors
 from dynamodt.config.scaffold import create, init
 from dynamodt.errors import ScriptError, ServiceError, UsageError
 from dynamodt.script.functions import Transform, check
-from dynamodt.script.versions import plan, read_versions
+from dynamodt.script.read import read_versions
+from dynamodt.script.versions import plan
 
 pytestmark = pytest.mark.unit
 

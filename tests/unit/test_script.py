@@ -100,6 +100,7 @@ def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
         stamp="_dynamodt",
         source="export",
         key=(KeyAttribute("pk", "S"), KeyAttribute("sk", "N")),
+        folder="users",
     )
 
 
@@ -222,9 +223,9 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
 
 
 def test_load_runs_the_text_and_not_the_file() -> None:
-    module = load(script("sequence = 2\nhere = __file__, __name__\n"))
+    module = load(script("sequence = 2\nname = __name__\n"))
     assert module.sequence == 2
-    assert module.here == (SHOWN, "dynamodt:users/v2_split_name")
+    assert (module.__file__, module.name) == (SHOWN, "dynamodt:users/v2_split_name")
     assert sys.modules[module.__name__] is module
 
 
@@ -250,7 +251,7 @@ def test_classes_of_a_script_can_be_pickled() -> None:
     ("text", "line", "what", "hint"),
     [
         ("a = 1\nb = a / 0\n", 2, "ZeroDivisionError: division by zero", "nothing was started"),
-        ("\nimport no_such_package\n", 2, "No module named 'no_such_package'", "installed where it runs"),
+        ("\nimport no_such_package\n", 2, "No module named 'no_such_package'", "-m pip install no_such_package"),
         ("def f():\n    raise SystemExit(1)\nf()\n", 2, "SystemExit: 1", "Correct the line"),
     ],
 )

@@ -19,7 +19,7 @@ from dynamodt.config.stage import SERVICE, load_stage
 from dynamodt.deploy.packages import stage_file
 from dynamodt.errors import UsageError, suggest
 from dynamodt.model.tables import KeyAttribute, Stage, TableNames
-from dynamodt.script.versions import read_versions, tables
+from dynamodt.script.read import read_versions, tables
 
 PROD = '[stages.prod]\nregion = "eu-west-1"\nstorage = "s3://files/below"\n'
 LOCAL = "[stages.local.tables]\n"

@@ -12,7 +12,8 @@ from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
 from dynamodt.model.tables import Direction
-from dynamodt.script.versions import plan, read_versions, statuses, tables
+from dynamodt.script.read import read_versions, tables
+from dynamodt.script.versions import plan, statuses
 
 pytestmark = pytest.mark.unit
 

@@ -200,7 +200,7 @@ Examples:
 --json: {"tables": [{"table", "at", "versions":
           [{"version", "name", "state", "path", "when",
             "run": {"id", "direction", "status", "started", "dead_letters"}}]}]}
-  A version that is running or unfinished has a "run".
+  A version that is running or unfinished has a "run"; "changed": files it uses, changed since.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
 --follow --json is JSON lines: one object a line, about one per second for each run
   {"at", "table", "run", "version", "name", "direction", "status", "held_by", "percent",

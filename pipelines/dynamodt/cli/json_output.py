@@ -256,7 +256,7 @@ def _version_status(version: VersionStatus) -> Document:
     document = picked(version, "version name state path when")
     if run is not None:
         document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters")}
-    return document
+    return {**document, "changed": list(version.changed)} if version.changed else document
 
 
 def deployment_document(made: Deployment) -> Document:

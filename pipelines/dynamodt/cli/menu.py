@@ -16,7 +16,7 @@ from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.errors import Refused, UsageError
 from dynamodt.runs.options import MIGRATIONS, OF_A_RUN, READING, Option, command_line, options_of, takes_several_tables
 from dynamodt.runs.shown import printable
-from dynamodt.script import versions
+from dynamodt.script import read
 from dynamodt.script.names import parse_version_file, version_files
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _stage(request: Request, folder: Path) -> Request:
 
 def _tables(request: Request, folder: Path) -> Request:
     transforms = folder / "transforms"
-    known = versions.tables(transforms) if transforms.is_dir() else ()
+    known = read.tables(transforms) if transforms.is_dir() else ()
     if request.tables or request.command in OF_A_RUN:
         return request
     if request.command == "init" or not known:

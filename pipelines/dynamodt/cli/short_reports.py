@@ -195,11 +195,12 @@ def _version_line(version: VersionStatus, names: int, states: int, stage: str, t
         (f"{version.state:<{states}}", STYLES.get(version.state, "")),
         (f"  {_STATES.get(version.state, version.when)}", "dim"),
     )
+    changed = [Text(f"       changed since it was applied: transforms/{printable(name)}") for name in version.changed]
     if version.run is None:
-        return [line]
+        return [line, *changed]
     if version.state == "running":
-        return [line.append(f"{version.run.direction}, run {version.run.run}", "dim")]
-    return [line, *_left_lines(version.run, stage, table_names.logical(version.run.table))]
+        return [line.append(f"{version.run.direction}, run {version.run.run}", "dim"), *changed]
+    return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table))]
 
 
 def _left_lines(run: RunRecord, stage: str, table: str) -> list[Text]:

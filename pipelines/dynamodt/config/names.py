@@ -20,7 +20,7 @@ from dynamodt.dynamodb.clients import account_id, client, explained
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import LOOKUPS, Connection, Stage
 from dynamodt.script.names import is_table_name
-from dynamodt.script.versions import read_versions, tables
+from dynamodt.script.read import read_versions, tables
 
 _TABLE_TYPES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
 

@@ -25,7 +25,7 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import TablePlace, latest_backup, place_of
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.tables import Stage
-from dynamodt.script.versions import read_versions, tables
+from dynamodt.script.read import read_versions, tables
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection

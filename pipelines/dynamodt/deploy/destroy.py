@@ -34,7 +34,7 @@ from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
 from dynamodt.runs.liveness import Life, Watch, holder
 from dynamodt.runs.options import Observer
-from dynamodt.script.versions import tables
+from dynamodt.script.read import tables
 from dynamodt.state.state import State, tables_in
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import base64
 import hashlib
 import io
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -25,14 +24,14 @@ from dynamodt.config.settings import FILE_NAME
 from dynamodt.errors import UsageError, suggest
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.spark.jar import jar
-from dynamodt.script.versions import tables
+from dynamodt.script.names import files_below
+from dynamodt.script.read import tables
 from dynamodt.state.storage import Storage, open_storage, with_owner
 
 PREFIX = "assets/"
 PROJECT_FILE = "project.zip"
 _TEMPLATE = "infra/template.yaml"
 _SCRIPTS = "transforms"
-_LEFT_OUT = ("tests", "__pycache__")
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can store
 _READABLE = 0o644 << 16
 _SUFFIXES = (".py", ".typed")
@@ -141,7 +140,9 @@ def project_zip(folder: Path, stage: Stage) -> bytes:
     Profile, role and endpoint are left out: a job reaches AWS by its own role. Raises UsageError if `transforms/` is
     missing or empty.
     """
-    files = {f"{_SCRIPTS}/{name}": path for name, path in _files(folder / _SCRIPTS)}
+    root = folder / _SCRIPTS
+    planned = tables(root) if root.is_dir() else ()
+    files = {f"{_SCRIPTS}/{name}": path for name, path in sorted(files_below(root, planned))}
     if not files:
         raise UsageError("transforms/ holds no table", where=str(folder), hint=suggest("init", table="TABLE"))
     return _zipped({FILE_NAME: stage_file(stage).encode(), **{name: path.read_bytes() for name, path in files.items()}})
@@ -175,26 +176,6 @@ def _table_names(stage: Stage, path: str) -> list[str]:
 def _toml(value: str | bool) -> str:
     """A basic string of TOML is a string of JSON, except for DEL and for surrogate pairs."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    """The files below the folder, by their names with `/`, sorted."""
-    found: list[tuple[str, Path]] = []
-    planned = tables(root) if root.is_dir() else ()
-    for place, folders, names in os.walk(root, followlinks=True):
-        here = Path(place)
-        folders[:] = [name for name in folders if _is_taken(here, name, planned if here == root else ())]
-        paths = (here / name for name in names if not name.startswith("."))
-        found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
-    return iter(sorted(found))
-
-
-def _is_taken(place: Path, name: str, planned: tuple[str, ...]) -> bool:
-    """Every table with versions is packed, whatever its name; a link to an enclosing folder is not followed."""
-    if name not in planned and (name in _LEFT_OUT or name.startswith(".")):
-        return False
-    target, here = (place / name).resolve(), place.resolve()
-    return target != here and target not in here.parents
 
 
 # ---------------------------------------------------------------- the wheel

@@ -114,7 +114,7 @@ class TakeOver:
 class VersionStatus:
     """One version in `status`. Its `state` is "applied", "pending", "running" (its run is at work), "unfinished" (its
     run has ended early), "edited" (its file has changed) or "missing" (its file is missing). `run` is that run, with
-    its current status."""
+    its current status; `changed` are the files that it uses and that have changed since it was applied."""
 
     version: int
     name: str
@@ -122,6 +122,7 @@ class VersionStatus:
     path: str = ""
     when: str = ""
     run: RunRecord | None = None
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

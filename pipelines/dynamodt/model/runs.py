@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,9 +13,24 @@ if TYPE_CHECKING:
     from dynamodt.model.tables import Direction, Guard, KeyAttribute, Stage, TableSpec
 
 
+class ScriptFile(NamedTuple):
+    """A file that a script uses: a module that it imports, or a file that it opens by `__file__`."""
+
+    name: str  # relative to `transforms/`, with `/`
+    checksum: str  # the first 16 digits of the content's sha256
+    content: bytes
+
+
+def content_of(checksum: str, files: Mapping[str, str]) -> str:
+    """The checksum of a script's text together with the files that it uses, each by its name and checksum."""
+    lines = [checksum, *(f"{name} {files[name]}" for name in sorted(files))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if files else checksum
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A version file, read but not executed. It carries its text, so that any worker can load it."""
+    """A version file, read but not executed. It carries its text and the files that it uses, so that any worker can
+    load it."""
 
     table: str
     sequence: int
@@ -32,7 +49,18 @@ class Script:
     stamp: str | None = None
     source: str = "scan"
     key: tuple[KeyAttribute, ...] = ()  # of the table that it was written for; empty: not declared
-    prepare_checksum: str = ""  # of `prepare` and what it uses of the file
+    prepare_checksum: str = ""  # of `prepare` and the text that it uses, of the file and of modules beside it
+    folder: str = ""  # of `transforms/`: the table's logical name
+    files: tuple[ScriptFile, ...] = field(default=(), repr=False)
+
+    @property
+    def file_checksums(self) -> dict[str, str]:
+        return {file.name: file.checksum for file in self.files}
+
+    @property
+    def content(self) -> str:
+        """The checksum of the text and the files."""
+        return content_of(self.checksum, self.file_checksums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +90,12 @@ class AppliedVersion:
     counts: Counts = Counts()
     consumed: Units = Units()
     seconds: float = 0.0
+    files: dict[str, str] = field(default_factory=dict)  # that the script used, with their checksums
 
 
 class ScriptText(NamedTuple):
-    """A text of a version's script, and the number of items that a run has transformed by it."""
+    """A text of a version's script, with the files that it used, and the number of items that a run has transformed by
+    it. `checksum` is that of both."""
 
     checksum: str
     items: int
@@ -108,8 +138,14 @@ class RunRecord:
     order: tuple[str, ...] = ()  # its phases, and from which attempt on, as they were written: see `state.runs.stints`
     began: dict[str, str] = field(default_factory=dict)  # the facts that it started with (`state.runs`)
     texts: tuple[ScriptText, ...] = ()  # earlier texts of an edited script; the other items are the present text's
+    files: dict[str, str] = field(default_factory=dict)  # that the present text uses, with their checksums
     whole_pages: bool = False  # its last attempt has ended between pages
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
+
+    @property
+    def content(self) -> str:
+        """The checksum of the script's present text and files."""
+        return content_of(self.checksum, self.files)
 
 
 @dataclass(frozen=True, slots=True)

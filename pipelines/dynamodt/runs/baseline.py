@@ -25,7 +25,7 @@ from dynamodt.runs.lock import held
 from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
 from dynamodt.runs.resume import check_nothing_half_done
-from dynamodt.script.versions import read_versions
+from dynamodt.script.read import read_versions
 from dynamodt.state.runs import PARTLY_UNDONE, TABLE, after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import open_storage
@@ -156,12 +156,14 @@ def _record(version: Script | AppliedVersion, direction: Direction, event: str, 
         started=moment,
         ended=moment,
         by=author(),
+        files=version.file_checksums if isinstance(version, Script) else version.files,
     )
 
 
 def _come(record: RunRecord, script: Script) -> Entry:
     """The version is applied from now on, with its file's present text."""
-    return Entry(record, applied=replace(applied_by(record), name=script.name, checksum=script.checksum))
+    applied = replace(applied_by(record), name=script.name, checksum=script.checksum, files=script.file_checksums)
+    return Entry(record, applied=applied)
 
 
 # ---------------------------------------------------------------- adopt

@@ -154,7 +154,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     for one in changed_facts(state, left, step):
         observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
     done = 0
-    if step.script.checksum != left.checksum:
+    if step.script.content != left.content:
         done = items_transformed(state, context.stage, step.target or planned.table, left)
         observer.notify(edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}

@@ -68,6 +68,7 @@ def first_record(
         source=source or script.source,
         target=script.target_table or "",
         began=dict(began or {}),
+        files=script.file_checksums,
     )
 
 
@@ -77,7 +78,7 @@ def next_record(
     """The record of a run that continues with the present script; `transformed` items were done by earlier texts.
     Raises Refused when it cannot continue."""
     status = after(before.status, "continue")
-    edited = script.checksum != before.checksum
+    edited = script.content != before.content
     return replace(
         before,
         status=status,
@@ -88,13 +89,14 @@ def next_record(
         error="",
         texts=texts_of(before, transformed) if edited else before.texts,
         began=dict(began or before.began),
+        files=script.file_checksums,
         whole_pages=False,
     )
 
 
 def applied_by(record: RunRecord) -> AppliedVersion:
     """The version that a successful run has applied."""
-    same = picked(record, "table version name checksum run by counts consumed seconds")
+    same = picked(record, "table version name checksum run by counts consumed seconds files")
     return AppliedVersion(when=record.ended, **same)
 
 

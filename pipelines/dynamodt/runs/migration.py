@@ -18,7 +18,13 @@ from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import goal, report_of
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
-from dynamodt.runs.preflight import note_other_key, refuse_restored, refuse_unsafe, with_writers
+from dynamodt.runs.preflight import (
+    note_changed_files,
+    note_other_key,
+    refuse_restored,
+    refuse_unsafe,
+    with_writers,
+)
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
 from dynamodt.script.versions import is_reversible
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
@@ -57,6 +63,7 @@ class TableMigration:
         check_not_undoing(run for run in runs if run.run not in planned.gone)
         refuse_restored(state, stage, planned, runs, self.applied)
         note_other_key(stage, planned, observer)
+        note_changed_files(planned, self.applied, observer)
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)

@@ -21,7 +21,8 @@ from dynamodt.runs.jobs import moves_items, needs_consistent_read
 from dynamodt.script.apply import checked_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
-from dynamodt.script.versions import plan, read_versions
+from dynamodt.script.read import read_versions
+from dynamodt.script.versions import plan
 from dynamodt.state import prepared
 from dynamodt.state.runs import TABLE, TARGET, half_rolled_back, started_with, unfinished
 from dynamodt.state.storage import open_storage

@@ -25,6 +25,7 @@ from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
+from dynamodt.script.versions import changed_files
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, Claims, counts, due, is_note, object_key, part_of
 from dynamodt.state.runs import WRITERS, declared_key, phases, transformed
@@ -98,6 +99,22 @@ def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None
             f"table {table.name} has the key {declared_key(table.key)}, and dynamodt.toml {declared_key(wanted)}: "
             "a table is created once and then left as it is (`dynamodt local reset` deletes all of them, "
             "with their items)"
+        )
+
+
+def note_changed_files(planned: TablePlan, applied: Mapping[int, AppliedVersion], observer: Observer) -> None:
+    """Notify of files that applied versions use and that have changed since: the versions stay as they were applied."""
+    versions: dict[str, list[int]] = {}
+    for script in planned.scripts:
+        record = applied.get(script.sequence)
+        for name in changed_files(record.files, script.file_checksums) if record is not None else ():
+            versions.setdefault(name, []).append(script.sequence)
+    for name, numbers in versions.items():
+        several = len(numbers) > 1
+        which = f"versions {', '.join(map(str, numbers))}" if several else f"version {numbers[0]}"
+        observer.notify(
+            f"transforms/{name} has changed since {which} of {planned.table.name} {'were' if several else 'was'} "
+            "applied: what is applied stays as it is, and `down` uses the file as it is now"
         )
 
 
@@ -324,11 +341,15 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 
 
 def edited(left: RunRecord, script: Script, done: int) -> str:
-    """That the script of a run that is continued has been edited, and for which items that matters."""
+    """That the script of a run that is continued, or a file that it uses, was edited, and for which items that
+    matters."""
+    files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
+    which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
     items = "1 item was" if done == 1 else f"{done:,} items were"
     return (
-        f"{script.path} was edited since: {items} transformed by an earlier text and will not be again; the rest will "
-        f"be by this one ({script.checksum[:12]}, before {left.checksum[:12]}); dynamodt history keeps all texts"
+        f"{which} {'were' if ',' in which else 'was'} edited since: {items} transformed by an earlier text and will "
+        f"not be again; the rest will be by this one ({script.content[:12]}, before {left.content[:12]}); dynamodt "
+        "history keeps all texts"
     )
 
 

@@ -1,6 +1,11 @@
 """A script's text as a syntax tree and as a module, the signatures of its functions, and errors at its lines.
 
-The module is made of the text that `Script` carries, without the file. A script cannot end the process: `os._exit(0)`
+The module is made of the text that `Script` carries, without the file, and so are the modules that it imports from
+beside it: an `import` in them looks among the script's own files first. They are kept by the script's content, apart
+from `sys.path`: two tables may have modules of one name, and after an edit a process has the old and the new module
+side by side, each for its own script. A process executes a module once for each content of a script.
+
+A script cannot end the process: `os._exit(0)`
 would end a run as if it had succeeded, with nothing recorded. So the functions of `os` that end or replace the process
 raise SystemExit instead, for a script's own calls in the process that has loaded it; other code, and processes that a
 script forks, call the real ones. A native library can still end the process.
@@ -9,21 +14,30 @@ script forks, call the real ones. A native library can still end the process.
 from __future__ import annotations
 
 import ast
+import atexit
+import builtins
+import fcntl
 import inspect
 import linecache
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path, PurePosixPath
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from dynamodt.errors import ScriptError
 
 if TYPE_CHECKING:
     from dynamodt.model.runs import Script
 
+SHARED: Final = "shared"  # the folder of modules that the scripts of all tables may import
 _ENDINGS: Final = ("_exit", "abort", "execv", "execve")
 _loaded: dict[str, int] = {}  # the process that has loaded a script, by the script's path
 
@@ -97,24 +111,216 @@ def load(script: Script) -> ModuleType:
     Raises ScriptError, with file and line and the author's own error as its cause, when that fails.
     """
     module = ModuleType(f"dynamodt:{script.table}/v{script.sequence}_{script.name}")
-    module.__file__ = script.path
-    _show_lines(script)
-    keep_from_ending(script.path)
-    sys.modules[module.__name__] = module  # dataclasses and typing look a class's module up there
+    beside = _beside(script)
+    beside.give(module, beside.script_name)
     try:
-        exec(compile(script.text, script.path, "exec", dont_inherit=True), module.__dict__)
+        _execute(module, script.text, script.path)
     except BaseException as error:
-        del sys.modules[module.__name__]
         if is_interrupt(error):
             raise
         raise script_failure(script, "fails when it is loaded", error) from error
     return module
 
 
-def _show_lines(script: Script) -> None:
+def _execute(module: ModuleType, text: str, path: str) -> None:
+    """Executes a text of the author's; an error leaves no module behind."""
     # Without a modification time, linecache never compares the entry with a file, which may be absent or newer.
-    lines = script.text.splitlines(keepends=True)
-    linecache.cache[script.path] = (len(script.text), None, lines, script.path)
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    keep_from_ending(path)
+    sys.modules[module.__name__] = module  # dataclasses and typing look a class's module up there
+    try:
+        exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        sys.modules.pop(module.__name__, None)
+        raise
+
+
+# ---------------------------------------------------------------- the files that a script uses
+
+
+class Places(NamedTuple):
+    """How the imports of a script are found below `transforms/`: in its table's folder, then in `shared`.
+
+    A module of `shared` sees `shared` alone, and so is the same one for every table. A place is a module's name
+    relative to `transforms/`, with `/` and without a suffix: `users/names`. `has_modules`: of a folder.
+    """
+
+    is_file: Callable[[str], bool]
+    has_modules: Callable[[str], bool]
+
+    def base(self, importer: str, dotted: str, level: int) -> str | None:
+        """The place below which the file `importer` finds `dotted`; empty: `transforms/`; None: it is not ours.
+        `level` is the number of dots of a relative import."""
+        folders = importer.split("/")[:-1]
+        if level:
+            return "/".join(folders[: len(folders) + 1 - level]) if level <= len(folders) + 1 else None
+        first = dotted.partition(".")[0]
+        for place in dict.fromkeys((folders[0], SHARED) if folders else ()):
+            if (place == SHARED or folders[0] != SHARED) and self.exists(f"{place}/{first}"):
+                return place
+        return "" if first == SHARED and self.has_modules(SHARED) else None
+
+    def exists(self, place: str) -> bool:
+        """Whether there is a module, or a folder with modules."""
+        return bool(self.file(place)) or self.has_modules(place)
+
+    def file(self, place: str) -> str:
+        """The file of a module or package; empty for a folder without `__init__.py`, and where there is none."""
+        files = (f"{place}.py", f"{place}/__init__.py")
+        return next((name for name in files if self.is_file(name)), "")
+
+
+def below(place: str, name: str) -> str:
+    """The place of a name below another one."""
+    return f"{place}/{name}".strip("/")
+
+
+def shown(script: Script, name: str) -> str:
+    """A file that the script uses, as messages and tracebacks show it."""
+    return str(PurePosixPath(script.path).parent.parent / name)
+
+
+class _Beside:
+    """The files of one content of a script in this process, and the modules among them, each executed once.
+
+    Importing follows Python's own rules, with `Places` for where a name is found; what is not among the files is
+    imported as ever. No other code sees the modules.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.script_name = f"{script.folder or script.table}/{PurePosixPath(script.path).name}"
+        self._script = script
+        self._texts = {file.name: file.content.decode() for file in script.files if file.name.endswith(".py")}
+        self._places = Places(self._texts.__contains__, self._has_modules)
+        self._modules: dict[str, ModuleType] = {}
+        self._lock = threading.RLock()
+        self._folder: Path | None = None
+
+    def _has_modules(self, place: str) -> bool:
+        return any(name.startswith(f"{place}/") for name in self._texts)
+
+    def give(self, module: ModuleType, name: str) -> None:
+        """Gives a module of the file `name` its `__file__`, and its imports."""
+        module.__file__ = self._path(name)
+        if self._texts:
+            module.__dict__["__builtins__"] = {**vars(builtins), "__import__": partial(self._import, name)}
+
+    def _import(
+        self,
+        importer: str,
+        name: str,
+        variables: Mapping[str, object] | None = None,
+        local: Mapping[str, object] | None = None,
+        wanted: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """`__import__` of one file: its other parameters are Python's."""
+        place = self._places.base(importer, name, level)
+        if place is None:
+            return __import__(name, variables, local, wanted or (), level)
+        modules = [self._module(place)] if level and not name else []
+        for part in filter(None, name.split(".")):
+            place = below(place, part)
+            modules.append(self._module(place))
+        if not wanted:
+            return modules[0]
+        for one in getattr(modules[-1], "__all__", ()) if "*" in wanted else wanted:
+            if not hasattr(modules[-1], one) and self._places.exists(below(place, one)):
+                self._module(below(place, one))
+        return modules[-1]
+
+    def _module(self, place: str) -> ModuleType:
+        with self._lock:
+            if place not in self._modules:
+                self._make(place)
+            return self._modules[place]
+
+    def _make(self, place: str) -> None:
+        file = self._places.file(place)
+        if not file and not self._has_modules(place):
+            dotted = place.replace("/", ".")
+            raise ModuleNotFoundError(f"No module named {dotted!r} beside the script", name=dotted)
+        module = ModuleType(f"dynamodt:{self._script.content[:12]}/{place}")
+        self.give(module, file or f"{place}/__init__.py")
+        if not file.startswith(f"{place}."):
+            module.__path__ = []  # a package
+        self._modules[place] = module
+        try:
+            if file:
+                _execute(module, self._texts[file], shown(self._script, file))
+        except BaseException:
+            del self._modules[place]
+            raise
+        parent, _, last = place.rpartition("/")
+        if parent in self._modules:
+            setattr(self._modules[parent], last, module)
+
+    def _path(self, name: str) -> str:
+        """A file's `__file__`: a copy on this machine's disk, if the script uses `__file__` at all."""
+        script = self._script
+        if not any("__file__" in text for text in (script.text, *self._texts.values())):
+            return shown(script, name)
+        with self._lock:
+            self._folder = self._folder or self._copied()
+            return str(self._folder / name)
+
+    def _copied(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="files-", dir=_copies()))
+        own = (self.script_name, self._script.text.encode())
+        for name, content in (own, *((file.name, file.content) for file in self._script.files)):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o444)  # all items of this process share it
+        return folder
+
+
+_kept: dict[tuple[str, str, str], _Beside] = {}
+_keeping = threading.Lock()
+_folders: dict[int, tuple[Path, IO[bytes]]] = {}  # of this process, with its lock; a forked one makes its own
+_PREFIX: Final = "dynamodt-files-"
+
+
+def _beside(script: Script) -> _Beside:
+    if not script.files and "__file__" not in script.text:
+        return _Beside(script)
+    with _keeping:
+        key = (script.path, script.content, script.text)
+        if key not in _kept:
+            _kept[key] = _Beside(script)
+        return _kept[key]
+
+
+def _copies() -> Path:
+    """The folder for copies of files, which is removed when the process ends; or, if that is killed, by another one."""
+    pid = os.getpid()
+    if pid not in _folders:
+        for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+            _remove_left(other)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = (folder / "new").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "new").rename(folder / "lock")  # which others see only when it is held
+        _folders[pid] = folder, lock
+        atexit.register(_remove, folder, pid)
+    return _folders[pid][0]
+
+
+def _remove_left(folder: Path) -> None:
+    """Removes the folder of a process that has ended."""
+    with suppress(OSError):
+        if folder.lstat().st_uid == os.getuid():
+            with (folder / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- errors
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -132,16 +338,25 @@ def error_text(error: BaseException) -> str:
 
 
 def script_failure(script: Script, what: str, error: BaseException, hint: str = "") -> ScriptError:
-    """A ScriptError at the last of the author's lines in the error's traceback."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == script.path]
-    where = f"{script.path}:{lines[-1]}" if lines else script.path
-    return ScriptError(f"{what}: {error_text(error)}", where=where, hint=hint or _hint(error))
+    """A ScriptError at the last of the author's lines in the error's traceback, of the script or of its modules."""
+    paths = {script.path, *(shown(script, file.name) for file in script.files)}
+    lines = [
+        f"{one.filename}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__) if one.filename in paths
+    ]
+    where = lines[-1] if lines else script.path
+    return ScriptError(f"{what}: {error_text(error)}", where=where, hint=hint or _hint(script, error))
 
 
-def _hint(error: BaseException) -> str:
-    if isinstance(error, ImportError):
-        return "A script travels alone: what it imports must be installed where it runs; a file beside it is not found."
-    return "Correct the line named above; nothing was started."
+def _hint(script: Script, error: BaseException) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return "Correct the line named above; nothing was started."
+    name = error.name.partition(".")[0]
+    folder = PurePosixPath(script.path).parent
+    return (
+        f"Install the package that has it where this runs ({sys.executable} -m pip install {name}, if it has the same "
+        "name); for the jobs of a stage add it to the file that `requirements` names, under [stages.NAME.deploy]. A "
+        f"module of your own must be imported by an import statement, from {folder} or {folder.parent / SHARED}."
+    )
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -1,12 +1,13 @@
 """The rules for names: DynamoDB's for tables, a version file's, `v<N>_<name>.py`, and a run's id.
 
-Also a duration (`90s`, `10m`, `1h`).
+Also which files of `transforms/` belong to the project, and a duration (`90s`, `10m`, `1h`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _VERSION_FILE = re.compile(r"v([1-9][0-9]*)_([A-Za-z0-9][A-Za-z0-9_]*)\.py")
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}")
 _NEARLY_VERSION_FILE = re.compile(r"v?[\W_]*0*([1-9][0-9]*)(.*)\.py", re.IGNORECASE)
+_SEQUENCE = re.compile(rb"^sequence\s*(?::\s*int\s*)?=\s*\d+\s*(?:#.*)?$", re.MULTILINE)
+_LEFT_OUT = ("tests", "__pycache__")
 
 
 def is_table_name(name: str) -> bool:
@@ -63,7 +66,7 @@ def parse_version_file(file_name: str, where: str) -> tuple[int, str]:
 def _naming_hint(file_name: str) -> str:
     nearly = _NEARLY_VERSION_FILE.fullmatch(file_name)
     better = f"v{nearly[1]}_{slug(nearly[2]) or '<name>'}.py" if nearly else "v<N>_<name>.py, such as v2_split_name.py"
-    return f"Rename it to {better}; a file that is not a version begins with '_'."
+    return f"Rename it to {better}; a module that versions import has no `sequence`."
 
 
 def version_files(folder: Path, table: str) -> tuple[Path, ...]:
@@ -80,10 +83,47 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
 
 
 def is_script_file(path: Path) -> bool:
-    """Whether a file must be a version: every .py file is one, unless its name clearly marks another purpose."""
+    """Whether a file must be a version: its name looks like one, or it assigns a number to `sequence`. Other .py files
+    are modules that versions import."""
     name = path.name.lower()
     other = name.startswith(("_", ".", "test_")) or name.endswith("_test.py") or name == "conftest.py"
-    return name.endswith(".py") and not other and path.is_file()
+    if other or not name.endswith(".py") or not path.is_file():
+        return False
+    return looks_like_version_file(path.name) or _has_sequence(path)
+
+
+def _has_sequence(path: Path) -> bool:
+    try:
+        return _SEQUENCE.search(path.read_bytes().replace(b"\r", b"\n")) is not None
+    except OSError:  # reported by the version that imports it
+        return False
+
+
+def entries(folder: Path, planned: Collection[str] = ()) -> dict[str, Path]:
+    """The files and folders of a folder of `transforms/` that belong to the project, by name.
+
+    Left out: hidden ones, tests, what Python has compiled, and links to an enclosing folder. A folder whose name is in
+    `planned` is taken whatever its name.
+    """
+    found = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    return {name: path for name, path in found.items() if _is_taken(path, name in planned)}
+
+
+def _is_taken(path: Path, planned: bool) -> bool:
+    if path.is_dir():
+        target, here = path.resolve(), path.parent.resolve()
+        encloses = target == here or target in here.parents
+        return not encloses and (planned or not (path.name in _LEFT_OUT or path.name.startswith(".")))
+    return path.is_file() and not path.name.startswith(".") and path.suffix != ".pyc"
+
+
+def files_below(folder: Path, planned: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
+    """The files of `entries` and below its folders, each by its name relative to `folder`, with `/`; unordered."""
+    for name, path in entries(folder, planned).items():
+        if path.is_dir():
+            yield from ((f"{name}/{inner}", file) for inner, file in files_below(path))
+        else:
+            yield name, path
 
 
 def _check_numbers(numbered: list[tuple[int, Path]]) -> None:

@@ -1,7 +1,7 @@
 """Reads a version file into a Script by parsing its text; nothing of it is executed.
 
-Settings (GUARD, STAMP ...) are literals of the syntax tree. `part_checksum` covers one function and what it uses of the
-file.
+Settings (GUARD, STAMP ...) are literals of the syntax tree. `part_checksum` covers one function and the text that it
+uses, of the file and of modules beside it.
 """
 
 from __future__ import annotations
@@ -9,20 +9,30 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dynamodt.errors import ScriptError
+from dynamodt.errors import ScriptError, UsageError, suggest
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import KEY_TYPES, KeyAttribute
+from dynamodt.model.tables import KEY_TYPES, KeyAttribute, TableNames
+from dynamodt.script.beside import Folder, used_files, uses
 from dynamodt.script.load import bindings, parse
-from dynamodt.script.names import is_table_name, parse_version_file
+from dynamodt.script.names import (
+    is_script_file,
+    is_table_name,
+    looks_like_version_file,
+    parse_version_file,
+    version_files,
+)
 
 
-def part_checksum(tree: ast.Module, name: str) -> str:
-    """The sha256, in hex, of the statements that the function `name` uses, directly or not; empty without the function.
-    Edits elsewhere in the file, comments and the layout have no effect on it.
+def part_checksum(
+    tree: ast.Module, name: str, texts_of: Callable[[Sequence[ast.stmt]], Iterable[str]] = lambda used: ()
+) -> str:
+    """The sha256, in hex, of the statements that the function `name` uses, directly or not, and of the `texts_of` them;
+    empty without the function. Edits elsewhere in the file, comments and the layout have no effect on it.
 
     A statement that binds no name (an `if`, a call) may do anything: it is always included, except the docstring.
     """
@@ -40,9 +50,8 @@ def part_checksum(tree: ast.Module, name: str) -> str:
             if not used[number] and binds & wanted:
                 used[number] = grown = True
                 wanted |= reads
-    text = "\n".join(
-        ast.unparse(statement) for (statement, _, _), counts in zip(statements, used, strict=True) if counts
-    )
+    chosen = [statement for (statement, _, _), counts in zip(statements, used, strict=True) if counts]
+    text = "\n".join([*map(ast.unparse, chosen), *texts_of(chosen)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -163,17 +172,20 @@ ENTRY_POINTS = (*TRANSFORMS, "prepare", "items")
 
 
 def read_script(path: Path, root: Path) -> Script:
-    """Reads the version file at `path`, whose folder has the table's name; messages show it relative to `root`.
+    """Reads the version file at `path`, whose folder has the table's name, and the files beside it that it uses;
+    messages show them relative to `root`.
 
     The checksum is that of the text with normalized line ends, so that a checkout on another system has the same one.
     Raises ScriptError, with file and line, for a file that is not a valid version.
     """
     where = _shown(path, root)
     number, name = parse_version_file(path.name, where)
+    transforms, table = path.absolute().parents[1], path.absolute().parent.name
+    folder = Folder(transforms, table, lambda name: _shown(transforms / name, root))
+    own = f"{table}/{path.name}"
     text = _read_text(path, where)
     tree = parse(text, where)
     bound = bindings(tree)
-    table = path.absolute().parent.name
     _check_sequence(bound, number, path, where)
     _check_entry_points(bound, where)
     return Script(
@@ -188,9 +200,16 @@ def read_script(path: Path, root: Path) -> Script:
         has_down="transform_down" in bound or "TransformDown" in bound,
         has_prepare="prepare" in bound,
         has_items="items" in bound,
-        prepare_checksum=part_checksum(tree, "prepare"),
+        prepare_checksum=part_checksum(tree, "prepare", lambda used: _modules(folder, own, used)),
+        folder=table,
+        files=used_files(folder, own, tree),
         **read_settings(tree, bound, table, where),
     )
+
+
+def _modules(folder: Folder, own: str, statements: Sequence[ast.stmt]) -> list[str]:
+    """The texts of the modules that these statements of a script use."""
+    return [folder.text(name) for name in sorted(uses(folder, own, statements)) if name.endswith(".py")]
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -269,3 +288,39 @@ def _check_spelling(bound: dict[str, ast.stmt], where: str) -> None:
                 where=f"{where}:{statement.lineno}",
                 hint=f"Did you mean {close[0]}? A function of your own begins with '_'.",
             )
+
+
+# ---------------------------------------------------------------- a table's versions
+
+
+def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
+    """The tables that have versions in the folder `transforms`, by their real names, sorted.
+
+    A folder without a version, such as `shared`, is none. One whose name is unusual for a table (it begins with '_' or
+    '.', or DynamoDB does not allow it) counts only with a file that is named like a version.
+
+    Raises UsageError when there is no such folder.
+    """
+    if not folder.is_dir():
+        hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
+        raise UsageError(f"there is no folder {folder}", hint=hint)
+    return tuple(sorted(names.real(path.name) for path in folder.iterdir() if path.is_dir() and _has_versions(path)))
+
+
+def read_versions(folder: Path, table: str, names: TableNames = TableNames()) -> tuple[Script, ...]:
+    """The versions of `table`, by its real name, in the folder `transforms`, in order and without a gap from 1 on;
+    nothing is executed. The scripts have the real names of the tables that they read and write.
+
+    Raises UsageError when the table has no folder, ScriptError naming every file that is at fault.
+    """
+    scripts = (read_script(path, folder.parent) for path in version_files(folder, names.logical(table)))
+    return tuple(replace(script, table=table, target_table=_target(script, names)) for script in scripts)
+
+
+def _target(script: Script, names: TableNames) -> str | None:
+    return script.target_table and names.real(script.target_table)
+
+
+def _has_versions(folder: Path) -> bool:
+    usual = is_table_name(folder.name) and folder.name[0] not in "_."
+    return any(usual or looks_like_version_file(path.name) for path in filter(is_script_file, folder.iterdir()))

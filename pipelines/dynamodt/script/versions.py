@@ -1,58 +1,15 @@
-"""A table's versions, read from its folder in order, and the plan of a command: which of them it runs.
-
-Only reading has access to files; `plan` and `statuses` are pure.
-"""
+"""The plan of a command, which of a table's versions it runs, and the status of each version."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from dynamodt.errors import Hint, Refused, UsageError, suggest
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
-from dynamodt.model.tables import Direction, TableNames
-from dynamodt.script.names import is_script_file, is_table_name, looks_like_version_file, version_files
-from dynamodt.script.read import read_script
+from dynamodt.model.tables import Direction
 
 Applied = Mapping[int, AppliedVersion]
-
-
-# ---------------------------------------------------------------- reading the folder
-
-
-def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
-    """The tables that have versions in the folder `transforms`, by their real names, sorted.
-
-    A folder whose name is unusual for a table (it begins with '_' or '.', or DynamoDB does not allow it) counts only
-    with a file that is named like a version: `_users` may be a table, `__pycache__` and `_shared` are not.
-
-    Raises UsageError when there is no such folder.
-    """
-    if not folder.is_dir():
-        hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
-        raise UsageError(f"there is no folder {folder}", hint=hint)
-    return tuple(sorted(names.real(path.name) for path in folder.iterdir() if path.is_dir() and _has_versions(path)))
-
-
-def read_versions(folder: Path, table: str, names: TableNames = TableNames()) -> tuple[Script, ...]:
-    """The versions of `table`, by its real name, in the folder `transforms`, in order and without a gap from 1 on;
-    nothing is executed. The scripts have the real names of the tables that they read and write.
-
-    Raises UsageError when the table has no folder, ScriptError naming every file that is at fault.
-    """
-    scripts = (read_script(path, folder.parent) for path in version_files(folder, names.logical(table)))
-    return tuple(replace(script, table=table, target_table=_target(script, names)) for script in scripts)
-
-
-def _target(script: Script, names: TableNames) -> str | None:
-    return script.target_table and names.real(script.target_table)
-
-
-def _has_versions(folder: Path) -> bool:
-    usual = is_table_name(folder.name) and folder.name[0] not in "_."
-    return any(usual or looks_like_version_file(path.name) for path in filter(is_script_file, folder.iterdir()))
 
 
 # ---------------------------------------------------------------- planning
@@ -214,4 +171,10 @@ def _status(number: int, script: Script | None, record: AppliedVersion | None) -
     if record is None:
         return VersionStatus(number, script.name, "pending", script.path)
     state = "applied" if script.checksum == record.checksum else "edited"
-    return VersionStatus(number, script.name, state, script.path, record.when)
+    changed = changed_files(record.files, script.file_checksums)
+    return VersionStatus(number, script.name, state, script.path, record.when, changed=changed)
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the files whose checksums differ, or that only one side has, sorted."""
+    return tuple(sorted(name for name in before.keys() | now if before.get(name) != now.get(name)))

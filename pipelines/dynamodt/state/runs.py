@@ -319,7 +319,7 @@ def texts_of(record: RunRecord, transformed: int) -> tuple[ScriptText, ...]:
     """The texts of a run's script, each with the number of items that it has transformed; `transformed` in all."""
     items = {text.checksum: text.items for text in record.texts}
     rest = max(0, transformed - sum(items.values()))
-    items[record.checksum] = items.get(record.checksum, 0) + rest
+    items[record.content] = items.get(record.content, 0) + rest
     return tuple(ScriptText(checksum, number) for checksum, number in items.items())
 
 
@@ -332,4 +332,4 @@ def texts_reported(record: RunRecord) -> tuple[ScriptText, ...]:
     """The texts of an edited script that have transformed items; none where it was not edited."""
     texts = texts_of(record, transformed(record.counts))
     texts = tuple(text for text in texts if text.items)
-    return texts if any(text.checksum != record.checksum for text in texts) else ()
+    return texts if any(text.checksum != record.content for text in texts) else ()
