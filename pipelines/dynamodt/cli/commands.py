@@ -55,7 +55,11 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         _require_transforms(folder)
     if request.command in (*MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options)
-    result = _COMMANDS[request.command](request, folder, recorder)
+    if request.command in _UNOPENED:
+        result = _UNOPENED[request.command](request, folder, recorder)
+    else:
+        api = load_operations()
+        result = _ON_A_STAGE[request.command](api, _open(api, request, folder, recorder), request, folder, recorder)
     return replace(result, document=json_output.with_names(result.document, recorder.names))
 
 
@@ -105,10 +109,8 @@ def _open(operations: Any, request: Request, folder: Path, recorder: ProgressRec
 # ---------------------------------------------------------------- the commands
 
 
-def _migrate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    operation = operations.up if request.command == "up" else operations.down
+def _migrate(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    operation = api.up if request.command == "up" else api.down
     return _migrated(request, stage, operation(stage, folder, request.tables, request.to, request.options, recorder))
 
 
@@ -119,40 +121,30 @@ def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> C
     return CommandResult(document, partial(_render_migrations, request, stage, tables), errors)
 
 
-def _undo(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    found = operations.undo(stage, folder, request.tables, request.run, request.options, recorder)
+def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
     errors = () if found.error is None else (_reported(request, found.error, stage.names),)
     document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
 
 
-def _retry(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    return _migrated(
-        request, stage, operations.retry(stage, folder, request.tables, request.run, request.options, recorder)
-    )
+def _retry(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    return _migrated(request, stage, api.retry(stage, folder, request.tables, request.run, request.options, recorder))
 
 
-def _history(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    found = operations.history(stage, folder, request.tables)
-    younger = {table: text for table, runs in found.items() if (text := operations.younger(stage, table, runs))}
+def _history(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    found = api.history(stage, folder, request.tables)
+    younger = {table: text for table, runs in found.items() if (text := api.younger(stage, table, runs))}
     document = json_output.history_document(found, younger)
     return CommandResult(
         document, lambda console: short_reports.print_history(console, found, request.stage, younger, stage.names)
     )
 
 
-def _status(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     if request.follow:
-        return _follow(request, folder, recorder)
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    found = operations.status(stage, folder, request.tables)
+        return _follow(api, stage, request, folder, recorder)
+    found = api.status(stage, folder, request.tables)
     errors = tuple(_reported(request, status.error, stage.names) for status in found if status.error is not None)
     document = _with_error(json_output.status_document(found), errors)
     return CommandResult(
@@ -160,20 +152,16 @@ def _status(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     )
 
 
-def _runs(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    found = operations.runs(stage, folder, request.tables)
+def _runs(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    found = api.runs(stage, folder, request.tables)
     document = json_output.runs_document(found)
     return CommandResult(document, lambda console: short_reports.print_runs(console, found, names=stage.names))
 
 
-def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+def _follow(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     """Watches until the running runs have ended, or the reader of stdout has closed it."""
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
     try:
-        found = operations.follow(stage, folder, request.tables, recorder)
+        found = api.follow(stage, folder, request.tables, recorder)
     except BrokenPipeError:
         drop_output()
         found = recorder.ended
@@ -185,38 +173,32 @@ def _follow(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
 
 
-def _control(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    lease = operations.control_run(stage, request.tables[0], request.command, request.limits)
+def _control(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    lease = api.control_run(stage, request.tables[0], request.command, request.limits)
     document = json_output.reported_document(request.command, lease, request.limits)
     return CommandResult(document, lambda console: short_reports.print_reported(console, request, lease, stage.names))
 
 
-def _baseline(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations, table, dry_run = load_operations(), request.tables[0], request.options.dry_run
-    stage = _open(operations, request, folder, recorder)
+def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    table, dry_run = request.tables[0], request.options.dry_run
     if request.command == "stamp":
-        taken = operations.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
+        taken = api.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
     else:
-        taken = operations.import_history(stage, folder, table, recorder, dry_run=dry_run)
+        taken = api.import_history(stage, folder, table, recorder, dry_run=dry_run)
     document = json_output.baseline_document(taken)
     return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken, stage.names))
 
 
-def _prepare(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations, table, version = load_operations(), request.tables[0], request.number or 0
-    stage = _open(operations, request, folder, recorder)
+def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    table, version = request.tables[0], request.number or 0
     dry_run, runner = request.options.dry_run, request.options.runner
-    prepared = operations.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
+    prepared = api.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
     document = json_output.prepared_document(stage.names.real(table), version, prepared, dry_run)
     return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared))
 
 
-def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations = load_operations()
-    stage = _open(operations, request, folder, recorder)
-    return _files(request, operations.init(stage, folder, request.tables, dry_run=request.options.dry_run))
+def _init(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    return _files(request, api.init(stage, folder, request.tables, dry_run=request.options.dry_run))
 
 
 def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -266,9 +248,13 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     return CommandResult(document, lambda console: short_reports.print_removal(console, request, found))
 
 
-_COMMANDS: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
-    "init": _init,
+_UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
     "create": _create,
+    "deploy": _deploy,
+    "destroy": _destroy,
+}
+_ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], CommandResult]] = {
+    "init": _init,
     "prepare": _prepare,
     "up": _migrate,
     "down": _migrate,
@@ -277,8 +263,6 @@ _COMMANDS: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]]
     "history": _history,
     "status": _status,
     "runs": _runs,
-    "deploy": _deploy,
-    "destroy": _destroy,
     **dict.fromkeys(CONTROL, _control),
     **dict.fromkeys(BASELINE, _baseline),
 }
