@@ -192,7 +192,7 @@ def test_what_stands_in_the_way_of_starting_a_job(typed: Client) -> None:
     (typed.folder / "dynamodt.toml").open("a").write('glue_job = "not-there"\n')
     with pytest.raises(Refused, match="not deployed") as missing:
         typed.up()
-    assert missing.value.hint == "deploy it: dynamodt deploy --stage dev"
+    assert missing.value.hint == "deploy it: dynamodt deploy"
     typed.write_stage(typed.glue.url)
     typed.glue.most = 0
     with pytest.raises(Refused, match="MaxConcurrentRuns"):
