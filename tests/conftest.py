@@ -86,7 +86,8 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="session")
 def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    with emulators.dynamodb_local(tmp_path_factory.mktemp("dynamodb-local")) as endpoint:
+    base = tmp_path_factory.getbasetemp()
+    with emulators.dynamodb_local(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as endpoint:
         yield endpoint
 
 

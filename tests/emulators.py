@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import importlib.util
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -92,14 +95,35 @@ def free_port() -> int:
 
 @contextmanager
 def dynamodb_local(folder: Path) -> Iterator[Endpoint]:
-    """A DynamoDB Local in memory, killed at the end. Skips the test, with the reason, where it cannot be run."""
+    """A DynamoDB Local in memory, one for all processes that name this folder: the first one starts it, and the last
+    one to leave kills it. Skips the test, with the reason, where it cannot be run."""
     _check_dynamodb_local()
-    process, port = _started_java(folder / "dynamodb-local.log")
+    with _sharing(folder) as users:
+        if not users:
+            process, port = _started_java(folder / "dynamodb-local.log")
+            users.update(pid=process.pid, port=port, count=0)
+        users["count"] += 1
+        port = users["port"]
     try:
         yield Endpoint("dynamodb-local", emulator.url(port))
     finally:
-        process.kill()
-        process.wait()
+        with _sharing(folder) as users:
+            users["count"] -= 1
+            if not users["count"]:
+                os.kill(users["pid"], signal.SIGKILL)
+                users.clear()
+
+
+@contextmanager
+def _sharing(folder: Path) -> Iterator[dict[str, int]]:
+    """The pid and the port of what the processes share, and how many they are; nothing where it is not at work."""
+    with (folder / "dynamodb-local.json").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        users: dict[str, int] = json.loads(file.read() or "{}")
+        yield users
+        file.truncate(0)
+        file.write(json.dumps(users))
 
 
 def _started_java(log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], int]:

@@ -39,7 +39,7 @@ from tests.pipeline.exporter import Exporter
 HUNDREDS = {"move": 100, "beside": 200, "alone": 300, "left": 400, "right": 500}
 INSERTING = ("move", "fan", "split", "freed", "lone")
 IN_PLACE = ("update", "delete", "same")
-SCRIPT = """
+_BEGIN = """
 from dynamodt import Delete, Put
 
 KINDS = {kinds!r}
@@ -52,7 +52,10 @@ def transform_up(item):
     number = int(item["id"])
     new = {{**item, "times": item["times"] + 1}}
     put = lambda step, name: Put({{**new, "id": number + step, "src": f"{{item['src']}}/{{name}}"}})
-    ways = {{
+"""
+SCRIPT = (
+    _BEGIN
+    + """    ways = {{
         "update": lambda: new,
         "delete": lambda: Delete(),
         "same": lambda: item,
@@ -64,29 +67,20 @@ def transform_up(item):
     }}
     return ways[KINDS[number % len(KINDS)] if number < 100 else "update"]()
 """
+)
 TARGET = "others"
 INTO_TARGET = ("copy", "copy", "shift", "lone", "clash")
-TARGET_SCRIPT = """
-from dynamodt import Put
-
-TARGET_TABLE = "others"
-KINDS = {kinds!r}
-
-def items():
-    for number in {rows}:
-        yield {{"id": number, "src": f"{{number}}.own/row", "times": 0, "note": "old"}}
-
-def transform_up(item):
-    number = int(item["id"])
-    new = {{**item, "times": item["times"] + 1}}
-    put = lambda step, name: Put({{**new, "id": number + step, "src": f"{{item['src']}}/{{name}}"}})
-    return {{
+TARGET_SCRIPT = (
+    'TARGET_TABLE = "others"\n'
+    + _BEGIN
+    + """    return {{
         "copy": lambda: new,
         "shift": lambda: {{**new, "id": number + 100}},
         "lone": lambda: [put(300, "alone")],
         "clash": lambda: {{**new, "id": 600 + number // 2}},
     }}[KINDS[number % len(KINDS)]]()
 """
+)
 OWN_ROWS = (900, 901, 902)
 MOST_ATTEMPTS = 9
 

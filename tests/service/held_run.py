@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
-from tests.service.kills import scan
+from tests.service.kills import scan, write_script
 from tests.waiting import HOLD, until
 
 ITEMS = 600
@@ -28,9 +28,8 @@ def transform_up(item):
 def hold(endpoint: Endpoint, folder: Path, table: str) -> Path:
     """Fills the table, and writes its version. Returns the file for which the run waits."""
     Tables(endpoint.client).put(table, *({"id": number, "n": 0} for number in range(ITEMS)))
-    script, go_on = folder / "transforms" / table / "v1_add_one.py", folder / "go_on"
-    script.parent.mkdir(parents=True)
-    script.write_text(HOLD + SCRIPT.format(go_on=str(go_on)))
+    go_on = folder / "go_on"
+    write_script(folder, table, HOLD + SCRIPT.format(go_on=str(go_on)))
     return go_on
 
 

@@ -62,13 +62,21 @@ def attempt(endpoint: Endpoint, folder: Path, table: str, what: str, moment: str
     return programs.run("tests.migrate_once", *words)
 
 
-def fill(endpoint: Endpoint, table: str) -> None:
+def fill(endpoint: Endpoint, folder: Path, table: str, script: str) -> None:
+    """Fills the table, and writes its version 1."""
+    write_script(folder, table, script)
     for start in range(0, ITEMS, 25):
         puts = [
             {"PutRequest": {"Item": {"id": {"N": str(n)}, "n": {"N": "0"}, "note": {"S": "old"}}}}
             for n in range(start, start + 25)
         ]
         endpoint.client.batch_write_item(RequestItems={table: puts})
+
+
+def write_script(folder: Path, table: str, text: str) -> None:
+    path = folder / "transforms" / table / "v1_add_one.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
 
 
 def scan(endpoint: Endpoint, table: str) -> dict[int, dict[str, Any]]:

@@ -62,6 +62,13 @@ class Elsewhere:
         assert json.loads(poller.stdout.readline())["status"] == "running"
         return poller
 
+    def held_and_followed(self) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+        """A run that waits for `go_on`, and a process that follows it."""
+        self.script(1, HELD)
+        up = self.start("up")
+        self.at_work()
+        return up, self.follow()
+
     def go_on(self) -> None:
         """Let the run that waits for its followers go on."""
         (self.folder / "followed").touch()
@@ -155,10 +162,7 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
 
 
 def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
-    elsewhere.script(1, HELD)
-    up = elsewhere.start("up")
-    elsewhere.at_work()
-    poller = elsewhere.follow()
+    up, poller = elsewhere.held_and_followed()
     up.send_signal(signal.SIGKILL)
     up.wait(HANG_SECONDS)
     outcome = json.loads(poller.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
@@ -171,10 +175,7 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
-    elsewhere.script(1, HELD)
-    up = elsewhere.start("up")
-    elsewhere.at_work()
-    poller = elsewhere.follow()
+    up, poller = elsewhere.held_and_followed()
     poller.send_signal(signal.SIGINT)
     _, err = poller.communicate(timeout=HANG_SECONDS)
     elsewhere.go_on()

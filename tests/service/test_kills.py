@@ -37,10 +37,7 @@ def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(id="N")
-    fill(endpoint, table)
-    script = tmp_path / "transforms" / table / "v1_add_one.py"
-    script.parent.mkdir(parents=True)
-    script.write_text(SCRIPT)
+    fill(endpoint, tmp_path, table, SCRIPT)
     dice = random.Random(SEED)
     moments = [moment for moment in MOMENTS if moment != "prepared"]
     dice.shuffle(moments)

@@ -26,14 +26,20 @@ from tests.waiting import join, until
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 
 
+def started(bench: Bench, table: str, items: int, max_wcu: float) -> tuple[threading.Thread, list[TableReport]]:
+    """A run in a thread of its own, and where its report will be."""
+    bench.tables.put(table, *({"id": number} for number in range(items)))
+    bench.script(table, TOUCH)
+    reports: list[TableReport] = []
+    run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=max_wcu)))
+    run.start()
+    return run, reports
+
+
 def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable) -> None:
     """At two units a second the 200 items would take longer than anybody waits for them here."""
     table = make_table(id="N")
-    bench.tables.put(table, *({"id": number} for number in range(200)))
-    bench.script(table, TOUCH)
-    reports: list[TableReport] = []
-    run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=2.0)))
-    run.start()
+    run, reports = started(bench, table, items=200, max_wcu=2.0)
     state = State(bench.stage.connection, bench.stage.state_table)
     until(lambda: state.leases.read(table).wcu == 2.0, "the run's lease")
     lease = state.leases.read(table)
@@ -70,11 +76,7 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
 ) -> None:
     """Slow enough to be told of; what it has done when it is aborted stands, and the same command does the rest."""
     table = make_table(id="N")
-    bench.tables.put(table, *({"id": number} for number in range(60)))
-    bench.script(table, TOUCH)
-    reports: list[TableReport] = []
-    run = threading.Thread(target=lambda: reports.extend(bench.up(table, max_wcu=4.0)))
-    run.start()
+    run, reports = started(bench, table, items=60, max_wcu=4.0)
 
     def changed() -> int:
         return sum("seen" in item for item in bench.tables.items(table))

@@ -95,10 +95,7 @@ def test_killed_at_any_place_every_item_is_moved_exactly_once(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, spark_master: str
 ) -> None:
     table = make_table(id="N")
-    fill(endpoint, table)
-    script = tmp_path / "transforms" / table / "v1_add_one.py"
-    script.parent.mkdir(parents=True)
-    script.write_text(SLOWLY)
+    fill(endpoint, tmp_path, table, SLOWLY)
     dice = random.Random(SEED)
     writers = [Writer(endpoint, table, seed, pause=0.02) for seed in (0, 1)]  # for it takes its time
     for writer in writers:

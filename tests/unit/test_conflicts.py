@@ -6,7 +6,17 @@ import pytest
 
 from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
-from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, TransformAgain, Unclear, judged, shown
+from dynamodt.pipeline.conflicts import (
+    Again,
+    Collision,
+    Current,
+    Ends,
+    TransformAgain,
+    Unclear,
+    by_source,
+    judged,
+    shown,
+)
 from dynamodt.script.codec import encode, image_digest, key_text
 from dynamodt.script.diff import change, insert, transaction_digest
 
@@ -147,3 +157,17 @@ def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -
     rows = row({"id": 1, "n": 5}, 9)
     assert judged(refused, [], current([READ], rows, meets=True)) == Ends("vanished")
     assert judged(refused, [], current([], rows, meets=True), known=encode(READ)) == Ends("vanished")
+
+
+# ---------------------------------------------------------------- which announced changes are tries of one
+
+
+def test_an_item_s_changes_belong_together_whatever_they_became() -> None:
+    remove = Remove(key(1), encode({"id": 1, "n": 6}))
+    other = update(read={"id": 7, "n": 1})
+    assert by_source([[MOVE, other], [remove]]) == [[MOVE, remove], [other]]
+
+
+def test_rows_of_one_key_are_told_apart_and_found_again() -> None:
+    one, two = insert(THINGS, MADE), insert(THINGS, OTHER)
+    assert by_source([[one, two, one], [two, one]]) == [[one, one], [two, two], [one]]
