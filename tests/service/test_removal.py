@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,15 @@ from dynamodt import api as operations
 from dynamodt.deploy import destroy as destroying
 from dynamodt.deploy.destroy import Removal, destroy
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
-from dynamodt.errors import Refused
-from dynamodt.model.runs import Lease
+from dynamodt.errors import Refused, ServiceError
+from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.lock import held, new_lease
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.pace import ProgressRecorder
 from tests.service.account import Account
+
+RUN = "20260131T101112.131415Z-0a1b2c"
+JAR = f"below/assets/{'0a' * 32}/jar"
 
 
 @pytest.fixture
@@ -131,7 +137,9 @@ def test_a_bucket_whose_prefixes_lie_within_each_other_stays_as_it_is(
 
 def test_files_of_another_table_below_the_same_prefix_keep_the_bucket(account: Account) -> None:
     account.deploy()
-    account.client("s3").put_object(Bucket=account.bucket, Key="below/runs/strange/r/dead-letters.jsonl", Body=b"1")
+    account.client("s3").put_object(
+        Bucket=account.bucket, Key=f"below/runs/strange/{RUN}/dead-letters.jsonl", Body=b"1"
+    )
     before = account.objects()
     assert "strange" in why(account.destroy(purge=True).kept, "bucket")
     assert account.objects() == before
@@ -171,18 +179,126 @@ def has_parts(account: Account, key: str, upload: str) -> bool:
 
 def test_an_upload_that_was_never_completed_goes_with_the_bucket(account: Account) -> None:
     account.deploy()
-    upload = begin_upload(account, "below/assets/jar")
+    upload = begin_upload(account, JAR)
     account.destroy(purge=True)
-    assert account.bucket not in buckets(account) and not has_parts(account, "below/assets/jar", upload)
+    assert account.bucket not in buckets(account) and not has_parts(account, JAR, upload)
 
 
 def test_an_upload_outside_of_the_prefix_stays_and_keeps_the_bucket(account: Account) -> None:
     account.deploy()
-    ours, twin = (begin_upload(account, "below/assets/jar") for _ in range(2))
+    ours, twin = (begin_upload(account, JAR) for _ in range(2))
     anothers = begin_upload(account, "below-too/film")
     done = account.destroy(purge=True)
     assert "below-too/film" in why(done.kept, "bucket") and has_parts(account, "below-too/film", anothers)
-    assert not any(has_parts(account, "below/assets/jar", upload) for upload in (ours, twin))
+    assert not any(has_parts(account, JAR, upload) for upload in (ours, twin))
+
+
+# ---------------------------------------------------------------- what the stage has written, and nothing else
+
+EXPORT, COMPANYS = "01767225600000-0a1b2c3d", "01767225600000-99999999"
+FAILING = """
+sequence = 1
+
+
+def prepare(context):
+    yield "country", "NL"
+
+
+def transform_up(item, prepared):
+    if item["id"] == "bad":
+        raise ValueError("no")
+    item["n"] = 1
+    return item
+
+
+def transform_down(item, prepared):
+    del item["n"]
+    return item
+"""
+
+
+def run_everything(account: Account) -> RunRecord:
+    """Runs that store objects of every kind; returns the last one's record."""
+    for name in ("1", "2", "bad"):
+        account.client("dynamodb").put_item(TableName=account.table, Item={"id": {"S": name}})
+    account.script(FAILING)
+    stage, folder, recorder = account.stage, account.folder, ProgressRecorder()
+    operations.prepare(stage, folder, account.table, 1, recorder)
+    for options in (RunOptions(dry_run=True), RunOptions(max_errors=9)):
+        operations.up(stage, folder, [account.table], None, options, recorder)
+    (record,) = operations.history(stage, folder, [account.table])[account.table]
+    operations.retry(stage, folder, [account.table], record.run, RunOptions(max_errors=9), recorder)
+    account.client("dynamodb").put_item(TableName=account.table, Item={"id": {"S": "1"}, "n": {"N": "7"}})
+    assert operations.undo(stage, folder, [account.table], record.run, RunOptions(), recorder).error is None
+    return record
+
+
+def put(account: Account, *names: str) -> None:
+    for name in names:
+        account.client("s3").put_object(Bucket=account.bucket, Key=name, Body=b"{}")
+
+
+def at_the_root(account: Account) -> None:
+    """The whole bucket is the stage's storage."""
+    account.configure()
+    file = account.folder / "dynamodt.toml"
+    file.write_text(file.read_text().replace(f"{account.bucket}/below", account.bucket))
+
+
+def test_all_that_runs_have_written_goes_with_the_bucket(account: Account) -> None:
+    at_the_root(account)
+    account.deploy()
+    run = run_everything(account).run
+    names = account.objects()
+    for kind in ("journal/", "dead/", "retry1/dead/", "dead-letters.jsonl", "retries/", "undo1/not-restored/"):
+        assert any(name.startswith(f"runs/{account.table}/{run}/{kind}") for name in names), kind
+    assert {f"prepared/{account.table}/v1.json"} < names and any("/samples/" in name for name in names)
+    done = account.destroy(purge=True)
+    assert not why_all(done.kept, "bucket") and account.bucket not in buckets(account)
+
+
+def test_with_the_whole_bucket_as_the_storage_a_strangers_objects_stay(account: Account) -> None:
+    at_the_root(account)
+    account.deploy()
+    run = run_everything(account)
+    put(account, f"AWSDynamoDB/{EXPORT}/_started", "AWSDynamoDB/data/ours.json.gz")
+    listed = json.dumps({"dataFileS3Key": "AWSDynamoDB/data/ours.json.gz"}).encode()
+    key = f"AWSDynamoDB/{EXPORT}/manifest-files.json"
+    account.client("s3").put_object(Bucket=account.bucket, Key=key, Body=listed)
+    state = operations.State(account.stage.connection, account.state_table)
+    state.rows.put((f"TABLE#{account.table}", f"RUN#{run.run}x"), {"requested": [f"arn/export/{EXPORT}"]})
+    strange = {
+        "invoices/2024.pdf",
+        "runs/2024/report.csv",
+        f"runs/{account.table}/{RUN}/dead-letters.jsonl",  # of another history
+        f"AWSDynamoDB/{COMPANYS}/_started",
+        "AWSDynamoDB/data/theirs.json.gz",
+        "assets/logo.png",
+        f"x/runs/{account.table}/{run.run}/dead-letters.jsonl",  # of a storage within this one
+    }
+    put(account, *strange)
+    rehearsed = account.destroy(purge=True, dry_run=True)
+    done = account.destroy(purge=True)
+    assert account.objects() == strange and done.kept == rehearsed.kept
+    assert "invoices/" in why(done.kept, "bucket") and "and more" in why(done.kept, "bucket")
+    assert account.state_table not in tables(account)
+    assert account.destroy(purge=True).status == "nothing" and account.objects() == strange
+
+
+def test_an_object_that_is_locked_stops_the_purge_and_says_until_when(account: Account) -> None:
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket=account.bucket, ObjectLockEnabledForBucket=True)
+    tag = {"Key": "dynamodt:stage", "Value": account.name}
+    s3.put_bucket_tagging(Bucket=account.bucket, Tagging={"TagSet": [tag]})
+    account.deploy()
+    held = next(name for name in account.objects() if "/assets/" in name)
+    s3.put_object_legal_hold(Bucket=account.bucket, Key=held, LegalHold={"Status": "ON"})
+    with pytest.raises(ServiceError, match=held) as caught:
+        account.destroy(purge=True)
+    assert "legal hold" in caught.value.hint and account.state_table in tables(account)
+    s3.put_object_legal_hold(Bucket=account.bucket, Key=held, LegalHold={"Status": "OFF"})
+    account.destroy(purge=True)
+    assert account.bucket not in buckets(account) and account.state_table not in tables(account)
 
 
 # ---------------------------------------------------------------- what was found
@@ -326,7 +442,7 @@ def why_all(texts: tuple[str, ...], kind: str) -> list[str]:
 # ---------------------------------------------------------------- interrupted
 
 
-STEPS = ("delete_table", "delete_objects", "schedule_deletion", "delete_bucket")
+STEPS = ("delete_objects", "delete_table", "schedule_deletion", "delete_bucket")
 
 
 @pytest.fixture

@@ -114,9 +114,11 @@ def test_each_request_names_the_account_of_the_stage(here: Connection, sent: Sen
 
 def test_each_request_of_a_removal_names_it(here: Connection, sent: Sent) -> None:
     buckets.bucket_facts(here, "files")
-    buckets.outside(here, "files", "below/")
-    buckets.folders(here, "files", "below/")
-    buckets.delete_objects(here, "files", "below/", lambda text: None)
+    own = buckets.OwnObjects("files", "below/", exports=frozenset(["01"]))
+    list(buckets.outside(here, own))
+    buckets.tables_with_files(here, "files", "below/", ())
+    buckets.shared_files(here, own)
+    buckets.delete_objects(here, own, lambda text: None)
     buckets.delete_bucket(here, "files")
     assert sent.named == {OURS} and "DeleteBucket" in sent.owners
 

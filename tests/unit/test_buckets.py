@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,18 +45,6 @@ def test_a_bucket_in_another_region_is_an_error(s3: Stubber) -> None:
         buckets.bucket_facts(HERE, "files")
 
 
-def test_what_deletes_names_the_owner(s3: Stubber) -> None:
-    upload: dict[str, Any] = {"Key": "below/jar", "UploadId": "u1"}
-    s3.add_response("list_multipart_uploads", {"Uploads": [upload]}, {**BUCKET, "Prefix": "below/"})
-    s3.add_response("abort_multipart_upload", {}, {**BUCKET, **upload})
-    version = {"Key": "below/jar", "VersionId": "v1"}
-    s3.add_response("list_object_versions", {"Versions": [version]}, {**BUCKET, "Prefix": "below/"})
-    s3.add_response("delete_objects", {}, {**BUCKET, "Delete": ANY})
-    s3.add_response("delete_bucket", {}, BUCKET)
-    buckets.delete_objects(HERE, "files", "below/", lambda text: None)
-    buckets.delete_bucket(HERE, "files")
-
-
 # ---------------------------------------------------------------- what a role may read
 
 ROLE = "arn:aws-cn:iam::123456789012:role/dynamodt-prod"
@@ -89,3 +78,107 @@ def test_what_a_role_may_read_by_iam_s_simulator(decisions: tuple[str, ...], all
             )
         assert buckets.may_read(HERE, ROLE, "other", "a/b") is allowed
         stub.assert_no_pending_responses()
+
+
+# ---------------------------------------------------------------- whose an object is
+
+RUN, ANOTHERS = "20260131T101112.131415Z-0a1b2c", "20260131T101112.131415Z-ffffff"
+EXPORT, COMPANYS = "01767225600000-0a1b2c3d", "01767225600000-99999999"
+SHARED = "below/AWSDynamoDB/data/aaaa.json.gz"
+HASH = "0a" * 32
+OWN = buckets.OwnObjects(
+    "files", "below/", frozenset(["users"]), frozenset([RUN]), frozenset([EXPORT]), frozenset([SHARED])
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"runs/users/{RUN}/dead-letters.jsonl",
+        f"runs/users/{RUN}/items/dead/000000-00000001-0001-write.jsonl",
+        f"runs/users/{RUN}/incremental2/retry1/journal/000000-00000001-0001-0000.json.zst",
+        f"runs/users/{RUN}/undo3.2/not-restored/000001-00000001-0001-left.jsonl",
+        f"runs/users/{RUN}/final-scan/retries/0001.json",
+        f"runs/users/{RUN}/samples/000000-00000001.json",
+        f"runs/users/{RUN}/journal/000000-00000001-0001-note.json.zst",
+        "prepared/users/v2.parquet",
+        "prepared/users/v2.json",
+        f"assets/{HASH}/project.zip",
+        f"AWSDynamoDB/{EXPORT}/_started",
+        f"AWSDynamoDB/{EXPORT}/manifest-files.json",
+        f"AWSDynamoDB/{EXPORT}/data/aaaa.json.gz",
+        "AWSDynamoDB/data/aaaa.json.gz",
+    ],
+)
+def test_an_object_of_the_stage(name: str) -> None:
+    at_the_root = replace(OWN, prefix="", shared=frozenset(["AWSDynamoDB/data/aaaa.json.gz"]))
+    assert f"below/{name}" in OWN and name in at_the_root
+    assert name not in OWN and f"below/within/{name}" not in OWN and f"below-too/{name}" not in OWN
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "report.csv",
+        "runs/2024/report.csv",
+        f"runs/users/{RUN}/report.csv",
+        f"runs/users/{RUN}/journal/../dead-letters.jsonl",
+        f"runs/users/{RUN}/journal/photo.json.zst",
+        f"runs/users/{ANOTHERS}/dead-letters.jsonl",
+        f"runs/orders/{RUN}/dead-letters.jsonl",
+        "runs/users/nightly/dead-letters.jsonl",
+        "prepared/users/final.parquet",
+        "prepared/orders/v2.parquet",
+        "assets/logo.png",
+        f"assets/{HASH}/web/logo.png",
+        f"AWSDynamoDB/{COMPANYS}/_started",
+        f"AWSDynamoDB/{COMPANYS}/data/aaaa.json.gz",
+        f"AWSDynamoDB/{EXPORT}/notes.txt",
+        "AWSDynamoDB/data/bbbb.json.gz",
+    ],
+)
+def test_an_object_of_a_stranger(name: str) -> None:
+    assert f"below/{name}" not in OWN
+
+
+def test_without_a_state_table_no_run_is_the_stages() -> None:
+    assert f"below/runs/users/{RUN}/dead-letters.jsonl" not in replace(OWN, runs=frozenset())
+
+
+class Listed:
+    """A bucket of these names that is listed as S3 does it; keeps the names that were listed one by one."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = sorted(names)
+        self.seen: set[str] = set()
+
+    def get_paginator(self, operation: str) -> Listed:
+        return self if operation == "list_object_versions" else Listed()
+
+    def paginate(self, **words: str) -> Iterator[dict[str, Any]]:
+        prefix, delimiter = words["Prefix"], words.get("Delimiter", "")
+        for name in (name for name in self.names if name.startswith(prefix)):
+            folder, slash, _ = name.removeprefix(prefix).partition("/")
+            if delimiter and slash:
+                yield {"CommonPrefixes": [{"Prefix": f"{prefix}{folder}/"}]}
+            else:
+                self.seen.add(name)
+                yield {"Versions": [{"Key": name}]}
+
+
+@pytest.mark.parametrize("prefix", ["", "below/", "a/b/"])
+def test_what_no_stage_has_written_is_named_and_not_listed_one_by_one(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = {"a/x", "b", "z/y"} if prefix == "a/b/" else {"x/1"} if prefix else set()
+    below = {f"{prefix}lake/1", f"{prefix}lake/2", f"{prefix}file", f"{prefix}runs/2024/1"}
+    ours = f"{prefix}runs/users/{RUN}/dead-letters.jsonl"
+    listed = Listed(*above, *below, ours)
+    monkeypatch.setattr(buckets, "client", lambda connection, service: listed)
+    own = replace(OWN, prefix=prefix)
+    named = set(buckets.outside(HERE, own))
+    expected = {f"{prefix}lake/", f"{prefix}file", f"{prefix}runs/2024/1"}
+    expected |= {name if name in ("a/x", "b") else f"{name.partition('/')[0]}/" for name in above}
+    assert named == expected and not any("lake/" in name for name in listed.seen)
+    assert buckets.has_objects(HERE, own) and not buckets.has_objects(HERE, replace(own, runs=frozenset()))

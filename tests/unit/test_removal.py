@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dynamodt.deploy.buckets import OwnObjects
 from dynamodt.deploy.deployed import DeployedBucket
 from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable, Neighbour, Origin, plan
 
@@ -13,7 +14,8 @@ MADE, TAGGED, FOUND = Origin("prod", True), Origin("prod", False), Origin("", Fa
 UNTAGGED, SHOPS, RETAGGED = Origin("", True), Origin("shop", False), Origin("shop", True)
 KEY, HERE = "arn:aws:kms:r:1:key/k", DeployedBucket("files", "below/")
 TABLE = FoundTable("state", MADE, KEY, (), ())
-FILES = FoundBucket(HERE, MADE, KEY, "")
+OWN = OwnObjects(*HERE)
+FILES = FoundBucket(HERE, MADE, KEY, own=OWN)
 ENCRYPTING = FoundKey(KEY, MADE, False, ())
 ALL = Evidence("prod", TABLE, FILES, (ENCRYPTING,), ())
 
@@ -41,7 +43,7 @@ def test_what_is_the_stages_own_goes(origin: Origin) -> None:
         keys=(ENCRYPTING._replace(origin=origin),),
     )
     made = plan(found)
-    assert (made.state_table, made.objects, made.bucket, made.keys, made.kept) == ("state", HERE, "files", (KEY,), ())
+    assert (made.state_table, made.objects, made.bucket, made.keys, made.kept) == ("state", OWN, "files", (KEY,), ())
     evidence = "of the stack" if origin.of_stack else "its tag names this stage"
     assert len(made.removed) == 3 and all(text.endswith(evidence) for text in made.removed)
 
@@ -80,11 +82,17 @@ def test_a_state_table_of_another_stage_too_stays() -> None:
 
 
 def test_a_bucket_with_what_is_not_below_the_prefix_loses_the_prefix_alone() -> None:
-    found = replace(ALL, bucket=FILES._replace(stranger="photos/1"))
+    found = replace(ALL, bucket=FILES._replace(strangers=("photos/1",)))
     made = plan(found)
-    assert (made.objects, made.bucket, made.keys) == (HERE, "", ())
+    assert (made.objects, made.bucket, made.keys) == (OWN, "", ())
     assert made.removed[0].startswith("objects below s3://files/below/")
     assert "photos/1" in made.kept[0] and "bucket files, which is kept" in made.kept[1]
+
+
+def test_a_bucket_without_anything_of_the_stages_own_only_stays() -> None:
+    made = plan(replace(ALL, bucket=FILES._replace(strangers=("photos/1",), own=None)))
+    assert made.objects is None and not any("objects below" in text for text in made.removed)
+    assert "photos/1" in made.kept[0]
 
 
 @pytest.mark.parametrize("prefix", ["below/", "", "below/further/"])
@@ -101,11 +109,11 @@ def test_a_bucket_with_files_of_other_tables_below_the_same_prefix_stays_whole()
 
 def test_a_prefix_beside_this_one_is_in_nobodys_way() -> None:
     """The bucket stays by what lies below it."""
-    assert plan(replace(ALL, neighbours=(neighbour(bucket=DeployedBucket("files", "beside/")),))).objects == HERE
+    assert plan(replace(ALL, neighbours=(neighbour(bucket=DeployedBucket("files", "beside/")),))).objects == OWN
 
 
 def test_a_bucket_out_of_reach_stays() -> None:
-    found = replace(ALL, bucket=FoundBucket(HERE, FOUND, "", "", (), "the bucket is not in r, but in s"), keys=())
+    found = replace(ALL, bucket=FoundBucket(HERE, FOUND, "", (), (), "the bucket is not in r, but in s"), keys=())
     assert "not in r, but in s" in kept(found)[0]
 
 

@@ -7,19 +7,27 @@ of the objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dynamodt.deploy.packages import PREFIX, is_asset
 from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG, account_id, client, explained
-from dynamodt.errors import ServiceError, UsageError
+from dynamodt.errors import DynamodtError, ServiceError, UsageError
+from dynamodt.export.datafiles import export_of_file
+from dynamodt.export.objects import S3Objects
+from dynamodt.export.request import FILES, ROOT, ExportFolder
+from dynamodt.state.object_keys import table_and_run
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
 
-_LAST = chr(0x10FFFF)  # sorts after every other character of a name
+_ROOTS = ("runs/", "prepared/")  # of tables' objects
+_SHARED = f"{ROOT}/data/"  # of all incremental exports
 _LONGEST_WAIT_DAYS = 30
 _DENIED, _ABSENT = "AccessDeniedException", "NotFoundException"  # KMS
 
@@ -90,40 +98,132 @@ def _status(error: ClientError) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def outside(connection: Connection, bucket: str, prefix: str) -> str:
-    """The name of an object or an unfinished upload that does not begin with the prefix; empty if there is none. Old
-    versions and delete markers count."""
+@dataclass(frozen=True, slots=True)
+class OwnObjects:
+    """The objects of a bucket that a stage has written itself, by their names: of its prefix, of its tables, of runs
+    and exports that its state table has.
+
+    `tables` are those with a folder here, `runs` those of the state table, `exports` the ids of the exports that they
+    have requested, `shared` the names of data files of incremental exports.
+    """
+
+    bucket: str
+    prefix: str
+    tables: frozenset[str] = frozenset()
+    runs: frozenset[str] = frozenset()
+    exports: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+
+    def __contains__(self, key: str) -> bool:
+        if not key.startswith(self.prefix):
+            return False
+        name = key.removeprefix(self.prefix)
+        if (found := table_and_run(name)) is not None:
+            table, run = found
+            return table in self.tables and (not run or run in self.runs)
+        return is_asset(name) or key in self.shared or export_of_file(name) in self.exports
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The prefixes of all these names."""
+        return tuple(f"{self.prefix}{root}" for root in (*_ROOTS, PREFIX, f"{ROOT}/"))
+
+
+def outside(connection: Connection, own: OwnObjects) -> Iterator[str]:
+    """The names of all that is in the bucket and is not the stage's own: objects, unfinished uploads, and prefixes as a
+    whole where none of its own objects can be. Old versions and delete markers count."""
     s3 = client(connection, "s3")
-    with explained("ListObjectVersions", f"bucket {bucket}"):
-        ends = [s3.list_object_versions(Bucket=bucket, MaxKeys=1, KeyMarker=marker) for marker in ("", prefix + _LAST)]
-    names = [one["Key"] for end in ends for one in (*end.get("Versions", ()), *end.get("DeleteMarkers", ()))]
-    names += [key for key, _ in _uploads(s3, bucket, "")]
-    return next((name for name in names if not name.startswith(prefix)), "")
+    parts = own.prefix.split("/")[:-1]
+    above = ["".join(f"{part}/" for part in parts[:depth]) for depth in range(len(parts) + 1)]
+    entered = {*above, *own.roots}
+    with explained("ListObjectVersions", f"bucket {own.bucket}"):
+        for level in above:
+            names = _names(s3, own.bucket, level, Delimiter="/")
+            yield from (name for name in names if name not in own and name not in entered)
+        for root in own.roots:
+            yield from (name for name in _names(s3, own.bucket, root) if name not in own)
+    yield from (key for key, _ in _uploads(s3, own.bucket, "") if key not in own)
 
 
-def folders(connection: Connection, bucket: str, prefix: str) -> set[str]:
-    """The names between the prefix and the next slash."""
-    pages = client(connection, "s3").get_paginator("list_objects_v2")
-    with explained("ListObjectsV2", f"s3://{bucket}/{prefix}"):
-        pages = list(pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"))
-    found = (one["Prefix"] for page in pages for one in page.get("CommonPrefixes", ()))
-    return {name.removeprefix(prefix).rstrip("/") for name in found}
+def _names(s3: Any, bucket: str, prefix: str, **more: str) -> Iterator[str]:
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix, **more):
+        yield from (one["Key"] for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())))
+        yield from (one["Prefix"] for one in page.get("CommonPrefixes", ()))
 
 
-def delete_objects(connection: Connection, bucket: str, prefix: str, note: Callable[[str], None]) -> None:
-    """Deletes all versions of all objects whose names begin with the prefix, and the parts of unfinished uploads, which
-    S3 stores and charges for."""
+def tables_with_files(connection: Connection, bucket: str, prefix: str, known: Collection[str]) -> set[str]:
+    """The tables, other than the known ones, of which runs or `prepare` have stored objects below the prefix."""
     s3 = client(connection, "s3")
-    for key, upload in _uploads(s3, bucket, prefix):
-        _abort(s3, bucket, key, upload)
+    found = set()
+    for kind in _ROOTS:
+        with explained("ListObjectsV2", f"s3://{bucket}/{prefix}{kind}"):
+            for folder in _folders(s3, bucket, f"{prefix}{kind}"):
+                names = () if folder in known else _objects(s3, bucket, f"{prefix}{kind}{folder}/")
+                if any(table_and_run(name.removeprefix(prefix)) for name in names):
+                    found.add(folder)
+    return found
+
+
+def _folders(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+        yield from (one["Prefix"].removeprefix(prefix).rstrip("/") for one in page.get("CommonPrefixes", ()))
+
+
+def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from (one["Key"] for one in page.get("Contents", ()))
+
+
+def shared_files(connection: Connection, own: OwnObjects) -> frozenset[str]:
+    """The data files that the manifests of the stage's own exports list in the folder which all incremental exports
+    share. A manifest that cannot be read lists none."""
+    s3 = client(connection, "s3")
+    with explained("ListObjectsV2", f"s3://{own.bucket}/{own.prefix}{_SHARED}"):
+        if next(_objects(s3, own.bucket, f"{own.prefix}{_SHARED}"), None) is None:
+            return frozenset()
+    folders = (ExportFolder(f"{own.prefix}{ROOT}/{export}") for export in own.exports)
+    return frozenset(key for folder in folders for key in _listed(S3Objects(s3, own.bucket), folder))
+
+
+def _listed(objects: S3Objects, folder: ExportFolder) -> list[str]:
+    try:
+        lines = (objects.read(folder.file(f"{FILES}.json")) or b"").splitlines()
+        return [folder.data_key(json.loads(line)["dataFileS3Key"]) for line in lines]
+    except (DynamodtError, ValueError, KeyError, TypeError):
+        return []
+
+
+def has_objects(connection: Connection, own: OwnObjects) -> bool:
+    """Whether the bucket holds any of them, or of their unfinished uploads."""
+    s3 = client(connection, "s3")
+    with explained("ListObjectVersions", f"bucket {own.bucket}"):
+        if any(name in own for root in own.roots for name in _names(s3, own.bucket, root)):
+            return True
+    return any(key in own for key, _ in _uploads(s3, own.bucket, own.prefix))
+
+
+def delete_objects(connection: Connection, own: OwnObjects, note: Callable[[str], None]) -> None:
+    """Deletes all versions of the stage's own objects, and the parts of their unfinished uploads, which S3 stores and
+    charges for."""
+    s3 = client(connection, "s3")
+    for key, upload in _uploads(s3, own.bucket, own.prefix):
+        if key in own:
+            _abort(s3, own.bucket, key, upload)
     deleted = 0
-    with explained("DeleteObjects", f"bucket {bucket}"):
-        for versions in _versions(s3, bucket, prefix):
-            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": versions, "Quiet": True})
+    roots = (f"{own.prefix}{_SHARED}", *own.roots)  # data files before the manifests that list them
+    with explained("DeleteObjects", f"bucket {own.bucket}"):
+        for versions in (page for root in roots for page in _versions(s3, own, root)):
+            answer = s3.delete_objects(Bucket=own.bucket, Delete={"Objects": versions, "Quiet": True})
             for refusal in answer.get("Errors", ()):
-                raise ServiceError(f"{refusal.get('Code')}: {refusal.get('Message')}", where=f"bucket {bucket}")
+                raise _not_deleted(own.bucket, refusal)
             deleted += len(versions)
-            note(f"deleted {deleted:,} objects of {bucket}")
+            note(f"deleted {deleted:,} objects of {own.bucket}")
+
+
+def _not_deleted(bucket: str, refusal: dict[str, str]) -> ServiceError:
+    hint = "an object under a retention or a legal hold stays until that has ended; then run the same command again"
+    where = f"s3://{bucket}/{refusal.get('Key')}, version {refusal.get('VersionId')}"
+    return ServiceError(f"{refusal.get('Code')}: {refusal.get('Message')}", where=where, hint=hint)
 
 
 def delete_bucket(connection: Connection, bucket: str) -> None:
@@ -132,12 +232,12 @@ def delete_bucket(connection: Connection, bucket: str) -> None:
         client(connection, "s3").delete_bucket(Bucket=bucket)
 
 
-def _versions(s3: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, str]]]:
-    """The versions and delete markers of a bucket, a page of at most a thousand at a time, as one request deletes."""
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+def _versions(s3: Any, own: OwnObjects, prefix: str) -> Iterator[list[dict[str, str]]]:
+    """The versions and delete markers of own objects, a page of at most a thousand at a time, as one request takes."""
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=own.bucket, Prefix=prefix):
         found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-        if found:
-            yield [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+        if ours := [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found if one["Key"] in own]:
+            yield ours
 
 
 def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:

@@ -9,23 +9,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamodt.deploy.buckets import (
     KeyFacts,
+    OwnObjects,
     bucket_facts,
     delete_bucket,
     delete_objects,
-    folders,
+    has_objects,
     key_facts,
     keys_made_for,
     outside,
     schedule_deletion,
+    shared_files,
+    tables_with_files,
 )
 from dynamodt.deploy.deployed import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
-from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
+from dynamodt.deploy.removal import (
+    SHOWN,
+    Evidence,
+    FoundBucket,
+    FoundKey,
+    FoundTable,
+    Origin,
+    Plan,
+    neighbours,
+    plan,
+)
 from dynamodt.deploy.stacks import UNMADE, Sleep, Stack, StackState, at_rest
 from dynamodt.deploy.stacks import removed as delete_stack
 from dynamodt.dynamodb.table import TablePlace, delete_table, place_of, stage_of
@@ -35,7 +49,7 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.liveness import Life, Watch, holder
 from dynamodt.runs.options import Observer
 from dynamodt.script.read import tables
-from dynamodt.state.state import State, tables_in
+from dynamodt.state.state import State, StateContents, contents_of
 
 if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
@@ -43,8 +57,8 @@ if TYPE_CHECKING:
 _OURS = "dynamodt-"  # the prefix of our own change sets
 _DATA = "it holds data that cannot be recreated: only --purge deletes it"
 _DRY_RUN = "dry-run/"
-_KINDS = ("runs", "prepared")
 _DELETING = "DELETING"
+_LISTED = 1000  # names that are looked at for the first different ones: versions of one object have one name
 _GOING = ("PendingDeletion", "PendingReplicaDeletion")
 
 
@@ -116,13 +130,15 @@ def _stack_line(stack: Stack) -> str:
 
 
 def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: Sleep) -> None:
-    """Deletes the bucket last: it names the key, and its tag is the evidence for the rest."""
+    """Deletes the state table after the objects, since it has the runs and the exports whose objects are the stage's;
+    the bucket last: it names the key, and its tag is the evidence for the rest."""
     if whole.state_table:
         _check_unshared(stage, folder, sleep)
+    if whole.objects is not None:
+        delete_objects(stage.connection, whole.objects, observer.notify)
+    if whole.state_table:
         observer.notify(f"deleting the table {whole.state_table}")
         delete_table(stage.connection, whole.state_table)
-    if whole.objects is not None:
-        delete_objects(stage.connection, whole.objects.name, whole.objects.prefix, observer.notify)
     for key in whole.keys:
         days = schedule_deletion(stage.connection, key)
         observer.notify(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
@@ -132,7 +148,8 @@ def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: 
 
 def _check_unshared(stage: Stage, folder: Path, sleep: Sleep) -> None:
     """Raises Refused if the state table has got another user in the minutes that the deletion of the stack took."""
-    strangers, at_work = users_of_state(stage, folder, sleep)
+    contents = contents_of(stage.connection, stage.state_table)
+    strangers, at_work = users_of_state(stage, folder, contents, sleep)
     if strangers or at_work:
         what = f"it is now used by {', '.join(strangers or at_work)}"
         hint = "it was kept; run the same command again for the reasons"
@@ -177,16 +194,22 @@ def gather(
     """All of the evidence; `own` are the resources of the stack. Raises ServiceError."""
     found = glance(stage, folder, own)
     table, bucket = found.state_table, found.bucket
-    if table is not None and table.origin.is_of(stage.name):
-        strangers, at_work = users_of_state(stage, folder, sleep)
+    contents = contents_of(stage.connection, stage.state_table) if table is not None else None
+    if table is not None and contents is not None and table.origin.is_of(stage.name):
+        strangers, at_work = users_of_state(stage, folder, contents, sleep)
         table = table._replace(strangers=strangers, at_work=at_work)
     if bucket is not None and bucket.origin.is_of(stage.name):
-        here = bucket.bucket
-        stranger = outside(stage.connection, here.name, here.prefix)
-        bucket = bucket._replace(stranger=stranger, tables=_strangers_files(stage, folder))
+        bucket = _with_contents(stage, bucket, _own_objects(stage, folder, contents))
     proved = any(key.origin.is_of(stage.name) for key in found.keys)
     keys = found.keys if proved else (*found.keys, *_orphaned_keys(stage, folder, note))
     return Evidence(stage.name, table, bucket, keys, neighbours(stage, folder, stack))
+
+
+def _with_contents(stage: Stage, bucket: FoundBucket, own: OwnObjects) -> FoundBucket:
+    strangers = tuple(islice(dict.fromkeys(islice(outside(stage.connection, own), _LISTED)), SHOWN + 1))
+    files = tables_with_files(stage.connection, own.bucket, own.prefix, own.tables)
+    some = own if not strangers or has_objects(stage.connection, own) else None
+    return bucket._replace(strangers=strangers, tables=tuple(sorted(files)), own=some)
 
 
 def glance(stage: Stage, folder: Path, own: Mapping[str, str]) -> Evidence:
@@ -204,17 +227,24 @@ def _state_table(stage: Stage, own: Mapping[str, str]) -> FoundTable | None:
     return FoundTable(stage.state_table, origin, place.key_arn, (), ())
 
 
-def users_of_state(stage: Stage, folder: Path, sleep: Sleep) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tables without a folder here whose rows the state table holds, and the tables with a live lease. Reads the
-    whole state table."""
-    names = sorted(tables_in(stage.connection, stage.state_table))
+def users_of_state(
+    stage: Stage, folder: Path, contents: StateContents, sleep: Sleep
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tables without a folder here whose rows the state table holds, and the tables with a live lease."""
+    names = sorted(contents.tables)
     leases = State(stage.connection, stage.state_table).leases
     histories = (name for name in names if not name.startswith(_DRY_RUN))
-    return _strangers(histories, stage, folder), tuple(one.table for one in live_leases(leases, names, sleep))
+    strangers = tuple(sorted(set(histories) - tables_here(stage, folder)))
+    return strangers, tuple(one.table for one in live_leases(leases, names, sleep))
 
 
-def _strangers(names: Iterable[str], stage: Stage, folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(set(names) - tables_here(stage, folder)))
+def _own_objects(stage: Stage, folder: Path, contents: StateContents | None) -> OwnObjects:
+    """The objects that this stage has written, by its tables and by its state table."""
+    name, prefix = bucket_of(stage)
+    own = OwnObjects(name, prefix, frozenset(tables_here(stage, folder)))
+    if contents is not None:
+        own = replace(own, runs=contents.runs, exports=contents.exports)
+    return replace(own, shared=shared_files(stage.connection, own))
 
 
 def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
@@ -222,18 +252,11 @@ def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
     try:
         facts = bucket_facts(stage.connection, here.name)
     except UsageError as error:
-        return FoundBucket(here, Origin("", False), "", "", out_of_reach=error.what)
+        return FoundBucket(here, Origin("", False), "", out_of_reach=error.what)
     if facts is None:
         return None
     key = key_facts(stage.connection, facts.kms_key) if facts.kms_key else None
-    return FoundBucket(here, Origin(facts.stage, own.get("Storage") == here.name), key.arn if key else "", "")
-
-
-def _strangers_files(stage: Stage, folder: Path) -> tuple[str, ...]:
-    """The tables without a folder here for which runs or `prepare` have stored files."""
-    name, prefix = bucket_of(stage)
-    found = (folders(stage.connection, name, f"{prefix}{kind}/") for kind in _KINDS)
-    return _strangers({one for some in found for one in some}, stage, folder)
+    return FoundBucket(here, Origin(facts.stage, own.get("Storage") == here.name), key.arn if key else "")
 
 
 def _keys(stage: Stage, folder: Path, own: Mapping[str, str], linked: Iterable[str]) -> tuple[FoundKey, ...]:

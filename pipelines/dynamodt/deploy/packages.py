@@ -12,6 +12,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -29,6 +30,7 @@ from dynamodt.script.read import tables
 from dynamodt.state.storage import Storage, open_storage, with_owner
 
 PREFIX = "assets/"
+_ASSET = re.compile(r"assets/[0-9a-f]{64}/[^/]+")
 PROJECT_FILE = "project.zip"
 _TEMPLATE = "infra/template.yaml"
 _SCRIPTS = "transforms"
@@ -110,6 +112,11 @@ class Assets:
     def place(self, name: str, content: bytes | Path) -> str:
         """The URL that `put` would return; sends no request."""
         return self._storage.place(_asset(name, content))
+
+
+def is_asset(name: str) -> bool:
+    """Whether an object's name in the storage is that of an asset."""
+    return _ASSET.fullmatch(name) is not None
 
 
 def _asset(name: str, content: bytes | Path) -> str:

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.config.stage import LOCAL, load_stage
+from dynamodt.deploy.buckets import OwnObjects
 from dynamodt.deploy.deployed import DeployedBucket, bucket_at
 from dynamodt.deploy.stacks import StackState, all_stacks
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Stage
 
 _OURS = {"Stage", "Bucket", "Prefix", "StateTable"}  # parameters of every stack of infra/template.yaml
-_SHOWN = 5
+SHOWN = 5  # names in a line
 
 
 # ---------------------------------------------------------------- other stages
@@ -90,15 +91,17 @@ class FoundTable(NamedTuple):
 
 
 class FoundBucket(NamedTuple):
-    """The bucket: the ARN of its default key (empty: S3's own), an object outside of the stage's prefix (`stranger`),
-    the tables without a folder here whose files it holds, and why it cannot be read; each empty if there is none."""
+    """The bucket: the ARN of its default key (empty: S3's own), the first names in it that the stage has not written
+    (`strangers`), the tables without a folder here whose files it holds, and why it cannot be read; each empty if there
+    is none. Of a bucket that belongs to the stage, also which objects are its `own`; None if it holds none of them."""
 
     bucket: DeployedBucket
     origin: Origin
     key: str
-    stranger: str
+    strangers: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     out_of_reach: str = ""
+    own: OwnObjects | None = None
 
 
 class FoundKey(NamedTuple):
@@ -136,7 +139,7 @@ class Plan:
     """What is deleted; and a line for each resource that is removed, or kept, with the reason."""
 
     state_table: str = ""
-    objects: DeployedBucket | None = None
+    objects: OwnObjects | None = None
     bucket: str = ""
     keys: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -151,10 +154,10 @@ def plan(found: Evidence) -> Plan:
     if found.state_table is not None and table is not None:
         lines.append(_line(f"state table {found.state_table.name}, with the history of all runs", table))
     lines += [_line(f"key {key.arn}", verdict) for key, verdict in keys]
-    whole = bucket is not None and bucket.goes and found.bucket is not None and not found.bucket.stranger
+    whole = bucket is not None and bucket.goes and found.bucket is not None and not found.bucket.strangers
     return Plan(
         state_table=found.state_table.name if found.state_table and table and table.goes else "",
-        objects=found.bucket.bucket if found.bucket and bucket and bucket.goes else None,
+        objects=found.bucket.own if found.bucket and bucket and bucket.goes else None,
         bucket=found.bucket.bucket.name if found.bucket and whole else "",
         keys=tuple(key.arn for key, verdict in keys if verdict.goes),
         removed=tuple(text for goes, text in lines if goes),
@@ -199,12 +202,14 @@ def _overlap(one: DeployedBucket, other: DeployedBucket) -> bool:
 def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, str]]:
     if found.bucket is None or verdict is None:
         return []
-    (name, prefix), stranger = found.bucket.bucket, found.bucket.stranger
-    if not verdict.goes or not stranger:
+    (name, prefix), strangers = found.bucket.bucket, found.bucket.strangers
+    if not verdict.goes or not strangers:
         return [_line(f"bucket {name}, with all its objects", verdict)]
+    own = f"objects below s3://{name}/{prefix} that this stage has written"
+    own_line = _line(f"{own}, with all their versions and unfinished uploads", verdict)
     return [
-        _line(f"objects below s3://{name}/{prefix}, with all their versions and unfinished uploads", verdict),
-        (False, f"bucket {name}: it contains {stranger}, which is outside of {prefix}"),
+        *([own_line] if found.bucket.own is not None else []),
+        (False, f"bucket {name}: it contains what this stage has not written, and keeps it: {_some(strangers)}"),
     ]
 
 
@@ -219,7 +224,7 @@ def _needed(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdi
     """What is kept and encrypted with the key."""
     if found.state_table and table and not table.goes and found.state_table.key == key.arn:
         return f"it encrypts the state table {found.state_table.name}, which is kept"
-    stays = found.bucket is not None and bucket is not None and (not bucket.goes or bool(found.bucket.stranger))
+    stays = found.bucket is not None and bucket is not None and (not bucket.goes or bool(found.bucket.strangers))
     if found.bucket and stays and (found.bucket.key == key.arn or key.named):
         return f"it encrypts the bucket {found.bucket.bucket.name}, which is kept"
     return f"it also encrypts {_some(key.tables)}" if key.tables else ""
@@ -242,5 +247,4 @@ def _used(names: Iterator[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(names[:SHOWN]) + (" and more" if len(names) > SHOWN else "")

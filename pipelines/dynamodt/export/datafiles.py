@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from dynamodt.export.objects import Damaged, Head, S3Objects, hashed, lines, unz
 from dynamodt.export.request import (
     FILES,
     KINDS,
+    ROOT,
+    STARTED,
     SUMMARY,
     ExportFolder,
     Kind,
@@ -204,7 +207,18 @@ def _of_one_part(md5: bytes) -> str:
     return hashlib.md5(md5, usedforsecurity=False).hexdigest() + "-1"
 
 
+_FILE = re.compile(
+    rf"{ROOT}/([0-9]{{14}}-[0-9a-f]{{8}})/"
+    rf"(?:{STARTED}|(?:{SUMMARY}|{FILES})\.(?:json|md5|checksum)|data/[^/]+\.json\.gz)"
+)
 REPLACE = "restore the file as DynamoDB wrote it, or request a new export"
+
+
+def export_of_file(name: str) -> str:
+    """The id of the export that has a file of this name, relative to the prefix that was exported to; empty for any
+    other name, and for the data of incremental exports, which share a folder."""
+    found = _FILE.fullmatch(name)
+    return found[1] if found else ""
 
 
 class DataFile(NamedTuple):

@@ -128,6 +128,7 @@ class RunRecord:
     source: str = "scan"  # or "export"
     exports: tuple[str, ...] = ()  # ARNs, or s3://… as it was given: the full one, then the incremental ones
     incremental_exports: tuple[int, ...] = ()  # splits of each incremental export that the run has read
+    requested: tuple[str, ...] = ()  # ARNs of the exports that it has requested, those that failed included
     failed_exports: int = 0  # exports that could not be used, and were requested again
     final_scan: int = 0  # segments of the final scan, where it catches up by one
     target: str = ""  # the table that it writes to, where that is another one

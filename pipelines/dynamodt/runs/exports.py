@@ -74,12 +74,20 @@ def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> Sou
         export = context.options.export or NEW
         if export == NEW:
             export = _request_full(context, table, recorder.record)
-        recorder.keep(exports=(export,))
+            _keep_requested(recorder, export)
+        else:
+            recorder.keep(exports=(export,))
     with forgotten_if_bad(recorder, 0, unread=not recorder.record.splits):
         found = _full(context, table, recorder.record)
     recorder.keep(splits=found.files)
     final_scan = context.options.catch_up == SCAN and not context.options.dry_run
     return replace(found, source=replace(found.source, final_scan=final_scan))
+
+
+def _keep_requested(recorder: RunRecorder, arn: str) -> None:
+    """Records an export as the run's own: a removal of the stage deletes its files, and those of no other export."""
+    record = recorder.record
+    recorder.keep(exports=(*record.exports, arn), requested=tuple(dict.fromkeys((*record.requested, arn))))
 
 
 @contextmanager
@@ -281,7 +289,7 @@ class CatchingUp:
         """An incremental export that the run has requested before, or the next one."""
         recorder = self.recorder
         if number >= len(recorder.record.exports):
-            recorder.keep(exports=(*recorder.record.exports, self._request(number, since)))
+            _keep_requested(recorder, self._request(number, since))
         record = recorder.record
         unread = number > len(record.incremental_exports)
         with forgotten_if_bad(recorder, number, unread):

@@ -7,6 +7,7 @@ committed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -45,6 +46,28 @@ def journal_prefix(job: Job) -> str:
 def retry_file(number: int) -> str:
     """The list of one retry of a phase."""
     return f"{RETRIES}{number:04d}.json"
+
+
+# ---------------------------------------------------------------- whose an object is
+
+_RUN = r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}"  # `runs.jobs.new_run`
+_PHASES = r"(?:/(?:items|final-scan|(?:incremental|retry|undo)[0-9]+(?:\.[0-9]+)?))*"  # `state.runs`
+_PAGE = r"[0-9]+-[0-9]+-[0-9]+-[a-z0-9-]+"
+_OF_A_RUN = re.compile(
+    rf"runs/([^/]+)/({_RUN}){_PHASES}/(?:journal/{_PAGE}\.json\.zst|(?:dead|not-restored)/{_PAGE}\.jsonl"
+    r"|samples/[0-9]+-[0-9]+\.json|retries/[0-9]+\.json|(?:dead-letters|not-restored)\.jsonl)"
+)
+_OF_PREPARE = re.compile(r"prepared/([^/]+)/v[0-9]+\.(?:parquet|json)")
+RUN_ID = re.compile(_RUN)
+
+
+def table_and_run(name: str) -> tuple[str, str] | None:
+    """The table and the run that have an object of this name in the storage; the run is empty for prepared data. None
+    for a name that no such object has."""
+    if found := _OF_A_RUN.fullmatch(name):
+        return found[1], found[2]
+    found = _OF_PREPARE.fullmatch(name)
+    return (found[1], "") if found else None
 
 
 # ---------------------------------------------------------------- by split, page and fencing token

@@ -31,8 +31,9 @@ from dynamodt.dynamodb.reads import Answered, Retried
 from dynamodt.dynamodb.wire import Refusal, shared_wire
 from dynamodt.errors import DynamodtError, Fenced, Refused, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
-from dynamodt.script.codec import encode
+from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
+from dynamodt.state.object_keys import RUN_ID
 from dynamodt.state.rows import ConditionFailed, Rows, from_row, to_row
 from dynamodt.state.split_rows import SplitRows
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
 _PREFIX = "TABLE#"
+_RUN = "RUN#"
 
 
 class Entry(NamedTuple):
@@ -196,25 +198,34 @@ def _version_key(table: str, version: int) -> dict[str, str]:
     return {"pk": f"TABLE#{table}", "sk": f"VERSION#{version:06d}"}
 
 
-def tables_in(connection: Connection, state_table: str) -> set[str]:
-    """The tables with a version, a run or a lease in a state table; `dry-run/RUN` is a dry run's lease.
+class StateContents(NamedTuple):
+    """What a state table holds: the tables with a version, a run or a lease (`dry-run/RUN` is a dry run's), the runs,
+    dry ones included, and the ids of the exports that they have requested."""
 
-    Scans the whole state table, strongly consistent. Raises ServiceError.
-    """
+    tables: frozenset[str]
+    runs: frozenset[str]
+    exports: frozenset[str]
+
+
+def contents_of(connection: Connection, state_table: str) -> StateContents:
+    """Scans the whole state table, strongly consistent. Raises ServiceError."""
     pages = (
         client(connection, "dynamodb")
         .get_paginator("scan")
         .paginate(
             TableName=state_table,
             ConsistentRead=True,
-            ProjectionExpression="pk",
-            FilterExpression="begins_with(pk, :prefix)",
-            ExpressionAttributeValues={":prefix": {"S": _PREFIX}},
+            ProjectionExpression="pk, sk, requested",
+            FilterExpression="begins_with(pk, :table) OR (begins_with(pk, :run) AND sk = :split)",
+            ExpressionAttributeValues=encode({":table": _PREFIX, ":run": _RUN, ":split": "SPLIT"}),
         )
     )
     with explained("Scan", f"state table {state_table}"):
-        keys = {item["pk"]["S"] for page in pages for item in page["Items"]}
-    return {key.removeprefix(_PREFIX).partition("#")[0] for key in keys}
+        rows = [decode(item) for page in pages for item in page["Items"]]
+    tables = {row["pk"].removeprefix(_PREFIX).partition("#")[0] for row in rows if row["pk"].startswith(_PREFIX)}
+    runs = {found[0] for row in rows if (found := RUN_ID.search(f"{row['pk']} {row['sk']}"))}
+    exports = {arn.rpartition("/")[2] for row in rows for arn in row.get("requested", ())}
+    return StateContents(frozenset(tables), frozenset(runs), frozenset(exports))
 
 
 class QuickRows(Rows):
