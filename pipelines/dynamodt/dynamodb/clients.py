@@ -167,7 +167,10 @@ _GRANT_OR_OWNER = (
     "grant the action to the role or user that runs dynamodt; a bucket of the stage must belong to its account, or to "
     "the one that storage_owner names in dynamodt.toml"
 )
+_NO_SPACE = "free some space on its disk, then run the same command again"
+UNWRITTEN = "InsufficientStorage"  # S3 of the embedded emulator: the object's file could not be written
 _HINTS = {
+    UNWRITTEN: _NO_SPACE,
     "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
     "NoSuchBucket": "create the bucket, or correct the stage's `storage` in dynamodt.toml",
     "404": "check that the bucket and the key exist",
@@ -189,7 +192,6 @@ _TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would
 _DAMAGED = "run the same command again; if that ends the same, the object is damaged: create it again"
 
 
-_NO_SPACE = "free some space on its disk, then run the same command again"
 _NO_ACCESS = "give the user that runs this access"
 _OF_ANY_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _ELSEWHERE = ", or name another folder (DYNAMODT_STORAGE)"

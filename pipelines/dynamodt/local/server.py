@@ -23,8 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dynamodt.dynamodb.clients import UNWRITTEN
 from dynamodt.local import data as emulator_data
-from dynamodt.local.emulator import HOST, IDENTITY_PATH, LOCK_NAME, Record, read_record, write_record
+from dynamodt.local.emulator import HOST, IDENTITY_PATH, LOCK_NAME, LOG_NAME, Record, read_record, write_record
 from dynamodt.runs.liveness import Process
 
 HERE = Path()
@@ -75,7 +76,10 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app as server
+    from ministack.services import s3
 
+    s3._persist_object = _written(s3._persist_object)
+    s3.handle_request = _refused_if_unwritten(s3.handle_request)
     saver = Saver(server._build_persistence_save_dict, lock)
     server._load_persisted_state = lambda: _load(server)
     ended = asyncio.Event()
@@ -161,6 +165,36 @@ async def _answer(send: Send, document: dict[str, Any]) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(document).encode()})
+
+
+class _Unwritten(Exception):
+    """An object's file could not be written."""
+
+
+def _written(persist: Callable[[str, str, Any], None]) -> Callable[[str, str, Any], None]:
+    """ministack's writing of an object to its file, with an error where the file could not be written. ministack only
+    logs that: it would keep the object in memory, and lose it at its end."""
+
+    def written(bucket: str, key: str, stored: Any) -> None:
+        persist(bucket, key, stored)
+        if stored.get("body") is not None:  # it is dropped from memory once it is in the file
+            raise _Unwritten(key)
+
+    return written
+
+
+def _refused_if_unwritten(handle: Callable[..., Awaitable[tuple[Any, ...]]]) -> Callable[..., Awaitable[Any]]:
+    """ministack's S3, with an answer for such an error whose status no client retries."""
+
+    async def handled(*request: Any, **more: Any) -> tuple[Any, ...]:
+        try:
+            return await handle(*request, **more)
+        except _Unwritten as error:
+            reason = f"{HERE.resolve() / LOG_NAME} has the reason"
+            body = f"<Error><Code>{UNWRITTEN}</Code><Message>{reason}</Message><Key>{error}</Key></Error>"
+            return 507, {"Content-Type": "application/xml"}, body.encode()
+
+    return handled
 
 
 # ---------------------------------------------------------------- saving

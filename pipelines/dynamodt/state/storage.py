@@ -33,7 +33,7 @@ def make_work_folder(work: Path) -> None:
             work.mkdir(parents=True, exist_ok=True)
             if work.stat().st_mode & 0o077:  # of an earlier release
                 work.chmod(0o700)
-            if not ignore.exists():
+            if not ignore.exists() or not ignore.stat().st_size:  # a full disk has left it empty
                 ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
         hint = "run dynamodt in a writable folder, with space on its disk"
