@@ -9,7 +9,7 @@ const { commands, wordsOf } = require("./lib/commands");
 const { chosen, handedOn } = require("./lib/credentials");
 const { findProgram, run } = require("./lib/program");
 const { settingsOf } = require("./lib/settings");
-const { declaresTables, tablesOf } = require("./lib/tables");
+const { closedOf, declaresTables, tablesOf } = require("./lib/tables");
 
 class ServerlessDynamodt {
   constructor(serverless, options, { log }) {
@@ -113,11 +113,17 @@ class ServerlessDynamodt {
     return this.options.table === undefined ? this.settings.tables?.map(String) : [this.options.table];
   }
 
-  // The named tables, or those of the service's resources; undefined if the service declares none.
+  // The named tables, or those of the service's resources; undefined if the service declares none. Tables that only a
+  // nested stack, a module or a macro may hold are unknown, and that is not none.
   async chosen() {
     const named = this.named();
     if (named) return named;
-    return declaresTables(this.serverless.service.resources) ? this.declared() : undefined;
+    const { resources } = this.serverless.service;
+    if (declaresTables(resources)) return this.declared();
+    const closed = closedOf(resources);
+    if (!closed.length) return undefined;
+    const which = `only CloudFormation knows which tables ${closed.join(", ")} has`;
+    throw this.error(`${which}; list the names of this service's tables in custom.dynamodt.tables`);
   }
 
   // Those of them that have a folder; empty, which means every folder, only for a service without tables. Undefined if

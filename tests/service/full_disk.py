@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import DynamodtError
 from dynamodt.local import stage as local
+from dynamodt.model.runs import Script
+from dynamodt.state import prepared
 from dynamodt.state.state import State
-from dynamodt.state.storage import make_work_folder, open_storage
+from dynamodt.state.storage import FolderStorage, make_work_folder, open_storage
 from tests.emulators import Endpoint
 from tests.service.bench import make_bench
 
@@ -124,12 +127,35 @@ def of_the_work_folder(folder: Path) -> dict[str, Any]:
     return {"errors": errors, "ignored": (disk / ".dynamodt" / ".gitignore").read_text()}
 
 
+def of_the_temporary_files(folder: Path) -> dict[str, Any]:
+    """Prepared data that is gathered, and read by a worker, where the folder of temporary files is full."""
+    disk = mounted(folder / "temporary")
+    tempfile.tempdir = str(disk)
+    storage, errors = FolderStorage(folder / "storage"), []
+    script = Script("users", 1, "v1", "v1_a.py", "", "", prepare_checksum="p")
+    rows = {str(number): random.randbytes(60).hex() for number in range(5000)}
+    with full(disk, 50_000):
+        try:
+            prepared.save(storage, script, rows.items(), "now")
+        except DynamodtError as error:
+            errors.append(shown(error))
+    found = prepared.save(storage, script, rows.items(), "now")
+    with full(disk, 50_000):
+        try:
+            prepared.load(storage, script, found)
+        except DynamodtError as error:
+            errors.append(shown(error))
+    left = [path.name for path in disk.iterdir()]
+    return {"errors": errors, "rows": len(prepared.load(storage, script, found)), "left": left}
+
+
 if __name__ == "__main__":
     case, folder, url = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     cases: dict[str, Any] = {
         "journal": lambda: of_a_run(folder, url, dead=False),
         "dead": lambda: of_a_run(folder, url, dead=True),
         "embedded": lambda: of_the_embedded_stage(folder),
+        "temporary": lambda: of_the_temporary_files(folder),
         "work": lambda: of_the_work_folder(folder),
     }
     json.dump(cases[case](), sys.stdout)

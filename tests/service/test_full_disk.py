@@ -67,3 +67,11 @@ def test_a_work_folder_on_a_full_disk(namespace: list[str], tmp_path: Path) -> N
     for error in found["errors"]:
         assert "No space left" in error["what"] and str(tmp_path / "project" / ".dynamodt") in error["where"]
         assert "space" in error["hint"]
+
+
+def test_prepared_data_where_the_folder_of_temporary_files_is_full(namespace: list[str], tmp_path: Path) -> None:
+    found = seen(namespace, "temporary", tmp_path)
+    assert len(found["errors"]) == 2 and found["rows"] == 5000 and found["left"] == []
+    for error in found["errors"]:
+        assert error["where"].startswith(f"{tmp_path}/temporary/") and "No space left" in error["what"]
+        assert "TMPDIR" in error["hint"]

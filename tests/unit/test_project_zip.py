@@ -67,6 +67,38 @@ def test_what_is_planned_is_packed(tmp_path: Path) -> None:
     assert not any("around" in name or "test_v1_a" in name for name in names)
 
 
+def test_links_between_two_folders_are_followed_once(tmp_path: Path) -> None:
+    """They lead from one to the other for ever, and with two of them in each folder there are a million ways."""
+    folder = project(tmp_path)
+    for name in ("a", "b"):
+        (folder / f"transforms/users/{name}").symlink_to(folder / "transforms/orders")
+        (folder / f"transforms/orders/{name}").symlink_to(folder / "transforms/users")
+    with ZipFile(io.BytesIO(project_zip(folder, STAGE))) as archive:
+        names = set(archive.namelist())
+    assert "transforms/users/a/v1_b.py" in names and not any("/a/a" in name or "/a/b" in name for name in names)
+
+
+def test_what_lies_in_a_folder_beside_its_versions(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    users = folder / "transforms/users"
+    for name in (".DS_Store", ".env", "two words.csv", "naïve.csv"):
+        (users / name).touch()
+    (users / "empty").mkdir()
+    (users / "gone.csv").symlink_to("nowhere")
+    os.mkfifo(users / "pipe")
+    with ZipFile(io.BytesIO(project_zip(folder, STAGE))) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist() if name.startswith("transforms/users/")}
+    assert {"two words.csv", "naïve.csv"} < names and not names & {".DS_Store", ".env", "gone.csv", "pipe", ""}
+
+
+def test_a_name_that_no_zip_can_hold_is_an_error_that_names_it(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    Path(os.fsdecode(os.fsencode(folder / "transforms/users") + b"/\xff.csv")).touch()
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
+        project_zip(folder, STAGE)
+    assert "transforms/users" in caught.value.where and caught.value.where.isprintable()
+
+
 def test_the_same_content_is_the_same_zip(tmp_path: Path) -> None:
     one, two = project(tmp_path / "one"), project(tmp_path / "two")
     for path in two.rglob("*.py"):

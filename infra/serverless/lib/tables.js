@@ -5,11 +5,21 @@
 const TYPES = ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable"];
 const MADE_UP = "AWS::SSM::"; // the value of such a parameter is the name of a value
 
+const CLOSED = ["AWS::CloudFormation::Stack", "AWS::Serverless::Application", "AWS::Serverless::SimpleTable"];
+const MODULE = "::MODULE"; // the end of a module's type
+
 const isTable = (resource) => TYPES.includes(resource?.Type);
 
 // Whether there is any table, under any condition.
 function declaresTables(resources) {
   return Object.values(resources?.Resources ?? {}).some(isTable);
+}
+
+// The logical ids of what may hold tables that cannot be seen here: nested stacks, modules, and what a macro or a loop
+// of CloudFormation (Fn::Transform, Fn::ForEach::NAME) generates.
+function closedOf(resources) {
+  const closed = ([id, { Type = "" } = {}]) => id.startsWith("Fn::") || CLOSED.includes(Type) || String(Type).endsWith(MODULE);
+  return Object.entries(resources?.Resources ?? {}).filter(([id, one]) => closed([id, one ?? {}])).map(([id]) => id);
 }
 
 // `resources` is the service's `resources` section, `pseudo` the values of CloudFormation's pseudo parameters that are
@@ -106,4 +116,4 @@ function all(values) {
   return values.includes(undefined) ? undefined : true;
 }
 
-module.exports = { declaresTables, tablesOf };
+module.exports = { closedOf, declaresTables, tablesOf };

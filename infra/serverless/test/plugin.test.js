@@ -56,11 +56,15 @@ for (const [name, Resources] of Object.entries({
   "a name that CloudFormation makes up": { Users: table(undefined) },
   "a name of an attribute": { Users: table({ "Fn::Sub": "users-${Key.Arn}" }) },
   "a condition that is not known": { Users: table("users", { Condition: "Somewhere" }) },
+  "a nested stack": { Users: { Type: "AWS::CloudFormation::Stack", Properties: { TemplateURL: "https://t" } } },
+  "a module": { Users: { Type: "Company::Data::Users::MODULE" } },
+  "a table of another transform": { Users: { Type: "AWS::Serverless::SimpleTable" } },
+  "a loop": { "Fn::ForEach::Users": ["Name", ["a"], { "${Name}": table({ "Fn::Sub": "${Name}" }) }] },
   "one that is known beside one that is not": { Billing: table("billing"), Users: table({ "Fn::ImportValue": "n" }) },
 })) {
   test(`${name} is an error that names the table, and no table is migrated, before the deploy and after it`, async () => {
     for (const command of ["beforeDeploy", "afterDeploy", "init"]) {
-      await assert.rejects(async () => plugin({ Resources })[command](), /the name of Users.*custom\.dynamodt\.tables/);
+      await assert.rejects(async () => plugin({ Resources })[command](), /Users.*custom\.dynamodt\.tables/);
     }
     await assert.rejects(async () => plugin({ Resources }).read("status"), /Users/);
     assert.equal(words(), "");

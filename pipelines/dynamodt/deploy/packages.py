@@ -152,7 +152,18 @@ def project_zip(folder: Path, stage: Stage) -> bytes:
     files = {f"{_SCRIPTS}/{name}": path for name, path in sorted(files_below(root, planned))}
     if not files:
         raise UsageError("transforms/ holds no table", where=str(folder), hint=suggest("init", table="TABLE"))
+    for name in files:
+        _check_name(folder, name)
     return _zipped({FILE_NAME: stage_file(stage).encode(), **{name: path.read_bytes() for name, path in files.items()}})
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Raises UsageError for a name that is not UTF-8, which a zip cannot hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = ascii(str(folder / name))
+        raise UsageError("the file's name is not UTF-8", where=shown, hint="rename it, or move it away") from error
 
 
 def stage_file(stage: Stage) -> str:

@@ -168,9 +168,8 @@ _GRANT_OR_OWNER = (
     "the one that storage_owner names in dynamodt.toml"
 )
 _NO_SPACE = "free some space on its disk, then run the same command again"
-UNWRITTEN = "InsufficientStorage"  # S3 of the embedded emulator: the object's file could not be written
 _HINTS = {
-    UNWRITTEN: _NO_SPACE,
+    "InsufficientStorage": _NO_SPACE,  # of the embedded emulator's S3
     "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
     "NoSuchBucket": "create the bucket, or correct the stage's `storage` in dynamodt.toml",
     "404": "check that the bucket and the key exist",

@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dynamodt.dynamodb.clients import UNWRITTEN
 from dynamodt.local import data as emulator_data
 from dynamodt.local.emulator import HOST, IDENTITY_PATH, LOCK_NAME, LOG_NAME, Record, read_record, write_record
 from dynamodt.runs.liveness import Process
@@ -191,7 +190,7 @@ def _refused_if_unwritten(handle: Callable[..., Awaitable[tuple[Any, ...]]]) -> 
             return await handle(*request, **more)
         except _Unwritten as error:
             reason = f"{HERE.resolve() / LOG_NAME} has the reason"
-            body = f"<Error><Code>{UNWRITTEN}</Code><Message>{reason}</Message><Key>{error}</Key></Error>"
+            body = f"<Error><Code>InsufficientStorage</Code><Message>{reason}</Message><Key>{error}</Key></Error>"
             return 507, {"Content-Type": "application/xml"}, body.encode()
 
     return handled

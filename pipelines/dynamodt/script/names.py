@@ -117,13 +117,17 @@ def _is_taken(path: Path, planned: bool) -> bool:
     return path.is_file() and not path.name.startswith(".") and path.suffix != ".pyc"
 
 
-def files_below(folder: Path, planned: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
-    """The files of `entries` and below its folders, each by its name relative to `folder`, with `/`; unordered."""
+def files_below(
+    folder: Path, planned: Collection[str] = (), passed: frozenset[Path] = frozenset()
+) -> Iterator[tuple[str, Path]]:
+    """The files of `entries` and below its folders, each by its name relative to `folder`, with `/`; unordered. A link
+    to a folder that the way here has `passed` is not followed."""
+    passed |= {folder.resolve()}
     for name, path in entries(folder, planned).items():
-        if path.is_dir():
-            yield from ((f"{name}/{inner}", file) for inner, file in files_below(path))
-        else:
+        if not path.is_dir():
             yield name, path
+        elif path.resolve() not in passed:
+            yield from ((f"{name}/{inner}", file) for inner, file in files_below(path, passed=passed))
 
 
 def _check_numbers(numbered: list[tuple[int, Path]]) -> None:

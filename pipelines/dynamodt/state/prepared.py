@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from dynamodt.dynamodb.clients import file_error, is_of_the_disk
 from dynamodt.errors import ItemError, Refused, ScriptError, suggest
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
@@ -177,10 +178,15 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _temporary() -> Iterator[Path]:
-    """A temporary file that only its owner can read."""
+    """A temporary file that only its owner can read. Raises ServiceError, with its path, where its disk is full."""
     handle, name = tempfile.mkstemp(suffix=".parquet")
     os.close(handle)
     try:
         yield Path(name)
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        found = file_error("written", name, error)
+        raise found.hinted(f"{found.hint}; TMPDIR names another folder for temporary files") from error
     finally:
         Path(name).unlink(missing_ok=True)

@@ -182,7 +182,9 @@ class FolderStorage:
         with file_explained("read", source):
             if not source.is_file():
                 return False
-            shutil.copyfile(source, path)
+            found = source.open("rb")
+        with found, path.open("wb") as copy:  # an error from here on is the copy's, whose place the caller knows
+            shutil.copyfileobj(found, copy)
         return True
 
     def names(self, prefix: str) -> Iterator[str]:
