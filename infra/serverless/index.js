@@ -1,6 +1,9 @@
 "use strict";
 
 // The plugin: `sls dynamodt ...`, and `up` after each deploy. A migration that fails, fails the deploy.
+//
+// A table of the service goes by a folder's name: that of its setting in `tables`, its own if there is such a folder,
+// else its logical id in the template. The program is given the real name, or the stack to look it up in.
 
 const { existsSync, readdirSync, statSync } = require("node:fs");
 const path = require("node:path");
@@ -9,6 +12,7 @@ const { commands, wordsOf } = require("./lib/commands");
 const { chosen, handedOn } = require("./lib/credentials");
 const { findProgram, run } = require("./lib/program");
 const { settingsOf } = require("./lib/settings");
+const { filesOf, STAGES } = require("./lib/storage");
 const { closedOf, declaresTables, tablesOf } = require("./lib/tables");
 
 class ServerlessDynamodt {
@@ -21,6 +25,7 @@ class ServerlessDynamodt {
     this.hooks = {
       "before:deploy:deploy": () => this.beforeDeploy(),
       "after:deploy:deploy": () => this.afterDeploy(),
+      "before:remove:remove": () => this.beforeRemove(),
       "dynamodt:init:init": () => this.init(),
       "dynamodt:prepare:prepare": () => this.ofOneTable("prepare"),
       "dynamodt:up:transform": () => this.up(this.options),
@@ -51,10 +56,17 @@ class ServerlessDynamodt {
     }
   }
 
+  // Where dynamodt's files are in the deployment bucket, they are deleted with it, or keep it.
+  async beforeRemove() {
+    if (!existsSync(this.transforms) || existsSync(path.join(this.folder, STAGES))) return;
+    const files = await filesOf(this.provider, this.serverless.service, this.stage);
+    if (files) this.log.warning(`dynamodt: ${files.onRemoval}`);
+  }
+
   async init() {
     const tables = await this.chosen();
     if (!tables?.length) {
-      throw this.error("the service's resources have no DynamoDB table with a name; choose one: sls dynamodt init --table T");
+      throw this.error("the service's resources have no DynamoDB table; choose one: sls dynamodt init --table T");
     }
     await this.dynamodt("init", tables, this.options);
   }
@@ -62,7 +74,7 @@ class ServerlessDynamodt {
   async up(options, failed) {
     const pending = await this.withFolders();
     if (!pending) return;
-    const left = this.folders.filter((folder) => pending.length && !pending.includes(folder));
+    const left = this.options.table !== undefined ? [] : this.folders.filter((folder) => pending.length && !pending.includes(folder));
     if (left.length) this.log.notice(`dynamodt: no table of this service on this stage, left alone: ${left.join(", ")}`);
     await this.dynamodt("up", pending, options, failed);
   }
@@ -110,7 +122,9 @@ class ServerlessDynamodt {
 
   // The tables named on the command line or in the settings.
   named() {
-    return this.options.table === undefined ? this.settings.tables?.map(String) : [this.options.table];
+    const { tables } = this.settings;
+    if (this.options.table !== undefined) return [this.options.table];
+    return Array.isArray(tables) ? tables.map(String) : tables && Object.keys(tables);
   }
 
   // The named tables, or those of the service's resources; undefined if the service declares none. Tables that only a
@@ -119,11 +133,25 @@ class ServerlessDynamodt {
     const named = this.named();
     if (named) return named;
     const { resources } = this.serverless.service;
-    if (declaresTables(resources)) return this.declared();
+    if (declaresTables(resources)) return Object.keys(await this.declared());
     const closed = closedOf(resources);
     if (!closed.length) return undefined;
     const which = `only CloudFormation knows which tables ${closed.join(", ")} has`;
-    throw this.error(`${which}; list the names of this service's tables in custom.dynamodt.tables`);
+    throw this.error(`${which}; list this service's tables in custom.dynamodt.tables`);
+  }
+
+  // The real names, or where to look them up, of the tables that are named by their folders.
+  async sources() {
+    const { tables } = this.settings;
+    const { resources } = this.serverless.service;
+    if (tables === undefined) return (await this.ofResources()).sources;
+    if (Array.isArray(tables)) return {};
+    const pairs = Object.entries(tables).map(([folder, table]) => [folder, this.source(String(table), resources)]);
+    return Object.fromEntries(pairs);
+  }
+
+  source(table, resources) {
+    return resources?.Resources?.[table] ? `cfn:${this.provider.naming.getStackName()}.${table}` : table;
   }
 
   // Those of them that have a folder; empty, which means every folder, only for a service without tables. Undefined if
@@ -139,14 +167,19 @@ class ServerlessDynamodt {
   }
 
   async declared() {
+    const { sources, uncertain } = await this.ofResources();
+    if (!uncertain.length) return sources;
+    const which = `only CloudFormation knows whether this stage has ${uncertain.join(", ")}`;
+    throw this.error(`${which}; list this service's tables in custom.dynamodt.tables`);
+  }
+
+  async ofResources() {
     const { service } = this.serverless;
     const given = (service.provider?.stackParameters ?? []).map((one) => [one.ParameterKey, one.ParameterValue]);
-    const { names, unnamed } = tablesOf(service.resources, await this.pseudo(), Object.fromEntries(given));
-    if (unnamed.length) {
-      const which = `only CloudFormation knows the name of ${unnamed.join(", ")}, or whether this stage has it`;
-      throw this.error(`${which}; list the names of this service's tables in custom.dynamodt.tables`);
-    }
-    return names;
+    const { found, uncertain } = tablesOf(service.resources, await this.pseudo(), Object.fromEntries(given));
+    const folder = (id, name) => (name !== undefined && this.hasFolder(name) ? name : id);
+    const pairs = Object.entries(found).map(([id, name]) => [folder(id, name), name ?? this.source(id, service.resources)]);
+    return { sources: Object.fromEntries(pairs), uncertain };
   }
 
   async pseudo() {
@@ -166,7 +199,8 @@ class ServerlessDynamodt {
     const program = this.program();
     const words = wordsOf(verb, tables, options, this.settings);
     this.log.info([...program, ...words].join(" "));
-    const { env, close } = await handedOn(this.provider, { ...this.environment(), ...(await this.expected()) });
+    const given = { ...this.environment(), ...(await this.expected()), DYNAMODT_SERVICE: await this.ofService() };
+    const { env, close } = await handedOn(this.provider, given);
     const { code, said, signal } = await run(program, words, { folder: this.folder, env }).finally(close);
     if (signal) process.exit(code); // the framework leaves signals to their listener
     if (code) throw this.failure(`dynamodt ${words.join(" ")}`, code, said, failed);
@@ -192,6 +226,12 @@ class ServerlessDynamodt {
     const account = await this.account();
     const region = { DYNAMODT_EXPECTED_REGION: this.provider.getRegion() };
     return account ? { ...region, DYNAMODT_EXPECTED_ACCOUNT: account } : region;
+  }
+
+  // What the stage has without an entry in dynamodt.toml, as the program takes it.
+  async ofService() {
+    const files = await filesOf(this.provider, this.serverless.service, this.stage);
+    return JSON.stringify({ stage: this.settings.stage, storage: files?.storage, tables: await this.sources() });
   }
 
   // The framework exits with 1 for every error; a pipeline needs the program's own code, such as 3: nothing was started.

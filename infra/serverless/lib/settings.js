@@ -5,6 +5,7 @@
 const isText = (value) => typeof value === "string" && value.trim() !== "";
 const isWord = (value) => isText(value) || typeof value === "number";
 const isList = (value) => Array.isArray(value) && value.every(isWord);
+const isMapping = (value) => value !== null && typeof value === "object" && Object.values(value).every(isWord);
 
 const KEYS = {
   enabled: [(value) => typeof value === "boolean", "true or false"],
@@ -12,7 +13,7 @@ const KEYS = {
   folder: [isText, "the folder that holds transforms/"],
   stage: [isText, "a stage of dynamodt.toml"],
   runner: [isText, "a runner, such as direct or glue"],
-  tables: [isList, "a list of tables' names"],
+  tables: [isMapping, "a list of folders, or a mapping of each to a resource's logical id or a table's name"],
   waitLock: [isText, "a duration, such as 10m"],
   arguments: [isList, "a list of further arguments for `dynamodt up`"],
 };

@@ -1,6 +1,6 @@
 "use strict";
 
-// The DynamoDB tables among a service's CloudFormation resources, by their names after the deploy.
+// The DynamoDB tables among a service's CloudFormation resources, with their names after the deploy.
 
 const TYPES = ["AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable"];
 const MADE_UP = "AWS::SSM::"; // the value of such a parameter is the name of a value
@@ -23,21 +23,21 @@ function closedOf(resources) {
 }
 
 // `resources` is the service's `resources` section, `pseudo` the values of CloudFormation's pseudo parameters that are
-// known before a deploy, `given` the framework's stack parameters. Returns { names, unnamed }: the latter are the logical
-// ids of tables whose name or condition only CloudFormation can resolve. A table whose condition is false is left out.
+// known before a deploy, `given` the framework's stack parameters. Returns { found, uncertain }: the tables' names by their
+// logical ids, undefined where only CloudFormation knows the name; and the ids of tables whose condition only CloudFormation
+// can resolve. A table whose condition is false is left out.
 function tablesOf(resources, pseudo, given = {}) {
   const values = { ...plain(resources, { ...defaults(resources), ...given }), ...pseudo };
   const known = { values, conditions: resources?.Conditions ?? {} };
-  const names = [];
-  const unnamed = [];
+  const found = {};
+  const uncertain = [];
   for (const [id, resource] of Object.entries(resources?.Resources ?? {})) {
     const there = isTable(resource) && (resource.Condition === undefined || conditionOf(resource.Condition, known));
     if (there === false) continue;
-    const name = there && resolved(resource.Properties?.TableName, known);
-    if (name === undefined) unnamed.push(id);
-    else names.push(name);
+    if (there === undefined) uncertain.push(id);
+    else found[id] = resolved(resource.Properties?.TableName, known);
   }
-  return { names, unnamed };
+  return { found, uncertain };
 }
 
 function defaults(resources) {

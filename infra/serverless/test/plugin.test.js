@@ -12,7 +12,7 @@ const Plugin = require("..");
 
 const FOLDER = mkdtempSync(path.join(tmpdir(), "serverless-dynamodt-"));
 const SHOWN = path.join(FOLDER, "shown");
-const NAMES = ["AWS_ACCESS_KEY_ID", "AWS_REGION", "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"];
+const NAMES = ["AWS_ACCESS_KEY_ID", "AWS_REGION", "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION", "DYNAMODT_SERVICE"];
 const table = (TableName, more = {}) => ({ Type: "AWS::DynamoDB::Table", Properties: { TableName }, ...more });
 const NEVER = { Never: { "Fn::Equals": ["a", "b"] } };
 
@@ -29,7 +29,7 @@ function plugin({ Resources = {}, Conditions, custom, provider = {}, stackParame
   const log = { notice: (text) => notices.push(text), warning: (text) => notices.push(text), info() {} };
   const serverless = {
     serviceDir: FOLDER,
-    service: { custom: { dynamodt: custom }, resources: { Resources, Conditions }, provider: { stackParameters } },
+    service: { service: "users", custom: { dynamodt: custom }, resources: { Resources, Conditions }, provider: { stackParameters } },
     classes: { Error },
     getProvider: () => ({
       getStage: () => "prod",
@@ -44,6 +44,7 @@ function plugin({ Resources = {}, Conditions, custom, provider = {}, stackParame
 
 const shown = () => readFileSync(SHOWN, "utf8").split("\n");
 const words = () => shown()[0];
+const ofService = () => JSON.parse(shown()[5]);
 
 test("the account, the region and the credentials are the framework's", async () => {
   const found = { accessKeyId: "FRAMEWORKS", secretAccessKey: "s" };
@@ -51,16 +52,30 @@ test("the account, the region and the credentials are the framework's", async ()
   assert.deepEqual(shown().slice(0, 5), ["up --table users --stage prod", "FRAMEWORKS", "eu-west-1", "123456789012", "eu-west-1"]);
 });
 
+for (const [name, TableName] of Object.entries({
+  "a name that is imported": { "Fn::ImportValue": "users-name" },
+  "a name that CloudFormation makes up": undefined,
+  "a name of an attribute": { "Fn::Sub": "users-${Key.Arn}" },
+})) {
+  test(`${name} is looked up in the stack, for the folder of the logical id`, async () => {
+    await plugin({ Resources: { Users: table(TableName), Billing: table("billing") } }).afterDeploy();
+    assert.equal(words(), "up --table billing --stage prod");
+    mkdirSync(path.join(FOLDER, "transforms/Users"));
+    const made = plugin({ Resources: { Users: table(TableName), Billing: table("billing") } });
+    await made.afterDeploy();
+    rmSync(path.join(FOLDER, "transforms/Users"), { recursive: true });
+    assert.equal(words(), "up --table Users --table billing --stage prod");
+    assert.deepEqual(ofService().tables, { Users: "cfn:users-prod.Users", billing: "billing" });
+  });
+}
+
 for (const [name, Resources] of Object.entries({
-  "a name that is imported": { Users: table({ "Fn::ImportValue": "users-name" }) },
-  "a name that CloudFormation makes up": { Users: table(undefined) },
-  "a name of an attribute": { Users: table({ "Fn::Sub": "users-${Key.Arn}" }) },
   "a condition that is not known": { Users: table("users", { Condition: "Somewhere" }) },
   "a nested stack": { Users: { Type: "AWS::CloudFormation::Stack", Properties: { TemplateURL: "https://t" } } },
   "a module": { Users: { Type: "Company::Data::Users::MODULE" } },
   "a table of another transform": { Users: { Type: "AWS::Serverless::SimpleTable" } },
   "a loop": { "Fn::ForEach::Users": ["Name", ["a"], { "${Name}": table({ "Fn::Sub": "${Name}" }) }] },
-  "one that is known beside one that is not": { Billing: table("billing"), Users: table({ "Fn::ImportValue": "n" }) },
+  "one that is known beside one that is not": { Billing: table("billing"), Users: table("users", { Condition: "Somewhere" }) },
 })) {
   test(`${name} is an error that names the table, and no table is migrated, before the deploy and after it`, async () => {
     for (const command of ["beforeDeploy", "afterDeploy", "init"]) {
@@ -74,6 +89,46 @@ for (const [name, Resources] of Object.entries({
     assert.equal(words(), "up --table users --stage prod");
   });
 }
+
+test("a folder of the logical id has the table's name, and one of the setting that of its resource", async () => {
+  const Resources = { billing: table("shop-prod-billing"), Users: table(undefined) };
+  await plugin({ Resources }).afterDeploy();
+  assert.equal(words(), "up --table billing --stage prod");
+  assert.deepEqual(ofService().tables, { billing: "shop-prod-billing", Users: "cfn:users-prod.Users" });
+  await plugin({ Resources, custom: { tables: { users: "Users", billing: "shop-billing" } } }).afterDeploy();
+  assert.equal(words(), "up --table users --table billing --stage prod");
+  assert.deepEqual(ofService().tables, { users: "cfn:users-prod.Users", billing: "shop-billing" });
+  await plugin({ Resources, custom: { tables: ["users"], stage: "production" } }).afterDeploy();
+  assert.deepEqual(ofService(), { stage: "production", tables: {} });
+});
+
+const BUCKET = { getServerlessDeploymentBucketName: async () => "deployment", getDeploymentPrefix: () => "serverless" };
+const KNOWS_ITS_OWN = { ...BUCKET, getAwsSdkV3Config: () => ({}) };
+
+for (const [name, provider, custom, storage, warning] of [
+  ["by a framework that knows its own artifacts", KNOWS_ITS_OWN, {}, "s3://deployment/serverless/users/prod/dynamodt", /are deleted/],
+  ["beside what an older framework may delete", BUCKET, {}, "s3://deployment/dynamodt/users/prod", /cannot delete.*aws s3 rm/],
+  ["in a bucket that is not the service's own", BUCKET, { deploymentBucket: "deployment" }, "s3://deployment/dynamodt/users/prod", / stay; /],
+]) {
+  test(`without dynamodt.toml its files are in the deployment bucket, ${name}`, async () => {
+    const made = plugin({ Resources: { U: table("users") }, provider });
+    Object.assign(made.serverless.service.provider, custom);
+    await made.afterDeploy();
+    assert.equal(ofService().storage, storage);
+    await made.beforeRemove();
+    assert.match(made.notices.at(-1), warning);
+  });
+}
+
+test("before a removal nothing is said of files that are elsewhere, or of a service that is not deployed", async () => {
+  const toml = path.join(FOLDER, "dynamodt.toml");
+  writeFileSync(toml, "");
+  const made = plugin({ provider: KNOWS_ITS_OWN });
+  await made.beforeRemove().finally(() => rmSync(toml));
+  const gone = plugin({ provider: { ...KNOWS_ITS_OWN, getServerlessDeploymentBucketName: async () => assert.fail("no stack") } });
+  await gone.beforeRemove();
+  assert.deepEqual([made.notices, gone.notices], [[], []]);
+});
 
 test("the account's number and the parameters that the framework is told are known", async () => {
   const Resources = { U: table({ "Fn::Sub": "users-${AWS::AccountId}" }), B: table({ Ref: "Billing" }) };
@@ -131,13 +186,13 @@ test("a name that begins with a hyphen is no option", async () => {
   assert.equal(words(), "up --table=--purge --table=-x --stage prod");
 });
 
-test("nothing is hooked but the deploy of the whole service and the plugin's own commands", () => {
+test("nothing is hooked but the deploy and the removal of the whole service, and the plugin's own commands", () => {
   const events = Object.keys(plugin({}).hooks).filter((event) => !event.startsWith("dynamodt:"));
-  assert.deepEqual(events, ["before:deploy:deploy", "after:deploy:deploy"]);
+  assert.deepEqual(events, ["before:deploy:deploy", "after:deploy:deploy", "before:remove:remove"]);
 });
 
 test("before a deploy nothing is asked of what is not to be migrated", async () => {
-  const Resources = { Users: table(undefined) };
+  const Resources = { Users: table("users", { Condition: "Somewhere" }) };
   await plugin({ Resources, custom: { enabled: false } }).beforeDeploy();
   await plugin({ Resources, custom: { folder: "elsewhere" } }).beforeDeploy();
   await assert.rejects(async () => plugin({ custom: { enable: false } }).beforeDeploy(), /enable is not known/);

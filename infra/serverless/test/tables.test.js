@@ -9,7 +9,7 @@ const PSEUDO = { "AWS::Region": "eu-west-1", "AWS::StackName": "shop-dev" };
 
 function nameOf(TableName, Parameters) {
   const resources = { Parameters, Resources: { Users: { Type: "AWS::DynamoDB::Table", Properties: { TableName } } } };
-  return tablesOf(resources, PSEUDO).names[0];
+  return tablesOf(resources, PSEUDO).found.Users;
 }
 
 test("tables and global tables are found among all resources, in their order", () => {
@@ -20,18 +20,18 @@ test("tables and global tables are found among all resources, in their order", (
       Orders: { Type: "AWS::DynamoDB::GlobalTable", Properties: { TableName: "orders" } },
     },
   };
-  assert.deepEqual(tablesOf(resources, PSEUDO), { names: ["users", "orders"], unnamed: [] });
+  assert.deepEqual(tablesOf(resources, PSEUDO), { found: { Users: "users", Orders: "orders" }, uncertain: [] });
 });
 
 test("a service without resources has no table", () => {
   for (const resources of [undefined, null, {}, { Resources: null }, { Resources: { Empty: null } }]) {
-    assert.deepEqual(tablesOf(resources, PSEUDO), { names: [], unnamed: [] });
+    assert.deepEqual(tablesOf(resources, PSEUDO), { found: {}, uncertain: [] });
   }
 });
 
-test("a table whose name is not known before the deploy is told by its logical id", () => {
+test("a table whose name only CloudFormation knows is found without one", () => {
   const made = { Type: "AWS::DynamoDB::Table", Properties: { KeySchema: [] } };
-  assert.deepEqual(tablesOf({ Resources: { Made: made } }, PSEUDO), { names: [], unnamed: ["Made"] });
+  assert.deepEqual(tablesOf({ Resources: { Made: made } }, PSEUDO), { found: { Made: undefined }, uncertain: [] });
 });
 
 test("names are resolved as CloudFormation does", () => {
@@ -59,7 +59,7 @@ test("a parameter of the parameter store holds the name of a value, by default a
   const Parameters = { Name: { Type: "AWS::SSM::Parameter::Value<String>", Default: "/shop/table" } };
   const Users = { Type: "AWS::DynamoDB::Table", Properties: { TableName: { Ref: "Name" } } };
   for (const given of [{}, { Name: "/shop/prod/table" }]) {
-    assert.deepEqual(tablesOf({ Parameters, Resources: { Users } }, PSEUDO, given), { names: [], unnamed: ["Users"] });
+    assert.deepEqual(tablesOf({ Parameters, Resources: { Users } }, PSEUDO, given), { found: { Users: undefined }, uncertain: [] });
   }
 });
 
@@ -73,22 +73,24 @@ const IS_DEV = { "Fn::Equals": ["dev", { Ref: "Stage" }] };
 const UNKNOWN = { "Fn::Equals": [{ "Fn::ImportValue": "n" }, "x"] };
 
 test("conditions are evaluated as CloudFormation does", () => {
-  const [yes, no, open] = [["users"], [], undefined];
-  for (const [condition, names] of [
+  const yes = { found: { Users: "users" }, uncertain: [] };
+  const no = { found: {}, uncertain: [] };
+  const open = { found: {}, uncertain: ["Users"] };
+  for (const [condition, expected] of [
     [IS_PROD, yes], [IS_DEV, no], [{ "Fn::Not": [IS_PROD] }, no], [{ "Fn::Or": [IS_DEV, IS_PROD] }, yes],
     [{ "Fn::And": [IS_DEV, IS_PROD] }, no], [{ Condition: "Other" }, yes], [UNKNOWN, open], [undefined, open],
     [{ "Fn::And": [UNKNOWN, IS_DEV] }, no], [{ "Fn::And": [UNKNOWN, IS_PROD] }, open], [{ "Fn::Or": [UNKNOWN, IS_PROD] }, yes],
     [{ "Fn::Not": [UNKNOWN] }, open], [{ Condition: "C" }, open],
   ]) {
     const found = withCondition(condition, { Other: IS_PROD });
-    assert.deepEqual(found, names ? { names, unnamed: [] } : { names: [], unnamed: ["Users"] }, JSON.stringify(condition));
+    assert.deepEqual(found, expected, JSON.stringify(condition));
   }
 });
 
 test("a name may depend on a condition", () => {
   const Users = { Type: "AWS::DynamoDB::Table", Properties: { TableName: { "Fn::If": ["C", "one", "other"] } } };
   const named = (condition) => tablesOf({ Conditions: { C: condition }, Resources: { Users } }, PSEUDO, { Stage: "prod" });
-  assert.deepEqual([named(IS_PROD).names, named(IS_DEV).names, named(UNKNOWN).unnamed], [["one"], ["other"], ["Users"]]);
+  assert.deepEqual([IS_PROD, IS_DEV, UNKNOWN].map((condition) => named(condition).found.Users), ["one", "other", undefined]);
 });
 
 test("what the framework is told goes before a default, and a default that names a value elsewhere is none", () => {
@@ -96,6 +98,6 @@ test("what the framework is told goes before a default, and a default that names
     Parameters: { Name: { Type, Default: "/users/name" } },
     Resources: { Users: { Type: "AWS::DynamoDB::Table", Properties: { TableName: { Ref: "Name" } } } },
   });
-  assert.deepEqual(tablesOf(resources("String"), PSEUDO, { Name: "users" }).names, ["users"]);
-  assert.deepEqual(tablesOf(resources("AWS::SSM::Parameter::Value<String>"), PSEUDO).unnamed, ["Users"]);
+  assert.deepEqual(tablesOf(resources("String"), PSEUDO, { Name: "users" }).found, { Users: "users" });
+  assert.deepEqual(tablesOf(resources("AWS::SSM::Parameter::Value<String>"), PSEUDO).found, { Users: undefined });
 });

@@ -81,8 +81,12 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     """
     known = read_settings(folder / FILE_NAME)
     service = _of_service(name)
-    if name != LOCAL and name not in known and service is None:
+    declared = name in {LOCAL, *known}
+    if not declared and service is None:
         raise _unknown_stage(name, known)
+    if not declared and service and not (service.storage or os.environ.get(_STORAGE)):
+        hint = f"deploy the service first, or write storage under [stages.{name}] in {FILE_NAME}"
+        raise UsageError("the service has no deployment bucket yet", where=f"stage {name}", hint=hint)
     state_tables = _state_tables({LOCAL: StageSettings(), **known})
     return _stage(name, known.get(name, StageSettings()), service or StageSettings(), folder, state_tables)
 

@@ -103,6 +103,8 @@ def _take_over(
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
             ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
             state.record_all([*entries, *ended], lease.token)
+    if not dry_run:
+        state.record_name(stage, stage.names.logical(name), name)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
     return TakeOver(name, tuple(records), at, len(scripts), dry_run)
 

@@ -90,6 +90,8 @@ def _run(context: RunContext, migration: TableMigration) -> None:
     with _locked(context, planned) as (context, record):
         if context.state.applied(migration.table) != migration.applied:  # changed before the lease was taken
             raise Busy(f"{migration.table} has changed since it was planned", hint="run the same command again")
+        if migration.begins and not context.options.dry_run:
+            context.state.record_name(context.stage, context.stage.names.logical(migration.table), migration.table)
         _run_steps(context, planned, record)
 
 

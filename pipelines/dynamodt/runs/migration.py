@@ -21,6 +21,7 @@ from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unpre
 from dynamodt.runs.preflight import (
     note_changed_files,
     note_other_key,
+    refuse_renamed,
     refuse_restored,
     refuse_unsafe,
     with_writers,
@@ -40,6 +41,7 @@ class TableMigration:
     direction: Direction
     applied: Mapping[int, AppliedVersion] = field(default_factory=dict)
     planned: TablePlan | None = None
+    begins: bool = False  # the table has no history yet
     error: DynamodtError | None = None
     notices: tuple[str, ...] = ()  # of what receives the writes
 
@@ -60,6 +62,9 @@ class TableMigration:
         with_rows = options.runner != GLUE
         planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows)
         self.planned = planned = with_writers(stage, planned, options)
+        self.begins = not runs and not self.applied
+        if self.begins:
+            refuse_renamed(state, stage, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
         refuse_restored(state, stage, planned, runs, self.applied)
         note_other_key(stage, planned, observer)

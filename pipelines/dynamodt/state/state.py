@@ -13,6 +13,7 @@ RUN#20260131...#17        SPLIT                the checkpoint of split 17 (`spli
 RUN#20260131...#1#WOR...  WORKER#host-17-3f    a worker of attempt 1, its part of the budget (`lease_rows`)
 RUN#20260131...#INSER...  INSERTED             an item that the run has inserted (`dynamodb.statements`)
 JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`lease_rows`)
+STORAGE#s3://...          NAME#prod#users      the table that a logical name meant at its first run (docs/adr/038)
 ========================  ===================  =======================================================
 
 `rows` says how a value is stored in a row. A worker's calls of every page go over the wire (`QuickRows`, docs/adr/019).
@@ -34,11 +35,11 @@ from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
-from dynamodt.state.rows import ConditionFailed, Rows, from_row, to_row
+from dynamodt.state.rows import ConditionFailed, RowKey, Rows, from_row, to_row
 from dynamodt.state.split_rows import SplitRows
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
+    from dynamodt.model.tables import Connection, Stage
 
 
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
@@ -92,6 +93,17 @@ class State:
                 AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in key],
                 BillingMode="PAY_PER_REQUEST",
             )
+
+    # ------------------------------------------------------------ names
+
+    def real_name(self, stage: Stage, logical: str) -> str:
+        """The table that a logical name of a project's stage meant when its history began; empty: not recorded."""
+        row = self.rows.get(_name_key(stage, logical))
+        return "" if row is None else str(row["table"])
+
+    def record_name(self, stage: Stage, logical: str, real: str) -> None:
+        """Records the table that a logical name means; see `real_name`."""
+        self.rows.put(_name_key(stage, logical), {"table": real})
 
     # ------------------------------------------------------------ history
 
@@ -192,6 +204,11 @@ def _is_earlier(stored: RunRecord | None, record: RunRecord) -> bool:
     """Whether the row has an earlier write of the record's own run, whose response was lost for good: only the holder
     of the lease writes a record. An end is never written over."""
     return stored is not None and stored.revision == record.revision and stored.status == "running"
+
+
+def _name_key(stage: Stage, logical: str) -> RowKey:
+    """By the storage, too: projects that share a state table and a stage's name may have the same logical names."""
+    return f"STORAGE#{stage.storage.url}", f"NAME#{stage.name}#{logical}"
 
 
 def _version_key(table: str, version: int) -> dict[str, str]:
