@@ -16,6 +16,7 @@ from dynamodt.cli.request import with_both_names, with_tables
 from dynamodt.config import names as looked_up
 from dynamodt.config.names import with_names
 from dynamodt.config.stage import SERVICE, load_stage
+from dynamodt.deploy.job_result import runs_of, undo_of
 from dynamodt.deploy.packages import stage_file
 from dynamodt.errors import UsageError, suggest
 from dynamodt.model.tables import KeyAttribute, Stage, TableNames
@@ -340,7 +341,30 @@ def test_an_entry_takes_precedence_over_the_service(project: Project, monkeypatc
     monkeypatch.setenv(SERVICE, json.dumps(given))
     stage = opened(project(f'{PROD}tables = {{ users = "by-entry" }}\n', "users"))
     assert (stage.storage.url, stage.makes_state_table) == ("s3://files/below", False)
-    assert stage.names.known == {"users": "by-entry", "carts": "shop-carts"}
+    assert stage.names.known == {"users": "by-entry"} and stage.names.source("carts") == "shop-carts"
+
+
+@pytest.mark.parametrize("text", ['table_name = "shop-{stage}-{table}"', 'tables = { users = "shop-prod-users" }'])
+def test_a_folder_that_the_entry_maps_is_not_also_the_services(
+    project: Project, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The plugin does not read dynamodt.toml, and gives the table by its logical id in the template."""
+    monkeypatch.setenv(SERVICE, json.dumps({"stage": "prod", "tables": {"Users": "shop-prod-users"}}))
+    assert opened(project(f"{PROD}{text}\n", "users"), "users").names.known == {"users": "shop-prod-users"}
+
+
+def test_an_error_of_a_name_that_the_plugin_gives(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SERVICE, json.dumps({"stage": "prod", "tables": {"Users": "cfn:gone.Users"}}))
+    with pytest.raises(UsageError, match="there is no stack gone") as caught:
+        opened(project(PROD, "Users"))
+    assert caught.value.where == "table Users, as serverless-dynamodt gives it"
+
+
+def test_a_service_that_is_not_deployed_has_no_storage(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SERVICE, json.dumps({"stage": "dev"}))
+    with pytest.raises(UsageError, match="no deployment bucket yet") as caught:
+        load_stage("dev", project(PROD))
+    assert "deploy the service first" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"stage": "prod", "tables": []}'])
@@ -361,6 +385,17 @@ def test_a_job_is_given_the_names_that_were_found(project: Project, account: Acc
     account.calls.clear()
     (folder / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8")
     assert opened(folder).names.known == stage.names.known and account.calls == []
+
+
+def test_a_jobs_answer_is_of_the_real_table() -> None:
+    version = {"version": 1, "run": "r", "status": "succeeded", "counts": {}}
+    for answer, table in (
+        ({"table": "users", "table_name": "shop-users"}, "shop-users"),
+        ({"table": "carts"}, "carts"),
+    ):
+        (report,) = runs_of({**answer, "direction": "up", "versions": [version]})
+        assert report.table == table
+        assert undo_of({**answer, **version, "direction": "up", "at": 0}).run.table == table
 
 
 def test_documents_have_the_logical_name_and_the_real_one_where_it_differs() -> None:

@@ -73,6 +73,8 @@ def _check_distinct(stage: Stage, known: dict[str, str]) -> None:
 
 def name_place(stage: Stage, logical: str) -> str:
     """Where a table's name is written, as an error's `where`."""
+    if logical in stage.names.offered and logical not in stage.names.sources:
+        return f"table {logical}, as serverless-dynamodt gives it"
     keys = ("tables", logical) if logical in stage.names.sources else ("table_name",)
     return place("stages", stage.name, *keys)
 

@@ -160,7 +160,8 @@ def _stage(
 
 
 def _names(stage: str, settings: StageSettings, service: StageSettings, embedded: bool) -> TableNames:
-    names = TableNames({**service.table_names, **settings.table_names}, settings.table_name or TableNames().pattern)
+    pattern = settings.table_name or TableNames().pattern
+    names = TableNames(settings.table_names, pattern, offered=service.table_names)
     for table in ("", *names.sources) if embedded else ():
         if names.source(table).startswith(LOOKUPS):
             where = place("stages", stage, *(("tables", table) if table else ("table_name",)))

@@ -95,22 +95,25 @@ class TableNames:
     Folders, TARGET_TABLE and the command line use logical names. Everything else, requests, rows and objects of the
     storage included, uses real ones; results show both where they differ.
 
-    `sources` has by logical name the real one, or where to look it up (LOOKUPS); `pattern` makes it for all other
-    tables. `known` has the real names by logical ones, once the stage is opened (`config.names`).
+    `sources` has by logical name the real one, or where to look it up (LOOKUPS), `offered` the same as a framework
+    that has deployed the service gives it; `pattern` makes it for all other tables. `known` has the real names by
+    logical ones, once the stage is opened (`config.names`).
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
     pattern: str = "{table}"
     known: Mapping[str, str] = field(default_factory=dict)
+    offered: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mapped(self) -> bool:
         """Whether any table may have another real name than its logical one."""
-        return bool(self.sources) or self.pattern != "{table}"
+        return bool(self.sources or self.offered) or self.pattern != "{table}"
 
     def source(self, logical: str) -> str:
         """The real name, or where it is looked up."""
-        return self.sources.get(logical) or self.pattern.replace("{table}", logical)
+        given = self.sources.get(logical) or self.offered.get(logical)
+        return given or self.pattern.replace("{table}", logical)
 
     def real(self, name: str) -> str:
         """The real name of a table, by either of its names. Raises KeyError for one whose name was not looked up."""

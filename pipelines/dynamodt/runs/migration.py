@@ -21,7 +21,6 @@ from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unpre
 from dynamodt.runs.preflight import (
     note_changed_files,
     note_other_key,
-    refuse_renamed,
     refuse_restored,
     refuse_unsafe,
     with_writers,
@@ -64,7 +63,7 @@ class TableMigration:
         self.planned = planned = with_writers(stage, planned, options)
         self.begins = not runs and not self.applied
         if self.begins:
-            refuse_renamed(state, stage, table)
+            _refuse_renamed(state, stage, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
         refuse_restored(state, stage, planned, runs, self.applied)
         note_other_key(stage, planned, observer)
@@ -93,6 +92,32 @@ def plan_migration(
     except DynamodtError as error:
         migration.error = error
     return migration
+
+
+def _refuse_renamed(state: State, stage: Stage, table: str) -> None:
+    """Raises Refused for a table without a history, if its logical name meant another table that has one: it may be a
+    copy of that one (a restored backup), with versions that would be applied twice."""
+    logical = stage.names.logical(table)
+    before = state.real_name(stage, logical)
+    if before in ("", table):
+        return
+    at = max(state.applied(before), default=0)
+    left = [run for run in state.runs(before) if unfinished(run.status)]
+    if at or left:
+        raise _renamed(table, logical, before, at, left)
+
+
+def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunRecord]) -> Refused:
+    half_done = f", with the unfinished run {left[-1].run}" if left else ""
+    return Refused(
+        f"{logical} was the table {before} of this stage until now, at version {at}{half_done}, and is {table}, which "
+        "has no history: which versions are applied in it is not known",
+        where=f"table {table}",
+        hint=f"to go on with {before}, restore its name in dynamodt.toml; else look at the items, record which "
+        "versions are applied, "
+        + suggest("stamp", table=table, to="N")
+        + " (0: none), and type the same command again",
+    )
 
 
 def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:

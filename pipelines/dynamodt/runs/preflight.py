@@ -28,7 +28,7 @@ from dynamodt.script.diff import parts_of
 from dynamodt.script.versions import changed_files
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, Claims, counts, due, is_note, object_key, part_of
-from dynamodt.state.runs import WRITERS, declared_key, phases, transformed, unfinished
+from dynamodt.state.runs import WRITERS, declared_key, phases, transformed
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -214,32 +214,6 @@ def refuse_restored(
             _check_not_within(stage, state, planned, run)
         elif has_written(state, run):
             raise _without_journal(planned, run)
-
-
-def refuse_renamed(state: State, stage: Stage, table: str) -> None:
-    """Raises Refused for a table without a history, if its logical name meant another table that has one: it may be a
-    copy of that one (a restored backup), with versions that would be applied twice."""
-    logical = stage.names.logical(table)
-    before = state.real_name(stage, logical)
-    if before in ("", table):
-        return
-    at = max(state.applied(before), default=0)
-    left = [run for run in state.runs(before) if unfinished(run.status)]
-    if at or left:
-        raise _renamed(table, logical, before, at, left)
-
-
-def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunRecord]) -> Refused:
-    half_done = f", with the unfinished run {left[-1].run}" if left else ""
-    return Refused(
-        f"{logical} was the table {before} of this stage until now, at version {at}{half_done}, and is {table}, which "
-        "has no history: which versions are applied in it is not known",
-        where=f"table {table}",
-        hint=f"to go on with {before}, restore its name in dynamodt.toml; else look at the items, record which "
-        "versions are applied, "
-        + suggest("stamp", table=table, to="N")
-        + " (0: none), and type the same command again",
-    )
 
 
 def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
