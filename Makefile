@@ -139,6 +139,7 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, every version the newest that fits
 	@$(MAKE) --no-print-directory $(INSTALLED)
 	$(PIP_COMPILE) --extra dev --no-build-isolation --output-file requirements/base.lock pyproject.toml
+	$(PIP_COMPILE) --no-build-isolation --constraint requirements/base.lock --output-file requirements/job.lock pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
 	$(PIP_COMPILE) --output-file requirements/ministack.lock requirements/ministack.in
 	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynamodt.cli import app as cli
+from dynamodt.deploy.packages import job_pins
 from dynamodt.deploy.stacks import Stack
 from dynamodt.errors import Refused, RunFailed, UsageError
 from dynamodt.runs.lock import held
@@ -29,8 +31,10 @@ def test_a_first_deploy_makes_all_of_it(account: Account) -> None:
     assert (arguments["--stage"], arguments["--command"]) == (account.name, "up")
     for url in (job["Command"]["ScriptLocation"], prepare["Command"]["ScriptLocation"]):
         assert account.exists(url)
-    for name in ("--project", "--additional-python-modules", "--extra-jars"):
-        assert account.exists(arguments[name]), name
+    wheel, *pins = arguments["--additional-python-modules"].split(",")
+    for url in (arguments["--project"], wheel, arguments["--extra-jars"]):
+        assert account.exists(url), url
+    assert pins == job_pins() and "--python-modules-installer-option" not in arguments
     assert job["Role"] == made.outputs["JobRoleArn"]
     dynamodb = account.client("dynamodb")
     key = dynamodb.describe_table(TableName=account.state_table)["Table"]["KeySchema"]
@@ -116,6 +120,23 @@ def test_settings_reach_the_job(account: Account) -> None:
     job = account.job()
     assert (job["WorkerType"], int(job["NumberOfWorkers"]), int(job["Timeout"])) == ("G.2X", 33, 60)
     assert (job["ExecutionClass"], int(job["ExecutionProperty"]["MaxConcurrentRuns"])) == ("FLEX", 7)
+
+
+def test_packages_come_from_the_bucket_where_no_index_is_reached(
+    account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive = tmp_path / "0.gluewheels.zip"
+    archive.write_bytes(b"zip")
+    monkeypatch.setattr("dynamodt.deploy.packages.zip_of_wheels", lambda note: archive)
+    account.configure('packages = "wheels"')
+    account.deploy()
+    for arguments in (account.job()["DefaultArguments"], account.job("-prepare")["DefaultArguments"]):
+        assert arguments["--additional-python-modules"].endswith("/0.gluewheels.zip")
+        assert account.exists(arguments["--additional-python-modules"])
+        assert arguments["--python-modules-installer-option"] == "--no-index"
+    account.configure()
+    account.deploy()
+    assert "--python-modules-installer-option" not in account.job()["DefaultArguments"]
 
 
 def test_a_dry_run_changes_nothing_and_leaves_nothing(account: Account) -> None:

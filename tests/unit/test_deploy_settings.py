@@ -35,6 +35,7 @@ alarm_email = "team@example.com"
 schedule = "cron(0 3 ? * MON-FRI *)"
 application_stacks = ["shop-prod", "billing"]
 policy_arns = ["arn:aws:iam::123456789012:policy/countries"]
+packages = "wheels"
 """
     assert settings(tmp_path, text) == DeploySettings(
         glue_version="5.0",
@@ -49,6 +50,7 @@ policy_arns = ["arn:aws:iam::123456789012:policy/countries"]
         schedule="cron(0 3 ? * MON-FRI *)",
         application_stacks=("shop-prod", "billing"),
         policy_arns=("arn:aws:iam::123456789012:policy/countries",),
+        packages="wheels",
     )
 
 

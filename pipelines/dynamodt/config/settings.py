@@ -77,6 +77,7 @@ def as_number(value: object, path: str, least: int, most: int) -> int:
 
 
 _WORKER_TYPES = ("G.1X", "G.2X", "G.4X", "G.8X", "G.12X", "G.16X", "R.1X", "R.2X", "R.4X", "R.8X")
+_PACKAGES = ("index", "wheels")
 _FLEXIBLE = ("G.1X", "G.2X")
 # the periods that CloudWatch Logs accepts
 _LOG_DAYS = 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
@@ -89,7 +90,8 @@ class DeploySettings:
     """`[stages.NAME.deploy]`: how a stage's jobs run, and where alarms are sent; see `infra/template.yaml`.
 
     `run_days` 0 keeps journals and dead letters forever. With an empty `schedule` and no `application_stacks` nothing
-    starts automatically.
+    starts automatically. `packages` is where the jobs' packages come from: "index", a package index, or "wheels", the
+    bucket.
     """
 
     glue_version: str = "5.1"
@@ -104,6 +106,7 @@ class DeploySettings:
     schedule: str = ""
     application_stacks: tuple[str, ...] = ()
     policy_arns: tuple[str, ...] = ()
+    packages: str = "index"
 
 
 def deploy_settings(values: dict[str, Any], path: str) -> DeploySettings:
@@ -156,6 +159,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
     "alarm_email": _email,
     "schedule": _schedule,
     "application_stacks": lambda value, path: tuple(_stack_name(one, path) for one in as_texts(value, path)),
+    "packages": lambda value, path: as_choice(value, path, _PACKAGES),
     "policy_arns": lambda value, path: tuple(_policy_arn(one, path) for one in as_texts(value, path)),
 }
 

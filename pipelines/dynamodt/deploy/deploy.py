@@ -60,6 +60,7 @@ _FAILED = "dynamodt-{}-run-failed"  # the longest rule name of every stage
 _UPDATED = "dynamodt-{}-application-updated"
 _PATTERN = 230  # characters of the pattern for the application's stacks, without their ids
 _SOURCES = {
+    "Package": "the packages of the jobs",
     "TableKeyArns": "the ARNs of the keys of the tables",
     "PolicyArns": "the policies",
     "ApplicationStackIds": "the ids of the application's stacks",
@@ -108,7 +109,7 @@ def deploy(
             return Deployment(stack.name, "dry-run" if dry_run else "unchanged", (), {})
     given = parameters(stage, folder, found, state_only)
     drift = _drift(stage, folder, stack, found, given, observer.notify)
-    made = {} if state_only else parts(folder, stage, observer.notify)
+    made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage, folder).packages)
     if state is not None and state.status in _FAILED_AT_FIRST:
         _remove_failed(stack, state, observer.notify, sleep, dry_run)
     changer = _Changer(stage, stack, live, given, observer, sleep)
@@ -239,6 +240,7 @@ class _Changer:
         return change_set.changes
 
     def _proposed(self, urls: Mapping[str, str]) -> ChangeSet | None:
+        check_parameters(self.stage, urls)
         exists = self.state is not None
         return self.stack.propose(template(), {**self.parameters, **urls}, {STAGE_TAG: self.stage.name}, exists)
 
@@ -281,6 +283,7 @@ def parameters(stage: Stage, folder: Path, found: DeployedResources, state_only:
 def _of_jobs(settings: DeploySettings) -> dict[str, str]:
     return {
         "PolicyArns": ",".join(settings.policy_arns),
+        "InstallerOption": "" if settings.packages == "index" else "--no-index",
         "GlueVersion": settings.glue_version,
         "WorkerType": settings.worker_type,
         "Workers": str(settings.workers),

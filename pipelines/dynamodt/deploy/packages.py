@@ -13,18 +13,21 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import dynamodt
 from dynamodt.config.settings import FILE_NAME
-from dynamodt.errors import UsageError, suggest
+from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.tables import Stage
-from dynamodt.pipeline.spark.jar import jar
+from dynamodt.pipeline.spark.jar import jar, user_cache
 from dynamodt.script.names import files_below
 from dynamodt.script.read import tables
 from dynamodt.state.storage import Storage, open_storage, with_owner
@@ -58,11 +61,11 @@ def template() -> str:
     return shipped(_TEMPLATE).read_text(encoding="utf-8")
 
 
-def parts(folder: Path, stage: Stage, note: Callable[[str], None]) -> Parts:
-    """All parts of the jobs. `note` reports steps that take long. Raises UsageError or RunFailed for a part that cannot
-    be built."""
+def parts(folder: Path, stage: Stage, note: Callable[[str], None], packages: str = "index") -> Parts:
+    """All parts of the jobs; `packages` is the setting of that name. `note` reports steps that take long. Raises
+    UsageError or RunFailed for a part that cannot be built."""
     return {
-        "Package": JobPart(wheel_name(), wheel()),
+        "Package": JobPart(wheel_name(), wheel()) if packages == "index" else _file(zip_of_wheels(note)),
         "Jar": _file(jar(note)),
         "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
         "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
@@ -71,13 +74,20 @@ def parts(folder: Path, stage: Stage, note: Callable[[str], None]) -> Parts:
 
 
 def places(parts: Parts, assets: Assets) -> dict[str, str]:
-    """The URLs of the parts, by parameter; nothing is uploaded."""
-    return {parameter: assets.place(*part) for parameter, part in parts.items()}
+    """The values of the parameters that name the parts; nothing is uploaded."""
+    return _with_pins({parameter: assets.place(*part) for parameter, part in parts.items()})
 
 
 def uploaded(parts: Parts, assets: Assets) -> dict[str, str]:
-    """Uploads the parts; returns their URLs, by parameter. Raises ServiceError."""
-    return {parameter: assets.put(*part) for parameter, part in parts.items()}
+    """Uploads the parts; returns the values of the parameters that name them. Raises ServiceError."""
+    return _with_pins({parameter: assets.put(*part) for parameter, part in parts.items()})
+
+
+def _with_pins(urls: dict[str, str]) -> dict[str, str]:
+    """What Glue installs: the wheel with each package that it needs, pinned, or the zip that holds all of them."""
+    if urls.get("Package", "").endswith(".whl"):
+        return {**urls, "Package": ",".join([urls["Package"], *job_pins()])}
+    return urls
 
 
 def shipped(name: str) -> Path:
@@ -194,6 +204,78 @@ def _table_names(stage: Stage, path: str) -> list[str]:
 def _toml(value: str | bool) -> str:
     """A basic string of TOML is a string of JSON, except for DEL and for surrogate pairs."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+# ---------------------------------------------------------------- the packages that the jobs need
+# A worker that auto-scaling adds later installs the packages anew: with ranges it could get other versions than the
+# driver. So all of them are pinned, as they are tested together (requirements/job.lock), down to those that no other
+# package names. (AWS Glue Developer Guide, "Using Python libraries with AWS Glue": a list of pinned modules, or a zip
+# of wheels with --no-index, which needs no access to an index.)
+
+_LOCK = "requirements/job.lock"
+_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+)")
+_PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")  # of Glue 5, with Python 3.11
+_TAIL_LINES = 5
+
+
+def job_locks() -> list[Path]:
+    """The lock files, in pip's format, of all packages that a job installs."""
+    return [shipped(_LOCK)]
+
+
+def job_pins() -> list[str]:
+    """`NAME==VERSION` of each package of the lock files. Raises UsageError for one that has no exact version, and for
+    two versions of one package."""
+    found: dict[str, str] = {}
+    for lock in job_locks():
+        for name, version in _pins(lock):
+            if found.setdefault(name, version) != version:
+                what = f"{name} is pinned to {version}, and to {found[name]} by another lock file of the jobs"
+                raise UsageError(what, where=str(lock), hint="pin the same version in both")
+    return [f"{name}=={version}" for name, version in found.items()]
+
+
+def _pins(lock: Path) -> Iterator[tuple[str, str]]:
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        requirement = re.split(r"\s#|\s--|;|\\", f" {line}")[0].strip()
+        if not requirement or requirement.startswith(("#", "-")):
+            continue
+        pin = _PIN.fullmatch(requirement)
+        if pin is None:
+            hint = "a lock file has NAME==VERSION for each package: make it with pip-compile, or pip freeze"
+            raise UsageError(f"{requirement!r} has no exact version", where=str(lock), hint=hint)
+        yield re.sub(r"[-_.]+", "-", pin[1]).lower(), pin[2]
+
+
+def zip_of_wheels(note: Callable[[str], None], cache: Path | None = None) -> Path:
+    """A zip of all wheels that a job needs, as Glue takes it, built once for each content of the lock files and of the
+    package. Raises RunFailed, with the end of its output, when pip cannot download one."""
+    content = [wheel(), *(lock.read_bytes() for lock in job_locks())]
+    path = (cache or user_cache() / "wheels") / f"{hashlib.sha256(b''.join(content)).hexdigest()[:16]}.gluewheels.zip"
+    if not path.is_file():
+        note("downloading the wheels of the jobs' packages (once; about 150 MB)")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as folder:
+            wheels = Path(folder)
+            for lock in job_locks():
+                _download(lock, wheels)
+            (wheels / wheel_name()).write_bytes(wheel())
+            pins = "\n".join([f"dynamodt=={_installed().version}", *job_pins(), ""])
+            files = {f"wheels/{one.name}": one.read_bytes() for one in sorted(wheels.iterdir())}
+            (wheels / "zip").write_bytes(_zipped({"wheels/requirements.txt": pins.encode(), **files}))
+            (wheels / "zip").replace(path)
+    return path
+
+
+def _download(lock: Path, folder: Path) -> None:
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    words += ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
+    words += [f"--platform={platform}" for platform in _PLATFORMS]
+    done = subprocess.run([*words, "--dest", str(folder), "--requirement", str(lock)], capture_output=True, text=True)
+    if done.returncode:
+        said = "\n  ".join(done.stderr.strip().splitlines()[-_TAIL_LINES:])
+        hint = 'each package needs a wheel for Linux and Python 3.11; or set packages = "index" in dynamodt.toml'
+        raise RunFailed(f"pip could not download the wheels:\n  {said}", where=str(lock), hint=hint)
 
 
 # ---------------------------------------------------------------- the wheel
