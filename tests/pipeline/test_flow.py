@@ -14,7 +14,7 @@ import pytest
 
 from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
-from dynamodt.model.tables import Item
+from dynamodt.model.tables import Item, KeyAttribute, TableSpec
 from dynamodt.pipeline import record, signals
 from dynamodt.pipeline.ownership import split_groups
 from dynamodt.pipeline.write import WritePatches
@@ -422,3 +422,46 @@ def test_work_is_counted_not_timed(bench: Bench) -> None:
     assert pages <= 100 / 5 + 3
     assert bench.dynamodb.calls["BatchExecuteStatement"] <= pages
     assert set(bench.dynamodb.calls) == {"Scan", "BatchExecuteStatement"}
+
+
+# ---------------------------------------------------------------- a global table that is strongly consistent
+
+STRONG = TableSpec("things", (KeyAttribute("id", "N"),), replicas=("us-west-2",), strong=True)
+MOVES_AND_CHANGES = """
+from dynamodt import Delete
+
+IDEMPOTENT = True
+
+
+def transform_up(item):
+    if item["id"] == 1:
+        return {**item, "id": 100}
+    return Delete() if item["id"] == 2 else {**item, "n": 1}
+"""
+
+
+def test_without_transactions_updates_and_deletions_are_written_and_a_move_is_a_dead_letter(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(STRONG)
+    bench.dynamodb.put(*({"id": n} for n in range(1, 5)))
+    assert bench.run(MOVES_AND_CHANGES, max_errors=5) == Counts(4, changed=3, dead=1)
+    assert bench.items() == [{"id": 1}, {"id": 3, "n": 1}, {"id": 4, "n": 1}]
+    assert "needs a transaction" in bench.dead_letters()[0] and not bench.dynamodb.calls["TransactWriteItems"]
+
+
+def test_a_write_of_another_region_is_a_conflict_and_its_item_is_transformed_afresh(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(STRONG)
+    bench.dynamodb.put(*({"id": n} for n in range(4)))
+    original, busy = bench.dynamodb._answered, iter([True])
+
+    def answered(statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
+        if next(busy, False):
+            return {"Error": {"Code": "ReplicatedWriteConflict", "Message": "being modified in another Region"}}
+        return original(statement, fault, index)
+
+    bench.dynamodb._answered = answered  # type: ignore[method-assign]
+    assert bench.run("def transform_up(item):\n    return {**item, 'n': 1}\n") == Counts(4, changed=4)
+    assert [item["n"] for item in bench.items()] == [1] * 4
