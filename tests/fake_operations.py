@@ -164,9 +164,10 @@ class FakeOperations:
         observer: Observer,
         /,
         dry_run: bool = False,
-        runner: str = "direct",
+        options: RunOptions = RunOptions(),
     ) -> PreparedRef:
-        self.calls.append(("prepare", table, version, dry_run, *([] if runner == "direct" else [runner])))
+        runner = [] if options.runner == "direct" else [options.runner]
+        self.calls.append(("prepare", table, version, dry_run, *runner))
         return PREPARED
 
     def control_run(self, stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:

@@ -1,6 +1,6 @@
 """Rates: back-off between tries, a token bucket, the ramp-up of a budget, and its allocation over many workers.
 
-Pure: the clock and the dice are passed in, and nothing sleeps. Nothing is safe to share between threads.
+Pure: the clock, the dice and the sleep are passed in. Nothing is safe to share between threads.
 """
 
 from __future__ import annotations
@@ -148,6 +148,60 @@ class Ramp:
         elif self._seconds < self._PATIENCE:
             return
         self._units = self._seconds = 0.0
+
+
+class ReadLimiter:
+    """The read rate of a process that shares its budget with no other: a token bucket whose rate a `Ramp` decides once
+    a second. `limit` units a second are its end, `inf` is none; `first` is the rate that it begins with."""
+
+    _LOOK = 1.0
+    _NAP = 0.25
+    _LEARNING = 0.3
+
+    def __init__(self, limit: float, first: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._bucket = TokenBucket(min(limit, first), clock)
+        self._ramp = Ramp(limit, first, clock)
+        self._clock = clock
+        self._sleep = sleep
+        self._at = clock()
+        self._used = 0.0
+        self._throttles = 0
+        self._price = 1.0  # what the service charges for one unit of an estimate
+
+    @property
+    def limited(self) -> bool:
+        """Whether estimates are used."""
+        return self._bucket.rate != inf
+
+    def within(self, seconds: float, estimate: float) -> int:
+        """How many requests of this estimate pass in a number of seconds, at least 1."""
+        return max(1, int(self._bucket.rate * seconds / (estimate * self._price)))
+
+    def enter(self, estimate: float) -> float:
+        """Wait until a request of this estimate may be sent; returns what was taken for it, for `leave`."""
+        cost = estimate * self._price
+        while wait := self._bucket.take(cost):
+            self._sleep(min(wait, self._NAP))
+            self._look()
+        self._look()
+        return cost if self.limited else 0.0
+
+    def leave(self, taken: float, estimate: float, units: float) -> None:
+        """The request has cost `units`, as the service reports."""
+        self._used += units
+        self._bucket.charge(units - taken)
+        if units and estimate:
+            self._price += self._LEARNING * (units / estimate - self._price)
+
+    def throttled(self, times: int = 1) -> None:
+        """Requests were refused for their rate."""
+        self._throttles += times
+
+    def _look(self) -> None:
+        seconds = self._clock() - self._at
+        if seconds >= self._LOOK:
+            self._bucket.change(self._ramp.look(self._used / seconds, self._throttles > 0))
+            self._at, self._used, self._throttles = self._clock(), 0.0, 0
 
 
 _RESERVE = 50  # workers, to one part that is kept for workers that join

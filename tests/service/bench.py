@@ -16,10 +16,11 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from dynamodt import api as operations
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport, TableReport
-from dynamodt.model.runs import PreparedRef, RunRecord
+from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Item, Stage, StorageSpec
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.script.read import read_versions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
 
@@ -113,8 +114,11 @@ class Bench:
     def down(self, *tables: str, to: int | None = None, **options: Any) -> list[TableReport]:
         return operations.down(self.stage, self.folder, tables, to, RunOptions(**options), self.recorder)
 
-    def prepare(self, table: str, number: int = 1) -> PreparedRef:
-        return operations.prepare(self.stage, self.folder, table, number, self.recorder)
+    def prepare(self, table: str, number: int = 1, options: RunOptions = RunOptions()) -> PreparedRef:
+        return operations.prepare(self.stage, self.folder, table, number, self.recorder, options=options)
+
+    def read(self, table: str, number: int = 1) -> Script:
+        return read_versions(self.folder / "transforms", table, self.stage.names)[number - 1]
 
     def run(self, table: str, text: str, **options: Any) -> Counts:
         """Apply the text as version 1 of the table, which must succeed; returns its counts."""

@@ -200,7 +200,7 @@ def test_the_role_is_for_the_named_tables_alone(account: Account) -> None:
     named, exports, state, keys = policy["Statement"]
     base = "arn:aws:dynamodb:us-east-1:000000000000:table"
     assert named["Resource"] == [f"{base}/{target}", f"{base}/{account.table}"]
-    assert exports["Resource"] == [f"{base}/{target}/export/*", f"{base}/{account.table}/export/*"]
+    assert exports["Resource"] == [f"{base}/{target}/*", f"{base}/{account.table}/*"]
     assert state["Resource"] == f"{base}/{account.state_table}"
     assert keys["Resource"] == [made.outputs["KeyArn"]]
     files = iam.get_role_policy(RoleName=role, PolicyName="files")["PolicyDocument"]["Statement"]

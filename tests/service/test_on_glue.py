@@ -40,7 +40,7 @@ def transform_up(item):
 HELD = HOLD + ADD.replace("return", "hold({!r})\n    return", 1)
 PREPARED = """
 def prepare(context):
-    yield 1, 10
+    yield 1, 10 * sum(1 for item in context.items(projection=["id"]) if item["id"] == 1)
     yield 2, 20
 
 

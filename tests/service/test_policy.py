@@ -35,11 +35,11 @@ from tests.template_document import resource
 
 pytestmark = pytest.mark.endpoints("ministack")
 
-Grant = tuple[str, str]  # an action, and what it is granted on: "tables", "exports", "state", "objects" ...
+Grant = tuple[str, str]  # an action, and what it is granted on: "tables", "below the tables", "state", "objects" ...
 
 STATEMENTS = {  # the statements of the policy, by what they are about
     "TheNamedTables": "tables",
-    "TheirExports": "exports",
+    "TheirIndexesAndExports": "below the tables",
     "WhatTheyAreEncryptedWith": "keys of the tables",
     "TheStateTable": "state",
     "ObjectsBelowThePrefix": "objects",
@@ -121,8 +121,9 @@ class Recording:
         if operation == "ExportTableToPointInTime":
             return EXPORTED
         if operation == "DescribeExport":
-            return {("dynamodb:DescribeExport", "exports")}
-        return {(f"dynamodb:{action}", self._kind(table)) for action, table in _actions(operation, body)}
+            return {("dynamodb:DescribeExport", "below the tables")}
+        kind = "below the tables" if "IndexName" in body else ""
+        return {(f"dynamodb:{action}", kind or self._kind(table)) for action, table in _actions(operation, body)}
 
     def _kind(self, table: str) -> str:
         return "state" if table == self.state_table else "tables"
@@ -226,7 +227,7 @@ def items():
 
 
 def prepare(context):
-    yield "x", 1
+    yield "x", sum(1 for _ in context.items()) and sum(1 for _ in context.items(index="index")) + 1
     yield "large", os.urandom(5_000_000).hex()  # so that it goes in parts
 
 
@@ -298,6 +299,16 @@ def test_calls_and_grants_are_the_same(
     alarm = f"alarm-{uuid4().hex[:8]}"
     with recording.paused():  # what the application's side does
         table = make_table(id="S")
+        index = {
+            "IndexName": "index",
+            "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "ALL"},
+        }
+        endpoint.client.update_table(
+            TableName=table,
+            AttributeDefinitions=[{"AttributeName": "g", "AttributeType": "S"}],
+            GlobalSecondaryIndexUpdates=[{"Create": index}],
+        )
         endpoint.client.update_continuous_backups(
             TableName=table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
         )

@@ -190,9 +190,8 @@ def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: 
 
 
 def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    table, version = request.tables[0], request.number or 0
-    dry_run, runner = request.options.dry_run, request.options.runner
-    prepared = api.prepare(stage, folder, table, version, recorder, dry_run=dry_run, runner=runner)
+    table, version, dry_run = request.tables[0], request.number or 0, request.options.dry_run
+    prepared = api.prepare(stage, folder, table, version, recorder, dry_run=dry_run, options=request.options)
     document = json_output.prepared_document(stage.names.real(table), version, prepared, dry_run)
     return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared))
 

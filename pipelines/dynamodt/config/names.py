@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from dynamodt.config.settings import FILE_NAME, place
 from dynamodt.dynamodb.clients import account_id, client, explained
 from dynamodt.errors import UsageError
+from dynamodt.model.runs import Script
 from dynamodt.model.tables import LOOKUPS, Connection, Stage
 from dynamodt.script.names import is_table_name
 from dynamodt.script.read import read_versions, tables
@@ -46,6 +47,18 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
     known |= {logical: lookups.real(logical, names.source(logical)) for logical in sorted(wanted)}
     _check_distinct(stage, known)
     return replace(stage, names=replace(names, known=known))
+
+
+def tables_in_use(folder: Path) -> tuple[str, ...]:
+    """The logical names of the tables that have a folder, and of those that their versions write to, sorted."""
+    here = _folders(folder / "transforms")
+    return tuple(sorted({*here, *(target for logical in here for target in _targets(folder, logical))}))
+
+
+def named_in(script: Script, folder: Path) -> list[str]:
+    """The tables whose logical names are written in a script, or in a module that it uses."""
+    texts = [script.text, *(file.content.decode() for file in script.files if file.name.endswith(".py"))]
+    return [name for name in tables_in_use(folder) if any(name in text for text in texts)]
 
 
 def _folders(transforms: Path) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ PARAMETER = 4_096  # CloudFormation: characters of a parameter's value
 SPLIT = "split the project in two, each with its own stage and some of the tables"
 _POLICIES = 2_650  # characters of the role's inline policies without names; see tests/unit/test_deploy_limits.py
 _MORE_POLICY = 680  # likewise of a managed policy
-_OF_A_TABLE = len('"",') * 2 + len("/export/*")
+_OF_A_TABLE = len('"",') * 2 + len("/*")
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 

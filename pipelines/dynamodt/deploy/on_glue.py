@@ -351,9 +351,8 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
     return replace(report, run=replace(report.run, rehearsal=options.dry_run, key_names=key_names))
 
 
-def prepare(stage: Stage, folder: Path, script: Script, dry_run: bool, watcher: ProgressRecorder) -> PreparedRef:
+def prepare(stage: Stage, folder: Path, script: Script, options: RunOptions, watcher: ProgressRecorder) -> PreparedRef:
     """Runs a version's `prepare` in the second deployed job."""
-    options = RunOptions(dry_run=dry_run)
     request = Command("prepare", tables=(script.table,), number=script.sequence, options=options)
     job = DeployedJob(stage, folder, request, watcher)
     answer = job.answer(job.at_work(), [])

@@ -1,4 +1,4 @@
-"""Reads of one table: scan pages, and items by key, with retries.
+"""Reads of one table: scan pages, items by key, and whole tables or indexes, with retries.
 
 `Retried` retries calls that may safely be carried out twice.
 """
@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from dynamodt.dynamodb.clients import service_error
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
-from dynamodt.errors import ServiceError
+from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.tables import Image, TableSpec
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 
 MAX_KEYS = 100  # of one BatchGetItem
+_PIECE = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 
 
 class Answered(NamedTuple):
@@ -79,6 +83,20 @@ class Retried:
             )
         self._sleep(self._backoff.delay(attempt, random.random))
         return attempt + 1
+
+
+_ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
+
+
+def read_estimate(table: TableSpec, consistent: bool) -> float:
+    """Read units for one item: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
+    size = table.size_bytes / table.item_count if table.item_count and table.size_bytes else _ASSUMED_BYTES
+    return size / (4096.0 if consistent else 8192.0)
+
+
+IN_FLIGHT = 8  # pages of a whole scan that are requested at once, of at most 1 MB each
+_LIMITED_SECONDS = 1.0  # of the budget, for a page of a whole scan
+_MOST_ITEMS = 1000  # of such a page
 
 
 class ScanPage(NamedTuple):
@@ -199,3 +217,101 @@ class Reads:
             return self._calls.call(operation, body)
         except Refusal as refusal:
             raise service_error(operation, self._where, refusal.code, refusal.message) from refusal
+
+
+class PageLimiter(RateLimitedQueue, Protocol):
+    """A budget that also decides how large a request may be; implemented by `rate.ReadLimiter`."""
+
+    def within(self, seconds: float, estimate: float) -> int: ...
+
+
+class WholeScan:
+    """All items of a table or index, by the parameters `body` of its Scan.
+
+    IN_FLIGHT segments are read at once by one thread, which has so many pages in memory at most. `item_units` are the
+    read units of an item, `where` is an error's. Raises ServiceError from the iteration.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        body: dict[str, Any],
+        segments: int,
+        where: str,
+        rate_queue: PageLimiter,
+        item_units: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._body = {**body, "TotalSegments": segments, "ReturnConsumedCapacity": "TOTAL"}
+        self._segments = segments
+        self._where = where
+        self._rate_queue = rate_queue
+        self._item_units = item_units
+        self._sleep = sleep
+        self._closing = False
+        self._calls = Retried(wire, where, sleep=self._rest, throttled=rate_queue.throttled)
+
+    def items(self) -> Generator[Image, None, None]:
+        """The items, in any order. Once the iterator is closed no request is sent, and none is awaited any more."""
+        due: deque[tuple[int, Image | None]] = deque((number, None) for number in range(self._segments))
+        sent: deque[tuple[int, float, Callable[[], Answered]]] = deque()
+        try:
+            while due or sent:
+                while due and len(sent) < IN_FLIGHT:
+                    sent.append(self._send(*due.popleft()))
+                segment, taken, answered = sent.popleft()
+                answer = self._page(taken, answered)
+                if "LastEvaluatedKey" in answer:
+                    due.appendleft((segment, answer["LastEvaluatedKey"]))
+                yield from answer["Items"]
+        finally:
+            self._closing = True
+            for _, _, answered in sent:
+                with suppress(Exception):
+                    answered()
+
+    def _send(self, segment: int, cursor: Image | None) -> tuple[int, float, Callable[[], Answered]]:
+        body = {**self._body, "Segment": segment}
+        taken = 0.0
+        if self._rate_queue.limited:
+            body["Limit"] = min(_MOST_ITEMS, self._rate_queue.within(_LIMITED_SECONDS, self._item_units))
+            taken = self._rate_queue.enter(body["Limit"] * self._item_units)
+        if cursor is not None:
+            body["ExclusiveStartKey"] = cursor
+        return segment, taken, self._calls.begin("Scan", body)
+
+    def _page(self, taken: float, answered: Callable[[], Answered]) -> dict[str, Any]:
+        try:
+            answer = answered().answer
+        except Refusal as refusal:
+            raise service_error("Scan", self._where, refusal.code, refusal.message) from refusal
+        units = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
+        self._rate_queue.leave(taken, answer.get("ScannedCount", 0) * self._item_units, units)
+        return answer
+
+    def _rest(self, seconds: float) -> None:
+        if self._closing:
+            raise ServiceError("the scan is closed", where=self._where)
+        self._sleep(seconds)
+
+
+def projected(names: Sequence[str], where: str) -> dict[str, Any]:
+    """The parameters of a request for these attributes, or paths within them: `address.city`, `tags[0]`.
+
+    Raises UsageError, naming it, for a text that is not such a path.
+    """
+    placeholders: dict[str, str] = {}
+    paths = [_placed(path, placeholders, where) for path in names]
+    return {
+        "ProjectionExpression": ", ".join(paths),
+        "ExpressionAttributeNames": {place: name for name, place in placeholders.items()},
+    }
+
+
+def _placed(path: str, placeholders: dict[str, str], where: str) -> str:
+    pieces = [_PIECE.fullmatch(piece) for piece in path.split(".")] if isinstance(path, str) else [None]
+    if None in pieces:
+        hint = 'name attributes, or paths within them: projection=["id", "address.city", "tags[0]"]'
+        raise UsageError(f"projection has {path!r}, which is not the path of an attribute", where=where, hint=hint)
+    found = [(piece[1], piece[2]) for piece in pieces if piece is not None]
+    return ".".join(placeholders.setdefault(name, f"#{len(placeholders)}") + places for name, places in found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
+from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, IndexKey, KeyAttribute, TableSpec
 
 if TYPE_CHECKING:
@@ -60,6 +61,19 @@ def capacity_of(table: dict[str, Any]) -> Capacity:
     read = provisioned.get("ReadCapacityUnits") or on_demand.get("MaxReadRequestUnits") or 0
     write = provisioned.get("WriteCapacityUnits") or on_demand.get("MaxWriteRequestUnits") or 0
     return Capacity(max(0, read), max(0, write))
+
+
+def index_capacity(connection: Connection, table: TableSpec, index: str, where: str) -> int:
+    """The read units a second that an index takes: its own, or the table's for a local one; 0: no limit. Raises
+    UsageError, naming those that there are, for an index that does not exist; ServiceError."""
+    with explained("DescribeTable", f"table {table.name}"):
+        found = client(connection, "dynamodb").describe_table(TableName=table.name)["Table"]
+    indexes = {one["IndexName"]: one for one in _indexes(found)}
+    if index not in indexes:
+        hint = f"its indexes are {', '.join(sorted(indexes))}" if indexes else "it has no index"
+        raise UsageError(f"there is no index {index!r}", where=where, hint=hint)
+    is_global = "ProvisionedThroughput" in indexes[index] or "OnDemandThroughput" in indexes[index]
+    return capacity_of(indexes[index]).read if is_global else table.read_units
 
 
 _BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for what a run can do without

@@ -20,7 +20,7 @@ from dynamodt.errors import DynamodtError, ServiceError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Connection, Stage, TableSpec
-from dynamodt.rate import Allocation, Ramp, shares
+from dynamodt.rate import Allocation, Ramp, ReadLimiter, shares
 from dynamodt.state.lease_rows import Grant, Throttles, Worker
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def share_of(capacity: Units, options: RunOptions) -> Units:
     """The limits by the options, or as a share of this capacity; 0: none."""
     share = options.share / 100.0
     return Units(rcu=options.max_rcu or capacity.rcu * share, wcu=options.max_wcu or capacity.wcu * share)
+
+
+def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> ReadLimiter:
+    """The budget of a process that reads alone, of a table or index with this capacity, as a run's reads have it."""
+    limit = share_of(Units(rcu=0.0 if stage.local else read_units), options).rcu or inf
+    unlimited = inf if stage.local else _ON_DEMAND.rcu
+    first = unlimited if limit == inf else limit * Ramp.BEGINNING
+    return ReadLimiter(limit, first, time.monotonic, time.sleep)
 
 
 _SILENT_SECONDS = 15.0  # without a report for this long, a worker's part goes to the others
