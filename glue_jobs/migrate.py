@@ -1,6 +1,6 @@
 """The Glue job that migrates tables: runs one command of dynamodt on the Spark that Glue has started.
 
-Arguments: --stage NAME, --project s3://.../project.zip, --owner ACCOUNT (of its bucket),
+Arguments: --stage NAME, --project s3://.../project.zip, --owner ACCOUNT (of its bucket), --region REGION (the job's),
 --command "up --table users --to 3" (dynamodt's own words), and of a trigger: --automatic true.
 
 The script exits with the command's code (1, 2 or 3), so that Glue reports FAILED; the error is printed last. A run with
@@ -15,7 +15,7 @@ from pyspark import SparkContext
 from dynamodt.cli.job import carry_out
 
 SparkContext.getOrCreate()  # Glue's own, before another one is created
-names = ["stage", "owner", "project", "command", *(["automatic"] if "--automatic" in sys.argv else [])]
+names = ["stage", "owner", "project", "region", "command", *(["automatic"] if "--automatic" in sys.argv else [])]
 code = carry_out(getResolvedOptions(sys.argv, names), "--runner", "spark")
 if code:  # Glue may report a failure for SystemExit(0)
     sys.exit(code)

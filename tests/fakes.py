@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent
 from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Image, Item, TableSpec
 from dynamodt.script.codec import encode, key_text, same
@@ -130,6 +130,8 @@ class FakeDynamoDB:
         fault = self._fault()
         if fault == "throttled":
             raise Throttled("ProvisionedThroughputExceededException")
+        if fault == "unsent":
+            raise Unsent("the endpoint refuses connections", "check the network")
         if fault == "lost":
             raise InDoubt("reset before it was applied")
         if any(len(statement["Statement"]) > self.longest for statement in request["Statements"]):

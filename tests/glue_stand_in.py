@@ -34,7 +34,7 @@ _DIRECT = """
 import sys
 from awsglue.utils import getResolvedOptions
 from dynamodt.cli.job import carry_out
-options = getResolvedOptions(sys.argv, ["stage", "project", "command"])
+options = getResolvedOptions(sys.argv, ["stage", "project", "command", "region"])
 verb = options["command"].split()[0]
 sys.exit(carry_out(options, *([] if verb == "prepare" else ["--runner", "direct"])))
 """
@@ -128,7 +128,7 @@ class GlueStandIn:
     def _environment(self) -> dict[str, str]:
         own = {"AWS_ENDPOINT_URL": self.endpoint.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         path = os.pathsep.join([str(ROOT / "pipelines"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        return {**os.environ, **own, "PYTHONPATH": path, "AWS_REGION": "us-east-1", **self.environment}
+        return {**os.environ, **own, "PYTHONPATH": path, **self.environment}
 
     def answered(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         with self.lock:

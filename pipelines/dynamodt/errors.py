@@ -19,7 +19,11 @@ a `Hint`, which it writes for the stage and the program of the command that fail
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from shlex import join
 
 PROGRAM = "dynamodt"
@@ -151,3 +155,47 @@ class DeadLetters(RunFailed):
 
 class ItemError(DynamodtError):
     """One item cannot be transformed or written; `where` is the attribute path. It becomes a dead letter."""
+
+
+# ---------------------------------------------------------------- of the file system
+
+
+NO_SPACE = "free some space on its disk, then run the same command again"
+_NO_ACCESS = "give the user that runs this access"
+_OF_ANY_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_ELSEWHERE = ", or name another folder (DYNAMODT_STORAGE)"
+_FILE_HINTS = {
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), then run the same command again",
+    errno.EACCES: _NO_ACCESS,
+    errno.EPERM: _NO_ACCESS,
+    errno.EROFS: _NO_ACCESS,
+    errno.ENOTDIR: "a file is where a folder should be: move it, or name another folder as the storage",
+    errno.EEXIST: "a file is where a folder should be: move it, or name another folder as the storage",
+    errno.EISDIR: "a folder is where a file should be: move it, then run the same command again",
+    errno.EIO: "check the disk",
+}
+
+
+@contextmanager
+def file_explained(what: str, path: Path) -> Iterator[None]:
+    """Turns an error of the file system within into ServiceError, as `explained` does for S3. `what` is "read" or
+    "written"."""
+    try:
+        yield
+    except OSError as error:
+        found = file_error(what, str(path), error)
+        raise (found.hinted(found.hint + _ELSEWHERE) if found.hint == _NO_ACCESS else found) from error
+
+
+def file_error(what: str, place: str, error: OSError) -> DynamodtError:
+    """The error of a file that cannot be read or written (`what`), with its place and the next step."""
+    reason = error.strerror or str(error)
+    hint = _FILE_HINTS.get(error.errno or 0, "check the folder, then run the same command again")
+    return ServiceError(f"the file cannot be {what}: {reason}", where=place, hint=hint)
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether an error is the file system's: it is full or read-only, or the error names a file."""
+    return error.errno in _FILE_HINTS and (error.errno in _OF_ANY_FILE or error.filename is not None)

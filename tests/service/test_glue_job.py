@@ -107,7 +107,7 @@ def started(users: Client, command: str) -> tuple[int, str, str]:
     """A job that somebody else has started (a schedule, say): its script's exit code, Glue's word, and the log."""
     project = Assets(users.stage).put("project.zip", project_zip(users.folder, users.stage))
     job = GlueJob(users.stage.connection, "dynamodt-dev")
-    run = job.start({"--stage": "dev", "--project": project, "--command": command})
+    run = job.start({"--stage": "dev", "--project": project, "--region": "us-east-1", "--command": command})
     until(lambda: job.look(run).ended, "the job ends")
     process = users.glue.runs[-1].process
     answer = AnswerRows(users.state.rows).read(run)

@@ -17,7 +17,7 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.table import describe
-from dynamodt.dynamodb.wire import Call, InDoubt, Refusal, Throttled, Wire
+from dynamodt.dynamodb.wire import Call, InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Connection, Image, Item, Remove, TableSpec, Update
@@ -31,7 +31,7 @@ from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.proxy import SLOW_SECONDS, Proxy
 
-HARMLESS = ["throttled", "exceeded", "expired"]
+HARMLESS = ["throttled", "exceeded"]
 DOUBTFUL = ["500", "503", "reset", "lost", "truncated", "cut", "slow"]
 APPLIED = ["lost", "truncated", "cut", "slow"]
 
@@ -115,7 +115,7 @@ def test_where_nobody_listens_nothing_was_sent() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     wire = Wire(Connection("us-east-1", f"http://127.0.0.1:{port}", access_key="local", secret_key="local"))
-    with pytest.raises(Throttled, match="no connection"):
+    with pytest.raises(Unsent, match="refuses connections"):
         wire.call("ListTables", {})
 
 
@@ -273,7 +273,7 @@ def test_units_are_as_the_service_says(endpoint: Endpoint, wire: Wire, bench: Be
     assert page.rcu == {"ministack": 1.0, "dynamodb-local": 3.0}[endpoint.name]
 
 
-@pytest.mark.parametrize("fault", ["denied", ""])
+@pytest.mark.parametrize("fault", ["denied", "expired", ""])
 def test_what_no_retry_can_mend_ends_the_run(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
 ) -> None:
@@ -283,7 +283,7 @@ def test_what_no_retry_can_mend_ends_the_run(
     with pytest.raises(ServiceError) as caught:
         Writes(wire, table).batch(requests(spec, numbered(3)))()
     assert caught.value.where == f"table {table}" and caught.value.hint
-    assert ("AccessDenied" if fault else "does not exist") in caught.value.what
+    assert {"denied": "AccessDenied", "expired": "ExpiredToken", "": "does not exist"}[fault] in caught.value.what
 
 
 def test_a_transaction_that_is_sent_again_is_done_once(

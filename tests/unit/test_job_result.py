@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -177,10 +178,18 @@ def test_a_job_without_a_project_says_so_last(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    code = carry_out({"stage": "dev", "project": "s3://bucket/project.zip", "command": "up", "JOB_RUN_ID": None})
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    arguments = {"stage": "dev", "project": "s3://bucket/project.zip", "command": "up", "region": "eu-west-1"}
+    code = carry_out({**arguments, "JOB_RUN_ID": None})
     said = capfd.readouterr().err
-    assert code == 1 and "error: the endpoint cannot be reached" in said and "s3://bucket/project.zip" in said
+    assert code == 1 and "http://127.0.0.1:9 refuses connections" in said and "s3://bucket/project.zip" in said
+    assert os.environ["AWS_REGION"] == os.environ["AWS_DEFAULT_REGION"] == "eu-west-1"  # the job's
+
+
+def test_a_job_without_a_region_is_refused(capfd: Any) -> None:
+    assert carry_out({"stage": "dev", "project": "s3://bucket/project.zip", "command": "up"}) == 2
+    assert "the job is given no region" in capfd.readouterr().err
 
 
 BUSY = Busy("another run has the table")
@@ -205,7 +214,7 @@ def test_a_start_that_was_delivered_twice_is_left_to_the_first(
         return result.exit_code
 
     monkeypatch.setattr(job, "main", main)
-    monkeypatch.setattr(job, "_unpacked", lambda project: nullcontext())
+    monkeypatch.setattr(job, "_unpacked", lambda *_: nullcontext())
     arguments = {"stage": "dev", "project": "s3://b/p.zip", "command": "up", "automatic": automatic}
     assert carry_out(arguments) == code
     assert ("is left to it" in capfd.readouterr().err) == (bool(errors) and code == 0)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.config.stage import load_stage
+from dynamodt.config.stage import ambient_connection, embedded_stage, load_stage
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import KeyAttribute
+from dynamodt.model.tables import Connection, KeyAttribute
 from tests import ROOT
 
 Write = Callable[[str], Path]
@@ -25,8 +25,9 @@ storage = "s3://bucket/prefix/"
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "DYNAMODT_STORAGE"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "absent"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "absent"))
 
 
@@ -86,7 +87,8 @@ def test_an_endpoint_replaces_the_embedded_stage(write: Write, monkeypatch: pyte
     monkeypatch.setenv(variable, "http://127.0.0.1:8000/")
     stage = load_stage("local", folder)
     assert (stage.embedded, stage.local, stage.tables) == (False, True, {})
-    assert stage.connection.endpoint_url == "http://127.0.0.1:8000"
+    assert stage.connection.endpoint() == "http://127.0.0.1:8000"
+    assert stage.connection.endpoint("S3") == (None if "DYNAMODB" in variable else "http://127.0.0.1:8000")
     assert (stage.connection.region, stage.connection.access_key) == ("us-east-1", "local")
     assert stage.storage.url == str(folder / ".dynamodt" / "storage")
 
@@ -102,13 +104,92 @@ def test_the_environment_goes_before_the_file(write: Write, monkeypatch: pytest.
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:3")
     monkeypatch.setenv("DYNAMODT_STORAGE", "s3://environment/x")
     stage = load_stage("local", folder)
-    assert stage.connection.endpoint_url == "http://localhost:3"
+    assert stage.connection.endpoint() == "http://localhost:3"
+    assert stage.connection.endpoint("S3") == "http://localhost:2"
     assert stage.storage.url == "s3://environment/x"
+
+
+def test_one_service_s_endpoint_leaves_the_others_alone(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:3/")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://localhost:4")
+    connection = load_stage("prod", write(PROD)).connection
+    found = [connection.endpoint(service) for service in ("DYNAMODB", "CLOUDWATCH_LOGS", "S3", "GLUE")]
+    assert found == ["http://localhost:3", "http://localhost:4", None, None]
+
+
+def test_an_endpoint_of_another_service_leaves_the_embedded_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:3")
+    stage = load_stage("local", tmp_path)
+    assert stage.embedded and stage.connection.endpoint("S3") is None
+
+
+def test_endpoints_of_the_environment_may_be_ignored(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:2")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:3")
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert load_stage("local", write("")).embedded
+    folder = write('[stages.local]\nendpoint_url = "http://localhost:1"\n')
+    assert load_stage("local", folder).connection.endpoint() == "http://localhost:1"
+
+
+def test_the_embedded_stage_is_found_whatever_the_environment_names(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://dynamo.example:8000")
+    stage = embedded_stage(write('[stages.local]\nendpoint_url = "http://localhost:1"\nstate_table = "mine"\n'))
+    assert (stage.embedded, stage.connection.embedded, stage.connection.endpoint()) == (True, True, None)
+    assert stage.state_table == "mine"
 
 
 def test_an_endpoint_elsewhere_gets_no_made_up_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://dynamo.example:8000")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert load_stage("local", tmp_path).connection.access_key is None
+
+
+def test_an_endpoint_elsewhere_gets_no_made_up_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://dynamo.example:8000")
+    with pytest.raises(UsageError, match="has no region"):
+        load_stage("local", tmp_path)
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "config"
+    file.write_text("[default]\nregion = sa-east-1\n[profile mine]\nregion = ca-west-1\n[profile bare]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+
+
+@pytest.mark.parametrize(("profile", "region"), [("mine", "ca-west-1"), ("", "sa-east-1")])
+@pytest.mark.usefixtures("profiles")
+def test_the_region_may_be_the_profile_s(
+    write: Write, monkeypatch: pytest.MonkeyPatch, profile: str, region: str
+) -> None:
+    text = '[stages.prod]\nstorage = "s3://b/p"\n'
+    named = write(f'{text}profile = "{profile}"\n' if profile else text)
+    assert load_stage("prod", named).connection.region == region
+    if profile:
+        monkeypatch.setenv("AWS_PROFILE", profile)
+        assert load_stage("prod", write(text)).connection.region == region
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert load_stage("prod", named).connection.region == "eu-north-1"
+
+
+@pytest.mark.usefixtures("profiles")
+def test_a_profile_without_a_region_gives_none(write: Write) -> None:
+    with pytest.raises(UsageError, match="has no region") as caught:
+        load_stage("prod", write('[stages.prod]\nstorage = "s3://b/p"\nprofile = "bare"\n'))
+    assert "profile" in caught.value.hint
+
+
+@pytest.mark.usefixtures("profiles")
+def test_a_job_s_connection_is_in_the_region_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert ambient_connection("eu-west-1") == Connection("eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:4")
+    assert ambient_connection("eu-west-1").endpoint("S3") == "http://localhost:4"
 
 
 @pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"])
@@ -117,6 +198,7 @@ def test_credentials_of_the_environment_are_used(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:8000")
     monkeypatch.setenv(variable, "mine")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert load_stage("local", tmp_path).connection.access_key is None
 
 

@@ -75,6 +75,7 @@ def test_a_job(resources: dict[str, dict[str, Any]], name: str) -> None:
     job = resources[name]["Properties"]
     arguments = job["DefaultArguments"]
     assert {"--stage", "--project", "--command"} <= set(arguments)
+    assert arguments["--region"] == {"!Ref": "AWS::Region"}
     assert arguments["--job-bookmark-option"] == "job-bookmark-disable"
     assert job["MaxRetries"] == 0
     for log in ("OutputLog", "ErrorLog"):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.model.tables import Connection
 from tests.waiting import HANG_SECONDS, join
 
@@ -61,7 +61,7 @@ def error(status: int, code: str) -> bytes:
         (error(400, "ThrottlingException"), Throttled),
         (error(400, "ProvisionedThroughputExceededException"), Throttled),
         (error(400, "RequestLimitExceeded"), Throttled),
-        (error(400, "ExpiredTokenException"), Throttled),  # the next request is signed with renewed credentials
+        (error(400, "ExpiredTokenException"), Refusal),  # but for credentials that were renewed: test_network
         (response(429, b""), Throttled),
         (error(500, "InternalServerError"), InDoubt),
         (error(500, "ThrottlingException"), Throttled),
@@ -87,7 +87,7 @@ def test_what_an_exchange_comes_to(answer: bytes, expected: type[Exception]) -> 
 def test_nobody_listening_means_that_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(Throttled, match="no connection"):
+    with pytest.raises(Unsent, match="refuses connections"):
         Wire(connection(port)).call("UpdateItem", {})
 
 

@@ -18,12 +18,12 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import Refusal
-from dynamodt.errors import Fenced
+from dynamodt.errors import Fenced, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Guard, Image, Remove, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
-from dynamodt.pipeline.write_page import PageWriter
+from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.diff import change, insert, key_of, together
@@ -694,6 +694,30 @@ def test_the_tries_of_a_change_are_bounded() -> None:
     write_result = page_writer(fake, double, backoff=Backoff(attempts=4)).write([found])
     assert write_result.counts == Counts(dead=1) and "gave up after 4 tries" in write_result.dead[0].error
     assert fake.calls["BatchExecuteStatement"] == 4
+
+
+def test_a_connection_that_stays_away_is_no_item_s_fault_and_no_throttle() -> None:
+    """The run ends, and the page is resolved by its next owner: no item becomes a dead letter."""
+    fake = FakeDynamoDB(THINGS, faults=deque(["unsent"] * 50))
+    fake.put(*numbered(60))
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    task = WriteTask(page_writer(fake, double, backoff=Backoff(attempts=4)))
+    task.begin(changes)
+    with pytest.raises(ServiceError, match="gave up after 4 tries: the endpoint refuses connections") as caught:
+        while True:
+            task.step()
+    assert (caught.value.where, caught.value.hint) == ("table things", "check the network")
+    assert fake.calls["BatchExecuteStatement"] == 3 + 1 + 1 + 1  # after the first round, one of the three batches
+    assert task._result.contention.throttles == 0 and not task._result.dead
+
+
+def test_a_connection_that_comes_back_loses_nothing() -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["unsent", "", "unsent", "unsent"]))
+    fake.put(*numbered(60))
+    sizes = sizes_sent(fake)
+    write_result = settle(fake, double)[0]
+    assert write_result.counts == Counts(changed=60) and write_result.contention.throttles == 0
+    assert sizes.count(25) >= 2  # batches do not get smaller for it
 
 
 def test_units_are_estimated_where_the_endpoint_does_not_say() -> None:

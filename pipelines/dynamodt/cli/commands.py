@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, as_typed, check, with_both_names, with_stage, with_tables
-from dynamodt.errors import PROGRAM, DeadLetters, DynamodtError, Hint, RunFailed, UsageError, suggest
+from dynamodt.errors import (
+    PROGRAM,
+    DeadLetters,
+    DynamodtError,
+    Hint,
+    RunFailed,
+    UsageError,
+    file_error,
+    is_of_the_disk,
+    suggest,
+)
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.tables import Stage, TableNames
 from dynamodt.pipeline.process import StoppedError
@@ -55,12 +65,18 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         _require_transforms(folder)
     if request.command in (*MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options)
-    if request.command in _UNOPENED:
-        result = _UNOPENED[request.command](request, folder, recorder)
-    else:
-        api = load_operations()
-        result = _ON_A_STAGE[request.command](api, _open(api, request, folder, recorder), request, folder, recorder)
+    from dynamodt.dynamodb.network import mentioning
+
+    with mentioning(recorder.notify):
+        result = _executed(request, folder, recorder)
     return replace(result, document=json_output.with_names(result.document, recorder.names))
+
+
+def _executed(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    if request.command in _UNOPENED:
+        return _UNOPENED[request.command](request, folder, recorder)
+    api = load_operations()
+    return _ON_A_STAGE[request.command](api, _open(api, request, folder, recorder), request, folder, recorder)
 
 
 def _check_runner(options: RunOptions) -> None:
@@ -309,8 +325,6 @@ def _reported(request: Request, error: BaseException, names: TableNames) -> Base
 
 def _of_the_disk(error: OSError) -> BaseException:
     """A full disk or a read-only folder is an expected error, with any file."""
-    from dynamodt.dynamodb.clients import file_error, is_of_the_disk
-
     return file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
 
 

@@ -20,7 +20,7 @@ from zipfile import ZipFile
 from dynamodt.cli.app import main
 from dynamodt.cli.commands import CommandResult
 from dynamodt.cli.console import message_console, print_error
-from dynamodt.config.stage import ambient_connection, load_stage
+from dynamodt.config.stage import REGION_VARIABLES, ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.errors import Busy, DynamodtError, UsageError
 from dynamodt.model.tables import StorageSpec
@@ -33,13 +33,15 @@ _LEFT_TO_ANOTHER = (
     "dynamodt: another run is at work on every table that has pending versions, and this start is left to it; what is "
     "pending after that run is applied by the next start"
 )
+_NEEDED = ("stage", "project", "command", "region")
 DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter may count these lines
 
 
 def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
     """Runs `arguments["command"]` with the arguments `more` on the project at `arguments["project"]`, on the stage
-    `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket. Returns the
-    exit code. With `arguments["JOB_RUN_ID"]` the result is stored under that id.
+    `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket, `arguments["region"]` the
+    job's region, which its environment need not have. Returns the exit code. With `arguments["JOB_RUN_ID"]` the result
+    is stored under that id.
 
     `arguments["automatic"]` is set for a start by a schedule or an event, which EventBridge may deliver twice: where
     another run holds each table that is left, the job reports it and ends with 0.
@@ -52,10 +54,12 @@ def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
 
 
 def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> int:
-    stage, project, command = (arguments[name] or "" for name in ("stage", "project", "command"))
+    stage, project, command, region = (arguments.get(name) or "" for name in _NEEDED)
     spec = StorageSpec(project, owner=arguments.get("owner"))
     job_run = arguments.get("JOB_RUN_ID") or ""
-    with _unpacked(spec):
+    if region:
+        os.environ.update(dict.fromkeys(REGION_VARIABLES, region))  # of the author's own clients, too
+    with _unpacked(spec, region):
         command, *options = shlex.split(command)
         if job_run:
             os.environ["LOGNAME"] = job_run  # the user that the lease and the history show
@@ -73,10 +77,14 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
 
 
 @contextmanager
-def _unpacked(project: StorageSpec) -> Iterator[None]:
-    """Unpacks the project and makes it the current folder."""
+def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
+    """Unpacks the project and makes it the current folder. Raises UsageError without a region: none is made up."""
+    if not region:
+        raise UsageError(
+            "the job is given no region", where="--region", hint="deploy the job again, or give it --region"
+        )
     bucket, _, key = project.url.removeprefix("s3://").partition("/")
-    content = open_storage(ambient_connection(), replace(project, url=f"s3://{bucket}")).read(key)
+    content = open_storage(ambient_connection(region), replace(project, url=f"s3://{bucket}")).read(key)
     if content is None:
         raise UsageError(
             "there is no project", where=project.url, hint="start the job with dynamodt, or deploy it again"

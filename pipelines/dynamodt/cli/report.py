@@ -272,7 +272,7 @@ def _nothing_to_do(report: TableReport, stage: Stage | None) -> Text:
 
 def _places(stage: Stage, tables: Sequence[str]) -> RenderableType:
     connection = stage.connection
-    place = connection.endpoint_url or f"region {connection.region}"
+    place = connection.endpoint() or f"region {connection.region}"
     noun = "table" if len(tables) == 1 else "tables"
     data = f"{noun} {', '.join(map(stage.names.shown, tables))} of stage {stage.name}, {place}"
     files = {"files": f"{WORK_FOLDER}/{LOCAL}, of the embedded stage"} if stage.embedded else {}

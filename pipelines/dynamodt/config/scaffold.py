@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
-from dynamodt.errors import ScriptError, UsageError
+from dynamodt.errors import ScriptError, UsageError, file_explained
 from dynamodt.script.names import check_table_name, slug, version_files
 
 _FIRST = "initial"
@@ -115,8 +115,6 @@ def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bo
 
 def _write_new(path: Path, text: str) -> bool:
     """Writes the file unless it exists; returns whether it was written."""
-    from dynamodt.dynamodb.clients import file_explained  # late: botocore comes with it
-
     with file_explained("written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings, table_source
-from dynamodt.dynamodb.clients import account_id
+from dynamodt.dynamodb.clients import account_id, region_of
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import LOOKUPS, STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec, TableNames
 
@@ -57,8 +57,9 @@ _EMULATED_ACCOUNT = "000000000000"
 EMBEDDED_STORAGE = "s3://dynamodt-local/dynamodt"
 
 _STORAGE = "DYNAMODT_STORAGE"
-_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
-_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"  # for all services; for one of them with its name: AWS_ENDPOINT_URL_S3
+_IGNORE_VARIABLE = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -66,18 +67,18 @@ _CREDENTIAL_VARIABLES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-_LOCAL_KEYS = {"access_key": "local", "secret_key": "local"}
+_LOCAL_KEYS: dict[str, Any] = {"access_key": "local", "secret_key": "local"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     """The stage of that name, from `folder/dynamodt.toml` and the environment; starts nothing, sends no request.
 
-    AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and DYNAMODT_STORAGE override the file. The embedded stage has no
+    AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SERVICE and DYNAMODT_STORAGE override the file. The embedded stage has no
     endpoint yet; `local.stage.open_stage` sets it.
 
     Raises UsageError, naming file and key, for an unknown stage, an invalid file, and a stage without a region or a
-    storage.
+    storage; ServiceError if the region is that of an AWS profile which cannot be read.
     """
     known = read_settings(folder / FILE_NAME)
     service = _of_service(name)
@@ -87,8 +88,14 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     if not declared and service and not (service.storage or os.environ.get(_STORAGE)):
         hint = f"deploy the service first, or write storage under [stages.{name}] in {FILE_NAME}"
         raise UsageError("the service has no deployment bucket yet", where=f"stage {name}", hint=hint)
-    state_tables = _state_tables({LOCAL: StageSettings(), **known})
-    return _stage(name, known.get(name, StageSettings()), service or StageSettings(), folder, state_tables)
+    return _stage(name, known, service or StageSettings(), folder, *_environment_endpoints())
+
+
+def embedded_stage(folder: Path) -> Stage:
+    """The embedded stage, as `load_stage` has it where neither the environment nor the file names an endpoint."""
+    known = read_settings(folder / FILE_NAME)
+    settings = replace(known.get(LOCAL, StageSettings()), endpoint_url=None)
+    return _stage(LOCAL, {**known, LOCAL: settings}, StageSettings(), folder, None, ())
 
 
 def _of_service(stage: str) -> StageSettings | None:
@@ -117,10 +124,10 @@ def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
     return found
 
 
-def ambient_connection() -> Connection:
-    """The connection of a process that AWS has started: its own role and region."""
-    region = _first_variable(_REGION_VARIABLES) or LOCAL_REGION  # S3 redirects to a bucket's region
-    return Connection(region, _first_variable(_ENDPOINT_VARIABLES[1:]))
+def ambient_connection(region: str) -> Connection:
+    """The connection of a process that AWS has started in a region: with the process's own role."""
+    endpoint, others = _environment_endpoints()
+    return Connection(region, endpoint, endpoints=others)
 
 
 def embedded_file(url: str) -> str:
@@ -134,10 +141,17 @@ def _unknown_stage(name: str, known: dict[str, StageSettings]) -> UsageError:
 
 
 def _stage(
-    name: str, settings: StageSettings, service: StageSettings, folder: Path, state_tables: tuple[str, ...]
+    name: str,
+    known: dict[str, StageSettings],
+    service: StageSettings,
+    folder: Path,
+    endpoint: str | None,
+    others: tuple[tuple[str, str], ...],
 ) -> Stage:
-    endpoint = _first_variable(_ENDPOINT_VARIABLES) or settings.endpoint_url
-    embedded = name == LOCAL and endpoint is None
+    settings = known.get(name, StageSettings())
+    endpoint = endpoint or settings.endpoint_url
+    embedded = name == LOCAL and not (endpoint or "DYNAMODB" in dict(others))
+    connection = _embedded_connection(settings) if embedded else _connection(name, settings, endpoint, others)
     given = {"state_table": settings.state_table, "glue_job": settings.glue_job}
     named: dict[str, Any] = {key: value for key, value in given.items() if value}
     names = _names(name, settings, service, embedded)
@@ -145,7 +159,7 @@ def _stage(
     settings = replace(settings, storage=service.storage) if in_service else settings
     return Stage(
         name=name,
-        connection=_embedded_connection(settings) if embedded else _connection(name, settings, endpoint),
+        connection=connection,
         storage=_storage(name, settings, folder, embedded),
         local=name == LOCAL,
         embedded=embedded,
@@ -154,7 +168,7 @@ def _stage(
         names=names,
         protected=settings.protected,
         single_region_writers=settings.single_region_writers,
-        other_state_tables=state_tables,
+        other_state_tables=_state_tables({LOCAL: StageSettings(), **known}),
         **named,
     )
 
@@ -175,21 +189,40 @@ def _names(stage: str, settings: StageSettings, service: StageSettings, embedded
 
 def _embedded_connection(settings: StageSettings) -> Connection:
     """Ignores the shell's region: the emulator separates tables by region, and another one would hide them."""
-    return Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS)
+    return Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS, embedded=True)
 
 
-def _connection(name: str, settings: StageSettings, endpoint: str | None) -> Connection:
-    region = settings.region or _first_variable(_REGION_VARIABLES)
-    if region is None and name != LOCAL:
-        hint = f'write region = "eu-west-1" under [stages.{name}], or set AWS_REGION'
-        raise UsageError("the stage has no region", where=place("stages", name, "region"), hint=hint)
-    return Connection(
-        region=region or LOCAL_REGION,
+def _environment_endpoints() -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    """AWS_ENDPOINT_URL, and (SERVICE, URL) for each AWS_ENDPOINT_URL_SERVICE, unless botocore ignores them."""
+    if os.environ.get(_IGNORE_VARIABLE, "").lower() == "true":
+        return None, ()
+    prefix = f"{_ENDPOINT_VARIABLE}_"
+    given = {name: url for name, url in sorted(os.environ.items()) if url and name.startswith(prefix)}
+    return os.environ.get(_ENDPOINT_VARIABLE) or None, tuple(
+        (name.removeprefix(prefix), _without_slash(url)) for name, url in given.items()
+    )
+
+
+def _connection(
+    name: str, settings: StageSettings, endpoint: str | None, others: tuple[tuple[str, str], ...]
+) -> Connection:
+    connection = Connection(
+        region="",
         endpoint_url=_checked_endpoint(endpoint, name) if endpoint else None,
         profile=settings.profile,
         role_arn=settings.role_arn,
-        **(_LOCAL_KEYS if name == LOCAL and _needs_no_secret(endpoint, settings) else {}),
+        endpoints=others,
     )
+    url = connection.endpoint()
+    on_this_machine = url is not None and urlsplit(_checked_endpoint(url, name)).hostname in _LOOPBACK
+    needs_no_secret = name == LOCAL and on_this_machine and settings.profile is None and not _has_credentials()
+    region = settings.region or _first_variable(REGION_VARIABLES) or region_of(settings.profile)
+    if region is None and name == LOCAL and on_this_machine:
+        region = LOCAL_REGION
+    if region is None:
+        hint = f'write region = "eu-west-1" under [stages.{name}], or set AWS_REGION, or name a profile with a region'
+        raise UsageError("the stage has no region", where=place("stages", name, "region"), hint=hint)
+    return replace(connection, region=region, **(_LOCAL_KEYS if needs_no_secret else {}))
 
 
 def _checked_endpoint(endpoint: str, name: str) -> str:
@@ -197,18 +230,16 @@ def _checked_endpoint(endpoint: str, name: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         where = f"AWS_ENDPOINT_URL, or {place('stages', name, 'endpoint_url')}"
         raise UsageError(f"{endpoint!r} is not the URL of an endpoint", where=where, hint="write http://HOST:PORT")
-    return endpoint.rstrip("/")
+    return _without_slash(endpoint)
 
 
-def _needs_no_secret(endpoint: str | None, settings: StageSettings) -> bool:
-    """An emulator on this machine accepts any signature, and needs no credentials."""
-    on_loopback = endpoint is not None and urlsplit(endpoint).hostname in _LOOPBACK
-    return on_loopback and settings.profile is None and not _has_credentials()
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
 
 
 def _has_credentials() -> bool:
-    file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
-    return _first_variable(_CREDENTIAL_VARIABLES) is not None or file.is_file()
+    file = os.path.expanduser(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
+    return _first_variable(_CREDENTIAL_VARIABLES) is not None or os.path.isfile(file)
 
 
 def _first_variable(names: tuple[str, ...]) -> str | None:
@@ -242,7 +273,7 @@ def _storage_spec(given: str, name: str, settings: StageSettings, folder: Path, 
             raise UsageError(
                 "is for a bucket, and the storage is a folder", where=place("stages", name, key), hint=hint
             )
-    return StorageSpec(str((folder / Path(given).expanduser()).resolve()))
+    return StorageSpec(str((folder / os.path.expanduser(given)).resolve()))
 
 
 def _checked_bucket(url: str, where: str) -> str:

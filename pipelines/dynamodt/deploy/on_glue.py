@@ -206,7 +206,8 @@ def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
     neither credentials nor items."""
     words = command_argv(replace(request, options=replace(request.options, runner="direct")))
     project = Assets(stage).put(PROJECT_FILE, project_zip(folder, with_owner(stage)))
-    return {"--stage": stage.name, "--project": project, "--command": shlex.join(words)}
+    arguments = {"--stage": stage.name, "--project": project, "--region": stage.connection.region}
+    return {**arguments, "--command": shlex.join(words)}
 
 
 def _place_of(stage: Stage, export: str) -> tuple[str, str]:

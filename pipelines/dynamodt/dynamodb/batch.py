@@ -1,8 +1,8 @@
 """Batches of conditional writes, with a verdict for each write.
 
 Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed, or
-another region writes the item at this moment), throttled (without effect), doubt (the write may have taken effect),
-rejected (the service does not accept it).
+another region writes the item at this moment), throttled (without effect, for its rate), unsent (without effect, since
+there is no connection), doubt (the write may have taken effect), rejected (the service does not accept it).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dynamodt.dynamodb.wire import (
     Refusal,
     Statement,
     Throttled,
+    Unsent,
     Wire,
     is_doubt,
     is_throttle,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
 
-Outcome = Literal["done", "conflict", "throttled", "doubt", "rejected"]
+Outcome = Literal["done", "conflict", "throttled", "unsent", "doubt", "rejected"]
 
 _CONFLICTS = frozenset(
     {
@@ -55,11 +56,13 @@ _WHOLE = frozenset({"ValidationException", "SerializationException", "RequestEnt
 
 
 class Verdict(NamedTuple):
-    """The outcome of one write. `image` is the current item, where a refusal returns it."""
+    """The outcome of one write. `image` is the current item, where a refusal returns it; `hint` the next step if the
+    outcome lasts, where the network is the reason."""
 
     outcome: Outcome
     image: Image | None = None
     message: str = ""
+    hint: str = ""
 
 
 DONE = Verdict("done")
@@ -84,7 +87,7 @@ class Writes:
 
     def __init__(self, wire: Wire, table: str, uncounted: str = "") -> None:
         self._wire = wire
-        self._where = f"table {table}"
+        self.where = f"table {table}"
         self._uncounted = uncounted
 
     def batch(self, statements: Sequence[Statement]) -> Coming:
@@ -102,8 +105,9 @@ class Writes:
             if refusal.code in _WHOLE and len(statements) > 1:
                 return BatchAnswer([Verdict("doubt", None, str(refusal))] * len(statements), None, whole=True)
             return BatchAnswer([self._refused("BatchExecuteStatement", refusal)] * len(statements), None)
-        except (Throttled, InDoubt) as error:
-            return BatchAnswer([_unanswered(error)] * len(statements), 0.0, whole=True)
+        except (Throttled, Unsent, InDoubt) as error:
+            whole = not isinstance(error, Unsent)
+            return BatchAnswer([_unanswered(error)] * len(statements), 0.0, whole)
         return BatchAnswer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
 
     def single(self, call: Call) -> Coming:
@@ -118,7 +122,7 @@ class Writes:
             answer = answered()
         except Refusal as refusal:
             return BatchAnswer([self._refused(operation, refusal)], None)
-        except (Throttled, InDoubt) as error:
+        except (Throttled, Unsent, InDoubt) as error:
             return BatchAnswer([_unanswered(error)], 0.0)
         return BatchAnswer([DONE], _units(answer.get("ConsumedCapacity"), self._uncounted))
 
@@ -152,7 +156,7 @@ class Writes:
             return Verdict("doubt", None, f"{code}: {message}")
         if code in _REJECTIONS:
             return Verdict("rejected", None, message)
-        raise service_error(operation, self._where, _long(code), message)
+        raise service_error(operation, self.where, _long(code), message)
 
 
 def _together(first: Coming, second: Coming) -> BatchAnswer:
@@ -169,8 +173,10 @@ def _payload(statements: Sequence[Statement]) -> bytes:
     return orjson.dumps({"Statements": entries, "ReturnConsumedCapacity": "INDEXES"})
 
 
-def _unanswered(error: Throttled | InDoubt) -> Verdict:
-    return Verdict("throttled" if isinstance(error, Throttled) else "doubt", None, str(error))
+def _unanswered(error: Throttled | Unsent | InDoubt) -> Verdict:
+    if isinstance(error, Throttled):
+        return Verdict("throttled", None, str(error))
+    return Verdict("unsent" if isinstance(error, Unsent) else "doubt", None, str(error), error.hint)
 
 
 def _long(code: str) -> str:

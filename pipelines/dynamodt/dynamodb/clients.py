@@ -1,32 +1,46 @@
 """AWS sessions and clients, created only here, and their errors.
 
+Proxies, trusted CAs and endpoints are found as botocore finds them. The embedded stage uses none of them, no profile
+and no file of the user: it works in any shell, without a home folder and under any user id.
+
 A client of S3 names the account that owns the bucket in every request (ExpectedBucketOwner): S3 refuses it, with 403,
 where another account has created a bucket of that name in between. So nothing is written to a stranger's bucket, and
 nothing is read from it.
 
-`explained` turns botocore's exceptions into ServiceError, with what was refused, where, and the next step;
-`file_explained` does so for errors of the file system.
+`explained` turns botocore's exceptions into ServiceError, with what was refused, where, and the next step.
 """
 
 from __future__ import annotations
 
-import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    EndpointConnectionError,
+    ConnectionError,
     FlexibleChecksumError,
+    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
 
-from dynamodt.errors import DynamodtError, ServiceError
+from dynamodt.dynamodb.network import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    FirstAnswers,
+    Route,
+    client_reason,
+    route_to,
+    shown,
+    url_of_requests,
+)
+from dynamodt.errors import NO_SPACE, ServiceError
 
 if TYPE_CHECKING:
     import botocore.session
@@ -42,55 +56,178 @@ BUCKET_TAG = "dynamodt:bucket"  # on a key: the bucket of its stage, whose name 
 _NO_CREDENTIALS_HINT = (
     "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` for the stage in dynamodt.toml"
 )
+_CONFIGURATION = "correct the AWS configuration: the variables AWS_*, ~/.aws/config and ~/.aws/credentials"
 
 
 @lru_cache(maxsize=8)
 def session(connection: Connection) -> botocore.session.Session:
     """A botocore session for the connection, with the stage's role assumed where it names one.
 
-    Raises ServiceError when there are no credentials, no such profile, or the role cannot be assumed.
+    Raises ServiceError when there are no credentials, no such profile, or the AWS configuration cannot be read.
+    Credentials that cannot be renewed raise ServiceError, too, from the call that needs them.
     """
-    import botocore.session
-    from botocore.exceptions import ProfileNotFound
-
-    base = botocore.session.get_session()
-    if connection.profile is not None:
-        base.set_config_variable("profile", connection.profile)
+    base = _bare_session() if connection.embedded else _session(connection.profile)
+    base.set_config_variable("region", connection.region)
     if connection.access_key and connection.secret_key:
         base.set_credentials(connection.access_key, connection.secret_key)
-    base.set_config_variable("region", connection.region)
-    try:
+    with _configured(connection.profile):
         credentials = base.get_credentials()
-    except ProfileNotFound as error:
-        raise ServiceError(str(error), hint=_NO_CREDENTIALS_HINT) from error
     if credentials is None:
         raise ServiceError("no AWS credentials were found", where=connection.region, hint=_NO_CREDENTIALS_HINT)
+    _explain_renewals(credentials, f"profile {base.profile or 'default'}", base.profile or "default")
     return _assume(base, connection) if connection.role_arn else base
+
+
+def region_of(profile: str | None) -> str | None:
+    """The region of a profile; of the one that the environment names, without a name. Raises ServiceError when it does
+    not exist or the AWS configuration cannot be read."""
+    with _configured(profile):
+        region = _session(profile).get_config_variable("region")
+    return str(region) if region else None
+
+
+def _session(profile: str | None) -> botocore.session.Session:
+    import botocore.session
+
+    made = botocore.session.get_session()
+    if profile is not None:
+        made.set_config_variable("profile", profile)
+    return _watched(made)
+
+
+def _bare_session() -> botocore.session.Session:
+    """A session whose settings have their defaults: it reads no variable and no file."""
+    import botocore.session
+    from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
+
+    settings = {
+        name: (None, None, default, convert)
+        for name, (_, _, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
+    }
+    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    return _watched(botocore.session.Session(session_vars={**settings, **files}), proxies={})
+
+
+def _watched(made: botocore.session.Session, **settings: Any) -> botocore.session.Session:
+    """The session, with time-outs for all of its clients: also for those by which botocore gets credentials."""
+    from botocore.config import Config
+
+    made.set_default_client_config(Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **settings))
+    FirstAnswers().watch(made)
+    return made
 
 
 def _assume(base: botocore.session.Session, connection: Connection) -> botocore.session.Session:
     """A session with the role's credentials, which renews them: a run may outlast their hour."""
-    import botocore.session
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=base.create_client,
+        client_creator=partial(base.create_client, endpoint_url=_endpoint(base, connection, "sts")),
         source_credentials=base.get_credentials(),
         role_arn=connection.role_arn,
         extra_args={"RoleSessionName": "dynamodt"},
     )
-    inner = botocore.session.get_session()
+    inner = _session(connection.profile)
     inner._credentials = DeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method="assume-role")
+    _explain_renewals(inner._credentials, f"role {connection.role_arn}", base.profile or "default")
     inner.set_config_variable("region", connection.region)
     return inner
+
+
+def _explain_renewals(credentials: Any, where: str, profile: str) -> None:
+    """Has credentials that are renewed raise ServiceError where that fails. botocore raises any error of the service
+    that issues them, STS or IAM Identity Center, as if it were one of the call that needs them."""
+    renew = getattr(credentials, "_refresh_using", None)
+    if renew is None:
+        return
+
+    def renewed() -> Any:
+        try:
+            return renew()
+        except (BotoCoreError, ClientError) as error:
+            raise _not_renewed(error, where, profile) from error
+
+    credentials._refresh_using = renewed
+
+
+@contextmanager
+def _configured(profile: str | None) -> Iterator[None]:
+    """Turns errors of the AWS configuration, and of credentials that are read with it, into ServiceError."""
+    try:
+        yield
+    except BotoCoreError as error:
+        named = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+        raise _not_renewed(error, f"profile {named}", named) from error
+
+
+def _not_renewed(error: Exception, where: str, profile: str) -> ServiceError:
+    if isinstance(error, SSOError | TokenRetrievalError):
+        what = f"the session of IAM Identity Center has ended, or was not begun: {error}"
+        return ServiceError(what, where=where, hint=f"aws sso login --profile {profile}")
+    if isinstance(error, ClientError):
+        detail = error.response.get("Error", {})
+        code, message = detail.get("Code", ""), detail.get("Message", "")
+        what = f"the credentials could not be renewed: {error.operation_name} was refused: {code}: {message}"
+        hint = _HINTS.get(code, _RENEW)
+        if code.startswith("AccessDenied"):
+            hint = (
+                "allow sts:AssumeRole on the role to the identity that assumes it, and the identity in its trust policy"
+            )
+        return ServiceError(what, where=where, hint=hint)
+    if isinstance(error, ConnectionError | HTTPClientError):
+        what, hint = client_reason(error)
+        return ServiceError(f"the credentials could not be renewed: {what}", where=where, hint=hint)
+    return ServiceError(str(error), where=where, hint=_CONFIGURATION)
+
+
+# ---------------------------------------------------------------- endpoints
+
+
+def _endpoint(of: botocore.session.Session, connection: Connection, service: str) -> str | None:
+    """The endpoint that the environment or dynamodt.toml names for a service; None: botocore finds it."""
+    if not connection.endpoints:
+        return connection.endpoint_url
+    name = of.get_service_model(service).service_id.hyphenize().replace("-", "_").upper()
+    return connection.endpoint(name)
+
+
+class Resolved(NamedTuple):
+    """What DynamoDB's client uses: the route to its endpoint, the region of the signature, the credentials."""
+
+    route: Route
+    region: str
+    credentials: Any
+
+
+def resolved(connection: Connection) -> Resolved:
+    """The endpoint of DynamoDB as its client finds it for each request (by account id, FIPS, dual-stack, the profile's
+    services), with proxy and CAs. Sends no request to DynamoDB; credentials may be renewed.
+
+    Raises ServiceError when there are no credentials, or no endpoint for these settings.
+    """
+    made = _made(connection, "dynamodb", _config(connection, "dynamodb"))
+    with explained("Scan", shown(made.meta.endpoint_url)):
+        url = url_of_requests(made)
+    boto = session(connection)
+    bundle = boto.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    route = Route(url) if connection.embedded else route_to(url, bundle)
+    return Resolved(route, str(made.meta.region_name), boto.get_credentials())
+
+
+# ---------------------------------------------------------------- clients
 
 
 def _made(connection: Connection, service: str, config: Any) -> Any:
     """A client: for DynamoDB by botocore alone, since importing boto3, which S3's transfers need, takes as long again
     and most commands do without it."""
-    if service == "dynamodb":
-        return session(connection).create_client(service, endpoint_url=connection.endpoint_url, config=config)
-    return _boto3_session(connection).client(service, endpoint_url=connection.endpoint_url, config=config)
+    boto = session(connection)
+    try:
+        url = _endpoint(boto, connection, service)
+        if service == "dynamodb":
+            return boto.create_client(service, endpoint_url=url, config=config)
+        return _boto3_session(connection).client(service, endpoint_url=url, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise ServiceError(f"there is no client for {service}: {error}", hint=_CONFIGURATION) from error
 
 
 @lru_cache(maxsize=8)
@@ -104,7 +241,12 @@ def _boto3_session(connection: Connection) -> Any:
 
 @lru_cache(maxsize=32)
 def client(
-    connection: Connection, service: str, *, attempts: int = 6, seconds: float = 60, owner: str | None = None
+    connection: Connection,
+    service: str,
+    *,
+    attempts: int = 6,
+    seconds: float = READ_SECONDS,
+    owner: str | None = None,
 ) -> Any:
     """A shared, thread-safe client. Retries are botocore's standard mode: bounded by `attempts`, with jitter; `seconds`
     is the read timeout of one attempt.
@@ -112,21 +254,24 @@ def client(
     `owner`, for S3: the account that must own each bucket; None: that of the connection's credentials, except at an
     endpoint, where an emulator may have no accounts; empty: any, for a bucket that the user names.
     """
-    from botocore.config import Config
-
-    style = {"addressing_style": "path"} if connection.endpoint_url else {}
-    config = Config(
-        retries={"mode": "standard", "max_attempts": attempts},
-        s3=style or None,
-        connect_timeout=min(10, seconds),
-        read_timeout=seconds,
-    )
-    made = _made(connection, service, config)
+    made = _made(connection, service, _config(connection, service, attempts, seconds))
     if service == "dynamodb":
         made.meta.events.register("before-parse.dynamodb", _check_whole)
-    if service == "s3" and (owner or (owner is None and not connection.endpoint_url)):
+    if service == "s3" and (owner or (owner is None and not connection.endpoint("S3"))):
         made.meta.events.register("provide-client-params.s3", partial(_name_owner, connection, owner))
     return made
+
+
+def _config(connection: Connection, service: str, attempts: int = 6, seconds: float = READ_SECONDS) -> Any:
+    from botocore.config import Config
+
+    by_path = service == "s3" and connection.endpoint("S3")
+    return Config(
+        retries={"mode": "standard", "max_attempts": attempts},
+        s3={"addressing_style": "path"} if by_path else None,
+        connect_timeout=min(CONNECT_SECONDS, seconds),
+        read_timeout=seconds,
+    )
 
 
 def _name_owner(connection: Connection, owner: str | None, params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -167,68 +312,36 @@ _GRANT_OR_OWNER = (
     "grant the action to the role or user that runs dynamodt; a bucket of the stage must belong to its account, or to "
     "the one that storage_owner names in dynamodt.toml"
 )
-_NO_SPACE = "free some space on its disk, then run the same command again"
+_RENEW = "renew them (`aws sso login`, for example), then run the same command again: it continues"
+_EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired")
+_INVALID = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken")
+_SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
+_SIGNATURES = ("InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException")
+_CLOCK = ("Signature expired", "Signature not yet current")  # of the messages of a signature that a clock spoils
+_PROXY_USER = "give the proxy's credentials: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
 _HINTS = {
-    "InsufficientStorage": _NO_SPACE,  # of the embedded emulator's S3
+    "InsufficientStorage": NO_SPACE,  # of the embedded emulator's S3
     "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
     "NoSuchBucket": "create the bucket, or correct the stage's `storage` in dynamodt.toml",
     "404": "check that the bucket and the key exist",
     "AccessDeniedException": "grant the action to the role or user that runs dynamodt",
     "AccessDenied": _GRANT_OR_OWNER,
     "403": _GRANT_OR_OWNER,
-    "UnrecognizedClientException": "the credentials are not valid for this account: renew them",
-    "ExpiredTokenException": "the credentials have expired: renew them",
-    "InvalidSignatureException": "check the secret key and this machine's clock",
+    **dict.fromkeys(_INVALID, f"the credentials are not valid: {_RENEW}"),
+    **dict.fromkeys(_EXPIRED, f"the credentials have expired: {_RENEW}"),
+    **dict.fromkeys(_SKEWED, "set this machine's clock: it differs from AWS's by more than 5 minutes"),
+    **dict.fromkeys(_SIGNATURES, "check the secret key and this machine's clock, and that no proxy changes requests"),
 }
 NO_TABLE = "the table does not exist"
 _WHAT = {
     "ResourceNotFoundException": NO_TABLE,
     "NoSuchBucket": "the bucket does not exist",
 }
-_CREDENTIALS_HINT = "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a `profile` in dynamodt.toml"
 
+_NO_RESPONSE = "ResponseParserError"  # botocore's, by name as well
+_OTHER = "the response is not the service's own: check the endpoint, and a proxy or login page in between"
 _TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
 _DAMAGED = "run the same command again; if that ends the same, the object is damaged: create it again"
-
-
-_NO_ACCESS = "give the user that runs this access"
-_OF_ANY_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_ELSEWHERE = ", or name another folder (DYNAMODT_STORAGE)"
-_FILE_HINTS = {
-    errno.ENOSPC: _NO_SPACE,
-    errno.EDQUOT: _NO_SPACE,
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f), then run the same command again",
-    errno.EACCES: _NO_ACCESS,
-    errno.EPERM: _NO_ACCESS,
-    errno.EROFS: _NO_ACCESS,
-    errno.ENOTDIR: "a file is where a folder should be: move it, or name another folder as the storage",
-    errno.EEXIST: "a file is where a folder should be: move it, or name another folder as the storage",
-    errno.EISDIR: "a folder is where a file should be: move it, then run the same command again",
-    errno.EIO: "check the disk",
-}
-
-
-@contextmanager
-def file_explained(what: str, path: Path) -> Iterator[None]:
-    """Turns an error of the file system within into ServiceError, as `explained` does for S3. `what` is "read" or
-    "written"."""
-    try:
-        yield
-    except OSError as error:
-        found = file_error(what, str(path), error)
-        raise (found.hinted(found.hint + _ELSEWHERE) if found.hint == _NO_ACCESS else found) from error
-
-
-def file_error(what: str, place: str, error: OSError) -> DynamodtError:
-    """The error of a file that cannot be read or written (`what`), with its place and the next step."""
-    reason = error.strerror or str(error)
-    hint = _FILE_HINTS.get(error.errno or 0, "check the folder, then run the same command again")
-    return ServiceError(f"the file cannot be {what}: {reason}", where=place, hint=hint)
-
-
-def is_of_the_disk(error: OSError) -> bool:
-    """Whether an error is the file system's: it is full or read-only, or the error names a file."""
-    return error.errno in _FILE_HINTS and (error.errno in _OF_ANY_FILE or error.filename is not None)
 
 
 @contextmanager
@@ -239,28 +352,43 @@ def explained(operation: str, where: str) -> Iterator[None]:
     except ClientError as error:
         detail = error.response.get("Error", {})
         raise service_error(operation, where, detail.get("Code", ""), detail.get("Message", "")) from error
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        raise ServiceError("no AWS credentials were found", where=where, hint=_CREDENTIALS_HINT) from error
-    except EndpointConnectionError as error:
-        hint = "check the network, the region, and AWS_ENDPOINT_URL if it is set"
-        raise ServiceError(f"the endpoint cannot be reached: {error}", where=where, hint=hint) from error
-    except FlexibleChecksumError as error:
-        raise ServiceError(
-            f"{operation} returned other content than was stored: {error}", where=where, hint=_DAMAGED
-        ) from error
     except BotoCoreError as error:
-        raise ServiceError(f"{operation} failed: {error}", where=where) from error
+        raise _client_error(operation, where, error) from error
     except Exception as error:
+        if type(error).__name__ == _NO_RESPONSE:
+            raise ServiceError(f"{operation}: {error}", where=where, hint=_OTHER) from error
         if type(error).__name__ != _TRANSFER_ENDED:
             raise
         what = f"{operation} gave up after several tries: {getattr(error, 'last_exception', error)}"
         raise ServiceError(what, where=where, hint=_DAMAGED) from error
 
 
+def _client_error(operation: str, where: str, error: BotoCoreError) -> ServiceError:
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return ServiceError("no AWS credentials were found", where=where, hint=_NO_CREDENTIALS_HINT)
+    if isinstance(error, FlexibleChecksumError):
+        what = f"{operation} returned other content than was stored: {error}"
+        return ServiceError(what, where=where, hint=_DAMAGED)
+    if isinstance(error, ConnectionError | HTTPClientError):
+        what, hint = client_reason(error)
+        return ServiceError(f"{operation} failed: {what}", where=where, hint=hint)
+    return ServiceError(f"{operation} failed: {error}", where=where, hint=_CONFIGURATION)
+
+
 def service_error(operation: str, where: str, code: str, message: str) -> ServiceError:
     """The error for a refusal of the service, with the hint for its code."""
-    what = _WHAT.get(code) or f"{operation} was refused: {code}: {message}"
-    return ServiceError(what, where=where, hint=_HINTS.get(code, ""))
+    skewed = code in _SIGNATURES and message.startswith(_CLOCK)
+    hint = _HINTS.get(_SKEWED[0] if skewed else code, "")
+    status = code.removeprefix("HTTP")
+    if status.isdigit() and (not message or message.startswith("<")):  # a service gives a code, S3 at least a message
+        what = f"{operation} was answered with status {status} and no error code"
+        return ServiceError(what, where=where, hint=_PROXY_USER if status == "407" else _OTHER)
+    return ServiceError(_WHAT.get(code) or f"{operation} was refused: {code}: {message}", where=where, hint=hint)
+
+
+def is_expired(code: str) -> bool:
+    """Whether an error code is that of credentials that have expired."""
+    return code in _EXPIRED
 
 
 @lru_cache(maxsize=8)

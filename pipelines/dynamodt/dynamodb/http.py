@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import re
 import socket
-import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from urllib3.util import wait_for_read
+
+from dynamodt.dynamodb.network import READ_SECONDS, Connector, Route, Unreachable
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -113,13 +115,8 @@ def _by_library(received: bytes, connection: socket.socket) -> Read:
         return Read(response.status, data, not response.will_close)
 
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
+_SLOW_SECONDS = 1.0
 BROKEN = (OSError, HTTPException)  # raised by an exchange whose request may have been sent
-
-
-class Unreachable(Exception):
-    """The connection failed: nothing was sent."""
 
 
 class Response(NamedTuple):
@@ -129,20 +126,20 @@ class Response(NamedTuple):
 
 class Exchanges:
     """POSTs to one URL; safe to share between threads. Up to `kept` connections stay open between requests.
+    `connected` is true once a connection was made.
 
     A connection that the service has closed is noticed before it is used (it is readable without a request),
     so that an idle one does not make the next write one of unknown outcome. Connecting takes up to 5 seconds, a
     response up to 30.
     """
 
-    def __init__(self, url: str, kept: int, ca_bundle: str | None = None) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._begin = f"POST {parts.path or '/'} HTTP/1.1\r\n"
-        self._tls = ssl.create_default_context(cafile=ca_bundle) if parts.scheme == "https" else None
+    def __init__(self, route: Route, kept: int) -> None:
+        self._connector = Connector(route)
+        self._begin = f"POST {self._connector.target} HTTP/1.1\r\n{self._connector.headers}"
         self._idle: deque[socket.socket] = deque(maxlen=kept)  # the longest unused one is dropped, and so closed
+        self.connected = False
+        self._failed: Unreachable | None = None
+        self._failed_until = 0.0
 
     def begin(self, headers: dict[str, str], body: bytes) -> Callable[[], Response]:
         """Sends a request; the function that it returns waits for the response. It raises Unreachable (nothing was
@@ -189,14 +186,20 @@ class Exchanges:
         return self._connect()
 
     def _connect(self) -> socket.socket:
+        """A new connection. A time-out counts for the requests of the next second, too: those of one page would wait
+        for it one after the other."""
+        begun = time.monotonic()
+        if self._failed is not None and begun < self._failed_until:
+            raise self._failed
         try:
-            made = socket.create_connection((self._host, self._port), CONNECT_SECONDS)
-            if self._tls is not None:
-                made = self._tls.wrap_socket(made, server_hostname=self._host)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.settimeout(READ_SECONDS)
-        except OSError as error:
-            raise Unreachable(str(error)) from error
+            made = self._connector.connect()
+        except Unreachable as error:
+            ended = time.monotonic()
+            slow = ended - begun >= _SLOW_SECONDS
+            self._failed, self._failed_until = error, ended + _SLOW_SECONDS if slow else 0.0
+            raise
+        made.settimeout(READ_SECONDS)
+        self._failed, self.connected = None, True
         return made
 
 

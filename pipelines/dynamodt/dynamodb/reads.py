@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from dynamodt.dynamodb.clients import service_error
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Wire
+from dynamodt.dynamodb.network import FIRST_TRIES
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.tables import Image, TableSpec
 from dynamodt.rate import Backoff
@@ -33,9 +34,14 @@ class Answered(NamedTuple):
     throttles: int
 
 
+_THROTTLED = "the table is throttled: raise its capacity, or run again later"
+_FAILING = "the service fails: run again later"
+
+
 class Retried:
-    """Calls of one table, retried with back-off after throttles, resets and 5xx until `backoff` is exhausted
-    (ServiceError at `where`). Other refusals are raised as they are. `throttled` is called for each throttle."""
+    """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
+    exhausted (ServiceError at `where`, with the reason); where there was no connection yet, three times. Other refusals
+    are raised as they are. `throttled` is called for each throttle."""
 
     def __init__(
         self,
@@ -68,19 +74,17 @@ class Retried:
             except Throttled as error:
                 throttles += 1
                 self._throttled()
-                attempt = self.wait(attempt, str(error))
+                attempt = self.wait(attempt, str(error), _THROTTLED)
+            except Unsent as error:
+                attempt = self.wait(attempt, str(error), error.hint, last=error.first and attempt >= FIRST_TRIES)
             except InDoubt as error:
-                attempt = self.wait(attempt, str(error))
+                attempt = self.wait(attempt, str(error), error.hint or _FAILING)
             answer = self._wire.begin(operation, body)
 
-    def wait(self, attempt: int, why: str) -> int:
+    def wait(self, attempt: int, why: str, hint: str, last: bool = False) -> int:
         """Waits after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
-        if self._backoff.exhausted(attempt):
-            raise ServiceError(
-                f"gave up after {attempt} tries: {why}",
-                where=self._where,
-                hint="the table is unreachable or throttled: raise its capacity, or run again later",
-            )
+        if last or self._backoff.exhausted(attempt):
+            raise ServiceError(f"gave up after {attempt} tries: {why}", where=self._where, hint=hint)
         self._sleep(self._backoff.delay(attempt, random.random))
         return attempt + 1
 
@@ -195,7 +199,7 @@ class Reads:
                 found.update((key_text(key_of(self._table, image)), image) for image in images)
                 if unprocessed:  # the answer's 16 MB are full, or the table is throttled
                     attempt = 1 if len(unprocessed) < len(left) else attempt
-                    attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed")
+                    attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed", _THROTTLED)
                 left = unprocessed
         return Found(found, total)
 

@@ -1,13 +1,13 @@
 """The hot calls to DynamoDB: signed HTTP on persistent connections, JSON by orjson.
 
-botocore finds the credentials and the endpoint. Its serializer and parser, which cost more than everything else
-together (docs/adr/002), are not used, nor its signer and HTTP client, which came next (docs/adr/016). Nothing is
-retried here: a call returns the service's response, or raises one of the errors below, which show whether the request
-may have taken effect::
+botocore finds the credentials, the endpoint, the proxy and the trusted CAs (`clients.resolved`). Its serializer and
+parser, which cost more than everything else together (docs/adr/002), are not used, nor its signer and HTTP client,
+which came next (docs/adr/016). Nothing is retried here: a call returns the service's response, or raises one of the
+errors below, which show whether the request may have taken effect::
 
-    no connection                                       Throttled   nothing was sent
+    no connection                                       Unsent      nothing was sent
+    expired credentials, renewed since it was signed    Unsent      the next request is signed with new ones
     throttled, a transaction's conflict, 429            Throttled   refused without effect
-    expired credentials or signature                    Throttled   the next request is signed with new ones
     time-out, reset, truncated response, any 5xx        InDoubt     it may be carried out, now or later
     any other 4xx                                       Refusal     without effect, and the same next time
     credentials that cannot be used                     ServiceError
@@ -22,13 +22,15 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
-from botocore.exceptions import BotoCoreError
 
-from dynamodt.dynamodb.clients import session
-from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer, Unreachable
+from dynamodt.dynamodb.clients import is_expired, resolved
+from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer
+from dynamodt.dynamodb.network import READ_SECONDS, Unreachable, interruption, reason, silence
 from dynamodt.errors import ServiceError
 
 if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+
     from dynamodt.model.tables import AttributeValue, Connection
 
 
@@ -46,7 +48,6 @@ _THROTTLES = frozenset(
     }
 )
 _DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})
-_RENEWABLE = frozenset({"ExpiredTokenException", "RequestExpired"})
 
 
 MAX_STATEMENTS = 25  # of one batch
@@ -70,8 +71,23 @@ class Throttled(Exception):
     """The request was refused for its rate and had no effect."""
 
 
+class Unsent(Exception):
+    """The request had no effect, for another reason than its rate: there was no connection, or its credentials were
+    renewed while it was on its way. `hint` is the next step if that lasts; `first`: no connection was made before."""
+
+    def __init__(self, what: str, hint: str, first: bool = False) -> None:
+        super().__init__(what)
+        self.hint = hint
+        self.first = first
+
+
 class InDoubt(Exception):
-    """The request may or may not have taken effect: a time-out, a reset, a truncated response, or a 5xx."""
+    """The request may or may not have taken effect: a time-out, a reset, a truncated response, or a 5xx. `hint` is the
+    next step if that lasts; empty for a response of the service."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 class Refusal(Exception):
@@ -98,47 +114,57 @@ class Wire:
     """Calls to one endpoint over up to `connections` persistent connections; safe to share between threads."""
 
     def __init__(self, connection: Connection, connections: int = 8) -> None:
-        boto = session(connection)
-        self._credentials = boto.get_credentials()
-        self._url = connection.endpoint_url or _endpoint(boto, connection.region)
-        self._signer = Signer(self._url, "dynamodb", connection.region)
-        self._exchanges = Exchanges(self._url, connections, _ca_bundle(boto))
+        found = resolved(connection)
+        self._url = found.route.url
+        self._credentials = found.credentials
+        self._signer = Signer(self._url, "dynamodb", found.region)
+        try:
+            self._exchanges = Exchanges(found.route, connections)
+        except OSError as error:  # of the file of the CAs
+            what, hint = reason(error, self._url)
+            raise ServiceError(what, where=str(found.route.ca_bundle), hint=hint) from error
         self.requests = 0
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
-        """One request, its body as a dict or as JSON. Raises Throttled, InDoubt or Refusal."""
+        """One request, its body as a dict or as JSON. Raises Throttled, Unsent, InDoubt or Refusal; ServiceError if
+        there are no credentials to sign it with."""
         return self.begin(operation, body)()
 
     def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
         """Sends a request; the function that it returns waits for the response, and raises as `call` does. One thread
         may have several requests in flight."""
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
-        headers = self._signed(operation, payload)
+        secret = self._credentials.get_frozen_credentials()
+        headers = self._signer.signed(_headers(operation), payload, secret)
         self.requests += 1
-        return partial(self._answer, operation, self._exchanges.begin(headers, payload))
+        return partial(self._answer, operation, secret, self._exchanges.begin(headers, payload))
 
-    def _answer(self, operation: str, response: Callable[[], Response]) -> dict[str, Any]:
+    def _answer(self, operation: str, secret: ReadOnlyCredentials, response: Callable[[], Response]) -> dict[str, Any]:
         try:
             status, data = response()
         except Unreachable as error:
-            raise Throttled(f"no connection to {self._url}: {error}") from error  # nothing was sent
+            raise Unsent(str(error), error.reason.hint, first=not self._exchanges.connected) from error
         except BROKEN as error:
-            raise InDoubt(f"{operation}: {error}") from error
+            raise self._unanswered(operation, error) from error
         if status == 200:
             return _parsed(operation, data)
-        raise _failure(operation, status, data)
+        failure = _failure(operation, status, data)
+        if isinstance(failure, Refusal) and is_expired(failure.code) and self._renewed(secret):
+            raise Unsent(str(failure), "renew the credentials") from failure
+        raise failure
+
+    def _unanswered(self, operation: str, error: Exception) -> InDoubt:
+        silent = isinstance(error, TimeoutError)
+        found = silence(self._url, READ_SECONDS) if silent else interruption(self._url, error)
+        return InDoubt(f"{operation}: {found.what}", found.hint)
+
+    def _renewed(self, secret: ReadOnlyCredentials) -> bool:
+        """Whether the credentials are others by now than those that a request was signed with."""
+        return bool(self._credentials.get_frozen_credentials() != secret)
 
     def close(self) -> None:
         """Closes the persistent connections."""
         self._exchanges.close()
-
-    def _signed(self, operation: str, payload: bytes) -> dict[str, str]:
-        try:
-            return self._signer.signed(_headers(operation), payload, self._credentials.get_frozen_credentials())
-        except BotoCoreError as error:
-            raise ServiceError(
-                f"the AWS credentials cannot be used: {error}", hint="renew them and run again"
-            ) from error
 
 
 @lru_cache(maxsize=8)
@@ -175,20 +201,8 @@ def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
     answer = answer if isinstance(answer, dict) else {}
     code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP{status}"
     message = str(answer.get("message") or answer.get("Message") or "")
-    if is_throttle(code) or status == 429 or code in _RENEWABLE:
+    if is_throttle(code) or status == 429:
         return Throttled(f"{operation}: {code}: {message}")
     if status >= 500 or is_doubt(code):
         return InDoubt(f"{operation}: {code} ({status}): {message}")
     return Refusal(code, message, answer)
-
-
-def _endpoint(boto: Any, region: str) -> str:
-    """The regional endpoint by botocore's endpoint data (with partitions, FIPS and environment)."""
-    return str(boto.create_client("dynamodb", region_name=region).meta.endpoint_url) + "/"
-
-
-def _ca_bundle(boto: Any) -> str | None:
-    import os
-
-    bundle = boto.get_config_variable("ca_bundle")
-    return str(bundle) if bundle and os.path.exists(str(bundle)) else None

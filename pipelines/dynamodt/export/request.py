@@ -244,7 +244,7 @@ class Exports(Protocol):
 
 def aws_exports(connection: Connection, storage: StorageSpec) -> Exports:
     """Exports by DynamoDB, to the bucket of an account by name. Raises UsageError when the storage is not in S3."""
-    owner = storage.owner or ("" if connection.endpoint_url else account_id(connection))
+    owner = storage.owner or ("" if connection.endpoint() else account_id(connection))
     return AwsExports(client(connection, "dynamodb"), connection.region, replace(storage, owner=owner))
 
 

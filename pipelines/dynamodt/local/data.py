@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynamodt.errors import ServiceError, suggest
+from dynamodt.errors import ServiceError, file_explained, suggest
 
 STATE = "state"
 _DAMAGED = "damaged"
@@ -133,8 +133,6 @@ def _keep_as_lost(data: Path) -> None:
 
 
 def _is_readable(file: Path, formats: Mapping[str, int]) -> bool:
-    from dynamodt.dynamodb.clients import file_explained
-
     if not file.is_file():
         return False
     with file_explained("read", file):

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from dynamodt.config.stage import LOCAL, load_stage
+from dynamodt.config.stage import LOCAL, embedded_stage
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, ServiceError, suggest
@@ -248,8 +248,8 @@ def _refuse_under_a_run(folder: Path, record: Record) -> None:
     """Raises Refused while a run is active: it would fail after a minute of retries, or lose its tables."""
     from dynamodt.runs.control import runs_at_work  # late: `local status` needs nothing of it
 
-    stage = load_stage(LOCAL, folder)
-    reach = Connection(stage.connection.region, emulator.url(record.port), access_key="local", secret_key="local")
+    stage = embedded_stage(folder)
+    reach = replace(stage.connection, endpoint_url=emulator.url(record.port))
     for lease in runs_at_work(replace(stage, connection=reach)):
         raise Refused(
             f"a run is active on the local stage: {lease.run} (process {lease.pid})",

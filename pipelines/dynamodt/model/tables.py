@@ -64,14 +64,24 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach AWS: what a client needs, so that each worker creates its own."""
+    """How to reach AWS: what a client needs, so that each worker creates its own.
+
+    `endpoint_url` is for all services but those in `endpoints`, pairs of a service, as AWS_ENDPOINT_URL_SERVICE spells
+    it, and its URL. A service without any has the endpoint that botocore finds.
+    """
 
     region: str
     endpoint_url: str | None = None
     profile: str | None = None
     role_arn: str | None = None
-    access_key: str | None = None  # of the embedded stage only, whose credentials are public
+    access_key: str | None = None  # of an emulator on this machine only, whose credentials are public
     secret_key: str | None = None
+    endpoints: tuple[tuple[str, str], ...] = ()
+    embedded: bool = False  # the emulator that dynamodt starts: no proxy, profile or file of the user is used
+
+    def endpoint(self, service: str = "DYNAMODB") -> str | None:
+        """The URL that is given for a service."""
+        return dict(self.endpoints).get(service, self.endpoint_url)
 
 
 @dataclass(frozen=True, slots=True)

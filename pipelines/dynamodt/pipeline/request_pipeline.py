@@ -76,8 +76,9 @@ class RequestPipeline:
         unanswered when it is left.
 
         Once most of a batch was throttled the rest is added to `held` instead of being sent: a page is of one
-        partition as a rule, which would refuse it too, and the application's writes with it. After that batches are
-        sent one at a time, and twice as many at once each time that one passes.
+        partition as a rule, which would refuse it too, and the application's writes with it. The same holds once a
+        batch found no connection. After that batches are sent one at a time, and twice as many at once each time that
+        one passes.
         """
         sent: deque[_Sent] = deque()
         full = False
@@ -124,13 +125,14 @@ class RequestPipeline:
         answer = sent.answer()
         answer = answer._replace(wcu=_metered(sent.batch, answer))
         throttled = sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
-        full = len(sent.batch) > 1 and 2 * throttled > len(sent.batch)
+        unsent = answer.verdicts[0].outcome == "unsent"
+        full = unsent or (len(sent.batch) > 1 and 2 * throttled > len(sent.batch))
         self._room = 1 if full else min(self._writers, 2 * self._room)
         self._rate_queue.throttled(throttled)
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have been carried out
         spent = answer.wcu or 0.0
         # The price is learned from whole batches only.
-        estimate = 0.0 if throttled else sent.estimate
+        estimate = 0.0 if throttled or unsent else sent.estimate
         self._rate_queue.leave(sent.taken, estimate, max(sent.taken, spent) if unknown else spent)
         return answer, full
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 MAX_CONFLICTS = 12
 READ_LASTS = 1.0  # seconds: a page that is not held up is written by then
 NOT_SENT = Statement("", [])
+_THROTTLED = "raise the table's capacity, or run again later"
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
 _UNCLEAR_HINT = (
     "look at the item: it may or may not be transformed, and no command takes it up again. "
@@ -252,16 +253,16 @@ class WriteTask:
         if verdict.outcome == "doubt":
             pending.doubts.append(change)
         pending.tries += 1
-        return not self._is_exhausted(pending, verdict.message)
+        if verdict.outcome == "unsent" and self._writer.backoff.exhausted(pending.tries):
+            what = f"gave up after {pending.tries} tries: {verdict.message}"
+            raise ServiceError(what, where=self._writer.writes.where, hint=verdict.hint)  # no item's fault
+        return not self._is_exhausted(pending, verdict.message, verdict.hint or _THROTTLED)
 
-    def _is_exhausted(self, pending: Pending, why: str) -> bool:
+    def _is_exhausted(self, pending: Pending, why: str, hint: str = _THROTTLED) -> bool:
         """Whether a change has had all its tries; then it is given up."""
         if not self._writer.backoff.exhausted(pending.tries):
             return False
-        error = ItemError(
-            f"gave up after {pending.tries} tries: {why}",
-            hint="raise the table's capacity, or run again later",
-        )
+        error = ItemError(f"gave up after {pending.tries} tries: {why}", hint=hint)
         self._bury(pending.change, error, step="doubt" if pending.doubts else "write")
         return True
 

@@ -161,7 +161,7 @@ def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
 
 def _is_aws(stage: Stage) -> bool:
     """Whether the stage is billed: an emulator's endpoint is not AWS's."""
-    endpoint = stage.connection.endpoint_url
+    endpoint = stage.connection.endpoint()
     return not stage.local and (endpoint is None or (urlsplit(endpoint).hostname or "").endswith(_AWS))
 
 

@@ -230,7 +230,7 @@ def owner_of(stage: Stage, bucket: str) -> str:
     without s3:ListBucket: the user has named it on purpose. Raises ServiceError."""
     if f"{stage.storage.url}/".startswith(f"s3://{bucket}/"):
         return with_owner(stage).storage.owner or ""
-    if stage.connection.endpoint_url:
+    if stage.connection.endpoint("S3"):
         return ""
     account = account_id(stage.connection)
     return account if is_owned_by(stage.connection, bucket, account) else ""

@@ -193,7 +193,7 @@ def _turn_on(connection: Connection, table: str) -> str:
     words = ["aws", "dynamodb", "update-continuous-backups", "--table-name", table, "--region", connection.region]
     words += ["--point-in-time-recovery-specification", "PointInTimeRecoveryEnabled=true"]
     words += ["--profile", connection.profile] if connection.profile else []
-    return join(words + (["--endpoint-url", connection.endpoint_url] if connection.endpoint_url else []))
+    return join(words + (["--endpoint-url", url] if (url := connection.endpoint()) else []))
 
 
 def refuse_restored(

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dynamodt.dynamodb.clients import file_error, is_of_the_disk
-from dynamodt.errors import ItemError, Refused, ScriptError, suggest
+from dynamodt.errors import ItemError, Refused, ScriptError, file_error, is_of_the_disk, suggest
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen

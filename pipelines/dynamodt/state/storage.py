@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from dynamodt.dynamodb.clients import account_id, client, explained, file_explained
-from dynamodt.errors import Refused, ServiceError, UsageError
+from dynamodt.dynamodb.clients import account_id, client, explained
+from dynamodt.errors import Refused, ServiceError, UsageError, file_explained
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection, Stage, StorageSpec
@@ -95,7 +95,7 @@ def with_owner(stage: Stage) -> Stage:
     """The stage, with the account that owns its bucket: a worker or a job that is given it sends no request to STS,
     which its network may not reach. Unchanged for a folder and at an endpoint. Raises ServiceError."""
     spec = stage.storage
-    if spec.owner or stage.connection.endpoint_url or not spec.url.startswith("s3://"):
+    if spec.owner or stage.connection.endpoint("S3") or not spec.url.startswith("s3://"):
         return stage
     return replace(stage, storage=replace(spec, owner=account_id(stage.connection)))
 

@@ -1,0 +1,324 @@
+"""Connections to one URL, direct or through a proxy, with TLS where the URL has it; why there is none; and the first
+call to each host.
+
+A proxy is used as botocore uses it: for an `https` URL by a tunnel (CONNECT), for an `http` URL by requests with the
+whole URL as their target.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectionError,
+    HTTPClientError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+if TYPE_CHECKING:
+    import botocore.session
+
+CONNECT_SECONDS = 5.0  # for the connection, and for each answer to a tunnel's or a TLS handshake's message
+READ_SECONDS = 30.0  # for a response to begin, and for each part of it
+_HEAD_BYTES = 64 * 1024
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}[^\r\n]*)\r\n")
+_PORTS = {"https": 443, "http": 80}
+
+
+class Route(NamedTuple):
+    """How an endpoint is reached: its URL, the proxy's URL (empty: direct) with the headers for it, and the file of the
+    CAs that are trusted (None: the system's)."""
+
+    url: str
+    proxy: str = ""
+    proxy_headers: Mapping[str, str] = {}
+    ca_bundle: str | None = None
+
+
+class Reason(NamedTuple):
+    """Why an endpoint does not answer, and the next step."""
+
+    what: str
+    hint: str
+
+
+class Unreachable(Exception):
+    """There is no connection, so that nothing was sent."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.what)
+        self.reason = reason
+
+
+class Connector:
+    """Opens the connections of a route; safe to share between threads. `target` is what a request's first line names,
+    `headers` are the lines that the proxy needs in each request.
+
+    Raises OSError if the file of the CAs cannot be read.
+    """
+
+    def __init__(self, route: Route) -> None:
+        parts = urlsplit(route.url)
+        self._url, self._proxy = route.url, route.proxy
+        self._secure = parts.scheme == "https"
+        self._lines = "".join([f"{name}: {value}\r\n" for name, value in route.proxy_headers.items()])
+        needs_tls = self._secure or route.proxy.startswith("https:")
+        self._tls = ssl.create_default_context(cafile=route.ca_bundle) if needs_tls else None
+        forwarded = bool(route.proxy) and not self._secure
+        self.target = route.url if forwarded else parts.path or "/"
+        self.headers = self._lines if forwarded else ""
+
+    def connect(self) -> socket.socket:
+        """A new connection. Raises Unreachable."""
+        made = self._through_proxy() if self._proxy else self._opened(self._url)
+        return self._secured(made, self._url) if self._secure else made
+
+    def _through_proxy(self) -> socket.socket:
+        if urlsplit(self._proxy).scheme not in _PORTS:
+            raise Unreachable(proxy_reason(self._proxy, self._url, "its URL must begin with http:// or https://"))
+        try:
+            made = self._opened(self._proxy)
+            if self._proxy.startswith("https:"):
+                made = self._secured(made, self._proxy)
+        except Unreachable as error:
+            raise Unreachable(proxy_reason(self._proxy, self._url, str(error))) from error
+        if self._secure:
+            self._tunnel(made)
+        return made
+
+    def _opened(self, url: str) -> socket.socket:
+        try:
+            made = socket.create_connection(_address(url), CONNECT_SECONDS)
+        except (OSError, ValueError) as error:  # ValueError: no host name, or no port
+            raise Unreachable(reason(error, url)) from error
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def _secured(self, made: socket.socket, url: str) -> socket.socket:
+        assert self._tls is not None
+        host, _ = _address(url)
+        try:
+            if not isinstance(made, ssl.SSLSocket):
+                return self._tls.wrap_socket(made, server_hostname=host)
+            from urllib3.util.ssltransport import SSLTransport  # TLS within the TLS of a proxy
+
+            return SSLTransport(made, self._tls, host)  # type: ignore[return-value]
+        except OSError as error:
+            made.close()
+            raise Unreachable(reason(error, url)) from error
+
+    def _tunnel(self, made: socket.socket) -> None:
+        host, port = _address(self._url)
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            made.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{self._lines}\r\n".encode("latin-1"))
+            answer = _head(made)
+        except OSError as error:
+            made.close()
+            raise Unreachable(proxy_reason(self._proxy, self._url, str(error))) from error
+        if not answer.startswith("2"):
+            made.close()
+            raise Unreachable(proxy_reason(self._proxy, self._url, f"it answers {answer!r}"))
+
+
+def _head(made: socket.socket) -> str:
+    """The status and the reason of a response without a body."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES:
+        more = made.recv(_HEAD_BYTES)
+        if not more:
+            break
+        head += more
+    found = _STATUS.match(head)
+    return (found[1] if found else head[:60]).decode("latin-1").strip()
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+def route_to(url: str, ca_bundle: str | None) -> Route:
+    """The route to a URL by the proxies of the environment, as botocore takes them. Without a file, the CAs are
+    botocore's."""
+    from botocore.httpsession import ProxyConfiguration, get_cert_path
+    from botocore.utils import get_environ_proxies
+
+    proxies = ProxyConfiguration(get_environ_proxies(url))
+    proxy = proxies.proxy_url_for(url) or ""
+    return Route(url, proxy, proxies.proxy_headers_for(proxy), ca_bundle or str(get_cert_path(True)))
+
+
+def url_of_requests(dynamodb: Any) -> str:
+    """The URL that a client of DynamoDB sends its requests to, which it finds for each of them; sends none."""
+    found: list[str] = []
+
+    def stop(params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+        from botocore.awsrequest import AWSResponse
+
+        found.append(params["url"])
+        return AWSResponse(params["url"], 200, {}, None), {}
+
+    dynamodb.meta.events.register_first("before-call.dynamodb", stop)
+    dynamodb.scan(TableName="any")
+    return found[0]
+
+
+# ---------------------------------------------------------------- why there is no answer
+
+
+_NETWORK = "check the network, the region, and AWS_ENDPOINT_URL if it is set"
+_CA = "name a PEM file that has the certificate of its CA: AWS_CA_BUNDLE, or `ca_bundle` of the AWS profile"
+_PROXY = "correct HTTPS_PROXY or HTTP_PROXY (http://USER:PASSWORD@HOST:PORT), or add the endpoint's host to NO_PROXY"
+_KINDS: tuple[tuple[type[OSError], str, str], ...] = (  # the first that an error is
+    (ssl.SSLCertVerificationError, "the certificate of {place} is not accepted: {error.verify_message}", _CA),
+    (ssl.SSLError, "no TLS connection to {place}: {error}", "check the scheme of the URL, http or https; then " + _CA),
+    (FileNotFoundError, "the file of the trusted CAs cannot be read: {error.strerror}", _CA),
+    (socket.gaierror, "the host name of {place} cannot be resolved (DNS): {error.strerror}", _NETWORK),
+    (ConnectionRefusedError, "{place} refuses connections", _NETWORK),
+    (
+        TimeoutError,
+        "no connection to {place}: no answer within {seconds:.0f} s",
+        "check for a firewall, a missing route or VPC endpoint, and a proxy that is needed (HTTPS_PROXY)",
+    ),
+)
+
+
+def reason(error: BaseException, url: str) -> Reason:
+    """Why there is no connection to a URL, by the error of a socket or of botocore's HTTP client."""
+    chain = list(_causes(error))
+    place = shown(url)
+    for kind, what, hint in _KINDS:
+        for one in chain:
+            if isinstance(one, kind):
+                return Reason(what.format(place=place, error=one, seconds=CONNECT_SECONDS), hint)
+    innermost = next((one for one in reversed(chain) if isinstance(one, OSError)), error)
+    return Reason(f"no connection to {place}: {innermost}", _NETWORK)
+
+
+def proxy_reason(proxy: str, url: str, why: str) -> Reason:
+    """Why a proxy gives no connection to a URL (empty: unknown); no credentials are shown."""
+    to = f" to {shown(url)}" if url else ""
+    return Reason(f"the proxy {shown(proxy)} gives no connection{to}: {why}", _PROXY)
+
+
+def silence(url: str, seconds: float) -> Reason:
+    """The reason where a connection was made, and no response came in time."""
+    hint = "check the endpoint, and a proxy or firewall in between"
+    return Reason(f"{shown(url)} accepts connections and does not answer: no response within {seconds:.0f} s", hint)
+
+
+def interruption(url: str, error: object) -> Reason:
+    """The reason where a connection ended before the whole response came."""
+    hint = "check the network, and a proxy or firewall in between"
+    return Reason(f"{shown(url)} gave no whole response: {error}", hint)
+
+
+def client_reason(error: ConnectionError | HTTPClientError) -> Reason:
+    """Why a client of botocore has no response."""
+    url = str(error.kwargs.get("endpoint_url", ""))
+    if isinstance(error, ProxyConnectionError):
+        proxy = str(error.kwargs.get("proxy_url", ""))
+        return proxy_reason(proxy, url, reason(error, proxy).what)
+    if isinstance(error, ReadTimeoutError):
+        found = re.search(r"read timeout=([\d.]+)", str(error.kwargs.get("error")))
+        return silence(url, float(found[1]) if found else READ_SECONDS)
+    if isinstance(error, ConnectionClosedError):
+        return interruption(url, error.kwargs.get("error", error))
+    return reason(error, url)
+
+
+def shown(url: str) -> str:
+    """The scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it was made of: botocore's errors hold urllib3's as an argument."""
+    waiting, seen = [error], {id(error)}
+    while waiting:
+        one = waiting.pop(0)
+        yield one
+        made_of = (*getattr(one, "kwargs", {}).values(), *one.args, one.__cause__, one.__context__)
+        for found in made_of:
+            if isinstance(found, BaseException) and id(found) not in seen:
+                seen.add(id(found))
+                waiting.append(found)
+
+
+# ---------------------------------------------------------------- the first call
+
+
+FIRST_TRIES = 3  # of a call to a host that has never answered this process
+MENTION_SECONDS = 10.0
+_listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
+    """Calls `notify`, from another thread, about each host whose first response takes longer than 10 s."""
+    _listeners.append(notify)
+    try:
+        yield
+    finally:
+        _listeners.remove(notify)
+
+
+class FirstAnswers:
+    """Watches the calls of a session's clients to hosts that have not answered yet: an endpoint that is out of reach or
+    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full."""
+
+    def __init__(self) -> None:
+        self._answered: set[str] = set()
+        self._timers: dict[int, threading.Timer] = {}  # of the call of each thread
+
+    def watch(self, made: botocore.session.Session) -> None:
+        """Watches all clients that the session makes from now on."""
+        made.register("before-send", self._sent)
+        made.register("needs-retry", self._tried)
+        made.register("after-call-error", self._failed)
+
+    def _sent(self, request: Any, **_: Any) -> None:
+        url = shown(request.url)
+        if url in self._answered or threading.get_ident() in self._timers:
+            return
+        timer = threading.Timer(MENTION_SECONDS, _mention, [url])
+        timer.daemon = True
+        self._timers[threading.get_ident()] = timer
+        timer.start()
+
+    def _tried(self, response: Any, attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> None:
+        url = shown(request_dict["url"])
+        if response is not None:
+            self._answered.add(url)
+            self._failed()
+        elif url not in self._answered and _is_final(caught_exception, attempts):
+            raise caught_exception
+
+    def _failed(self, **_: Any) -> None:
+        timer = self._timers.pop(threading.get_ident(), None)
+        if timer is not None:
+            timer.cancel()
+
+
+def _is_final(error: BaseException, attempts: int) -> bool:
+    """Whether a first call that failed is not tried again: neither a certificate nor a silent server changes."""
+    if isinstance(error, ReadTimeoutError | SSLError):
+        return True
+    return attempts >= FIRST_TRIES and isinstance(error, ConnectionError | HTTPClientError)
+
+
+def _mention(url: str) -> None:
+    for notify in list(_listeners):
+        notify(f"no response from {url} for {MENTION_SECONDS:.0f} s: still waiting")

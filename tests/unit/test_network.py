@@ -1,0 +1,464 @@
+"""The way to an endpoint: proxies, private CAs, endpoints, and what is reported where there is no way or no answer.
+
+Both clients are tried: the own wire and botocore's. They must go the same way.
+"""
+
+from __future__ import annotations
+
+import pwd
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynamodt.dynamodb import clients, network
+from dynamodt.dynamodb.clients import client, explained, resolved
+from dynamodt.dynamodb.network import mentioning
+from dynamodt.dynamodb.reads import Retried
+from dynamodt.dynamodb.wire import Refusal, Unsent, Wire
+from dynamodt.errors import ServiceError
+from dynamodt.model.tables import Connection
+from tests.networks import CA, canned, listening, proxy
+from tests.waiting import HANG_SECONDS, until
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+REGION = "eu-central-1"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    for name in (*PROXIES, *map(str.lower, PROXIES), "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    _forget()
+    yield monkeypatch
+    _forget()
+
+
+def _forget() -> None:
+    """Sessions and clients are kept for a connection, whatever its environment was."""
+    for kept in (clients.session, clients.client, clients._boto3_session):
+        kept.cache_clear()
+
+
+def to(url: str, **settings: object) -> Connection:
+    return Connection(REGION, url, access_key="test", secret_key="test", **settings)  # type: ignore[arg-type]
+
+
+def by_wire(connection: Connection) -> None:
+    wire = Wire(connection)
+    wire.call("ListTables", {})
+    wire.call("ListTables", {})
+    wire.close()
+
+
+def by_client(connection: Connection) -> None:
+    with explained("ListTables", "here"):
+        client(connection, "dynamodb", attempts=1).list_tables()
+
+
+WAYS = pytest.mark.parametrize("way", [by_wire, by_client])
+Way = Callable[[Connection], None]
+
+
+def failure(way: Way, connection: Connection) -> tuple[str, str]:
+    """What is reported, and the hint."""
+    with pytest.raises((ServiceError, Unsent)) as caught:
+        way(connection)
+    hint: str = caught.value.hint
+    return str(caught.value), hint
+
+
+def refused(way: Way, connection: Connection) -> str:
+    """The hint for a refusal; the wire leaves it to its callers."""
+    with pytest.raises((ServiceError, Refusal)) as caught:
+        way(connection)
+    if isinstance(caught.value, Refusal):
+        return clients.service_error("Scan", "table users", caught.value.code, caught.value.message).hint
+    return caught.value.hint
+
+
+# ---------------------------------------------------------------- proxies
+
+
+@WAYS
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
+def test_an_https_endpoint_is_reached_through_a_tunnel(bare: pytest.MonkeyPatch, way: Way, variable: str) -> None:
+    with canned(secure=True) as endpoint, proxy() as passed:
+        bare.setenv(variable, f"http://127.0.0.1:{passed.port}")
+        bare.setenv("AWS_CA_BUNDLE", str(CA))
+        way(to(f"https://localhost:{endpoint.port}"))
+    assert passed.tunnels == [f"localhost:{endpoint.port}"] and endpoint.requests
+    assert endpoint.requests[0].startswith("POST / HTTP/1.1") and "proxy" not in endpoint.requests[0].lower()
+
+
+@WAYS
+def test_an_http_endpoint_is_reached_by_whole_urls(bare: pytest.MonkeyPatch, way: Way) -> None:
+    with canned() as endpoint, proxy() as passed:
+        bare.setenv("HTTP_PROXY", f"127.0.0.1:{passed.port}")  # without a scheme, as botocore takes it
+        way(to(f"http://127.0.0.1:{endpoint.port}"))
+    assert set(passed.forwarded) == {f"http://127.0.0.1:{endpoint.port}/"}
+    assert len(passed.forwarded) == len(endpoint.requests)
+
+
+@WAYS
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*", "example.com,127.0.0.1"])
+def test_no_proxy_names_hosts_that_are_reached_directly(bare: pytest.MonkeyPatch, way: Way, no_proxy: str) -> None:
+    with canned() as endpoint, proxy() as passed:
+        bare.setenv("HTTP_PROXY", f"http://127.0.0.1:{passed.port}")
+        bare.setenv("NO_PROXY", no_proxy)
+        way(to(f"http://127.0.0.1:{endpoint.port}"))
+    assert passed.passed == 0 and endpoint.requests
+
+
+@WAYS
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_is_given_its_credentials(bare: pytest.MonkeyPatch, way: Way, secure: bool) -> None:
+    with canned(secure=secure) as endpoint, proxy(user="me:p@ss") as passed:
+        bare.setenv("AWS_CA_BUNDLE", str(CA))
+        scheme = "https" if secure else "http"
+        bare.setenv(f"{scheme.upper()}_PROXY", f"http://me:p%40ss@127.0.0.1:{passed.port}")
+        way(to(f"{scheme}://localhost:{endpoint.port}"))
+    assert passed.passed and endpoint.requests
+
+
+@WAYS
+def test_a_proxy_that_wants_other_credentials_is_named_without_them(bare: pytest.MonkeyPatch, way: Way) -> None:
+    with proxy(user="me:right") as passed:
+        bare.setenv("HTTPS_PROXY", f"http://me:wrong@127.0.0.1:{passed.port}")
+        what, hint = failure(way, to("https://localhost:9"))
+    assert f"proxy http://127.0.0.1:{passed.port}" in what.replace("***:***@", "") and "407" in what
+    assert "wrong" not in what + hint and "HTTPS_PROXY" in hint
+
+
+@WAYS
+def test_a_proxy_that_is_not_there_is_what_fails(bare: pytest.MonkeyPatch, way: Way) -> None:
+    bare.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    what, hint = failure(way, to("http://dynamodb.example"))
+    assert "the proxy http://127.0.0.1:9 gives no connection" in what and "refuses connections" in what
+    assert "NO_PROXY" in hint
+
+
+@WAYS
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_may_be_reached_by_tls(bare: pytest.MonkeyPatch, way: Way, secure: bool) -> None:
+    with canned(secure=secure) as endpoint, proxy(secure=True) as passed:
+        bare.setenv("AWS_CA_BUNDLE", str(CA))
+        scheme = "https" if secure else "http"
+        bare.setenv(f"{scheme.upper()}_PROXY", f"https://localhost:{passed.port}")
+        way(to(f"{scheme}://localhost:{endpoint.port}"))
+    assert passed.passed and endpoint.requests
+
+
+# ---------------------------------------------------------------- trusted CAs
+
+
+@WAYS
+@pytest.mark.parametrize("by", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "profile"])
+def test_a_private_ca_is_trusted_as_botocore_is_told(
+    bare: pytest.MonkeyPatch, tmp_path: Path, way: Way, by: str
+) -> None:
+    if by == "profile":
+        (tmp_path / "config").write_text(f"[default]\nca_bundle = {CA}\n")
+        bare.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    else:
+        bare.setenv(by, str(CA))
+    with canned(secure=True) as endpoint:
+        way(to(f"https://localhost:{endpoint.port}"))
+    assert endpoint.requests
+
+
+@WAYS
+def test_a_certificate_that_is_not_trusted_is_what_fails(way: Way) -> None:
+    with canned(secure=True) as endpoint:
+        what, hint = failure(way, to(f"https://localhost:{endpoint.port}"))
+    assert f"the certificate of https://localhost:{endpoint.port} is not accepted" in what
+    assert "AWS_CA_BUNDLE" in hint and not endpoint.requests
+
+
+@pytest.mark.parametrize("way", [by_wire, by_client])
+def test_a_bundle_that_is_not_there_is_what_fails(bare: pytest.MonkeyPatch, way: Way, tmp_path: Path) -> None:
+    bare.setenv("AWS_CA_BUNDLE", str(tmp_path / "absent.pem"))
+    with canned(secure=True) as endpoint:
+        what, hint = failure(way, to(f"https://localhost:{endpoint.port}"))
+    assert "trusted CAs cannot be read" in what and "AWS_CA_BUNDLE" in hint
+
+
+# ---------------------------------------------------------------- no way, no answer
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """Accepts connections, reads, and never answers; yields its URL."""
+    with listening(lambda connection: threading.Event().wait(HANG_SECONDS) and None) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:{free}", "refuses connections"),
+        ("http://nowhere.invalid", "http://nowhere.invalid cannot be resolved (DNS)"),
+        ("https://127.0.0.1:{plain}", "no TLS connection to https://127.0.0.1"),
+    ],
+)
+def test_each_reason_is_reported_as_what_it_is(way: Way, url: str, reason: str) -> None:
+    with canned() as endpoint:
+        what, hint = failure(way, to(url.format(free=free_port(), plain=endpoint.port)))
+    assert reason in what and hint and "throttl" not in what + hint
+
+
+def test_a_first_call_without_a_connection_is_tried_three_times() -> None:
+    waited: list[float] = []
+    retried = Retried(Wire(to(f"http://127.0.0.1:{free_port()}")), "table users", sleep=waited.append)
+    with pytest.raises(ServiceError, match=r"gave up after 3 tries: .* refuses connections") as caught:
+        retried.call("Scan", {})
+    assert len(waited) == 2 and caught.value.where == "table users" and "AWS_ENDPOINT_URL" in caught.value.hint
+
+
+def test_a_lost_connection_is_tried_again_for_longer_and_is_no_throttle() -> None:
+    waited: list[float] = []
+    throttles: list[None] = []
+    with canned() as endpoint:
+        wire = Wire(to(f"http://127.0.0.1:{endpoint.port}"))
+        wire.call("ListTables", {})
+        wire.close()
+    retried = Retried(wire, "table users", sleep=waited.append, throttled=lambda: throttles.append(None))
+    with pytest.raises(ServiceError, match=r"gave up after 12 tries: .* refuses connections"):
+        retried.call("Scan", {})
+    assert len(waited) == 11 and not throttles
+
+
+def test_a_silent_endpoint_is_mentioned_and_then_reported(bare: pytest.MonkeyPatch) -> None:
+    bare.setattr(network, "MENTION_SECONDS", 0.01)
+    mentioned = threading.Event()
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        mentioned.set()
+
+    with silent() as url, mentioning(note):
+        dynamodb = client(to(url), "dynamodb", seconds=1.0)
+        with pytest.raises(ServiceError) as caught, explained("DescribeTable", "table users"):
+            dynamodb.describe_table(TableName="users")
+        assert mentioned.wait(HANG_SECONDS)
+    assert notes == [f"no response from {url} for 0 s: still waiting"]
+    assert f"{url} accepts connections and does not answer: no response within 1 s" in caught.value.what
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_end_of_a_call_ends_its_watch(answers: bool) -> None:
+    def watches() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+    with canned() as endpoint:
+        connection = to(f"http://127.0.0.1:{endpoint.port if answers else free_port()}")
+        with suppress(ServiceError), explained("ListTables", "here"):
+            client(connection, "dynamodb", attempts=1).list_tables()
+        until(lambda: not watches(), "the timer has ended")
+
+
+def test_a_later_call_is_retried_in_full() -> None:
+    """Only an endpoint that has never answered is given up early."""
+    with canned() as endpoint:
+        dynamodb = client(to(f"http://127.0.0.1:{endpoint.port}"), "dynamodb", attempts=1)
+        dynamodb.list_tables()
+        endpoint.status = 500
+        with pytest.raises(clients.ClientError):
+            dynamodb.list_tables()
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize(("status", "hint"), [(404, "not the service's own"), (407, "USER:PASSWORD")])
+@WAYS
+def test_a_page_of_something_in_between_is_reported(way: Way, status: int, hint: str) -> None:
+    with canned(status=status, answer="<html>who are you?</html>") as endpoint:
+        connection = to(f"http://127.0.0.1:{endpoint.port}")
+        assert hint in refused(way, connection)
+
+
+# ---------------------------------------------------------------- the embedded stage
+
+
+@WAYS
+def test_the_embedded_stage_uses_nothing_of_the_shell(bare: pytest.MonkeyPatch, tmp_path: Path, way: Way) -> None:
+    """Neither a proxy nor a profile, a file, an option of endpoints, a home folder or an entry for the user."""
+
+    def absent(*_: object) -> object:
+        raise KeyError("uid not found")
+
+    (tmp_path / "config").write_text("[default\n")
+    broken = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_PROFILE": "nobody", "AWS_USE_FIPS_ENDPOINT": "true"}
+    odd = {"AWS_RETRY_MODE": "odd", "AWS_CA_BUNDLE": " ", "AWS_ENDPOINT_URL": "odd", "AWS_MAX_ATTEMPTS": "odd"}
+    for name, value in {**broken, **odd}.items():
+        bare.setenv(name, value)
+    bare.delenv("HOME")
+    bare.setattr(pwd, "getpwuid", absent)
+    with canned() as endpoint, proxy() as passed:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            bare.setenv(name, f"http://127.0.0.1:{passed.port}")
+        way(to(f"http://127.0.0.1:{endpoint.port}", embedded=True))
+    assert passed.passed == 0 and endpoint.requests
+
+
+def test_s3_of_the_embedded_stage_uses_no_proxy(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with canned() as endpoint:
+        client(to(f"http://127.0.0.1:{endpoint.port}", embedded=True), "s3").head_bucket(Bucket="files")
+    assert endpoint.requests[0].startswith("HEAD /files")
+
+
+# ---------------------------------------------------------------- endpoints
+
+
+def url_of(bare: pytest.MonkeyPatch, variables: dict[str, str], **settings: object) -> str:
+    for name, value in variables.items():
+        bare.setenv(name, value)
+    return resolved(Connection(REGION, access_key="test", secret_key="test", **settings)).route.url  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "https://dynamodb.eu-central-1.amazonaws.com/"),
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, "https://dynamodb-fips.eu-central-1.amazonaws.com/"),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "https://dynamodb.eu-central-1.api.aws/"),
+        ({"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:1"}, "http://127.0.0.1:1/"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, "https://dynamodb.eu-central-1.amazonaws.com/"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1/x"}, "http://127.0.0.1:1/x"),
+    ],
+)
+def test_the_wire_sends_to_where_the_client_does(bare: pytest.MonkeyPatch, variables: dict[str, str], url: str) -> None:
+    assert url_of(bare, variables) == url
+
+
+@pytest.mark.parametrize(
+    ("mode", "host"), [("preferred", "123456789012.ddb.eu-central-1"), ("disabled", "dynamodb.eu-central-1")]
+)
+def test_an_account_has_an_endpoint_of_its_own(bare: pytest.MonkeyPatch, mode: str, host: str) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        bare.setenv(name, "test")
+    bare.setenv("AWS_ACCOUNT_ID", "123456789012")
+    bare.setenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", mode)
+    assert resolved(Connection(REGION)).route.url == f"https://{host}.amazonaws.com/"
+
+
+def test_an_account_id_that_is_required_and_unknown_is_reported(bare: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServiceError, match="AccountId"):
+        url_of(bare, {"AWS_ACCOUNT_ID_ENDPOINT_MODE": "required"})
+
+
+def test_the_profile_s_services_have_their_endpoints(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "[profile p]\nservices = mine\n[services mine]\ndynamodb =\n  endpoint_url = http://127.0.0.1:2\n"
+    (tmp_path / "config").write_text(text)
+    bare.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert url_of(bare, {}, profile="p") == "http://127.0.0.1:2/"
+
+
+def endpoints(*services: str, **settings: object) -> list[str]:
+    connection = Connection(REGION, access_key="test", secret_key="test", **settings)  # type: ignore[arg-type]
+    return [client(connection, service).meta.endpoint_url for service in services]
+
+
+def test_a_service_s_endpoint_is_its_own(bare: pytest.MonkeyPatch) -> None:
+    own = (("CLOUDWATCH_LOGS", "http://logs"), ("DYNAMODB", "http://dynamodb"), ("S3", "http://s3"))
+    found = endpoints("dynamodb", "s3", "logs", "glue", endpoints=own)
+    assert found == ["http://dynamodb", "http://s3", "http://logs", "https://glue.eu-central-1.amazonaws.com"]
+    assert endpoints("dynamodb", "glue", endpoints=own, endpoint_url="http://all") == ["http://dynamodb", "http://all"]
+
+
+def test_an_endpoint_that_is_no_url_is_reported() -> None:
+    with pytest.raises(ServiceError, match=r"no client for s3: .*odd"):
+        endpoints("s3", endpoints=(("S3", "odd"),))
+
+
+# ---------------------------------------------------------------- credentials
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("ExpiredTokenException", "The security token included in the request is expired", "have expired"),
+        ("ExpiredToken", "The provided token has expired.", "have expired"),
+        ("UnrecognizedClientException", "The security token included in the request is invalid.", "not valid"),
+        ("InvalidSignatureException", "The request signature we calculated does not match", "secret key"),
+        ("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier", "set this machine's clock"),
+        ("InvalidSignatureException", "Signature not yet current: 20260101T000000Z is", "set this machine's clock"),
+    ],
+)
+@WAYS
+def test_credentials_that_are_refused_are_not_tried_again(way: Way, code: str, message: str, hint: str) -> None:
+    answer = {"__type": f"com.amazon.coral.service#{code}", "message": message}
+    with canned(status=400, answer=answer) as endpoint:
+        assert hint in refused(way, to(f"http://127.0.0.1:{endpoint.port}"))
+    assert len(endpoint.requests) == 1
+
+
+def test_a_request_that_was_signed_before_a_renewal_is_sent_again(bare: pytest.MonkeyPatch) -> None:
+    with canned(status=400, answer={"__type": "x#ExpiredTokenException", "message": "expired"}) as endpoint:
+        connection = to(f"http://127.0.0.1:{endpoint.port}")
+        wire = Wire(connection)
+        answered = wire.begin("Scan", {})
+        clients.session(connection).get_credentials().access_key = "renewed"
+        with pytest.raises(Unsent, match="ExpiredTokenException"):
+            answered()
+        with pytest.raises(Refusal):
+            wire.call("Scan", {})
+
+
+ROLE = "arn:aws:iam::123456789012:role/deploy"
+DENIED = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized</Message></Error></ErrorResponse>"
+
+
+@WAYS
+@pytest.mark.parametrize("by", ["stage", "profile"])
+def test_a_role_that_cannot_be_assumed_is_named(bare: pytest.MonkeyPatch, tmp_path: Path, way: Way, by: str) -> None:
+    text = f"[profile p]\nrole_arn = {ROLE}\nsource_profile = base\nregion = {REGION}\n[profile base]\n"
+    (tmp_path / "config").write_text(text + "aws_access_key_id = a\naws_secret_access_key = b\n")
+    bare.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with canned(status=403, answer=DENIED) as sts:
+        bare.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{sts.port}")
+        given = {"profile": "base", "role_arn": ROLE} if by == "stage" else {"profile": "p"}
+        url = f"http://127.0.0.1:{sts.port}"
+        what, _ = failure(way, Connection(REGION, "http://127.0.0.1:9", **given, endpoints=(("STS", url),)))
+    assert "AssumeRole was refused" in what and (ROLE if by == "stage" else "profile p") in what
+
+
+def test_a_role_is_assumed_in_reach_of_the_stage_s_endpoint(bare: pytest.MonkeyPatch) -> None:
+    with canned(status=403, answer=DENIED) as every:
+        failure(by_wire, replace(to(f"http://127.0.0.1:{every.port}"), role_arn=ROLE))
+    assert b"Action=AssumeRole" in every.bodies[0]
+
+
+@WAYS
+def test_a_session_of_identity_center_that_was_not_begun_has_its_command(
+    bare: pytest.MonkeyPatch, tmp_path: Path, way: Way
+) -> None:
+    sso = "sso_session = s\nsso_account_id = 123456789012\nsso_role_name = R\n"
+    session = "[sso-session s]\nsso_start_url = https://x.awsapps.com/start\nsso_region = eu-west-1\n"
+    (tmp_path / "config").write_text(f"[profile p]\n{sso}{session}")
+    bare.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    bare.setenv("HOME", str(tmp_path))
+    what, hint = failure(way, Connection(REGION, "http://127.0.0.1:9", profile="p"))
+    assert hint == "aws sso login --profile p" and "profile p" in what
+
+
+@pytest.mark.parametrize(("text", "reason"), [("[default\n", "parse"), ("[profile other]\n", "(p) could not be found")])
+def test_a_configuration_that_cannot_be_read_is_named(
+    bare: pytest.MonkeyPatch, tmp_path: Path, text: str, reason: str
+) -> None:
+    (tmp_path / "config").write_text(text)
+    bare.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    what, hint = failure(by_client, Connection(REGION, profile="p"))
+    assert reason in what and "AWS configuration" in hint
