@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from dynamodt import api as operations
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Aborted, Refused, ServiceError
+from dynamodt.model.reports import UndoReport
 from dynamodt.model.tables import Item
 from dynamodt.runs import budget
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.control import control_run
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
@@ -283,3 +286,24 @@ def test_what_receives_the_writes_is_reported_before_the_first_run(
         (report,) = away.up(table, dry_run=dry_run)
         assert report.error is None
         assert any("a record of its stream" in line and "(TTL)" in line for line in report.notices) == told
+
+
+@on_ministack
+def test_a_global_table_is_written_only_with_the_statement_which_the_run_records(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodt.dynamodb.table._replicas", lambda described, region: ("us-west-2",))
+    error = refused(bench, table, TOUCH)
+    assert error.where == f"table {table}" and "--single-region-writers" in error.hint
+    assert bench.succeeded_dry(table, TOUCH).counts.changed == 2
+    run = bench.succeeded(table, TOUCH, single_region_writers=True).run
+    (record,) = bench.history(table)
+    assert record.began["region of all writers"] == bench.stage.connection.region
+
+    def undo(**options: Any) -> UndoReport:
+        return operations.undo(bench.stage, bench.folder, [table], run, RunOptions(**options), bench.recorder)
+
+    with pytest.raises(Refused, match="us-west-2"):
+        undo()
+    assert bench.tables.items(table) == SEEN
+    assert undo(single_region_writers=True).error is None and bench.tables.items(table) == ITEMS

@@ -135,6 +135,14 @@ def test_money(usd: tuple[float, float], told: str) -> None:
     assert f" {told}" in rehearsed(Cost(1, 1, 1, usd=usd, as_of="2026-09-11"))
 
 
+def test_what_receives_the_writes_as_json() -> None:
+    said = "table users: version 2 writes up to 9 items, and each write is a record of its stream; a move is two"
+    (table,) = json_output.tables_document([TableReport("users", "up", (RUN,), notices=(said,))])["tables"]
+    assert table["notices"] == [said]
+    (table,) = json_output.tables_document([TableReport("users", "up", (RUN,))])["tables"]
+    assert "notices" not in table
+
+
 def test_the_cost_as_json() -> None:
     cost = Cost(1234, 3702, 65, 12, 1, 5, (0.77412345678, 2.3), "2026-09-11")
     document = json_output.tables_document([TableReport("users", "up", (replace(RUN, status="dry-run", cost=cost),))])
