@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dynamodt.cli import app as cli
-from dynamodt.deploy.packages import job_pins
+from dynamodt.deploy.packages import job_locks, job_pins
 from dynamodt.deploy.stacks import Stack
 from dynamodt.errors import Refused, RunFailed, UsageError
 from dynamodt.runs.lock import held
@@ -34,7 +34,7 @@ def test_a_first_deploy_makes_all_of_it(account: Account) -> None:
     wheel, *pins = arguments["--additional-python-modules"].split(",")
     for url in (arguments["--project"], wheel, arguments["--extra-jars"]):
         assert account.exists(url), url
-    assert pins == job_pins() and "--python-modules-installer-option" not in arguments
+    assert pins == job_pins(job_locks()) and "--python-modules-installer-option" not in arguments
     assert job["Role"] == made.outputs["JobRoleArn"]
     dynamodb = account.client("dynamodb")
     key = dynamodb.describe_table(TableName=account.state_table)["Table"]["KeySchema"]
@@ -127,7 +127,7 @@ def test_packages_come_from_the_bucket_where_no_index_is_reached(
 ) -> None:
     archive = tmp_path / "0.gluewheels.zip"
     archive.write_bytes(b"zip")
-    monkeypatch.setattr("dynamodt.deploy.packages.zip_of_wheels", lambda note: archive)
+    monkeypatch.setattr("dynamodt.deploy.packages.zip_of_wheels", lambda note, locks: archive)
     account.configure('packages = "wheels"')
     account.deploy()
     for arguments in (account.job()["DefaultArguments"], account.job("-prepare")["DefaultArguments"]):

@@ -17,9 +17,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import dynamodt
+from dynamodt.config.settings import DeploySettings
 from dynamodt.deploy import packages
-from dynamodt.deploy.packages import build, job_pins, wheel, wheel_name, zip_of_wheels
+from dynamodt.deploy.packages import (
+    Assets,
+    build,
+    job_locks,
+    job_pins,
+    parts,
+    places,
+    wheel,
+    wheel_name,
+    zip_of_wheels,
+)
 from dynamodt.errors import RunFailed, UsageError
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import ROOT
 
 
@@ -93,7 +105,7 @@ def test_the_build_is_the_same_where_the_wheel_was_installed(tmp_path: Path) -> 
 
 def test_a_job_installs_the_versions_that_are_tested_together() -> None:
     """Every package that another one of them needs is among them: pip has nothing left to choose."""
-    pins = dict(pin.split("==") for pin in job_pins())
+    pins = dict(pin.split("==") for pin in job_pins(job_locks()))
     base = (ROOT / "requirements" / "base.lock").read_text(encoding="utf-8")
     assert all(f"\n{name}=={version} " in base for name, version in pins.items())
     environment = {"extra": "", "python_version": "3.11", "sys_platform": "linux", "platform_system": "Linux"}
@@ -113,18 +125,16 @@ def test_a_job_installs_the_versions_that_are_tested_together() -> None:
         ("a==1\na==1\n", ["a==1"]),
     ],
 )
-def test_the_pins_of_a_lock_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, pins: list[str]) -> None:
+def test_the_pins_of_a_lock_file(tmp_path: Path, text: str, pins: list[str]) -> None:
     (tmp_path / "some.lock").write_text(text)
-    monkeypatch.setattr(packages, "job_locks", lambda: [tmp_path / "some.lock"])
-    assert job_pins() == pins
+    assert job_pins([tmp_path / "some.lock"]) == pins
 
 
 @pytest.mark.parametrize("text", ["a>=1,<2\n", "a\n", "a==1\nA==2\n", "a @ https://x/a.whl\n"])
-def test_a_package_without_one_version_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+def test_a_package_without_one_version_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "some.lock").write_text(text)
-    monkeypatch.setattr(packages, "job_locks", lambda: [tmp_path / "some.lock"])
     with pytest.raises(UsageError) as caught:
-        job_pins()
+        job_pins([tmp_path / "some.lock"])
     assert caught.value.where == str(tmp_path / "some.lock") and caught.value.hint
 
 
@@ -132,15 +142,14 @@ def test_a_zip_of_all_wheels_is_built_once_and_installs_without_an_index(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "some.lock").write_text("small==1.0\n")
-    monkeypatch.setattr(packages, "job_locks", lambda: [tmp_path / "some.lock"])
     notes: list[str] = []
 
     def download(lock: Path, folder: Path) -> None:
         (folder / "small-1.0-py3-none-any.whl").write_bytes(b"small")
 
     monkeypatch.setattr(packages, "_download", download)
-    built = zip_of_wheels(notes.append, tmp_path / "cache")
-    assert built == zip_of_wheels(notes.append, tmp_path / "cache") and len(notes) == 1
+    built = zip_of_wheels(notes.append, [tmp_path / "some.lock"], tmp_path / "cache")
+    assert built == zip_of_wheels(notes.append, [tmp_path / "some.lock"], tmp_path / "cache") and len(notes) == 1
     assert built.name.endswith(".gluewheels.zip")
     with ZipFile(built) as archive:
         assert sorted(archive.namelist()) == [
@@ -151,14 +160,60 @@ def test_a_zip_of_all_wheels_is_built_once_and_installs_without_an_index(
         assert archive.read(f"wheels/{wheel_name()}") == wheel()
         assert archive.read("wheels/requirements.txt").decode().split()[1:] == ["small==1.0"]
     (tmp_path / "some.lock").write_text("small==2.0\n")
-    assert zip_of_wheels(notes.append, tmp_path / "cache") != built and len(notes) == 2
+    assert zip_of_wheels(notes.append, [tmp_path / "some.lock"], tmp_path / "cache") != built and len(notes) == 2
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_package_that_pip_does_not_find_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "some.lock").write_text("no-such-package==1.0\n")
-    monkeypatch.setattr(packages, "job_locks", lambda: [tmp_path / "some.lock"])
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(RunFailed, match="no-such-package") as caught:
-        zip_of_wheels(lambda text: None, tmp_path / "cache")
+        zip_of_wheels(lambda text: None, [tmp_path / "some.lock"], tmp_path / "cache")
     assert 'packages = "index"' in caught.value.hint and list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    path = tmp_path / "transforms" / "users" / "v1_a.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("sequence = 1\ndef transform_up(item): ...\n")
+    return tmp_path
+
+
+@pytest.fixture
+def jar_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(packages, "jar", lambda note: Path(__file__))
+
+
+@pytest.mark.usefixtures("jar_is_there")
+@pytest.mark.parametrize("how", ["index", "wheels"])
+def test_what_scripts_import_is_installed_with_the_jobs_packages(
+    monkeypatch: pytest.MonkeyPatch, project: Path, how: str
+) -> None:
+    (project / "needs.txt").write_text("phonenumbers==8.13.50 --hash=sha256:00\n")
+    monkeypatch.setattr(packages, "_download", lambda lock, folder: (folder / f"{lock.stem}.whl").write_bytes(b""))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
+    stage = Stage("dev", Connection("r"), StorageSpec(str(project / "storage")))
+    made = parts(project, stage, lambda text: None, DeploySettings(packages=how, requirements="needs.txt"))
+    url = places(made, Assets(stage))["Package"]
+    if how == "index":
+        assert url.split(",")[1:] == [*job_pins(job_locks()), "phonenumbers==8.13.50"]
+    else:
+        with ZipFile(str(made["Package"].content)) as archive:
+            assert {"wheels/needs.whl", "wheels/job.whl"} <= set(archive.namelist())
+            assert "phonenumbers==8.13.50" in archive.read("wheels/requirements.txt").decode().split()
+        assert url.endswith(".gluewheels.zip")
+
+
+@pytest.mark.usefixtures("jar_is_there")
+def test_a_lock_of_scripts_that_is_missing_or_contradicts_is_named(project: Path) -> None:
+    stage = Stage("dev", Connection("r"), StorageSpec(str(project / "storage")))
+    for text, what, hint in (
+        (None, "no such file", "pip-compile"),
+        ("boto3==1.0\n", "boto3 is pinned", "--constraint"),
+    ):
+        if text is not None:
+            (project / "needs.txt").write_text(text)
+        with pytest.raises(UsageError, match=what) as caught:
+            parts(project, stage, lambda text: None, DeploySettings(requirements="needs.txt"))
+        assert "needs.txt" in caught.value.where and hint in caught.value.hint

@@ -91,7 +91,7 @@ class DeploySettings:
 
     `run_days` 0 keeps journals and dead letters forever. With an empty `schedule` and no `application_stacks` nothing
     starts automatically. `packages` is where the jobs' packages come from: "index", a package index, or "wheels", the
-    bucket.
+    bucket. `requirements` is the lock of those that scripts import, a file of the project.
     """
 
     glue_version: str = "5.1"
@@ -107,6 +107,7 @@ class DeploySettings:
     application_stacks: tuple[str, ...] = ()
     policy_arns: tuple[str, ...] = ()
     packages: str = "index"
+    requirements: str = ""
 
 
 def deploy_settings(values: dict[str, Any], path: str) -> DeploySettings:
@@ -160,6 +161,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
     "schedule": _schedule,
     "application_stacks": lambda value, path: tuple(_stack_name(one, path) for one in as_texts(value, path)),
     "packages": lambda value, path: as_choice(value, path, _PACKAGES),
+    "requirements": as_text,
     "policy_arns": lambda value, path: tuple(_policy_arn(one, path) for one in as_texts(value, path)),
 }
 

@@ -109,7 +109,7 @@ def deploy(
             return Deployment(stack.name, "dry-run" if dry_run else "unchanged", (), {})
     given = parameters(stage, folder, found, state_only)
     drift = _drift(stage, folder, stack, found, given, observer.notify)
-    made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage, folder).packages)
+    made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage, folder))
     if state is not None and state.status in _FAILED_AT_FIRST:
         _remove_failed(stack, state, observer.notify, sleep, dry_run)
     changer = _Changer(stage, stack, live, given, observer, sleep)

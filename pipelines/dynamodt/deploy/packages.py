@@ -15,7 +15,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import dynamodt
-from dynamodt.config.settings import FILE_NAME
+from dynamodt.config.settings import FILE_NAME, DeploySettings
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.spark.jar import jar, user_cache
@@ -47,10 +47,11 @@ _TAG = "Wheel-Version: 1.0\nGenerator: dynamodt\nRoot-Is-Purelib: true\nTag: py3
 
 
 class JobPart(NamedTuple):
-    """An asset by its name: its content, or the file that holds it."""
+    """An asset by its name: its content, or the file that holds it. `pins` are packages that are installed with it."""
 
     name: str
     content: bytes | Path
+    pins: tuple[str, ...] = ()
 
 
 Parts = Mapping[str, JobPart]  # by the parameter of the template that takes the URL
@@ -61,11 +62,17 @@ def template() -> str:
     return shipped(_TEMPLATE).read_text(encoding="utf-8")
 
 
-def parts(folder: Path, stage: Stage, note: Callable[[str], None], packages: str = "index") -> Parts:
-    """All parts of the jobs; `packages` is the setting of that name. `note` reports steps that take long. Raises
-    UsageError or RunFailed for a part that cannot be built."""
+def parts(
+    folder: Path, stage: Stage, note: Callable[[str], None], settings: DeploySettings = DeploySettings()
+) -> Parts:
+    """All parts of the jobs. `note` reports steps that take long. Raises UsageError or RunFailed for a part that cannot
+    be built."""
+    locks = job_locks(folder / settings.requirements if settings.requirements else None)
+    pins = tuple(job_pins(locks))
     return {
-        "Package": JobPart(wheel_name(), wheel()) if packages == "index" else _file(zip_of_wheels(note)),
+        "Package": JobPart(wheel_name(), wheel(), pins)
+        if settings.packages == "index"
+        else _file(zip_of_wheels(note, locks)),
         "Jar": _file(jar(note)),
         "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
         "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
@@ -75,19 +82,17 @@ def parts(folder: Path, stage: Stage, note: Callable[[str], None], packages: str
 
 def places(parts: Parts, assets: Assets) -> dict[str, str]:
     """The values of the parameters that name the parts; nothing is uploaded."""
-    return _with_pins({parameter: assets.place(*part) for parameter, part in parts.items()})
+    return _with_pins(parts, assets.place)
 
 
 def uploaded(parts: Parts, assets: Assets) -> dict[str, str]:
     """Uploads the parts; returns the values of the parameters that name them. Raises ServiceError."""
-    return _with_pins({parameter: assets.put(*part) for parameter, part in parts.items()})
+    return _with_pins(parts, assets.put)
 
 
-def _with_pins(urls: dict[str, str]) -> dict[str, str]:
+def _with_pins(parts: Parts, url: Callable[[str, bytes | Path], str]) -> dict[str, str]:
     """What Glue installs: the wheel with each package that it needs, pinned, or the zip that holds all of them."""
-    if urls.get("Package", "").endswith(".whl"):
-        return {**urls, "Package": ",".join([urls["Package"], *job_pins()])}
-    return urls
+    return {parameter: ",".join([url(part.name, part.content), *part.pins]) for parameter, part in parts.items()}
 
 
 def shipped(name: str) -> Path:
@@ -218,20 +223,25 @@ _PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x
 _TAIL_LINES = 5
 
 
-def job_locks() -> list[Path]:
-    """The lock files, in pip's format, of all packages that a job installs."""
-    return [shipped(_LOCK)]
+def job_locks(scripts: Path | None = None) -> list[Path]:
+    """The lock files, in pip's format, of all packages that a job installs: dynamodt's, and that of the packages which
+    `scripts` import. Raises UsageError for one that is missing."""
+    if scripts is not None and not scripts.is_file():
+        hint = f"write it: pip-compile --generate-hashes --output-file {scripts.name} NEEDS.in"
+        raise UsageError("there is no such file", where=f"requirements = {scripts}", hint=hint)
+    return [shipped(_LOCK), *([scripts] if scripts is not None else [])]
 
 
-def job_pins() -> list[str]:
+def job_pins(locks: Sequence[Path]) -> list[str]:
     """`NAME==VERSION` of each package of the lock files. Raises UsageError for one that has no exact version, and for
     two versions of one package."""
     found: dict[str, str] = {}
-    for lock in job_locks():
+    for lock in locks:
         for name, version in _pins(lock):
             if found.setdefault(name, version) != version:
                 what = f"{name} is pinned to {version}, and to {found[name]} by another lock file of the jobs"
-                raise UsageError(what, where=str(lock), hint="pin the same version in both")
+                hint = f"pin the same version in both: pip-compile --constraint {locks[0]}"
+                raise UsageError(what, where=str(lock), hint=hint)
     return [f"{name}=={version}" for name, version in found.items()]
 
 
@@ -247,20 +257,20 @@ def _pins(lock: Path) -> Iterator[tuple[str, str]]:
         yield re.sub(r"[-_.]+", "-", pin[1]).lower(), pin[2]
 
 
-def zip_of_wheels(note: Callable[[str], None], cache: Path | None = None) -> Path:
+def zip_of_wheels(note: Callable[[str], None], locks: Sequence[Path], cache: Path | None = None) -> Path:
     """A zip of all wheels that a job needs, as Glue takes it, built once for each content of the lock files and of the
     package. Raises RunFailed, with the end of its output, when pip cannot download one."""
-    content = [wheel(), *(lock.read_bytes() for lock in job_locks())]
+    content = [wheel(), *(lock.read_bytes() for lock in locks)]
     path = (cache or user_cache() / "wheels") / f"{hashlib.sha256(b''.join(content)).hexdigest()[:16]}.gluewheels.zip"
     if not path.is_file():
         note("downloading the wheels of the jobs' packages (once; about 150 MB)")
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent) as folder:
             wheels = Path(folder)
-            for lock in job_locks():
+            for lock in locks:
                 _download(lock, wheels)
             (wheels / wheel_name()).write_bytes(wheel())
-            pins = "\n".join([f"dynamodt=={_installed().version}", *job_pins(), ""])
+            pins = "\n".join([f"dynamodt=={_installed().version}", *job_pins(locks), ""])
             files = {f"wheels/{one.name}": one.read_bytes() for one in sorted(wheels.iterdir())}
             (wheels / "zip").write_bytes(_zipped({"wheels/requirements.txt": pins.encode(), **files}))
             (wheels / "zip").replace(path)

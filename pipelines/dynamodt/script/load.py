@@ -354,7 +354,8 @@ def _hint(script: Script, error: BaseException) -> str:
     folder = PurePosixPath(script.path).parent
     return (
         f"Install the package that has it where this runs ({sys.executable} -m pip install {name}, if it has the same "
-        "name); for the jobs of a stage add it to the file that `requirements` names, under [stages.NAME.deploy]. A "
+        "name); for the jobs of a stage add it to the file that `requirements` names, under [stages.NAME.deploy], and "
+        "deploy. A "
         f"module of your own must be imported by an import statement, from {folder} or {folder.parent / SHARED}."
     )
 
