@@ -142,8 +142,14 @@ def test_a_folder_fails_as_storage_does(
         raise OSError(number, os.strerror(number))
 
     filled(storage)
-    for name in ("os.replace", "os.walk", "pathlib.Path.read_bytes", "shutil.copyfile"):
+    opened = Path.open
+
+    def open_elsewhere(path: Path, *args: Any, **options: Any) -> Any:
+        return fail() if path.is_relative_to(tmp_path / "storage") else opened(path, *args, **options)
+
+    for name in ("os.replace", "os.walk", "pathlib.Path.read_bytes"):
         monkeypatch.setattr(name, fail)
+    monkeypatch.setattr("pathlib.Path.open", open_elsewhere)
     (tmp_path / "file").touch()
     for attempt in (
         lambda: storage.write("top", b"x"),
