@@ -250,11 +250,29 @@ def test_a_target_is_a_logical_name_that_is_looked_up_with_its_table(project: Pr
     assert account.calls == ["DescribeStacks shop-prod"]
 
 
+def test_a_target_that_is_written_by_its_real_name(project: Project) -> None:
+    folder = project(PROD + THREE, "users", carts="shop-plain")
+    (script,) = read_versions(folder / "transforms", "shop-prod-Carts-1A2B", opened(folder).names)
+    assert script.target_table == "shop-plain"
+
+
+def test_a_stack_is_read_once_for_a_table_and_its_target(project: Project, account: Account) -> None:
+    stage = opened(project(PROD + THREE, users="carts"), "users")
+    assert stage.names.real("carts") == "shop-prod-Carts-1A2B"
+    assert account.calls == ["DescribeStacks shop-prod", "ListStackResources shop-prod"]
+
+
 def test_a_table_may_be_named_by_its_real_name(project: Project, account: Account) -> None:
     folder = project(f'{PROD}table_name = "{{table}}-{{stage}}"\n{THREE}', "users", "carts", "plain", "new")
     assert opened(folder, "new-prod").names.logical("new-prod") == "new" and account.calls == []
     account.parameters["/shop/gone"] = "shop-orders"
     assert opened(folder, "shop-prod-Carts-1A2B").names.logical("shop-prod-Carts-1A2B") == "carts"
+    plain = opened(project(PROD + THREE), "shop-prod-Carts-1A2B").names
+    assert plain.logical("shop-prod-Carts-1A2B") == "carts" and "shop-prod-Carts-1A2B" not in plain.known
+
+
+def test_the_target_of_a_table_that_is_named_by_its_real_name(project: Project) -> None:
+    assert opened(project(PROD + THREE, plain="users"), "shop-plain").names.real("users") == "shop-prod-users"
 
 
 def test_a_folder_at_fault_is_left_to_its_own_command(project: Project) -> None:

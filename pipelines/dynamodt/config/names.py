@@ -36,17 +36,27 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
     names = stage.names
     if not names.mapped:
         return stage
-    here = _folders(folder / "transforms")
-    sources = {logical: names.source(logical) for logical in {*here, *names.sources}}
-    known = {logical: source for logical, source in sources.items() if not source.startswith(LOOKUPS)}
-    wanted = set(named or here) - set(known.values())
-    if not wanted <= {*here, *names.sources}:  # it may be the real name of any
-        wanted = {*sources, *(name for name in wanted if not names.source(name).startswith(LOOKUPS))}
-    wanted |= {target for logical in wanted for target in _targets(folder, logical)}
+    here = set(_folders(folder / "transforms"))
     lookups = _Lookups(stage)
-    known |= {logical: lookups.real(logical, names.source(logical)) for logical in sorted(wanted)}
+    known = _found(lookups, here | names.sources.keys(), set(named or here))
+    chosen = {logical for logical, real in known.items() if {logical, real} & set(named or here)}
+    targets = {target for logical in chosen for target in _targets(folder, logical)}
+    targets -= {*known.values()}
+    known |= _found(lookups, targets - known.keys(), targets)
     _check_distinct(stage, known)
     return replace(stage, names=replace(names, known=known))
+
+
+def _found(lookups: _Lookups, logical: set[str], wanted: set[str]) -> dict[str, str]:
+    """The real names of the logical names that need no lookup or are wanted, and of those that are wanted besides."""
+    names = lookups.stage.names
+    sources = {name: names.source(name) for name in sorted(logical)}
+    known = {name: source for name, source in sources.items() if not source.startswith(LOOKUPS)}
+    others = wanted - logical - set(known.values())
+    looked_up = sources if others else wanted & logical  # another one may be the real name of any
+    known |= {name: lookups.real(name, sources[name]) for name in sorted(looked_up)}
+    others -= set(known.values())
+    return known | {name: lookups.real(name, names.source(name)) for name in sorted(others)}
 
 
 def tables_in_use(folder: Path) -> tuple[str, ...]:
