@@ -171,6 +171,7 @@ class Alarm:
         )  # fmt: skip
 
     def make_composite(self) -> None:
+        replace(self, name="another").make()
         self.cloudwatch.put_composite_alarm(AlarmName=self.name, AlarmRule="ALARM(another)")
 
     def set(self, state: str) -> None:

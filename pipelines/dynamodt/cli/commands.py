@@ -26,7 +26,7 @@ from dynamodt.errors import (
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.tables import Stage, TableNames
 from dynamodt.pipeline.process import StoppedError
-from dynamodt.runs.options import BASELINE, CONTROL, GLUE, MIGRATIONS, OF_A_RUN, RunOptions
+from dynamodt.runs.options import BASELINE, CONTROL, DOCTOR, GLUE, MIGRATIONS, OF_A_RUN, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
@@ -60,8 +60,8 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     an error that ended one of several tables is in the result instead."""
     check(request)
     if request.command.startswith("local "):
-        return _local(request, folder)
-    if request.command != "init":
+        return _local(request, folder, recorder)
+    if request.command not in ("init", DOCTOR):
         _require_transforms(folder)
     if request.command in (*MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options)
@@ -224,9 +224,13 @@ def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     return _files(request, operations.create(folder, request.tables[0], request.name, dry_run=dry_run))
 
 
-def _local(request: Request, folder: Path) -> CommandResult:
+def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     from dynamodt.local import stage as local
 
+    if request.command == "local env":
+        variables = local.variables(folder, recorder.notify)
+        document: json_output.Document = {"variables": variables}
+        return CommandResult(document, lambda console: short_reports.print_variables(console, variables))
     if request.command == "local stop":
         local.stop(folder)
     elif request.command == "local reset":
@@ -263,10 +267,23 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     return CommandResult(document, lambda console: short_reports.print_removal(console, request, found))
 
 
+def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    from dynamodt.doctor.doctor import doctor
+
+    found = doctor(request.stage, folder, request.tables, recorder, full=request.full, glue=request.in_job)
+    wrong = ", ".join(finding.name for finding in found.wrong)
+    errors = (DynamodtError(f"{len(found.wrong)} checks are wrong: {wrong}", where=f"stage {found.stage}"),)
+    document = json_output.examination_document(found)
+    return CommandResult(
+        document, lambda console: short_reports.print_examination(console, found), errors if wrong else ()
+    )
+
+
 _UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
     "create": _create,
     "deploy": _deploy,
     "destroy": _destroy,
+    DOCTOR: _doctor,
 }
 _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], CommandResult]] = {
     "init": _init,

@@ -14,10 +14,7 @@ With --json, stdout is one JSON object; a failed command's has
 "error": {"what", "where", "hint", "exit_code"}, and the "run" that a refusal is about.
 """
 
-_FILES_JSON = """
-\b
---json: {"files": [path, ...], "dry_run"}
-"""
+_FILES_JSON = '\n\b\n--json: {"files": [path, ...], "dry_run"}\n'
 
 _JOURNAL = """
 --journal keeps a journal, which `undo` needs, for an IDEMPOTENT script too; other scripts always have one.
@@ -44,16 +41,12 @@ Arguments after `--` are passed to Beam unchanged.
   With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
   unfinished, "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.
   A dry run has a "cost", of the run itself:
-  {"wcu", "wcu_most", "rcu", "s3_requests": {"put", "get"}, "export_bytes",
-   "usd": {"low", "high", "as_of"}}
+  {"wcu", "wcu_most", "rcu", "s3_requests": {"put", "get"}, "export_bytes", "usd": {"low", "high", "as_of"}}
   wcu is of the table alone, wcu_most with its indexes at most. usd is null where there is no price: for
   provisioned capacity, an emulator, some regions. as_of: the day of AWS's on-demand prices.
 """
 
-_TAKE_OVER_JSON = """
-\b
---json: {"table", "at", "recorded": [a run as `history` shows it, ...], "dry_run"}
-"""
+_TAKE_OVER_JSON = '\n\b\n--json: {"table", "at", "recorded": [a run as `history` shows it, ...], "dry_run"}\n'
 
 _CONTROL_JSON = """
 \b
@@ -61,14 +54,7 @@ _CONTROL_JSON = """
   pause_reason: why the run is paused without `pause` (an alarm); or "".
 """
 
-_LOCAL_JSON = """
-\b
-Example:
-  dynamodt local {0} --json
-
-\b
---json: {{"running", "url", "pid", "since", "folder"}}
-"""
+_LOCAL_JSON = '\n\b\nExample:\n  dynamodt local {0} --json\n\n--json: {{"running", "url", "pid", "since", "folder"}}\n'
 
 HELP = {  # in the order of `dynamodt --help`
     "": """Zero-downtime data transformations for Amazon DynamoDB.
@@ -384,17 +370,31 @@ Examples:
 --json: {"stack", "status", "removed": [text, ...], "kept": [text, ...]}
   status: destroyed, nothing (there was nothing) or dry-run.
 """,
+    "doctor": """Examine a stage; docs/stages.md lists what is checked.
+
+Without options it only reads. --full also tries what is assumed about DynamoDB, exports and S3, on a table and a prefix
+of its own, which are deleted again, and writes a report to send in; in AWS it takes up to half an hour. --glue also
+makes the read-only checks in the deployed job.
+
+\b
+Example:
+  dynamodt doctor --stage first --full --glue
+
+\b
+--json: {"stage", "wrong", "report", "checks": [{"name", "status", "seen", "hint", "relies", "source"}]}
+""",
     "local": """The embedded local stage of this folder.
 
 It starts when a command needs it, keeps its data under .dynamodt/, and continues after the command.
 
 \b
 Examples:
-  dynamodt local status
-  dynamodt local stop
-  dynamodt local reset      stop it and delete its data
+  eval "$(dynamodt local env)"      for your own code
+  dynamodt local reset              stop it and delete its data
 """,
     "local status": "Show whether it runs, where, and since when.\n" + _LOCAL_JSON.format("status"),
+    "local env": 'Print its variables for your code; it is started.\n\n\b\nExample:\n  eval "$(dynamodt local env)"\n'
+    '\n--json: {"variables": {name: value}}\n',
     "local stop": "Stop it; its data stays.\n" + _LOCAL_JSON.format("stop"),
     "local reset": "Stop it and delete its data.\n" + _LOCAL_JSON.format("reset"),
 }

@@ -32,6 +32,7 @@ from dynamodt.state.runs import texts_reported
 if TYPE_CHECKING:
     from dynamodt.deploy.deploy import Deployment
     from dynamodt.deploy.destroy import Removal
+    from dynamodt.doctor.doctor import Examination
     from dynamodt.local.stage import LocalStatus
 
 Document = dict[str, Any]
@@ -155,6 +156,12 @@ def local_document(status: LocalStatus) -> Document:
     if status.running:
         document.update(url=status.url, pid=status.pid, since=str(status.since))
     return {**document, "folder": str(status.folder)}
+
+
+def examination_document(found: Examination) -> Document:
+    """What `doctor` prints, and its report holds."""
+    checks = [finding._asdict() | {"hint": str(finding.hint)} for finding in found.findings]
+    return {"stage": found.stage, "wrong": len(found.wrong), "checks": checks, "report": found.report}
 
 
 def _table(report: TableReport) -> Document:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Request(Command):
     """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
-    and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`."""
+    and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
+    are for `doctor`: try the service, and run in the deployed job."""
 
     name: str = ""
     json: bool = False
@@ -42,6 +43,8 @@ class Request(Command):
     purge: bool = False
     state_only: bool = False
     yes: bool = False
+    full: bool = False
+    in_job: bool = False
 
 
 _ARGUMENTS = {"create": ("split_name",)}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from dynamodt.deploy.deploy import Deployment
     from dynamodt.deploy.destroy import Removal
     from dynamodt.deploy.stacks import ResourceChange
+    from dynamodt.doctor.doctor import Examination
     from dynamodt.local.stage import LocalStatus
 
 
+_FOUND = {"ok": "green", "wrong": "bold red", "differs": "yellow", "skipped": "dim"}
 _STATES = {
     "edited": "its file changed after it was applied",
     "missing": "applied, but its file does not exist",
@@ -149,6 +152,24 @@ def print_local(console: Console, status: LocalStatus) -> None:
     else:
         facts = {"local stage": "not running; the next command that needs it starts it"}
     show(console, facts_text({**facts, "data": str(status.folder)}))
+
+
+def print_variables(console: Console, variables: Mapping[str, str]) -> None:
+    """Lines for a shell: `eval "$(dynamodt local env)"`."""
+    show(console, *(Text(f"export {name}={quote(value)}") for name, value in variables.items()))
+
+
+def print_examination(console: Console, found: Examination) -> None:
+    """Each check with its result, and what to do where it is wrong."""
+    width = max(len(finding.name) for finding in found.findings)
+    for finding in found.findings:
+        line = Text.assemble((f"{finding.status:<8}", _FOUND.get(finding.status, "")), f"{finding.name:<{width}}  ")
+        show(console, line.append(finding.seen))
+        if finding.status == "wrong":
+            reasons = (finding.hint, finding.relies and f"{finding.relies} relies on it; see {finding.source}")
+            show(console, *(Text(f"        {reason}", "dim") for reason in reasons if reason))
+    if found.report:
+        console.print(Text.assemble(("report  ", "dim"), found.report))
 
 
 def _record(run: RunRecord, stage: str) -> Text:

@@ -52,6 +52,7 @@ def check_expected(stage: Stage) -> None:
 
 
 LOCAL = "local"
+EMBEDDED_URL = "DYNAMODT_EMBEDDED_URL"  # set by `local env`
 LOCAL_REGION = "us-east-1"
 _EMULATED_ACCOUNT = "000000000000"
 EMBEDDED_STORAGE = "s3://dynamodt-local/dynamodt"
@@ -88,7 +89,10 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     if not declared and service and not (service.storage or os.environ.get(_STORAGE)):
         hint = f"deploy the service first, or write storage under [stages.{name}] in {FILE_NAME}"
         raise UsageError("the service has no deployment bucket yet", where=f"stage {name}", hint=hint)
-    return _stage(name, known, service or StageSettings(), folder, *_environment_endpoints())
+    endpoint, others = _environment_endpoints()
+    if name == LOCAL and endpoint == os.environ.get(EMBEDDED_URL):  # by `local env`: it is the embedded stage's own
+        endpoint = None
+    return _stage(name, known, service or StageSettings(), folder, endpoint, others)
 
 
 def embedded_stage(folder: Path) -> Stage:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from dynamodt.config.stage import LOCAL, embedded_stage
+from dynamodt.config.stage import EMBEDDED_URL, LOCAL, embedded_stage
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, ServiceError, suggest
@@ -87,6 +87,20 @@ def ensure_started(folder: Path, note: Note = lambda _: None) -> str:
             _end_other_release(folder, data, found.release, note)
             record = _found_or_started(data, found, note)
     return emulator.url(record.port)
+
+
+def variables(folder: Path, note: Note = lambda _: None) -> dict[str, str]:
+    """The environment variables by which any AWS SDK reaches the embedded stage, which is started."""
+    reach = open_stage(embedded_stage(folder), folder, note).connection
+    url = reach.endpoint_url or ""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        EMBEDDED_URL: url,
+        "AWS_REGION": reach.region,
+        "AWS_DEFAULT_REGION": reach.region,
+        "AWS_ACCESS_KEY_ID": reach.access_key or "",
+        "AWS_SECRET_ACCESS_KEY": reach.secret_key or "",
+    }
 
 
 def keep_out_of_git(stage: Stage, folder: Path) -> None:

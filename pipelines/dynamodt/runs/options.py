@@ -27,10 +27,11 @@ ALIASES = {"adopt": "import-history"}  # the name that users of dynamo-data-tran
 READING = ("history", "status")
 FILES = ("init", "create")
 STACK = ("deploy", "destroy")
+DOCTOR = "doctor"
 _RUNS = (*MIGRATIONS, *OF_A_RUN)
-_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK)
-_LOCAL = ("local status", "local stop", "local reset")
-_OF_TABLES = ("init", "up", *READING, "runs")
+_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR)
+_LOCAL = ("local status", "local env", "local stop", "local reset")
+_OF_TABLES = ("init", "up", *READING, "runs", DOCTOR)
 _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
 
@@ -165,6 +166,8 @@ OPTIONS = (
     _flag("state_only", ("--state-only",), ("deploy",), "The bucket, the state table and the key, without jobs."),
     _flag("purge", ("--purge",), ("destroy",), "Delete the bucket, the state table and the key, too."),
     _flag("yes", ("--yes", "-y"), ("destroy",), "Do not ask for confirmation."),
+    _flag("full", ("--full",), (DOCTOR,), "Also try what the service does, on a table that is deleted again."),
+    _flag("in_job", ("--glue",), (DOCTOR,), "Also run the checks in the deployed job."),
     Option("options.runner", ("--runner",), ("prepare",), "direct, or glue.", "NAME", default="direct",
            shows_default=True),
     Option("options.runner", ("--runner",), _RUNS, "direct, spark, glue, or one of Beam's own.", "NAME",

@@ -1,0 +1,400 @@
+"""One examination of a stage: the read-only checks, the contract suite, the deployed job, and the report to send in.
+
+The read-only checks write nothing and return no item: reading a table is tried with a key that no item has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from botocore.utils import get_environ_proxies
+
+from dynamodt import __version__
+from dynamodt.config.names import with_names
+from dynamodt.config.stage import load_stage
+from dynamodt.deploy import on_glue
+from dynamodt.deploy.buckets import bucket_facts
+from dynamodt.doctor.contract import CHECKS
+from dynamodt.doctor.suite import Finding, Status, code_of, run_suite, scratch
+from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.table import has_point_in_time_recovery, place_of
+from dynamodt.errors import DynamodtError, file_explained, suggest
+from dynamodt.local.stage import open_stage as open_embedded
+from dynamodt.model.tables import Stage
+from dynamodt.runs.options import Command
+from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.script.read import tables
+
+# What infra/template.yaml grants to the jobs, and a run started elsewhere needs as well.
+TABLE_ACTIONS = tuple(
+    f"dynamodb:{name}"
+    for name in (
+        "DescribeTable DescribeContinuousBackups DescribeKinesisStreamingDestination DescribeTimeToLive Scan GetItem "
+        "BatchGetItem PartiQLInsert PartiQLUpdate PartiQLDelete PutItem UpdateItem DeleteItem ConditionCheckItem "
+        "ExportTableToPointInTime"
+    ).split()
+)
+STATE_ACTIONS = tuple(
+    f"dynamodb:{name}" for name in "GetItem BatchGetItem Query PutItem UpdateItem DeleteItem ConditionCheckItem".split()
+)
+OBJECT_ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload")
+
+_LARGEST_SKEW = 60.0  # seconds; a signature is refused after five minutes
+_PACKAGES = ("apache-beam", "boto3", "botocore", "orjson", "pyarrow", "urllib3")
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+_STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
+
+_UNKNOWN = "UnknownOperationException"  # of emulators
+
+Seen = tuple[Status, str, str]  # status, what was seen, hint
+OK: Status = "ok"
+WRONG: Status = "wrong"
+_ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found. `report` is the file that was written (empty: none)."""
+
+    stage: str
+    findings: tuple[Finding, ...]
+    report: str = ""
+
+    @property
+    def wrong(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.status == "wrong")
+
+
+def doctor(
+    name: str, folder: Path, named: Sequence[str], recorder: ProgressRecorder, *, full: bool = False, glue: bool = False
+) -> Examination:
+    """Examines the stage of this name and its tables (default: all that have a folder). The embedded stage is started;
+    on another one nothing is written without `full`. Raises UsageError for a stage that is not configured, ServiceError
+    without credentials.
+
+    With `full`, the contract suite is run on a table and a prefix of its own, which are deleted again, also after an
+    interrupt, and a report is written to `folder`. With `glue`, the read-only checks are also run in the deployed job.
+    A check that fails is a finding; what prevents all of one part is a finding, too.
+    """
+    stage = with_names(open_embedded(load_stage(name, folder), folder, recorder.notify), folder, named)
+    transforms = folder / "transforms"
+    here = tables(transforms, stage.names) if transforms.is_dir() else ()
+    chosen = tuple(map(stage.names.real, named)) or here
+    findings = list(read_only(stage, chosen))
+    if full:
+        findings += _contract(stage, recorder)
+    if glue:
+        findings += _in_the_job(stage, folder, chosen, recorder)
+    found = tuple(_shortened(finding) for finding in findings)
+    return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
+
+
+def _contract(stage: Stage, recorder: ProgressRecorder) -> Iterator[Finding]:
+    try:
+        with scratch(stage, recorder.notify) as found:
+            yield from [*run_suite(CHECKS, found)]
+    except DynamodtError as error:
+        yield Finding("scratch table", "wrong", str(error), error.hint)
+
+
+def _in_the_job(stage: Stage, folder: Path, names: Sequence[str], recorder: ProgressRecorder) -> Iterator[Finding]:
+    """The read-only checks as the job's role makes them, in the job's environment."""
+    try:
+        job = on_glue.DeployedJob(stage, folder, Command("doctor", tables=tuple(names)), recorder)
+        answer = job.answer(job.at_work(), [])
+        if answer is None or "checks" not in answer.document:
+            raise job.failure(answer)
+    except DynamodtError as error:
+        yield Finding("job", "wrong", str(error), error.hint)
+        return
+    for each in answer.document["checks"]:
+        yield Finding(f"job: {each['name']}", each["status"], each["seen"], each["hint"])
+
+
+# ---------------------------------------------------------------- the report
+
+
+def _shortened(finding: Finding) -> Finding:
+    """Without an account's id but for its last digits."""
+    return finding._replace(seen=_without_accounts(finding.seen))
+
+
+def _without_accounts(text: str) -> str:
+    return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
+
+
+def _written(stage: str, findings: tuple[Finding, ...], folder: Path) -> Path:
+    path = folder / f"dynamodt-doctor-{stage}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    with file_explained("written", path):
+        path.write_text(json.dumps([finding._asdict() for finding in findings], indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- reading only
+
+
+def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
+    """The findings about the stage and these tables (real names). A check that fails ends no other."""
+    checks: list[tuple[str, Callable[[], Seen]]] = [
+        ("versions", _versions),
+        ("region", lambda: (OK, stage.connection.region, "")),
+        ("endpoints", partial(_endpoints, stage)),
+        ("proxy", partial(_proxy, stage)),
+        ("credentials", partial(_credentials, stage)),
+        ("clock", partial(_clock, stage)),
+        ("state table", partial(_state_table, stage)),
+        ("storage", partial(_storage, stage)),
+        ("key", partial(_key, stage)),
+        ("glue job", partial(_glue_job, stage)),
+    ]
+    of_table = {"table": _table, "recovery of": _recovery, "permissions on": _permissions}
+    for table in names:
+        checks += [(f"{about} {table}", partial(check, stage, table)) for about, check in of_table.items()]
+    for name, check in checks:
+        yield _finding(name, check)
+
+
+def _finding(name: str, check: Callable[[], Seen]) -> Finding:
+    try:
+        return Finding(name, *check())
+    except DynamodtError as error:
+        if _UNKNOWN in error.what:
+            return Finding(name, "skipped", "the endpoint has no such call")
+        return Finding(name, WRONG, str(error), error.hint)
+
+
+# ---------------------------------------------------------------- this machine
+
+
+def _versions() -> Seen:
+    found = [f"{name} {metadata.version(name)}" for name in _PACKAGES]
+    return OK, ", ".join([f"dynamodt {__version__}", f"Python {platform.python_version()}", *found]), ""
+
+
+def _endpoints(stage: Stage) -> Seen:
+    services = ("dynamodb", "s3", "sts")
+    return OK, ", ".join(str(client(stage.connection, name).meta.endpoint_url) for name in services), ""
+
+
+def _proxy(stage: Stage) -> Seen:
+    endpoint = client(stage.connection, "dynamodb").meta.endpoint_url
+    used = get_environ_proxies(endpoint)
+    given = [name for name in _PROXIES if os.environ.get(name)]
+    if not used:
+        return OK, f"none for {endpoint}" + (f" ({', '.join(given)} excludes it)" if given else ""), ""
+    return OK, f"used for {endpoint}, by {', '.join(given)}", ""
+
+
+def _credentials(stage: Stage) -> Seen:
+    if stage.connection.endpoint_url:
+        return "skipped", "an endpoint of its own", ""
+    with explained("GetCallerIdentity", f"region {stage.connection.region}"):
+        found = client(stage.connection, "sts").get_caller_identity()
+    return OK, str(found["Arn"]), ""
+
+
+def _clock(stage: Stage) -> Seen:
+    """The service's time, from the header Date of a response, beside this machine's."""
+    with explained("ListTables", f"region {stage.connection.region}"):
+        answer = client(stage.connection, "dynamodb").list_tables(Limit=1)
+    here, there = datetime.now(UTC), answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if not there:
+        return "skipped", "the endpoint sends no Date", ""
+    skew = (here - parsedate_to_datetime(there)).total_seconds()
+    seen = f"{skew:+.0f} s beside the service"
+    if abs(skew) <= _LARGEST_SKEW:
+        return OK, seen, ""
+    return WRONG, seen, "correct this machine's clock: AWS refuses signatures that are five minutes off"
+
+
+# ---------------------------------------------------------------- the stage's own things
+
+
+def _state_table(stage: Stage) -> Seen:
+    with explained("DescribeTable", f"table {stage.state_table}"):
+        try:
+            table = client(stage.connection, "dynamodb").describe_table(TableName=stage.state_table)["Table"]
+        except ClientError as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
+            return _no_state_table(stage)
+    key = [(each["AttributeName"], each["KeyType"]) for each in table["KeySchema"]]
+    if key != _STATE_KEY:
+        return WRONG, f"{stage.state_table} has the key {key}", "name another state_table in dynamodt.toml"
+    denied = _denied(stage, STATE_ACTIONS, [table["TableArn"]])
+    return (WRONG, denied, _GRANT) if denied else (OK, f"{stage.state_table}, {table['TableStatus']}", "")
+
+
+def _no_state_table(stage: Stage) -> Seen:
+    if stage.makes_state_table:
+        return OK, f"{stage.state_table} is created on first use", ""
+    return WRONG, f"there is no table {stage.state_table}", suggest("deploy", stage=stage.name) + " creates it"
+
+
+def _storage(stage: Stage) -> Seen:
+    url = stage.storage.url
+    if not url.startswith("s3://"):
+        return OK, f"the folder {url}", ""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    facts = bucket_facts(stage.connection, bucket)
+    if facts is None:
+        return WRONG, f"there is no bucket {bucket}", suggest("deploy", stage=stage.name) + " creates it"
+    with explained("ListObjectsV2", f"bucket {bucket}"):
+        client(stage.connection, "s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
+    partition = client(stage.connection, "s3").meta.partition
+    denied = _denied(stage, OBJECT_ACTIONS, [f"arn:{partition}:s3:::{bucket}/{prefix}/x"])
+    return (WRONG, denied, _GRANT) if denied else (OK, f"{url}, {facts.kms_key or 'encrypted with a key of S3'}", "")
+
+
+def _key(stage: Stage) -> Seen:
+    key = stage.storage.kms_key
+    if not key:
+        return OK, "that of the bucket", ""
+    with explained("DescribeKey", f"key {key}"):
+        found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
+    if found["KeyState"] != "Enabled":
+        return WRONG, f"{key} is {found['KeyState']}", "enable it, or name another kms_key in dynamodt.toml"
+    return OK, str(found["Arn"]), ""
+
+
+def _glue_job(stage: Stage) -> Seen:
+    if stage.embedded:
+        return "skipped", "the embedded stage has no Glue", ""
+    try:
+        job = client(stage.connection, "glue").get_job(JobName=stage.job_name)["Job"]
+    except ClientError as error:
+        if code_of(error) == "EntityNotFoundException":
+            return "skipped", f"no job {stage.job_name} is deployed", ""
+        return "skipped", f"it cannot be read: {code_of(error)}", ""
+    modules = job.get("DefaultArguments", {}).get("--additional-python-modules", "")
+    return OK, f"{stage.job_name}, Glue {job.get('GlueVersion')}, {modules.rpartition('/')[2]}", ""
+
+
+# ---------------------------------------------------------------- a table
+
+
+def _table(stage: Stage, name: str) -> Seen:
+    """The table's status, and what else its writes cause or depend on."""
+    with explained("DescribeTable", f"table {name}"):
+        table = client(stage.connection, "dynamodb").describe_table(TableName=name)["Table"]
+    seen = [str(table["TableStatus"]), _capacity(table), *_facts(table), _ttl(stage, name)]
+    replicas = [replica["RegionName"] for replica in table.get("Replicas") or ()]
+    text = ", ".join(filter(None, seen))
+    if replicas:
+        hint = "write it in one region only while a run is in progress: a condition is evaluated on the local replica"
+        return WRONG, f"{text}, replicas in {', '.join(replicas)}", hint
+    return (OK if table["TableStatus"] == "ACTIVE" else WRONG), text, ""
+
+
+def _capacity(table: Mapping[str, Any]) -> str:
+    units = table.get("ProvisionedThroughput", {})
+    if units.get("WriteCapacityUnits"):
+        return f"provisioned {units['ReadCapacityUnits']} RCU and {units['WriteCapacityUnits']} WCU"
+    most = table.get("OnDemandThroughput") or {}
+    limits = [f"at most {most[key]} {key}" for key in ("MaxReadRequestUnits", "MaxWriteRequestUnits") if key in most]
+    return ", ".join(["on-demand", *limits])
+
+
+def _facts(table: Mapping[str, Any]) -> Iterator[str]:
+    for key, words in (("GlobalSecondaryIndexes", "global"), ("LocalSecondaryIndexes", "local")):
+        indexes = [index["IndexName"] for index in table.get(key) or ()]
+        if indexes:
+            yield f"{words} indexes {', '.join(indexes)}"
+    if (table.get("StreamSpecification") or {}).get("StreamEnabled"):
+        yield "a stream, with a record for each change"
+    if table.get("SSEDescription"):
+        yield f"encrypted by {table['SSEDescription'].get('SSEType', 'KMS')}"
+
+
+def _ttl(stage: Stage, name: str) -> str:
+    try:
+        found = client(stage.connection, "dynamodb").describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    except ClientError as error:
+        return f"TTL unknown ({code_of(error)})"
+    return f"TTL by {found['AttributeName']}" if found.get("TimeToLiveStatus") == "ENABLED" else ""
+
+
+def _recovery(stage: Stage, name: str) -> Seen:
+    if has_point_in_time_recovery(stage.connection, name):
+        return OK, "on", ""
+    hint = "turn point-in-time recovery on: exports need it, and so does a stage with protected = true"
+    return (WRONG, "off, and the stage is protected", hint) if stage.protected else (OK, "off: no exports", hint)
+
+
+# ---------------------------------------------------------------- permissions
+
+_GRANT = "grant the actions to the role or user that runs dynamodt (infra/template.yaml has the policy of a job)"
+
+
+def _permissions(stage: Stage, name: str) -> Seen:
+    if stage.connection.endpoint_url:
+        return "skipped", "an endpoint of its own", ""
+    place = place_of(stage.connection, name)
+    if place is None:
+        return "skipped", "the table does not exist", ""
+    denied = _denied(stage, TABLE_ACTIONS, [place.arn])
+    if denied is not None:
+        return (WRONG, denied, _GRANT) if denied else (OK, f"{len(TABLE_ACTIONS)} actions by simulation", "")
+    return _reads(stage, name)
+
+
+def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> str | None:
+    """The actions that the caller's policies do not allow, by iam:SimulatePrincipalPolicy; None if that cannot be
+    called. Resource policies and those of an organisation may refuse more."""
+    if stage.connection.endpoint_url:
+        return None
+    try:
+        caller = client(stage.connection, "sts").get_caller_identity()["Arn"]
+        results = client(stage.connection, "iam").simulate_principal_policy(
+            PolicySourceArn=_principal(stage, caller), ActionNames=list(actions), ResourceArns=list(resources)
+        )["EvaluationResults"]
+    except ClientError:
+        return None
+    denied = [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
+    return f"not allowed: {', '.join(denied)}" if denied else ""
+
+
+def _principal(stage: Stage, caller: str) -> str:
+    """The ARN of the user or role. That of an assumed role lacks the role's path."""
+    if ":assumed-role/" not in caller:
+        return caller
+    role = caller.split("/")[1]
+    return str(client(stage.connection, "iam").get_role(RoleName=role)["Role"]["Arn"])
+
+
+def _reads(stage: Stage, name: str) -> Seen:
+    """Tries the reads, for a caller that may not simulate: what it may write stays unknown."""
+    dynamodb = client(stage.connection, "dynamodb")
+    table = dynamodb.describe_table(TableName=name)["Table"]
+    types = {one["AttributeName"]: one["AttributeType"] for one in table["AttributeDefinitions"]}
+    values = {"S": "dynamodt-doctor", "N": "0", "B": b"dynamodt-doctor"}
+    key = {one["AttributeName"]: {(kind := types[one["AttributeName"]]): values[kind]} for one in table["KeySchema"]}
+    tries: dict[str, Callable[[], Any]] = {
+        "Scan": lambda: dynamodb.scan(TableName=name, Limit=1, Select="COUNT"),
+        "GetItem": lambda: dynamodb.get_item(TableName=name, Key=key),
+        "BatchGetItem": lambda: dynamodb.batch_get_item(RequestItems={name: {"Keys": [key]}}),
+    }
+    refused = [f"dynamodb:{action}" for action, call in tries.items() if _is_refused(call)]
+    if refused:
+        return WRONG, f"not allowed: {', '.join(refused)}", _GRANT
+    return OK, "the reads, as tried; writes unknown without iam:SimulatePrincipalPolicy", ""
+
+
+def _is_refused(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except ClientError as error:
+        return code_of(error) == "AccessDeniedException"
+    return False

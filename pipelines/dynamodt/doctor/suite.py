@@ -1,0 +1,295 @@
+"""The contract suite: each assumption about a service as a check, tried on scratch resources that are deleted again.
+
+`contract` has the checks about DynamoDB; those about S3 and exports are here.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from dynamodt.dynamodb.clients import client, explained
+from dynamodt.errors import DynamodtError
+
+if TYPE_CHECKING:
+    from dynamodt.model.tables import Image, Stage
+
+Status = Literal["ok", "wrong", "differs", "asked", "skipped"]
+Note = Callable[[str], None]
+
+INDEX = "by_g"
+_SCRATCH = "dynamodt-doctor-"
+_WAIT = {"Delay": 1, "MaxAttempts": 120}
+
+
+class Finding(NamedTuple):
+    """The result of one check. `status` is "ok"; "wrong"; "differs": an emulator is not as the service, which harms
+    nothing, for the reason in `hint`; "asked": no document has the answer, which is `seen`; or "skipped", for the
+    reason in `seen`. `relies`: what depends on it; `source`: the document that it is taken from."""
+
+    name: str
+    status: Status
+    seen: str = ""
+    hint: str = ""
+    relies: str = ""
+    source: str = ""
+
+
+class Answer(NamedTuple):
+    """How a service answered one write: "done" or an error's code, and the item that it returned with a refusal."""
+
+    outcome: str
+    item: Image | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assumption. `probe` returns what was seen instead of it, empty if it holds; of a check that is `asked`, the
+    answer. `needs` is the service without which it is skipped. `harmless`: why an emulator may differ."""
+
+    name: str
+    relies: str
+    source: str
+    probe: Callable[[Scratch], str]
+    asked: bool = False
+    needs: Literal["dynamodb", "s3", "aws"] = "dynamodb"
+    harmless: str = ""
+
+
+class Scratch:
+    """A table of its own with the key `id` (S) and an index of `g` (S), and a prefix of its own in the stage's bucket
+    (empty where the storage is a folder)."""
+
+    def __init__(self, stage: Stage, table: str) -> None:
+        self.table = table
+        self.connection = stage.connection
+        self.bucket, _, prefix = stage.storage.url.removeprefix("s3://").partition("/")
+        if not stage.storage.url.startswith("s3://"):
+            self.bucket = ""
+        self.prefix = f"{prefix}/doctor/{table}".lstrip("/")
+        self.is_aws = stage.connection.endpoint_url is None
+
+    @cached_property
+    def dynamodb(self) -> Any:
+        return client(self.connection, "dynamodb")
+
+    @cached_property
+    def s3(self) -> Any:
+        return client(self.connection, "s3")
+
+    # ------------------------------------------------------------ items
+
+    def put(self, *items: Image) -> None:
+        for item in items:
+            self.dynamodb.put_item(TableName=self.table, Item=item)
+
+    def item(self, id: str) -> Image | None:
+        found: Image | None = self.dynamodb.get_item(
+            TableName=self.table, Key={"id": {"S": id}}, ConsistentRead=True
+        ).get("Item")
+        return found
+
+    def execute(self, *statements: tuple[str, Sequence[Any]]) -> list[Answer]:
+        """The answers to statements in one batch. `@` in a text is the table's name. An error of the whole request is
+        the answer to each."""
+        words = [
+            {
+                "Statement": text.replace("@", f'"{self.table}"'),
+                **({"Parameters": list(given)} if given else {}),
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+            for text, given in statements
+        ]
+        try:
+            responses = self.dynamodb.batch_execute_statement(Statements=words)["Responses"]
+        except ClientError as error:
+            return [Answer(f"request: {code_of(error)}")] * len(words)
+        return [Answer(one.get("Error", {}).get("Code", "done"), one.get("Error", {}).get("Item")) for one in responses]
+
+    def call(self, operation: str, **parameters: Any) -> Answer:
+        """The answer to one call that writes the table."""
+        try:
+            getattr(self.dynamodb, operation)(TableName=self.table, **parameters)
+        except ClientError as error:
+            return Answer(code_of(error), error.response.get("Item"))
+        return Answer("done")
+
+
+def differs(expected: object, seen: object) -> str:
+    """What was seen instead of the expected; empty if they are equal."""
+    return "" if expected == seen else f"{seen} instead of {expected}"
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def scratch(stage: Stage, note: Note) -> Iterator[Scratch]:
+    """The scratch resources, deleted at the end, also after an interrupt. Raises ServiceError if they cannot be
+    created."""
+    found = Scratch(stage, f"{_SCRATCH}{secrets.token_hex(4)}")
+    note(f"creating the scratch table {found.table}")
+    try:
+        _create(found)
+        yield found
+    finally:
+        note(f"deleting the scratch table {found.table}")
+        _delete(found)
+
+
+def _create(found: Scratch) -> None:
+    index = {
+        "IndexName": INDEX,
+        "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
+        "Projection": {"ProjectionType": "ALL"},
+    }
+    with explained("CreateTable", f"table {found.table}"):
+        found.dynamodb.create_table(
+            TableName=found.table,
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("id", "g")],
+            GlobalSecondaryIndexes=[index],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        found.dynamodb.get_waiter("table_exists").wait(TableName=found.table, WaiterConfig=_WAIT)
+
+
+def _delete(found: Scratch) -> None:
+    absent = found.dynamodb.exceptions.ResourceNotFoundException
+    with explained("DeleteTable", f"table {found.table}"), suppress(absent):
+        found.dynamodb.delete_table(TableName=found.table)
+    if found.bucket:
+        with explained("DeleteObject", f"bucket {found.bucket}"):
+            listed = found.s3.list_objects_v2(Bucket=found.bucket, Prefix=f"{found.prefix}/")
+            for one in listed.get("Contents", ()):
+                found.s3.delete_object(Bucket=found.bucket, Key=one["Key"])
+
+
+def run_suite(checks: Sequence[Check], found: Scratch) -> Iterator[Finding]:
+    """Tries each check; one that raises is wrong."""
+    for check in checks:
+        yield _tried(check, found)
+
+
+def _tried(check: Check, found: Scratch) -> Finding:
+    about = {"relies": check.relies, "source": check.source}
+    reason = _missing(check, found)
+    if reason:
+        return Finding(check.name, "skipped", reason, **about)
+    try:
+        seen = check.probe(found)
+    except (ClientError, DynamodtError) as error:
+        return Finding(check.name, "asked" if check.asked else "wrong", str(error), **about)
+    if check.asked:
+        return Finding(check.name, "asked", seen, **about)
+    if seen and check.harmless and not found.is_aws:
+        return Finding(check.name, "differs", seen, check.harmless, **about)
+    return Finding(check.name, "wrong" if seen else "ok", seen, **about)
+
+
+def _missing(check: Check, found: Scratch) -> str:
+    if check.needs == "s3" and not found.bucket:
+        return "the storage is a folder"
+    if check.needs == "aws" and not found.is_aws:
+        return "the stage is at an endpoint of its own, not in AWS"
+    return ""
+
+
+# ---------------------------------------------------------------- S3 and exports
+
+_S3 = "docs.aws.amazon.com/AmazonS3/latest/API"
+_EXPORTS = "docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExportTableToPointInTime.html"
+_EXPORT_POLLS, _POLL_SECONDS = 180, 10.0  # half an hour
+
+
+# ---------------------------------------------------------------- S3
+
+
+def _object(found: Scratch) -> str:
+    """An object is read as soon as it is written, and a range of it only while it is the same."""
+    key = f"{found.prefix}/object"
+    tag = found.s3.put_object(Bucket=found.bucket, Key=key, Body=b"0123456789")["ETag"]
+    where = {"Bucket": found.bucket, "Key": key, "Range": "bytes=2-4"}
+    part = found.s3.get_object(**where, IfMatch=tag)["Body"].read()
+    found.s3.put_object(Bucket=found.bucket, Key=key, Body=b"another")
+    try:
+        found.s3.get_object(**where, IfMatch=tag)
+        return "a range of a replaced object"
+    except ClientError as error:
+        return differs((b"234", 412), (part, error.response["ResponseMetadata"]["HTTPStatusCode"]))
+
+
+def _listing(found: Scratch) -> str:
+    """Names are listed in the order of their UTF-8 bytes, and at once."""
+    names = [f"{found.prefix}/list/{name}" for name in ("B", "a", "é", "🙂")]
+    for name in reversed(names):
+        found.s3.put_object(Bucket=found.bucket, Key=name, Body=b"")
+    listed = found.s3.list_objects_v2(Bucket=found.bucket, Prefix=f"{found.prefix}/list/")["Contents"]
+    return differs(names, [one["Key"] for one in listed])
+
+
+def _owner(found: Scratch) -> str:
+    try:
+        found.s3.head_bucket(Bucket=found.bucket, ExpectedBucketOwner="123456789012")
+    except ClientError as error:
+        return differs(403, error.response["ResponseMetadata"]["HTTPStatusCode"])
+    return "another account's bucket was accepted"
+
+
+# ---------------------------------------------------------------- exports
+
+
+def _export(found: Scratch, **moments: Any) -> str:
+    table = found.dynamodb.describe_table(TableName=found.table)["Table"]["TableArn"]
+    where = {"S3Bucket": found.bucket, "S3Prefix": f"{found.prefix}/exports"}
+    try:
+        return str(found.dynamodb.export_table_to_point_in_time(TableArn=table, **where, **moments)["ExportArn"])
+    except ClientError as error:
+        return code_of(error)
+
+
+def _needs_recovery(found: Scratch) -> str:
+    return differs("PointInTimeRecoveryUnavailableException", _export(found))
+
+
+def _token_of_an_export(found: Scratch) -> str:
+    """Recovery is on at once, the same token is the same export, and it is completed: its files are deleted at the
+    end."""
+    on = {"PointInTimeRecoveryEnabled": True}
+    found.dynamodb.update_continuous_backups(TableName=found.table, PointInTimeRecoverySpecification=on)
+    first, again = (_export(found, ClientToken=found.table) for _ in range(2))
+    if not first.startswith("arn:"):
+        return first
+    for _ in range(_EXPORT_POLLS):
+        export = found.dynamodb.describe_export(ExportArn=first)["ExportDescription"]
+        if export["ExportStatus"] != "IN_PROGRESS":
+            break
+        time.sleep(_POLL_SECONDS)
+    return differs((first, "COMPLETED"), (again, export["ExportStatus"]))
+
+
+def _short_window(found: Scratch) -> str:
+    until = datetime.now(UTC).replace(microsecond=0)
+    window = {"ExportFromTime": until - timedelta(minutes=5), "ExportToTime": until}
+    kind = {"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": window}
+    return differs("InvalidExportTimeException", _export(found, **kind))
+
+
+OF_STORAGE: tuple[Check, ...] = (
+    Check("object-is-read-as-written", "export/objects.py", f"{_S3}/API_GetObject.html", _object, needs="s3"),
+    Check("names-are-in-utf-8-order", "state/storage.py", f"{_S3}/API_ListObjectsV2.html", _listing, needs="s3"),
+    Check("bucket-of-another-account", "dynamodb/clients.py", f"{_S3}/API_HeadBucket.html", _owner, needs="s3",
+          harmless="an emulator has one account"),
+    Check("export-needs-recovery", "export/request.py", _EXPORTS, _needs_recovery, needs="aws"),
+    Check("export-token-repeated", "export/request.py", _EXPORTS, _token_of_an_export, needs="aws"),
+    Check("export-window-of-15-minutes", "export/request.py", _EXPORTS, _short_window, needs="aws"),
+)  # fmt: skip

@@ -1,0 +1,142 @@
+"""What a doctor makes of the answers of AWS, which no emulator gives: permissions, clocks, replicas, missing things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from dynamodt.doctor import doctor
+from dynamodt.doctor.contract import CHECKS
+from dynamodt.doctor.doctor import OBJECT_ACTIONS, STATE_ACTIONS, TABLE_ACTIONS, _without_accounts
+from dynamodt.doctor.suite import Finding
+from dynamodt.dynamodb import table as tables
+from dynamodt.model.tables import Connection, Stage, StorageSpec
+from tests import ROOT
+from tests.template_document import resource
+
+STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://files/below", kms_key="alias/k"))
+USERS: dict[str, Any] = {
+    "TableName": "users",
+    "TableArn": "arn:aws:dynamodb:eu-west-1:123456789012:table/users",
+    "TableStatus": "ACTIVE",
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+}
+
+
+def refused(code: str, operation: str = "X") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}, operation)
+
+
+class Aws:
+    """The clients of an account: each operation has an answer, or an error to raise."""
+
+    class exceptions:  # noqa: N801
+        class ResourceNotFoundException(Exception): ...
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        answer = self.answers.get(operation, refused("AccessDeniedException"))
+
+        def call(**_: Any) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+@pytest.fixture
+def findings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
+    def found(stage: Stage = STAGE, **answers: Any) -> dict[str, Finding]:
+        aws = Aws(**answers)
+        aws.meta = type("Meta", (), {"endpoint_url": "https://dynamodb.eu-west-1.amazonaws.com", "partition": "aws"})
+        for module in (doctor, tables):
+            monkeypatch.setattr(module, "client", lambda *_, **__: aws)
+        monkeypatch.setattr(doctor, "bucket_facts", lambda *_: None)
+        return {finding.name: finding for finding in doctor.read_only(stage, ["users"])}
+
+    return found
+
+
+CALLER = {"Arn": "arn:aws:sts::123456789012:assumed-role/deployer/me"}
+ROLE = {"Role": {"Arn": "arn:aws:iam::123456789012:role/ci/deployer"}}
+
+
+def simulated(*denied: str) -> dict[str, Any]:
+    actions = (*TABLE_ACTIONS, *STATE_ACTIONS)
+    results = [{"EvalActionName": a, "EvalDecision": "implicitDeny" if a in denied else "allowed"} for a in actions]
+    return {"EvaluationResults": results}
+
+
+def test_what_is_not_granted_is_named(findings: Callable[..., dict[str, Finding]]) -> None:
+    given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE}
+    found = findings(**given, simulate_principal_policy=simulated("dynamodb:PartiQLUpdate"))["permissions on users"]
+    assert found.status == "wrong" and found.seen == "not allowed: dynamodb:PartiQLUpdate" and "grant" in found.hint
+    assert findings(**given, simulate_principal_policy=simulated())["permissions on users"].status == "ok"
+
+
+def test_without_simulation_the_reads_are_tried(findings: Callable[..., dict[str, Finding]]) -> None:
+    found = findings(describe_table={"Table": USERS}, get_item={}, batch_get_item={})["permissions on users"]
+    assert found.status == "wrong" and found.seen == "not allowed: dynamodb:Scan"
+    found = findings(describe_table={"Table": USERS}, scan={}, get_item={}, batch_get_item={})["permissions on users"]
+    assert found.status == "ok" and "unknown" in found.seen
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(0, "ok"), (-3, "wrong"), (3, "wrong")])
+def test_a_clock_that_is_wrong(findings: Callable[..., dict[str, Finding]], minutes: int, status: str) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
+    answer = {"TableNames": [], "ResponseMetadata": {"HTTPHeaders": {"date": date}}}
+    assert findings(list_tables=answer)["clock"].status == status
+
+
+def test_a_table_s_surroundings(findings: Callable[..., dict[str, Finding]]) -> None:
+    table = USERS | {
+        "Replicas": [{"RegionName": "us-east-1"}],
+        "StreamSpecification": {"StreamEnabled": True},
+        "GlobalSecondaryIndexes": [{"IndexName": "by_name"}],
+        "OnDemandThroughput": {"MaxWriteRequestUnits": 100},
+    }
+    ttl = {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"}}
+    found = findings(describe_table={"Table": table}, describe_time_to_live=ttl)["table users"]
+    assert found.status == "wrong" and "replicas in us-east-1" in found.seen
+    for part in ("at most 100 MaxWriteRequestUnits", "global indexes by_name", "a stream", "TTL by expires"):
+        assert part in found.seen
+
+
+def test_what_the_stage_lacks_says_what_creates_it(findings: Callable[..., dict[str, Finding]]) -> None:
+    found = findings(
+        describe_table=refused("ResourceNotFoundException"),
+        describe_key={"KeyMetadata": {"KeyState": "PendingDeletion"}},
+    )
+    for name in ("state table", "storage"):
+        assert found[name].status == "wrong" and "dynamodt deploy --stage prod creates it" in found[name].hint
+    assert found["key"].status == "wrong" and "PendingDeletion" in found["key"].seen
+    assert found["glue job"].status == "skipped" and found["credentials"].status == "wrong"
+
+
+def test_the_actions_are_those_of_the_template() -> None:
+    policies = {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in resource("JobRole")["Policies"]}
+    granted = {statement["Sid"]: statement["Action"] for each in policies.values() for statement in each}
+    assert list(TABLE_ACTIONS) == granted["TheNamedTables"]
+    assert list(STATE_ACTIONS) == granted["TheStateTable"]
+    assert list(OBJECT_ACTIONS) == granted["ObjectsBelowThePrefix"]
+
+
+def test_each_check_names_what_relies_on_it_and_where_it_is_written() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS) > 50
+    for check in CHECKS:
+        assert (ROOT / "pipelines" / "dynamodt" / check.relies).is_file(), check
+        assert check.source.startswith("docs.aws.amazon.com/") or check.source == "not documented", check
+
+
+def test_an_account_is_shown_by_its_last_digits() -> None:
+    assert _without_accounts("arn:aws:iam::123456789012:role/x") == "arn:aws:iam::...012:role/x"
+    assert _without_accounts("20261127T035241Z 1234567890123") == "20261127T035241Z 1234567890123"
