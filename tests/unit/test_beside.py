@@ -288,6 +288,16 @@ def test_what_prepare_imports_is_part_of_its_text(tmp_path: Path) -> None:
     assert script(tmp_path, {"users/rows.py": "def rows(): return []\n"}).prepare_checksum != first
 
 
+def test_a_folder_is_listed_once_for_all_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {f"users/v{n}_a.py": f"import names\nsequence = {n}\ndef transform_up(item): ...\n" for n in range(1, 9)}
+    transforms = project(tmp_path, {**versions, "users/names.py": ""}) / "transforms"
+    listed: list[Path] = []
+    entries = beside.entries
+    monkeypatch.setattr(beside, "entries", lambda path, planned=(): listed.append(path) or entries(path, planned))
+    assert all(used(one) == ["users/names.py"] for one in read_versions(transforms, "users"))
+    assert len(listed) == len(set(listed)) <= 3
+
+
 def test_load_script_imports_what_the_run_does(tmp_path: Path) -> None:
     text = f"from names import N\n{UP}def items():\n    yield {{'id': N}}\n"
     project(tmp_path, {"users/v1_a.py": text, "users/names.py": "N = 1\n"})

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.config.stage import load_stage
+from dynamodt.deploy import packages
 from dynamodt.deploy.packages import project_zip, stage_file
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
@@ -127,6 +128,17 @@ def test_any_text_survives(text: str, tmp_path_factory: pytest.TempPathFactory) 
     stage = Stage(f"x{text}", Connection("r"), StorageSpec("s3://b", f"k{text}k"), f"t{text}t")
     (folder / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8", newline="")
     assert load_stage(stage.name, folder) == stage
+
+
+def test_a_project_that_is_too_large_is_refused_with_its_largest_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project(tmp_path)
+    (folder / "transforms/users/countries.csv").write_bytes(b"x" * (3 << 20))
+    monkeypatch.setattr(packages, "MOST_BYTES", 2 << 20)
+    with pytest.raises(UsageError, match=r"has 3 MB, and a job takes 2 MB") as caught:
+        project_zip(folder, STAGE)
+    assert "transforms/users/countries.csv (3 MB)" in caught.value.hint
 
 
 def test_no_scripts(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from dynamodt.state.storage import Storage, open_storage, with_owner
 PREFIX = "assets/"
 _ASSET = re.compile(r"assets/[0-9a-f]{64}/[^/]+")
 PROJECT_FILE = "project.zip"
+MOST_BYTES = 256 << 20  # of a project, which a job's driver holds in memory
 _TEMPLATE = "infra/template.yaml"
 _SCRIPTS = "transforms"
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can store
@@ -160,7 +161,7 @@ def project_zip(folder: Path, stage: Stage) -> bytes:
     """`dynamodt.toml` with only this stage, and `transforms/` with everything but tests.
 
     Profile, role and endpoint are left out: a job reaches AWS by its own role. Raises UsageError if `transforms/` is
-    missing or empty.
+    missing or empty, or has more than MOST_BYTES.
     """
     root = folder / _SCRIPTS
     planned = tables(root) if root.is_dir() else ()
@@ -169,6 +170,12 @@ def project_zip(folder: Path, stage: Stage) -> bytes:
         raise UsageError("transforms/ holds no table", where=str(folder), hint=suggest("init", table="TABLE"))
     for name in files:
         _check_name(folder, name)
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = max(sizes, key=lambda name: (sizes[name], name))
+        what = f"transforms/ has {sum(sizes.values()) >> 20:,} MB, and a job takes {MOST_BYTES >> 20} MB"
+        hint = f"the largest file is {largest} ({sizes[largest] >> 20:,} MB): let prepare read it from S3 or a table"
+        raise UsageError(what, where=str(root), hint=hint)
     return _zipped({FILE_NAME: stage_file(stage).encode(), **{name: path.read_bytes() for name, path in files.items()}})
 
 

@@ -171,17 +171,17 @@ TRANSFORMS = ("transform_up", "TransformUp", "transform_down", "TransformDown")
 ENTRY_POINTS = (*TRANSFORMS, "prepare", "items")
 
 
-def read_script(path: Path, root: Path) -> Script:
+def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
     """Reads the version file at `path`, whose folder has the table's name, and the files beside it that it uses;
-    messages show them relative to `root`.
+    messages show them relative to `root`. `folder` is `transforms/` as its table's scripts see it.
 
     The checksum is that of the text with normalized line ends, so that a checkout on another system has the same one.
     Raises ScriptError, with file and line, for a file that is not a valid version.
     """
     where = _shown(path, root)
     number, name = parse_version_file(path.name, where)
-    transforms, table = path.absolute().parents[1], path.absolute().parent.name
-    folder = Folder(transforms, table, lambda name: _shown(transforms / name, root))
+    table = path.absolute().parent.name
+    folder = folder or folder_of(path.absolute().parents[1], table, root)
     own = f"{table}/{path.name}"
     text = _read_text(path, where)
     tree = parse(text, where)
@@ -205,6 +205,11 @@ def read_script(path: Path, root: Path) -> Script:
         files=used_files(folder, own, tree),
         **read_settings(tree, bound, table, where),
     )
+
+
+def folder_of(transforms: Path, table: str, root: Path) -> Folder:
+    """`transforms` as the scripts of a table see it; messages show it relative to `root`."""
+    return Folder(transforms, table, lambda name: _shown(transforms / name, root))
 
 
 def _modules(folder: Folder, own: str, statements: Sequence[ast.stmt]) -> list[str]:
@@ -313,7 +318,8 @@ def read_versions(folder: Path, table: str, names: TableNames = TableNames()) ->
 
     Raises UsageError when the table has no folder, ScriptError naming every file that is at fault.
     """
-    scripts = (read_script(path, folder.parent) for path in version_files(folder, names.logical(table)))
+    beside = folder_of(folder, names.logical(table), folder.parent)
+    scripts = (read_script(path, folder.parent, beside) for path in version_files(folder, names.logical(table)))
     return tuple(replace(script, table=table, target_table=_target(script, names)) for script in scripts)
 
 
