@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import replace
 
@@ -64,9 +65,10 @@ def test_it_keeps_to_a_limit(bench: Bench, table: str, orders: str) -> None:
 
 def test_it_may_stop_early(bench: Bench, table: str, orders: str) -> None:
     threads = threading.active_count()
-    body = f"items = context.items({orders!r}); context.left = items; yield next(items)['id'] * 0, 1"
+    body = f"prepare.left = context.items({orders!r}); yield next(prepare.left)['id'] * 0, 1"
     assert prepared(bench, table, body) == {0: 1}
-    assert threading.active_count() == threads
+    left = sys.modules[f"dynamodt:{table}/v1_change"].prepare.left  # it is still there, and closed
+    assert list(left) == [] and threading.active_count() == threads
 
 
 def test_a_logical_name_is_the_stages_own(bench: Bench, table: str, orders: str) -> None:
