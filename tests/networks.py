@@ -60,14 +60,15 @@ def head_of(connection: socket.socket) -> bytes:
 
 @dataclass
 class Canned:
-    """An endpoint that gives `status` and `answer` to everything; `requests` has the first line and the headers of each
-    request, `bodies` the bodies."""
+    """An endpoint that gives `status` and `answer` to everything, or nothing once it is `silent`. `requests` has the
+    first line and the headers of each request, `bodies` the bodies."""
 
     status: int = 200
     answer: dict[str, object] | str = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     port: int = 0
+    silent: bool = False
 
     def serve(self, connection: socket.socket) -> None:
         while (received := head_of(connection)).startswith(b"POST") or received.startswith(b"HEAD"):
@@ -77,6 +78,8 @@ class Canned:
                 body += connection.recv(65536)
             self.requests.append(head.decode("latin-1"))
             self.bodies.append(body)
+            if self.silent:
+                continue
             data = (self.answer if isinstance(self.answer, str) else json.dumps(self.answer)).encode()
             connection.sendall(b"HTTP/1.1 %d Some\r\nContent-Length: %d\r\n\r\n%s" % (self.status, len(data), data))
         if received:

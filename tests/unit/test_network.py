@@ -288,6 +288,16 @@ def test_a_page_of_something_in_between_is_reported(way: Way, status: int, hint:
         assert hint in refused(way, connection)
 
 
+def test_an_endpoint_that_falls_silent_is_given_up_after_three_tries(bare: pytest.MonkeyPatch) -> None:
+    with canned() as endpoint:
+        dynamodb = client(to(f"http://127.0.0.1:{endpoint.port}"), "dynamodb", seconds=0.2)
+        dynamodb.list_tables()
+        endpoint.silent = True
+        with pytest.raises(ServiceError, match="accepts connections and does not answer"), explained("Query", "here"):
+            dynamodb.list_tables()
+    assert len(endpoint.requests) == 1 + 3
+
+
 # ---------------------------------------------------------------- the embedded stage
 
 

@@ -260,7 +260,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 # ---------------------------------------------------------------- the first call
 
 
-FIRST_TRIES = 3  # of a call to a host that has never answered this process
+FIRST_TRIES = 3  # of a call to a host that has never answered this process, or that is silent
 MENTION_SECONDS = 10.0
 _listeners: list[Callable[[str], None]] = []
 
@@ -277,7 +277,8 @@ def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
 
 class FirstAnswers:
     """Watches the calls of a session's clients to hosts that have not answered yet: an endpoint that is out of reach or
-    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full."""
+    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full, but for
+    three responses in a row that do not come in time."""
 
     def __init__(self) -> None:
         self._answered: set[str] = set()
@@ -303,7 +304,7 @@ class FirstAnswers:
         if response is not None:
             self._answered.add(url)
             self._failed()
-        elif url not in self._answered and _is_final(caught_exception, attempts):
+        elif _is_final(caught_exception, attempts, first=url not in self._answered):
             raise caught_exception
 
     def _failed(self, **_: Any) -> None:
@@ -312,11 +313,12 @@ class FirstAnswers:
             timer.cancel()
 
 
-def _is_final(error: BaseException, attempts: int) -> bool:
-    """Whether a first call that failed is not tried again: neither a certificate nor a silent server changes."""
-    if isinstance(error, ReadTimeoutError | SSLError):
-        return True
-    return attempts >= FIRST_TRIES and isinstance(error, ConnectionError | HTTPClientError)
+def _is_final(error: BaseException, attempts: int, first: bool) -> bool:
+    """Whether a call that failed is not tried again: neither a certificate nor a silent server changes at once."""
+    if isinstance(error, ReadTimeoutError):
+        return first or attempts >= FIRST_TRIES
+    lost = isinstance(error, ConnectionError | HTTPClientError)
+    return first and lost and (attempts >= FIRST_TRIES or isinstance(error, SSLError))
 
 
 def _mention(url: str) -> None:
