@@ -569,6 +569,33 @@ def test_opening_makes_the_bucket_and_the_tables_once(folder: Path) -> None:
     assert opened(folder) == stage
 
 
+def test_a_table_is_made_with_its_indexes_and_ttl(folder: Path) -> None:
+    more = 'indexes = { by_owner = { owner = "S", at = "N" } }, ttl = "expires"'
+    (folder / "dynamodt.toml").write_text(f'[stages.local.tables]\ncarts = {{ key = {{ id = "S" }}, {more} }}\n')
+    found = dynamodb(str(opened(folder).connection.endpoint_url))
+    (index,) = found.describe_table(TableName="carts")["Table"]["GlobalSecondaryIndexes"]
+    assert (index["IndexName"], [each["AttributeName"] for each in index["KeySchema"]]) == ("by_owner", ["owner", "at"])
+    assert index["Projection"] == {"ProjectionType": "ALL"}
+    assert found.describe_time_to_live(TableName="carts")["TimeToLiveDescription"] == {
+        "TimeToLiveStatus": "ENABLED",
+        "AttributeName": "expires",
+    }
+
+
+def test_one_s_own_code_reaches_it_and_it_stays_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = local.variables(folder)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    assert "users" in boto3.Session().client("dynamodb").list_tables()["TableNames"]
+    stage = load_stage("local", folder)
+    assert stage.embedded and stage.storage.url == "s3://dynamodt-local/dynamodt"
+    assert local.variables(folder) == variables
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert not load_stage("local", folder).embedded
+
+
 def test_a_stage_with_an_endpoint_is_returned_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     stage = load_stage("local", folder)

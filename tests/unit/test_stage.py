@@ -9,7 +9,7 @@ import pytest
 
 from dynamodt.config.stage import ambient_connection, embedded_stage, load_stage
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import Connection, KeyAttribute
+from dynamodt.model.tables import Connection, KeyAttribute, TableExtras
 from tests import ROOT
 
 Write = Callable[[str], Path]
@@ -63,6 +63,14 @@ def test_local_is_the_default(tmp_path: Path) -> None:
 def test_the_shells_region_does_not_hide_the_embedded_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert load_stage("local", tmp_path).connection.region == "us-east-1"
+
+
+def test_a_table_of_the_embedded_stage_may_have_indexes_and_ttl(write: Write) -> None:
+    key = '{ key = { id = "S", ttl = "N" }, indexes = { by = { owner = "S", ttl = "N" } }, ttl = "ttl" }'
+    stage = load_stage("local", write(f'[stages.local.tables]\ncarts = {key}\nplain = {{ id = "S", ttl = "N" }}\n'))
+    of_carts = TableExtras({"by": (KeyAttribute("owner", "S"), KeyAttribute("ttl", "N"))}, "ttl")
+    assert stage.extras == {"carts": of_carts, "plain": TableExtras()}
+    assert stage.tables["carts"] == stage.tables["plain"] == (KeyAttribute("id", "S"), KeyAttribute("ttl", "N"))
 
 
 def test_tables_keep_the_order_of_their_keys(write: Write) -> None:
@@ -284,6 +292,24 @@ def test_the_stages_own_region_goes_before_the_shells(write: Write, monkeypatch:
         ('[stages.local.tables]\nt = { id = "X" }\n', "local", "dynamodt.toml: stages.local.tables.t.id", '"S"'),
         ('[stages.local.tables]\nt = { id = ["S"] }\n', "local", "dynamodt.toml: stages.local.tables.t.id", '"S"'),
         ("[stages.local.tables]\nt = {}\n", "local", "dynamodt.toml: stages.local.tables.t", "partition key"),
+        (
+            '[stages.local.tables]\nt = { ttl = "e" }\n',
+            "local",
+            "dynamodt.toml: stages.local.tables.t",
+            "partition key",
+        ),
+        (
+            '[stages.local.tables]\nt = { key = { id = "S" }, indexes = { by = {} } }\n',
+            "local",
+            "dynamodt.toml: stages.local.tables.t.indexes.by",
+            "indexes = { by_status =",
+        ),
+        (
+            '[stages.local.tables]\nt = { key = { id = "S" }, indexes = { by = { id = "N" } } }\n',
+            "local",
+            "dynamodt.toml: stages.local.tables.t",
+            "one type",
+        ),
         ('[stages.local.tables]\nt = "S"\n', "local", "dynamodt.toml: stages.local.tables.t", "partition key"),
         (
             '[stages.local.tables]\nt = { a = "S", b = "S", c = "S" }\n',

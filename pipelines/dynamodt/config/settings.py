@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import KEY_TYPES, LOOKUPS, KeyAttribute
+from dynamodt.model.tables import KEY_TYPES, LOOKUPS, KeyAttribute, TableExtras
 
 FILE_NAME = "dynamodt.toml"
 
@@ -168,6 +168,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
 
 _TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
 _FLAG_KEYS = ("protected", "single_region_writers")
+_INDEX_HINT = 'write its name and its key: indexes = { by_status = { status = "S", placed_at = "N" } }'
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
 _NAME_HINT = (
     'write a name, or where to look it up: users = "shop-users", "cfn:STACK.OUTPUT", "ssm:/PARAMETER" or an ARN'
@@ -183,7 +184,8 @@ _LOOKUP = re.compile(
 @dataclass(frozen=True, slots=True)
 class StageSettings:
     """`[stages.NAME]` as it is written; None for a missing string. `tables` has the keys of the tables that the
-    embedded stage creates, `table_names` names, or where to look them up; both by logical name."""
+    embedded stage creates, `extras` their indexes and TTL, `table_names` names, or where to look them up; all by
+    logical name."""
 
     region: str | None = None
     profile: str | None = None
@@ -198,6 +200,7 @@ class StageSettings:
     single_region_writers: bool = False
     table_name: str | None = None
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
+    extras: dict[str, TableExtras] = field(default_factory=dict)
     table_names: dict[str, str] = field(default_factory=dict)
     deploy: DeploySettings = DeploySettings()
 
@@ -232,8 +235,8 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
         texts["storage_owner"] = _account(values["storage_owner"], f"{path}.storage_owner")
     if "table_name" in values:
         texts["table_name"] = _pattern(values["table_name"], name, f"{path}.table_name")
-    keys, names = _tables(values.get("tables", {}), f"{path}.tables", creates=name == "local")
-    return StageSettings(**texts, **flags, tables=keys, table_names=names, deploy=deploy)
+    keys, extras, names = _tables(values.get("tables", {}), f"{path}.tables", creates=name == "local")
+    return StageSettings(**texts, **flags, tables=keys, extras=extras, table_names=names, deploy=deploy)
 
 
 # ---------------------------------------------------------------- tables
@@ -241,21 +244,37 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
 Key = tuple[KeyAttribute, ...]
 
 
-def _tables(value: object, path: str, creates: bool) -> tuple[dict[str, Key], dict[str, str]]:
-    """The keys and the names of the tables. A TOML table of key types alone is a key: no table has a name of one
-    letter. Raises UsageError for a key on a stage that creates no tables."""
+_OF_A_TABLE = ("name", "key", "indexes", "ttl")
+
+
+def _tables(value: object, path: str, creates: bool) -> tuple[dict[str, Key], dict[str, TableExtras], dict[str, str]]:
+    """The keys, the indexes and TTL, and the names of the tables. A TOML table of key types alone is a key: no table
+    has a name of one letter. Raises UsageError for a key on a stage that creates no tables."""
     keys: dict[str, Key] = {}
+    extras: dict[str, TableExtras] = {}
     names: dict[str, str] = {}
     for table, given in as_table(value, path, _TABLES_HINT).items():
         where = f"{path}.{table}"
         as_written = _as_setting(given, where)
-        check_keys(as_written, ("name", "key"), where)
+        check_keys(as_written, _OF_A_TABLE, where)
         if "name" in as_written:
             names[table] = table_source(as_written["name"], where)
-        if "key" in as_written:
+        if as_written.keys() - {"name"}:
             _check_creates(creates, names.get(table, ""), where)
-            keys[table] = _key(as_written["key"], where)
-    return keys, names
+            keys[table] = _key(as_written.get("key", {}), where)
+            extras[table] = _extras(as_written, keys[table], where)
+    return keys, extras, names
+
+
+def _extras(values: dict[str, Any], key: Key, path: str) -> TableExtras:
+    given = as_table(values.get("indexes", {}), f"{path}.indexes", _INDEX_HINT)
+    indexes = {name: _key(value, f"{path}.indexes.{name}", _INDEX_HINT) for name, value in given.items()}
+    types: dict[str, str] = {}
+    for attribute in (*key, *(one for each in indexes.values() for one in each)):
+        if types.setdefault(attribute.name, attribute.type) != attribute.type:
+            hint = "an attribute has one type in the table's key and in all of its indexes"
+            raise UsageError(f"{attribute.name} has two types", where=place(path), hint=hint)
+    return TableExtras(indexes, as_text(values["ttl"], f"{path}.ttl") if "ttl" in values else "")
 
 
 def _as_setting(given: object, path: str) -> dict[str, Any]:
@@ -263,7 +282,7 @@ def _as_setting(given: object, path: str) -> dict[str, Any]:
     if isinstance(given, str):
         return {"name": given}
     values = as_table(given, path, _TABLES_HINT)
-    is_key = not values.keys() & {"name", "key"} or all(kind in KEY_TYPES for kind in map(str, values.values()))
+    is_key = not values.keys() & {*_OF_A_TABLE} or all(kind in KEY_TYPES for kind in map(str, values.values()))
     return {"key": values} if is_key else values
 
 
@@ -297,10 +316,10 @@ def _pattern(value: object, stage: str, path: str) -> str:
     return text
 
 
-def _key(value: object, path: str) -> Key:
-    attributes = as_table(value, path, _TABLES_HINT)
+def _key(value: object, path: str, hint: str = _TABLES_HINT) -> Key:
+    attributes = as_table(value, path, hint)
     if len(attributes) not in (1, 2):
-        raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=_TABLES_HINT)
+        raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=hint)
     for name, kind in attributes.items():
         if kind not in KEY_TYPES:
             hint = 'a key attribute is "S" (string), "N" (number) or "B" (binary)'

@@ -169,6 +169,7 @@ def _stage(
         embedded=embedded,
         makes_state_table=name == LOCAL or in_service,
         tables={names.source(table): key for table, key in settings.tables.items()} if embedded else {},
+        extras={names.source(table): more for table, more in settings.extras.items()} if embedded else {},
         names=names,
         protected=settings.protected,
         single_region_writers=settings.single_region_writers,

@@ -29,7 +29,7 @@ from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator, install
 from dynamodt.local.emulator import Record
 from dynamodt.local.install import Environment
-from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage
+from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage, TableExtras
 from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
 Note = Callable[[str], None]
@@ -66,7 +66,7 @@ def open_stage(stage: Stage, folder: Path, note: Note = lambda _: None) -> Stage
     connection = replace(stage.connection, endpoint_url=ensure_started(folder, note))
     if stage.storage.url.startswith("s3://"):
         create_missing_bucket(connection, urlsplit(stage.storage.url).netloc)
-    create_missing_tables(connection, stage.tables)
+    create_missing_tables(connection, stage.tables, stage.extras)
     return replace(stage, connection=connection)
 
 
@@ -305,16 +305,18 @@ def _reason(data: Path) -> str:
 # ---------------------------------------------------------------- tables and bucket
 
 
-def create_missing_tables(connection: Connection, tables: Mapping[str, tuple[KeyAttribute, ...]]) -> tuple[str, ...]:
-    """Creates the tables that do not exist (on-demand), waits until they are active, and returns their names. A table
-    that exists is left unchanged, whatever its key. Raises ServiceError."""
+def create_missing_tables(
+    connection: Connection, tables: Mapping[str, tuple[KeyAttribute, ...]], extras: Mapping[str, TableExtras] = {}
+) -> tuple[str, ...]:
+    """Creates the tables that do not exist (on-demand), with the indexes and the TTL of `extras`, waits until they are
+    active, and returns their names. A table that exists is left unchanged, whatever its key. Raises ServiceError."""
     if not tables:
         return ()
     existing = set(list_tables(connection))
     missing = tuple(name for name in tables if name not in existing)
     for name in missing:
         with explained("CreateTable", f"table {name}"):
-            _create_table(client(connection, "dynamodb"), name, tables[name])
+            _create_table(client(connection, "dynamodb"), name, tables[name], extras.get(name, TableExtras()))
     return missing
 
 
@@ -325,16 +327,30 @@ def create_missing_bucket(connection: Connection, bucket: str) -> bool:
         return not _bucket_exists(s3, bucket) and _create_bucket(s3, bucket, connection.region)
 
 
-def _create_table(dynamodb: Any, name: str, key: tuple[KeyAttribute, ...]) -> None:
-    schema = [{"AttributeName": k.name, "KeyType": role} for k, role in zip(key, _KEY_ROLES, strict=False)]
-    types = [{"AttributeName": k.name, "AttributeType": k.type} for k in key]
+def _create_table(dynamodb: Any, name: str, key: tuple[KeyAttribute, ...], extras: TableExtras) -> None:
+    types = dict((*key, *(attribute for index in extras.indexes.values() for attribute in index)))
+    indexes = [
+        {"IndexName": index, "KeySchema": _schema(of), "Projection": {"ProjectionType": "ALL"}}
+        for index, of in extras.indexes.items()
+    ]
     try:
         dynamodb.create_table(
-            TableName=name, KeySchema=schema, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST"
+            TableName=name,
+            KeySchema=_schema(key),
+            AttributeDefinitions=[{"AttributeName": each, "AttributeType": kind} for each, kind in types.items()],
+            BillingMode="PAY_PER_REQUEST",
+            **({"GlobalSecondaryIndexes": indexes} if indexes else {}),
         )
     except ClientError as error:
         _raise_unless_exists(error)
     dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig=_WAIT)
+    if extras.ttl:
+        ttl = {"Enabled": True, "AttributeName": extras.ttl}
+        dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
+
+
+def _schema(key: tuple[KeyAttribute, ...]) -> list[dict[str, str]]:
+    return [{"AttributeName": k.name, "KeyType": role} for k, role in zip(key, _KEY_ROLES, strict=False)]
 
 
 def _bucket_exists(s3: Any, bucket: str) -> bool:

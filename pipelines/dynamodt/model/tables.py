@@ -20,6 +20,14 @@ class KeyAttribute(NamedTuple):
     type: str  # one of KEY_TYPES
 
 
+class TableExtras(NamedTuple):
+    """What a table of the embedded stage is created with beside its key: the keys of its global indexes by name, and
+    the attribute by which its items expire (empty: none)."""
+
+    indexes: Mapping[str, tuple[KeyAttribute, ...]] = {}
+    ttl: str = ""
+
+
 class IndexKey(NamedTuple):
     """An attribute that is a key of an index. An item without it is not in the index; one with a value of another type,
     an empty one, or one of more than `most` bytes is refused."""
@@ -155,6 +163,7 @@ class Stage:
     makes_state_table: bool = False  # it is created when it is missing
     embedded: bool = False  # the emulator that dynamodt starts
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)  # created on the embedded stage
+    extras: dict[str, TableExtras] = field(default_factory=dict)  # of these tables
     names: TableNames = TableNames()
     protected: bool = False  # its tables are written only with point-in-time recovery on
     single_region_writers: bool = False  # no application writes its global tables in another region
