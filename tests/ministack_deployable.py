@@ -8,7 +8,6 @@
 | AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
 | AWS::Logs::MetricFilter | made by its own CloudWatch Logs |
 | the answer to DeleteChangeSet is not as boto3 reads it | it is |
-| AWS::IAM::ManagedPolicy: its roles, its versions, an update | as its own IAM reads them |
 | a bucket's encryption and tags | set as by their own calls |
 | a table's point-in-time recovery, encryption and tags | set as by their own calls |
 """
@@ -21,7 +20,7 @@ from typing import Any
 
 from ministack.app import main
 from ministack.services import cloudformation as service
-from ministack.services import cloudwatch_logs, dynamodb, glue, iam, s3
+from ministack.services import cloudwatch_logs, dynamodb, glue, s3
 from ministack.services.cloudformation import changesets, engine, provisioners, stacks
 
 Answer = tuple[int, dict[str, str], Any]
@@ -30,8 +29,6 @@ _delete_resource = stacks._delete_resource
 _resolve_for_change_set = changesets._resolve_props_for_diff
 _answer_to_delete_change_set = service._ACTION_HANDLERS["DeleteChangeSet"]
 _create_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["create"]
-_create_policy = provisioners._RESOURCE_HANDLERS["AWS::IAM::ManagedPolicy"]["create"]
-_delete_policy = provisioners._RESOURCE_HANDLERS["AWS::IAM::ManagedPolicy"]["delete"]
 _create_table = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"]
 
 
@@ -126,27 +123,6 @@ def _table(resource: str, properties: dict[str, Any], stack: str) -> Made:
     return made
 
 
-def _policy(resource: str, properties: dict[str, Any], stack: str) -> Made:
-    made: Made = _create_policy(resource, properties, stack)
-    found = iam._policies[made[0]]
-    versions = {one["VersionId"]: {**one, "CreateDate": found["CreateDate"]} for one in found["PolicyVersions"]}
-    found["Versions"] = versions
-    for role in properties.get("Roles", ()):
-        there = iam._roles[role]["AttachedPolicies"]
-        there[:] = [*(one for one in there if one != made[0]), made[0]]
-    return made
-
-
-def _update_policy(_name: str, _old: dict[str, Any], new: dict[str, Any], stack: str) -> Made:
-    return _policy(_name.rpartition("/")[2].removeprefix(f"{stack}-"), new, stack)
-
-
-def _remove_policy(name: str, properties: dict[str, Any]) -> None:
-    for role in iam._roles.values():
-        role["AttachedPolicies"] = [one for one in role["AttachedPolicies"] if one != name]
-    _delete_policy(name, properties)
-
-
 def fill_gaps() -> None:
     """Teach the emulator's CloudFormation what the table above says."""
     stacks._delete_resource = _delete_unless_retained
@@ -155,7 +131,6 @@ def fill_gaps() -> None:
     handlers = provisioners._RESOURCE_HANDLERS
     handlers["AWS::S3::Bucket"]["create"] = _bucket
     handlers["AWS::DynamoDB::Table"]["create"] = _table
-    handlers["AWS::IAM::ManagedPolicy"] = {"create": _policy, "update": _update_policy, "delete": _remove_policy}
     handlers["AWS::Glue::Job"] = {
         "create": _of_glue(glue._create_job),
         "update": _update_job,
