@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from dynamodt.cli.json_output import with_names as in_document
 from dynamodt.cli.request import with_both_names, with_tables
 from dynamodt.config import names as looked_up
-from dynamodt.config.names import with_names
+from dynamodt.config.names import named_in, tables_in_use, with_names
 from dynamodt.config.stage import SERVICE, load_stage
 from dynamodt.deploy.job_result import runs_of, undo_of
 from dynamodt.deploy.packages import stage_file
@@ -444,3 +444,19 @@ def test_the_place_of_an_error_has_both_names() -> None:
 def test_keys_of_created_tables_are_read_in_order(project: Project) -> None:
     stage = load_stage("local", project(f'{LOCAL}users = {{ name = "shop-users", key = {{ b = "S", a = "N" }} }}'))
     assert stage.tables == {"shop-users": (KeyAttribute("b", "S"), KeyAttribute("a", "N"))}
+
+
+def test_a_job_is_given_the_names_that_a_script_and_its_modules_write(tmp_path: Path) -> None:
+    """It looks none up: `context.items("orders")` needs the real name."""
+    texts = {
+        "users/v1_a.py": "import others\nsequence = 1\ndef prepare(context): yield from context.items('orders')\n"
+        "def transform_up(item): ...\n",
+        "users/others.py": "NAME = 'carts'\n",
+        **{f"{name}/v1_a.py": "sequence = 1\ndef transform_up(item): ...\n" for name in ("orders", "carts", "stock")},
+    }
+    for name, text in texts.items():
+        (tmp_path / "transforms" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "transforms" / name).write_text(text)
+    (script,) = read_versions(tmp_path / "transforms", "users")
+    assert named_in(script, tmp_path) == ["carts", "orders"]
+    assert tables_in_use(tmp_path) == ("carts", "orders", "stock", "users")
