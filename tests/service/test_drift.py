@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodt.deploy import deployed
-from dynamodt.deploy.buckets import delete_bucket, delete_objects
+from dynamodt.deploy.buckets import OwnObjects, delete_bucket, delete_objects
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Refused, UsageError
@@ -30,6 +30,11 @@ def role_tables(account: Account) -> list[str]:
     role = account.stage and account.stack.resources()["JobRole"]
     policy = account.client("iam").get_role_policy(RoleName=role, PolicyName="tables")["PolicyDocument"]
     return [arn.rpartition("/")[2] for arn in policy["Statement"][0]["Resource"]]
+
+
+def lose_bucket(account: Account) -> None:
+    delete_objects(account.stage.connection, OwnObjects(*deployed.bucket_of(account.stage)), print)
+    delete_bucket(account.stage.connection, account.bucket)
 
 
 # ---------------------------------------------------------------- deleted by hand
@@ -81,8 +86,7 @@ def test_a_bucket_that_was_deleted_is_made_anew_and_no_job_goes_with_it(account:
     if found_first:
         account.client("s3").create_bucket(Bucket=account.bucket)
     account.deploy()
-    delete_objects(account.stage.connection, account.bucket, "", print)
-    delete_bucket(account.stage.connection, account.bucket)
+    lose_bucket(account)
     deleted: list[str] = []
     again = account.deploy()
     removed = [change for change in again.changes if change.action == "Remove"]
@@ -115,8 +119,7 @@ def test_a_job_is_not_made_anew_while_the_other_is_at_work(account: Account, mon
 
 def test_all_of_it_at_once(account: Account) -> None:
     account.deploy()
-    delete_objects(account.stage.connection, account.bucket, "", print)
-    delete_bucket(account.stage.connection, account.bucket)
+    lose_bucket(account)
     account.client("dynamodb").delete_table(TableName=account.state_table)
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}")
     account.deploy()

@@ -336,6 +336,35 @@ def test_a_key_that_encrypts_a_table_of_the_application_stays(account: Account) 
     assert key_state(account, key) == "Enabled"
 
 
+@pytest.mark.parametrize("what", ["bucket", "state_table"])
+def test_a_key_of_what_the_stage_had_before_stays_as_long_as_that_exists(account: Account, what: str) -> None:
+    """The stage has got another bucket, or another state table; the key still leads to the data in the former one."""
+    key = account.deploy().outputs["KeyArn"]
+    account.destroy()
+    file, former = account.folder / "dynamodt.toml", getattr(account, what)
+    before = file.read_text()
+    file.write_text(before.replace(former, f"new-{former}"))
+    account.deploy()
+    rehearsed, done = account.destroy(purge=True, dry_run=True), account.destroy(purge=True)
+    assert f" {former}" in why(done.kept, f"key {key}") and done.kept == rehearsed.kept
+    assert key_state(account, key) == "Enabled" and former in tables(account) | buckets(account)
+    file.write_text(before)
+    account.destroy(purge=True)
+    assert key_state(account, key) == "PendingDeletion" and former not in tables(account) | buckets(account)
+
+
+def test_a_key_stays_where_the_tables_that_it_encrypts_cannot_be_listed(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any) -> list[str]:
+        raise ServiceError("ListTables was refused: AccessDeniedException")
+
+    key = account.deploy().outputs["KeyArn"]
+    monkeypatch.setattr(destroying, "list_tables", denied)
+    assert "cannot be looked up" in why(account.destroy(purge=True).kept, "key")
+    assert key_state(account, key) == "Enabled" and any("AccessDenied" in text for text in account.notes.texts)
+
+
 def test_a_stack_of_that_name_that_is_not_dynamodts_is_left_alone(account: Account) -> None:
     cloudformation = account.client("cloudformation")
     body = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
@@ -433,7 +462,12 @@ def test_an_empty_stack_of_anothers_change_set_is_left_alone(account: Account) -
     )
     done = account.destroy(purge=True)
     assert "another program" in why(done.kept, "stack") and not why_all(done.removed, "stack")
-    assert account.stack.state() is not None
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match="another program: anothers") as caught:
+            account.deploy(dry_run)
+        assert f"delete-change-set --stack-name {account.stack.name}" in caught.value.hint
+    state = account.stack.state()
+    assert state is not None and state.status == "REVIEW_IN_PROGRESS" and account.stack.change_sets() == ["anothers"]
 
 
 def why_all(texts: tuple[str, ...], kind: str) -> list[str]:

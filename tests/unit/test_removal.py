@@ -16,7 +16,7 @@ KEY, HERE = "arn:aws:kms:r:1:key/k", DeployedBucket("files", "below/")
 TABLE = FoundTable("state", MADE, KEY, (), ())
 OWN = OwnObjects(*HERE)
 FILES = FoundBucket(HERE, MADE, KEY, own=OWN)
-ENCRYPTING = FoundKey(KEY, MADE, False, ())
+ENCRYPTING = FoundKey(KEY, MADE, False)
 ALL = Evidence("prod", TABLE, FILES, (ENCRYPTING,), ())
 
 
@@ -126,6 +126,7 @@ def test_a_key_that_dynamodt_toml_names_stays_unless_the_stack_has_made_it() -> 
 def test_a_key_that_others_need_stays() -> None:
     assert "dynamodt-shop" in kept(replace(ALL, neighbours=(neighbour(key=KEY),)))[0]
     assert "encrypts users" in kept(replace(ALL, keys=(ENCRYPTING._replace(tables=("users",)),)))[0]
+    assert "the bucket former" in kept(replace(ALL, keys=(ENCRYPTING._replace(bucket="former"),)))[0]
 
 
 def test_what_is_not_there_is_not_told() -> None:

@@ -36,6 +36,9 @@ class FakeStack:
     def events(self, stack_id: str, known: set[str]) -> list[StackEvent]:
         return self.happened.pop(0) if self.happened else []
 
+    def change_sets(self) -> list[str]:
+        return []
+
     def delete(self) -> None:
         self.deleted += 1
 

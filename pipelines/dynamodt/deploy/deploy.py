@@ -33,6 +33,7 @@ from dynamodt.deploy.deployed import (
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
 from dynamodt.deploy.packages import Assets, Parts, parts, places, template, uploaded
 from dynamodt.deploy.stacks import (
+    OWN_CHANGE_SET,
     UNMADE,
     ChangeSet,
     ResourceChange,
@@ -134,10 +135,24 @@ def _check_no_jobs(stage: Stage, stack: Stack, found: DeployedResources) -> None
         raise Refused(what, where=stack.where, hint=hint)
 
 
+def _check_no_proposal(stack: Stack) -> None:
+    """Raises Refused for an empty stack with a change set of another program: CloudFormation deletes all change sets of
+    a stack once one of them is executed."""
+    others = [name for name in stack.change_sets() if not name.startswith(OWN_CHANGE_SET)]
+    if others:
+        what = f"the stack is {UNMADE} and has a change set of another program: {', '.join(others)}"
+        delete = f"aws cloudformation delete-change-set --stack-name {stack.name} --change-set-name {others[0]}"
+        hint = f"rename this stage in {FILE_NAME}; or, if nothing needs the change set: {delete}"
+        raise Refused(what, where=stack.where, hint=hint)
+
+
 def _live(stage: Stage, stack: Stack, state: StackState | None) -> StackState | None:
     """The stack, if it has resources and is this stage's; None for a change set that was never executed, and for the
     remains of a failed creation."""
-    if state is None or state.status == UNMADE:
+    if state is None:
+        return None
+    if state.status == UNMADE:
+        _check_no_proposal(stack)
         return None
     check_ours(stage, stack, state)
     refuse_broken(stack, state)

@@ -211,8 +211,9 @@ def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, he
     if lost:
         what = f"it also serves the table {', '.join(lost)}, which the project in {folder.resolve()} does not have"
         hint = (
-            f"if another project has them, rename the stage of one of the two; else restore transforms/{lost[0]}, "
-            f"or aws cloudformation delete-stack --stack-name {stack.name} (the data stays), and deploy again"
+            "if another project has them, rename the stage of one of the two; else restore what named them here, the "
+            f"folder in transforms/ or the name in {FILE_NAME}; or aws cloudformation delete-stack --stack-name "
+            f"{stack.name} (the data stays), and deploy again"
         )
         raise Refused(f"{what} (its tables: {', '.join(sorted(here)) or 'none'})", where=stack.where, hint=hint)
 

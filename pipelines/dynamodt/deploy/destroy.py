@@ -40,9 +40,9 @@ from dynamodt.deploy.removal import (
     neighbours,
     plan,
 )
-from dynamodt.deploy.stacks import UNMADE, Sleep, Stack, StackState, at_rest
+from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, at_rest
 from dynamodt.deploy.stacks import removed as delete_stack
-from dynamodt.dynamodb.table import TablePlace, delete_table, place_of, stage_of
+from dynamodt.dynamodb.table import delete_table, list_tables, place_of, stage_of
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
@@ -54,7 +54,6 @@ from dynamodt.state.state import State, StateContents, contents_of
 if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
 
-_OURS = "dynamodt-"  # the prefix of our own change sets
 _DATA = "it holds data that cannot be recreated: only --purge deletes it"
 _DRY_RUN = "dry-run/"
 _DELETING = "DELETING"
@@ -119,7 +118,7 @@ def _planned(
         lasting = Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
     if state is None:
         return lasting
-    if state.status == UNMADE and not all(name.startswith(_OURS) for name in stack.change_sets()):
+    if state.status == UNMADE and not all(name.startswith(OWN_CHANGE_SET) for name in stack.change_sets()):
         kept = f"{_stack_line(stack)}: it is empty, and has a change set of another program"
         return replace(lasting, kept=(kept, *lasting.kept))
     return replace(lasting, removed=(_stack_line(stack), *lasting.removed))
@@ -201,7 +200,8 @@ def gather(
     if bucket is not None and bucket.origin.is_of(stage.name):
         bucket = _with_contents(stage, bucket, _own_objects(stage, folder, contents))
     proved = any(key.origin.is_of(stage.name) for key in found.keys)
-    keys = found.keys if proved else (*found.keys, *_orphaned_keys(stage, folder, note))
+    keys = found.keys if proved else (*found.keys, *_orphaned_keys(stage, note))
+    keys = _with_users(stage, keys, note)
     return Evidence(stage.name, table, bucket, keys, neighbours(stage, folder, stack))
 
 
@@ -216,7 +216,7 @@ def glance(stage: Stage, folder: Path, own: Mapping[str, str]) -> Evidence:
     """Which resources exist, and where they come from; their contents, and other stages, are left out."""
     table, bucket = _state_table(stage, own), _bucket(stage, own)
     linked = [one.key for one in (table, bucket) if one is not None]
-    return Evidence(stage.name, table, bucket, _keys(stage, folder, own, linked), ())
+    return Evidence(stage.name, table, bucket, _keys(stage, own, linked), ())
 
 
 def _state_table(stage: Stage, own: Mapping[str, str]) -> FoundTable | None:
@@ -259,11 +259,11 @@ def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
     return FoundBucket(here, Origin(facts.stage, own.get("Storage") == here.name), key.arn if key else "")
 
 
-def _keys(stage: Stage, folder: Path, own: Mapping[str, str], linked: Iterable[str]) -> tuple[FoundKey, ...]:
+def _keys(stage: Stage, own: Mapping[str, str], linked: Iterable[str]) -> tuple[FoundKey, ...]:
     """The keys that encrypt the table or the bucket, the stack's, and the one that dynamodt.toml names."""
     named = _facts(stage, [stage.storage.kms_key or ""])
     found = _facts(stage, [own.get("Key", ""), *linked]) | named
-    return _described(stage, folder, own, found, named)
+    return _described(own, found, named)
 
 
 def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
@@ -271,7 +271,7 @@ def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
     return {found.arn: found for key in asked if (found := key_facts(stage.connection, key)) is not None}
 
 
-def _orphaned_keys(stage: Stage, folder: Path, note: Callable[[str], None]) -> tuple[FoundKey, ...]:
+def _orphaned_keys(stage: Stage, note: Callable[[str], None]) -> tuple[FoundKey, ...]:
     """The key whose table and bucket were deleted by a removal that was interrupted."""
     bucket = bucket_of(stage).name
     try:
@@ -279,23 +279,40 @@ def _orphaned_keys(stage: Stage, folder: Path, note: Callable[[str], None]) -> t
     except ServiceError as error:
         note(f"keys with the tags of {stage.name} and {bucket} cannot be listed: {error}")
         return ()
-    return _described(stage, folder, {}, {one.arn: one for one in found}, {})
+    return _described({}, {one.arn: one for one in found}, {})
 
 
-def _described(
-    stage: Stage, folder: Path, own: Mapping[str, str], found: Mapping[str, KeyFacts], named: Iterable[str]
-) -> tuple[FoundKey, ...]:
+def _described(own: Mapping[str, str], found: Mapping[str, KeyFacts], named: Iterable[str]) -> tuple[FoundKey, ...]:
     """The keys whose deletion is not scheduled yet."""
-    there = [facts for facts in found.values() if facts.state not in _GOING]
-    places = (
-        {name: place_of(stage.connection, name) for name in tables(folder / "transforms", stage.names)} if there else {}
-    )
-    return tuple(_key(facts, own, named, places) for facts in there)
+    return tuple(_key(facts, own, named) for facts in found.values() if facts.state not in _GOING)
 
 
-def _key(
-    found: KeyFacts, own: Mapping[str, str], named: Iterable[str], places: Mapping[str, TablePlace | None]
-) -> FoundKey:
+def _key(found: KeyFacts, own: Mapping[str, str], named: Iterable[str]) -> FoundKey:
     of_stack = bool(own.get("Key")) and found.arn.endswith(f"/{own['Key']}")
-    encrypted = tuple(name for name, place in places.items() if place is not None and place.key_arn == found.arn)
-    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, encrypted)
+    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, found.bucket)
+
+
+def _with_users(stage: Stage, keys: tuple[FoundKey, ...], note: Callable[[str], None]) -> tuple[FoundKey, ...]:
+    """The keys with what they encrypt beside the state table and the bucket of this stage, which may have had others
+    under the same key. Where that cannot be looked up, each key counts as in use."""
+    if not any(key.origin.is_of(stage.name) for key in keys):
+        return keys
+    keys = tuple(key._replace(bucket=_other_bucket(stage, key.bucket)) for key in keys)
+    try:
+        names = [name for name in list_tables(stage.connection) if name != stage.state_table]
+        places = {name: place_of(stage.connection, name) for name in names}
+    except ServiceError as error:
+        note(f"the tables that a key encrypts cannot be looked up, so that keys are kept: {error}")
+        return tuple(key._replace(tables=("tables that cannot be looked up",)) for key in keys)
+    by_key = {key.arn: [name for name, place in places.items() if place and place.key_arn == key.arn] for key in keys}
+    return tuple(key._replace(tables=tuple(by_key[key.arn])) for key in keys)
+
+
+def _other_bucket(stage: Stage, bucket: str) -> str:
+    """The bucket, if it is another one than the stage's and exists; else empty."""
+    if bucket in ("", bucket_of(stage).name):
+        return ""
+    try:
+        return bucket if bucket_facts(stage.connection, bucket) is not None else ""
+    except UsageError:  # one of another account or region
+        return bucket

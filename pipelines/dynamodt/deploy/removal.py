@@ -105,12 +105,14 @@ class FoundBucket(NamedTuple):
 
 
 class FoundKey(NamedTuple):
-    """A key: whether dynamodt.toml names it, and the tables of this project that it encrypts."""
+    """A key: whether dynamodt.toml names it, the bucket of its tag `dynamodt:bucket`, if that is another one than the
+    stage's and exists, and the tables of the account and region, beside the state table, that it encrypts."""
 
     arn: str
     origin: Origin
     named: bool
-    tables: tuple[str, ...]
+    bucket: str = ""
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,8 @@ def _needed(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdi
     stays = found.bucket is not None and bucket is not None and (not bucket.goes or bool(found.bucket.strangers))
     if found.bucket and stays and (found.bucket.key == key.arn or key.named):
         return f"it encrypts the bucket {found.bucket.bucket.name}, which is kept"
+    if key.bucket:
+        return f"its tag dynamodt:bucket names the bucket {key.bucket}, which exists"
     return f"it also encrypts {_some(key.tables)}" if key.tables else ""
 
 

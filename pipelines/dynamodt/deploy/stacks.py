@@ -22,6 +22,7 @@ Note = Callable[[str], None]
 Sleep = Callable[[float], None]
 
 UNMADE = "REVIEW_IN_PROGRESS"  # the stack has a change set that was never executed, and no resource
+OWN_CHANGE_SET = "dynamodt-"  # the prefix of the names of our change sets
 GONE = "DELETE_COMPLETE"
 POLL_SECONDS = 2.0
 _NOT_MADE = (GONE, "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_SKIPPED")  # a resource that does not exist
@@ -147,7 +148,7 @@ class Stack:
         with explained("CreateChangeSet", self.where):
             made = self._cloudformation.create_change_set(
                 StackName=self.name,
-                ChangeSetName=f"dynamodt-{time.time_ns()}",
+                ChangeSetName=f"{OWN_CHANGE_SET}{time.time_ns()}",
                 ChangeSetType="UPDATE" if exists else "CREATE",
                 TemplateBody=template,
                 Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
