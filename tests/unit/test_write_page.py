@@ -704,7 +704,7 @@ def test_a_connection_that_stays_away_is_no_item_s_fault_and_no_throttle() -> No
     task = WriteTask(page_writer(fake, double, backoff=Backoff(attempts=4)))
     task.begin(changes)
     with pytest.raises(ServiceError, match="gave up after 4 tries: the endpoint refuses connections") as caught:
-        while True:
+        for _ in range(20):  # steps, of which four are tries
             task.step()
     assert (caught.value.where, caught.value.hint) == ("table things", "check the network")
     assert fake.calls["BatchExecuteStatement"] == 3 + 1 + 1 + 1  # after the first round, one of the three batches
