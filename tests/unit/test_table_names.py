@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from rich.console import Console
 
+from dynamodt.cli.commands import ended_early
 from dynamodt.cli.json_output import with_names as in_document
-from dynamodt.cli.request import with_both_names, with_tables
+from dynamodt.cli.request import Request, with_both_names, with_tables
 from dynamodt.config import names as looked_up
 from dynamodt.config.names import named_in, tables_in_use, with_names
 from dynamodt.config.stage import SERVICE, load_stage
 from dynamodt.deploy.job_result import runs_of, undo_of
 from dynamodt.deploy.packages import stage_file
-from dynamodt.errors import UsageError, suggest
+from dynamodt.errors import ScriptError, UsageError, suggest
 from dynamodt.model.tables import KeyAttribute, Stage, TableNames
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import read_versions, tables
 
 PROD = '[stages.prod]\nregion = "eu-west-1"\nstorage = "s3://files/below"\n'
@@ -256,6 +260,13 @@ def test_a_target_that_is_written_by_its_real_name(project: Project) -> None:
     assert script.target_table == "shop-plain"
 
 
+def test_a_target_that_is_the_table_itself_by_its_real_name(project: Project) -> None:
+    folder = project(PROD + THREE, plain="shop-plain")
+    with pytest.raises(ScriptError, match="TARGET_TABLE is shop-plain, the table itself") as caught:
+        read_versions(folder / "transforms", "shop-plain", opened(folder).names)
+    assert caught.value.where == "transforms/plain/v1_one.py"
+
+
 def test_a_stack_is_read_once_for_a_table_and_its_target(project: Project, account: Account) -> None:
     stage = opened(project(PROD + THREE, users="carts"), "users")
     assert stage.names.real("carts") == "shop-prod-Carts-1A2B"
@@ -439,6 +450,17 @@ def test_the_place_of_an_error_has_both_names() -> None:
     assert with_both_names("table shop-users, transforms/x.py", NAMES) == "table users (shop-users), transforms/x.py"
     assert with_both_names("table carts", NAMES) == "table carts"
     assert with_both_names("state table shop-users", NAMES) == "state table shop-users"
+
+
+def test_the_report_of_a_command_that_was_stopped_has_both_names() -> None:
+    recorder = ProgressRecorder()
+    recorder.names = NAMES
+    recorder.run_started("shop-users", 2, "split", "up", 10)
+    stopped = ended_early(Request("up", "prod", ("users",)), recorder, KeyboardInterrupt())
+    out = StringIO()
+    stopped.render(Console(file=out))
+    assert "users (shop-users) v2 split  up  stopped" in out.getvalue()
+    assert stopped.document["tables"][0]["table_name"] == "shop-users"
 
 
 def test_keys_of_created_tables_are_read_in_order(project: Project) -> None:

@@ -92,7 +92,14 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     reported = _reported(request, error, names)
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(reported)}
-    return CommandResult(document, partial(_render_migrations, request, None, reports), (reported,))
+    shown = [_with_both_names(found, names) for found in reports]
+    return CommandResult(document, partial(_render_migrations, request, None, shown), (reported,))
+
+
+def _with_both_names(found: TableReport, names: TableNames) -> TableReport:
+    """The report as it is printed where the stage, which has the names, is not at hand."""
+    runs = tuple(replace(run, table=names.shown(run.table)) for run in found.versions)
+    return replace(found, table=names.shown(found.table), versions=runs)
 
 
 def _with_error(document: json_output.Document, errors: Sequence[BaseException]) -> json_output.Document:

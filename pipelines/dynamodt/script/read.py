@@ -320,11 +320,16 @@ def read_versions(folder: Path, table: str, names: TableNames = TableNames()) ->
     """
     beside = folder_of(folder, names.logical(table), folder.parent)
     scripts = (read_script(path, folder.parent, beside) for path in version_files(folder, names.logical(table)))
-    return tuple(replace(script, table=table, target_table=_target(script, names)) for script in scripts)
+    return tuple(replace(script, table=table, target_table=_target(script, table, names)) for script in scripts)
 
 
-def _target(script: Script, names: TableNames) -> str | None:
-    return script.target_table and names.real(script.target_table)
+def _target(script: Script, table: str, names: TableNames) -> str | None:
+    """The real name of the script's TARGET_TABLE. Raises ScriptError where it is the script's own table, `table`."""
+    real = script.target_table and names.real(script.target_table)
+    if real == table:
+        what = f"TARGET_TABLE is {script.target_table}, the table itself"
+        raise ScriptError(what, where=script.path, hint="Remove the line.")
+    return real
 
 
 def _has_versions(folder: Path) -> bool:
