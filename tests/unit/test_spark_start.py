@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format, struct_pb2
 
+from dynamodt.pipeline.process import reach_beam_directly
 from dynamodt.pipeline.spark import context, harness, runner
 from dynamodt.pipeline.spark.runner import failed
 
@@ -113,3 +115,28 @@ def test_what_spark_leaves_stays_out_of_the_repository(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     context.begin()
     assert (tmp_path / ".dynamodt" / ".gitignore").read_text() == "*\n"
+
+
+def test_the_parts_of_beam_reach_each_other_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc
+
+    class Provision(beam_provision_api_pb2_grpc.ProvisionServiceServicer):
+        def GetProvisionInfo(self, request: Any, context: Any) -> Any:
+            return beam_provision_api_pb2.GetProvisionInfoResponse()
+
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    variable = "no_grpc_proxy"
+    monkeypatch.setenv(variable, "example.com")
+    server = grpc.server(ThreadPoolExecutor(1))
+    beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(Provision(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    reach_beam_directly()
+    for host in ("localhost", "127.0.0.1"):
+        harness.provision(f"{host}:{port}", "worker")
+    server.stop(None)
+    assert os.environ[variable].startswith("example.com,")

@@ -1,4 +1,4 @@
-"""Settings of a process: its signals, its log and the garbage collector. Imports no Beam: it comes before that.
+"""Settings of a process: its signals, its log, the garbage collector and gRPC. Imports no Beam: it comes before that.
 
 Ctrl-C and SIGTERM both unwind the program as an exception, so that all resources are closed.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,18 @@ def collect_less() -> None:
     if 0 < youngest < _ALLOCATIONS:
         gc.set_threshold(_ALLOCATIONS, *older)
         atexit.register(gc.freeze)
+
+
+_NO_PROXY = ("no_grpc_proxy", "no_proxy")  # as gRPC reads them: the second without the first
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+def reach_beam_directly() -> None:
+    """Has gRPC, by which the parts of Beam on one machine communicate, use no proxy for it: gRPC would send even that
+    through HTTP_PROXY. Processes that are started later inherit this."""
+    given = next((os.environ[name] for name in _NO_PROXY if os.environ.get(name)), "")
+    hosts = [host for host in given.split(",") if host and host not in _HERE]
+    os.environ[_NO_PROXY[0]] = ",".join([*hosts, *_HERE])
 
 
 class Terminated(KeyboardInterrupt):

@@ -132,8 +132,9 @@ class _Background(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        from dynamodt.pipeline.process import muted_beam
+        from dynamodt.pipeline.process import muted_beam, reach_beam_directly
 
+        reach_beam_directly()
         options = self._options
         try:
             with muted_beam():
@@ -173,8 +174,9 @@ def ready(options: RunOptions, note: Note) -> RunOptions:
 
 
 def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
-    from dynamodt.pipeline.process import muted_beam
+    from dynamodt.pipeline.process import muted_beam, reach_beam_directly
 
+    reach_beam_directly()
     with muted_beam():
         from dynamodt.pipeline.engine import engine
 

@@ -13,12 +13,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from dynamodt.pipeline.process import reach_beam_directly
+
 _SECONDS = 60.0
 
 
 def main(words: Sequence[str]) -> None:
     """Work until the executor closes the connection."""
     given = parsed(words)
+    reach_beam_directly()
     os.environ["WORKER_ID"] = given.id  # read when Beam is imported
     os.environ.update(environment(provision(given.provision_endpoint, given.id), given))
 
