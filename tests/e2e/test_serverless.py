@@ -160,3 +160,5 @@ def test_a_service_without_configuration_is_migrated_on_each_stage(plain: Servic
     assert "users (plain-prod-users) at version 0, 1 pending" in plain.ok("dynamodt", "status", "--stage", "prod")
     assert "users (plain-prod-users) v1 initial  up  succeeded" in plain.ok("deploy", "--stage", "prod")
     assert transformed(plain) == dev | prod
+    assert "/serverless/plain/dev/dynamodt, are deleted with the service's artifacts" in plain.ok("remove")
+    assert set(real_names(plain)) == prod
