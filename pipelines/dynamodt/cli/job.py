@@ -24,6 +24,7 @@ from dynamodt.config.stage import REGION_VARIABLES, ambient_connection, load_sta
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.errors import Busy, DynamodtError, UsageError
 from dynamodt.model.tables import StorageSpec
+from dynamodt.runs.options import MIGRATIONS, OF_A_RUN
 from dynamodt.runs.shown import inert, printable
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
@@ -38,8 +39,8 @@ DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter ma
 
 
 def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
-    """Runs `arguments["command"]` with the arguments `more` on the project at `arguments["project"]`, on the stage
-    `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket, `arguments["region"]` the
+    """Runs `arguments["command"]`, with the arguments `more` if it is a run, on the project at `arguments["project"]`, on
+    the stage `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket, `arguments["region"]` the
     job's region, which its environment need not have. Returns the exit code. With `arguments["JOB_RUN_ID"]` the result
     is stored under that id.
 
@@ -61,6 +62,7 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
         os.environ.update(dict.fromkeys(REGION_VARIABLES, region))  # of the author's own clients, too
     with _unpacked(spec, region):
         command, *options = shlex.split(command)
+        more = more if command in (*MIGRATIONS, *OF_A_RUN) else ()  # `doctor` runs in the driver alone
         if job_run:
             os.environ["LOGNAME"] = job_run  # the user that the lease and the history show
         automatic, busy = bool(arguments.get("automatic")), False
