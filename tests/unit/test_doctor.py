@@ -101,7 +101,7 @@ def test_a_table_s_surroundings(findings: Callable[..., dict[str, Finding]]) -> 
     table = USERS | {
         "Replicas": [{"RegionName": "us-east-1"}],
         "StreamSpecification": {"StreamEnabled": True},
-        "GlobalSecondaryIndexes": [{"IndexName": "by_name"}],
+        "GlobalSecondaryIndexes": [{"IndexName": "by_name", "KeySchema": []}],
         "OnDemandThroughput": {"MaxWriteRequestUnits": 100},
     }
     ttl = {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"}}

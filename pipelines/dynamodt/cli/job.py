@@ -39,13 +39,10 @@ DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter ma
 
 
 def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
-    """Runs `arguments["command"]`, with the arguments `more` if it is a run, on the project at `arguments["project"]`, on
-    the stage `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket, `arguments["region"]` the
-    job's region, which its environment need not have. Returns the exit code. With `arguments["JOB_RUN_ID"]` the result
-    is stored under that id.
-
-    `arguments["automatic"]` is set for a start by a schedule or an event, which EventBridge may deliver twice: where
-    another run holds each table that is left, the job reports it and ends with 0.
+    """Runs `arguments["command"]`, with the arguments `more` if it is a run, on the project at `arguments["project"]`
+    and the stage `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket,
+    `arguments["region"]` the job's region, which its environment need not have. Returns the exit code. With
+    `arguments["JOB_RUN_ID"]` the result is stored under that id.
     """
     try:
         return _carried_out(arguments, more)

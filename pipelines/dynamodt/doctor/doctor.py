@@ -29,7 +29,7 @@ from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.suite import Finding, Status, code_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.dynamodb.table import has_point_in_time_recovery, place_of
+from dynamodt.dynamodb.table import consumers, describe, has_point_in_time_recovery, place_of
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Stage
@@ -97,7 +97,7 @@ def doctor(
         findings += _contract(stage, recorder)
     if glue:
         findings += _in_the_job(stage, folder, chosen, recorder)
-    found = tuple(_shortened(finding) for finding in findings)
+    found = tuple(finding._replace(seen=_without_accounts(finding.seen)) for finding in findings)
     return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
 
 
@@ -126,12 +126,8 @@ def _in_the_job(stage: Stage, folder: Path, names: Sequence[str], recorder: Prog
 # ---------------------------------------------------------------- the report
 
 
-def _shortened(finding: Finding) -> Finding:
-    """Without an account's id but for its last digits."""
-    return finding._replace(seen=_without_accounts(finding.seen))
-
-
 def _without_accounts(text: str) -> str:
+    """Account ids are shown by their last digits."""
     return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
 
 
@@ -289,12 +285,12 @@ def _table(stage: Stage, name: str) -> Seen:
     """The table's status, and what else its writes cause or depend on."""
     with explained("DescribeTable", f"table {name}"):
         table = client(stage.connection, "dynamodb").describe_table(TableName=name)["Table"]
-    seen = [str(table["TableStatus"]), _capacity(table), *_facts(table), _ttl(stage, name)]
+    seen = [str(table["TableStatus"]), _capacity(table), *_facts(table), *_receivers(stage, name)]
     replicas = [replica["RegionName"] for replica in table.get("Replicas") or ()]
     text = ", ".join(filter(None, seen))
     if replicas:
-        hint = "write it in one region only while a run is in progress: a condition is evaluated on the local replica"
-        return WRONG, f"{text}, replicas in {', '.join(replicas)}", hint
+        hint = "a condition is evaluated on the local replica: a run needs --single-region-writers"
+        return OK if stage.single_region_writers else WRONG, f"{text}, replicas in {', '.join(replicas)}", hint
     return (OK if table["TableStatus"] == "ACTIVE" else WRONG), text, ""
 
 
@@ -318,12 +314,14 @@ def _facts(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"encrypted by {table['SSEDescription'].get('SSEType', 'KMS')}"
 
 
-def _ttl(stage: Stage, name: str) -> str:
-    try:
-        found = client(stage.connection, "dynamodb").describe_time_to_live(TableName=name)["TimeToLiveDescription"]
-    except ClientError as error:
-        return f"TTL unknown ({code_of(error)})"
-    return f"TTL by {found['AttributeName']}" if found.get("TimeToLiveStatus") == "ENABLED" else ""
+def _receivers(stage: Stage, name: str) -> Iterator[str]:
+    """What else a write causes, as far as the caller may list it."""
+    found = consumers(stage.connection, describe(stage.connection, name))
+    for kind, names in (("Lambda", found.functions), ("Kinesis", found.kinesis)):
+        if names:
+            yield f"{kind} {', '.join(names)}"
+    if found.ttl:
+        yield f"TTL by {found.ttl}"
 
 
 def _recovery(stage: Stage, name: str) -> Seen:
