@@ -135,7 +135,8 @@ class PreparationContext:
             numbers = ", ".join(str(one.sequence) for one in earlier if one.has_prepare)
             hint = f"the earlier versions with prepared data: {numbers}" if numbers else "no earlier version has any"
             where = f"{self._script.path}: context.prepared"
-            raise UsageError(f"version {version} is no earlier version with a prepare function", where=where, hint=hint)
+            what = f"there is no earlier version {version!r} with a prepare function"
+            raise UsageError(what, where=where, hint=hint)
         storage = open_storage(self._stage.connection, self._stage.storage)
         return prepared_data.load(storage, script, prepared_data.find(storage, script))
 

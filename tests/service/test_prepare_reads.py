@@ -82,7 +82,7 @@ def test_the_rows_of_an_earlier_version(bench: Bench, table: str) -> None:
     assert prepared(bench, table, "yield 'rate', 2") == {"rate": 2}
     assert prepared(bench, table, "yield 'twice', 2 * context.prepared(1)['rate']", 2) == {"twice": 4}
     for number in (2, 3):
-        with pytest.raises(UsageError, match=f"version {number} is no earlier version") as caught:
+        with pytest.raises(UsageError, match=f"there is no earlier version {number} with") as caught:
             prepared(bench, table, f"yield 1, context.prepared({number})", 2)
         assert "earlier versions with prepared data: 1" in caught.value.hint
     bench.script(table, f"def prepare(context):\n    yield 'rate', 3\n{UP}")

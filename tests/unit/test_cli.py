@@ -379,6 +379,12 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
     assert operations.calls == [("open_stage", "dev"), ("up", ("users", "orders"), 1, options)]
 
 
+@pytest.mark.parametrize("command", ["up", "down", "undo", "retry", "status", "history", "prepare"])
+def test_beams_options_are_in_a_hint_only_where_they_can_be_typed(command: str) -> None:
+    request = Request(command, tables=("users",), run="01RUN", number=1, options=RunOptions(beam_args=("--streaming",)))
+    assert ("--streaming" in command_argv(request)) == (command in ("up", "down", "undo", "retry"))
+
+
 @pytest.mark.parametrize(
     ("words", "options"),
     [

@@ -22,7 +22,7 @@ from dynamodt.errors import DynamodtError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
-from dynamodt.model.tables import Connection
+from dynamodt.model.tables import Connection, TableNames
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.shown import DiffLine, clip, item_diff, key_line, printable, value_text
@@ -462,11 +462,14 @@ def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
 def test_prepared_rows() -> None:
     prepared = PreparedRef("s3://bucket/x.parquet", 1249, "ab", "cd", "now")
     request = Request("prepare", tables=("users",), number=3)
-    text = shown(lambda console: short_reports.print_prepared(console, request, prepared))
-    assert "users version 3: 1,249 rows" in text
+    names = TableNames({"users": "shop-users"}, known={"users": "shop-users"})
+    text = shown(lambda console: short_reports.print_prepared(console, request, prepared, names))
+    assert "users (shop-users) version 3: 1,249 rows" in text
     assert "s3://bucket/x.parquet" in text
     rehearsal = replace(request, options=RunOptions(dry_run=True))
-    assert "dry run: nothing was stored" in shown(lambda c: short_reports.print_prepared(c, rehearsal, prepared))
+    one = replace(prepared, rows=1)
+    text = shown(lambda console: short_reports.print_prepared(console, rehearsal, one, TableNames()))
+    assert "dry run: nothing was stored" in text and "users version 3: 1 row would be" in text
 
 
 # ---------------------------------------------------------------- progress

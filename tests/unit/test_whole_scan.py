@@ -142,3 +142,7 @@ def test_a_projection_takes_paths_and_names_what_is_none() -> None:
         with pytest.raises(UsageError, match="here: projection has") as caught:
             projected([path], "here")  # type: ignore[list-item]
         assert repr(path) in caught.value.what
+    for wrong in ("id", []):
+        with pytest.raises(UsageError, match="here: projection is") as caught:
+            projected(wrong, "here")
+        assert repr(wrong) in caught.value.what and "address.city" in caught.value.hint

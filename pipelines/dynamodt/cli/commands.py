@@ -216,7 +216,8 @@ def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
     table, version, dry_run = request.tables[0], request.number or 0, request.options.dry_run
     prepared = api.prepare(stage, folder, table, version, recorder, dry_run=dry_run, options=request.options)
     document = json_output.prepared_document(stage.names.real(table), version, prepared, dry_run)
-    return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared))
+    names = stage.names
+    return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared, names))
 
 
 def _init(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

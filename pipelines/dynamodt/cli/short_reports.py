@@ -19,6 +19,7 @@ from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import Command
+from dynamodt.runs.pace import counted
 from dynamodt.runs.shown import clip, printable
 from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
 
@@ -66,8 +67,8 @@ def print_status(
 ) -> None:
     """Each table's versions and their states."""
     for status in statuses:
-        counted = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
-        parts = [f"{number} {state}" for state, number in counted.items() if number]
+        numbers = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
+        parts = [f"{number} {state}" for state, number in numbers.items() if number]
         parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
         console.print(
             Text.assemble((names.shown(status.table), "bold"), f" at version {status.at}, {', '.join(parts)}")
@@ -121,9 +122,10 @@ def _baseline_record(run: RunRecord) -> Text:
     return title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
 
 
-def print_prepared(console: Console, request: Request, prepared: PreparedRef) -> None:
+def print_prepared(console: Console, request: Request, prepared: PreparedRef, names: TableNames) -> None:
     """Where the prepared rows are, and what to try next."""
-    label = f"{request.tables[0]} version {request.number}: {prepared.rows:,} rows"
+    table = names.shown(names.real(request.tables[0]))
+    label = f"{table} version {request.number}: {counted(prepared.rows, 'row')}"
     if request.options.dry_run:
         show(console, Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"))
         return
@@ -175,11 +177,11 @@ def print_examination(console: Console, found: Examination) -> None:
 def _record(run: RunRecord, stage: str) -> Text:
     title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
     title.append(run.status, STYLES.get(run.status, ""))
-    counted = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
+    counts = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
     lines = [
         title,
         Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
-        Text(f"    {', '.join(counted)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
+        Text(f"    {', '.join(counts)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
     lines += [_text(text) for text in texts_reported(run)]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []

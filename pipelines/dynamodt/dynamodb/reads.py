@@ -24,6 +24,7 @@ from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 
 MAX_KEYS = 100  # of one BatchGetItem
+_PATHS = 'name attributes, or paths within them: projection=["id", "address.city", "tags[0]"]'
 _PIECE = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 
 
@@ -302,8 +303,11 @@ class WholeScan:
 def projected(names: Sequence[str], where: str) -> dict[str, Any]:
     """The parameters of a request for these attributes, or paths within them: `address.city`, `tags[0]`.
 
-    Raises UsageError, naming it, for a text that is not such a path.
+    Raises UsageError, naming it, for a text that is not such a path, and for what is not a list of at least one: a
+    single text would be read letter by letter, and DynamoDB refuses an empty expression.
     """
+    if isinstance(names, str) or not names:
+        raise UsageError(f"projection is {names!r}, and must be a list of attributes", where=where, hint=_PATHS)
     placeholders: dict[str, str] = {}
     paths = [_placed(path, placeholders, where) for path in names]
     return {
@@ -315,7 +319,6 @@ def projected(names: Sequence[str], where: str) -> dict[str, Any]:
 def _placed(path: str, placeholders: dict[str, str], where: str) -> str:
     pieces = [_PIECE.fullmatch(piece) for piece in path.split(".")] if isinstance(path, str) else [None]
     if None in pieces:
-        hint = 'name attributes, or paths within them: projection=["id", "address.city", "tags[0]"]'
-        raise UsageError(f"projection has {path!r}, which is not the path of an attribute", where=where, hint=hint)
+        raise UsageError(f"projection has {path!r}, which is not the path of an attribute", where=where, hint=_PATHS)
     found = [(piece[1], piece[2]) for piece in pieces if piece is not None]
     return ".".join(placeholders.setdefault(name, f"#{len(placeholders)}") + places for name, places in found)

@@ -236,7 +236,9 @@ def run_argv(command: Command) -> list[str]:
 
 
 def _beam_argv(command: Command) -> list[str]:
-    return ["--", *command.options.beam_args] if command.options.beam_args else []
+    """Beam's own options, where the command executes a pipeline; the others refuse them."""
+    taken = command.options.beam_args and command.command in (*MIGRATIONS, *OF_A_RUN)
+    return ["--", *command.options.beam_args] if taken else []
 
 
 class Observer(Protocol):
