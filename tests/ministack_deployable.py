@@ -6,8 +6,6 @@
 | a change set shows nothing where only a Condition changes | it shows what comes and what goes by that |
 | a failed update that is taken back deletes what was there before | nothing is deleted then |
 | AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
-| AWS::Logs::MetricFilter | made by its own CloudWatch Logs |
-| the answer to DeleteChangeSet is not as boto3 reads it | it is |
 | a bucket's encryption and tags | set as by their own calls |
 | a table's point-in-time recovery, encryption and tags | set as by their own calls |
 """
@@ -20,14 +18,13 @@ from typing import Any
 
 from ministack.app import main
 from ministack.services import cloudformation as service
-from ministack.services import cloudwatch_logs, dynamodb, glue, s3
+from ministack.services import dynamodb, glue, s3
 from ministack.services.cloudformation import changesets, engine, provisioners, stacks
 
 Answer = tuple[int, dict[str, str], Any]
 Made = tuple[str, dict[str, str]]
 _delete_resource = stacks._delete_resource
 _resolve_for_change_set = changesets._resolve_props_for_diff
-_answer_to_delete_change_set = service._ACTION_HANDLERS["DeleteChangeSet"]
 _create_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["create"]
 _create_table = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"]
 
@@ -84,18 +81,6 @@ def _unchanged(name: str, *_: Any) -> Made:
     return name, {}
 
 
-def _metric_filter(resource: str, properties: dict[str, Any], _stack: str) -> Made:
-    named = {key[0].lower() + key[1:]: value for key, value in properties.items()}
-    _checked(cloudwatch_logs._put_metric_filter({**named, "filterName": resource}))
-    return resource, {}
-
-
-def _delete_change_set(parameters: dict[str, Any]) -> Answer:
-    status, headers, body = _answer_to_delete_change_set(parameters)
-    end = b"</DeleteChangeSetResponse>"
-    return status, headers, body.replace(end, b"<DeleteChangeSetResult/>" + end)
-
-
 def _bucket(resource: str, properties: dict[str, Any], stack: str) -> Made:
     made: Made = _create_bucket(resource, properties, stack)
     s3._bucket_tags[made[0]] = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", ())}
@@ -127,7 +112,6 @@ def fill_gaps() -> None:
     """Teach the emulator's CloudFormation what the table above says."""
     stacks._delete_resource = _delete_unless_retained
     changesets._resolve_props_for_diff = _resolve_with_conditions
-    service._ACTION_HANDLERS["DeleteChangeSet"] = _delete_change_set
     handlers = provisioners._RESOURCE_HANDLERS
     handlers["AWS::S3::Bucket"]["create"] = _bucket
     handlers["AWS::DynamoDB::Table"]["create"] = _table
@@ -146,7 +130,6 @@ def fill_gaps() -> None:
         "update": _unchanged,
         "delete": lambda name, _: glue._delete_workflow({"Name": name}),
     }
-    handlers["AWS::Logs::MetricFilter"] = {"create": _metric_filter, "delete": lambda *_: None}
 
 
 if __name__ == "__main__":
