@@ -31,6 +31,9 @@ class Backoff:
         return attempt >= self.attempts
 
 
+REQUEST_SECONDS = 4.0  # of its budget that a request takes at most: a low rate is used evenly, and seen to be used
+
+
 def smaller(size: int, throttled: int) -> int:
     """The next batch's size after `throttled` throttles in a row: halved each time, never below one."""
     return max(1, size >> throttled)

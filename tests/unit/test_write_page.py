@@ -583,6 +583,7 @@ class Budget:
     """It lets a batch pass after so many seconds; the application adds to the last item before the second one goes."""
 
     limited = True
+    rate = float("inf")
 
     def __init__(self, fake: FakeDynamoDB, seconds: float) -> None:
         self._fake = fake
@@ -591,6 +592,9 @@ class Budget:
         self.passed = 0
         self.taken = 0.0
         self.prices: list[float] = []  # what it could learn from
+
+    def within(self, seconds: float, estimate: float) -> float:
+        return self.rate * seconds / estimate
 
     def enter(self, units: float) -> float:
         self.passed += 1
@@ -663,6 +667,44 @@ def sizes_sent(fake: FakeDynamoDB) -> list[int]:
         sizes.append(len(request["Statements"])) or original(request)  # type: ignore[func-returns-value]
     )
     return sizes
+
+
+@pytest.mark.parametrize(("rate", "most"), [(0.5, 2), (1.0, 4), (0.01, 1), (0.0, 1), (2.6, 10), (100.0, 25)])
+def test_at_a_low_rate_a_request_takes_no_more_than_a_few_seconds_of_it(rate: float, most: int) -> None:
+    """A batch of 25 at half a unit a second would wait for 50 seconds, and the ramp take the budget for unused."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(50))
+    sizes, budget = sizes_sent(fake), Budget(fake, 0.0)
+    budget.rate = rate
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    assert page_writer(fake, double, rate_queue=budget).write(changes).counts.changed >= 49  # one has a live write
+    assert sizes[0] == most == max(sizes)
+
+
+def test_at_a_low_rate_an_answer_is_charged_before_the_next_request_waits() -> None:
+    """A rate that is not seen to be used does not grow."""
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(9))
+    budget, charged = Budget(fake, 0.0), []
+    budget.rate, enter = 0.5, budget.enter
+    budget.enter = lambda units: (charged.append(len(budget.prices)), enter(units))[1]  # type: ignore[method-assign]
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    page_writer(fake, double, rate_queue=budget).write(changes)
+    assert charged == list(range(len(charged))) and len(charged) > 3
+
+
+@pytest.mark.parametrize(("rate", "most"), [(0.5, 1), (10.0, 20), (1000.0, 100)])
+def test_at_a_low_rate_fewer_items_are_read_back_at_once(rate: float, most: int) -> None:
+    fake = FakeDynamoDB(THINGS)
+    budget, sizes = Budget(fake, 0.0), []
+    budget.rate, original = rate, fake._batchgetitem
+    fake._batchgetitem = lambda request: (  # type: ignore[method-assign]
+        sizes.append(len(request["RequestItems"]["things"]["Keys"])) or original(request)  # type: ignore[func-returns-value]
+    )
+    fake.put(*numbered(150))
+    keys = [encode({"id": number}) for number in range(150)]
+    assert len(Reads(fake, THINGS, rate_queue=budget).items(keys).items) == 150
+    assert sizes[0] == most == max(sizes)
 
 
 def test_statements_that_were_throttled_one_by_one_are_sent_again_in_whole_batches() -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from dynamodt.dynamodb.clients import service_error
@@ -19,7 +20,7 @@ from dynamodt.dynamodb.network import FIRST_TRIES
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.tables import Image, TableSpec
-from dynamodt.rate import Backoff
+from dynamodt.rate import REQUEST_SECONDS, Backoff
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 
@@ -126,6 +127,8 @@ class RateLimitedQueue(Protocol):
     @property
     def limited(self) -> bool: ...
 
+    def within(self, seconds: float, estimate: float) -> float: ...
+
     def enter(self, estimate: float) -> float: ...
 
     def leave(self, taken: float, estimate: float, units: float) -> None: ...
@@ -137,6 +140,9 @@ class Free:
     """No budget: every request passes at once."""
 
     limited = False
+
+    def within(self, seconds: float, estimate: float) -> float:
+        return inf
 
     def enter(self, estimate: float) -> float:
         return 0.0
@@ -191,9 +197,10 @@ class Reads:
     def items(self, keys: Sequence[Image]) -> Found:
         """The current items of these keys, strongly consistent; an absent item is left out."""
         found: dict[str, Image] = {}
-        total = 0.0
-        for start in range(0, len(keys), MAX_KEYS):
-            left, attempt = list(keys[start : start + MAX_KEYS]), 1
+        total, start = 0.0, 0
+        while start < len(keys):
+            left, attempt = list(keys[start : start + self._most_keys()]), 1
+            start += len(left)
             while left:
                 images, unprocessed, rcu = self._some(left)
                 total += rcu
@@ -203,6 +210,10 @@ class Reads:
                     attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed", _THROTTLED)
                 left = unprocessed
         return Found(found, total)
+
+    def _most_keys(self) -> int:
+        """How many keys one request may have: as many as a low rate lets pass in a few seconds."""
+        return max(1, int(min(MAX_KEYS, self._rate_queue.within(REQUEST_SECONDS, 2.0 * self._units(1)))))
 
     def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image], float]:
         """What one request gives of these items, the keys that it leaves, and its cost."""

@@ -21,7 +21,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, only_rate_limiter
-from dynamodt.rate import TokenBucket
+from dynamodt.rate import REQUEST_SECONDS, TokenBucket
 from dynamodt.state.lease_rows import Report, Throttles, WorkerRows
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ REPORT_SECONDS = 1.0
 _REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate takes effect within one
 _UNITS_A_REPORT = 400.0  # written between two reports, if that takes no longer: a report is a write unit, too
 _NAP_SECONDS = 0.25
-_READ_SECONDS = 1.0  # seconds of the read budget that a page takes at most
-_WRITE_SECONDS = 4.0  # the same of the write budget: a page that is left unfinished is short
+_READ_SECONDS = 1.0  # of the read budget that a page takes at most; of the write budget REQUEST_SECONDS
 _LEARNING = 0.3
 _KILOBYTE = 1024.0
 _ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
@@ -147,7 +146,7 @@ class WorkerRateLimiter:
             self._sleep(_NAP_SECONDS)
         items = min(
             self.reads.within(_READ_SECONDS, self.read_estimate(1)),
-            self.writes.within(_WRITE_SECONDS, max(1.0, self._item_kilobytes)),
+            self.writes.within(REQUEST_SECONDS, max(1.0, self._item_kilobytes)),
         )
         return most if items >= most else max(1, int(items))
 

@@ -13,7 +13,7 @@ from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Statement
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import WrittenPage
 from dynamodt.model.tables import Change
-from dynamodt.rate import smaller
+from dynamodt.rate import REQUEST_SECONDS, smaller
 from dynamodt.script.diff import write_units
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ class RequestPipeline:
         sent: deque[_Sent] = deque()
         full = False
         try:
-            for batch in list(_batches(waiting)):
-                if len(sent) >= self._room and not full:
+            for batch, estimate in self._batches(list(waiting)):
+                if len(sent) >= self._most_sent(estimate) and not full:
                     first = sent.popleft()
                     answer, full = self._awaited(first)
                     yield first.batch, answer
                 if full:
                     held += batch
-                elif begun := self._send(batch, read_again):
+                elif begun := self._send(batch, estimate, read_again):
                     sent.append(begun)
             while sent:
                 first = sent.popleft()
@@ -100,10 +100,35 @@ class RequestPipeline:
                 with suppress(ServiceError):
                     one.answer()
 
-    def _send(self, batch: list[Pending], read_again: ReadAgain) -> _Sent | None:
+    def _most_sent(self, estimate: float) -> int:
+        """How many batches may be unanswered before the next one: as many as the budget lets pass in a second. At a low
+        rate an answer that is awaited only after the next batches would be charged, and reported as used, too late."""
+        return max(1, int(min(self._room, self._rate_queue.within(1.0, max(1.0, estimate)))))
+
+    def _batches(self, waiting: list[Pending]) -> Iterator[tuple[list[Pending], float]]:
+        """Calls alone, and statements together, each batch with its estimated units: the smaller the more often their
+        requests failed as a whole, and no larger than what the budget lets pass in a few seconds. A smaller batch does
+        not help a statement that was throttled by itself."""
+        size = smaller(MAX_STATEMENTS, max(pending.failed for pending in waiting))
+        batch: list[Pending] = []
+        units = 0.0
+        for pending in waiting:
+            estimate = self._estimated([pending])
+            if isinstance(pending.request, Call):
+                yield [pending], estimate
+                continue
+            most = self._rate_queue.within(REQUEST_SECONDS, 1.0)
+            if batch and (len(batch) == size or units + estimate > most):
+                yield batch, units
+                batch, units = [], 0.0
+            batch.append(pending)
+            units += estimate
+        if batch:
+            yield batch, units
+
+    def _send(self, batch: list[Pending], estimate: float, read_again: ReadAgain) -> _Sent | None:
         """Send a batch once the budget lets it pass, if run and split are still owned after the wait. None: nothing of
         it is to be sent any more."""
-        estimate = self._estimated(batch)
         taken = self._rate_queue.enter(estimate)
         self._heed()  # it may wait, or end the page: it comes before the reading, which grows old
         left = read_again(batch)
@@ -141,23 +166,6 @@ class RequestPipeline:
         if isinstance(first, Call):
             return self._writes.single(first)
         return self._writes.batch([pending.request for pending in batch])  # type: ignore[misc]
-
-
-def _batches(waiting: list[Pending]) -> Iterator[list[Pending]]:
-    """Calls alone, and statements together: in the smaller batches the more often their requests failed as a whole. A
-    smaller batch does not help a statement that was throttled by itself."""
-    size = smaller(MAX_STATEMENTS, max(pending.failed for pending in waiting))
-    batch: list[Pending] = []
-    for pending in waiting:
-        if isinstance(pending.request, Call):
-            yield [pending]
-            continue
-        batch.append(pending)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _metered(batch: list[Pending], answer: BatchAnswer) -> float:
