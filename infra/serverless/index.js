@@ -13,7 +13,7 @@ const { chosen, handedOn } = require("./lib/credentials");
 const { findProgram, run } = require("./lib/program");
 const { settingsOf } = require("./lib/settings");
 const { filesOf, STAGES } = require("./lib/storage");
-const { closedOf, declaresTables, tablesOf } = require("./lib/tables");
+const { closedOf, declaresTables, isTable, tablesOf } = require("./lib/tables");
 
 class ServerlessDynamodt {
   constructor(serverless, options, { log }) {
@@ -120,17 +120,20 @@ class ServerlessDynamodt {
     return statSync(path.join(this.transforms, table), { throwIfNoEntry: false })?.isDirectory() ?? false;
   }
 
-  // The tables named on the command line or in the settings.
-  named() {
+  // The tables named on the command line, or in the settings without those whose condition is false; undefined for neither.
+  async named() {
     const { tables } = this.settings;
     if (this.options.table !== undefined) return [this.options.table];
-    return Array.isArray(tables) ? tables.map(String) : tables && Object.keys(tables);
+    if (tables === undefined) return undefined;
+    const { absent } = await this.ofResources();
+    const pairs = Array.isArray(tables) ? tables.map((folder) => [folder, folder]) : Object.entries(tables);
+    return pairs.filter(([, table]) => !absent(String(table))).map(([folder]) => String(folder));
   }
 
   // The named tables, or those of the service's resources; undefined if the service declares none. Tables that only a
   // nested stack, a module or a macro may hold are unknown, and that is not none.
   async chosen() {
-    const named = this.named();
+    const named = await this.named();
     if (named) return named;
     const { resources } = this.serverless.service;
     if (declaresTables(resources)) return Object.keys(await this.declared());
@@ -140,13 +143,17 @@ class ServerlessDynamodt {
     throw this.error(`${which}; list this service's tables in custom.dynamodt.tables`);
   }
 
-  // The real names, or where to look them up, of the tables that are named by their folders.
+  // The real names, or where to look them up, of the tables that are named by their folders. A folder of a list may have
+  // the logical id of a table whose condition only CloudFormation can resolve.
   async sources() {
     const { tables } = this.settings;
     const { resources } = this.serverless.service;
-    if (tables === undefined) return (await this.ofResources()).sources;
-    if (Array.isArray(tables)) return {};
-    const pairs = Object.entries(tables).map(([folder, table]) => [folder, this.source(String(table), resources)]);
+    const { sources, uncertain } = await this.ofResources();
+    if (tables === undefined) return sources;
+    const known = { ...Object.fromEntries(uncertain.map((id) => [id, this.source(id, resources)])), ...sources };
+    const pairs = Array.isArray(tables)
+      ? tables.map((folder) => [String(folder), known[folder]]).filter(([, source]) => source !== undefined)
+      : Object.entries(tables).map(([folder, table]) => [folder, this.source(String(table), resources)]);
     return Object.fromEntries(pairs);
   }
 
@@ -159,7 +166,7 @@ class ServerlessDynamodt {
   async withFolders() {
     const tables = await this.chosen();
     if (!tables) return [];
-    const found = this.named() ? tables : tables.filter((table) => this.hasFolder(table));
+    const found = (await this.named()) ? tables : tables.filter((table) => this.hasFolder(table));
     if (found.length) return found;
     const why = tables.length ? `transforms/ has no folder for ${tables.join(", ")}` : "no table of this service on this stage";
     this.log.notice(`dynamodt: nothing to do; ${why}`);
@@ -173,13 +180,29 @@ class ServerlessDynamodt {
     throw this.error(`${which}; list this service's tables in custom.dynamodt.tables`);
   }
 
+  // Resolves to { sources, uncertain, absent }; `absent` returns whether a logical id is of a table that this stage does not
+  // have, since its condition is false.
   async ofResources() {
     const { service } = this.serverless;
     const given = (service.provider?.stackParameters ?? []).map((one) => [one.ParameterKey, one.ParameterValue]);
     const { found, uncertain } = tablesOf(service.resources, await this.pseudo(), Object.fromEntries(given));
     const folder = (id, name) => (name !== undefined && this.hasFolder(name) ? name : id);
-    const pairs = Object.entries(found).map(([id, name]) => [folder(id, name), name ?? this.source(id, service.resources)]);
-    return { sources: Object.fromEntries(pairs), uncertain };
+    const pairs = Object.entries(found).map(([id, name]) => [folder(id, name), name ?? this.source(id, service.resources), id]);
+    this.checkDistinct(pairs);
+    const absent = (id) => isTable(service.resources?.Resources?.[id]) && !(id in found) && !uncertain.includes(id);
+    return { sources: Object.fromEntries(pairs), uncertain, absent };
+  }
+
+  // One table's name may be another one's logical id: a folder of that name would be applied to either.
+  checkDistinct(pairs) {
+    const { tables } = this.settings;
+    if (tables !== undefined && !Array.isArray(tables)) return; // each folder is mapped
+    for (const [folder] of pairs.filter(([name]) => this.hasFolder(name))) {
+      const ids = pairs.filter(([name]) => name === folder).map(([, , id]) => id);
+      if (ids.length < 2) continue;
+      const which = `transforms/${folder} is the folder of ${ids.join(" and of ")}, by a name and by a logical id`;
+      throw this.error(`${which}; map each folder to one logical id in custom.dynamodt.tables`);
+    }
   }
 
   async pseudo() {

@@ -116,4 +116,4 @@ function all(values) {
   return values.includes(undefined) ? undefined : true;
 }
 
-module.exports = { closedOf, declaresTables, tablesOf };
+module.exports = { closedOf, declaresTables, isTable, tablesOf };

@@ -156,6 +156,44 @@ test("a table under a condition that is false is left alone, and is not all tabl
   assert.equal(words(), "up --table users --stage prod");
 });
 
+test("a table of the settings under a condition that is false is left alone, too", async () => {
+  const Resources = { UsersTable: table("u", { Condition: "Never" }), B: table("billing") };
+  const made = plugin({ Conditions: NEVER, Resources, custom: { tables: { users: "UsersTable", billing: "B" } } });
+  await made.afterDeploy();
+  assert.equal(words(), "up --table billing --stage prod");
+  assert.match(made.notices.at(-1), /left alone: .*users/);
+  writeFileSync(SHOWN, "");
+  for (const tables of [["users"], { users: "users" }]) {
+    await plugin({ Conditions: NEVER, Resources: { users: table("u", { Condition: "Never" }) }, custom: { tables } }).afterDeploy();
+    assert.equal(words(), "");
+  }
+});
+
+for (const [name, resource, source] of [
+  ["a name", table("shop-users"), "shop-users"],
+  ["a name that is not known", table(undefined), "cfn:users-prod.users"],
+  ["a condition that is not known", table("shop-users", { Condition: "Somewhere" }), "cfn:users-prod.users"],
+]) {
+  test(`a folder of a list that has a logical id is that table, with ${name}, and no other one of that name`, async () => {
+    await plugin({ Resources: { users: resource, billing: table("b") }, custom: { tables: ["users"] } }).afterDeploy();
+    assert.equal(words(), "up --table users --stage prod");
+    assert.deepEqual(ofService().tables, { users: source });
+  });
+}
+
+for (const ids of [["users", "New"], ["New", "users"]]) {
+  test(`a folder that one table has by its name and one by its logical id is an error, ${ids.join(" first, then ")}`, async () => {
+    const all = { users: table("legacy"), New: table("users") };
+    const Resources = Object.fromEntries(ids.map((id) => [id, all[id]]));
+    for (const custom of [undefined, { tables: ["users"] }]) {
+      await assert.rejects(plugin({ Resources, custom }).beforeDeploy(), /transforms\/users is the folder of .*custom\.dynamodt\.tables/);
+    }
+    await plugin({ Resources, custom: { tables: { users: "New" } } }).afterDeploy();
+    assert.deepEqual(ofService().tables, { users: "cfn:users-prod.New" });
+    await plugin({ Resources: { ...Resources, users: table("billing") } }).beforeDeploy(); // each has a folder of its own
+  });
+}
+
 test("a service without any table is about all that have a folder", async () => {
   await plugin({}).afterDeploy();
   assert.equal(words(), "up --stage prod");
