@@ -179,12 +179,20 @@ def test_a_certificate_that_is_not_trusted_is_what_fails(way: Way) -> None:
     assert "AWS_CA_BUNDLE" in hint and not endpoint.requests
 
 
-@pytest.mark.parametrize("way", [by_wire, by_client])
-def test_a_bundle_that_is_not_there_is_what_fails(bare: pytest.MonkeyPatch, way: Way, tmp_path: Path) -> None:
-    bare.setenv("AWS_CA_BUNDLE", str(tmp_path / "absent.pem"))
+@WAYS
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    ("name", "why"), [("absent.pem", "No such file"), ("empty.pem", "not a PEM file"), (".", "directory")]
+)
+def test_a_bundle_that_cannot_be_read_is_named(
+    bare: pytest.MonkeyPatch, way: Way, tmp_path: Path, variable: str, name: str, why: str
+) -> None:
+    bare.setenv(variable, str(tmp_path / name))
+    (tmp_path / "empty.pem").write_text("no certificate\n", encoding="utf-8")
     with canned(secure=True) as endpoint:
-        what, hint = failure(way, to(f"https://localhost:{endpoint.port}"))
-    assert "trusted CAs cannot be read" in what and "AWS_CA_BUNDLE" in hint
+        what, _ = failure(way, to(f"https://localhost:{endpoint.port}"))
+    assert f"trusted CAs cannot be read: {tmp_path / name}: " in what and why in what and variable in what, what
+    assert not endpoint.requests
 
 
 # ---------------------------------------------------------------- no way, no answer

@@ -35,6 +35,7 @@ from dynamodt.dynamodb.network import (
     READ_SECONDS,
     FirstAnswers,
     Route,
+    ca_bundle,
     client_reason,
     route_to,
     shown,
@@ -209,8 +210,7 @@ def resolved(connection: Connection) -> Resolved:
     with explained("Scan", shown(made.meta.endpoint_url)):
         url = url_of_requests(made)
     boto = session(connection)
-    bundle = boto.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    route = Route(url) if connection.embedded else route_to(url, bundle)
+    route = Route(url) if connection.embedded else route_to(url, ca_bundle(boto, url))
     return Resolved(route, str(made.meta.region_name), boto.get_credentials())
 
 
@@ -223,9 +223,10 @@ def _made(connection: Connection, service: str, config: Any) -> Any:
     boto = session(connection)
     try:
         url = _endpoint(boto, connection, service)
-        if service == "dynamodb":
-            return boto.create_client(service, endpoint_url=url, config=config)
-        return _boto3_session(connection).client(service, endpoint_url=url, config=config)
+        create = boto.create_client if service == "dynamodb" else _boto3_session(connection).client
+        made = create(service, endpoint_url=url, config=config)
+        ca_bundle(boto, made.meta.endpoint_url)  # one that cannot be read is reported here
+        return made
     except (BotoCoreError, ValueError) as error:
         raise ServiceError(f"there is no client for {service}: {error}", hint=_CONFIGURATION) from error
 

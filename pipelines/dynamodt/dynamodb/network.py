@@ -7,12 +7,14 @@ whole URL as their target.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -174,6 +176,26 @@ def url_of_requests(dynamodb: Any) -> str:
     return found[0]
 
 
+def ca_bundle(boto: botocore.session.Session, url: str) -> str | None:
+    """The file of the trusted CAs, where one is named: by AWS_CA_BUNDLE, the profile, or REQUESTS_CA_BUNDLE, as in
+    botocore. Raises ValueError for one that a connection to this URL needs and cannot read."""
+    bundle: str | None = boto.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and url.startswith("https:"):
+        _check_bundle(bundle)
+    return bundle
+
+
+@cache
+def _check_bundle(bundle: str) -> None:
+    """Raises ValueError for a file of CAs that cannot be read or has none: at a connection, OpenSSL names no file."""
+    try:
+        ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        why = "it is not a PEM file with certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        what = f"the file of the trusted CAs cannot be read: {bundle}: {why}"
+        raise ValueError(f"{what} (AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, or ca_bundle of the profile)") from error
+
+
 # ---------------------------------------------------------------- why there is no answer
 
 
@@ -183,7 +205,6 @@ _PROXY = "correct HTTPS_PROXY or HTTP_PROXY (http://USER:PASSWORD@HOST:PORT), or
 _KINDS: tuple[tuple[type[OSError], str, str], ...] = (  # the first that an error is
     (ssl.SSLCertVerificationError, "the certificate of {place} is not accepted: {error.verify_message}", _CA),
     (ssl.SSLError, "no TLS connection to {place}: {error}", "check the scheme of the URL, http or https; then " + _CA),
-    (FileNotFoundError, "the file of the trusted CAs cannot be read: {error.strerror}", _CA),
     (socket.gaierror, "the host name of {place} cannot be resolved (DNS): {error.strerror}", _NETWORK),
     (ConnectionRefusedError, "{place} refuses connections", _NETWORK),
     (
