@@ -524,3 +524,4 @@ def test_without_purge_all_that_is_there_is_told_and_stays(account: Account) -> 
     account.deploy()
     done = account.destroy()
     assert "only --purge" in why(done.kept, "state table") and "no tag dynamodt:stage" in why(done.kept, "bucket")
+    assert "only --purge" in why(done.kept, "key")

@@ -134,6 +134,17 @@ def test_what_another_has_begun_is_waited_for() -> None:
     assert found == at("UPDATE_COMPLETE") and "waiting until that has ended" in notes[0]
 
 
+def test_anothers_stack_is_not_waited_for_unless_its_name_becomes_free() -> None:
+    def refuse(state: StackState) -> None:
+        raise Refused(state.status)
+
+    sleep = Sleeper()
+    with pytest.raises(Refused, match="UPDATE_IN_PROGRESS"):
+        at_rest(FakeStack([at("UPDATE_IN_PROGRESS")]), print, sleep, refuse)  # type: ignore[arg-type]
+    assert sleep.slept == 0
+    assert at_rest(FakeStack([at("DELETE_IN_PROGRESS"), at(GONE)]), print, sleep, refuse) is None  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("state", [None, at(UNMADE), replace(FAILED, parameters=OURS)])
 def test_what_is_not_there_is_made_anew(state: StackState | None) -> None:
     assert deploy._live(STAGE, FakeStack([]), state) is None  # type: ignore[arg-type]

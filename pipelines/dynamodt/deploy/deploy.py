@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, place, read_settings
@@ -101,7 +102,7 @@ def deploy(
     tables = {} if state_only else found_tables(stage, folder)
     if not state_only:
         check_limits(stage, deploy_settings_of(stage, folder), tables)
-    state = at_rest(stack, observer.notify, sleep)
+    state = at_rest(stack, observer.notify, sleep, partial(check_ours, stage, stack))
     live = _live(stage, stack, state)
     found = find(stage, stack, live, tables)
     if state_only:

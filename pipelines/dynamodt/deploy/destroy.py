@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,7 @@ def destroy(
     `deploy` raises. Only the deletion of a key can be undone: KMS waits 30 days.
     """
     stack = stack_of(stage, sleep)
-    state = at_rest(stack, observer.notify, sleep)
+    state = at_rest(stack, observer.notify, sleep, partial(check_ours, stage, stack))
     whole = _planned(stage, folder, stack, state, observer, purge, sleep)
     found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
     if agreed is not None and found.removed != agreed.removed:
@@ -263,7 +264,7 @@ def _keys(stage: Stage, own: Mapping[str, str], linked: Iterable[str]) -> tuple[
     """The keys that encrypt the table or the bucket, the stack's, and the one that dynamodt.toml names."""
     named = _facts(stage, [stage.storage.kms_key or ""])
     found = _facts(stage, [own.get("Key", ""), *linked]) | named
-    return _described(own, found, named)
+    return _described(stage, own, found, named)
 
 
 def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
@@ -279,25 +280,27 @@ def _orphaned_keys(stage: Stage, note: Callable[[str], None]) -> tuple[FoundKey,
     except ServiceError as error:
         note(f"keys with the tags of {stage.name} and {bucket} cannot be listed: {error}")
         return ()
-    return _described({}, {one.arn: one for one in found}, {})
+    return _described(stage, {}, {one.arn: one for one in found}, {})
 
 
-def _described(own: Mapping[str, str], found: Mapping[str, KeyFacts], named: Iterable[str]) -> tuple[FoundKey, ...]:
+def _described(
+    stage: Stage, own: Mapping[str, str], found: Mapping[str, KeyFacts], named: Iterable[str]
+) -> tuple[FoundKey, ...]:
     """The keys whose deletion is not scheduled yet."""
-    return tuple(_key(facts, own, named) for facts in found.values() if facts.state not in _GOING)
+    there = [facts for facts in found.values() if facts.state not in _GOING]
+    return tuple(_key(facts, own, named, _other_bucket(stage, facts.bucket)) for facts in there)
 
 
-def _key(found: KeyFacts, own: Mapping[str, str], named: Iterable[str]) -> FoundKey:
+def _key(found: KeyFacts, own: Mapping[str, str], named: Iterable[str], bucket: str) -> FoundKey:
     of_stack = bool(own.get("Key")) and found.arn.endswith(f"/{own['Key']}")
-    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, found.bucket)
+    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, bucket)
 
 
 def _with_users(stage: Stage, keys: tuple[FoundKey, ...], note: Callable[[str], None]) -> tuple[FoundKey, ...]:
-    """The keys with what they encrypt beside the state table and the bucket of this stage, which may have had others
+    """The keys with the tables that they encrypt beside the state table of this stage, which may have had another one
     under the same key. Where that cannot be looked up, each key counts as in use."""
     if not any(key.origin.is_of(stage.name) for key in keys):
         return keys
-    keys = tuple(key._replace(bucket=_other_bucket(stage, key.bucket)) for key in keys)
     try:
         names = [name for name in list_tables(stage.connection) if name != stage.state_table]
         places = {name: place_of(stage.connection, name) for name in names}

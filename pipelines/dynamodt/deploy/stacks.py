@@ -24,6 +24,7 @@ Sleep = Callable[[float], None]
 UNMADE = "REVIEW_IN_PROGRESS"  # the stack has a change set that was never executed, and no resource
 OWN_CHANGE_SET = "dynamodt-"  # the prefix of the names of our change sets
 GONE = "DELETE_COMPLETE"
+_BEING_DELETED = "DELETE_IN_PROGRESS"
 POLL_SECONDS = 2.0
 _NOT_MADE = (GONE, "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_SKIPPED")  # a resource that does not exist
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -275,11 +276,16 @@ def ended(
         sleep(POLL_SECONDS)
 
 
-def at_rest(stack: Stack, note: Note, sleep: Sleep = time.sleep) -> StackState | None:
-    """The stack, once no operation is in progress; None if it does not exist."""
+def at_rest(
+    stack: Stack, note: Note, sleep: Sleep = time.sleep, check: Callable[[StackState], None] = lambda state: None
+) -> StackState | None:
+    """The stack, once no operation is in progress; None if it does not exist. What `check` raises for a stack that it
+    would have to wait for is raised at once; after a deletion the name is free."""
     state = stack.state()
     if state is None or not state.moving:
         return state
+    if state.status != _BEING_DELETED:
+        check(state)
     note(f"{stack.name} is {state.status}: waiting until that has ended")
     state, _ = ended(stack, state.id, known_events(stack, state), note, sleep, begun=False)
     return None if state.status == GONE else state
