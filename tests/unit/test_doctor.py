@@ -8,13 +8,16 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
+from rich.console import Console
 
-from dynamodt.doctor import doctor
+from dynamodt.cli.short_reports import print_examination
+from dynamodt.doctor import doctor, suite
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.doctor import OBJECT_ACTIONS, STATE_ACTIONS, TABLE_ACTIONS, _without_accounts
-from dynamodt.doctor.suite import Finding
+from dynamodt.doctor.suite import Finding, scratch
 from dynamodt.dynamodb import table as tables
+from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import ROOT
 from tests.template_document import resource
@@ -140,3 +143,67 @@ def test_each_check_names_what_relies_on_it_and_where_it_is_written() -> None:
 def test_an_account_is_shown_by_its_last_digits() -> None:
     assert _without_accounts("arn:aws:iam::123456789012:role/x") == "arn:aws:iam::...012:role/x"
     assert _without_accounts("20261127T035241Z 1234567890123") == "20261127T035241Z 1234567890123"
+
+
+UNREACHABLE = EndpointConnectionError(endpoint_url="https://x.eu-west-1.amazonaws.com/")
+
+
+@pytest.mark.parametrize("operation", ["get_job", "simulate_principal_policy", "describe_table", "list_tables"])
+def test_a_service_out_of_reach_ends_no_other_check(
+    findings: Callable[..., dict[str, Finding]], operation: str
+) -> None:
+    given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE, "scan": {}}
+    found = findings(**(given | {operation: UNREACHABLE}))
+    assert list(found)[-1] == "permissions on users"
+    if operation == "get_job":
+        assert found["glue job"].status == "wrong" and "x.eu-west-1.amazonaws.com" in found["glue job"].seen
+
+
+def test_advice_for_several_checks_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = tuple(Finding(name, "wrong", "no credentials", "set AWS_PROFILE") for name in ("a", "b"))
+    print_examination(Console(), doctor.Examination("prod", wrong))
+    shown = capsys.readouterr().out
+    assert shown.count("no credentials") == 2 and shown.count("set AWS_PROFILE") == 1
+
+
+class Creating:
+    """A table that is deleted only once it is no longer being created, of a caller that may be refused."""
+
+    exceptions = type("Names", (), {"ResourceNotFoundException": KeyError, "ResourceInUseException": BufferError})
+
+    def __init__(self, create: BaseException, delete: Exception | None = None) -> None:
+        self.create, self.delete, self.status = create, delete, "CREATING"
+
+    def create_table(self, **_: Any) -> None:
+        raise self.create
+
+    def get_waiter(self, _: str) -> Creating:
+        return self
+
+    def wait(self, **_: Any) -> None:
+        self.status = "ACTIVE"
+
+    def delete_table(self, **_: Any) -> None:
+        if self.delete:
+            raise self.delete
+        if self.status == "CREATING":
+            raise BufferError
+        self.status = "DELETING"
+
+
+def test_a_scratch_table_that_is_being_created_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Creating(KeyboardInterrupt())
+    monkeypatch.setattr(suite, "client", lambda *_: table)
+    with pytest.raises(KeyboardInterrupt), scratch(Stage("x", Connection("eu-west-1"), StorageSpec("/folder")), print):
+        pass
+    assert table.status == "DELETING"
+
+
+def test_what_failed_first_is_raised_and_what_stays_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Creating(refused("AccessDeniedException", "CreateTable"), refused("AccessDeniedException", "DeleteTable"))
+    monkeypatch.setattr(suite, "client", lambda *_: table)
+    notes: list[str] = []
+    stage = Stage("x", Connection("eu-west-1"), StorageSpec("/folder"))
+    with pytest.raises(ServiceError, match="CreateTable was refused"), scratch(stage, notes.append):
+        pass
+    assert "DeleteTable was refused" in notes[-1]

@@ -280,7 +280,8 @@ def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
     found = doctor(request.stage, folder, request.tables, recorder, full=request.full, glue=request.in_job)
     wrong = ", ".join(finding.name for finding in found.wrong)
-    errors = (DynamodtError(f"{len(found.wrong)} checks are wrong: {wrong}", where=f"stage {found.stage}"),)
+    number = "1 check is wrong" if len(found.wrong) == 1 else f"{len(found.wrong)} checks are wrong"
+    errors = (DynamodtError(f"{number}: {wrong}", where=f"stage {found.stage}"),)
     document = json_output.examination_document(found)
     return CommandResult(
         document, lambda console: short_reports.print_examination(console, found), errors if wrong else ()

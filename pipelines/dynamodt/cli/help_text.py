@@ -132,8 +132,8 @@ Examples:
   dynamodt up
   dynamodt up --table users --to 2
   dynamodt up --table users --dry-run        counts, examples, write units
+  dynamodt up --stage prod --single-region-writers    a global table that this region alone writes
   dynamodt up --stage prod --wait-lock 10m   after a deployment, even if two run at once
-  dynamodt up --stage prod --json            for a program
   dynamodt up --table users --max-wcu 200    leave the rest to the application
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
@@ -344,6 +344,7 @@ continues. Without a change it does nothing. --dry-run shows the changes, and up
 \b
 Examples:
   dynamodt deploy --stage prod
+  dynamodt deploy --stage prod --state-only  for runs outside of Glue
   dynamodt up --stage prod --runner glue     then: pending versions, in the job
 
 \b
@@ -363,7 +364,6 @@ a run, and asks for confirmation first; --yes is for use without a terminal.
 \b
 Examples:
   dynamodt destroy --stage dev --dry-run
-  dynamodt destroy --stage dev
   dynamodt destroy --stage dev --purge --yes
 
 \b

@@ -162,14 +162,16 @@ def print_variables(console: Console, variables: Mapping[str, str]) -> None:
 
 
 def print_examination(console: Console, found: Examination) -> None:
-    """Each check with its result, and what to do where it is wrong."""
+    """Each check with its result, and what to do where it is wrong: advice for several checks only once."""
+    given: set[str] = set()
     width = max(len(finding.name) for finding in found.findings)
     for finding in found.findings:
         line = Text.assemble((f"{finding.status:<8}", _FOUND.get(finding.status, "")), f"{finding.name:<{width}}  ")
         show(console, line.append(finding.seen))
         if finding.status == "wrong":
             reasons = (finding.hint, finding.relies and f"{finding.relies} relies on it; see {finding.source}")
-            show(console, *(Text(f"        {reason}", "dim") for reason in reasons if reason))
+            show(console, *(Text(f"        {reason}", "dim") for reason in reasons if reason and reason not in given))
+            given.update(reasons)
     if found.report:
         console.print(Text.assemble(("report  ", "dim"), found.report))
 

@@ -72,8 +72,9 @@ class DeployedJob:
 
     def __init__(self, stage: Stage, folder: Path, request: Command, watcher: ProgressRecorder) -> None:
         if stage.embedded:
-            hint = "choose a stage of dynamodt.toml (--stage), or leave --runner glue out"
-            raise UsageError("the embedded stage has no Glue", where="--runner glue", hint=hint)
+            option = "--glue" if request.command == "doctor" else "--runner glue"
+            hint = f"choose a stage of dynamodt.toml (--stage), or leave {option} out"
+            raise UsageError("the embedded stage has no Glue", where=option, hint=hint)
         check_storage(stage)
         self.stage = stage
         self.state = State(stage.connection, stage.state_table)

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import get_environ_proxies
 
 from dynamodt import __version__
@@ -159,12 +159,13 @@ def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
     for table in names:
         checks += [(f"{about} {table}", partial(check, stage, table)) for about, check in of_table.items()]
     for name, check in checks:
-        yield _finding(name, check)
+        yield _finding(name, check, f"region {stage.connection.region}")
 
 
-def _finding(name: str, check: Callable[[], Seen]) -> Finding:
+def _finding(name: str, check: Callable[[], Seen], where: str) -> Finding:
     try:
-        return Finding(name, *check())
+        with explained(f"the check {name!r}", where):
+            return Finding(name, *check())
     except DynamodtError as error:
         if _UNKNOWN in error.what:
             return Finding(name, "skipped", "the endpoint has no such call")
@@ -181,7 +182,7 @@ def _versions() -> Seen:
 
 def _endpoints(stage: Stage) -> Seen:
     services = ("dynamodb", "s3", "sts")
-    return OK, ", ".join(str(client(stage.connection, name).meta.endpoint_url) for name in services), ""
+    return OK, ", ".join(f"{name} {client(stage.connection, name).meta.endpoint_url}" for name in services), ""
 
 
 def _proxy(stage: Stage) -> Seen:
@@ -257,7 +258,8 @@ def _storage(stage: Stage) -> Seen:
 def _key(stage: Stage) -> Seen:
     key = stage.storage.kms_key
     if not key:
-        return OK, "that of the bucket", ""
+        in_s3 = stage.storage.url.startswith("s3://")
+        return (OK, "that of the bucket", "") if in_s3 else ("skipped", "the storage is a folder", "")
     with explained("DescribeKey", f"key {key}"):
         found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
     if found["KeyState"] != "Enabled":
@@ -350,7 +352,7 @@ def _permissions(stage: Stage, name: str) -> Seen:
 
 def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> str | None:
     """The actions that the caller's policies do not allow, by iam:SimulatePrincipalPolicy; None if that cannot be
-    called. Resource policies and those of an organisation may refuse more."""
+    called, or IAM cannot be reached. Resource policies and those of an organisation may refuse more."""
     if stage.connection.endpoint_url:
         return None
     try:
@@ -358,7 +360,7 @@ def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> s
         results = client(stage.connection, "iam").simulate_principal_policy(
             PolicySourceArn=_principal(stage, caller), ActionNames=list(actions), ResourceArns=list(resources)
         )["EvaluationResults"]
-    except ClientError:
+    except (ClientError, BotoCoreError):
         return None
     denied = [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
     return f"not allowed: {', '.join(denied)}" if denied else ""

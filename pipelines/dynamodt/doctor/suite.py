@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.errors import DynamodtError
@@ -135,15 +135,21 @@ def code_of(error: ClientError) -> str:
 @contextmanager
 def scratch(stage: Stage, note: Note) -> Iterator[Scratch]:
     """The scratch resources, deleted at the end, also after an interrupt. Raises ServiceError if they cannot be
-    created."""
+    created or deleted. After a failure or an interrupt that is what is raised, and what stays is noted."""
     found = Scratch(stage, f"{_SCRATCH}{secrets.token_hex(4)}")
     note(f"creating the scratch table {found.table}")
     try:
         _create(found)
         yield found
-    finally:
+    except BaseException:
         note(f"deleting the scratch table {found.table}")
-        _delete(found)
+        try:
+            _delete(found)
+        except DynamodtError as error:
+            note(f"{error}: delete what is left by hand")
+        raise
+    note(f"deleting the scratch table {found.table}")
+    _delete(found)
 
 
 def _create(found: Scratch) -> None:
@@ -166,7 +172,11 @@ def _create(found: Scratch) -> None:
 def _delete(found: Scratch) -> None:
     absent = found.dynamodb.exceptions.ResourceNotFoundException
     with explained("DeleteTable", f"table {found.table}"), suppress(absent):
-        found.dynamodb.delete_table(TableName=found.table)
+        try:
+            found.dynamodb.delete_table(TableName=found.table)
+        except found.dynamodb.exceptions.ResourceInUseException:  # it is being created still
+            found.dynamodb.get_waiter("table_exists").wait(TableName=found.table, WaiterConfig=_WAIT)
+            found.dynamodb.delete_table(TableName=found.table)
     if found.bucket:
         with explained("DeleteObject", f"bucket {found.bucket}"):
             listed = found.s3.list_objects_v2(Bucket=found.bucket, Prefix=f"{found.prefix}/")
@@ -187,7 +197,7 @@ def _tried(check: Check, found: Scratch) -> Finding:
         return Finding(check.name, "skipped", reason, **about)
     try:
         seen = check.probe(found)
-    except (ClientError, DynamodtError) as error:
+    except (ClientError, BotoCoreError, DynamodtError) as error:
         return Finding(check.name, "asked" if check.asked else "wrong", str(error), **about)
     if check.asked:
         return Finding(check.name, "asked", seen, **about)
