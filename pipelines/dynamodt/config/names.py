@@ -91,7 +91,8 @@ def _check_distinct(stage: Stage, known: dict[str, str]) -> None:
         if first != logical:
             hint = "give one of them another name, or put the versions of both in one folder"
             what = f"{first} and {logical} are the same table, {real}"
-            raise UsageError(what, where=name_place(stage, logical), hint=hint)
+            listed = logical if logical in stage.names.sources else first  # the pattern, if any, names neither alone
+            raise UsageError(what, where=name_place(stage, listed), hint=hint)
 
 
 def name_place(stage: Stage, logical: str) -> str:
