@@ -582,6 +582,19 @@ def test_a_table_is_made_with_its_indexes_and_ttl(folder: Path) -> None:
     }
 
 
+def test_a_table_that_was_created_otherwise_is_reported(folder: Path) -> None:
+    def noted(tables: str) -> list[str]:
+        (folder / "dynamodt.toml").write_text(f"[stages.local.tables]\ncarts = {{ {tables} }}\n")
+        notes: list[str] = []
+        local.open_stage(load_stage("local", folder), folder, notes.append)
+        return [note for note in notes if "carts" in note]
+
+    owner = 'key = { id = "S" }, indexes = { by_owner = { owner = "S", at = "N" } }'
+    assert noted(owner) == noted(owner) == noted('id = "S"') == []
+    (note,) = noted(owner.replace('at = "N"', 'at = "S"').replace("}, i", ', n = "N" }, i') + ', ttl = "expires"')
+    assert "without this key, the index by_owner, TTL by expires" in note and "local reset" in note
+
+
 def test_one_s_own_code_reaches_it_and_it_stays_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = local.variables(folder)
     for name, value in variables.items():

@@ -66,7 +66,9 @@ def open_stage(stage: Stage, folder: Path, note: Note = lambda _: None) -> Stage
     connection = replace(stage.connection, endpoint_url=ensure_started(folder, note))
     if stage.storage.url.startswith("s3://"):
         create_missing_bucket(connection, urlsplit(stage.storage.url).netloc)
-    create_missing_tables(connection, stage.tables, stage.extras)
+    made = create_missing_tables(connection, stage.tables, stage.extras)
+    for name in sorted(stage.tables.keys() - made):
+        _note_what_it_lacks(connection, stage, name, note)
     return replace(stage, connection=connection)
 
 
@@ -347,6 +349,24 @@ def _create_table(dynamodb: Any, name: str, key: tuple[KeyAttribute, ...], extra
     if extras.ttl:
         ttl = {"Enabled": True, "AttributeName": extras.ttl}
         dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
+
+
+def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, note: Note) -> None:
+    """Reports what dynamodt.toml gives a table that exists without it: a table is created once."""
+    dynamodb, extras = client(connection, "dynamodb"), stage.extras.get(name, TableExtras())
+    with explained("DescribeTable", f"table {name}"):
+        table = dynamodb.describe_table(TableName=name)["Table"]
+        ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"] if extras.ttl else {}
+    types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
+    shapes = (table, *(table.get("GlobalSecondaryIndexes") or ()))
+    names = [(each.get("IndexName"), [k["AttributeName"] for k in each["KeySchema"]]) for each in shapes]
+    there = {index: tuple((k, types[k]) for k in keys) for index, keys in names}
+    lacks = ["this key"] if there[None] != stage.tables[name] else []
+    lacks += [f"the index {index}" for index, of in extras.indexes.items() if there.get(index) != of]
+    lacks += [f"TTL by {extras.ttl}"] if ttl.get("AttributeName", "") != extras.ttl else []
+    if lacks:
+        what = f"table {name} was created without {', '.join(lacks)} of dynamodt.toml; to create all tables again: "
+        note(what + suggest("local reset"))
 
 
 def _schema(key: tuple[KeyAttribute, ...]) -> list[dict[str, str]]:
