@@ -124,14 +124,15 @@ class FakeDynamoDB:
     def _fault(self) -> str:
         if self.before_write is not None:
             self.before_write(self)
-        return self.faults.popleft() if self.faults else ""
+        fault = self.faults.popleft() if self.faults else ""
+        if fault == "unsent":
+            raise Unsent("the endpoint refuses connections", "check the network")
+        return fault
 
     def _batchexecutestatement(self, request: dict[str, Any]) -> dict[str, Any]:
         fault = self._fault()
         if fault == "throttled":
             raise Throttled("ProvisionedThroughputExceededException")
-        if fault == "unsent":
-            raise Unsent("the endpoint refuses connections", "check the network")
         if fault == "lost":
             raise InDoubt("reset before it was applied")
         if any(len(statement["Statement"]) > self.longest for statement in request["Statements"]):

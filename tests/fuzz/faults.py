@@ -16,7 +16,7 @@ from dynamodt.state.rows import RowKey
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows
 
 READS = ("Scan", "BatchGetItem", "GetItem", "Query")
-ANSWERED = ("throttled", "partial", "partial-500", "full", "lost", "reset")  # those of FakeDynamoDB
+ANSWERED = ("throttled", "unsent", "partial", "partial-500", "full", "lost", "reset")  # those of FakeDynamoDB
 ROW_FAULTS = (
     "twice",
     "again",

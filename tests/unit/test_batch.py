@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -226,6 +227,47 @@ def test_too_large_a_batch_is_split_and_nothing_is_sent_twice(sizes: list[int]) 
     assert [text for texts in service.sent() for text in texts] == [s.text for s in statements(0, *sizes)]
     assert all(len(orjson.dumps(body)) <= 400 or len(body["Statements"]) == 1 for body in service.bodies)
     assert answer.wcu == 2.0 * len(service.bodies)
+
+
+def answered_or_not(*failures: Exception | None) -> tuple[Writes, list[int]]:
+    """A service whose requests fail in turn, when they are sent (ServiceError) or when they are answered; and the
+    numbers of those that were awaited."""
+    numbers, awaited = iter(range(9)), list[int]()
+
+    def begin(operation: str, body: bytes) -> Callable[[], dict[str, Any]]:
+        number = next(numbers)
+        failure = failures[number]
+        if isinstance(failure, ServiceError):
+            raise failure
+
+        def answer() -> dict[str, Any]:
+            awaited.append(number)
+            if failure is not None:
+                raise failure
+            return {"Responses": [{}]}
+
+        return answer
+
+    return Writes(SimpleNamespace(begin=begin), "things"), awaited  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("failures", "awaited"),
+    [
+        ((Refusal("AccessDenied", "no", {}), None), [0, 1]),
+        ((Refusal("AccessDenied", "no", {}), Refusal("AccessDenied", "no", {})), [0, 1]),
+        ((None, ServiceError("the credentials could not be renewed")), [0]),
+    ],
+)
+def test_no_half_of_a_batch_is_left_unanswered(
+    failures: tuple[Exception | None, ...], awaited: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is left must have no request on its way: an undo would overtake it."""
+    monkeypatch.setattr(batch, "MAX_REQUEST_BYTES", 10)
+    writes, found = answered_or_not(*failures)
+    with pytest.raises(ServiceError):
+        writes.batch(statements(0, 0, 0))()
+    assert found == awaited
 
 
 @pytest.mark.parametrize("code", sorted(batch._WHOLE))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +24,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Guard, Image, Remove, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.request_pipeline import Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode, key_text
@@ -47,7 +49,7 @@ from tests.unit.page_writing import (
 ALONE = "#odd"  # a name that no statement can hold: a change of such an item is a request of its own
 
 faults = st.lists(
-    st.sampled_from(["", "throttled", "lost", "reset", "partial", "partial-500", "full"]), max_size=8
+    st.sampled_from(["", "throttled", "unsent", "lost", "reset", "partial", "partial-500", "full"]), max_size=8
 )  # fewer than the tries that a change has
 guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 
@@ -751,6 +753,19 @@ def test_a_connection_that_stays_away_is_no_item_s_fault_and_no_throttle() -> No
     assert (caught.value.where, caught.value.hint) == ("table things", "check the network")
     assert fake.calls["BatchExecuteStatement"] == 3 + 1 + 1 + 1  # after the first round, one of the three batches
     assert task._result.contention.throttles == 0 and not task._result.dead
+
+
+def test_a_change_that_was_held_back_is_no_dead_letter_when_the_connection_is_lost() -> None:
+    """The second batch has one try left, since its partition was full; the third, sent first, has no connection."""
+    fake = FakeDynamoDB(THINGS, faults=deque(["", "full", "unsent"]))
+    fake.put(*numbered(75))
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    task = WriteTask(replace(page_writer(fake, double, backoff=Backoff(attempts=2)), writers=1))
+    task.begin(changes)
+    assert isinstance(task.step(), Wait)
+    with pytest.raises(ServiceError, match="gave up after 2 tries: the endpoint refuses connections"):
+        task.step()
+    assert not task._result.dead and sum(fake.calls.values()) == 3
 
 
 def test_a_connection_that_comes_back_loses_nothing() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ from dynamodt.dynamodb.wire import (
     is_doubt,
     is_throttle,
 )
+from dynamodt.errors import ServiceError
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image
@@ -94,9 +96,19 @@ class Writes:
         """Sends up to 25 statements in one request, or in several when they exceed 4 MB together."""
         payload = _payload(statements)
         if len(payload) > MAX_REQUEST_BYTES and len(statements) > 1:
-            middle = len(statements) // 2
-            return partial(_together, self.batch(statements[:middle]), self.batch(statements[middle:]))
+            return self._halves(statements)
         return partial(self._answers, statements, self._wire.begin("BatchExecuteStatement", payload))
+
+    def _halves(self, statements: Sequence[Statement]) -> Coming:
+        """Two requests. If the second cannot be sent (credentials cannot be renewed), the first is still awaited."""
+        middle = len(statements) // 2
+        first = self.batch(statements[:middle])
+        try:
+            return partial(_together, first, self.batch(statements[middle:]))
+        except ServiceError:
+            with suppress(ServiceError):
+                first()
+            raise
 
     def _answers(self, statements: Sequence[Statement], answered: Callable[[], dict[str, Any]]) -> BatchAnswer:
         try:
@@ -160,7 +172,10 @@ class Writes:
 
 
 def _together(first: Coming, second: Coming) -> BatchAnswer:
-    one, other = first(), second()
+    try:
+        one = first()
+    finally:  # no request is unanswered when the page is left
+        other = second()
     wcu = None if one.wcu is None or other.wcu is None else one.wcu + other.wcu
     return BatchAnswer(one.verdicts + other.verdicts, wcu, one.whole or other.whole)
 

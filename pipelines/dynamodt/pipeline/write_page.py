@@ -107,6 +107,7 @@ class WriteTask:
         self._result = WriteResult()
         self._waiting: list[Pending] = []
         self._retried: list[Pending] = []  # of the round at work
+        self._lost: Verdict | None = None  # of the round at work, where a request found no connection
         self._read_at = 0.0
         self._has_waited = False
 
@@ -222,7 +223,7 @@ class WriteTask:
         """
         held: list[Pending] = []
         refused: list[tuple[Pending, Image | None]] = []
-        result, passed, self._retried = self._result, False, []
+        result, passed, self._retried, self._lost = self._result, False, [], None
         for batch, answer in self._requests.answered(self._waiting, held, self._read_again):
             result.units = result.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
@@ -253,15 +254,18 @@ class WriteTask:
         if verdict.outcome == "doubt":
             pending.doubts.append(change)
         pending.tries += 1
-        if verdict.outcome == "unsent" and self._writer.backoff.exhausted(pending.tries):
-            what = f"gave up after {pending.tries} tries: {verdict.message}"
-            raise ServiceError(what, where=self._writer.writes.where, hint=verdict.hint)  # no item's fault
+        if verdict.outcome == "unsent":
+            self._lost = verdict
         return not self._is_exhausted(pending, verdict.message, verdict.hint or _THROTTLED)
 
     def _is_exhausted(self, pending: Pending, why: str, hint: str = _THROTTLED) -> bool:
-        """Whether a change has had all its tries; then it is given up."""
+        """Whether a change has had all its tries; then it is given up. A lost connection is no item's fault: it raises
+        ServiceError, which ends the run, and the page is resolved by its next owner."""
         if not self._writer.backoff.exhausted(pending.tries):
             return False
+        if self._lost is not None:
+            what = f"gave up after {pending.tries} tries: {self._lost.message}"
+            raise ServiceError(what, where=self._writer.writes.where, hint=self._lost.hint)
         error = ItemError(f"gave up after {pending.tries} tries: {why}", hint=hint)
         self._bury(pending.change, error, step="doubt" if pending.doubts else "write")
         return True
