@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from math import inf
 from types import SimpleNamespace
@@ -21,7 +22,9 @@ from dynamodt.pipeline.rate_limit import RateLimitedQueue, WorkerRateLimiter
 from dynamodt.rate import TokenBucket
 from dynamodt.runs.budget import CAPACITY_SECONDS, Allocator, CapacityWatch, budget, limit_budget, watch_capacity
 from dynamodt.runs.context import RunContext
+from dynamodt.runs.control import throttled
 from dynamodt.runs.options import RunOptions
+from dynamodt.state.lease_rows import LeaseRows
 from tests.fakes import FakeState
 
 SPEC = TableSpec("things", (KeyAttribute("id", "N"),), item_count=1000, size_bytes=1000 * 1024)
@@ -364,6 +367,9 @@ class Scaled:
     def watch(self) -> CapacityWatch:
         return CapacityWatch(JOB, self.context, self.read, lambda: self.now)
 
+    def throttle(self, **limits: float) -> None:
+        self.state.leases.change("things", 1, partial(throttled, Units(**limits)))
+
     def later(self, watch: CapacityWatch, capacity: Units | ServiceError) -> tuple[float, float]:
         self.capacity, self.now = capacity, self.now + CAPACITY_SECONDS
         watch.tick()
@@ -387,8 +393,33 @@ def test_the_budget_follows_the_capacity_every_minute() -> None:
 def test_a_limit_that_an_operator_or_an_option_has_set_stays() -> None:
     run = Scaled(RunOptions(max_rcu=7.0), rcu=100, wcu=10)
     watch = run.watch()
-    run.state.leases.set("things", 1, wcu=3.0)
+    run.throttle(wcu=3.0)
     assert run.later(watch, Units(900, 900)) == (7.0, 3.0) and run.notes == []
+
+
+def test_a_limit_that_an_operator_has_set_to_what_it_was_stays() -> None:
+    run = Scaled(rcu=100, wcu=10)
+    watch = run.watch()
+    run.throttle(wcu=5.0)
+    assert run.later(watch, Units(100, 900)) == (50.0, 5.0) and run.notes == []
+    run.throttle(rcu=9.0)
+    assert run.later(watch, Units(900, 900)) == (9.0, 5.0)
+
+
+def test_a_limit_that_an_operator_sets_while_the_capacity_is_followed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the watch's read of the lease and its write."""
+    run, leases = Scaled(rcu=100, wcu=10), LeaseRows
+    read, acts = leases.read, [lambda: run.throttle(wcu=3.0)]
+
+    def read_first(self: LeaseRows, *arguments: Any) -> Lease:
+        seen = read(self, *arguments)
+        if acts:
+            acts.pop()()
+        return seen
+
+    watch = run.watch()
+    monkeypatch.setattr(LeaseRows, "read", read_first)
+    assert run.later(watch, Units(100, 900)) == (50.0, 3.0) and run.notes == []
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,7 @@ class Lease(NamedTuple):
     error: dict[str, str] | None = None
     wcu: float = 0.0  # the budget of all workers together, in units a second; 0: unlimited
     rcu: float = 0.0
+    throttled: tuple[str, ...] = ()  # which of the two `throttle` has set
     lease_replicas: int = 1  # rows with the same content, which spread the workers' reads
     revision: int = 0  # of the row: each write raises it and requires the one before
     write_ids: tuple[str, ...] = ()  # of the last few writes, the latest first

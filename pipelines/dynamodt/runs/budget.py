@@ -18,8 +18,8 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import capacity
 from dynamodt.errors import DynamodtError, ServiceError
 from dynamodt.model.pages import Units
-from dynamodt.model.runs import Job
-from dynamodt.model.tables import Connection, Stage, TableSpec
+from dynamodt.model.runs import Job, Lease
+from dynamodt.model.tables import Connection, Item, Stage, TableSpec
 from dynamodt.rate import Allocation, Ramp, ReadLimiter, shares
 from dynamodt.state.lease_rows import Grant, Throttles, Worker
 
@@ -149,10 +149,10 @@ def _many(refused: list[int]) -> bool:
 def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableSpec | None) -> None:
     """Write the run's first limits to its lease. `throttle` changes them while it runs, and `CapacityWatch` with the
     table's capacity."""
-    limits = context.limits.written = budget(context.stage, table, target or table, context.options)
+    limits = budget(context.stage, table, target or table, context.options)
     if any(limits):
         lease = f"dry-run/{run}" if context.options.dry_run else table.name
-        context.state.leases.set(lease, context.token, **limits._asdict())
+        context.state.leases.set(lease, context.token, throttled=(), **limits._asdict())
 
 
 CAPACITY_SECONDS = 60.0
@@ -200,23 +200,21 @@ class CapacityWatch:
             self._follow(found)
 
     def _follow(self, capacity: Units) -> None:
-        context, job = self._context, self._job
-        before = context.limits.written
-        after = share_of(capacity, context.options)
-        lease = context.state.leases.read(job.lease)
-        changed = {
-            name: limit
-            for name, was, limit in zip(Units._fields, before, after, strict=True)
-            if limit != was and getattr(lease, name) == was
-        }
+        changed: Item = {}
+
+        def changes(lease: Lease) -> Item:
+            changed.clear()  # `throttle` has written the lease in between
+            limits = share_of(capacity, self._context.options)._asdict().items()
+            changed.update((n, v) for n, v in limits if n not in lease.throttled and v != getattr(lease, n))
+            return changed
+
+        self._context.state.leases.change(self._job.lease, self._job.attempt, changes)
         if changed:
-            context.state.leases.set(job.lease, job.attempt, **changed)
-            context.limits.written = before._replace(**changed)
             limits = ", ".join(
                 f"{limit:,.0f} {name.upper()}/s" if limit else f"no {name.upper()} limit"
                 for name, limit in changed.items()
             )
-            context.observer.notify(f"the table's capacity has changed: the run's limits are now {limits}")
+            self._context.observer.notify(f"the table's capacity has changed: the run's limits are now {limits}")
 
 
 class Allocator:

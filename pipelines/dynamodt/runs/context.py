@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from dynamodt.errors import Aborted
-from dynamodt.model.pages import Totals, Units
+from dynamodt.model.pages import Totals
 from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
 from dynamodt.runs.jobs import fitted
 from dynamodt.state.split_rows import SplitTotals, sum_of
@@ -44,13 +44,6 @@ class Runner(Protocol):
     ) -> Totals: ...
 
 
-@dataclass(slots=True)
-class Limits:
-    """The budget that the run itself has last written to its lease; `throttle` may have written another."""
-
-    written: Units = Units()
-
-
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """What the steps of one run share. `token` is the lease's; `keep` takes each version's report."""
@@ -64,7 +57,6 @@ class RunContext:
     token: int
     fences: tuple[Fence, ...] = ()  # of the other tables that the run writes to
     keep: Callable[[RunReport], None] = lambda report: None
-    limits: Limits = field(default_factory=Limits)
 
 
 def is_governed(context: RunContext, job: Job) -> bool:

@@ -19,7 +19,7 @@ from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, VersionStatus
 from dynamodt.model.runs import ABORT, Lease, RunProgress, RunRecord, RunState
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, Watch, holder, is_alive, is_gone, observed_life
 from dynamodt.runs.pace import ProgressRecorder
@@ -124,9 +124,17 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         _unlock(leases, lease)
         return lease
     _check_alive(lease)
-    given = {name: value for name, value in limits._asdict().items() if value}
-    leases.set(table, lease.token, **(given if command == "throttle" else _CHANGES[command]))
+    if command == "throttle":
+        leases.change(table, lease.token, partial(throttled, limits))
+    else:
+        leases.set(table, lease.token, **_CHANGES[command])
     return lease
+
+
+def throttled(limits: Units, lease: Lease) -> Item:
+    """What `throttle` writes to a lease: the limits that are given, which no longer follow the tables' capacity."""
+    given = {name: value for name, value in limits._asdict().items() if value}
+    return {**given, "throttled": tuple(sorted({*lease.throttled, *given}))}
 
 
 def _unlock(leases: LeaseRows, lease: Lease) -> None:
