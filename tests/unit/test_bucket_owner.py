@@ -7,6 +7,7 @@ import ast
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs import exports
 from dynamodt.runs.exports import owner_of
-from dynamodt.state import storage as storages
 from dynamodt.state.storage import open_storage, with_owner
 from tests import ROOT
 
@@ -76,7 +76,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
         return found
 
     monkeypatch.setattr(clients, "_made", answered)
-    for module in (clients, storages, exports, requests, buckets):
+    for module in (clients, exports, requests, buckets):
         monkeypatch.setattr(module, "account_id", lambda connection: OURS)
     return sent
 
@@ -189,6 +189,23 @@ def test_the_account_is_requested_once_by_a_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(clients, "client", lambda connection, service: Sts())
     there = Connection("eu-west-1", access_key="asked once")
     assert [clients.account_id(there) for _ in range(3)] == [OURS] * 3 and len(asked) == 1
+
+
+def test_a_network_without_an_endpoint_of_sts_needs_the_account_s_name(
+    here: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(connection: Connection) -> str:
+        raise ServiceError("no connection to https://sts.eu-west-1.amazonaws.com", hint="check for a firewall")
+
+    monkeypatch.setattr(clients, "account_id", silent)
+    stage = Stage("prod", here, SPEC)
+    for act in (partial(with_owner, stage), partial(Resources(stage).storage().write, "runs/a", b"x")):
+        with pytest.raises(ServiceError, match="sts") as caught:
+            act()
+        assert str(caught.value.hint).startswith("check for a firewall; or name the account")
+        assert "storage_owner" in caught.value.hint
+    named = replace(stage, storage=replace(SPEC, owner=OURS))
+    assert with_owner(named) is named
 
 
 def test_workers_and_jobs_are_given_the_account(

@@ -279,19 +279,7 @@ def _name_owner(connection: Connection, owner: str | None, params: dict[str, Any
     """Adds the owner to the parameters of every operation that takes one, transfers included. Creating a bucket takes
     none."""
     if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
-        params.setdefault("ExpectedBucketOwner", owner or account_id(connection))
-
-
-def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
-    """Whether a bucket belongs to an account; false also where HeadBucket is refused to the caller."""
-    with explained("HeadBucket", f"bucket {bucket}"):
-        try:
-            client(connection, "s3", owner=account).head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
-                return False
-            raise
-    return True
+        params.setdefault("ExpectedBucketOwner", owner or bucket_owner(connection))
 
 
 def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
@@ -398,3 +386,14 @@ def account_id(connection: Connection) -> str:
     invalid."""
     with explained("GetCallerIdentity", f"region {connection.region}"):
         return str(client(connection, "sts").get_caller_identity()["Account"])
+
+
+def bucket_owner(connection: Connection) -> str:
+    """`account_id`, for the stage's bucket. Raises ServiceError, with the way to do without STS."""
+    try:
+        return account_id(connection)
+    except ServiceError as error:
+        hint = (
+            error.hint + "; or name the account that owns the bucket, storage_owner in dynamodt.toml: then no request "
+        )
+        raise error.hinted(hint + "is sent to STS for it") from error

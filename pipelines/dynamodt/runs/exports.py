@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.clients import account_id, client, is_owned_by
+from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
 from dynamodt.export.datafiles import check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
@@ -41,7 +41,7 @@ from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, segments
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import incremental_run
-from dynamodt.state.storage import with_owner
+from dynamodt.state.storage import is_owned_by, with_owner
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from dynamodt.dynamodb.clients import account_id, client, explained
+from dynamodt.dynamodb.clients import bucket_owner, client, explained
 from dynamodt.errors import Refused, ServiceError, UsageError, file_explained
 
 if TYPE_CHECKING:
@@ -97,7 +97,21 @@ def with_owner(stage: Stage) -> Stage:
     spec = stage.storage
     if spec.owner or stage.connection.endpoint("S3") or not spec.url.startswith("s3://"):
         return stage
-    return replace(stage, storage=replace(spec, owner=account_id(stage.connection)))
+    return replace(stage, storage=replace(spec, owner=bucket_owner(stage.connection)))
+
+
+def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
+    """Whether a bucket belongs to an account; false also where HeadBucket is refused to the caller."""
+    from botocore.exceptions import ClientError
+
+    with explained("HeadBucket", f"bucket {bucket}"):
+        try:
+            client(connection, "s3", owner=account).head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
+                return False
+            raise
+    return True
 
 
 class S3Storage:
