@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -89,6 +90,16 @@ def test_nobody_listening_means_that_nothing_was_sent() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(Unsent, match="refuses connections"):
         Wire(connection(port)).call("UpdateItem", {})
+
+
+def test_a_host_that_has_answered_this_process_is_not_given_up_by_a_new_wire() -> None:
+    """The phases of a run have wires of their own: a connection that is lost where one begins is retried in full."""
+    with server(response(200, b"{}")) as (wire, _):
+        wire.call("Scan", {})
+        later = Wire(replace(connection(1), endpoint_url=wire._url))
+    with pytest.raises(Unsent) as caught:
+        later.call("Scan", {})
+    assert not caught.value.first
 
 
 def test_a_refusal_has_its_code_its_message_and_the_whole_answer() -> None:

@@ -23,7 +23,7 @@ from functools import partial
 from hashlib import sha256
 from hmac import digest
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from urllib3.util import wait_for_read
@@ -126,20 +126,26 @@ class Response(NamedTuple):
 
 class Exchanges:
     """POSTs to one URL; safe to share between threads. Up to `kept` connections stay open between requests.
-    `connected` is true once a connection was made.
+    `connected` is true once this process has made a connection to the URL: a later phase has a new instance.
 
     A connection that the service has closed is noticed before it is used (it is readable without a request),
     so that an idle one does not make the next write one of unknown outcome. Connecting takes up to 5 seconds, a
     response up to 30.
     """
 
+    _reached: ClassVar[set[str]] = set()  # URLs
+
     def __init__(self, route: Route, kept: int) -> None:
+        self._url = route.url
         self._connector = Connector(route)
         self._begin = f"POST {self._connector.target} HTTP/1.1\r\n{self._connector.headers}"
         self._idle: deque[socket.socket] = deque(maxlen=kept)  # the longest unused one is dropped, and so closed
-        self.connected = False
         self._failed: Unreachable | None = None
         self._failed_until = 0.0
+
+    @property
+    def connected(self) -> bool:
+        return self._url in self._reached
 
     def begin(self, headers: dict[str, str], body: bytes) -> Callable[[], Response]:
         """Sends a request; the function that it returns waits for the response. It raises Unreachable (nothing was
@@ -199,7 +205,8 @@ class Exchanges:
             self._failed, self._failed_until = error, ended + _SLOW_SECONDS if slow else 0.0
             raise
         made.settimeout(READ_SECONDS)
-        self._failed, self.connected = None, True
+        self._failed = None
+        self._reached.add(self._url)
         return made
 
 
