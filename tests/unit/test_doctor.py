@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -157,6 +158,13 @@ def test_a_service_out_of_reach_ends_no_other_check(
     assert list(found)[-1] == "permissions on users"
     if operation == "get_job":
         assert found["glue job"].status == "wrong" and "x.eu-west-1.amazonaws.com" in found["glue job"].seen
+
+
+def test_where_iam_is_out_of_reach_it_is_tried_once(findings: Callable[..., dict[str, Finding]]) -> None:
+    private = replace(STAGE, connection=Connection("eu-north-1"))
+    given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE, "scan": {}}
+    found = findings(private, **given, get_account_summary=UNREACHABLE, simulate_principal_policy=simulated())
+    assert found["permissions on users"].seen == "not allowed: dynamodb:GetItem, dynamodb:BatchGetItem", "it was tried"
 
 
 def test_advice_for_several_checks_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:

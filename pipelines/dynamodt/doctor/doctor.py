@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import consumers, describe, has_point_in_time_recovery, place_of
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Connection, Stage
 from dynamodt.runs.options import Command
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import tables
@@ -123,9 +123,6 @@ def _in_the_job(stage: Stage, folder: Path, names: Sequence[str], recorder: Prog
         yield Finding(f"job: {each['name']}", each["status"], each["seen"], each["hint"])
 
 
-# ---------------------------------------------------------------- the report
-
-
 def _without_accounts(text: str) -> str:
     """Account ids are shown by their last digits."""
     return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
@@ -136,9 +133,6 @@ def _written(stage: str, findings: tuple[Finding, ...], folder: Path) -> Path:
     with file_explained("written", path):
         path.write_text(json.dumps([finding._asdict() for finding in findings], indent=1) + "\n", encoding="utf-8")
     return path
-
-
-# ---------------------------------------------------------------- reading only
 
 
 def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
@@ -170,9 +164,6 @@ def _finding(name: str, check: Callable[[], Seen], where: str) -> Finding:
         if _UNKNOWN in error.what:
             return Finding(name, "skipped", "the endpoint has no such call")
         return Finding(name, WRONG, str(error), error.hint)
-
-
-# ---------------------------------------------------------------- this machine
 
 
 def _versions() -> Seen:
@@ -280,9 +271,6 @@ def _glue_job(stage: Stage) -> Seen:
     return OK, f"{stage.job_name}, Glue {job.get('GlueVersion')}, {modules.rpartition('/')[2]}", ""
 
 
-# ---------------------------------------------------------------- a table
-
-
 def _table(stage: Stage, name: str) -> Seen:
     """The table's status, and what else its writes cause or depend on."""
     with explained("DescribeTable", f"table {name}"):
@@ -353,7 +341,7 @@ def _permissions(stage: Stage, name: str) -> Seen:
 def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> str | None:
     """The actions that the caller's policies do not allow, by iam:SimulatePrincipalPolicy; None if that cannot be
     called, or IAM cannot be reached. Resource policies and those of an organisation may refuse more."""
-    if stage.connection.endpoint_url:
+    if stage.connection.endpoint_url or _is_iam_silent(stage.connection):
         return None
     try:
         caller = client(stage.connection, "sts").get_caller_identity()["Arn"]
@@ -364,6 +352,16 @@ def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> s
         return None
     denied = [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
     return f"not allowed: {', '.join(denied)}" if denied else ""
+
+
+@lru_cache(maxsize=8)
+def _is_iam_silent(connection: Connection) -> bool:
+    """Whether IAM is out of reach, as without internet access: tried once, since each try takes seconds."""
+    try:
+        client(connection, "iam", attempts=2, seconds=5).get_account_summary()
+    except (ClientError, BotoCoreError) as error:
+        return isinstance(error, BotoCoreError)
+    return False
 
 
 def _principal(stage: Stage, caller: str) -> str:

@@ -26,6 +26,7 @@ from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.pace import counted
 
 if TYPE_CHECKING:
     from dynamodt.runs.options import Observer
@@ -195,7 +196,7 @@ def _consumers_of(table: TableSpec, found: Consumers, version: int, items: int) 
     kinesis = [f"a record of the Kinesis stream {name}" for name in found.kinesis]
     replicas = [f"a write in {', '.join(table.replicas)}"] if table.replicas else []
     receives = " and ".join([*stream, *kinesis, *replicas])
-    many = f"up to {items:,} items (a count of the last six hours)" if items else "items"
+    many = f"up to {counted(items, 'item')} (a count of the last six hours)" if items else "items"
     ttl = f"items expire by {found.ttl} (TTL); one that expires during the run counts as vanished" if found.ttl else ""
     each = f"version {version} writes {many}, and each write is {receives}; a move is two" if receives else ""
     return f"table {table.name}: {'; '.join(filter(None, (each, ttl)))}" if each or ttl else ""
