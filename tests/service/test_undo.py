@@ -293,6 +293,7 @@ def test_a_half_undone_run_holds_its_table(
 
     with monkeypatch.context() as patch:
         patch.setattr(Writes, "batch", refusing)
+        patch.setattr(Writes, "single", lambda self, call: lambda: BatchAnswer([Verdict("rejected", None, "no")], 0.0))
         report = undo(bench, run)
     assert isinstance(report.error, DeadLetters) and report.run.status == "undoing" and report.at == 1
     assert report.not_restored == report.run.counts.dead > 0 and "no" in report.first_not_restored[0].why
