@@ -24,7 +24,7 @@ from dynamodt.pipeline.outcomes import dead_letters
 from dynamodt.pipeline.ownership import Coming, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import reporting
-from dynamodt.script.apply import check_same_rows, item_rows, row_image
+from dynamodt.script.apply import check_same_rows, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 from dynamodt.state.journal import ChangedItem
@@ -68,7 +68,8 @@ class ReadRows(ReadPages):
         assert isinstance(source, RowsSource)
         for claim in claims:
             if source.checksum and (claim.page or claim.intent):
-                check_same_rows(job.script, job.target or job.table, source.checksum)
+                table = table_of_rows(job.target or job.table, job.direction)
+                check_same_rows(job.script, table, source.checksum)
             yield from map(self._inserted_only, row_pages(job, claim, item_rows(job.script)))
 
     def _inserted_only(self, page: Page) -> Page:
@@ -163,7 +164,8 @@ def row_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterato
     def page(number: int, images: list[Image], last: bool) -> Page:
         return Page(claim, number, images, last=last)
 
-    return resumed_pages(job, claim, rows, partial(row_image, job.script, job.target or job.table), page)
+    table = table_of_rows(job.target or job.table, job.direction)
+    return resumed_pages(job, claim, rows, partial(row_image, job.script, table), page)
 
 
 Images = Iterator[Chunk[Image]]

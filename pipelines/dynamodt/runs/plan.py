@@ -18,7 +18,7 @@ from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
-from dynamodt.script.apply import checked_rows
+from dynamodt.script.apply import checked_rows, table_of_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.read import read_versions
@@ -162,7 +162,8 @@ def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, 
     if script.has_prepare and moves_items(script, direction):
         ref = prepared.find(open_storage(stage.connection, stage.storage), script)
     target = _target(stage, script)
-    rows = "" if not script.has_items else checked_rows(script, target or table) if with_rows else None
+    of_rows = table_of_rows(target or table, direction)
+    rows = "" if not script.has_items else checked_rows(script, of_rows) if with_rows else None
     return Step(script, ref, target, started_with(table, script, stage.storage.url, ref, target, rows))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Atomic, Change, Delete, Image, Insert, Item, Put, TableSpec, Update
+from dynamodt.model.tables import Atomic, Change, Delete, Direction, Image, Insert, Item, Put, TableSpec, Update
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import Part, change, combined, insert, key_of, parts_of, stamped, together
 from dynamodt.script.functions import row_function
@@ -244,6 +245,12 @@ def _hashable(key: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+def table_of_rows(table: TableSpec, direction: Direction) -> TableSpec:
+    """The table as the rows of `items()` must fit it. On the way down they are deleted, and an index that was added
+    since they were inserted may refuse them."""
+    return table if direction == "up" else replace(table, index_keys=())
 
 
 def row_image(script: Script, table: TableSpec, row: Item) -> Image:
