@@ -112,8 +112,8 @@ Examples:
 
 Without --table: to all tables that have a folder, each independent of another's failure.
 
-Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half of the
-provisioned capacity (--share); else, on demand, what the table accepts without throttling. The rate starts low.
+Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half (--share) of the
+provisioned capacity or of the on-demand maximum; else what the table accepts without throttling. It starts low.
 
 --source export reads the table's point-in-time export in S3 instead of the table: it consumes no read units, and only
 changed items are written. --export new (the default) requests an export; an ARN or s3://bucket/prefix names an
