@@ -244,7 +244,7 @@ class PageLimiter(RateLimitedQueue, Protocol):
 class WholeScan:
     """All items of a table or index, by the parameters `body` of its Scan.
 
-    IN_FLIGHT segments are read at once by one thread, which has so many pages in memory at most. `item_units` are the
+    IN_FLIGHT segments are read at once by one thread, with at most one page of each in memory. `item_units` are the
     read units of an item, `where` is an error's. Raises ServiceError from the iteration.
     """
 

@@ -306,7 +306,7 @@ def _joined(path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosi
 
 
 def _up(path: PurePosixPath | None, levels: int) -> PurePosixPath | None:
-    """The folder so many levels above; None: one above `transforms/`."""
+    """The folder `levels` levels above; None: one above `transforms/`."""
     for _ in range(levels):
         if path is None or path == PurePosixPath("."):
             return None
