@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from dynamodt.dynamodb.wire import Refusal
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import KeyAttribute, TableSpec
@@ -86,3 +89,27 @@ def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> 
     bench.dynamodb.put({"pk": "a", "sk": 3, "text": "another"})
     undone(bench, job)
     assert texts(bench) == AFTER | {3: "another"}
+
+
+def test_a_refused_move_that_the_network_repeats_after_the_run_is_undone_whole(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is taken during the run, so that the item is a dead letter; it is free when the request comes again."""
+    bench, job = prepared(make_bench)
+    bench.dynamodb.put({"pk": "a", "sk": 0, "text": "another"})
+    original, sent = FakeDynamoDB._transactwriteitems, []
+
+    def kept(dynamodb: FakeDynamoDB, request: dict[str, Any]) -> dict[str, Any]:
+        sent.append(request)
+        return original(dynamodb, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeDynamoDB, "_transactwriteitems", kept)
+        assert bench.execute(job) == Counts(read=3, dead=3)
+    bench.dynamodb.items = {key: image for key, image in bench.dynamodb.items.items() if decode(image)["sk"] != 0}
+    for request in sent:
+        with suppress(Refusal):
+            original(bench.dynamodb, request)
+    assert texts(bench)[0] == "x1"
+    undone(bench, job)
+    assert texts(bench) == BEFORE

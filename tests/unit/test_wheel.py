@@ -108,6 +108,9 @@ def test_a_job_installs_the_versions_that_are_tested_together() -> None:
     pins = dict(pin.split("==") for pin in job_pins(job_locks()))
     base = (ROOT / "requirements" / "base.lock").read_text(encoding="utf-8")
     assert all(f"\n{name}=={version} " in base for name, version in pins.items())
+    found = {canonicalize_name(one.name): one.version for one in importlib.metadata.distributions()}
+    if found.items() & pins.items() != pins.items():
+        pytest.skip("needs the metadata of the versions in base.lock, and others are installed")
     environment = {"extra": "", "python_version": "3.11", "sys_platform": "linux", "platform_system": "Linux"}
     for name in ("dynamodt", *pins):
         for text in importlib.metadata.requires(name) or ():

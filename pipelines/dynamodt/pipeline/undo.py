@@ -125,7 +125,8 @@ class Records(NamedTuple):
 
 def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> Records:
     """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
-    Insertions, and changes in one transaction with them, are shown by their rows in the state table."""
+    Insertions, and changes in one transaction with them, are shown by their rows in the state table: a transaction that
+    was refused, and that the network repeats after its page has ended, may still take effect as a whole."""
     found = Records({}, {}, {}, {})
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
@@ -135,7 +136,7 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> 
     for fencing_token, change in intended:
         void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
         if _was_written(change, rows):
-            _add(found, change, void)
+            _add(found, change, set() if inserts_of([change]) else void)
     return found
 
 
@@ -152,7 +153,7 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
     moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
     for part in parts:
         text = key_text(part.key)
-        if isinstance(part, Check) or (text in void and not isinstance(part, Insert)):
+        if isinstance(part, Check) or text in void:
             continue
         if isinstance(part, Remove) and text in found.unconfirmed:
             continue
