@@ -56,20 +56,22 @@ def make_table(endpoint: Endpoint) -> Iterator[MakeTable]:
         endpoint.client.delete_table(TableName=name)
 
 
+INDEX = {
+    "IndexName": "index",
+    "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
+    "Projection": {"ProjectionType": "ALL"},
+}
+
+
 @pytest.fixture
 def indexed_table(endpoint: Endpoint) -> Iterator[str]:
-    """A table with a numeric key, and an index whose key is the text `g`."""
+    """A table with a numeric key, and INDEX, whose key is the text `g`."""
     name = f"test_{uuid4().hex[:12]}"
-    index = {
-        "IndexName": "index",
-        "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
-        "Projection": {"ProjectionType": "ALL"},
-    }
     endpoint.client.create_table(
         TableName=name,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": n, "AttributeType": t} for n, t in (("id", "N"), ("g", "S"))],
-        GlobalSecondaryIndexes=[index],
+        GlobalSecondaryIndexes=[INDEX],
         BillingMode="PAY_PER_REQUEST",
     )
     yield name

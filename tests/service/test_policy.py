@@ -30,7 +30,7 @@ from dynamodt.runs import exports as exporting
 from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
-from tests.service.conftest import MakeTable
+from tests.service.conftest import INDEX, MakeTable
 from tests.template_document import resource
 
 pytestmark = pytest.mark.endpoints("ministack")
@@ -299,15 +299,10 @@ def test_calls_and_grants_are_the_same(
     alarm = f"alarm-{uuid4().hex[:8]}"
     with recording.paused():  # what the application's side does
         table = make_table(id="S")
-        index = {
-            "IndexName": "index",
-            "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
-            "Projection": {"ProjectionType": "ALL"},
-        }
         endpoint.client.update_table(
             TableName=table,
             AttributeDefinitions=[{"AttributeName": "g", "AttributeType": "S"}],
-            GlobalSecondaryIndexUpdates=[{"Create": index}],
+            GlobalSecondaryIndexUpdates=[{"Create": INDEX}],
         )
         endpoint.client.update_continuous_backups(
             TableName=table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}

@@ -114,15 +114,20 @@ def test_no_proxy_names_hosts_that_are_reached_directly(bare: pytest.MonkeyPatch
     assert passed.passed == 0 and endpoint.requests
 
 
+def passes(bare: pytest.MonkeyPatch, way: Way, secure: bool, at: str, user: str = "", by_tls: bool = False) -> None:
+    """A request to an endpoint goes through a proxy at this URL, which has the proxy's port to be filled in."""
+    with canned(secure=secure) as endpoint, proxy(by_tls, user) as passed:
+        bare.setenv("AWS_CA_BUNDLE", str(CA))
+        scheme = "https" if secure else "http"
+        bare.setenv(f"{scheme.upper()}_PROXY", at.format(passed.port))
+        way(to(f"{scheme}://localhost:{endpoint.port}"))
+    assert passed.passed and endpoint.requests
+
+
 @WAYS
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_proxy_is_given_its_credentials(bare: pytest.MonkeyPatch, way: Way, secure: bool) -> None:
-    with canned(secure=secure) as endpoint, proxy(user="me:p@ss") as passed:
-        bare.setenv("AWS_CA_BUNDLE", str(CA))
-        scheme = "https" if secure else "http"
-        bare.setenv(f"{scheme.upper()}_PROXY", f"http://me:p%40ss@127.0.0.1:{passed.port}")
-        way(to(f"{scheme}://localhost:{endpoint.port}"))
-    assert passed.passed and endpoint.requests
+    passes(bare, way, secure, "http://me:p%40ss@127.0.0.1:{}", user="me:p@ss")
 
 
 @WAYS
@@ -145,12 +150,7 @@ def test_a_proxy_that_is_not_there_is_what_fails(bare: pytest.MonkeyPatch, way: 
 @WAYS
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_proxy_may_be_reached_by_tls(bare: pytest.MonkeyPatch, way: Way, secure: bool) -> None:
-    with canned(secure=secure) as endpoint, proxy(secure=True) as passed:
-        bare.setenv("AWS_CA_BUNDLE", str(CA))
-        scheme = "https" if secure else "http"
-        bare.setenv(f"{scheme.upper()}_PROXY", f"https://localhost:{passed.port}")
-        way(to(f"{scheme}://localhost:{endpoint.port}"))
-    assert passed.passed and endpoint.requests
+    passes(bare, way, secure, "https://localhost:{}", by_tls=True)
 
 
 # ---------------------------------------------------------------- trusted CAs

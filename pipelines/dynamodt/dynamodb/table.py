@@ -20,7 +20,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
     """The table's key, size and capacity. Raises ServiceError when it does not exist or access is denied."""
     with explained("DescribeTable", f"table {name}"):
         table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
-    provisioned = table.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0)
+    provisioned, units = table.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0), capacity_of(table)
     created = _moment(table.get("CreationDateTime"))
     return TableSpec(
         name=name,
@@ -29,8 +29,8 @@ def describe(connection: Connection, name: str) -> TableSpec:
         size_bytes=table.get("TableSizeBytes", 0),
         status=table.get("TableStatus", "ACTIVE"),
         indexes=len(_indexes(table)),
-        read_units=capacity_of(table).read,
-        write_units=capacity_of(table).write,
+        read_units=units.read,
+        write_units=units.write,
         provisioned=bool(provisioned),
         index_keys=_index_keys(table),
         replicas=_replicas(table, connection.region),

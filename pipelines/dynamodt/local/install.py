@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamodt.errors import DynamodtError, ServiceError
+from dynamodt.errors import ServiceError
 from dynamodt.model.tables import WORK_FOLDER
-from dynamodt.pipeline.spark.jar import say, user_cache
+from dynamodt.pipeline.spark.jar import exit_code_of, say, user_cache
 
 Note = Callable[[str], None]
 
@@ -104,7 +104,7 @@ def _is_writable(place: Path) -> bool:
 
 
 def _installed(place: Path, release: str, lock: Path, note: Note) -> Environment:
-    with _alone(place):
+    with alone(place / "lock"):
         found = _found(place / release)
         if found is None:
             note(f"installing the embedded emulator, ministack {release.partition('-')[0]}, into {place} (once)")
@@ -115,8 +115,9 @@ def _installed(place: Path, release: str, lock: Path, note: Note) -> Environment
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    with (place / "lock").open("w") as file:
+def alone(lock: Path) -> Iterator[None]:
+    """Excludes other processes, by a file. The system frees the lock of a process that dies."""
+    with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -158,12 +159,7 @@ def _without_an_index(lock: Path) -> str:
 
 def main() -> int:
     """`python -m dynamodt.local.install`: makes the environment, as the build of an image does; the exit code."""
-    try:
-        environment(Path(WORK_FOLDER), say)
-    except DynamodtError as error:
-        say(f"error: {error}\nhint: {error.hint}")
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: environment(Path(WORK_FOLDER), say))
 
 
 if __name__ == "__main__":

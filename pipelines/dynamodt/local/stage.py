@@ -8,7 +8,6 @@ stages.
 
 from __future__ import annotations
 
-import fcntl
 import secrets
 import shutil
 import time
@@ -160,10 +159,9 @@ def _data_folder(folder: Path) -> Path:
 
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
-    """Excludes other commands that start or end the emulator. The system frees the lock of a process that dies."""
+    """Excludes other commands that start or end the emulator."""
     make_work_folder(data.parent)
-    with for_the_owner_alone(), (data.parent / f"{LOCAL}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with for_the_owner_alone(), install.alone(data.parent / f"{LOCAL}.lock"):
         yield
 
 

@@ -51,9 +51,13 @@ def share_of(capacity: Units, options: RunOptions) -> Units:
 def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> ReadLimiter:
     """The budget of a process that reads alone, of a table or index with this capacity, as a run's reads have it."""
     limit = share_of(Units(rcu=0.0 if stage.local else read_units), options).rcu or inf
-    unlimited = inf if stage.local else _ON_DEMAND.rcu
-    first = unlimited if limit == inf else limit * Ramp.BEGINNING
+    first = _start(limit, inf if stage.local else _ON_DEMAND.rcu)
     return ReadLimiter(limit, first, time.monotonic, time.sleep)
+
+
+def _start(limit: float, unlimited: float) -> float:
+    """Where the rate below a limit begins; without a limit, at `unlimited`."""
+    return unlimited if limit == inf else limit * Ramp.BEGINNING
 
 
 _SILENT_SECONDS = 15.0  # without a report for this long, a worker's part goes to the others
@@ -267,8 +271,7 @@ class Allocator:
 
     def _first_ramps(self, limits: Units) -> tuple[Ramp, Ramp]:
         """A governed run starts low; one that was limited while it runs starts at its limits."""
-        pairs = zip(limits, _ON_DEMAND, strict=True)
-        start = Units(*(low if limit == inf else limit * Ramp.BEGINNING for limit, low in pairs))
+        start = Units(*map(_start, limits, _ON_DEMAND))
         start = start if self._job.governed else limits
         return Ramp(limits.rcu, start.rcu, self._clock), Ramp(limits.wcu, start.wcu, self._clock)
 

@@ -38,6 +38,16 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def exit_code_of(act: Callable[[], object]) -> int:
+    """Runs what a build step asks for; an error is a line on stderr and its exit code."""
+    try:
+        act()
+    except DynamodtError as error:
+        say(f"error: {error}\nhint: {error.hint}")
+        return error.exit_code
+    return 0
+
+
 def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path | None = None) -> Path:
     """The jar, built first where it is not there yet (about a minute, and half a gigabyte in Maven's own cache).
 
@@ -113,12 +123,7 @@ def _failed(log: str) -> RunFailed:
 
 def main() -> int:
     """`make jar`: prints the path of the jar; returns the exit code."""
-    try:
-        sys.stdout.write(f"{jar()}\n")
-    except DynamodtError as error:
-        say(f"error: {error}\nhint: {error.hint}")
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: sys.stdout.write(f"{jar()}\n"))
 
 
 if __name__ == "__main__":
