@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 
-from dynamodt.api import PreparationContext
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy import buckets
 from dynamodt.deploy.packages import stage_file
@@ -29,6 +28,7 @@ from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs import exports
 from dynamodt.runs.exports import owner_of
+from dynamodt.runs.prepare import PreparationContext
 from dynamodt.state.storage import open_storage, with_owner
 from tests import ROOT
 

@@ -1,0 +1,153 @@
+"""A version's `prepare`: what it is given, and its rows, counted while they are stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dynamodt.config.names import tables_in_use, with_names
+from dynamodt.dynamodb import table as tables_of_stage
+from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.reads import WholeScan, projected, read_estimate
+from dynamodt.dynamodb.wire import Wire
+from dynamodt.errors import ServiceError, UsageError
+from dynamodt.model.runs import PreparedRef, Script
+from dynamodt.model.tables import Image, Item, Stage
+from dynamodt.runs.budget import read_limiter
+from dynamodt.runs.history import now
+from dynamodt.runs.jobs import needs_consistent_read, segments
+from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.plan import check_script
+from dynamodt.script.apply import prepare_rows
+from dynamodt.script.codec import decode
+from dynamodt.script.read import read_versions
+from dynamodt.state import prepared as prepared_data
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+_NOTIFY_SECONDS = 2.0
+
+
+class PreparationContext:
+    """What a script's `prepare` is given: the table's folder, the names of table and stage, the version's number, and
+    what it may read. `close` ends what it has left unread."""
+
+    def __init__(self, stage: Stage, project: Path, script: Script, options: RunOptions = RunOptions()) -> None:
+        self._stage = stage
+        self._project = project
+        self._script = script
+        self._options = options
+        self._opened: list[Generator[Item, None, None]] = []
+        self.folder = project / "transforms" / stage.names.logical(script.table)
+        self.table = script.table
+        self.stage = stage.name
+        self.version = script.sequence
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the stage's account and region, for any service, and of S3 for buckets of any account."""
+        return client(self._stage.connection, service, owner="")
+
+    def items(
+        self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
+    ) -> Iterator[Item]:
+        """All items of this table or of another one of the project, by its logical name, or of one of its indexes; of
+        `projection` only these attributes, or paths within them (`address.city`).
+
+        Eight pages of at most 1 MB are in memory. Raises UsageError for a table that the project does not use, for an
+        index that does not exist, and for an invalid projection; ServiceError.
+        """
+        real = self._real(table)
+        where = f"{self._script.path}: context.items, table {self._stage.names.shown(real)}"
+        found = self._scan(real, index, projection, where)
+        self._opened.append(found)
+        return found
+
+    def _real(self, table: str | None) -> str:
+        """The table's real name. Raises UsageError for one that the jobs of the stage may not read."""
+        if table is None:
+            return self._script.table
+        known = tables_in_use(self._project)
+        logical = self._stage.names.logical(table)
+        if logical not in known:
+            raise UsageError(
+                f"{table} has no folder in transforms/",
+                where=f"{self._script.path}: context.items",
+                hint=f"the tables of this project are {', '.join(known)}; a job may read no other one. For another one "
+                "use context.client('dynamodb'), and give the jobs a policy for it (policy_arns)",
+            )
+        return with_names(self._stage, self._project, (logical,)).names.real(logical)
+
+    def _scan(
+        self, real: str, index: str | None, projection: Sequence[str] | None, where: str
+    ) -> Generator[Item, None, None]:
+        connection = self._stage.connection
+        try:
+            spec = tables_of_stage.describe(connection, real)
+        except ServiceError as error:
+            raise ServiceError(error.what, where=where, hint=error.hint) from error
+        units: float = spec.read_units
+        body: dict[str, Any] = {"TableName": real, "ConsistentRead": False}
+        if index is not None:
+            units = tables_of_stage.index_capacity(connection, spec, index, where)
+            body["IndexName"] = index
+        else:
+            applied = State(connection, self._stage.state_table).applied(real)
+            body["ConsistentRead"] = needs_consistent_read(applied.values())
+        if projection is not None:
+            body |= projected(projection, where)
+        limiter, each = read_limiter(self._stage, units, self._options), read_estimate(spec, body["ConsistentRead"])
+        return _decoded(WholeScan(Wire(connection), body, segments(spec), where, limiter, each).items())
+
+    def prepared(self, version: int) -> Mapping[Any, Any]:
+        """The prepared rows of an earlier version of the table, read-only. Raises UsageError for a version that is not
+        earlier, or has no `prepare`; Refused for one that is not prepared, or that another text has prepared."""
+        names = self._stage.names
+        earlier = read_versions(self._project / "transforms", self._script.table, names)[: self._script.sequence - 1]
+        script = next((one for one in earlier if one.sequence == version and one.has_prepare), None)
+        if script is None:
+            numbers = ", ".join(str(one.sequence) for one in earlier if one.has_prepare)
+            hint = f"the earlier versions with prepared data: {numbers}" if numbers else "no earlier version has any"
+            where = f"{self._script.path}: context.prepared"
+            what = f"there is no earlier version {version!r} with a prepare function"
+            raise UsageError(what, where=where, hint=hint)
+        storage = open_storage(self._stage.connection, self._stage.storage)
+        return prepared_data.load(storage, script, prepared_data.find(storage, script))
+
+    def close(self) -> None:
+        """Ends the iterators that `prepare` has not read to their ends."""
+        for one in self._opened:
+            one.close()
+
+
+def _decoded(images: Generator[Image, None, None]) -> Generator[Item, None, None]:
+    with closing(images):
+        yield from map(decode, images)
+
+
+def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tuple[Any, Any]]:
+    """The rows unchanged; their number is reported every two seconds."""
+    notified = time.monotonic()
+    for number, row in enumerate(rows, start=1):
+        if time.monotonic() - notified >= _NOTIFY_SECONDS:
+            notified = time.monotonic()
+            observer.notify(f"prepared {number:,} rows")
+        yield row
+
+
+def prepare(
+    stage: Stage, folder: Path, script: Script, observer: Observer, dry_run: bool, options: RunOptions
+) -> PreparedRef:
+    """Run the script's `prepare` here and store its rows. A dry run only counts them."""
+    check_script(script)
+    storage = open_storage(stage.connection, stage.storage)
+    if not dry_run:
+        storage.check()
+    with closing(PreparationContext(stage, folder, script, options)) as context:
+        rows = counted(prepare_rows(script, context), observer)
+        if not dry_run:
+            return prepared_data.save(storage, script, rows, now())
+        number = sum(1 for _ in rows)
+    return PreparedRef(url="", rows=number, sha256="", script_checksum=script.checksum, created=now())
