@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
-from dynamodt.errors import ItemError, ScriptError
+from dynamodt.errors import ItemError
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job, PreparedRef
 from dynamodt.model.tables import Change, Image, Insert, Remove, TableSpec, Update
@@ -17,10 +18,10 @@ from dynamodt.pipeline.conflicts import Current, Shown, shown
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.signals import reporting
 from dynamodt.script.apply import Apply
+from dynamodt.script.attempt import ChangeOf, attempted
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of
 from dynamodt.script.functions import Transform
-from dynamodt.script.load import is_interrupt
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, is_note, object_key
 from dynamodt.state.prepared import load
@@ -62,9 +63,6 @@ class PreparedCache:
 
     def _load(self, ref: PreparedRef) -> _Rows:
         return _Rows(load(self._resources.storage(), self._job.script, ref))
-
-
-ChangeOf = Callable[[Image], Change | None]
 
 
 class ApplyVersion(beam.DoFn):
@@ -113,19 +111,16 @@ def apply_page(
     """A page's changes and its dead letters. Raises ScriptError for a fault that must stop the whole run."""
     if isinstance(job.source, DeadLetterSource) and job.source.confirmed:
         return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
+    once = change_of if retried is None else partial(_not_retried, change_of=change_of, retried=retried)
     changes: list[Change] = []
     dead: list[DeadLetter] = []
     unchanged = 0
     for image in page.images:
-        try:
-            change = change_of(image) if retried is None else _not_retried(image, change_of, retried)
-        except BaseException as error:  # the author's code may raise anything, and call sys.exit
-            if isinstance(error, ScriptError) or is_interrupt(error):
-                raise
+        _, change, error, _ = attempted(image, once)
+        if error is not None:
             step = "doubt" if isinstance(error, RetriedOrNot) else "transform"
             dead.append(dead_letter(key_of(job.table, image), image, step, error))
-            continue
-        if change is None:
+        elif change is None:
             unchanged += 1
         else:
             changes.append(change)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Atomic, Change, Delete, Direction, Image, Insert, Item, Put, TableSpec, Update
-from dynamodt.script.codec import decode, key_text
-from dynamodt.script.diff import Part, change, combined, insert, key_of, parts_of, stamped, together
+from dynamodt.script.codec import decode, key_text, surely_fit
+from dynamodt.script.diff import Part, change, check_size, combined, insert, key_of, parts_of, stamped, together
 from dynamodt.script.functions import row_function
 from dynamodt.script.load import is_interrupt, line_of, load, script_failure
 from dynamodt.script.names import is_run_id
@@ -110,7 +110,10 @@ class Apply:
             return stamped(part, attribute, self._stamp)
         if isinstance(part, Insert):
             self._check_mark(part.item)
-            return part._replace(item={**part.item, attribute: self._stamp})
+            marked = part._replace(item={**part.item, attribute: self._stamp})
+            if not surely_fit(marked.item):
+                check_size(marked.item)
+            return marked
         return part
 
     def _check_halloween(self, found: Change, image: Image) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import ScriptFile
 from dynamodt.script.load import Places, below, parse
-from dynamodt.script.names import entries, files_below, looks_like_version_file
+from dynamodt.script.names import SAMPLE_FILE, entries, files_below, looks_like_version_file
 
 MOST_BYTES: Final = 10 * 1024 * 1024
 MOST_FILES: Final = 500
@@ -60,8 +60,8 @@ class Folder:
         return self.is_folder(name) and any(inner.endswith(".py") for inner in self.below(name))
 
     def data(self, name: str) -> Iterator[str]:
-        """The files of a folder and below it, except modules."""
-        return (file for file in self.below(name) if not file.endswith(".py"))
+        """The files of a folder and below it, except modules and saved samples, which only tests read."""
+        return (file for file in self.below(name) if not file.endswith((".py", f"/{SAMPLE_FILE}")))
 
     def below(self, name: str) -> Iterator[str]:
         """The files of a folder and below it."""

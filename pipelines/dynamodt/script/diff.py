@@ -46,6 +46,7 @@ Part = Update | Insert | Remove | Check
 _IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
 _MISSING = object()
 _MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
+MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 MAX_INSERTIONS = 49  # of one item: each has a row of the state table, and a transaction takes 100 actions
 
 
@@ -65,7 +66,7 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
         _check_index_keys(spec, sets)
     update = Update(key_of(spec, image), image, sets, removes)
     if sets and not surely_fit(image, sets):
-        _check_size(patched(update))
+        check_size(patched(update))
     return update
 
 
@@ -131,7 +132,7 @@ def insert(spec: TableSpec, item: Item) -> Insert:
         _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
     _check_index_keys(spec, image)
     if not surely_fit(image):
-        _check_size(image)
+        check_size(image)
     return Insert(spec.name, key_of(spec, image), image)
 
 
@@ -184,8 +185,22 @@ def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
     keys = [key_text(part.key) for part in inserts]
     if twice := next((part for part in inserts if keys.count(key_text(part.key)) > 1), None):
         raise ItemError("two new items have one key", where=key_shown(twice.key), hint="return one item for each key")
+    _check_together(parts)
     writes_source = any(isinstance(part, Update | Remove) for part in parts)
     return Atomic(key, read, tuple(parts) if writes_source else (Check(key, read), *parts))
+
+
+def _check_together(parts: Sequence[Part]) -> None:
+    """Raises ItemError for more than a transaction takes (AWS, "Amazon DynamoDB Transactions: How it works")."""
+    if len(parts) <= MAX_TRANSACTION_BYTES // MAX_ITEM_BYTES:
+        return
+    size = sum(image_bytes(part.item) for part in parts if isinstance(part, Insert))
+    size += sum(image_bytes(patched(part)) for part in parts if isinstance(part, Update))
+    if size > MAX_TRANSACTION_BYTES:
+        raise ItemError(
+            f"the new items have {size:,} bytes together; a transaction takes at most {MAX_TRANSACTION_BYTES:,}",
+            hint="return fewer, in several versions",
+        )
 
 
 def key_shown(key: Image) -> str:
@@ -231,9 +246,13 @@ def key_of(spec: TableSpec, image: Image) -> Image:
 
 
 def stamped(update: Update, attribute: str, value: AttributeValue) -> Update:
-    """The update with the run's mark added; an older mark is replaced, not removed."""
+    """The update with the run's mark added; an older mark is replaced, not removed. Raises ItemError for an item that
+    is too large with it."""
     removes = tuple(name for name in update.removes if name != attribute)
-    return update._replace(sets={**update.sets, attribute: value}, removes=removes)
+    marked = update._replace(sets={**update.sets, attribute: value}, removes=removes)
+    if not surely_fit(update.read, marked.sets):
+        check_size(patched(marked))
+    return marked
 
 
 def patched(update: Update) -> Image:
@@ -262,7 +281,8 @@ def _same_there(name: str, one: Image, other: Image) -> bool:
     return name not in one and name not in other
 
 
-def _check_size(image: Image) -> None:
+def check_size(image: Image) -> None:
+    """Raises ItemError for an item that DynamoDB would not keep."""
     size = image_bytes(image)
     if size > MAX_ITEM_BYTES:
         raise ItemError(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 from dynamodt.errors import Refused, ScriptError, UsageError, suggest
 from dynamodt.model.tables import Stage
 
+SAMPLE_FILE = "sample.jsonl"  # of a table's folder: see `script.samples`
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _VERSION_FILE = re.compile(r"v([1-9][0-9]*)_([A-Za-z0-9][A-Za-z0-9_]*)\.py")
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}")
@@ -78,8 +79,7 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
         raise UsageError(f"there is no folder {place}", hint=hint)
     paths = sorted(filter(is_script_file, place.iterdir()))
     numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
-    for error in number_errors(numbered):
-        raise error
+    _check_numbers(numbered)
     return tuple(path for _, path in numbered)
 
 
@@ -131,20 +131,19 @@ def files_below(
             yield from ((f"{name}/{inner}", file) for inner, file in files_below(path, passed=passed))
 
 
-def number_errors(numbered: Sequence[tuple[int, Path]]) -> Iterator[ScriptError]:
-    """What is wrong with the numbers of a table's version files, which are sorted by them: no 1, a gap, one twice."""
+def _check_numbers(numbered: list[tuple[int, Path]]) -> None:
     if numbered and numbered[0][0] != 1:
         number, path = numbered[0]
-        yield ScriptError(
+        raise ScriptError(
             f"is version {number}, but there is no version 1",
             where=str(path),
             hint=f"Versions count from 1: rename it to {_renumbered(path, 1)}, with sequence = 1.",
         )
     for (number, path), (follower, next_path) in pairwise(numbered):
         if follower == number:
-            yield _duplicate(number, path, next_path, numbered[-1][0] + 1)
+            raise _duplicate(number, path, next_path, numbered[-1][0] + 1)
         if follower > number + 1:
-            yield _gap(number, path, next_path)
+            raise _gap(number, path, next_path)
 
 
 def _duplicate(number: int, path: Path, other: Path, free: int) -> ScriptError:

@@ -1,0 +1,135 @@
+"""One item through one version: what a run would write, or the dead letter that it would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.errors import ItemError, ScriptError
+from dynamodt.model.tables import IndexKey, Item, KeyAttribute, TableSpec
+from dynamodt.script.attempt import Attempt, effect
+from dynamodt.script.codec import decode, encode, image_bytes
+from dynamodt.script.read import read_script
+from dynamodt.script.rehearse import REHEARSED, Rehearsal
+
+pytestmark = pytest.mark.unit
+
+THINGS = TableSpec("things", (KeyAttribute("id", "S"),), index_keys=(IndexKey("mail", "S", 2048, "by_mail"),))
+PEOPLE = TableSpec("people", (KeyAttribute("name", "S"),))
+Rehearse = Callable[..., Attempt]
+
+
+@pytest.fixture
+def rehearse(tmp_path: Path) -> Rehearse:
+    def attempt(text: str, item: Item, **more: Any) -> Attempt:
+        path = tmp_path / "things" / "v1_change.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("from dynamodt import Delete, Put\nsequence = 1\n" + dedent(text))
+        with Rehearsal(read_script(path, tmp_path), more.pop("table", THINGS), **more) as version:
+            return version.attempt(encode(item))
+
+    return attempt
+
+
+def after(found: Attempt) -> tuple[Item | None, list[Item]]:
+    assert found.error is None, found.error
+    stays, inserts = effect(found.image, found.change)
+    return None if stays is None else decode(stays), [decode(part.item) for part in inserts]
+
+
+@pytest.mark.parametrize(
+    ("result", "stays", "inserts"),
+    [
+        ("item", {"id": "1", "n": 1}, []),
+        ("{**item, 'n': 2}", {"id": "1", "n": 2}, []),
+        ("Delete()", None, []),
+        ("{**item, 'id': '2'}", None, [{"id": "2", "n": 1}]),
+        ("[item, Put({'id': '2'})]", {"id": "1", "n": 1}, [{"id": "2"}]),
+        ("[Put({'id': '2'}), Put({'id': '3'}), Delete()]", None, [{"id": "2"}, {"id": "3"}]),
+    ],
+)
+def test_what_is_there_afterwards(rehearse: Rehearse, result: str, stays: Item | None, inserts: list[Item]) -> None:
+    found = rehearse(f"SOURCE = 'export'\ndef transform_up(item): return {result}", {"id": "1", "n": 1})
+    assert after(found) == (stays, inserts)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("return item['absent']", "absent"),
+        ("import sys; sys.exit(1)", "1"),
+        ("return None", "forgot to return"),
+        ("return {**item, 'mail': ''}", "takes no empty value"),
+        ("return {**item, 'mail': 5}", "takes type S, not N"),
+        ("return {**item, 'mail': 'x' * 3000}", "at most 2,048 bytes"),
+        ("return {**item, 'x': 'x' * 500_000}", "409,600"),
+        ("return {**item, 'x': 0.1}", "no exact decimal value"),
+        ("return {**item, 'x': 10 ** 40 + 1}", "lose precision"),
+        ("return {**item, 'x': set()}", "empty set"),
+        ("return {'n': 1}", "the key attribute is missing"),
+        ("return {**item, 'id': 5}", "must stay of type S"),
+        ("return [item, Put({'id': ''})]", "must not be empty"),
+        ("return [item, Put({'id': 'x' * 3000})]", "at most 2,048"),
+        ("return [item, Put({'id': '2'}), Put({'id': '2'})]", "two new items have one key"),
+        ("return [Put({'id': f'new {n}'}) for n in range(50)]", "at most 49"),
+        ("return [Put({'id': f'new {n}', 'x': 'x' * 400_000}) for n in range(20)]", "at most 4,194,304"),
+    ],
+)
+def test_what_no_run_would_write_is_a_dead_letter(rehearse: Rehearse, body: str, why: str) -> None:
+    found = rehearse(f"SOURCE = 'export'\ndef transform_up(item): {body}", {"id": "1"})
+    assert found.change is None and found.step == "transform" and why in str(found.error)
+
+
+def test_a_mark_counts_to_the_size_and_overwrites_nothing_else(rehearse: Rehearse) -> None:
+    script = "STAMP = '_run'\nSOURCE = 'export'\ndef transform_up(item): return {}"
+    item = {"id": "1", "x": ""}
+    room = 409_600 - image_bytes(encode({**item, "n": 1}))
+    full = {**item, "x": "x" * room}
+    for result in ("{**item, 'n': 1}", "{**item, 'n': 1, 'id': '2'}"):
+        error = rehearse(script.replace("{}", result), full).error
+        assert isinstance(error, ItemError) and "409,600" in str(error)
+        assert rehearse(script.replace("{}", result).replace("STAMP", "MARK_OF"), full).error is None
+    assert "STAMP would overwrite" in str(rehearse(script.replace("{}", "item"), {"id": "1", "_run": "mine"}).error)
+    stays, _ = after(rehearse(script.replace("{}", "{**item, 'n': 1}"), item))
+    assert stays is not None and stays["_run"] == REHEARSED
+
+
+def test_an_item_too_wide_for_its_request_is_a_dead_letter_of_the_write(rehearse: Rehearse) -> None:
+    wide = {"id": "1", **{f"attribute{n}": n for n in range(400)}}
+    request = Statements(THINGS, "item", InsertedRows("state", "run")).write
+    script = "SOURCE = 'export'\ndef transform_up(item): return [item, Put({'id': '2'})]"
+    found = rehearse(script, wide, request=request)
+    assert found.step == "write" and "too many attributes" in str(found.error)
+    assert rehearse(script, {"id": "1"}, request=request).error is None
+
+
+def test_a_fault_of_the_whole_script_is_no_item_s(rehearse: Rehearse) -> None:
+    with pytest.raises(ScriptError, match="its own output"):
+        rehearse("def transform_up(item): return {**item, 'id': '2'}", {"id": "1"})
+
+
+def test_prepared_rows_are_read_only_and_reach_the_class(rehearse: Rehearse) -> None:
+    script = """
+        class TransformUp:
+            def setup(self): self.suffix = "!"
+            def process(self, item, prepared): yield {**item, "name": prepared["de"]["name"] + self.suffix}
+    """
+    assert after(rehearse(script, {"id": "1"}, prepared={"de": {"name": "Germany"}})) == (
+        {"id": "1", "name": "Germany!"},
+        [],
+    )
+    script = "def transform_up(item, prepared): prepared['de']['name'] = ''; return item"
+    assert "read-only" in str(rehearse(script, {"id": "1"}, prepared={"de": {"name": "Germany"}}).error)
+
+
+def test_the_target_s_key_is_checked(rehearse: Rehearse) -> None:
+    script = "TARGET_TABLE = 'people'\ndef transform_up(item): return {'name': item['id']}"
+    stays, inserts = after(rehearse(script, {"id": "1"}, target=PEOPLE))
+    assert (stays, inserts) == ({"id": "1"}, [{"name": "1"}])
+    found = rehearse(script.replace("item['id']", "7"), {"id": "1"}, target=PEOPLE)
+    assert "type S for table people" in str(found.error)
