@@ -323,6 +323,34 @@ def test_a_run_that_failed_without_an_error_is_still_a_failure(
     assert json.loads(out)["error"]["where"] == "users v2 x"
 
 
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (("up", "--table", "users"), "the same command continues it from its last checkpoint: dynamodt up"),
+        (("up", "--table", "users", "--dry-run"), "to start again: dynamodt up"),
+        (("prepare", "--table", "users", "--version", "1"), "to start again: dynamodt prepare"),
+    ],
+)
+def test_a_service_that_is_lost_in_the_middle_has_the_same_command_as_its_hint(
+    operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any, words: tuple[str, ...], way: str
+) -> None:
+    from dynamodt.errors import ServiceError
+    from dynamodt.model.reports import RunReport, TableReport
+
+    lost = ServiceError("GetItem failed: refused", where="state table dynamodt-state", hint="check the network")
+    failed = TableReport("users", "up", (RunReport("users", "up", 2, "x", "01RUN", "failed"),), error=lost)
+
+    def fails(*_: object, **__: object) -> None:
+        raise lost
+
+    monkeypatch.setattr(operations, "up", lambda *_: [failed])
+    monkeypatch.setattr(operations, "prepare", fails)
+    code, out, _ = run(capfd, *words, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["what"]) == (1, "GetItem failed: refused")
+    assert error["hint"].startswith(f"check the network; {way}")
+
+
 def test_an_unexpected_exception_is_one_line_unless_asked(project: Path) -> None:
     short = typed(project, "up", "--table", "broken")
     assert short.returncode == 1

@@ -18,6 +18,7 @@ from dynamodt.errors import (
     DynamodtError,
     Hint,
     RunFailed,
+    ServiceError,
     UsageError,
     file_error,
     is_of_the_disk,
@@ -89,6 +90,7 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     names = recorder.names if recorder is not None else TableNames()
+    error = _with_way_on(request, error) if reports or request.command == "prepare" else error
     reported = _reported(request, error, names)
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(reported)}
@@ -146,7 +148,9 @@ def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> C
 
 def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
-    errors = () if found.error is None else (_reported(request, found.error, stage.names),)
+    error = None if found.error is None else _with_way_on(request, found.error)
+    errors = () if error is None else (_reported(request, error, stage.names),)
+    found = replace(found, error=errors[0] if errors else None)
     document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
 
@@ -326,7 +330,18 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
     if error is None:
         ended = (run for run in table.versions if run.status in ("failed", "stopped"))
         error = next((_unsuccessful(run, names) for run in ended), None)
+    if error is not None and table.versions:
+        error = _with_way_on(request, error)
     return replace(table, error=None if error is None else _reported(request, error, names))
+
+
+def _with_way_on(request: Request, error: BaseException) -> BaseException:
+    """A run that lost a service is continued by the same command, which the hint has."""
+    if not isinstance(error, ServiceError) or "same command" in error.hint:
+        return error
+    again = request.options.dry_run or request.command == "prepare"
+    way = "to start again" if again else "the same command continues it from its last checkpoint"
+    return error.hinted(f"{error.hint}; {way}: " + as_typed(request) if error.hint else f"{way}: {as_typed(request)}")
 
 
 def _unsuccessful(run: RunReport, names: TableNames) -> DynamodtError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from shlex import join, quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import PROGRAM, Hint, UsageError, option_words, suggest
+from dynamodt.errors import PROGRAM, Hint, ServiceError, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
 from dynamodt.runs.options import (
     GLUE,
@@ -232,7 +232,8 @@ def _onward(request: Request, report: TableReport) -> list[_Step]:
     left = next((run for run in report.versions if run.status in ("failed", "stopped")), None)
     if left is None or request.options.dry_run:
         return []
-    steps: list[_Step] = [(request, "continue it")] if left.status == "stopped" else []
+    goes_on = left.status == "stopped" or isinstance(report.error, ServiceError)
+    steps: list[_Step] = [(request, "continue it")] if goes_on else []
     steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
     undoable = left.journal and left.counts.changed
     return steps + ([(_of_run(request, "undo", left), "take its changes back")] if undoable else [])

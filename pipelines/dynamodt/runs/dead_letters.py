@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import Refused, suggest
+from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.pages import Claim
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Item
@@ -212,6 +212,15 @@ def _retry(context: RunContext, job: Job, name: str) -> Job:
 
 
 # ---------------------------------------------------------------- samples
+
+
+def samples(context: RunContext, phases: Sequence[Job]) -> tuple[tuple[Item, Item | None], ...]:
+    """The samples that a report shows; the run's outcome does not depend on them."""
+    try:
+        return read_samples(context.storage, phases)
+    except ServiceError as error:
+        context.observer.notify(f"no sample can be shown: {error}")
+        return ()
 
 
 def read_samples(storage: Storage, jobs: Iterable[Job]) -> tuple[tuple[Item, Item | None], ...]:

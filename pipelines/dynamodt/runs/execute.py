@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamodt.errors import Aborted, Busy, DynamodtError, Fenced, ServiceError
-from dynamodt.model.pages import Counts, Units
+from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
-from dynamodt.model.tables import Direction, Item, Stage
+from dynamodt.model.tables import Direction, Stage
 from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, aborted, is_governed, run_phases
@@ -26,12 +26,12 @@ from dynamodt.runs.dead_letters import (
     count_dead,
     first_of,
     gather_dead_letters,
-    read_samples,
     retries,
     retry_number,
+    samples,
 )
 from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, sourced
-from dynamodt.runs.history import RunRecorder, completion_error, next_record
+from dynamodt.runs.history import RunRecorder, completion_error, next_record, unrecorded
 from dynamodt.runs.jobs import EXPORT, NONE, jobs, just_ran, lease_replicas, moves_items, new_run
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
@@ -267,7 +267,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
     except Fenced:
         raise
     except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-        recorder.end(_status(error), Counts(), Units(), _text(error))
+        _record_end(context, recorder, error, Totals())
         context.keep(recorder.report())
         raise
 
@@ -318,25 +318,43 @@ def _end(
         planned = sum(job.splits for job in phases)
         error = completion_error(totals, planned, f"run {run}", dead_letters_at, doubtful, run, unreadable)
     kept_at = dead_letters_at if totals.counts.dead else ""
-    recorder.end(_status(error), totals.counts, totals.units, _text(error), kept_at, whole_pages)
+    error = _record_end(context, recorder, error, totals, kept_at, whole_pages)
     report = replace(
-        recorder.report(_samples(context, phases)),
+        recorder.report(samples(context, phases)),
         first_dead_letter=first_of(dead_letters, phases[0].script.path),
         uncovered=uncovered,
     )
-    report = foreseen(report, context.state, phases, totals, context.options.export in ("", NEW))
+    report = _foreseen(context, report, phases, totals)
     context.observer.run_ended(report)
     context.keep(report)
     return error
 
 
-def _samples(context: RunContext, phases: list[Job]) -> tuple[tuple[Item, Item | None], ...]:
-    """The samples that a report shows; the run's outcome does not depend on them."""
+def _record_end(
+    context: RunContext,
+    recorder: RunRecorder,
+    error: BaseException | None,
+    totals: Totals,
+    dead_letters: str = "",
+    whole_pages: bool = False,
+) -> BaseException | None:
+    """Records the end; returns what has ended the run. A state table that is out of reach leaves the run unfinished: it
+    is reported as far as it is known, and its end is not what ended it. Raises Fenced."""
     try:
-        return read_samples(context.storage, phases)
+        recorder.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages)
+    except ServiceError as failed:
+        error = error or failed
+        recorder.record = replace(recorder.record, status=_status(error), error=_text(error))
+        context.observer.notify(unrecorded(f"run {recorder.record.run}", failed))
+    return error
+
+
+def _foreseen(context: RunContext, report: RunReport, phases: list[Job], totals: Totals) -> RunReport:
+    try:
+        return foreseen(report, context.state, phases, totals, context.options.export in ("", NEW))
     except ServiceError as error:
-        context.observer.notify(f"no sample can be shown: {error}")
-        return ()
+        context.observer.notify(f"what a run costs cannot be shown: {error}")
+        return report
 
 
 def _status(error: BaseException | None) -> str:

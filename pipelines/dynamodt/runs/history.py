@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, suggest
+from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import RunReport, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
@@ -180,6 +180,11 @@ def report_of(record: RunRecord) -> RunReport:
     """The report of a run, from its record alone."""
     same = picked(record, "table direction version name run status counts consumed seconds error dead_letters")
     return RunReport(texts=texts_reported(record), **same)
+
+
+def unrecorded(what: str, failed: ServiceError) -> str:
+    """A notice of a run, or of an undo, whose end the state table has not confirmed."""
+    return f"the end of {what} could not be recorded, so that it counts as unfinished until it is continued: {failed}"
 
 
 _MEND = (

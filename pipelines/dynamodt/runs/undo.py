@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from dynamodt.dynamodb import table as tables_of_stage
-from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, suggest
+from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.reports import NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
@@ -22,8 +22,8 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
-from dynamodt.runs.dead_letters import committed_parts, read_samples
-from dynamodt.runs.history import applied_by, author, goal, has_written, now, report_of
+from dynamodt.runs.dead_letters import committed_parts, samples
+from dynamodt.runs.history import applied_by, author, goal, has_written, now, report_of, unrecorded
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
@@ -268,9 +268,11 @@ class _Undo:
     jobs: list[Job]
     number: int  # of the try
     journal: JournalCheck
+    at: int = 0  # the table's version, as far as it is known
 
     def run(self) -> UndoReport:
         context, record = self.context, self.record
+        self.at = max(context.state.applied(record.table), default=0)
         if not context.options.dry_run:
             partial_tries = record.partial_tries if self.journal.is_whole else self.number
             self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
@@ -308,10 +310,16 @@ class _Undo:
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
         context, record = self.context, self.record
-        left = gather_not_restored(context, self.jobs, self._not_restored_name())
-        if error is None:
-            self._end(left.partly)
-            error = None if self.journal.is_whole else lack(self.journal, context.storage, record)
+        left = NotRestoredCounts(0, 0, ())
+        try:
+            left = gather_not_restored(context, self.jobs, self._not_restored_name())
+            if error is None:
+                self._end(left.partly)
+                error = None if self.journal.is_whole else lack(self.journal, context.storage, record)
+        except ServiceError as failed:  # it is reported as far as it is known
+            error = error or failed
+            if not context.options.dry_run:
+                context.observer.notify(unrecorded(f"the undo of run {record.run}", failed))
         status = self.record.status if not context.options.dry_run else "stopped" if error else "dry-run"
         run = RunReport(
             record.table,
@@ -323,14 +331,13 @@ class _Undo:
             totals.counts,
             totals.units,
             error=str(error) if error else "",
-            samples=read_samples(context.storage, self.jobs),
+            samples=samples(context, self.jobs),
             key_names=self.table.key_names,
             rehearsal=context.options.dry_run,
         )
-        at = max(context.state.applied(record.table), default=0)
         not_restored_at = context.storage.place(self._not_restored_name()) if left.items else ""
         missing = self.journal.broken
-        return UndoReport(run, at, left.items, not_restored_at, left.first, error, left.partly, missing)
+        return UndoReport(run, self.at, left.items, not_restored_at, left.first, error, left.partly, missing)
 
     def _not_restored_name(self) -> str:
         return key_of_job(self.jobs[0], NOT_RESTORED_FILE) if self.jobs else ""
@@ -345,14 +352,19 @@ class _Undo:
             lacking = replace(record, status=after(record.status, "lack"))
             self.record = context.state.record(lacking, context.token, fences=context.fences)
             return
-        self.record = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
-        version = context.state.applied(record.table).get(record.version)
+        undone = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
+        applied_now = context.state.applied(record.table)
+        version = applied_now.get(record.version)
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
         applied = applied_by(self._up()) if again else None
         self.record = context.state.record(
-            self.record, context.token, applied=applied, reverted=reverted, fences=context.fences
+            undone, context.token, applied=applied, reverted=reverted, fences=context.fences
         )
+        numbers = (
+            {*applied_now, record.version} if again else {*applied_now} - ({record.version} if reverted else set())
+        )
+        self.at = max(numbers, default=0)
 
     def _up(self) -> RunRecord:
         """The run that had applied the version which the undone `down` has reverted."""
