@@ -232,7 +232,7 @@ def test_2_a_script_with_a_fault_is_named_by_file_and_line(things: Project) -> N
 def test_3_an_edited_script_is_refused(things: Project) -> None:
     path = things.folder / "transforms" / "things" / "v1_add.py"
     text = path.read_text()
-    path.write_text(text + "# edited\n")
+    path.write_text(text + "\nEDITED = True\n")
     done = things.ddt("up", "--table", "things", "--json")
     error = json.loads(done.stdout)["error"]
     assert error["exit_code"] == done.returncode == 3

@@ -94,7 +94,7 @@ def test_the_commands_are_dynamodts_and_so_are_their_exit_codes(shop: Service) -
     shop.script(FOLDER, 2, "initial_letter", BROKEN.replace("frist", "first"))
     assert "dry run: nothing was written" in shop.ok("dynamodt", "up", "--dry")
     assert f"{BOTH} at version 1, 1 pending" in shop.ok("dynamodt", "status")
-    shop.script(FOLDER, 1, "initial", SPLIT + "\n# edited")
+    shop.script(FOLDER, 1, "initial", SPLIT + "\nEDITED = True")
     refused = shop.sls("dynamodt", "up")
     assert refused.returncode == 3 and "edited" in refused.stderr, refused.stdout + refused.stderr
     shop.script(FOLDER, 1, "initial", SPLIT)

@@ -157,7 +157,9 @@ def test_an_edited_version_is_reported_and_refused(bench: Bench, make_table: Mak
     bench.tables.put(table, *people(3))
     bench.script(table, SPLIT)
     bench.up(table)
-    path = bench.script(table, SPLIT + "\n# a second thought\n")
+    path = bench.script(table, "# SPDX-License-Identifier: MIT\n" + SPLIT)
+    assert states(bench, table) == ["applied"] and bench.up(table)[0].error is None
+    bench.script(table, SPLIT + "\nSECOND_THOUGHT = True\n")
     assert states(bench, table) == ["edited"]
     for report in (*bench.up(table), *bench.down(table)):
         assert isinstance(report.error, Refused) and report.error.exit_code == 3

@@ -93,7 +93,7 @@ def test_a_table_is_moved_by_a_job_and_reported_as_if_it_had_run_here(typed: Cli
 
     asked = len(typed.glue.calls)
     assert typed.up() == replace(report, versions=())  # nothing to do: found out without Glue
-    typed.script(ADD + "# edited\n")
+    typed.script(ADD + "\nEDITED = True\n")
     assert isinstance(typed.up().error, Refused)
     assert len(typed.glue.calls) == asked
 

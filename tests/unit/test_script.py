@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import ast
 import os
 import pickle
 import sys
@@ -25,6 +25,7 @@ from dynamodt.script.apply import item_rows, prepare_rows
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.load import load
 from dynamodt.script.read import read_script
+from dynamodt.script.syntax import syntax_checksum
 
 pytestmark = pytest.mark.unit
 
@@ -88,7 +89,7 @@ def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
         name="split_name",
         path=SHOWN,
         text=dedent(text),
-        checksum=hashlib.sha256(dedent(text).encode()).hexdigest(),
+        checksum=syntax_checksum(ast.parse(dedent(text)), dedent(text)),
         title="Split the name.",
         has_up=True,
         has_down=True,
@@ -119,7 +120,7 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
     plain = read(tmp_path, UP)
     assert read(tmp_path, UP.replace("\n", "\r\n")) == read(tmp_path, "\ufeff" + UP) == plain
-    assert read(tmp_path, UP + "# edited\n").checksum != plain.checksum
+    assert read(tmp_path, UP + "EDITED = 1\n").checksum != plain.checksum
 
 
 def test_a_file_elsewhere_keeps_its_path(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ class ScriptFile(NamedTuple):
     """A file that a script uses: a module that it imports, or a file that it opens by `__file__`."""
 
     name: str  # relative to `transforms/`, with `/`
-    checksum: str  # the first 16 digits of the content's sha256
+    checksum: str  # the first 16 digits of the sha256 of a module's syntax, or of another file's content
     content: bytes
 
 
 def content_of(checksum: str, files: Mapping[str, str]) -> str:
-    """The checksum of a script's text together with the files that it uses, each by its name and checksum."""
+    """The checksum of a script's code together with the files that it uses, each by its name and checksum."""
     lines = [checksum, *(f"{name} {files[name]}" for name in sorted(files))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if files else checksum
 
@@ -37,7 +37,7 @@ class Script:
     name: str  # "split_name"
     path: str  # as the author would type it
     text: str
-    checksum: str  # sha256 of the text, hex
+    checksum: str  # sha256 of the syntax, hex (`script.syntax`)
     title: str = ""  # first line of the docstring
     has_up: bool = False
     has_down: bool = False
@@ -59,8 +59,19 @@ class Script:
 
     @property
     def content(self) -> str:
-        """The checksum of the text and the files."""
+        """The checksum of the code and the files: what decides whether a version was edited."""
         return content_of(self.checksum, self.file_checksums)
+
+    @property
+    def text_checksum(self) -> str:
+        """The sha256 of the exact text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def exact_content(self) -> str:
+        """The checksum of the exact text and files: what a process executes."""
+        exact = {file.name: hashlib.sha256(file.content).hexdigest() for file in self.files}
+        return content_of(self.text_checksum, exact)
 
 
 @dataclass(frozen=True, slots=True)

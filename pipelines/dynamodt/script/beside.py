@@ -19,6 +19,7 @@ from dynamodt.errors import ScriptError
 from dynamodt.model.runs import ScriptFile
 from dynamodt.script.load import Places, below, parse
 from dynamodt.script.names import SAMPLE_FILE, entries, files_below, looks_like_version_file
+from dynamodt.script.syntax import syntax_checksum
 
 MOST_BYTES: Final = 10 * 1024 * 1024
 MOST_FILES: Final = 500
@@ -107,7 +108,18 @@ def used_files(folder: Folder, name: str, tree: ast.Module) -> tuple[ScriptFile,
 def _file(folder: Folder, name: str) -> ScriptFile:
     """A module's content is its text with normalized line ends, as a script's is."""
     content = folder.text(name).encode() if name.endswith(".py") else folder.content(name)
-    return ScriptFile(name, hashlib.sha256(content).hexdigest()[:16], content)
+    return ScriptFile(name, file_checksum(folder, name)[:16], content)
+
+
+def file_checksum(folder: Folder, name: str) -> str:
+    """The checksum, sha256 in hex, of a module's syntax, as of a script's; of the bytes of any other file."""
+    if not name.endswith(".py"):
+        return hashlib.sha256(folder.content(name)).hexdigest()
+    text = folder.text(name)
+    try:
+        return syntax_checksum(parse(text, folder.shown(name)), text)
+    except ScriptError:  # no module, but a file that is opened
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_bounds(folder: Folder, script: str, names: Iterable[str]) -> None:

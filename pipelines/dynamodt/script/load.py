@@ -190,6 +190,7 @@ class _Beside:
     def __init__(self, script: Script) -> None:
         self.script_name = f"{script.folder or script.table}/{PurePosixPath(script.path).name}"
         self._script = script
+        self._content = script.exact_content
         self._texts = {file.name: file.content.decode() for file in script.files if file.name.endswith(".py")}
         self._places = Places(self._texts.__contains__, self._has_modules)
         self._modules: dict[str, ModuleType] = {}
@@ -240,7 +241,7 @@ class _Beside:
         if not file and not self._has_modules(place):
             dotted = place.replace("/", ".")
             raise ModuleNotFoundError(f"No module named {dotted!r} beside the script", name=dotted)
-        module = ModuleType(f"dynamodt:{self._script.content[:12]}/{place}")
+        module = ModuleType(f"dynamodt:{self._content[:12]}/{place}")
         self.give(module, file or f"{place}/__init__.py")
         if not file.startswith(f"{place}."):
             module.__path__ = []  # a package
@@ -275,7 +276,7 @@ class _Beside:
         return folder
 
 
-_kept: dict[tuple[str, str, str], _Beside] = {}
+_kept: dict[tuple[str, str], _Beside] = {}
 _keeping = threading.Lock()
 _folders: dict[int, tuple[Path, IO[bytes]]] = {}  # of this process, with its lock; a forked one makes its own
 _PREFIX: Final = "dynamodt-files-"
@@ -285,7 +286,7 @@ def _beside(script: Script) -> _Beside:
     if not script.files and "__file__" not in script.text:
         return _Beside(script)
     with _keeping:
-        key = (script.path, script.content, script.text)
+        key = (script.path, script.exact_content)
         if key not in _kept:
             _kept[key] = _Beside(script)
         return _kept[key]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from dynamodt.errors import ScriptError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KEY_TYPES, KeyAttribute, TableNames
-from dynamodt.script.beside import Folder, used_files, uses
+from dynamodt.script.beside import Folder, file_checksum, used_files, uses
 from dynamodt.script.load import bindings, parse
 from dynamodt.script.names import (
     is_script_file,
@@ -26,12 +25,13 @@ from dynamodt.script.names import (
     parse_version_file,
     version_files,
 )
+from dynamodt.script.syntax import checksum_of, syntax_checksum
 
 
 def part_checksum(
-    tree: ast.Module, name: str, texts_of: Callable[[Sequence[ast.stmt]], Iterable[str]] = lambda used: ()
+    tree: ast.Module, name: str, sums_of: Callable[[Sequence[ast.stmt]], Iterable[str]] = lambda used: ()
 ) -> str:
-    """The sha256, in hex, of the statements that the function `name` uses, directly or not, and of the `texts_of` them;
+    """The sha256, in hex, of the statements that the function `name` uses, directly or not, and of the `sums_of` them;
     empty without the function. Edits elsewhere in the file, comments and the layout have no effect on it.
 
     A statement that binds no name (an `if`, a call) may do anything: it is always included, except the docstring.
@@ -51,8 +51,7 @@ def part_checksum(
                 used[number] = grown = True
                 wanted |= reads
     chosen = [statement for (statement, _, _), counts in zip(statements, used, strict=True) if counts]
-    text = "\n".join([*map(ast.unparse, chosen), *texts_of(chosen)])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return checksum_of(chosen, sums_of(chosen))
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -175,7 +174,7 @@ def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
     """Reads the version file at `path`, whose folder has the table's name, and the files beside it that it uses;
     messages show them relative to `root`. `folder` is `transforms/` as its table's scripts see it.
 
-    The checksum is that of the text with normalized line ends, so that a checkout on another system has the same one.
+    The checksum is that of the syntax (`script.syntax`): a formatter, or a comment, does not change it.
     Raises ScriptError, with file and line, for a file that is not a valid version.
     """
     where = _shown(path, root)
@@ -194,7 +193,7 @@ def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
         name=name,
         path=where,
         text=text,
-        checksum=hashlib.sha256(text.encode()).hexdigest(),
+        checksum=syntax_checksum(tree, text),
         title=_title(tree),
         has_up="transform_up" in bound or "TransformUp" in bound,
         has_down="transform_down" in bound or "TransformDown" in bound,
@@ -213,8 +212,8 @@ def folder_of(transforms: Path, table: str, root: Path) -> Folder:
 
 
 def _modules(folder: Folder, own: str, statements: Sequence[ast.stmt]) -> list[str]:
-    """The texts of the modules that these statements of a script use."""
-    return [folder.text(name) for name in sorted(uses(folder, own, statements)) if name.endswith(".py")]
+    """The checksums of the modules that these statements of a script use."""
+    return [file_checksum(folder, name) for name in sorted(uses(folder, own, statements)) if name.endswith(".py")]
 
 
 def _shown(path: Path, root: Path) -> str:

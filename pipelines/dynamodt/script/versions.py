@@ -111,7 +111,7 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
             where=file_name,
             hint=f"Bring {file_name} back (from another branch?); roll a version back before its file is deleted.",
         )
-    if script.checksum == record.checksum:
+    if is_unedited(script, record):
         return script
     if script.name != record.name:
         raise Refused(
@@ -124,6 +124,11 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
         where=script.path,
         hint="Revert the edit, and put the change into a new version: " + suggest("create", "NAME", table=record.table),
     )
+
+
+def is_unedited(script: Script, record: AppliedVersion) -> bool:
+    """Whether the script does what it did when it was applied. Early records have the checksum of the exact text."""
+    return record.checksum in (script.checksum, script.text_checksum)
 
 
 def _late(script: Script, latest: AppliedVersion, free: int) -> Refused:
@@ -170,7 +175,7 @@ def _status(number: int, script: Script | None, record: AppliedVersion | None) -
         return VersionStatus(number, record.name, "missing", when=record.when)
     if record is None:
         return VersionStatus(number, script.name, "pending", script.path)
-    state = "applied" if script.checksum == record.checksum else "edited"
+    state = "applied" if is_unedited(script, record) else "edited"
     changed = changed_files(record.files, script.file_checksums)
     return VersionStatus(number, script.name, state, script.path, record.when, changed=changed)
 

@@ -1,0 +1,121 @@
+"""A checksum of what Python code does, whatever its layout: of the syntax tree, without comments and docstrings.
+
+It is the same for every Python from 3.11 on that parses the code: a history outlives an upgrade of Python. The form is
+made of node and field names, sorted, with empty fields left out, since each Python adds fields (`type_params` in 3.12).
+
+What a formatter may change, or what has no effect, is left out: comments, line numbers, parentheses, quotes, the
+spelling of numbers, how a text is divided into literals, `pass`, and expressions that are a lone constant, of which a
+docstring is one. Code that reads its own text is an exception (docs/adr/063): docstrings count where `__doc__` or
+`getdoc` is named, and all of the text where a function that returns source code is.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, Final
+
+_READS_DOCSTRINGS: Final = frozenset({"__doc__", "getdoc"})
+_READS_TEXT: Final = frozenset({"getsource", "getsourcelines", "findsource", "getblock", "getcomments"})
+_WITHOUT_EFFECT: Final = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+
+
+def syntax_checksum(tree: ast.Module, text: str) -> str:
+    """The checksum, sha256 in hex, of a file's tree; of the text itself where the code reads it."""
+    named = _names(tree)
+    if named & _READS_TEXT:
+        return hashlib.sha256(text.encode()).hexdigest()
+    return checksum_of([tree], docstrings=bool(named & _READS_DOCSTRINGS))
+
+
+def checksum_of(nodes: Iterable[ast.AST], more: Iterable[str] = (), docstrings: bool = False) -> str:
+    """The checksum of parts of a file, and of `more` texts."""
+    digest = hashlib.sha256()
+    for token in (*(token for node in nodes for token in _tokens(node, docstrings)), *more):
+        digest.update(f"{token}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _names(tree: ast.AST) -> set[str]:
+    """The names, attributes and imported names in the code."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                found.add(name)
+    return found
+
+
+def _tokens(root: ast.AST, docstrings: bool) -> Iterator[str]:
+    """The tree in one unambiguous sequence; without recursion, since trees may be deep."""
+    left: list[Any] = [root]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, ast.Constant):
+            yield _constant(one.value)
+        elif isinstance(one, ast.AST):
+            left += reversed([f"({type(one).__name__}", *_fields(one, docstrings), ")"])
+        elif isinstance(one, list):
+            left += reversed(["[", *one, "]"])
+        else:
+            yield _constant(one)
+
+
+def _fields(node: ast.AST, docstrings: bool) -> Iterator[Any]:
+    for name in sorted(set(node._fields) - _WITHOUT_EFFECT):
+        value = getattr(node, name, None)
+        if isinstance(value, str):
+            value = ascii(value)
+        elif isinstance(value, list):
+            value = _normal(node, value, docstrings)
+        if value is not None and value != []:
+            yield name
+            yield value
+
+
+def _normal(node: ast.AST, values: list[Any], docstrings: bool) -> list[Any]:
+    if isinstance(node, ast.Delete):
+        return list(_targets(values))
+    if isinstance(node, ast.JoinedStr):
+        return _joined(values)
+    return [ascii(one) if isinstance(one, str) else one for one in values if not _is_idle(one, docstrings)]
+
+
+def _is_idle(statement: object, docstrings: bool) -> bool:
+    """Whether a statement has no effect."""
+    if isinstance(statement, ast.Pass):
+        return True
+    lone = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(lone, ast.Constant) and not (docstrings and isinstance(lone.value, str))
+
+
+def _targets(values: list[ast.expr]) -> Iterator[ast.expr]:
+    """`del (a, b)` is `del a, b`."""
+    for one in values:
+        if isinstance(one, ast.Tuple | ast.List):
+            yield from _targets(one.elts)
+        else:
+            yield one
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, with adjacent texts joined, and without empty ones."""
+    parts: list[ast.expr] = []
+    for is_text, group in groupby(values, lambda one: isinstance(one, ast.Constant)):
+        found = list(group)
+        if not is_text:
+            parts += found
+        elif text := "".join(str(getattr(one, "value", "")) for one in found):
+            parts.append(ast.Constant(text))
+    return parts
+
+
+def _constant(value: object) -> str:
+    """A constant with its type, in ASCII, the same in each Python: what `repr` escapes depends on its Unicode."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"int {value:x}"  # a decimal text has a limited length
+    return f"{type(value).__name__} {value!a}"
