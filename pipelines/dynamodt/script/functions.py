@@ -8,8 +8,9 @@ frozen list a list, which compare, unpack, nest in an item and are stored like p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
+from functools import partial
 from types import GeneratorType, ModuleType
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -102,13 +103,29 @@ def check(script: Script) -> None:
 
     Raises ScriptError. DoFn classes are instantiated; their `setup` is not called.
     """
-    module = load(script)
-    for direction, present in (("up", script.has_up), ("down", script.has_down)):
-        if present:
-            Transform(script, direction, module)  # type: ignore[arg-type]
+    for error in function_errors(script):
+        raise error
+
+
+def function_errors(script: Script) -> Iterator[ScriptError]:
+    """All that is wrong with the functions of a script, which is loaded: `check` raises the first of it."""
+    try:
+        module = load(script)
+    except ScriptError as error:
+        yield error
+        return
+    checks: list[Callable[[], object]] = []
+    if script.has_up:
+        checks.append(partial(Transform, script, "up", module))
+    if script.has_down:
+        checks.append(partial(Transform, script, "down", module))
     for name, given in (("prepare", script.has_prepare), ("items", script.has_items)):
-        if given:
-            row_function(script, module, name)
+        checks += [partial(row_function, script, module, name)] if given else []
+    for each in checks:
+        try:
+            each()
+        except ScriptError as error:
+            yield error
 
 
 def row_function(script: Script, module: ModuleType, name: str) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
         raise UsageError(f"there is no folder {place}", hint=hint)
     paths = sorted(filter(is_script_file, place.iterdir()))
     numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
-    _check_numbers(numbered)
+    for error in number_errors(numbered):
+        raise error
     return tuple(path for _, path in numbered)
 
 
@@ -131,19 +132,20 @@ def files_below(
             yield from ((f"{name}/{inner}", file) for inner, file in files_below(path, passed=passed))
 
 
-def _check_numbers(numbered: list[tuple[int, Path]]) -> None:
+def number_errors(numbered: Sequence[tuple[int, Path]]) -> Iterator[ScriptError]:
+    """What is wrong with the numbers of a table's version files, which are sorted by them: no 1, a gap, one twice."""
     if numbered and numbered[0][0] != 1:
         number, path = numbered[0]
-        raise ScriptError(
+        yield ScriptError(
             f"is version {number}, but there is no version 1",
             where=str(path),
             hint=f"Versions count from 1: rename it to {_renumbered(path, 1)}, with sequence = 1.",
         )
     for (number, path), (follower, next_path) in pairwise(numbered):
         if follower == number:
-            raise _duplicate(number, path, next_path, numbered[-1][0] + 1)
+            yield _duplicate(number, path, next_path, numbered[-1][0] + 1)
         if follower > number + 1:
-            raise _gap(number, path, next_path)
+            yield _gap(number, path, next_path)
 
 
 def _duplicate(number: int, path: Path, other: Path, free: int) -> ScriptError:

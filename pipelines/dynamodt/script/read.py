@@ -123,43 +123,48 @@ def read_settings(tree: ast.Module, bound: dict[str, ast.stmt], table: str, wher
 
     Raises ScriptError for a value of the wrong type, a value that is not a literal, and a misspelt name.
     """
-    _check_single(tree, bound, where)
-    _check_constant(bound, where)
+    for error in _setting_errors(tree, bound, table, where):
+        raise error
     found: dict[str, Any] = {name: literal(bound[name]) for name in _SETTINGS if name in bound}
-    for name, value in found.items():
-        line = f"{where}:{bound[name].lineno}"
-        if value is NOT_LITERAL or not _SETTINGS[name].valid(value):
-            given = "something that must be computed" if value is NOT_LITERAL else repr(value)
-            raise ScriptError(f"{name} is {given}", where=line, hint=f"{name} must be {_SETTINGS[name].expected}.")
-        if name == "TARGET_TABLE" and value == table:
-            raise ScriptError(f"TARGET_TABLE is {table}, the table itself", where=line, hint="Remove the line.")
     if "KEY" in found:
         found["KEY"] = tuple(KeyAttribute(*entry) for entry in dict(found["KEY"]).items())
     return {name.lower(): value for name, value in found.items()}
 
 
-def _check_single(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> None:
-    """Raises ScriptError for a setting in an `if`, or made twice, whose value depends on execution."""
+def _setting_errors(tree: ast.Module, bound: dict[str, ast.stmt], table: str, where: str) -> Iterator[ScriptError]:
+    yield from _multiple(tree, bound, where)
+    yield from _misspelt_settings(bound, where)
+    for name in (name for name in _SETTINGS if name in bound):
+        value, line = literal(bound[name]), f"{where}:{bound[name].lineno}"
+        if value is NOT_LITERAL or not _SETTINGS[name].valid(value):
+            given = "something that must be computed" if value is NOT_LITERAL else repr(value)
+            yield ScriptError(f"{name} is {given}", where=line, hint=f"{name} must be {_SETTINGS[name].expected}.")
+        elif name == "TARGET_TABLE" and value == table:
+            yield ScriptError(f"TARGET_TABLE is {table}, the table itself", where=line, hint="Remove the line.")
+
+
+def _multiple(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
+    """The settings in an `if`, or made twice, whose value depends on execution."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _SETTINGS:
             statement = bound.get(node.id)
             if statement is None or node.lineno != statement.lineno:
-                raise ScriptError(
+                yield ScriptError(
                     f"{node.id} is not assigned once, at the top level of the file",
                     where=f"{where}:{node.lineno}",
                     hint=f"Write one line, not indented: {node.id} = {_SETTINGS[node.id].expected}",
                 )
 
 
-def _check_constant(bound: dict[str, ast.stmt], where: str) -> None:
-    """Raises ScriptError for a name close to a setting's, with a valid value for it: the setting is misspelt."""
+def _misspelt_settings(bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
+    """The names close to a setting's, with a valid value for it: the setting is misspelt."""
     for name, statement in bound.items():
         if name in _SETTINGS:
             continue
         for close in difflib.get_close_matches(name.upper(), _SETTINGS, n=1, cutoff=0.8):
             value = literal(statement)
             if value is not None and value is not NOT_LITERAL and _SETTINGS[close].valid(value):
-                raise ScriptError(
+                yield ScriptError(
                     f"{name} is not a setting of dynamodt",
                     where=f"{where}:{statement.lineno}",
                     hint=f"Did you mean {close}? Otherwise choose a less similar name.",
@@ -185,8 +190,8 @@ def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
     text = _read_text(path, where)
     tree = parse(text, where)
     bound = bindings(tree)
-    _check_sequence(bound, number, path, where)
-    _check_entry_points(bound, where)
+    for error in _errors(bound, number, path, where):
+        raise error
     return Script(
         table=table,
         sequence=number,
@@ -204,6 +209,28 @@ def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
         files=used_files(folder, own, tree),
         **read_settings(tree, bound, table, where),
     )
+
+
+def script_errors(path: Path, root: Path, folder: Folder | None = None) -> list[ScriptError]:
+    """All that is wrong with a version file: what `read_script` raises is the first of it."""
+    where = _shown(path, root)
+    try:
+        number, _ = parse_version_file(path.name, where)
+        tree = parse(_read_text(path, where), where)
+    except ScriptError as error:
+        return [error]
+    bound, table = bindings(tree), path.absolute().parent.name
+    found = [*_errors(bound, number, path, where), *_setting_errors(tree, bound, table, where)]
+    try:
+        used_files(folder or folder_of(path.absolute().parents[1], table, root), f"{table}/{path.name}", tree)
+    except ScriptError as error:
+        found.append(error)
+    return found
+
+
+def _errors(bound: dict[str, ast.stmt], number: int, path: Path, where: str) -> Iterator[ScriptError]:
+    yield from _sequence_errors(bound, number, path, where)
+    yield from _entry_point_errors(bound, where)
 
 
 def folder_of(transforms: Path, table: str, root: Path) -> Folder:
@@ -238,15 +265,16 @@ def _title(tree: ast.Module) -> str:
     return lines[0].strip() if lines else ""
 
 
-def _check_sequence(bound: dict[str, ast.stmt], number: int, path: Path, where: str) -> None:
+def _sequence_errors(bound: dict[str, ast.stmt], number: int, path: Path, where: str) -> Iterator[ScriptError]:
     if "sequence" not in bound:
-        raise ScriptError("has no sequence", where=where, hint=f"Add the line: sequence = {number}")
+        yield ScriptError("has no sequence", where=where, hint=f"Add the line: sequence = {number}")
+        return
     line = f"{where}:{bound['sequence'].lineno}"
     value = literal(bound["sequence"])
     if type(value) is not int:
-        raise ScriptError("sequence must be a plain whole number", where=line, hint=f"Write: sequence = {number}")
-    if value != number:
-        raise _mismatch(value, number, path, line)
+        yield ScriptError("sequence must be a plain whole number", where=line, hint=f"Write: sequence = {number}")
+    elif value != number:
+        yield _mismatch(value, number, path, line)
 
 
 def _mismatch(value: int, number: int, path: Path, line: str) -> ScriptError:
@@ -261,19 +289,19 @@ def _mismatch(value: int, number: int, path: Path, line: str) -> ScriptError:
     return ScriptError(what, where=line, hint=f"Write: sequence = {number} (or rename the file to {renamed}).")
 
 
-def _check_entry_points(bound: dict[str, ast.stmt], where: str) -> None:
-    _check_spelling(bound, where)
+def _entry_point_errors(bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
+    yield from _misspelt_functions(bound, where)
     for function, kind in (TRANSFORMS[:2], TRANSFORMS[2:]):
         if function in bound and kind in bound:
             line = max(bound[function].lineno, bound[kind].lineno)
-            raise ScriptError(f"has both {function} and {kind}", where=f"{where}:{line}", hint="Keep one of them.")
+            yield ScriptError(f"has both {function} and {kind}", where=f"{where}:{line}", hint="Keep one of them.")
     for name in ENTRY_POINTS:
         if isinstance(bound.get(name), ast.AsyncFunctionDef):
-            raise ScriptError(
+            yield ScriptError(
                 f"{name} is async", where=f"{where}:{bound[name].lineno}", hint=f"Write: def {name}, without async."
             )
     if not {"transform_up", "TransformUp", "items"} & bound.keys():
-        raise ScriptError(
+        yield ScriptError(
             "has neither transform_up nor items",
             where=where,
             hint="Write, at the top level of the file, def transform_up(item): return the item's new shape; "
@@ -281,13 +309,13 @@ def _check_entry_points(bound: dict[str, ast.stmt], where: str) -> None:
         )
 
 
-def _check_spelling(bound: dict[str, ast.stmt], where: str) -> None:
-    """Raises ScriptError for a misspelt function; a missing transform_down would be noticed only when it is needed."""
+def _misspelt_functions(bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
+    """The misspelt functions; a missing transform_down would be noticed only when it is needed."""
     for name, statement in bound.items():
         defined = isinstance(statement, ast.FunctionDef | ast.ClassDef) and not name.startswith("_")
         close = difflib.get_close_matches(name, TRANSFORMS, n=1, cutoff=0.9) if defined else []
         if close and name not in TRANSFORMS:
-            raise ScriptError(
+            yield ScriptError(
                 f"{name} is not a function of a version",
                 where=f"{where}:{statement.lineno}",
                 hint=f"Did you mean {close[0]}? A function of your own begins with '_'.",
