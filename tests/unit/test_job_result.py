@@ -12,9 +12,9 @@ import pytest
 
 from dynamodt import __version__
 from dynamodt.cli import job
-from dynamodt.cli.commands import CommandResult
 from dynamodt.cli.job import carry_out
 from dynamodt.cli.json_output import prepared_document, tables_document, undo_document
+from dynamodt.cli.result import CommandResult
 from dynamodt.deploy.job_result import (
     dead_letters_in,
     error_in,

@@ -22,7 +22,7 @@ from dynamodt.model.pages import Units
 from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, Option, RunOptions, options_of
 
 if TYPE_CHECKING:
-    from dynamodt.cli.commands import CommandResult
+    from dynamodt.cli.result import CommandResult
     from dynamodt.runs.pace import ProgressRecorder
 
 

@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.console import drop_output
-from dynamodt.cli.request import Request, as_typed, check, with_both_names, with_stage, with_tables
+from dynamodt.cli.request import Request, check
+from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
 from dynamodt.errors import (
-    PROGRAM,
-    DeadLetters,
     DynamodtError,
-    Hint,
-    RunFailed,
-    ServiceError,
     UsageError,
-    file_error,
-    is_of_the_disk,
     suggest,
 )
-from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.model.reports import TableReport
 from dynamodt.model.tables import Stage, TableNames
-from dynamodt.pipeline.process import StoppedError
-from dynamodt.runs.options import BASELINE, CONTROL, DOCTOR, GLUE, MIGRATIONS, OF_A_RUN, RunOptions
+from dynamodt.runs.options import BASELINE, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-_MOST_SERIOUS_FIRST = (130, 143, 1, 2, 3)
-
-
-@dataclass(frozen=True)
-class CommandResult:
-    """`document` is what `--json` prints, `render` prints the same as text, `errors` are printed on stderr."""
-
-    document: json_output.Document
-    render: Callable[[Console], None]
-    errors: tuple[BaseException, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """Of several errors the most serious decides: a stop, then 1, 2 and 3."""
-        if not self.errors:
-            return 0
-        code: int = min(map(json_output.error_document, self.errors), key=_seriousness)["exit_code"]
-        return code
 
 
 def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -90,29 +62,18 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     names = recorder.names if recorder is not None else TableNames()
-    error = _with_way_on(request, error) if reports or request.command == "prepare" else error
-    reported = _reported(request, error, names)
+    error = with_way_on(request, error) if reports or request.command == "prepare" else error
+    ended = reported(request, error, names)
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
-    document = {**json_output.with_names(document, names), "error": json_output.error_document(reported)}
-    shown = [_with_both_names(found, names) for found in reports]
-    return CommandResult(document, partial(_render_migrations, request, None, shown), (reported,))
+    document = {**json_output.with_names(document, names), "error": json_output.error_document(ended)}
+    shown = [_with_both_names(each, names) for each in reports]
+    return CommandResult(document, partial(_render_migrations, request, None, shown), (ended,))
 
 
 def _with_both_names(found: TableReport, names: TableNames) -> TableReport:
     """The report as it is printed where the stage, which has the names, is not at hand."""
     runs = tuple(replace(run, table=names.shown(run.table)) for run in found.versions)
     return replace(found, table=names.shown(found.table), versions=runs)
-
-
-def _with_error(document: json_output.Document, errors: Sequence[BaseException]) -> json_output.Document:
-    """The document with the most serious of the errors, the first of its kind, if there is any."""
-    if not errors:
-        return document
-    return {**document, "error": min(map(json_output.error_document, errors), key=_seriousness)}
-
-
-def _seriousness(error: json_output.Document) -> int:
-    return _MOST_SERIOUS_FIRST.index(error["exit_code"])
 
 
 def load_operations() -> Any:
@@ -142,14 +103,14 @@ def _migrate(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
 def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> CommandResult:
     tables = [_with_reported_error(request, table, stage.names) for table in found]
     errors = tuple(table.error for table in tables if table.error is not None)
-    document = _with_error(json_output.tables_document(tables), errors)
+    document = with_error(json_output.tables_document(tables), errors)
     return CommandResult(document, partial(_render_migrations, request, stage, tables), errors)
 
 
 def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
-    error = None if found.error is None else _with_way_on(request, found.error)
-    errors = () if error is None else (_reported(request, error, stage.names),)
+    error = None if found.error is None else with_way_on(request, found.error)
+    errors = () if error is None else (reported(request, error, stage.names),)
     found = replace(found, error=errors[0] if errors else None)
     document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
@@ -172,8 +133,8 @@ def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
     if request.follow:
         return _follow(api, stage, request, folder, recorder)
     found = api.status(stage, folder, request.tables)
-    errors = tuple(_reported(request, status.error, stage.names) for status in found if status.error is not None)
-    document = _with_error(json_output.status_document(found), errors)
+    errors = tuple(reported(request, status.error, stage.names) for status in found if status.error is not None)
+    document = with_error(json_output.status_document(found), errors)
     return CommandResult(
         document, lambda console: short_reports.print_status(console, found, request.stage, stage.names), errors
     )
@@ -194,9 +155,9 @@ def _follow(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
         found = recorder.ended
     recorder.close()
     errors = tuple(
-        _reported(request, _unsuccessful(run, stage.names), stage.names) for run in found if run.status not in ENDED
+        reported(request, unsuccessful(run, stage.names), stage.names) for run in found if run.status not in ENDED
     )
-    document = _with_error(json_output.followed_document(found), errors)
+    document = with_error(json_output.followed_document(found), errors)
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
 
 
@@ -329,62 +290,10 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
     error = table.error
     if error is None:
         ended = (run for run in table.versions if run.status in ("failed", "stopped"))
-        error = next((_unsuccessful(run, names) for run in ended), None)
+        error = next((unsuccessful(run, names) for run in ended), None)
     if error is not None and table.versions:
-        error = _with_way_on(request, error)
-    return replace(table, error=None if error is None else _reported(request, error, names))
-
-
-def _with_way_on(request: Request, error: BaseException) -> BaseException:
-    """A run that lost a service is continued by the same command, which the hint has."""
-    if not isinstance(error, ServiceError) or "same command" in error.hint:
-        return error
-    again = request.options.dry_run or request.command == "prepare"
-    way = "to start again" if again else "the same command continues it from its last checkpoint"
-    return error.hinted(f"{error.hint}; {way}: " + as_typed(request) if error.hint else f"{way}: {as_typed(request)}")
-
-
-def _unsuccessful(run: RunReport, names: TableNames) -> DynamodtError:
-    hint = suggest(run.direction, table=run.table) + " continues it" if run.status == "gone" else ""
-    what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
-    return RunFailed(what, where=f"{names.shown(run.table)} v{run.version} {run.name}", hint=hint)
-
-
-def _reported(request: Request, error: BaseException, names: TableNames) -> BaseException:
-    """The error as it is printed: with the stage and the command in its hint, and with its table's names."""
-    if isinstance(error, KeyboardInterrupt):
-        error = _stopped(request, error)
-    if isinstance(error, OSError):
-        error = _of_the_disk(error)
-    if not isinstance(error, DynamodtError):
-        return error
-    hint = error.hint
-    if isinstance(error, DeadLetters) and request.options.dry_run:
-        hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
-    return error.hinted(with_tables(with_stage(hint, request.stage), names), with_both_names(error.where, names))
-
-
-def _of_the_disk(error: OSError) -> BaseException:
-    """A full disk or a read-only folder is an expected error, with any file."""
-    return file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
-
-
-def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
-    if request.interactive:
-        return StoppedError.by(error, f"nothing was started; to choose again: {PROGRAM} -i")
-    if request.follow:
-        return StoppedError.by(error, f"the runs continue; to watch them again: {as_typed(request)}")
-    if request.options.runner == GLUE:
-        return StoppedError.by(error, f"a job that was started continues; to follow it: {as_typed(request)}")
-    if request.options.dry_run:
-        return StoppedError.by(error, f"nothing was written; to start again: {as_typed(request)}")
-    if request.command not in MIGRATIONS:
-        return StoppedError.by(error, f"to continue, run the same command again: {as_typed(request)}")
-    return StoppedError.by(
-        error,
-        suggest("status") + " shows the progress; the same command continues from the last checkpoint: "
-        f"{as_typed(request)}",
-    )
+        error = with_way_on(request, error)
+    return replace(table, error=None if error is None else reported(request, error, names))
 
 
 def _render_migrations(request: Request, stage: Stage | None, tables: Sequence[TableReport], console: Console) -> None:

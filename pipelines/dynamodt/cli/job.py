@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 from dynamodt.cli.app import main
-from dynamodt.cli.commands import CommandResult
 from dynamodt.cli.console import message_console, print_error
+from dynamodt.cli.result import CommandResult
 from dynamodt.config.stage import REGION_VARIABLES, ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.errors import Busy, DynamodtError, UsageError
