@@ -22,7 +22,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState
 from dynamodt.model.tables import Direction, Stage
-from dynamodt.runs import baseline
+from dynamodt.runs import baseline, validation
 from dynamodt.runs import control as running
 from dynamodt.runs import plan as planning
 from dynamodt.runs import prepare as preparing
@@ -32,10 +32,11 @@ from dynamodt.runs.control import find_run, run_states, version_states
 from dynamodt.runs.execute import migrate
 from dynamodt.runs.history import goal
 from dynamodt.runs.lock import in_turn
-from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, table_report
+from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, refused, table_report
 from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.resume import check_free, not_unfinished
+from dynamodt.runs.validation import Validation
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.versions import statuses
 from dynamodt.state.state import State
@@ -63,10 +64,13 @@ def open_stage(name: str, folder: Path, observer: Observer, tables: Sequence[str
 def up(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
-    """Migrate tables up to version `to` (default: the latest). Tables are independent of each other's errors."""
+    """Migrate tables up to version `to` (default: the latest). All are checked before the first is started: if one is
+    refused, none is. Once started, they are independent of each other's errors; those of a dry run always are."""
     chosen = _chosen(stage, folder, names)
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
+    if len(chosen) > 1 and not options.dry_run and (plans := refused(stage, folder, chosen, to, options)):
+        return [table_report(stage, plan) for plan in plans]
     return [migrate(stage, folder, name, "up", to, options, observer, engine) for name in chosen]
 
 
@@ -139,6 +143,11 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     state = State(stage.connection, stage.state_table)
     found = [_status(stage, state, folder, name) for name in _chosen(stage, folder, names)]
     return [_with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+
+
+def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
+    """Check the version files of tables, without a stage; see `runs.validation.validate`."""
+    return validation.validate(folder, names)
 
 
 def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:

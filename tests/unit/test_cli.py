@@ -732,6 +732,7 @@ def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) ->
 # ---------------------------------------------------------------- help, and how fast it is
 
 COMMANDS = (
+    "validate",
     "deploy",
     "destroy",
     "stamp",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import json_output, report, short_reports
+from dynamodt.cli import json_output, planning, report, short_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
@@ -19,7 +19,7 @@ from dynamodt.errors import (
 )
 from dynamodt.model.reports import TableReport
 from dynamodt.model.tables import Stage, TableNames
-from dynamodt.runs.options import BASELINE, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, RunOptions
+from dynamodt.runs.options import BASELINE, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, VALIDATE, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
@@ -134,7 +134,12 @@ def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
         return _follow(api, stage, request, folder, recorder)
     found = api.status(stage, folder, request.tables)
     errors = tuple(reported(request, status.error, stage.names) for status in found if status.error is not None)
-    document = with_error(json_output.status_document(found), errors)
+    document = json_output.status_document(found)
+    if request.check:
+        found_left = filter(None, map(planning.not_applied, found))
+        errors += tuple(reported(request, error, stage.names) for error in found_left)
+        document["check"] = planning.check_document(found)
+    document = with_error(document, errors)
     return CommandResult(
         document, lambda console: short_reports.print_status(console, found, request.stage, stage.names), errors
     )
@@ -253,11 +258,19 @@ def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     )
 
 
+def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    found = load_operations().validate(folder, request.tables)
+    errors = tuple(reported(request, error, recorder.names) for error in found.all_errors)
+    document = with_error(planning.validation_document(found), errors)
+    return CommandResult(document, lambda console: planning.print_validation(console, found), errors)
+
+
 _UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
     "create": _create,
     "deploy": _deploy,
     "destroy": _destroy,
     DOCTOR: _doctor,
+    VALIDATE: _validate,
 }
 _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], CommandResult]] = {
     "init": _init,

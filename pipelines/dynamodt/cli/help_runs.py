@@ -24,6 +24,7 @@ Arguments after `--` are passed to Beam unchanged.
   status: succeeded, failed, stopped, dry-run (wcu is then an estimate) or refused (another run must be finished first).
   A table or version that failed has an "error", a version with dead letters
   "dead_letters": the location of their file. A table's "notices" are sentences about what receives its writes.
+  "not_started": true, of a table that could be started, where another one of the command is refused.
   With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
   unfinished, "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.
   A dry run has a "cost", of the run itself:
@@ -43,7 +44,10 @@ _CONTROL_JSON = """
 RUNS = {
     "up": f"""Apply every pending version, in order.
 
-Without --table: to all tables that have a folder, each independent of another's failure.
+Without --table: to all tables that have a folder. All are checked before the first is started: if a script has an
+error, or a table is refused (edited script, prepared data missing, an unfinished run of another version), all errors
+are reported, and no table is started. A table that another run holds stops no other one, and once started, tables are
+independent of each other's failures. A dry run tries every table that it can.
 
 Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half (--share) of the
 provisioned capacity or of the on-demand maximum; else what the table accepts without throttling. It starts low.

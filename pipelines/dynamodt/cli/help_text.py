@@ -61,6 +61,8 @@ Examples:
 the file changed after it was applied; "missing": applied, but the file does not exist.
 The command only reads, with or without --dry-run. Without --table: of all tables that have a folder.
 
+--check is for a build: the exit code is 1 if any version is pending, running, unfinished, edited or missing.
+
 --follow watches the running runs, of any process, until they end: bars on a terminal, a line every few seconds
 elsewhere. Its exit code is 0 if all succeeded, or none is running; else 1. Ctrl-C ends the watching, not the runs.
 
@@ -68,6 +70,7 @@ elsewhere. Its exit code is 0 if all succeeded, or none is running; else 1. Ctrl
 Examples:
   dynamodt status
   dynamodt status --table users --stage prod
+  dynamodt status --check --stage prod       fails unless everything is applied
   dynamodt status --follow
   dynamodt status --follow --table users --json
 
@@ -77,6 +80,7 @@ Examples:
             "run": {"id", "direction", "status", "started", "dead_letters"}}]}]}
   A version that is running or unfinished has a "run"; "changed": files it uses, changed since.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
+  With --check, "check": {"passed", "left": [{"table", "version", "name", "state"}]}.
 --follow --json is JSON lines: one object a line, about one per second for each run
   {"at", "table", "run", "version", "name", "direction", "status", "held_by", "percent",
    "units": {"done", "planned"}, "counts", "contention": {"conflicts", "throttles"},
@@ -86,6 +90,23 @@ Examples:
   {"runs": [{"table", "direction", "version", "name", "run", "status", "counts", ...}]}
   status: running, paused or held; at the end succeeded, failed, stopped or gone.
   percent and seconds_left are null if unknown; a budget of 0 is no limit.
+""",
+    "validate": """Check all version files, without a stage.
+
+Every error of every file is reported at once: syntax, names and numbers without a gap, constants, functions and their
+parameters, the modules beside the files, the rows of items(), and what `up` refuses by reading them. The files are
+loaded; no request is sent, and no credentials are needed. Without --table: of all tables that have a folder.
+
+\b
+Examples:
+  dynamodt validate                          in a build, before a merge
+  dynamodt validate --table users --json
+
+\b
+--json: {"valid", "tables": [{"table", "files": [path, ...],
+          "versions": [{"version", "name", "path", "functions"}], "errors": [an error, ...]}],
+         "errors"}
+  "versions" are the files without an error; the outer "errors" are those of dynamodt.toml.
 """,
     "runs": """List the runs of the tables, the newest first.
 
@@ -111,6 +132,7 @@ _ORDER = (  # of `dynamodt --help`
     "",
     "init",
     "create",
+    "validate",
     "prepare",
     "up",
     "down",

@@ -172,6 +172,8 @@ def _table(report: TableReport) -> Document:
     }
     if report.notices:
         document["notices"] = list(report.notices)
+    if report.held_back:
+        document["not_started"] = True
     return document if report.error is None else {**document, "error": error_document(report.error)}
 
 

@@ -85,13 +85,13 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
     """The summary of `up` or `down`; `stage` is None if the command ended before it was known."""
     for report in reports:
         if not report.versions and report.error is None:
-            show(console, _nothing_to_do(report, stage))
+            show(console, (_not_started if report.held_back else _nothing_to_do)(report, stage))
         for run in report.versions:
             _print_run(console, run, stage)
         if sum(run.rehearsal for run in report.versions) > 1:
             show(console, Text(_REHEARSED_APART, "dim"))
             console.print()
-    around = [report for report in reports if report.versions or report.error is None]  # others started nothing
+    around = [one for one in reports if one.versions or (one.error is None and not one.held_back)]  # others did nothing
     if stage is not None and around:
         show(console, _places(stage, [report.table for report in around]))
         console.print()
@@ -268,6 +268,11 @@ def _nothing_to_do(report: TableReport, stage: Stage | None) -> Text:
     return Text.assemble(
         ("Nothing to do: ", "bold"), f"{_shown(report.table, stage)} is at version {report.at}{behind}"
     )
+
+
+def _not_started(report: TableReport, stage: Stage | None) -> Text:
+    why = "since another table of this command has an error, below: all tables are checked before the first is started"
+    return Text.assemble(("Not started: ", "bold"), f"{_shown(report.table, stage)}, {why}")
 
 
 def _places(stage: Stage, tables: Sequence[str]) -> RenderableType:

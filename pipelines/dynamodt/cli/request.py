@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 class Request(Command):
     """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
     and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
-    are for `doctor`: try the service, and run in the deployed job."""
+    are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`."""
 
     name: str = ""
     json: bool = False
     interactive: bool = False
     limits: Units = Units()
     follow: bool = False
+    check: bool = False
     purge: bool = False
     state_only: bool = False
     yes: bool = False
@@ -65,6 +66,8 @@ def check(request: Request) -> None:
         raise UsageError(f"`{request.command}` takes one --table", hint=_example(request.command))
     if request.command == "throttle" and not any(request.limits):
         raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example("throttle"))
+    if request.follow and request.check:
+        raise UsageError("--check and --follow exclude each other", hint="leave one of them out")
     _check_options(request, request.options)
 
 

@@ -46,6 +46,7 @@ from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
+from dynamodt.runs.migration import hold_back
 from dynamodt.runs.options import Command, RunOptions, command_argv
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
@@ -254,6 +255,8 @@ def migrate(
     found = job.at_work()
     if found is None:
         _refuse(job.state, stage, moves, request.options, check_free)
+        if request.command == "up" and not request.options.dry_run and hold_back(job.state, moves):
+            return {}
         if not any(move.has_steps for move in moves):
             return {}
         job.check_export(folder, request.options.export)
@@ -292,6 +295,7 @@ def _answered(
     with readable(job.place):
         runs = runs_of(table)
         move.error = move.error or error_in(table, dead=any(run.dead_letters for run in runs))
+        move.held_back = bool(table.get("not_started"))
     runs = [_in_full(job, run, move, options) for run in runs]
     if move.error is None and not answer.exit_code and not _is_answered(job, move, options, answered):
         move.error = job.unanswered(move.table)

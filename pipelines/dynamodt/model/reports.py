@@ -67,6 +67,7 @@ class TableReport:
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
     reversible: bool = True  # the version that it is at has a way down
     notices: tuple[str, ...] = ()  # what receives the writes of its versions
+    held_back: bool = False  # it was not started, since another table of the command is refused
 
 
 class NotRestored(NamedTuple):

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dynamodt.errors import DynamodtError, Refused, suggest
+from dynamodt.errors import Busy, DynamodtError, Refused, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import goal, report_of
+from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import (
@@ -25,7 +26,7 @@ from dynamodt.runs.preflight import (
     refuse_unsafe,
     with_writers,
 )
-from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done
+from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done, check_unfinished
 from dynamodt.script.versions import is_reversible
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
 from dynamodt.state.split_rows import totals_of
@@ -43,6 +44,7 @@ class TableMigration:
     begins: bool = False  # the table has no history yet
     error: DynamodtError | None = None
     notices: tuple[str, ...] = ()  # of what receives the writes
+    held_back: bool = False  # not started, since another table of the command is refused
 
     @property
     def at(self) -> int:
@@ -54,8 +56,9 @@ class TableMigration:
         """Whether there is anything to run."""
         return self.error is None and self.planned is not None and bool(self.planned.steps)
 
-    def plan(self, stage: Stage, folder: Path, to: int | None, options: RunOptions, observer: Observer) -> None:
-        """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started."""
+    def plan(self, stage: Stage, folder: Path, to: int | None, options: RunOptions, observer: Observer | None) -> None:
+        """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started. Without an
+        observer, nothing is notified, and what receives the writes is not looked up."""
         state, table = State(stage.connection, stage.state_table), self.table
         self.applied, runs = state.applied(table), state.runs(table)
         with_rows = options.runner != GLUE
@@ -66,12 +69,13 @@ class TableMigration:
             _refuse_renamed(state, stage, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
         refuse_restored(state, stage, planned, runs, self.applied)
-        note_other_key(stage, planned, observer)
-        note_changed_files(planned, self.applied, observer)
+        if observer is not None:
+            note_other_key(stage, planned, observer)
+            note_changed_files(planned, self.applied, observer)
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
-            self.notices = consumers_reported(stage, planned, runs, observer)
+            self.notices = consumers_reported(stage, planned, runs, observer) if observer is not None else ()
         else:
             check_nothing_half_done(state, table, planned.gone)
 
@@ -83,15 +87,52 @@ def plan_migration(
     direction: Direction,
     to: int | None,
     options: RunOptions,
-    observer: Observer,
+    observer: Observer | None = None,
 ) -> TableMigration:
-    """One table's plan to version `to`, or in `error` what prevents it: tables are independent of each other."""
+    """One table's plan to version `to`, or in `error` what prevents it."""
     migration = TableMigration(table, direction)
     try:
         migration.plan(stage, folder, to, options, observer)
     except DynamodtError as error:
         migration.error = error
     return migration
+
+
+def refused(
+    stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions
+) -> list[TableMigration]:
+    """The plans of `up` for these tables, if one of them is refused: then none is started. Empty if none is; each table
+    is then planned again in its turn."""
+    plans = [plan_migration(stage, folder, name, "up", to, options) for name in names]
+    state = State(stage.connection, stage.state_table)
+    for plan in plans:
+        if plan.planned is not None and plan.has_steps:
+            try:
+                check_unfinished(state, stage, plan.planned, options)
+            except DynamodtError as error:
+                plan.error = error
+    return plans if hold_back(state, plans) else []
+
+
+def hold_back(state: State, plans: Sequence[TableMigration]) -> bool:
+    """Hold the tables back that could be started, if another one is refused; returns whether one is.
+
+    Only what the same command would meet again counts: an error of a script or of the command, or a refusal (exit codes
+    2 and 3). A table that another run holds, and a service that does not answer, stop no other table."""
+    found = any(_is_final(state, plan) for plan in plans)
+    for plan in plans:
+        plan.held_back = found and plan.has_steps
+    return found
+
+
+def _is_final(state: State, plan: TableMigration) -> bool:
+    if isinstance(plan.error, UsageError):
+        return True
+    return (
+        isinstance(plan.error, Refused)
+        and not isinstance(plan.error, Busy)
+        and not is_held(state.leases, plan.table)  # it may be refused only while that run is at work
+    )
 
 
 def _refuse_renamed(state: State, stage: Stage, table: str) -> None:
@@ -154,6 +195,7 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
         missing,
         reversible,
         migration.notices,
+        migration.held_back,
     )
 
 

@@ -28,10 +28,11 @@ READING = ("history", "status")
 FILES = ("init", "create")
 STACK = ("deploy", "destroy")
 DOCTOR = "doctor"
+VALIDATE = "validate"  # needs no stage
 _RUNS = (*MIGRATIONS, *OF_A_RUN)
 _STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR)
 _LOCAL = ("local status", "local env", "local stop", "local reset")
-_OF_TABLES = ("init", "up", *READING, "runs", DOCTOR)
+_OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, DOCTOR)
 _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
 
@@ -157,6 +158,7 @@ OPTIONS = (
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
     _flag("follow", ("--follow", "-f"), ("status",), "Watch the running runs until they end."),
+    _flag("check", ("--check",), ("status",), "Exit with 1 unless every version is applied, and as it was applied."),
     Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",
            choices=("again", "done")),
     _rate("limits.wcu", "--wcu", ("throttle",), "Write units per second.", "Write units per second? (none: unchanged)"),
@@ -200,7 +202,7 @@ OPTIONS = (
     _flag("options.dry_run", ("--dry-run", "--dry"),
           (*FILES, "prepare", *MIGRATIONS, "undo", *READING, *BASELINE, *STACK),
           "Write nothing; show what would be done."),
-    _flag("json", ("--json",), (*_STAGED, *_LOCAL), "One JSON object on stdout, all else on stderr."),
+    _flag("json", ("--json",), (*_STAGED, VALIDATE, *_LOCAL), "One JSON object on stdout, all else on stderr."),
     _flag("interactive", ("-i", "--interactive"),
           (*FILES, "prepare", *_RUNS, *READING, *BASELINE), "Choose from a menu."),
 )  # fmt: skip

@@ -42,15 +42,20 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
     that cannot read an export or that needs a transaction where there is none; for a global table that other regions
     may write to, and for a table of a protected stage without point-in-time recovery."""
     for step in planned.steps:
-        _check_key(planned, step)
-        _check_stamp(planned, step)
-        _check_transactions(planned, step)
-        _check_journal(step, options)
-        if moves_items(step.script, planned.direction) and (options.source or step.script.source) == EXPORT:
-            check_export(step.script, options.catch_up)
+        check_step(planned, step, options)
     targets = [step.target for step in planned.steps if step.target]
     check_writers(stage, [planned.table, *targets], options)
     check_recovery(stage, [table.name for table in (planned.table, *targets)], options)
+
+
+def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
+    """Raises Refused for a version that does not fit the table and the options, as far as its file shows it."""
+    _check_key(planned, step)
+    _check_stamp(planned, step)
+    _check_transactions(planned, step)
+    _check_journal(step, options)
+    if moves_items(step.script, planned.direction) and (options.source or step.script.source) == EXPORT:
+        check_export(step.script, options.catch_up)
 
 
 def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:

@@ -47,6 +47,11 @@ def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptio
         return
     for table in (planned.table.name, *targets(planned)):
         check_not_leased(state.leases, table)
+    check_unfinished(state, stage, planned, options)
+
+
+def check_unfinished(state: State, stage: Stage, planned: TablePlan, options: RunOptions) -> None:
+    """Raises Refused where an unfinished run prevents the plan's first step, or would not continue with the options."""
     left = unfinished_run(state, open_storage(stage.connection, stage.storage), planned, options)
     check_only(options.only, left)
     if left is not None:

@@ -1,0 +1,142 @@
+"""`validate`: the version files of `transforms/`, checked as `up` checks them before it reads a table.
+
+No stage is opened and no request is sent. A table's key is that of `KEY` in its scripts, or the one that dynamodt.toml
+gives it on the embedded stage; what needs more of the table (its indexes, its recovery) is left to `plan` and `up`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from dynamodt.config.stage import embedded_stage
+from dynamodt.errors import DynamodtError, ScriptError, UsageError, suggest
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.process import muted_beam
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.plan import Step, TablePlan
+from dynamodt.runs.preflight import check_step
+from dynamodt.script.apply import checked_rows, item_rows
+from dynamodt.script.beside import Folder
+from dynamodt.script.functions import function_errors
+from dynamodt.script.names import check_table_name, is_script_file, number_errors, parse_version_file
+from dynamodt.script.read import folder_of, read_script, script_errors, tables
+
+Keys = dict[str, tuple[KeyAttribute, ...]]
+
+
+@dataclass(frozen=True)
+class ValidatedTable:
+    """A table's version files: those that are valid, as scripts, and all errors of the others."""
+
+    table: str
+    files: tuple[str, ...]
+    versions: tuple[Script, ...]
+    errors: tuple[DynamodtError, ...]
+
+
+class Validation(NamedTuple):
+    """All tables that were checked. `errors` are those of dynamodt.toml."""
+
+    tables: tuple[ValidatedTable, ...]
+    errors: tuple[DynamodtError, ...] = ()
+
+    @property
+    def all_errors(self) -> tuple[DynamodtError, ...]:
+        """Every error once, although several files may use the module that has it."""
+        found = [*self.errors, *(error for table in self.tables for error in table.errors)]
+        return tuple({(error.what, error.where): error for error in found}.values())
+
+
+def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
+    """Check the version files of these tables, by the names of their folders (default: all of them).
+
+    The files are loaded, and the rows of `items()` are made. Raises UsageError for a table without a folder.
+    """
+    transforms = folder / "transforms"
+    chosen = tuple(dict.fromkeys(names)) or tables(transforms)
+    if not chosen:
+        raise UsageError("transforms/ holds no table", hint="begin with one: " + suggest("init", table="users"))
+    for name in chosen:
+        if not (transforms / name).is_dir():
+            hint = "check the table's name, or begin: " + suggest("init", table=name)
+            raise UsageError(f"there is no folder transforms/{name}", hint=hint)
+    keys, errors = _keys(folder)
+    return Validation(tuple(_validated(folder, name, keys) for name in chosen), errors)
+
+
+def _keys(folder: Path) -> tuple[Keys, tuple[DynamodtError, ...]]:
+    try:
+        return dict(embedded_stage(folder).tables), ()
+    except DynamodtError as error:
+        return {}, (error,)
+
+
+def _validated(folder: Path, table: str, keys: Keys) -> ValidatedTable:
+    beside = folder_of(folder / "transforms", table, folder)
+    paths = sorted(filter(is_script_file, (folder / "transforms" / table).iterdir()))
+    errors: list[DynamodtError] = []
+    try:
+        check_table_name(table)
+    except UsageError as error:
+        errors.append(error)
+    errors += number_errors(sorted(_numbered(paths, folder)))
+    scripts: list[Script] = []
+    for path in paths:
+        found = script_errors(path, folder, beside)
+        errors += found
+        scripts += [] if found else _read(path, folder, beside, errors)
+    scripts.sort(key=lambda script: script.sequence)
+    key = keys.get(table) or next((script.key for script in scripts if script.key), ())
+    for script in scripts:
+        errors += _script_errors(script, scripts, key, keys)
+    return ValidatedTable(table, tuple(str(path.relative_to(folder)) for path in paths), tuple(scripts), tuple(errors))
+
+
+def _numbered(paths: Sequence[Path], folder: Path) -> Iterator[tuple[int, Path]]:
+    """The files whose names are a version's, with their numbers."""
+    for path in paths:
+        with suppress(ScriptError):
+            yield parse_version_file(path.name, "")[0], path.relative_to(folder)
+
+
+def _read(path: Path, folder: Path, beside: Folder, errors: list[DynamodtError]) -> list[Script]:
+    try:
+        return [read_script(path, folder, beside)]
+    except ScriptError as error:
+        errors.append(error)
+        return []
+
+
+def _script_errors(
+    script: Script, scripts: Sequence[Script], key: tuple[KeyAttribute, ...], keys: Keys
+) -> Iterator[DynamodtError]:
+    with muted_beam():
+        found = list(function_errors(script))
+    yield from found
+    spec = TableSpec(script.table, key or script.key)
+    planned = TablePlan(spec, "up", (), 0, tuple(scripts))
+    checks: list[Callable[[], None]] = [partial(check_step, planned, Step(script, None, None), RunOptions())]
+    if script.has_items and not found:
+        of_rows = keys.get(script.target_table, ()) if script.target_table else spec.key
+        checks.append(partial(_check_rows, script, of_rows))
+    for check in checks:
+        try:
+            check()
+        except DynamodtError as error:
+            yield error
+
+
+def _check_rows(script: Script, key: tuple[KeyAttribute, ...]) -> None:
+    """Make the rows of `items()`. Raises ScriptError for one that is no item, or that a table of this key (empty:
+    unknown) cannot hold."""
+    if key:
+        checked_rows(script, TableSpec(script.target_table or script.table, key))
+        return
+    for _ in item_rows(script):
+        pass
