@@ -23,6 +23,7 @@ from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunS
 from dynamodt.model.tables import Connection, Direction, Item, KeyAttribute, Stage, StorageSpec
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.validation import Validation, validate
 from tests.waiting import HANG_SECONDS
 
 ERRORS: dict[str, BaseException] = {
@@ -56,6 +57,7 @@ class FakeOperations:
         self.applied = applied
         self.step = step
         self.calls: list[tuple[object, ...]] = []
+        self.applied_only = False  # what `status` shows
 
     def open_stage(self, name: str, folder: Path, observer: Observer, tables: Sequence[str], /) -> Stage:
         self.calls.append(("open_stage", name))
@@ -126,7 +128,11 @@ class FakeOperations:
             VersionStatus(2, "split_name", "edited", "transforms/users/v2_split_name.py", "2025-06-01T10:00:00Z"),
             VersionStatus(3, "join_country", "pending", "transforms/users/v3_join_country.py"),
         )
-        return [TableStatus(table, 2, versions) for table in tables or ("users",)]
+        shown = versions[:1] if self.applied_only else versions
+        return [TableStatus(table, 2, shown) for table in tables or ("users",)]
+
+    def validate(self, folder: Path, tables: Sequence[str] = ()) -> Validation:
+        return validate(folder, tables)
 
     def runs(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> list[RunState]:
         record = RunRecord("users", "01RUN", 2, "split_name", "up", "ef" * 32, "running", "2025-06-01T10:00:00Z")

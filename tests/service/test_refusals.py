@@ -15,11 +15,13 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.dynamodb.clients import client
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, ServiceError
+from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, ScriptError, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from dynamodt.model.tables import Connection, Item, StorageSpec
+from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
+from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
@@ -497,3 +499,35 @@ def test_reports_of_refusals_name_the_table(bench: Bench) -> None:
     assert [(report.table, str(report.error)) for report in reports] == [
         (name, f"table {name}: the table does not exist") for name in sorted(names)
     ]
+
+
+# ---------------------------------------------------------------- all tables before the first
+
+
+def test_a_fault_of_one_table_stops_all_and_all_faults_are_reported(bench: Bench, make_table: MakeTable) -> None:
+    good, unprepared, wrong = (make_table(id="S") for _ in range(3))
+    for table in (good, unprepared, wrong):
+        bench.tables.put(table, *ITEMS)
+    bench.script(good, TOUCH)
+    bench.script(unprepared, PREPARED)
+    bench.script(wrong, "def transform_up(item):\nreturn item\n")
+    reports = {report.table: report for report in bench.up(good, unprepared, wrong)}
+    errors = {table: type(report.error) for table, report in reports.items()}
+    assert errors == {good: type(None), unprepared: Refused, wrong: ScriptError}
+    assert [table for table, report in reports.items() if report.held_back] == [good]
+    assert all(report.versions == () for report in reports.values()) and bench.history(good) == []
+    tried = {report.table: report for report in bench.up(good, wrong, dry_run=True)}
+    assert [run.status for run in tried[good].versions] == ["dry-run"] and not tried[good].held_back
+
+
+def test_a_table_that_another_run_holds_or_that_is_not_there_stops_no_other(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    good, busy, absent = make_table(id="S"), make_table(id="S"), f"test_{uuid4().hex[:12]}"
+    for table in (good, busy, absent):
+        bench.script(table, TOUCH)
+    leases = State(bench.stage.connection, bench.stage.state_table).leases
+    with held(leases, busy, "another", lambda text: None):
+        reports = {report.table: report for report in bench.up(busy, absent, good)}
+    assert isinstance(reports[busy].error, Busy) and isinstance(reports[absent].error, ServiceError)
+    assert [run.status for run in reports[good].versions] == ["succeeded"]

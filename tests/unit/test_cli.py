@@ -604,6 +604,39 @@ def test_every_name_of_an_option_is_read(command: str) -> None:
             assert option.value(read) == value, name
 
 
+def test_status_check_fails_unless_everything_is_applied(operations: FakeOperations, capfd: Any) -> None:
+    code, out, err = run(capfd, "status", "--check", "--json")
+    document = json.loads(out)
+    assert code == document["error"]["exit_code"] == 1
+    assert document["check"] == {
+        "passed": False,
+        "left": [
+            {"table": "users", "version": 2, "name": "split_name", "state": "edited"},
+            {"table": "users", "version": 3, "name": "join_country", "state": "pending"},
+        ],
+    }
+    assert "edited: v2 split_name; pending: v3 join_country" in err
+    operations.applied_only = True
+    code, out, _ = run(capfd, "status", "--check", "--json")
+    assert code == 0 and json.loads(out)["check"] == {"passed": True, "left": []}
+    assert run(capfd, "status", "--check", "--follow")[0] == 2
+
+
+def test_validate_needs_no_stage(project: Path, capfd: Any) -> None:
+    (project / "transforms" / "users").mkdir(parents=True)
+    (project / "transforms" / "users" / "v1_a.py").write_text(
+        "sequence = 1\ndef transform_up(item):\n    return item\n"
+    )
+    (project / "transforms" / "users" / "v2_b.py").write_text("sequence = 3\ndef transform_up(item):\nreturn\n")
+    code, out, err = run(capfd, "validate")
+    assert code == 2 and out == "users  2 versions  1 error\n" and "transforms/users/v2_b.py:3" in err
+    (project / "transforms" / "users" / "v2_b.py").unlink()
+    code, out, _ = run(capfd, "validate", "--json")
+    document = json.loads(out)
+    assert code == 0 and document["valid"] and document["tables"][0]["versions"][0]["functions"] == ["up"]
+    assert not (project / ".dynamodt").exists()
+
+
 def test_local_stop_tells_what_is_so_afterwards(project: Path, capfd: Any) -> None:
     code, out, _ = run(capfd, "local", "stop", "--json")
     document = json.loads(out)
