@@ -166,6 +166,26 @@ def test_an_edited_version_is_reported_and_refused(bench: Bench, make_table: Mak
         assert path.name in str(report.error)
 
 
+def test_an_older_release_that_is_deployed_again_leaves_newer_versions_as_they_are(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *people(3))
+    bench.script(table, SPLIT, 1, "split")
+    later = bench.script(table, CLEAN_UP, 2, "clean_up")
+    bench.up(table)
+    later.unlink()
+    (report,) = bench.up(table)
+    assert (report.error, report.versions, report.at, report.latest) == (None, (), 2, 1)
+    assert "v2_clean_up is applied, and has no file here" in report.notices[0]
+    assert report.notices[0] in bench.recorder.notes and not report.reversible
+    assert states(bench, table) == ["applied", "missing"]
+    (strict,) = bench.up(table, strict=True)
+    assert isinstance(strict.error, Refused) and "v2_clean_up" in strict.error.what
+    (down,) = bench.down(table)
+    assert isinstance(down.error, Refused) and down.at == 2
+
+
 def test_a_file_beside_an_applied_version_may_change(bench: Bench, make_table: MakeTable) -> None:
     """It is reported, and nothing is refused."""
     table = make_table(id="S")

@@ -96,6 +96,15 @@ def test_a_table_is_moved_by_a_job_and_reported_as_if_it_had_run_here(typed: Cli
     typed.script(ADD + "\nEDITED = True\n")
     assert isinstance(typed.up().error, Refused)
     assert len(typed.glue.calls) == asked
+    typed.script(ADD)
+    typed.script(ADD, 2)
+    assert typed.up().at == 2
+    asked = len(typed.glue.calls)
+    (typed.folder / "transforms" / typed.table / "v2_change.py").unlink()
+    older = typed.up()  # an older release that is deployed again
+    assert (older.error, older.at, older.latest) == (None, 2, 1) and "v2_change is applied" in older.notices[0]
+    assert isinstance(typed.up(strict=True).error, Refused)
+    assert len(typed.glue.calls) == asked
 
 
 def test_a_job_has_what_lies_beside_a_script(typed: Client) -> None:

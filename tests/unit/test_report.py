@@ -421,7 +421,7 @@ def test_status_counts_what_is_pending() -> None:
     versions = (VersionStatus(1, "a", "applied"), VersionStatus(2, "b", "pending"), VersionStatus(3, "c", "missing"))
     text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)]))
     assert "users at version 1, 1 pending\n  v1   a  applied" in text
-    assert "its file does not exist" in text
+    assert "it has no file here" in text
 
 
 def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:

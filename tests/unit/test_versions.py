@@ -13,7 +13,7 @@ from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
 from dynamodt.model.tables import Direction
 from dynamodt.script.read import read_versions, tables
-from dynamodt.script.versions import plan, statuses
+from dynamodt.script.versions import newer_versions, plan, statuses
 
 pytestmark = pytest.mark.unit
 
@@ -274,12 +274,28 @@ def test_a_late_merge_names_the_file_and_its_next_number() -> None:
     assert plan(THREE, applied, "down", 0) == (THREE[2], THREE[0])
 
 
-def test_a_missing_file() -> None:
-    for direction in ("up", "down"):
-        error = refusal(THREE[:2], history(THREE, 3), direction)
-        assert error.where == "v3_n3.py"
-        assert "missing" in error.what
-        assert "Bring v3_n3.py back" in error.hint
+@given(worlds(), st.data())
+def test_an_older_release_has_nothing_to_do(world: tuple[list[Script], int, int], data: st.DataObject) -> None:
+    """It lacks the files of the versions that a newer one has applied."""
+    scripts, at, _ = world
+    older, applied = scripts[: data.draw(st.integers(0, at))], history(scripts, at)
+    assert plan(older, applied, "up") == plan(older, applied, "up", at) == ()
+    assert newer_versions(older, applied) == [record(script) for script in scripts[len(older) : at]]
+    with pytest.raises(UsageError, match=f"no version {at + 1}"):
+        plan(older, applied, "up", at + 1)
+
+
+def test_a_version_without_a_file_is_not_rolled_back() -> None:
+    error = refusal(THREE[:2], history(THREE, 3), "down")
+    assert error.where == "v3_n3.py"
+    assert "missing" in error.what
+    assert "Bring v3_n3.py back" in error.hint
+
+
+def test_a_file_of_an_older_release_that_was_never_applied_is_merged_late() -> None:
+    """The number that it may take is above those of the newer release."""
+    error = refusal(THREE[:2], {1: record(THREE[0]), 3: record(THREE[2])}, "up")
+    assert error.where == "transforms/users/v2_n2.py" and "v4_n2.py, with sequence = 4" in error.hint
 
 
 def test_an_edited_script_is_refused_both_ways() -> None:

@@ -23,7 +23,8 @@ Arguments after `--` are passed to Beam unchanged.
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
   status: succeeded, failed, stopped, dry-run (wcu is then an estimate) or refused (another run must be finished first).
   A table or version that failed has an "error", a version with dead letters
-  "dead_letters": the location of their file. A table's "notices" are sentences about what receives its writes.
+  "dead_letters": the location of their file. A table's "notices" are sentences about what receives its writes,
+  and about applied versions of a newer release, which have no file here.
   "not_started": true, of a table that could be started, where another one of the command is refused.
   With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
   unfinished, "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.

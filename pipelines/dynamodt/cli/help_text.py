@@ -58,7 +58,7 @@ Examples:
     "status": """Show what is applied, pending, running, unfinished, edited or missing.
 
 "running": a run is in progress; "unfinished": a run ended before its end, and the same command continues it; "edited":
-the file changed after it was applied; "missing": applied, but the file does not exist.
+the file changed after it was applied; "missing": applied by a newer release, without a file here.
 The command only reads, with or without --dry-run. Without --table: of all tables that have a folder.
 
 --check is for a build: the exit code is 1 if any version is pending, running, unfinished, edited or missing.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _FOUND = {"ok": "green", "wrong": "bold red", "differs": "yellow", "skipped": "dim"}
 _STATES = {
     "edited": "its file changed after it was applied",
-    "missing": "applied, but its file does not exist",
+    "missing": "applied by a newer release: it has no file here",
 }
 _LEFT = {
     "failed": "failed",

@@ -66,7 +66,7 @@ class TableReport:
     latest: int = 0  # the highest version that has a file; 0: unknown
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
     reversible: bool = True  # the version that it is at has a way down
-    notices: tuple[str, ...] = ()  # what receives the writes of its versions
+    notices: tuple[str, ...] = ()  # what receives the writes of its versions; applied versions of a newer release
     held_back: bool = False  # it was not started, since another table of the command is refused
 
 
@@ -114,8 +114,9 @@ class TakeOver:
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
     """One version in `status`. Its `state` is "applied", "pending", "running" (its run is at work), "unfinished" (its
-    run has ended early), "edited" (its file has changed) or "missing" (its file is missing). `run` is that run, with
-    its current status; `changed` are the files that it uses and that have changed since it was applied."""
+    run has ended early), "edited" (its file has changed) or "missing" (it has no file: a newer release has applied it).
+    `run` is that run, with its current status; `changed` are the files that it uses and that have changed since it was
+    applied."""
 
     version: int
     name: str

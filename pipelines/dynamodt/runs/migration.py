@@ -27,7 +27,7 @@ from dynamodt.runs.preflight import (
     with_writers,
 )
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done, check_unfinished
-from dynamodt.script.versions import is_reversible
+from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
@@ -43,7 +43,7 @@ class TableMigration:
     planned: TablePlan | None = None
     begins: bool = False  # the table has no history yet
     error: DynamodtError | None = None
-    notices: tuple[str, ...] = ()  # of what receives the writes
+    notices: tuple[str, ...] = ()  # of what receives the writes, and of versions of a newer release
     held_back: bool = False  # not started, since another table of the command is refused
 
     @property
@@ -72,10 +72,12 @@ class TableMigration:
         if observer is not None:
             note_other_key(stage, planned, observer)
             note_changed_files(planned, self.applied, observer)
+        if self.direction == "up":
+            self.notices = _newer_reported(planned, self.applied, options, observer)
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
-            self.notices = consumers_reported(stage, planned, runs, observer) if observer is not None else ()
+            self.notices += consumers_reported(stage, planned, runs, observer) if observer is not None else ()
         else:
             check_nothing_half_done(state, table, planned.gone)
 
@@ -161,6 +163,26 @@ def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunR
     )
 
 
+def _newer_reported(
+    planned: TablePlan, applied: Mapping[int, AppliedVersion], options: RunOptions, observer: Observer | None
+) -> tuple[str, ...]:
+    """A sentence on the versions that a newer release has applied, if any, which is also notified: an older release
+    that is deployed again leaves them as they are. Raises Refused with `strict`."""
+    newer = [f"v{record.version}_{record.name}" for record in newer_versions(planned.scripts, applied)]
+    if not newer:
+        return ()
+    one = len(newer) == 1
+    what = f"{', '.join(newer)} {'is' if one else 'are'} applied, and {'has' if one else 'have'} no file here"
+    if options.strict:
+        hint = "use the release that has the files; or leave out --strict: what is applied stays as it is"
+        raise Refused(what, where=f"table {planned.table.name}", hint=hint)
+    why = "it is of a newer release, and stays as it is" if one else "they are of a newer release, and stay as they are"
+    said = f"table {planned.table.name}: {what}: {why}"
+    if observer is not None:
+        observer.notify(said)
+    return (said,)
+
+
 def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
     """Raises Refused where a new run would transform items that an undo has restored in part."""
     step = planned.steps[0]
@@ -184,7 +206,7 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
             at = report.version if migration.direction == "up" else report.version - 1
     scripts = migration.planned.scripts
     missing = 0 if migration.error else unprepared(stage, scripts, at)
-    reversible = all(is_reversible(script) for script in scripts if script.sequence == at)
+    reversible = any(is_reversible(script) for script in scripts if script.sequence == at)
     return TableReport(
         migration.table,
         migration.direction,

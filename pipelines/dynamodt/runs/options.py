@@ -64,6 +64,7 @@ class RunOptions:
     spark_master: str = ""
     workers: int = 1
     wait_lock: str = ""
+    strict: bool = False
     partial: bool = False
     accept_partly_restored: bool = False
     single_region_writers: bool = False
@@ -182,6 +183,7 @@ OPTIONS = (
     _rate("options.max_rcu", "--max-rcu", ("prepare", *_RUNS), "Read units per second, at most."),
     Option("options.share", ("--share",), ("prepare", *_RUNS), "Of the provisioned or maximum capacity.", "PERCENT",
            float, DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
+    _flag("options.strict", ("--strict",), ("up",), "Refuse versions of a newer release, without a file here."),
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
     _flag("options.accept_partly_restored", ("--accept-partly-restored",), MIGRATIONS,
           "Also transform items that an undo has restored in part."),

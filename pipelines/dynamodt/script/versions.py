@@ -24,7 +24,8 @@ def plan(
 ) -> tuple[Script, ...]:
     """The versions to run, in the order of running; empty when there is nothing to do.
 
-    up: every pending version up to `to` (default: the latest). down: the applied ones above `to`, from the highest
+    up: every pending version up to `to` (default: the latest); none where a newer release has applied versions above
+    the last file. down: the applied ones above `to`, from the highest
     (default: the latest alone; 0: all). `mended`: versions whose `down` has begun, and whose file may have been
     edited since. Raises UsageError for a `to` that no file has, Refused where running would break the history; both
     before anything is started.
@@ -38,15 +39,15 @@ def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tup
     _check_history(scripts, applied)
     at = max(applied, default=0)
     last = scripts[-1].sequence if scripts else 0
-    goal = last if to is None else to
-    if goal > last:
+    goal = max(last, at) if to is None else to
+    if goal > max(last, at):
         raise UsageError(
             f"there is no version {goal}; the last one is {last}",
             where=scripts[-1].path if scripts else "",
             hint=_write_it(scripts, last),
         )
     if goal < at:
-        raise _way_back(scripts[0].table, at, goal)
+        raise _way_back(applied[at].table, at, goal)
     return tuple(script for script in scripts if at < script.sequence <= goal)
 
 
@@ -93,13 +94,20 @@ def _plan_down(
 
 def _check_history(scripts: Sequence[Script], applied: Applied) -> None:
     numbered = {script.sequence: script for script in scripts}
-    for number in sorted(applied):
+    newer = {record.version for record in newer_versions(scripts, applied)}
+    for number in sorted(applied.keys() - newer):
         _as_applied(numbered.get(number), applied[number])
     at = max(applied, default=0)
-    free = max(numbered, default=0) + 1
+    free = max(numbered.keys() | applied, default=0) + 1
     for script in scripts:
         if script.sequence < at and script.sequence not in applied:
             raise _late(script, applied[at], free)
+
+
+def newer_versions(scripts: Sequence[Script], applied: Applied) -> list[AppliedVersion]:
+    """The applied versions above the last file, in order: of a newer release than the one that has these files."""
+    last = max((script.sequence for script in scripts), default=0)
+    return [applied[number] for number in sorted(applied) if number > last]
 
 
 def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
@@ -109,7 +117,8 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
         raise Refused(
             f"version {record.version} of {record.table} is applied, but its file is missing",
             where=file_name,
-            hint=f"Bring {file_name} back (from another branch?); roll a version back before its file is deleted.",
+            hint=f"Bring {file_name} back, or use the release that has it (another branch?): a version is rolled back "
+            "before its file goes.",
         )
     if is_unedited(script, record):
         return script
