@@ -152,7 +152,7 @@ def test_clients_are_made_in_one_place_and_only_an_author_gets_one_without_an_ow
                     found["make"].add(path.name)
                 if any(key.arg == "owner" and ast.unparse(key.value) == "''" for key in node.keywords):
                     found["any"].add(path.name)
-    assert found == {"make": {"clients.py"}, "any": {"api.py", "stand_in.py"}}
+    assert found == {"make": {"clients.py"}, "any": {"prepare.py", "stand_in.py"}}
 
 
 def test_an_emulator_is_asked_for_no_account(here: Connection, sent: Sent, tmp_path: Path) -> None:

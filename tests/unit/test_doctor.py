@@ -15,7 +15,7 @@ from rich.console import Console
 from dynamodt.cli.short_reports import print_examination
 from dynamodt.doctor import doctor, suite
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.doctor import OBJECT_ACTIONS, STATE_ACTIONS, TABLE_ACTIONS, _without_accounts
+from dynamodt.doctor.doctor import OBJECT_ACTIONS, STATE_ACTIONS, TABLE_ACTIONS, _masked
 from dynamodt.doctor.suite import Finding, scratch
 from dynamodt.dynamodb import table as tables
 from dynamodt.errors import ServiceError
@@ -142,8 +142,8 @@ def test_each_check_names_what_relies_on_it_and_where_it_is_written() -> None:
 
 
 def test_an_account_is_shown_by_its_last_digits() -> None:
-    assert _without_accounts("arn:aws:iam::123456789012:role/x") == "arn:aws:iam::...012:role/x"
-    assert _without_accounts("20261127T035241Z 1234567890123") == "20261127T035241Z 1234567890123"
+    assert _masked("arn:aws:iam::123456789012:role/x") == "arn:aws:iam::...012:role/x"
+    assert _masked("20261127T035241Z 1234567890123") == "20261127T035241Z 1234567890123"
 
 
 UNREACHABLE = EndpointConnectionError(endpoint_url="https://x.eu-west-1.amazonaws.com/")

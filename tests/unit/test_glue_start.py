@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,18 @@ def test_a_run_that_is_being_stopped_is_not_followed(
     found = deployed.at_work()
     assert (found.id if found else None) == followed
     assert deployed._winding_up() == ("stopping" in runs)
+
+
+@pytest.mark.parametrize("policies", [True, False])
+def test_a_table_of_another_account_needs_a_policy_for_its_role(tmp_path: Path, policies: bool) -> None:
+    given = 'policy_arns = ["arn:aws:iam::123456789012:policy/assume"]' if policies else ""
+    text = f'[stages.prod]\nregion = "us-east-1"\n[stages.prod.deploy]\n{given}\n'
+    (tmp_path / "dynamodt.toml").write_text(text, encoding="utf-8")
+    deployed = DeployedJob.__new__(DeployedJob)
+    deployed.stage = replace(AWAY, connection=Connection("us-east-1", table_roles=(("arn:users", "arn:role"),)))
+    deployed.check_roles(tmp_path, ["orders"])
+    with nullcontext() if policies else pytest.raises(Refused, match="may not assume the role arn:role"):
+        deployed.check_roles(tmp_path, ["arn:users"])
 
 
 class NoAnswers:

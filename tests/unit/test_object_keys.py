@@ -6,14 +6,19 @@ import pytest
 
 from dynamodt.model.pages import Claim, Counts, Intent, JournalCount, OwnershipPeriod, Totals
 from dynamodt.state.object_keys import (
+    DEAD_LETTERS_FILE,
     attempt_of,
     committed_notes,
     committed_parts,
     due,
+    folder_of,
     note_name,
+    object_key,
     page_prefix,
     part_name,
     part_of,
+    table_and_run,
+    table_of,
 )
 
 
@@ -89,6 +94,13 @@ def test_of_a_page_that_was_announced_and_read_again_the_last_owner_s_letters_co
 
 def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
     assert committed_parts([part(1, 1)], {}) == committed_notes([dead_letter(1, 1)], {}, recovers=True) == []
+
+
+def test_the_objects_of_a_table_that_is_named_by_its_arn_are_in_one_folder() -> None:
+    arn, run = "arn:aws:dynamodb:eu-west-1:123456789012:table/users", "20260131T101112.123456Z-0a1b2c"
+    name = object_key(arn, run, DEAD_LETTERS_FILE)
+    assert name.count("/") == 3 and table_and_run(name) == (arn, run)
+    assert table_of(folder_of(arn)) == arn and folder_of("users") == table_of("users") == "users"
 
 
 def test_names_tell_their_unit_page_and_epoch() -> None:

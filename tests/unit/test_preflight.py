@@ -230,7 +230,7 @@ def test_the_statement_is_a_fact_of_the_run_where_a_table_depends_on_it(
 def test_known_insertions_are_refused_where_there_are_no_transactions(
     asked: list[str], table: TableSpec, target: TableSpec | None, script: Script, dry_run: bool
 ) -> None:
-    with pytest.raises(Refused, match=r"no transaction on a global table .*: users") as caught:
+    with pytest.raises(Refused, match=r"supports none on a global table .*: users") as caught:
         refuse_unsafe(STAGE, global_plan(table, target, script), RunOptions(dry_run=dry_run))
     assert caught.value.where == SCRIPT.path and asked == []
 

@@ -30,6 +30,7 @@ PROD = '[stages.prod]\nregion = "eu-west-1"\nstorage = "s3://files/below"\n'
 LOCAL = "[stages.local.tables]\n"
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:dynamodb:eu-west-1:{ACCOUNT}:table/shop-users"
+ROLE = "arn:aws:iam::999999999999:role/dynamodt"
 VERSION = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"
 Project = Callable[..., Path]
 
@@ -196,8 +197,7 @@ def test_an_error_of_a_mapping_names_file_and_key(project: Project, text: str, k
         ("cfn:shop-prod.Users", "has neither an output nor a table Users"),
         ("cfn:shop-prod.Role", "has neither an output nor a table Role"),
         ("ssm:/shop/gone", "there is no parameter /shop/gone"),
-        (ARN.replace("eu-west-1", "us-east-1"), "and the stage in account 123456789012, eu-west-1"),
-        (ARN.replace(ACCOUNT, "999999999999"), "the table is in account 999999999999, eu-west-1"),
+        (ARN.replace(ACCOUNT, "999999999999"), "in account 999999999999, and the stage in account 123456789012"),
     ],
 )
 def test_a_name_that_cannot_be_found_is_refused_with_its_key(project: Project, source: str, what: str) -> None:
@@ -206,6 +206,31 @@ def test_a_name_that_cannot_be_found_is_refused_with_its_key(project: Project, s
         opened(folder)
     assert what in caught.value.what and caught.value.where == "dynamodt.toml: stages.prod.tables.users"
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("arn", "role"), [(ARN.replace("eu-west-1", "us-east-1"), ""), (ARN.replace(ACCOUNT, "999999999999"), ROLE)]
+)
+def test_a_table_elsewhere_has_its_arn_as_its_name_and_a_connection_of_its_own(
+    project: Project, arn: str, role: str
+) -> None:
+    given = f'{{ name = "{arn}", role_arn = "{role}" }}' if role else f'"{arn}"'
+    folder = project(
+        f'{PROD}role_arn = "arn:stage"\ntables = {{ users = {given}, carts = "carts" }}\n', "users", "carts"
+    )
+    stage = opened(folder)
+    assert stage.names.real("users") == arn and stage.names.logical(arn) == "users"
+    there = stage.connection.of_table(arn)
+    assert (there.region, there.role_arn) == (arn.split(":")[3], role or "arn:stage")
+    assert stage.connection.of_table("carts") is stage.connection
+    (folder / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8")  # as a job is given it
+    assert opened(folder).connection.of_table(arn).role_arn == (role or None)
+
+
+def test_a_role_is_for_a_table_that_is_named_by_its_arn(project: Project) -> None:
+    with pytest.raises(UsageError, match="needs the table's ARN") as caught:
+        load_stage("prod", project(f'{PROD}tables = {{ users = {{ name = "shop", role_arn = "{ROLE}" }} }}\n'))
+    assert caught.value.where == "dynamodt.toml: stages.prod.tables.users.role_arn"
 
 
 def test_what_a_parameter_holds_must_be_a_name(project: Project, account: Account) -> None:

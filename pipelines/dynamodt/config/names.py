@@ -19,7 +19,7 @@ from dynamodt.config.settings import FILE_NAME, place
 from dynamodt.dynamodb.clients import account_id, client, explained
 from dynamodt.errors import UsageError
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import LOOKUPS, Connection, Stage
+from dynamodt.model.tables import LOOKUPS, Connection, Stage, is_elsewhere
 from dynamodt.script.names import is_table_name
 from dynamodt.script.read import read_versions, tables
 
@@ -44,7 +44,11 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
     targets -= {*known.values()}
     known |= _found(lookups, targets - known.keys(), targets)
     _check_distinct(stage, known)
-    return replace(stage, names=replace(names, known=known))
+    roles = tuple(
+        (known[name], role) for name, role in sorted(names.roles.items()) if is_elsewhere(known.get(name, ""))
+    )
+    connection = replace(stage.connection, table_roles=roles)
+    return replace(stage, connection=connection, names=replace(names, known=known))
 
 
 def _found(lookups: _Lookups, logical: set[str], wanted: set[str]) -> dict[str, str]:
@@ -122,8 +126,8 @@ class _Lookups:
         elif source.startswith("ssm:"):
             source = self._of_parameter(source.removeprefix("ssm:"), where)
         if source.startswith("arn:"):
-            source = self._of_arn(source, where)
-        if not is_table_name(source):
+            source = self._of_arn(logical, source, where)
+        if not is_elsewhere(source) and not is_table_name(source):
             hint = "a table's name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'"
             raise UsageError(f"{source!r} is not the name of a DynamoDB table", where=where, hint=hint)
         return source
@@ -149,21 +153,24 @@ class _Lookups:
             hint = f"create it in {self.stage.connection.region}, or write the table's name"
             raise UsageError(f"there is no parameter {name}", where=where, hint=hint) from None
 
-    def _of_arn(self, arn: str, where: str) -> str:
-        """The table's name. Raises UsageError for a table in another account or region than the stage: PartiQL takes
-        no table of another account, and a transaction, by which a run inserts items, none of another account or region
-        (API reference of TransactWriteItems; "DynamoDB API operations supported by resource-based policies")."""
+    def _of_arn(self, logical: str, arn: str, where: str) -> str:
+        """The table's name, or its ARN if it is in another account or region than the stage. Raises UsageError for one
+        of another account without a role there: PartiQL, by which items are written, takes no table of another account
+        ("DynamoDB API operations supported by resource-based policies")."""
         region, account, resource = arn.split(":", 5)[3:]
-        there = region, account
+        name = resource.removeprefix("table/").partition("/")[0]
         here = self.stage.connection.region, self._account
-        if there != here:
-            what = f"the table is in account {account}, {region}, and the stage in account {here[1]}, {here[0]}"
+        if (region, account) == here:
+            return name
+        if account != here[1] and logical not in self.stage.names.roles:
+            what = f"the table is in account {account}, and the stage in account {here[1]}"
             hint = (
-                f"a run and its state are in one account and region: add a stage to {FILE_NAME} with the region and a "
-                "role_arn (or profile) of that account, and a storage there"
+                f'name a role of that account which may use the table: {logical} = {{ name = "{arn}", role_arn = '
+                f'"arn:aws:iam::{account}:role/NAME" }}; or add a stage to {FILE_NAME} with the region, a role_arn (or '
+                "profile) and a storage of that account"
             )
             raise UsageError(what, where=where, hint=hint)
-        return resource.removeprefix("table/").partition("/")[0]
+        return f"{arn.rpartition(':')[0]}:table/{name}"
 
     @cached_property
     def _account(self) -> str:

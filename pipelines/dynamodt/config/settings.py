@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import KEY_TYPES, LOOKUPS, KeyAttribute, TableExtras
@@ -202,6 +202,7 @@ class StageSettings:
     tables: dict[str, tuple[KeyAttribute, ...]] = field(default_factory=dict)
     extras: dict[str, TableExtras] = field(default_factory=dict)
     table_names: dict[str, str] = field(default_factory=dict)
+    table_roles: dict[str, str] = field(default_factory=dict)
     deploy: DeploySettings = DeploySettings()
 
 
@@ -235,8 +236,10 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
         texts["storage_owner"] = _account(values["storage_owner"], f"{path}.storage_owner")
     if "table_name" in values:
         texts["table_name"] = _pattern(values["table_name"], name, f"{path}.table_name")
-    keys, extras, names = _tables(values.get("tables", {}), f"{path}.tables", creates=name == "local")
-    return StageSettings(**texts, **flags, tables=keys, extras=extras, table_names=names, deploy=deploy)
+    keys, extras, names, roles = _tables(values.get("tables", {}), f"{path}.tables", creates=name == "local")
+    return StageSettings(
+        **texts, **flags, tables=keys, extras=extras, table_names=names, table_roles=roles, deploy=deploy
+    )
 
 
 # ---------------------------------------------------------------- tables
@@ -244,26 +247,44 @@ def _stage(name: str, values: dict[str, Any]) -> StageSettings:
 Key = tuple[KeyAttribute, ...]
 
 
-_OF_A_TABLE = ("name", "key", "indexes", "ttl")
+_OF_A_TABLE = ("name", "key", "indexes", "ttl", "role_arn")
 
 
-def _tables(value: object, path: str, creates: bool) -> tuple[dict[str, Key], dict[str, TableExtras], dict[str, str]]:
-    """The keys, the indexes and TTL, and the names of the tables. A TOML table of key types alone is a key: no table
-    has a name of one letter. Raises UsageError for a key on a stage that creates no tables."""
-    keys: dict[str, Key] = {}
-    extras: dict[str, TableExtras] = {}
-    names: dict[str, str] = {}
+class _Tables(NamedTuple):
+    """The keys, the indexes and TTL, the names of the tables, and the roles of those in other accounts."""
+
+    keys: dict[str, Key]
+    extras: dict[str, TableExtras]
+    names: dict[str, str]
+    roles: dict[str, str]
+
+
+def _tables(value: object, path: str, creates: bool) -> _Tables:
+    """The tables' settings. A TOML table of key types alone is a key: no table has a name of one letter. Raises
+    UsageError for a key on a stage that creates no tables."""
+    found = _Tables({}, {}, {}, {})
+    keys, extras, names, roles = found
     for table, given in as_table(value, path, _TABLES_HINT).items():
         where = f"{path}.{table}"
         as_written = _as_setting(given, where)
         check_keys(as_written, _OF_A_TABLE, where)
         if "name" in as_written:
             names[table] = table_source(as_written["name"], where)
-        if as_written.keys() - {"name"}:
+        if "role_arn" in as_written:
+            roles[table] = _role(as_written["role_arn"], names.get(table, ""), where)
+        if as_written.keys() - {"name", "role_arn"}:
             _check_creates(creates, names.get(table, ""), where)
             keys[table] = _key(as_written.get("key", {}), where)
             extras[table] = _extras(as_written, keys[table], where)
-    return keys, extras, names
+    return found
+
+
+def _role(value: object, name: str, path: str) -> str:
+    role = as_text(value, f"{path}.role_arn")
+    if not name.startswith(LOOKUPS):
+        hint = 'write name = "arn:aws:dynamodb:REGION:ACCOUNT:table/NAME": a role is for a table of another account'
+        raise UsageError("needs the table's ARN", where=place(path, "role_arn"), hint=hint)
+    return role
 
 
 def _extras(values: dict[str, Any], key: Key, path: str) -> TableExtras:

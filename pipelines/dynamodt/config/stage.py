@@ -180,7 +180,7 @@ def _stage(
 
 def _names(stage: str, settings: StageSettings, service: StageSettings, embedded: bool) -> TableNames:
     pattern = settings.table_name or TableNames().pattern
-    names = TableNames(settings.table_names, pattern, offered=service.table_names)
+    names = TableNames(settings.table_names, pattern, offered=service.table_names, roles=settings.table_roles)
     for table in ("", *names.sources) if embedded else ():
         if names.source(table).startswith(LOOKUPS):
             where = place("stages", stage, *(("tables", table) if table else ("table_name",)))

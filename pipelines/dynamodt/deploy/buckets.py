@@ -21,7 +21,7 @@ from dynamodt.errors import DynamodtError, ServiceError, UsageError
 from dynamodt.export.datafiles import export_of_file
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import FILES, ROOT, ExportFolder
-from dynamodt.state.object_keys import table_and_run
+from dynamodt.state.object_keys import table_and_run, table_of
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -158,9 +158,9 @@ def tables_with_files(connection: Connection, bucket: str, prefix: str, known: C
     for kind in _ROOTS:
         with explained("ListObjectsV2", f"s3://{bucket}/{prefix}{kind}"):
             for folder in _folders(s3, bucket, f"{prefix}{kind}"):
-                names = () if folder in known else _objects(s3, bucket, f"{prefix}{kind}{folder}/")
+                names = () if table_of(folder) in known else _objects(s3, bucket, f"{prefix}{kind}{folder}/")
                 if any(table_and_run(name.removeprefix(prefix)) for name in names):
-                    found.add(folder)
+                    found.add(table_of(folder))
     return found
 
 

@@ -169,8 +169,10 @@ def check_ours(stage: Stage, stack: Stack, state: StackState) -> None:
 
 
 def found_tables(stage: Stage, folder: Path) -> dict[str, TablePlace]:
-    """Every table that the versions here read or write. Raises UsageError for one that does not exist."""
-    found = {name: place_of(stage.connection, name) for name in named_tables(stage, folder)}
+    """Every table that the versions here read or write, without those of other accounts: a role there has the right to
+    them. Raises UsageError for one that does not exist."""
+    names = (name for name in named_tables(stage, folder) if name not in dict(stage.connection.table_roles))
+    found = {name: place_of(stage.connection, name) for name in names}
     missing = [name for name, there in found.items() if there is None]
     if missing:
         hint = "deploy the application that creates it first, or check the region and the folder's name"
@@ -206,7 +208,7 @@ def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, he
     another project with the same stage, storage and state table, and a deployment here would take it away."""
     named = [state.parameters.get(name, "") for name in (INLINE_TABLES, *MORE_TABLES)]
     arns = filter(None, ",".join(named).split(","))
-    lost = [name for arn in arns if (name := arn.rpartition("/")[2]) not in here]
+    lost = [name for arn in arns if arn not in here and (name := arn.rpartition("/")[2]) not in here]
     lost = [name for name in lost if place_of(stage.connection, name) is not None]
     if lost:
         what = f"it also serves the table {', '.join(lost)}, which the project in {folder.resolve()} does not have"

@@ -136,6 +136,18 @@ class DeployedJob:
         )
         raise Refused(what, where=f"s3://{bucket}/{prefix}", hint=hint + suggest("deploy"))
 
+    def check_roles(self, folder: Path, tables: Sequence[str]) -> None:
+        """Raises Refused for a table of another account, unless policies are given that may allow the job its role."""
+        settings = read_settings(folder / FILE_NAME).get(self.stage.name, StageSettings())
+        for table, role in self.stage.connection.table_roles:
+            if table in tables and not settings.deploy.policy_arns:
+                what = f"the table is in another account, and the job may not assume the role {role}"
+                hint = (
+                    "leave --runner glue out; or name a policy that allows sts:AssumeRole on it in policy_arns of "
+                    f"[stages.{self.stage.name}.deploy], and deploy again: "
+                )
+                raise Refused(what, where=f"table {table}", hint=hint + suggest("deploy"))
+
     def ended(self, table: str) -> list[RunReport]:
         """The runs of a table that have ended while the job was followed."""
         return self._ended[table]
@@ -260,6 +272,7 @@ def migrate(
         if not any(move.has_steps for move in moves):
             return {}
         job.check_export(folder, request.options.export)
+        job.check_roles(folder, [move.table for move in moves if move.has_steps])
     answer = job.answer(found, [move.table for move in moves])
     if answer is None or "tables" not in answer.document:
         return _without_answer(job, moves, request.options, answer)

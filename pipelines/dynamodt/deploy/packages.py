@@ -209,8 +209,13 @@ def _table_names(stage: Stage, path: str) -> list[str]:
     if not stage.names.mapped:
         return []
     names = {**stage.names.sources, **stage.names.known}
-    lines = [f"{_toml(logical)} = {_toml(names[logical])}" for logical in sorted(names)]
+    lines = [f"{_toml(logical)} = {_name_and_role(stage, logical, names[logical])}" for logical in sorted(names)]
     return [f"table_name = {_toml(stage.names.pattern)}", f"[{path}.tables]", *lines]
+
+
+def _name_and_role(stage: Stage, logical: str, name: str) -> str:
+    role = stage.names.roles.get(logical)
+    return f"{{ name = {_toml(name)}, role_arn = {_toml(role)} }}" if role else _toml(name)
 
 
 def _toml(value: str | bool) -> str:

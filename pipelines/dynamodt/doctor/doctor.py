@@ -29,10 +29,10 @@ from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.suite import Finding, Status, code_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.dynamodb.table import consumers, describe, has_point_in_time_recovery, place_of
+from dynamodt.dynamodb.table import consumers, describe, description, has_point_in_time_recovery, place_of
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
-from dynamodt.model.tables import Connection, Stage
+from dynamodt.model.tables import Connection, Stage, name_in_requests
 from dynamodt.runs.options import Command
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import tables
@@ -97,7 +97,7 @@ def doctor(
         findings += _contract(stage, recorder)
     if glue:
         findings += _in_the_job(stage, folder, chosen, recorder)
-    found = tuple(finding._replace(seen=_without_accounts(finding.seen)) for finding in findings)
+    found = tuple(finding._replace(name=_masked(finding.name), seen=_masked(finding.seen)) for finding in findings)
     return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
 
 
@@ -123,7 +123,7 @@ def _in_the_job(stage: Stage, folder: Path, names: Sequence[str], recorder: Prog
         yield Finding(f"job: {each['name']}", each["status"], each["seen"], each["hint"])
 
 
-def _without_accounts(text: str) -> str:
+def _masked(text: str) -> str:
     """Account ids are shown by their last digits."""
     return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
 
@@ -149,9 +149,9 @@ def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
         ("key", partial(_key, stage)),
         ("glue job", partial(_glue_job, stage)),
     ]
-    of_table = {"table": _table, "recovery of": _recovery, "permissions on": _permissions}
-    for table in names:
-        checks += [(f"{about} {table}", partial(check, stage, table)) for about, check in of_table.items()]
+    of_table = (("table", _table), ("recovery of", _recovery), ("permissions on", _permissions))
+    for shown, table in ((stage.names.shown(table), table) for table in names):
+        checks += [(f"{about} {shown}", partial(check, stage, table)) for about, check in of_table]
     for name, check in checks:
         yield _finding(name, check, f"region {stage.connection.region}")
 
@@ -273,8 +273,7 @@ def _glue_job(stage: Stage) -> Seen:
 
 def _table(stage: Stage, name: str) -> Seen:
     """The table's status, and what else its writes cause or depend on."""
-    with explained("DescribeTable", f"table {name}"):
-        table = client(stage.connection, "dynamodb").describe_table(TableName=name)["Table"]
+    table = description(stage.connection, name)
     seen = [str(table["TableStatus"]), _capacity(table), *_facts(table), *_receivers(stage, name)]
     replicas = [replica["RegionName"] for replica in table.get("Replicas") or ()]
     text = ", ".join(filter(None, seen))
@@ -327,8 +326,8 @@ _GRANT = "grant the actions to the role or user that runs dynamodt (infra/templa
 
 
 def _permissions(stage: Stage, name: str) -> Seen:
-    if stage.connection.endpoint_url:
-        return "skipped", "an endpoint of its own", ""
+    if stage.connection.endpoint_url or name in dict(stage.connection.table_roles):
+        return "skipped", "an endpoint of its own, or a role of another account", ""
     place = place_of(stage.connection, name)
     if place is None:
         return "skipped", "the table does not exist", ""
@@ -374,7 +373,7 @@ def _principal(stage: Stage, caller: str) -> str:
 
 def _reads(stage: Stage, name: str) -> Seen:
     """Tries the reads, for a caller that may not simulate: what it may write stays unknown."""
-    dynamodb = client(stage.connection, "dynamodb")
+    dynamodb, name = client(stage.connection.of_table(name), "dynamodb"), name_in_requests(name)
     table = dynamodb.describe_table(TableName=name)["Table"]
     types = {one["AttributeName"]: one["AttributeType"] for one in table["AttributeDefinitions"]}
     values = {"S": "dynamodt-doctor", "N": "0", "B": b"dynamodt-doctor"}

@@ -19,7 +19,7 @@ from dynamodt.dynamodb.clients import service_error
 from dynamodt.dynamodb.network import FIRST_TRIES
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.errors import ServiceError, UsageError
-from dynamodt.model.tables import Image, TableSpec
+from dynamodt.model.tables import Image, TableSpec, name_in_requests
 from dynamodt.rate import REQUEST_SECONDS, Backoff
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
@@ -179,7 +179,7 @@ class Reads:
     def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
         """The next page of a segment: at most `limit` items and 1 MB."""
         body: dict[str, Any] = {
-            "TableName": self._table.name,
+            "TableName": name_in_requests(self._table.name),
             "Segment": segment,
             "TotalSegments": total,
             "Limit": limit,
@@ -217,7 +217,7 @@ class Reads:
 
     def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image], float]:
         """What one request gives of these items, the keys that it leaves, and its cost."""
-        name = self._table.name
+        name = name_in_requests(self._table.name)
         wanted = {name: {"Keys": keys, "ConsistentRead": True}}
         estimate = max(1.0, 2.0 * self._units(len(keys)))  # strongly consistent reads cost twice
         taken = self._rate_queue.enter(estimate)

@@ -30,6 +30,7 @@ from dynamodt.model.tables import (
     Remove,
     TableSpec,
     Update,
+    name_in_requests,
 )
 from dynamodt.script.codec import digest, image_digest, key_text
 from dynamodt.script.diff import Part, parts_of, transaction_digest
@@ -137,6 +138,7 @@ class Statements:
         meets: bool = False,
     ) -> None:
         self._spec = spec
+        self._name = name_in_requests(spec.name)
         self._guard = guard
         self._inserted = inserted
         self._confirms = confirms
@@ -183,7 +185,7 @@ class Statements:
             return None
         set_clause = " SET " + ", ".join(f"{quoted(name)}=?" for name in change.sets) if change.sets else ""
         remove_clause = "".join(f" REMOVE {quoted(name)}" for name in change.removes)
-        text = f"UPDATE {quoted(self._spec.name)}{set_clause}{remove_clause} WHERE {self._where(change)}"
+        text = f"UPDATE {quoted(self._name)}{set_clause}{remove_clause} WHERE {self._where(change)}"
         return None if self._too_wide(text, change) else text
 
     def _where(self, change: Update | Remove) -> str:
@@ -204,13 +206,13 @@ class Statements:
 
     def _insert(self, change: Insert) -> Statement | Call:
         names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': ?" for name in change.item)
-        text = f"INSERT INTO {quoted(change.table)} VALUE {{{names}}}"
+        text = f"INSERT INTO {quoted(name_in_requests(change.table))} VALUE {{{names}}}"
         if len(text) > MAX_STATEMENT or not _can_name(*change.item):
             return self.alone(change)
         return Statement(text, list(change.item.values()))
 
     def _remove(self, change: Remove) -> Statement | Call:
-        text = f"DELETE FROM {quoted(self._spec.name)} WHERE {self._where(change)}"
+        text = f"DELETE FROM {quoted(self._name)} WHERE {self._where(change)}"
         if self._confirms or self._too_wide(text, change) or not _can_name(*change.read):
             return self.alone(change)
         guarded = self._guarded(change)
@@ -230,7 +232,7 @@ class Statements:
         answer = {"ReturnConsumedCapacity": "INDEXES"}
         if "Expected" not in body:  # DynamoDB refuses parameters of both kinds; the item is read after a refusal
             answer["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        return Call(operation, {"TableName": self._spec.name, **answer, **body})
+        return Call(operation, {"TableName": self._name, **answer, **body})
 
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
         """All parts, and a row for each insertion, in one TransactWriteItems. Raises ItemError with the way out."""
@@ -263,7 +265,7 @@ class Statements:
         if isinstance(part, Insert):
             row = [] if self._inserted is None else [self._inserted.put(part, source, transaction)]
             return [{"Put": self._put_body(part)}, *row]
-        where = {"TableName": self._spec.name, "Key": part.key}
+        where = {"TableName": self._name, "Key": part.key}
         if isinstance(part, Remove):
             return [{"Delete": {**where, **self._delete_expression(part)}}]
         if isinstance(part, Check):
@@ -292,7 +294,7 @@ class Statements:
     def _put_body(self, change: Insert) -> dict[str, Any]:
         condition = {"ConditionExpression": "attribute_not_exists(#k)"}
         names = {"ExpressionAttributeNames": {"#k": next(iter(change.key))}}
-        return {"TableName": change.table, "Item": change.item, **condition, **names}
+        return {"TableName": name_in_requests(change.table), "Item": change.item, **condition, **names}
 
     def _delete_expression(self, change: Remove | Check) -> dict[str, Any]:
         expression = _Expression()

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import Image, IndexKey, KeyAttribute, TableSpec
+from dynamodt.model.tables import Image, IndexKey, KeyAttribute, TableSpec, name_in_requests
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def describe(connection: Connection, name: str) -> TableSpec:
     """The table's key, size and capacity. Raises ServiceError when it does not exist or access is denied."""
-    with explained("DescribeTable", f"table {name}"):
-        table = client(connection, "dynamodb").describe_table(TableName=name)["Table"]
+    table = description(connection, name)
     provisioned, units = table.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0), capacity_of(table)
     created = _moment(table.get("CreationDateTime"))
     return TableSpec(
@@ -33,12 +32,24 @@ def describe(connection: Connection, name: str) -> TableSpec:
         write_units=units.write,
         provisioned=bool(provisioned),
         index_keys=_index_keys(table),
-        replicas=_replicas(table, connection.region),
+        replicas=_replicas(table, connection.of_table(name).region),
         strong=table.get("MultiRegionConsistency") == "STRONG",
         stream=_stream(table),
         identity=table.get("TableId") or created,
         created=created,
     )
+
+
+def description(connection: Connection, name: str) -> dict[str, Any]:
+    """The TableDescription. Raises ServiceError."""
+    with explained("DescribeTable", f"table {name}"):
+        found: dict[str, Any] = _client(connection, name).describe_table(TableName=name_in_requests(name))["Table"]
+    return found
+
+
+def _client(connection: Connection, table: str, **settings: Any) -> Any:
+    """The client for the account and region of a table."""
+    return client(connection.of_table(table), "dynamodb", **settings)
 
 
 class Capacity(NamedTuple):
@@ -50,9 +61,9 @@ class Capacity(NamedTuple):
 
 def capacity(connection: Connection, name: str) -> Capacity:
     """A table's present capacity, which auto scaling changes. Raises ServiceError within about ten seconds."""
-    dynamodb = client(connection, "dynamodb", **_BRIEFLY)
+    dynamodb = _client(connection, name, **_BRIEFLY)
     with explained("DescribeTable", f"table {name}"):
-        return capacity_of(dynamodb.describe_table(TableName=name)["Table"])
+        return capacity_of(dynamodb.describe_table(TableName=name_in_requests(name))["Table"])
 
 
 def capacity_of(table: dict[str, Any]) -> Capacity:
@@ -66,8 +77,7 @@ def capacity_of(table: dict[str, Any]) -> Capacity:
 def index_capacity(connection: Connection, table: TableSpec, index: str, where: str) -> int:
     """The read units a second that an index takes: its own, or the table's for a local one; 0: no limit. Raises
     UsageError, naming those that there are, for an index that does not exist; ServiceError."""
-    with explained("DescribeTable", f"table {table.name}"):
-        found = client(connection, "dynamodb").describe_table(TableName=table.name)["Table"]
+    found = description(connection, table.name)
     indexes = {one["IndexName"]: one for one in _indexes(found)}
     if index not in indexes:
         hint = f"its indexes are {', '.join(sorted(indexes))}" if indexes else "it has no index"
@@ -90,8 +100,9 @@ class Consumers(NamedTuple):
 
 def consumers(connection: Connection, table: TableSpec) -> Consumers:
     """The consumers of a table, as far as the caller may list them."""
+    connection = connection.of_table(table.name)
     dynamodb = client(connection, "dynamodb", **_BRIEFLY)
-    named = {"TableName": table.name}
+    named = {"TableName": name_in_requests(table.name)}
     kinesis = _if_permitted(lambda: dynamodb.describe_kinesis_streaming_destination(**named))
     ttl = _if_permitted(lambda: dynamodb.describe_time_to_live(**named)).get("TimeToLiveDescription", {})
     active = [one for one in kinesis.get("KinesisDataStreamDestinations", ()) if one["DestinationStatus"] == "ACTIVE"]
@@ -123,8 +134,9 @@ def legacy_replicas(connection: Connection, table: TableSpec) -> tuple[str, ...]
     caller may read them (dynamodb:DescribeGlobalTable). Each such table has a stream."""
     if not table.stream:
         return ()
-    dynamodb = client(connection, "dynamodb", **_BRIEFLY)
-    found = _if_permitted(lambda: dynamodb.describe_global_table(GlobalTableName=table.name))
+    connection = connection.of_table(table.name)
+    dynamodb, name = client(connection, "dynamodb", **_BRIEFLY), name_in_requests(table.name)
+    found = _if_permitted(lambda: dynamodb.describe_global_table(GlobalTableName=name))
     group = found.get("GlobalTableDescription", {}).get("ReplicationGroup", ())
     return tuple(sorted({one["RegionName"] for one in group} - {connection.region}))
 
@@ -139,10 +151,10 @@ class TablePlace(NamedTuple):
 
 def place_of(connection: Connection, name: str) -> TablePlace | None:
     """The ARNs of a table; None when it does not exist. Raises ServiceError when it cannot be described."""
-    dynamodb = client(connection, "dynamodb")
+    dynamodb = _client(connection, name)
     with explained("DescribeTable", f"table {name}"):
         try:
-            table = dynamodb.describe_table(TableName=name)["Table"]
+            table = dynamodb.describe_table(TableName=name_in_requests(name))["Table"]
         except dynamodb.exceptions.ResourceNotFoundException:
             return None
     key = (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", "")
@@ -166,8 +178,8 @@ def get_attributes(connection: Connection, name: str, key: Image, attributes: Se
     """Some attributes of an item, and those of its key, strongly consistent; None when the item does not exist."""
     names = {f"#{number}": attribute for number, attribute in enumerate([*key, *attributes])}
     with explained("GetItem", f"table {name}"):
-        answer = client(connection, "dynamodb").get_item(
-            TableName=name,
+        answer = _client(connection, name).get_item(
+            TableName=name_in_requests(name),
             Key=key,
             ConsistentRead=True,
             ProjectionExpression=", ".join(names),
@@ -225,7 +237,7 @@ def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:
 def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
     """Whether it is on. Raises ServiceError without the permission dynamodb:DescribeContinuousBackups."""
     with explained("DescribeContinuousBackups", f"table {table}"):
-        answer = client(connection, "dynamodb").describe_continuous_backups(TableName=table)
+        answer = _client(connection, table).describe_continuous_backups(TableName=name_in_requests(table))
     recovery = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
     return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
 

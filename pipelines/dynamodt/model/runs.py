@@ -291,7 +291,7 @@ class Job:
         """Whether an item that it reads or meets may be one that the run has inserted, which must not be transformed:
         the source is older than the table, and the run may have inserted an item under a key that was freed since."""
         older = (
-            isinstance(self.source, ExportSource | DeadLetterSource) and not self.table.strong
+            isinstance(self.source, ExportSource | DeadLetterSource) and not self.table.lacks_transactions
         )  # it takes no insertion
         return older and self.target is None and not self.inserts_rows and not self.script.idempotent
 

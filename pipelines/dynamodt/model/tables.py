@@ -7,12 +7,22 @@ is the Python dict that an author's function gets, `{"id": "u1"}`. `script.codec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 STATE_TABLE = "dynamodt-state"  # unless a stage names another one
 WORK_FOLDER = ".dynamodt"  # in a project's folder, for its owner alone; git ignores it
 KEY_TYPES = ("S", "N", "B")
+
+
+def is_elsewhere(table: str) -> bool:
+    """Whether a table is in another account or region than its stage: its real name is its ARN then."""
+    return table.startswith("arn:")
+
+
+def name_in_requests(table: str) -> str:
+    """A table's name as DynamoDB takes it in the table's own account and region: of an ARN, its last part."""
+    return table.rpartition("/")[2] if is_elsewhere(table) else table
 
 
 class KeyAttribute(NamedTuple):
@@ -66,6 +76,13 @@ class TableSpec:
         return bool(self.replicas) and not self.strong
 
     @property
+    def lacks_transactions(self) -> str:
+        """Why no transaction can hold an item of the table and a row of the state table; empty: it can."""
+        if self.strong:
+            return "a global table with multi-Region strong consistency"
+        return "a table of another account or region than the stage's" if is_elsewhere(self.name) else ""
+
+    @property
     def key_names(self) -> tuple[str, ...]:
         return tuple(k.name for k in self.key)
 
@@ -86,6 +103,14 @@ class Connection:
     secret_key: str | None = None
     endpoints: tuple[tuple[str, str], ...] = ()
     embedded: bool = False  # the emulator that dynamodt starts: no proxy, profile or file of the user is used
+    table_roles: tuple[tuple[str, str], ...] = ()  # the roles for tables of other accounts, by their ARNs
+
+    def of_table(self, table: str) -> Connection:
+        """The connection to the account and region of a table, by its real name."""
+        if not is_elsewhere(table):
+            return self
+        role = dict(self.table_roles).get(table, self.role_arn)
+        return replace(self, region=table.split(":")[3], role_arn=role, table_roles=())
 
     def endpoint(self, service: str = "DYNAMODB") -> str | None:
         """The URL that is given for a service."""
@@ -111,7 +136,8 @@ class TableNames:
     *real* one is DynamoDB's.
 
     Folders, TARGET_TABLE and the command line use logical names. Everything else, requests, rows and objects of the
-    storage included, uses real ones; results show both where they differ.
+    storage included, uses real ones; results show both where they differ. The real name of a table in another account
+    or region is its ARN.
 
     `sources` has by logical name the real one, or where to look it up (LOOKUPS), `offered` the same as a framework
     that has deployed the service gives it; `pattern` makes it for all other tables. `known` has the real names by
@@ -122,6 +148,7 @@ class TableNames:
     pattern: str = "{table}"
     known: Mapping[str, str] = field(default_factory=dict)
     offered: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)  # of tables in other accounts, by logical name
 
     @property
     def mapped(self) -> bool:

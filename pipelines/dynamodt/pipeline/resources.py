@@ -19,10 +19,11 @@ class Resources:
     """Makes what the DoFns use. Each method raises ServiceError when there are no credentials."""
 
     stage: Stage
+    table: str = ""  # whose items are read and written
 
     def wire(self, connections: int) -> Wire:
         """The calls of the data plane, over a number of kept connections."""
-        return Wire(self.stage.connection, connections)
+        return Wire(self.stage.connection.of_table(self.table), connections)
 
     def state(self) -> State:
         """The state table."""

@@ -37,12 +37,13 @@ from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
-from dynamodt.runs.preflight import check_export, check_moment, edited, items_transformed
+from dynamodt.runs.preflight import check_export, check_moment, items_transformed
 from dynamodt.runs.resume import (
     accepted,
     changed_facts,
     check_continued,
     check_only,
+    edited,
     fresh_record,
     left_unfinished,
     note_half_done,

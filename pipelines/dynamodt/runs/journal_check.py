@@ -23,6 +23,7 @@ from dynamodt.state.object_keys import (
     Claims,
     counts,
     due,
+    folder_of,
     is_note,
     missing_parts,
     object_key,
@@ -127,7 +128,7 @@ def restore_or_repair(record: RunRecord) -> Hint:
 
 
 def _root(record: RunRecord) -> str:
-    return f"runs/{record.table}/"
+    return f"runs/{folder_of(record.table)}/"
 
 
 class _Phase:

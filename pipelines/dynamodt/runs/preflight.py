@@ -17,12 +17,23 @@ from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Hint, Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
-from dynamodt.model.tables import Change, Check, Connection, Image, Journaled, Stage, TableSpec
+from dynamodt.model.tables import (
+    Change,
+    Check,
+    Connection,
+    Image,
+    Journaled,
+    Stage,
+    TableSpec,
+    is_elsewhere,
+    name_in_requests,
+)
 from dynamodt.pipeline.conflicts import restoration
 from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import younger, younger_reported
+from dynamodt.script.apply import NO_INSERTION
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.script.versions import changed_files
@@ -55,7 +66,7 @@ def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
     _check_transactions(planned, step)
     _check_journal(step, options)
     if moves_items(step.script, planned.direction) and (options.source or step.script.source) == EXPORT:
-        check_export(step.script, options.catch_up)
+        _check_source(planned, step, options)
 
 
 def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
@@ -63,12 +74,12 @@ def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions
     conditions on this region's replica; a write of another region that is not replicated yet would be replaced."""
     for table in tables:
         if table.merges_writes and not (options.dry_run or one_region_writes(stage, options)):
-            regions = ", ".join(table.replicas)
+            regions, here = ", ".join(table.replicas), stage.connection.of_table(table.name).region
             raise Refused(
                 f"it is a global table, with replicas in {regions}: of two writes to an item the later one replaces "
                 "the other, and a write made there within the replication's delay would be lost",
                 where=f"table {table.name}",
-                hint=f"if the application writes in {stage.connection.region} only until the run has ended: "
+                hint=f"if the application writes in {here} only until the run has ended: "
                 "--single-region-writers, or single_region_writers = true for the stage in dynamodt.toml",
             )
 
@@ -84,7 +95,8 @@ def with_writers(stage: Stage, planned: TablePlan, options: RunOptions) -> Table
     def recorded(step: Step) -> Step:
         tables = (planned.table, *([step.target] if step.target else []))
         depends = one_region_writes(stage, options) and any(table.merges_writes for table in tables)
-        return replace(step, began={**step.began, WRITERS: stage.connection.region}) if depends else step
+        here = stage.connection.of_table(planned.table.name).region
+        return replace(step, began={**step.began, WRITERS: here}) if depends else step
 
     return replace(planned, steps=tuple(map(recorded, planned.steps)))
 
@@ -93,7 +105,7 @@ def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> 
     """Raises Refused for a table of a protected stage without point-in-time recovery."""
     if stage.protected and not options.dry_run and not options.allow_no_pitr:
         for table in dict.fromkeys(tables):
-            _check_recovery(stage.connection, table)
+            _check_recovery(stage.connection.of_table(table), name_in_requests(table))
 
 
 def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None:
@@ -158,13 +170,23 @@ def _check_transactions(planned: TablePlan, step: Step) -> None:
     with its item, and is a dead letter."""
     script, tables = step.script, [table for table in (planned.table, step.target) if table is not None]
     named = "TARGET_TABLE" if script.target_table else "items()" if script.has_items else ""
-    if named and planned.direction == "up" and (strong := [table.name for table in tables if table.strong]):
+    lacking = next((table for table in tables if table.lacks_transactions), None)
+    if named and planned.direction == "up" and lacking:
         raise Refused(
-            f"{named} inserts items, each in a transaction, and DynamoDB supports no transaction on a global table "
-            f"with multi-Region strong consistency: {', '.join(strong)}",
+            f"{named} inserts items, each in a transaction with a row of the state table, and DynamoDB supports none "
+            f"on {lacking.lacks_transactions}: {lacking.name}",
             where=script.path,
-            hint="write these items by a program of your own, or to a table without replicas",
+            hint=NO_INSERTION[lacking.strong],
         )
+
+
+def _check_source(planned: TablePlan, step: Step, options: RunOptions) -> None:
+    """Raises Refused for an export that cannot be used: of another account or region, or for the script."""
+    if is_elsewhere(planned.table.name):
+        what = "the table is in another account or region than the stage, whose bucket and key an export would use"
+        hint = "use --source scan; or a stage of that account and region"
+        raise Refused(what, where=f"table {planned.table.name}", hint=hint)
+    check_export(step.script, options.catch_up)
 
 
 def _check_journal(step: Step, options: RunOptions) -> None:
@@ -345,19 +367,6 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 # ---------------------------------------------------------------- what a run has written so far
 
 
-def edited(left: RunRecord, script: Script, done: int) -> str:
-    """That the script of a run that is continued, or a file that it uses, was edited, and for which items that
-    matters."""
-    files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
-    which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
-    items = "1 item was" if done == 1 else f"{done:,} items were"
-    return (
-        f"{which} {'were' if ',' in which else 'was'} edited since: {items} transformed by an earlier text and will "
-        f"not be again; the rest will be by this one ({script.content[:12]}, before {left.content[:12]}); dynamodt "
-        "history keeps all texts"
-    )
-
-
 def items_transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord) -> int:
     """The number of items that a run has transformed so far, in `table`. Of a page with an intent and without a
     checkpoint, these are the items that are as the intent says; the others will be transformed again."""
@@ -374,7 +383,7 @@ def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator
     """The changes of these parts whose items are still as written, the last of each key; `table` is the one written to.
     Deleted items are not found. Raises RunFailed for a missing part."""
     journal = Journal(open_storage(stage.connection, stage.storage), table, "")
-    reads = Reads(shared_wire(stage.connection), table)
+    reads = Reads(shared_wire(stage.connection.of_table(table.name)), table)
     for name in parts:
         changes = {key_text(change.key): change for change in journal.intended(name)}
         keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}

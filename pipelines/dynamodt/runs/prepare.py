@@ -15,7 +15,7 @@ from dynamodt.dynamodb.reads import WholeScan, projected, read_estimate
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import PreparedRef, Script
-from dynamodt.model.tables import Image, Item, Stage
+from dynamodt.model.tables import Image, Item, Stage, name_in_requests
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
 from dynamodt.runs.jobs import needs_consistent_read, segments
@@ -89,7 +89,7 @@ class PreparationContext:
         except ServiceError as error:
             raise ServiceError(error.what, where=where, hint=error.hint) from error
         units: float = spec.read_units
-        body: dict[str, Any] = {"TableName": real, "ConsistentRead": False}
+        body: dict[str, Any] = {"TableName": name_in_requests(real), "ConsistentRead": False}
         if index is not None:
             units = tables_of_stage.index_capacity(connection, spec, index, where)
             body["IndexName"] = index
@@ -99,7 +99,7 @@ class PreparationContext:
         if projection is not None:
             body |= projected(projection, where)
         limiter, each = read_limiter(self._stage, units, self._options), read_estimate(spec, body["ConsistentRead"])
-        return _decoded(WholeScan(Wire(connection), body, segments(spec), where, limiter, each).items())
+        return _decoded(WholeScan(Wire(connection.of_table(real)), body, segments(spec), where, limiter, each).items())
 
     def prepared(self, version: int) -> Mapping[Any, Any]:
         """The prepared rows of an earlier version of the table, read-only. Raises UsageError for a version that is not

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused, suggest
-from dynamodt.model.runs import INSERTED_ROWS, RunRecord
+from dynamodt.model.runs import INSERTED_ROWS, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import first_record, goal, has_written
 from dynamodt.runs.jobs import SCAN, new_run, segments
@@ -25,8 +25,17 @@ from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.script.versions import changed_files
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, object_key
-from dynamodt.state.runs import ITEMS, PARTLY_UNDONE, UNDOING, Difference, differences, may_be_repeated, unfinished
+from dynamodt.state.runs import (
+    ITEMS,
+    PARTLY_UNDONE,
+    UNDOING,
+    Difference,
+    differences,
+    may_be_repeated,
+    unfinished,
+)
 from dynamodt.state.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -245,3 +254,16 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
             hint="leave out --source and --export; or undo it: " + suggest("undo", record.run),
             run=record.run,
         )
+
+
+def edited(left: RunRecord, script: Script, done: int) -> str:
+    """That the script of a run that is continued, or a file that it uses, was edited, and for which items that
+    matters."""
+    files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
+    which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
+    items = "1 item was" if done == 1 else f"{done:,} items were"
+    return (
+        f"{which} {'were' if ',' in which else 'was'} edited since: {items} transformed by an earlier text and will "
+        f"not be again; the rest will be by this one ({script.content[:12]}, before {left.content[:12]}); dynamodt "
+        "history keeps all texts"
+    )

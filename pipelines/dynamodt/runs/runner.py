@@ -143,7 +143,7 @@ class _Background(threading.Thread):
 
                 runner = engine(options.runner, options.spark_master).runner
                 job = replace(self._job, stage=with_owner(self._job.stage))
-                execute(job, Resources(job.stage), runner, options.beam_args)
+                execute(job, Resources(job.stage, job.table.name), runner, options.beam_args)
         except BaseException as error:
             self.error = error
         finally:

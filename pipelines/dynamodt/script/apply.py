@@ -24,6 +24,12 @@ from dynamodt.script.names import is_run_id
 if TYPE_CHECKING:
     from dynamodt.script.functions import Transform
 
+NO_INSERTION = {  # the way out, by whether the table is a strongly consistent global one
+    True: "write the items by a program of your own, or to a table without replicas",
+    False: "run the version on a stage of that account and region, whose state table is there; or write the items by a "
+    "program of your own",
+}
+
 
 _DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's default of 28 would round the author's sums silently
 
@@ -126,12 +132,13 @@ class Apply:
             )
 
     def _check_transaction(self, found: Change) -> None:
-        if isinstance(found, Atomic) and self._table.strong:
+        lacking = self._table.lacks_transactions
+        if isinstance(found, Atomic) and lacking:
             raise ItemError(
-                "another key, or more than one item, needs a transaction, which DynamoDB does not support on a global "
-                "table with multi-Region strong consistency",
+                "another key, or more than one item, needs a transaction with a row of the state table, which DynamoDB "
+                f"does not support on {lacking}",
                 where=f"table {self._table.name}",
-                hint="write the items by a program of your own, or to a table without replicas",
+                hint=NO_INSERTION[self._table.strong],
             )
 
     def _into_target(self, image: Image, results: list[Item | Put | Delete], target: TableSpec) -> Change | None:

@@ -15,6 +15,7 @@ from dynamodt.model.pages import Claim, JournalCount
 from dynamodt.model.runs import Job
 
 _PART = ".json.zst"
+_SLASH = ":table:"
 
 
 # What a phase has stored: prefixes of names.
@@ -30,7 +31,17 @@ NOT_RESTORED_FILE = "not-restored.jsonl"
 
 def object_key(table: str, run: str, part: str) -> str:
     """The objects of a run, or of one phase of it by its id: `object_key("users", run, DEAD)`."""
-    return f"runs/{table}/{run}/{part}"
+    return f"runs/{folder_of(table)}/{run}/{part}"
+
+
+def folder_of(table: str) -> str:
+    """A table's real name as a part of an object's name: an ARN without its slash."""
+    return table.replace(":table/", _SLASH)
+
+
+def table_of(folder: str) -> str:
+    """The real name of a table, by `folder_of`."""
+    return folder.replace(_SLASH, ":table/") if folder.startswith("arn:") else folder
 
 
 def key_of_job(job: Job, part: str) -> str:
@@ -65,9 +76,9 @@ def table_and_run(name: str) -> tuple[str, str] | None:
     """The table and the run that have an object of this name in the storage; the run is empty for prepared data. None
     for a name that no such object has."""
     if found := _OF_A_RUN.fullmatch(name):
-        return found[1], found[2]
+        return table_of(found[1]), found[2]
     found = _OF_PREPARE.fullmatch(name)
-    return (found[1], "") if found else None
+    return (table_of(found[1]), "") if found else None
 
 
 # ---------------------------------------------------------------- by split, page and fencing token

@@ -22,6 +22,7 @@ from dynamodt.errors import ItemError, Refused, ScriptError, file_error, is_of_t
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
+from dynamodt.state.object_keys import folder_of
 from dynamodt.state.rows import from_row, to_row
 
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ class _Content:
 
 
 def _data_name(script: Script) -> str:
-    return f"prepared/{script.table}/v{script.sequence}.parquet"
+    return f"prepared/{folder_of(script.table)}/v{script.sequence}.parquet"
 
 
 def _manifest_name(script: Script) -> str:
-    return f"prepared/{script.table}/v{script.sequence}.json"
+    return f"prepared/{folder_of(script.table)}/v{script.sequence}.json"
 
 
 def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script, content: _Content) -> int:

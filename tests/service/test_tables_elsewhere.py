@@ -1,0 +1,117 @@
+"""A table in another region than its stage, by its ARN: transformed, taken back, and refused where a run would need a
+transaction with the state table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from dynamodt import api
+from dynamodt.config.names import with_names
+from dynamodt.dynamodb.clients import account_id, client
+from dynamodt.errors import DeadLetters, Refused
+from dynamodt.model.tables import TableNames
+from dynamodt.runs.options import RunOptions
+from dynamodt.state.state import State
+from tests.emulators import Endpoint
+from tests.service.bench import Bench, Tables
+
+pytestmark = pytest.mark.endpoints("ministack")
+REGION = "ap-southeast-2"
+MARK = """
+def transform_up(item):
+    return {**item, "n": item.get("n", 0) + 1}
+
+def transform_down(item):
+    return {name: value for name, value in item.items() if name != "n"}
+"""
+KEYS = {
+    "BillingMode": "PAY_PER_REQUEST",
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+}
+
+
+@pytest.fixture
+def there(endpoint: Endpoint) -> Tables:
+    return Tables(client(replace(endpoint.connection, region=REGION), "dynamodb"))
+
+
+@pytest.fixture
+def name(endpoint: Endpoint, there: Tables) -> Iterator[str]:
+    """A table of one name in both regions; only the other region's is used."""
+    made = f"users-{uuid4().hex[:8]}"
+    for dynamodb in (endpoint.client, there.client):
+        dynamodb.create_table(TableName=made, **KEYS)
+    there.put(made, *({"id": f"u{number}"} for number in range(30)))
+    Tables(endpoint.client).put(made, {"id": "here"})
+    yield made
+    for dynamodb in (endpoint.client, there.client):
+        dynamodb.delete_table(TableName=made)
+
+
+@pytest.fixture
+def elsewhere(bench: Bench, name: str) -> Bench:
+    bench.script("users", MARK)
+    arn = f"arn:aws:dynamodb:{REGION}:{account_id(bench.stage.connection)}:table/{name}"
+    stage = replace(bench.stage, names=TableNames({"users": arn}))
+    return replace(bench, stage=with_names(stage, bench.folder))
+
+
+def test_it_is_transformed_and_taken_back(elsewhere: Bench, there: Tables, name: str) -> None:
+    stage, arn = elsewhere.stage, elsewhere.stage.names.real("users")
+    assert arn.startswith("arn:") and stage.names.shown(arn) == f"users ({arn})"
+    (report,) = elsewhere.up("users")
+    assert report.error is None and (report.table, report.at) == (arn, 1)
+    assert all(item["n"] == 1 for item in there.items(name)) and len(there.items(name)) == 30
+    assert elsewhere.tables.items(name) == [{"id": "here"}]
+    (record,) = State(stage.connection, stage.state_table).runs(arn)
+    assert record.table == arn
+    assert list((Path(stage.storage.url) / "runs" / arn.replace("/", ":")).iterdir())
+    undone = api.undo(stage, elsewhere.folder, ["users"], record.run, RunOptions(), elsewhere.recorder)
+    assert undone.error is None and undone.run.counts.changed == 30
+    assert all("n" not in item for item in there.items(name))
+    assert elsewhere.up("users")[0].error is None and elsewhere.down("users")[0].error is None
+    assert all("n" not in item for item in there.items(name))
+    (status,) = api.status(stage, elsewhere.folder, ["users"])
+    assert (status.table, status.at, status.younger) == (arn, 0, "")
+
+
+def test_deletions_need_no_transaction(elsewhere: Bench, there: Tables, name: str) -> None:
+    elsewhere.script("users", "from dynamodt import Delete\n\ndef transform_up(item):\n    return Delete()\n")
+    (report,) = elsewhere.up("users")
+    assert report.error is None and there.items(name) == []
+    api.undo(elsewhere.stage, elsewhere.folder, ["users"], report.versions[0].run, RunOptions(), elsewhere.recorder)
+    assert len(there.items(name)) == 30
+
+
+def test_a_move_is_a_dead_letter(elsewhere: Bench, there: Tables, name: str) -> None:
+    moved = 'return item if item["id"][0] == "x" else {**item, "id": "x" + item["id"]}'
+    elsewhere.script("users", f"IDEMPOTENT = True\ndef transform_up(item):\n    {moved}\n")
+    (report,) = elsewhere.up("users", max_errors=30)
+    assert isinstance(report.error, DeadLetters) and report.versions[0].counts.dead == 30
+    assert "a table of another account or region" in report.versions[0].first_dead_letter
+    assert {item["id"] for item in there.items(name)} == {f"u{number}" for number in range(30)}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('def items():\n    return [{"id": "new"}]\n', "items() inserts items"),
+        ('TARGET_TABLE = "archive"\n' + MARK.partition("def transform_down")[0], "TARGET_TABLE inserts items"),
+        ('IDEMPOTENT = True\nSOURCE = "export"\n' + MARK, "whose bucket and key an export would use"),
+    ],
+    ids=["rows", "target", "export"],
+)
+def test_what_needs_the_stages_own_place_is_refused(
+    elsewhere: Bench, endpoint: Endpoint, name: str, text: str, what: str
+) -> None:
+    elsewhere.script("users", text)
+    named = replace(elsewhere.stage.names, known={**elsewhere.stage.names.known, "archive": name})
+    (report,) = replace(elsewhere, stage=replace(elsewhere.stage, names=named)).up("users")
+    assert isinstance(report.error, Refused) and what in report.error.what and report.error.hint
+    assert report.versions == ()
