@@ -497,6 +497,7 @@ class FakeResources:
     """Finds its fakes by name, in the process that made them: the value itself is pickled with the pipeline."""
 
     name: str
+    output: ClassVar[None] = None
     made: ClassVar[dict[str, tuple[Any, Any, Any, Any]]] = {}
     slept: ClassVar[dict[str, float]] = {"seconds": 0.0}  # by all threads
 

@@ -160,6 +160,34 @@ def test_a_script_that_imports_beam_brings_no_warnings_of_beam_s(things: Project
     path.unlink()
 
 
+TALKING = """
+import logging
+
+class TransformUp:
+    def setup(self):
+        print("begun")
+
+    def process(self, item):
+        if item["id"] == "thing-00007":
+            logging.getLogger("shop").warning("an odd one")
+        return [item]
+"""
+
+
+@pytest.mark.parametrize("where", ["", " -- --direct_running_mode=multi_processing --direct_num_workers=1"])
+def test_what_a_script_prints_and_logs_is_shown_with_its_version(things: Project, where: str) -> None:
+    path = things.script("things", 2, "talking", TALKING)
+    done = things.sh(f"dynamodt up --dry-run --json --log-file {path}.log --log-format json --table things{where}")
+    lines = [line.partition(" ")[2] for line in done.stderr.splitlines()]
+    assert "things v2: begun" in lines and "things v2: WARNING shop: an odd one" in lines, done.stderr
+    assert json.loads(done.stdout)["tables"][0]["versions"][0]["counts"]["read"] == 200
+    assert not [line for line in lines if "apache_beam" in line or "harness" in line]
+    log = Path(f"{path}.log")
+    assert [one["message"] for one in map(json.loads, log.open()) if one["logger"] == "shop"] == ["an odd one"]
+    path.unlink()
+    log.unlink()
+
+
 def test_retry_and_undo(things: Project) -> None:
     """A run with a dead letter, mended, retried, and taken back without a transform_down."""
     before = _items(things, "things")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dynamodt.cli import json_output, report, short_reports
-from dynamodt.cli.progress import BarDisplay, LineDisplay, display
+from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, next_steps, program, with_stage
 from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError, as_hint, suggest
@@ -492,14 +492,14 @@ def follow(recorder: ProgressRecorder, clock: Clock, seconds: int) -> None:
 
 def test_off_a_terminal_there_is_a_line_every_five_seconds() -> None:
     clock, console = Clock(), Console(file=io.StringIO(), width=80)
-    recorder = LineDisplay(console, clock)
+    recorder = LineDisplay(timed_lines(console), clock, now=lambda: 1780000000.0 + clock.now)
     follow(recorder, clock, 12)
     recorder.run_ended(RUN)
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
-        "users v2 split_name: started, about 10,000 items",
-        "users v2 split_name: 5%, 500 items, 100 items/s, 100 WCU/s",
-        "users v2 split_name: 10%, 1,000 items, 100 items/s, 100 WCU/s",
-        "users v2 split_name: succeeded, 1,234 items in 2.0 s",
+        "2026-05-28T20:26:40Z users v2 split_name: started, about 10,000 items",
+        "2026-05-28T20:26:45Z users v2 split_name: 5%, 500 items, 100 items/s, 100 WCU/s",
+        "2026-05-28T20:26:50Z users v2 split_name: 10%, 1,000 items, 100 items/s, 100 WCU/s",
+        "2026-05-28T20:26:52Z users v2 split_name: succeeded, 1,234 items in 2.0 s",
     ]
 
 

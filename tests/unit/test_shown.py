@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dynamodt.cli import console
 from dynamodt.cli.json_output import print_line
-from dynamodt.cli.progress import BarDisplay, LineDisplay
+from dynamodt.cli.progress import BarDisplay, LineDisplay, timed_lines
 from dynamodt.errors import RunFailed
 from dynamodt.model.reports import RunReport
 from dynamodt.runs.shown import inert, json_line, printable
@@ -46,7 +46,7 @@ def tell_unexpected(text: str) -> None:
 
 
 def tell_note(text: str) -> None:
-    LineDisplay(console.message_console()).notify(text)
+    LineDisplay(timed_lines(console.message_console())).notify(text)
 
 
 def tell_results(text: str) -> None:

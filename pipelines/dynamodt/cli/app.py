@@ -68,7 +68,10 @@ def _run(request: Request, on_result: OnResult | None) -> int:
 
     collect_less()
     console.lenient()
-    recorder = _recorder(request)
+    try:
+        recorder = _recorder(request)
+    except DynamodtError as error:
+        return _ended_early(request, None, error, on_result)
     with signals_raise(recorder.stopping) as signals:
         code = _execute(request, recorder, on_result)
     if signals.count > 1:
@@ -78,12 +81,14 @@ def _run(request: Request, on_result: OnResult | None) -> int:
 
 def _recorder(request: Request) -> ProgressRecorder:
     """Shows a run's progress: on stderr, but with `--follow`, whose result it is, on stdout."""
+    from dynamodt.cli.logs import JSON, on_stderr, wanted, with_file
     from dynamodt.cli.progress import display
 
     if not request.follow:
-        recorder = display(console.message_console(), watching=request.options.runner == GLUE)
-        recorder.asks = not request.json and sys.stdin.isatty() and sys.stdout.isatty()
-        return recorder
+        watching = request.options.runner == GLUE
+        shown = on_stderr(watching) if wanted(request) == JSON else display(console.message_console(), watching)
+        shown.asks = not request.json and sys.stdin.isatty() and sys.stdout.isatty()
+        return with_file(shown, request.log_file, request.log_format) if request.log_file else shown
     if not request.json:
         return display(console.output_console(), watching=True)
     from dynamodt.cli.json_output import JsonLines, print_line
@@ -98,12 +103,18 @@ def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult |
         if chosen is None:
             return 0
         asked = chosen
-        return _show(asked, _result(asked, recorder), on_result)
+        return _show(asked, _result(asked, recorder), on_result, recorder)
     except (Exception, KeyboardInterrupt) as error:
-        from dynamodt.cli.commands import ended_early
-
         recorder.close()
-        return _show(asked, ended_early(asked, recorder, error), on_result)
+        return _ended_early(asked, recorder, error, on_result)
+
+
+def _ended_early(
+    request: Request, recorder: ProgressRecorder | None, error: BaseException, on_result: OnResult | None
+) -> int:
+    from dynamodt.cli.commands import ended_early
+
+    return _show(request, ended_early(request, recorder, error), on_result, recorder)
 
 
 def _chosen(request: Request) -> Request | None:
@@ -123,14 +134,18 @@ def _result(request: Request, recorder: ProgressRecorder) -> CommandResult:
     from contextlib import nullcontext
 
     from dynamodt.cli.commands import execute
+    from dynamodt.pipeline.author_output import captured
 
-    with console.stdout_kept_clean() if request.json and not request.follow else nullcontext():
+    clean = console.stdout_kept_clean() if request.json and not request.follow else nullcontext()
+    with clean, captured(recorder.said):
         result = execute(request, Path.cwd(), recorder)
     recorder.close()
     return result
 
 
-def _show(request: Request, result: CommandResult, on_result: OnResult | None) -> int:
+def _show(
+    request: Request, result: CommandResult, on_result: OnResult | None, recorder: ProgressRecorder | None = None
+) -> int:
     """Results to stdout, errors to stderr. A reader that closes the pipe (`| head`) changes no exit code; a stdout that
     cannot take the result, full or closed, makes a failure of a success."""
     if on_result is not None:
@@ -138,20 +153,21 @@ def _show(request: Request, result: CommandResult, on_result: OnResult | None) -
     unwritten = console.print_results(result.document if request.json else None, result.render)
     messages = console.message_console()
     for error in result.errors:
-        console.print_error(messages, error)
+        if recorder is not None:
+            recorder.failed(error)
+        if recorder is None or request.log_format != "json" or request.log_file:
+            console.print_error(messages, error)
     return result.exit_code or _report_unwritten(unwritten)
 
 
 def _misused(json: bool, error: Exception, on_result: OnResult | None) -> int:
     """The parser's own error, in the form of ours."""
-    from dynamodt.cli.commands import ended_early
-
     text = error.format_message() if isinstance(error, typer.TyperException) else "aborted"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else PROGRAM
     request = Request("", json=json)
     usage = UsageError(text.rstrip("."), hint=Hint((*command.split()[1:], "--help")))
-    return _show(request, ended_early(request, None, usage), on_result)
+    return _ended_early(request, None, usage, on_result)
 
 
 # ---------------------------------------------------------------- the parser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,8 @@ from rich.text import Text
 
 from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import RunProgress
-from dynamodt.model.tables import Direction
+from dynamodt.model.tables import Direction, TableNames
+from dynamodt.pipeline.author_output import Line
 from dynamodt.runs.pace import Clock, Current, ProgressRecorder, Share, counted, elapsed, figures, fitting, remaining
 from dynamodt.state.runs import ENDED
 
@@ -80,6 +81,9 @@ class BarDisplay(ProgressRecorder):
     def notify(self, text: str) -> None:
         self._console.print(text, style="dim")
 
+    def said(self, line: Line) -> None:
+        self._console.print(Text(said_text(line, self.names)), soft_wrap=True)
+
     def close(self) -> None:
         if self._live is None:
             return
@@ -90,7 +94,14 @@ class BarDisplay(ProgressRecorder):
 
     def _show(self) -> None:
         if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            # what scripts print arrives by `said`
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
         self._draw()
 
@@ -102,6 +113,11 @@ class BarDisplay(ProgressRecorder):
         if self.awaited and not lines:
             lines.append(Text(f"{self.awaited}  {elapsed(self._drawn - self._waits_since)}", "dim"))
         self._live.update(Group(*lines), refresh=True)
+
+
+def said_text(line: Line, names: TableNames) -> str:
+    """What a script has printed or logged, with its table and version."""
+    return f"{names.logical(line.table)} v{line.version}: {line.text}" if line.table else line.text
 
 
 def run_lines(run: Current, now: float, width: int) -> RenderableType:
@@ -144,28 +160,40 @@ def _figures_line(parts: list[str], width: int) -> Text:
 
 
 LINE_EVERY = 5.0  # seconds
+Writer = Callable[[Line, str], None]  # takes a line, and how it is written as text
 
 
 class LineDisplay(ProgressRecorder):
     """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds in between."""
 
-    def __init__(self, console: Console, clock: Clock = time.monotonic, watching: bool = False) -> None:
+    def __init__(
+        self,
+        write: Writer,
+        clock: Clock = time.monotonic,
+        watching: bool = False,
+        now: Clock = time.time,
+    ) -> None:
         super().__init__(clock, watching)
-        self._console = console
+        self._write = write
+        self._now = now
         self._shown: dict[str, float] = {}  # the time of a table's last line
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
         super().run_started(table, version, name, direction, expected_items)
         self._shown[table] = float("-inf") if self.watching else self.clock()
         about = f", about {counted(expected_items, 'item')}" if expected_items else ""
-        self.notify(f"{self.running[table].title}: {'running' if self.watching else 'started'}{about}")
+        self._of(self.running[table], f"{'running' if self.watching else 'started'}{about}")
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)
         run = self.running.get(table)
         if run is not None and self.clock() - self._shown[table] >= LINE_EVERY:
             self._shown[table] = self.clock()
-            self.notify(f"{run.title}: {', '.join(self._figures(run))}")
+            self._of(run, ", ".join(self._figures(run)))
+
+    def _of(self, run: Current, text: str) -> None:
+        text = f"{run.title}: {text}"
+        self._write(Line(self._now(), "INFO", "", text, run.table, run.version, run.run), text)
 
     def _figures(self, run: Current) -> list[str]:
         percent, left = run.share.percent, run.pace.seconds_left()
@@ -176,20 +204,30 @@ class LineDisplay(ProgressRecorder):
     def run_ended(self, report: RunReport) -> None:
         super().run_ended(report)
         items = f"{counted(report.counts.read, 'item')} in {report.seconds:,.1f} s"
-        self.notify(f"{self.names.shown(report.table)} v{report.version} {report.name}: {report.status}, {items}")
+        text = f"{self.names.shown(report.table)} v{report.version} {report.name}: {report.status}, {items}"
+        level = "ERROR" if report.status in ("failed", "gone") else "INFO"
+        self._write(Line(self._now(), level, "", text, report.table, report.version, report.run), text)
 
     def waiting(self, text: str) -> None:
         if text != self.awaited:
             self.notify(text)
         super().waiting(text)
 
+    def said(self, line: Line) -> None:
+        self._write(line, said_text(line, self.names))
+
     def notify(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._write(Line(self._now(), "INFO", "", text), text)
+
+
+def timed_lines(console: Console) -> Writer:
+    """Writes each line with its time."""
+    return lambda line, text: console.print(f"{line.utc} {text}", soft_wrap=True)
 
 
 def display(console: Console, watching: bool = False) -> ProgressRecorder:
     """The display that suits the stream."""
     if not console.is_terminal or console.is_dumb_terminal:
-        return LineDisplay(console, watching=watching)
+        return LineDisplay(timed_lines(console), watching=watching)
 
     return BarDisplay(console, watching=watching)

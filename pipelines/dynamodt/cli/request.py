@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class Request(Command):
     """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
     and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
-    are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`."""
+    are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`. `log_file`
+    gets the messages in `log_format`, which is that of stderr without a file."""
 
     name: str = ""
     json: bool = False
@@ -46,6 +47,8 @@ class Request(Command):
     yes: bool = False
     full: bool = False
     in_job: bool = False
+    log_file: str = ""
+    log_format: str = ""
 
 
 _ARGUMENTS = {"create": ("split_name",)}
@@ -163,7 +166,7 @@ _Step = tuple[Command, str]
 
 def next_steps(request: Request, report: TableReport, environment: Mapping[str, str] = os.environ) -> list[NextStep]:
     """Two or three commands that make sense after this table's `up` or `down`."""
-    asked = replace(request, tables=(report.table,), json=False, interactive=False)
+    asked = replace(request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="")
     if request.command == "retry":  # it continues as `up` or `down` would
         asked = replace(asked, command=report.direction, run="", options=replace(request.options, in_doubt=""))
     return [NextStep(as_typed(command, environment), why) for command, why in _after(asked, report)]

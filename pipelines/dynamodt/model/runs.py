@@ -362,13 +362,15 @@ class RunState(NamedTuple):
 
 class RunProgress(NamedTuple):
     """A run's progress, for display. `planned` is the number of splits over all its phases, `wcu` and `rcu` its budget
-    in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any."""
+    in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any; `run` its id, if
+    known."""
 
     totals: Totals
     planned: int
     wcu: float = 0.0
     rcu: float = 0.0
     idle: str = ""
+    run: str = ""
 
     @classmethod
     def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:

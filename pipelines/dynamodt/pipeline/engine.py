@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
+from dynamodt.pipeline import worker
 
 _WHERE = "behind --"
 _HERE = "embed"  # a job endpoint within this process
@@ -111,10 +112,19 @@ def check_runner(runner: str, beam_args: Sequence[str]) -> None:
 
 
 def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
-    """Beam's in-process runner by its own name: `DirectRunner` would look for one to download first."""
+    """Beam's in-process runner by its own name: `DirectRunner` would look for one to download first. If it has
+    processes, they are `pipeline.worker`."""
+    from apache_beam.portability import python_urns
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    return Engine(FnApiRunner(), 1)
+    class InProcess(FnApiRunner):
+        def run_via_runner_api(self, pipeline: Any, options: Any) -> Any:
+            for environment in pipeline.components.environments.values():
+                if environment.urn == python_urns.SUBPROCESS_SDK:
+                    environment.payload = environment.payload.replace(worker.MODULE.encode(), worker.__name__.encode())
+            return super().run_via_runner_api(pipeline, options)
+
+    return Engine(InProcess(), 1)
 
 
 def _spark(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:

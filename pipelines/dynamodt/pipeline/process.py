@@ -15,27 +15,66 @@ import gc
 import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from dynamodt.errors import DynamodtError
 
-_LOUD = ("apache_beam", "root", "py4j")
+_LIBRARIES = ("apache_beam", "py4j")
+_STANDARD_LIBRARY = os.path.dirname(threading.__file__) + os.sep
+
+
+def is_beams(record: logging.LogRecord) -> bool:
+    """Whether Beam itself (or py4j) has logged this. The file tells it: Beam also uses the root logger, and a script
+    may use a logger of Beam's name."""
+    if in_beam(record.pathname):
+        return True
+    by_name = record.name.partition(".")[0] in _LIBRARIES  # compiled code has no frame: its caller may be a thread's
+    return by_name and record.pathname.startswith(_STANDARD_LIBRARY) and "site-packages" not in record.pathname
+
+
+def in_beam(path: str) -> bool:
+    """Whether a file belongs to Beam or to py4j."""
+    found = (getattr(sys.modules.get(name), "__path__", ()) for name in _LIBRARIES)
+    return path.startswith(tuple(f"{folder}{os.sep}" for paths in found for folder in paths))
+
+
+class _WithoutBeams(logging.Filter):
+    """Drops Beam's own records as long as one asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (self.asked and is_beams(record))
+
+
+_without_beams = _WithoutBeams()
 
 
 @contextmanager
 def muted_beam() -> Iterator[None]:
-    """Beam's warnings (optional packages, a worker's stack) add nothing to our own errors."""
-    loggers = [logging.getLogger(name) for name in _LOUD]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    """Beam's own records (optional packages, a worker's stack) add nothing to our errors. Those of everyone else are
+    logged as ever, also by a logger that Beam uses, and no level is changed."""
+    _without_beams.asked += 1
+    _install()
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        _without_beams.asked -= 1
+
+
+def _install() -> None:
+    """Sets the filter where a record of Beam can pass: its loggers, the root logger, and the handlers there."""
+    root = logging.getLogger()
+    names = [name for name in root.manager.loggerDict if name.partition(".")[0] in _LIBRARIES]
+    for one in (root, *map(logging.getLogger, names), *root.handlers, logging.lastResort):
+        if one is not None:
+            one.addFilter(_without_beams)
 
 
 _ALLOCATIONS = 200_000  # between two scans of the youngest objects; 700 (or 2,000) by default

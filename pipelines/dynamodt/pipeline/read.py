@@ -19,6 +19,7 @@ from dynamodt.export.request import ExportFolder
 from dynamodt.model.pages import Claim, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, RowsSource
 from dynamodt.model.tables import Cursor, Image
+from dynamodt.pipeline.author_output import begin
 from dynamodt.pipeline.inserted import Foreign, InsertedItems, all_of, foreign_of, inserted_items
 from dynamodt.pipeline.outcomes import dead_letters
 from dynamodt.pipeline.ownership import Coming, ReadPages, pages_in_turn, resumed_pages
@@ -59,6 +60,7 @@ class ReadRows(ReadPages):
 
     def setup(self) -> None:
         super().setup()
+        begin(self._job.script, self._job.base_run, self._resources.output)
         with reporting(self._leases, self._job):
             self._wire = self._resources.wire(1)
         self._inserted = inserted_items(self._wire, self._job, self._resources.sleep)

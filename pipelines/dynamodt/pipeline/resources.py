@@ -10,16 +10,19 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.runs import ExportSource
 from dynamodt.model.tables import Stage
+from dynamodt.pipeline.author_output import Origin
 from dynamodt.state.state import QuickRows, State
 from dynamodt.state.storage import Storage, open_storage
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Makes what the DoFns use. Each method raises ServiceError when there are no credentials."""
+    """Makes what the DoFns use. Each method raises ServiceError when there are no credentials. `output` is where the
+    lines of a script go that a worker process executes."""
 
     stage: Stage
     table: str = ""  # whose items are read and written
+    output: Origin | None = None
 
     def wire(self, connections: int) -> Wire:
         """The calls of the data plane, over a number of kept connections."""

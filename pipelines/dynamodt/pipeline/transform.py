@@ -14,6 +14,7 @@ from dynamodt.errors import ItemError
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job, PreparedRef
 from dynamodt.model.tables import Change, Image, Insert, Remove, TableSpec, Update
+from dynamodt.pipeline.author_output import begin
 from dynamodt.pipeline.conflicts import Current, Shown, shown
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.signals import reporting
@@ -197,6 +198,7 @@ class Version:
     def __init__(self, job: Job, resources: Resources, *, lazy: bool = False) -> None:
         self._job = job
         self._lazy = lazy
+        self._output = resources.output
         self._prepared = PreparedCache(job, resources)
         self._transform: Transform | None = None
         self._bound: ChangeOf | None = None
@@ -227,6 +229,7 @@ class Version:
             self._transform.teardown()
 
     def _load(self) -> Transform:
+        begin(self._job.script, self._job.base_run, self._output)
         self._transform = Transform(self._job.script, self._job.direction)
         self._transform.setup()
         return self._transform

@@ -138,7 +138,7 @@ class Follower:
 
     def progressed(self, job: Job, totals: Totals) -> None:
         self._totals[job.run] = totals
-        progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)
+        progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)._replace(run=job.base_run)
         self._observer.progressed(job.table.name, progress)
 
     def _lease_now(self, job: Job) -> Lease:

@@ -204,6 +204,10 @@ OPTIONS = (
     _flag("options.dry_run", ("--dry-run", "--dry"),
           (*FILES, "prepare", *MIGRATIONS, "undo", *READING, *BASELINE, *STACK),
           "Write nothing; show what would be done."),
+    Option("log_file", ("--log-file",), ("prepare", *_RUNS), "Also append all messages, with their times, to a file.",
+           "PATH"),
+    Option("log_format", ("--log-format",), ("prepare", *_RUNS), "text, or json: an object a line; of the log file, "
+           "or of stderr without one.", "WHAT", choices=("text", "json")),
     _flag("json", ("--json",), (*_STAGED, VALIDATE, *_LOCAL), "One JSON object on stdout, all else on stderr."),
     _flag("interactive", ("-i", "--interactive"),
           (*FILES, "prepare", *_RUNS, *READING, *BASELINE), "Choose from a menu."),

@@ -13,6 +13,7 @@ from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import RunProgress, RunRecord
 from dynamodt.model.tables import Direction, TableNames
+from dynamodt.pipeline.author_output import Line
 from dynamodt.runs.options import Observer
 
 RATE_SECONDS = 15.0  # the speed that is shown is that of these last seconds
@@ -205,6 +206,7 @@ class Current:
     def observed(self, now: float, run_progress: RunProgress) -> None:
         """Take in the run's progress."""
         self.run_progress = run_progress
+        self.run = self.run or run_progress.run
         self.pace.observed(now, run_progress, self.share)
 
 
@@ -248,6 +250,12 @@ class ProgressRecorder:
 
     def notify(self, text: str) -> None:
         """Not recorded."""
+
+    def said(self, line: Line) -> None:
+        """A line that a script has printed or logged; called from any thread. Not recorded."""
+
+    def failed(self, error: BaseException) -> None:
+        """An error that ended the command. Not recorded."""
 
     def tick(self) -> None:
         """Time has passed without a change. Not recorded."""

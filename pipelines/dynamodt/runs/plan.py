@@ -16,6 +16,7 @@ from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_ver
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
+from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
 from dynamodt.script.apply import checked_rows, table_of_rows
@@ -92,7 +93,7 @@ def _run_of(script: Script, applied: Mapping[int, AppliedVersion]) -> str:
 def check_script(script: Script) -> None:
     """Execute a version file once and check its functions; Beam's warnings of an import stay off the screen. Raises
     ScriptError."""
-    with muted_beam():
+    with muted_beam(), labelled(script):
         check(script)
 
 
@@ -163,7 +164,8 @@ def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, 
         ref = prepared.find(open_storage(stage.connection, stage.storage), script)
     target = _target(stage, script)
     of_rows = table_of_rows(target or table, direction)
-    rows = "" if not script.has_items else checked_rows(script, of_rows) if with_rows else None
+    with labelled(script):
+        rows = "" if not script.has_items else checked_rows(script, of_rows) if with_rows else None
     return Step(script, ref, target, started_with(table, script, stage.storage.url, ref, target, rows))
 
 

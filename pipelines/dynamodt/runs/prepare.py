@@ -16,6 +16,7 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.model.tables import Image, Item, Stage, name_in_requests
+from dynamodt.pipeline.author_output import labelled
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
 from dynamodt.runs.jobs import needs_consistent_read, segments
@@ -145,7 +146,7 @@ def prepare(
     storage = open_storage(stage.connection, stage.storage)
     if not dry_run:
         storage.check()
-    with closing(PreparationContext(stage, folder, script, options)) as context:
+    with labelled(script), closing(PreparationContext(stage, folder, script, options)) as context:
         rows = counted(prepare_rows(script, context), observer)
         if not dry_run:
             return prepared_data.save(storage, script, rows, now())

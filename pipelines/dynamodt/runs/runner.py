@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import Job
+from dynamodt.pipeline import author_output
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watch_capacity, watching
 from dynamodt.runs.options import GLUE, RunOptions
@@ -143,10 +144,13 @@ class _Background(threading.Thread):
 
                 runner = engine(options.runner, options.spark_master).runner
                 job = replace(self._job, stage=with_owner(self._job.stage))
-                execute(job, Resources(job.stage, job.table.name), runner, options.beam_args)
+                remote = options.runner != "direct" or bool(options.beam_args)
+                resources = Resources(job.stage, job.table.name, author_output.origin(remote))
+                execute(job, resources, runner, options.beam_args)
         except BaseException as error:
             self.error = error
         finally:
+            author_output.end()
             self.ended.set()
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from dynamodt.pipeline.author_output import capture_in_worker
 from dynamodt.pipeline.process import reach_beam_directly
 
 _SECONDS = 60.0
@@ -20,6 +21,7 @@ _SECONDS = 60.0
 
 def main(words: Sequence[str]) -> None:
     """Work until the executor closes the connection."""
+    capture_in_worker()
     given = parsed(words)
     reach_beam_directly()
     os.environ["WORKER_ID"] = given.id  # read when Beam is imported

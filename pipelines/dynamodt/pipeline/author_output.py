@@ -1,0 +1,389 @@
+"""What scripts print and log: every line with its table and version, from any thread and any process of a run.
+
+The process of a command passes the lines on to its display (`captured`). A worker process of the same machine sends
+them there by a socket, and each line is acknowledged, so that none is lost when the worker ends; one of another machine
+writes them to its stderr, which its runner keeps. Without `captured`, as in a Python program that calls `api`, output
+and handlers of that program's own process are left alone.
+
+No level of a logger is changed but that of the root logger, from Python's default to INFO, before a script is loaded.
+Imports no Beam.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dynamodt.model.runs import Script
+from dynamodt.pipeline.process import in_beam, is_beams
+
+_PRINTED = ("stdout", "stderr")  # loggers of lines that are printed
+# What this package itself uses: only warnings of these are shown, unless a script sets a level for one.
+_USED_HERE = frozenset("asyncio boto3 botocore dynamodt grpc hypercorn ministack pyarrow s3transfer urllib3".split())
+
+
+class Line(NamedTuple):
+    """One message. `table` is the real name; it and the others are empty (0) where the message has none."""
+
+    at: float
+    level: str
+    logger: str
+    message: str
+    table: str = ""
+    version: int = 0
+    run: str = ""
+
+    @property
+    def utc(self) -> str:
+        """`2026-11-27T06:30:12Z`"""
+        return self._time("seconds")
+
+    def _time(self, timespec: str) -> str:
+        return datetime.fromtimestamp(self.at, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+    @property
+    def text(self) -> str:
+        """The message, with the level and the logger of one that was logged."""
+        return self.message if self.logger in ("", *_PRINTED) else f"{self.level} {self.logger}: {self.message}"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON object of `--log-format json`."""
+        return {
+            "time": self._time("milliseconds"),
+            "level": self.level,
+            "logger": self.logger or "dynamodt",
+            "table": self.table or None,
+            "version": self.version or None,
+            "run": self.run or None,
+            "message": self.message,
+        }
+
+
+Sink = Callable[[Line], None]
+
+
+class _Label(NamedTuple):
+    table: str
+    version: int
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The process that a run was started from, for its workers: where they send their lines."""
+
+    address: str
+    host: str
+    process: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is that process."""
+        return self.process == os.getpid() and self.host == socket.gethostname()
+
+
+_label: _Label | None = None  # of the script at work: a process has one at a time
+_capture: _Capture | None = None
+_for_good = ExitStack()  # of a worker process
+
+
+@contextmanager
+def captured(sink: Sink) -> Iterator[None]:
+    """Passes what scripts print and log to `sink`, from any thread, until the end."""
+    global _capture, _label
+    before, _capture, _label = _capture, _Capture(sink), None
+    try:
+        with _capture.installed():
+            yield
+    finally:
+        _capture, _label = before, None
+
+
+@contextmanager
+def labelled(script: Script, run: str = "") -> Iterator[None]:
+    """What is printed and logged is this script's."""
+    global _label
+    before, _label = _label, _Label(script.table, script.sequence, run)
+    try:
+        yield
+    finally:
+        _flush()
+        _label = before
+
+
+def begin(script: Script, run: str, origin: Origin | None) -> None:
+    """As `labelled`, without an end: for a worker, which executes this script until it gets another one."""
+    global _label
+    _label = _Label(script.table, script.sequence, run)
+    if origin is None or origin.is_here:
+        return
+    capture_in_worker()
+    if _capture is not None and isinstance(_capture.sink, _ToOrigin):
+        _capture.sink.connect(origin.address)
+
+
+def capture_in_worker() -> None:
+    """Captures in a worker process until it ends: what `begin` does, unless this is called before Beam is imported."""
+    global _capture
+    if _capture is None:
+        _capture = _Capture(_ToOrigin())
+        _for_good.enter_context(_capture.installed())
+
+
+def end() -> None:
+    """No script is at work in this process any more."""
+    global _label
+    _flush()
+    _label = None
+
+
+def origin(remote: bool) -> Origin:
+    """This process; with an address if lines are expected from other processes (`remote`) and are captured here."""
+    address = _capture.address() if remote and _capture is not None else ""
+    return Origin(address, socket.gethostname(), os.getpid())
+
+
+def _flush() -> None:
+    if _capture is not None:
+        _capture.flush()
+
+
+# ---------------------------------------------------------------- one process
+
+
+class _Capture:
+    """The standard streams and the root logger of this process, as long as they are captured."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self._lock = threading.RLock()
+        self._begun: dict[tuple[int, str], str] = {}  # lines without an end, by thread and stream
+        self._listener: _Listener | None = None
+        self._handler = _Handler(self)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        streams, root = (sys.stdout, sys.stderr), logging.getLogger()
+        level, basic = root.level, logging.basicConfig
+        sys.stdout, sys.stderr = (_Stream(self, *one) for one in zip(streams, _PRINTED, strict=True))
+        self._handler.others = {*root.handlers, self._handler}
+        root.addHandler(self._handler)
+        if root.level == logging.WARNING:
+            root.setLevel(logging.INFO)
+        logging.basicConfig = self._basic_config(basic)
+        try:
+            yield
+        finally:
+            self.flush()
+            logging.basicConfig = basic
+            root.removeHandler(self._handler)
+            root.setLevel(level)
+            sys.stdout, sys.stderr = streams
+            if self._listener is not None:
+                self._listener.close()
+
+    def _basic_config(self, original: Callable[..., None]) -> Callable[..., None]:
+        """`logging.basicConfig` does nothing where the root logger has handlers: a script's own must still apply. Beam
+        calls it with each PipelineOptions."""
+
+        def basic_config(**settings: Any) -> None:
+            if _label is None or in_beam(sys._getframe(1).f_code.co_filename):
+                return
+            root, ours = logging.getLogger(), self._handler.others
+            hidden = [handler for handler in root.handlers if handler in ours]
+            root.handlers = [handler for handler in root.handlers if handler not in ours]
+            try:
+                original(**settings)
+            finally:
+                root.handlers = [*hidden, *root.handlers]
+
+        return basic_config
+
+    def address(self) -> str:
+        if self._listener is None:
+            self._listener = _Listener(self.sink)
+        return self._listener.address
+
+    def written(self, name: str, text: str) -> None:
+        """Passes on the lines that end in `text`. Of a line that was overwritten (`\\r`), the last state counts."""
+        place = (threading.get_ident(), name)
+        with self._lock:
+            *lines, rest = (self._begun.pop(place, "") + text).split("\n")
+            if rest:
+                self._begun[place] = rest
+        for line in lines:
+            self.line("INFO", name, line.rstrip("\r").rpartition("\r")[2])
+
+    def flush(self) -> None:
+        """Passes on lines without an end."""
+        with self._lock:
+            begun, self._begun = self._begun, {}
+        for (_, name), text in begun.items():
+            self.line("INFO", name, text.rstrip("\r").rpartition("\r")[2])
+
+    def line(self, level: str, logger: str, message: str, at: float | None = None) -> None:
+        label = _label or ("", 0, "")
+        self.sink(Line(time.time() if at is None else at, level, logger, message, *label))
+
+
+class _Stream:
+    """A standard stream: what a script writes is captured, all else passes."""
+
+    def __init__(self, capture: _Capture, stream: Any, name: str) -> None:
+        self._capture = capture
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> int:
+        if _label is None or _capture is not self._capture:
+            return int(self._stream.write(text))
+        self._capture.written(self._name, str(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Handler(logging.Handler):
+    """Shows a record unless a handler of the script does: that one writes to a captured stream, or where it wants."""
+
+    def __init__(self, capture: _Capture) -> None:
+        super().__init__()
+        self._capture = capture
+        self.others: set[logging.Handler] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_beams(record) or _of_our_own(record) or self._shown_by_the_script(record):
+            return
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self._capture.line(record.levelname, record.name, text, record.created)
+
+    def _shown_by_the_script(self, record: logging.LogRecord) -> bool:
+        return any(self._is_the_script_s(handler) for one in _chain(record.name) for handler in one.handlers)
+
+    def _is_the_script_s(self, handler: logging.Handler) -> bool:
+        if isinstance(handler, logging.NullHandler) or handler in self.others:
+            return False
+        return not type(handler).__module__.startswith("apache_beam.")
+
+
+def _chain(name: str) -> Iterator[logging.Logger]:
+    """The logger, and those that it passes its records on to."""
+    logger: logging.Logger | None = logging.getLogger() if name == "root" else logging.getLogger(name)
+    while logger is not None:
+        yield logger
+        logger = logger.parent if logger.propagate else None
+
+
+def _of_our_own(record: logging.LogRecord) -> bool:
+    """Details of what this package uses itself, for which no level was set."""
+    if record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _USED_HERE:
+        return False
+    return all(logger.level == logging.NOTSET for logger in _chain(record.name) if logger.name != "root")
+
+
+# ---------------------------------------------------------------- several processes
+
+
+class _Listener:
+    """Receives the lines of the worker processes of this machine, and acknowledges each when it was passed on."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._folder = tempfile.TemporaryDirectory(prefix="dynamodt-")  # of this user alone
+        self.address = str(Path(self._folder.name) / "output")
+        self._connections: list[socket.socket] = []
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self.address)
+        self._server.listen()
+        threading.Thread(target=self._accept, name="author-output", daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                connection = self._server.accept()[0]
+                self._connections.append(connection)
+                threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
+
+    def _receive(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection, connection.makefile("rwb") as stream:
+            for text in stream:
+                self._sink(Line(*json.loads(text)))
+                stream.write(b"\n")
+                stream.flush()
+
+    def close(self) -> None:
+        for one in (self._server, *self._connections):  # a worker that is still there writes to its own log
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._folder.cleanup()
+
+
+class _ToOrigin:
+    """Sends lines to the process that the run was started from; where that is not reached, to stderr."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._address = ""
+        self._stream: Any = None
+        self._stderr = sys.stderr
+
+    def connect(self, address: str) -> None:
+        with self._lock:
+            if address == self._address:
+                return
+            self._close()
+            self._address = address
+            if address and Path(address).exists():
+                connection = socket.socket(socket.AF_UNIX)
+                with suppress(OSError):
+                    connection.connect(address)
+                    self._stream = connection.makefile("rwb")
+
+    def __call__(self, line: Line) -> None:
+        with self._lock:
+            if not self._sent(line):
+                table = f"{line.table} v{line.version}: " if line.table else ""
+                self._stderr.write(f"{line.utc} {table}{line.text}\n")
+                self._stderr.flush()
+
+    def _sent(self, line: Line) -> bool:
+        if self._stream is None:
+            return False
+        try:
+            self._stream.write(json.dumps(line).encode() + b"\n")
+            self._stream.flush()
+            if self._stream.readline():
+                return True
+        except OSError:
+            pass
+        self._close()
+        return False
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.close()
+            self._stream = None
