@@ -18,7 +18,16 @@ from dynamodt.cli import app as cli
 from dynamodt.cli import commands
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
-from dynamodt.model.reports import NotRestored, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
+from dynamodt.model.reports import (
+    NotRestored,
+    RunReport,
+    TableReport,
+    TableStatus,
+    TakeOver,
+    UndoReport,
+    VersionOutcome,
+    VersionStatus,
+)
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Connection, Direction, Item, KeyAttribute, Stage, StorageSpec
 from dynamodt.runs.options import Observer, RunOptions
@@ -191,6 +200,25 @@ class FakeOperations:
     ) -> TakeOver:
         self.calls.append(("stamp", table, to, dry_run))
         return TakeOver(table, tuple(_recorded(table, n, "stamped") for n in range(1, to + 1)), to, 4, dry_run)
+
+    def repair(
+        self, stage: Stage, folder: Path, table: str, to: int | None, reason: str, observer: Observer, /,
+        dry_run: bool = False,
+    ) -> TakeOver:  # fmt: skip
+        self.calls.append(("repair", table, to, reason, dry_run))
+        outcomes = (VersionOutcome(1, "initial", "accepted"), VersionOutcome(2, "split_name", "unchanged"))
+        return TakeOver(
+            table,
+            (
+                replace(
+                    _recorded(table, 1, "repaired"), reason=reason, text_before="s3://b/was.py", text="s3://b/is.py"
+                ),
+            ),
+            2,
+            4,
+            dry_run,
+            outcomes,
+        )
 
     def import_history(
         self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False

@@ -26,6 +26,7 @@ from dynamodt.runs import baseline, validation
 from dynamodt.runs import control as running
 from dynamodt.runs import plan as planning
 from dynamodt.runs import prepare as preparing
+from dynamodt.runs import repair as repairing
 from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
 from dynamodt.runs.control import find_run, run_states, version_states
@@ -153,6 +154,13 @@ def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
 def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied; see `runs.baseline.stamp`."""
     return baseline.stamp(stage, folder, stage.names.real(name), to, observer, dry_run)
+
+
+def repair(
+    stage: Stage, folder: Path, name: str, to: int | None, reason: str, observer: Observer, dry_run: bool = False
+) -> TakeOver:
+    """Accept the edits of a table's applied versions; see `runs.repair.repair`."""
+    return repairing.repair(stage, folder, stage.names.real(name), to, reason, observer, dry_run)
 
 
 def import_history(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:

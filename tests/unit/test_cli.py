@@ -279,6 +279,8 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
         ("create", "split_name"),
         ("stamp", "--table", "users"),
         ("stamp", "--to", "1"),
+        ("repair", "--table", "users"),
+        ("repair", "--reason", "x"),
         ("stamp", "--table", "users", "--to", "-1"),
         ("adopt",),
         ("adopt", "--table", "users", "--to", "1"),
@@ -379,6 +381,7 @@ OF_A_TABLE = {
     "create": ("a_name",),
     "prepare": ("--tNumber", "1"),
     "stamp": ("--to", "1"),
+    "repair": ("--reason", "a test"),
     "throttle": ("--wcu", "5"),
     "undo": ("20260102T030405",),
     "retry": ("20260102T030405",),
@@ -483,11 +486,25 @@ def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: F
     assert "dynamodt import-history --table users  " in out
 
 
+def test_repair_shows_why_and_both_texts(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "repair", "-t", "users", "--to", "2", "--reason", "sorted imports", "--stage", "dev")
+    assert (code, operations.calls[-1]) == (0, ("repair", "users", 2, "sorted imports", False))
+    assert "v1 split_name  up  repaired" in out and "why: sorted imports" in out and "v2 split_name  unchanged" in out
+    assert "applied: s3://b/was.py" in out and "accepted: s3://b/is.py" in out
+    code, out, _ = run(capfd, "repair", "-t", "users", "--reason", "x y", "--dry-run", "--json")
+    document = json.loads(out)
+    assert operations.calls[-1] == ("repair", "users", None, "x y", True)
+    assert document["versions"][0] == {"version": 1, "name": "initial", "outcome": "accepted"}
+    assert (document["recorded"][0]["reason"], document["recorded"][0]["text"]) == ("x y", "s3://b/is.py")
+    code, out, _ = run(capfd, "repair", "-t", "users", "--reason", "x y", "--dry-run")
+    assert "dynamodt repair --table users --reason 'x y'  record it" in out
+
+
 def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "stamp", "--table", "users", "--to", "1", "--json")
     document = json.loads(out)
     (recorded,) = document.pop("recorded")
-    assert (code, document) == (0, {"table": "users", "at": 1, "dry_run": False})
+    assert (code, document) == (0, {"table": "users", "at": 1, "versions": [], "dry_run": False})
     assert (recorded["version"], recorded["direction"], recorded["status"]) == (1, "up", "stamped")
     assert recorded["by"] == "ada@host" and set(recorded["counts"].values()) == {0}
 
@@ -770,6 +787,7 @@ COMMANDS = (
     "destroy",
     "stamp",
     "import-history",
+    "repair",
     "init",
     "create",
     "prepare",

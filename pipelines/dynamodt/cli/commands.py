@@ -176,6 +176,8 @@ def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: 
     table, dry_run = request.tables[0], request.options.dry_run
     if request.command == "stamp":
         taken = api.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
+    elif request.command == "repair":
+        taken = api.repair(stage, folder, table, request.to, request.options.reason, recorder, dry_run=dry_run)
     else:
         taken = api.import_history(stage, folder, table, recorder, dry_run=dry_run)
     document = json_output.baseline_document(taken)

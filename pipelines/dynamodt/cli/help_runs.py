@@ -34,7 +34,12 @@ Arguments after `--` are passed to Beam unchanged.
   provisioned capacity, an emulator, some regions. as_of: the day of AWS's on-demand prices.
 """
 
-_TAKE_OVER_JSON = '\n\b\n--json: {"table", "at", "recorded": [a run as `history` shows it, ...], "dry_run"}\n'
+_TAKE_OVER_JSON = """
+\b
+--json: {"table", "at", "recorded": [a run as `history` shows it, ...],
+         "versions": [{"version", "name", "outcome"}], "dry_run"}
+  outcome: recorded, removed, accepted, unchanged, or edited (as before; the file differs).
+"""
 
 _CONTROL_JSON = """
 \b
@@ -152,6 +157,19 @@ name of this command.
 Examples:
   dynamodt import-history --table users --dry-run
   dynamodt import-history --table users --stage prod
+{_TAKE_OVER_JSON}""",
+    "repair": f"""Accept edits of applied versions; nothing is run.
+
+For a file that was changed after its version was applied, where what is applied may stay as it is: the same formula in
+other words, a type annotation, imports in another order. (A formatter or a comment needs no repair.) Each version that
+was edited, up to --to, gets the checksum of its present file. The text that was applied and the present one stay in the
+stage's storage, and `history` shows who has accepted the edit, when and why. Refused while a run is in progress or
+unfinished.
+
+\b
+Examples:
+  dynamodt repair --table users --reason "imports sorted" --dry-run
+  dynamodt repair --table users --to 2 --reason "the same formula, faster" --stage prod
 {_TAKE_OVER_JSON}""",
     "pause": f"""Pause the run on a table, between two requests, from another terminal.
 

@@ -50,7 +50,9 @@ Examples:
 \b
 --json: {"tables": [{"table", "runs": [{"run", "version", "name", "direction",
           "checksum", "status", "started", "ended", "by", "counts", "consumed",
-          "seconds", "dead_letters", "error", "undone"}]}]}
+          "seconds", "dead_letters", "error", "undone", "text"}]}]}
+  "text": where the script's text is kept; of an edit that was accepted (`repair`), also
+  "text_before", the one that was applied, and "reason".
   If the script was edited while the run was unfinished, "scripts": [{"checksum", "items"}]
   has each text, and how many items it has transformed.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
@@ -113,8 +115,8 @@ Examples:
 A run is running, paused, held (by an alarm), stopping, gone (its process died or sends no heartbeat), failed, stopped
 or succeeded; undoing, undone, or partly-undone (its journal lacks parts: `undo` continues when they are restored) and
 then closed, when `stamp` has recorded the applied versions; replaced, when a later run has started in its place and
-nothing of it was written; stamped or adopted, when it ran elsewhere. The holder of a running run is shown. `history`
-shows more of each.
+nothing of it was written; stamped, adopted or repaired, when it was recorded only. The holder of a running run is
+shown. `history` shows more of each.
 
 \b
 Examples:
@@ -140,6 +142,7 @@ _ORDER = (  # of `dynamodt --help`
     "status",
     "stamp",
     "import-history",
+    "repair",
     "runs",
     "undo",
     "retry",

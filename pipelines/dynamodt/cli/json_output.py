@@ -134,9 +134,10 @@ def reported_document(command: str, lease: Lease, limits: Units) -> Document:
 
 
 def baseline_document(taken: TakeOver) -> Document:
-    """What `stamp` and `import-history` print: the runs that were recorded, or would be."""
+    """What `stamp`, `import-history` and `repair` print: the runs that were recorded, or would be."""
     runs = [_record(run) for run in taken.records]
-    return {"table": taken.table, "at": taken.at, "recorded": runs, "dry_run": taken.dry_run}
+    versions = [outcome._asdict() for outcome in taken.outcomes]
+    return {"table": taken.table, "at": taken.at, "recorded": runs, "versions": versions, "dry_run": taken.dry_run}
 
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
@@ -226,6 +227,8 @@ def _record(run: RunRecord) -> Document:
         "dead_letters": run.dead_letters,
         "error": error_document(DynamodtError(run.error)) if run.error else None,
         "undone": run.undone,
+        "text": run.text,
+        **({"text_before": run.text_before, "reason": run.reason} if run.status == "repaired" else {}),
         **({"scripts": _texts(texts)} if texts else {}),
     }
 

@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
 _FOLLOW = "follow"  # `status --follow`
 _COMMANDS = (
-    *("up", "down", "status", _FOLLOW, "runs", "history", "prepare", "create", "stamp", "import-history", "init"),
+    *(
+        "up",
+        "down",
+        "status",
+        _FOLLOW,
+        "runs",
+        "history",
+        "prepare",
+        "create",
+        "stamp",
+        "import-history",
+        "repair",
+        "init",
+    ),
     *("undo", "retry", "pause", "resume", "throttle", "abort", "unlock"),
 )
 
@@ -114,6 +127,8 @@ def _with(request: Request, option: Option, value: Any) -> Request:
     owner, _, name = option.field.rpartition(".")
     if owner == "limits":
         return replace(request, limits=request.limits._replace(**{name: value}))
+    if owner == "options":
+        return replace(request, options=replace(request.options, **{name: value}))
     return replace(request, **{name: value})
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dynamodt.cli.json_output import error_document
 from dynamodt.cli.report import show
-from dynamodt.errors import DynamodtError, Hint, as_hint, suggest
+from dynamodt.errors import DynamodtError, Hint, suggest
 from dynamodt.model.reports import TableStatus, VersionStatus, picked
 from dynamodt.runs.pace import counted
 
@@ -47,7 +47,8 @@ def _way_on(status: TableStatus, states: set[str]) -> Hint:
     if status.younger:
         return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
     if states & {"edited", "missing"}:
-        return as_hint("bring the file back as it was applied, and put a change into a new version")
+        way = "bring the file back as it was applied, and put a change into a new version; or accept an edit: "
+        return way + suggest("repair", table=status.table, reason="WHY")
     if states == {"running"}:
         return suggest("status", follow=True) + " watches the run"
     undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)

@@ -62,7 +62,7 @@ def _span(low: float, high: float) -> str:
 EXAMPLES = 3
 _COLORS = {
     "green": ("succeeded", "applied"),
-    "cyan": ("dry-run", "running", "stamped", "adopted"),
+    "cyan": ("dry-run", "running", "stamped", "adopted", "repaired"),
     "yellow": ("pending", "edited", "unfinished", "stopped", "undoing", "partly-undone"),
     "dim": ("undone", "closed", "replaced"),
     "red": ("refused", "failed", "missing"),

@@ -52,7 +52,12 @@ class Request(Command):
 
 
 _ARGUMENTS = {"create": ("split_name",)}
-_EXAMPLES = {"prepare": {"version": 3}, "stamp": {"to": 3}, "throttle": {"wcu": 200}}
+_EXAMPLES: dict[str, dict[str, str | int]] = {
+    "prepare": {"version": 3},
+    "stamp": {"to": 3},
+    "repair": {"reason": "WHY"},
+    "throttle": {"wcu": 200},
+}
 
 
 def check(request: Request) -> None:
@@ -179,12 +184,15 @@ def after_preparation(request: Request) -> list[NextStep]:
 
 
 def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
-    """What comes after `stamp` or `import-history`: the status, and the versions that are pending."""
+    """What comes after `stamp`, `import-history` or `repair`: the status, and the versions that are pending."""
     if taken.dry_run and taken.records:
-        again = replace(request, json=False, interactive=False, options=RunOptions())
+        again = replace(request, json=False, interactive=False, options=replace(request.options, dry_run=False))
         return [NextStep(as_typed(again), "record it")]
     plain = Command("status", request.stage, request.tables)
     steps = [NextStep(as_typed(plain), "what is applied, what is pending")]
+    if any(version.outcome == "edited" for version in taken.outcomes):
+        accepting = replace(plain, command="repair", options=RunOptions(reason="WHY"))
+        steps.insert(0, NextStep(as_typed(accepting), "accept the edit, if what is applied may stay as it is"))
     rehearsed = NextStep(as_typed(rehearsal(plain)), "try what is pending without writing")
     return [*steps, rehearsed] if taken.at < taken.latest else steps
 

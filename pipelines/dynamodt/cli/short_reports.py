@@ -15,7 +15,7 @@ from rich.text import Text
 from dynamodt.cli.report import STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_baseline, after_deploy, after_preparation, as_typed, rehearsal
 from dynamodt.config.stage import LOCAL
-from dynamodt.model.reports import TableStatus, TakeOver, VersionStatus
+from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import Command
@@ -114,12 +114,29 @@ def print_baseline(console: Console, request: Request, taken: TakeOver, names: T
         show(console, *map(_baseline_record, taken.records))
     else:
         show(console, Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {taken.at}"))
+    recorded = {record.version for record in taken.records}
+    show(console, *(_left_as_it_was(one) for one in taken.outcomes if one.version not in recorded))
     show(console, steps_text(after_baseline(request, taken)))
 
 
 def _baseline_record(run: RunRecord) -> Text:
     title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
-    return title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
+    title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
+    return Text("\n").join([title, *_texts_kept(run)])
+
+
+def _left_as_it_was(one: VersionOutcome) -> Text:
+    what = "applied; its file was edited since, which `repair` accepts" if one.outcome == "edited" else "applied before"
+    return Text.assemble((f"  v{one.version} {one.name}", "bold"), f"  unchanged  {what}")
+
+
+def _texts_kept(run: RunRecord) -> list[Text]:
+    """Of an accepted edit: why, and where both texts are."""
+    if run.status != "repaired":
+        return []
+    was = run.text_before or "not kept: the version was recorded without its text"
+    lines = [f"    why: {printable(run.reason)}", f"    text that was applied: {was}"]
+    return [Text(line) for line in (*lines, *([f"    text that was accepted: {run.text}"] if run.text else []))]
 
 
 def print_prepared(console: Console, request: Request, prepared: PreparedRef, names: TableNames) -> None:
@@ -185,7 +202,7 @@ def _record(run: RunRecord, stage: str) -> Text:
         Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
         Text(f"    {', '.join(counts)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
-    lines += [_text(text) for text in texts_reported(run)]
+    lines += [*_texts_kept(run), *(_text(text) for text in texts_reported(run))]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
     if run.status == "undoing":
         lines.append(Text(f"    unfinished undo; to finish it: {_undo(run, stage)}", "yellow"))

@@ -26,7 +26,7 @@ from dynamodt.state.object_keys import table_and_run, table_of
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
 
-_ROOTS = ("runs/", "prepared/")  # of tables' objects
+_ROOTS = ("runs/", "prepared/", "scripts/")  # of tables' objects
 _SHARED = f"{ROOT}/data/"  # of all incremental exports
 _LONGEST_WAIT_DAYS = 30
 _DENIED, _ABSENT = "AccessDeniedException", "NotFoundException"  # KMS

@@ -100,15 +100,26 @@ class UndoReport:
         return self.run.counts.read - self.not_restored
 
 
+class VersionOutcome(NamedTuple):
+    """What `stamp`, `import_history` or `repair` did with a version: "recorded" as applied, "removed" from the applied
+    ones, "accepted" (an edit of its file), "unchanged", or "edited": as recorded before, with a file that differs."""
+
+    version: int
+    name: str
+    outcome: str
+
+
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """What `stamp` or `import_history` has recorded of a table, or would record. `at`: the table's version after it."""
+    """What `stamp`, `import_history` or `repair` has recorded of a table, or would record. `at`: the table's version
+    after it; `outcomes` are of each version that it was about."""
 
     table: str
     records: tuple[RunRecord, ...]
     at: int
     latest: int  # the highest version that has a file
     dry_run: bool = False
+    outcomes: tuple[VersionOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class AppliedVersion:
     consumed: Units = Units()
     seconds: float = 0.0
     files: dict[str, str] = field(default_factory=dict)  # that the script used, with their checksums
+    text: str = ""  # where its exact text is kept; empty: nowhere
 
 
 class ScriptText(NamedTuple):
@@ -152,6 +153,9 @@ class RunRecord:
     texts: tuple[ScriptText, ...] = ()  # earlier texts of an edited script; the other items are the present text's
     files: dict[str, str] = field(default_factory=dict)  # that the present text uses, with their checksums
     whole_pages: bool = False  # its last attempt has ended between pages
+    text: str = ""  # where the exact text of its script is kept; empty: nowhere
+    reason: str = ""  # why, as its caller has given it
+    text_before: str = ""  # of an edit that was accepted: where the text is kept that was applied
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
 
     @property

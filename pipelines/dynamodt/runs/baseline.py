@@ -15,7 +15,7 @@ from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.dynamo_data_transform import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.pages import Counts
-from dynamodt.model.reports import TakeOver
+from dynamodt.model.reports import TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
@@ -26,11 +26,11 @@ from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
+from dynamodt.script.versions import Applied, is_unedited
 from dynamodt.state.runs import PARTLY_UNDONE, TABLE, after, unfinished
 from dynamodt.state.state import Entry, State
-from dynamodt.state.storage import open_storage
-
-Applied = Mapping[int, AppliedVersion]
+from dynamodt.state.storage import Storage, open_storage
+from dynamodt.state.texts import keep_text
 
 
 class _Known(NamedTuple):
@@ -91,14 +91,15 @@ def _take_over(
         entries = [_of_table(entry, spec) for entry in entries_of(known)]
         return entries, _at(known.applied, entries)
 
-    entries, at = planned()
+    (entries, at), before = planned(), state.applied(name)
     if entries and not dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_dead_letters(stage, state, runs)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
             check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
-            entries, at = planned()
+            (entries, at), before = planned(), state.applied(name)
+            entries = _with_texts(open_storage(stage.connection, stage.storage), scripts, entries)
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
             ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
@@ -106,7 +107,34 @@ def _take_over(
     if not dry_run:
         state.record_name(stage, stage.names.logical(name), name)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
-    return TakeOver(name, tuple(records), at, len(scripts), dry_run)
+    return TakeOver(name, tuple(records), at, len(scripts), dry_run, _outcomes(scripts, before, entries))
+
+
+def _with_texts(storage: Storage, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, with the place of the text that each version is applied with from now on."""
+    numbered = {script.sequence: script for script in scripts}
+
+    def kept(entry: Entry) -> Entry:
+        if entry.applied is None:
+            return entry
+        text = keep_text(storage, numbered[entry.record.version])
+        return entry._replace(record=replace(entry.record, text=text), applied=replace(entry.applied, text=text))
+
+    return list(map(kept, entries))
+
+
+def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entry]) -> tuple[VersionOutcome, ...]:
+    """What happens to each version that was applied, or is from now on."""
+    found = {}
+    for script in scripts:
+        if script.sequence in before:
+            same = is_unedited(script, before[script.sequence])
+            found[script.sequence] = (script.name, "unchanged" if same else "edited")
+    found |= {number: (record.name, "unchanged") for number, record in before.items() if number not in found}
+    for entry in entries:
+        if entry.applied is not None or entry.reverted:
+            found[entry.record.version] = (entry.record.name, "removed" if entry.reverted else "recorded")
+    return tuple(VersionOutcome(number, *found[number]) for number in sorted(found))
 
 
 def _with_lost_dead_letters(stage: Stage, state: State, runs: Sequence[RunRecord]) -> frozenset[str]:
@@ -219,7 +247,7 @@ def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
 
 def _check_followed(name: str, known: _Known, past: Past) -> None:
     """Raises Refused where the table has a history of its own, or an applied version that the record lacks."""
-    if any(record.status != after("", "adopt") for record in known.runs):
+    if any(record.status not in ("adopted", "repaired") for record in known.runs):
         raise Refused(
             "the table has a history of its own here already",
             where=f"table {name}",

@@ -54,6 +54,7 @@ from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
 from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
+from dynamodt.state.texts import keep_text
 
 
 def migrate(
@@ -226,6 +227,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         recorder.record,
         retries=max([record.retries, *map(retry_number, again)]),
         planned=sum(job.splits for job in phases) + later,
+        text="" if context.options.dry_run else keep_text(context.storage, step.script),
     )
     recorder.begin()
     context.observer.run_started(

@@ -96,7 +96,7 @@ def next_record(
 
 def applied_by(record: RunRecord) -> AppliedVersion:
     """The version that a successful run has applied."""
-    same = picked(record, "table version name checksum run by counts consumed seconds files")
+    same = picked(record, "table version name checksum run by counts consumed seconds files text")
     return AppliedVersion(when=record.ended, **same)
 
 

@@ -21,7 +21,7 @@ DEFAULT_SHARE = 50.0
 
 MIGRATIONS = ("up", "down")
 OF_A_RUN = ("undo", "retry")
-BASELINE = ("stamp", "import-history")
+BASELINE = ("stamp", "import-history", "repair")
 CONTROL = ("pause", "resume", "abort", "unlock", "throttle")
 ALIASES = {"adopt": "import-history"}  # the name that users of dynamo-data-transform know
 READING = ("history", "status")
@@ -65,6 +65,7 @@ class RunOptions:
     workers: int = 1
     wait_lock: str = ""
     strict: bool = False
+    reason: str = ""
     partial: bool = False
     accept_partly_restored: bool = False
     single_region_writers: bool = False
@@ -158,6 +159,9 @@ OPTIONS = (
     _version("to", ("--to",), "up", "Stop after this version.", 0),
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
+    _version("to", ("--to",), "repair", "The last version whose edit is accepted; default: of all.", 1),
+    Option("options.reason", ("--reason",), ("repair",), "Why; the history shows it.", "TEXT", needed=("repair",),
+           question="Why is the edit accepted?"),
     _flag("follow", ("--follow", "-f"), ("status",), "Watch the running runs until they end."),
     _flag("check", ("--check",), ("status",), "Exit with 1 unless every version is applied, and as it was applied."),
     Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",

@@ -137,7 +137,7 @@ def _describe(stage: Stage, name: str) -> TableSpec:
 def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> None:
     """Raises Refused for a table whose versions were applied by another tool, and not imported."""
     key = record_key(spec)
-    if key is None or any(run.status != "adopted" for run in runs):
+    if key is None or any(run.status not in ("adopted", "repaired") for run in runs):
         return
     if has_applied_versions(tables.get_attributes(stage.connection, spec.name, key, (STATE,))):
         raise Refused(

@@ -134,6 +134,7 @@ def check_undoable(state: State, record: RunRecord) -> None:
     refusals = {
         "stamped": (elsewhere, stamp),
         "adopted": (elsewhere, stamp),
+        "repaired": (f"{record.run} has accepted an edit of a script, and ran nothing", stamp),
         "closed": (f"run {record.run} was undone in part, and its version stamped since", stamp),
         "undone": (f"run {record.run} is undone already", suggest("status", table=record.table)),
         "replaced": (f"run {record.run} was replaced: {why}", suggest("history", table=record.table)),

@@ -123,15 +123,24 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
     if is_unedited(script, record):
         return script
     if script.name != record.name:
-        raise Refused(
-            f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
-            where=script.path,
-            hint=f"Bring {file_name} back under its number, and give the new script the next free one.",
-        )
+        raise another_script(script, record)
     raise Refused(
         f"was edited after version {record.version} of {record.table} was applied",
         where=script.path,
-        hint="Revert the edit, and put the change into a new version: " + suggest("create", "NAME", table=record.table),
+        hint="Revert the edit, and put the change into a new version: "
+        + suggest("create", "NAME", table=record.table)
+        + "; or accept it, if what is applied may stay as it is: "
+        + suggest("repair", table=record.table, reason="WHY"),
+    )
+
+
+def another_script(script: Script, record: AppliedVersion) -> Refused:
+    """The refusal of a file that has the number of an applied version and another name and content."""
+    file_name = f"v{record.version}_{record.name}.py"
+    return Refused(
+        f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
+        where=script.path,
+        hint=f"Bring {file_name} back under its number, and give the new script the next free one.",
     )
 
 

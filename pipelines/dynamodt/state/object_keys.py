@@ -69,15 +69,21 @@ _OF_A_RUN = re.compile(
     r"|samples/[0-9]+-[0-9]+\.json|retries/[0-9]+\.json|(?:dead-letters|not-restored)\.jsonl)"
 )
 _OF_PREPARE = re.compile(r"prepared/([^/]+)/v[0-9]+\.(?:parquet|json)")
+_OF_A_TEXT = re.compile(r"scripts/([^/]+)/v[0-9]+-[0-9a-f]{16}\.py")
 RUN_ID = re.compile(_RUN)
 
 
+def text_key(table: str, version: int, checksum: str) -> str:
+    """The object with a version's exact text, by that text's checksum."""
+    return f"scripts/{folder_of(table)}/v{version}-{checksum[:16]}.py"
+
+
 def table_and_run(name: str) -> tuple[str, str] | None:
-    """The table and the run that have an object of this name in the storage; the run is empty for prepared data. None
-    for a name that no such object has."""
+    """The table and the run that have an object of this name in the storage; the run is empty for prepared data
+    and the texts of versions. None for a name that no such object has."""
     if found := _OF_A_RUN.fullmatch(name):
         return table_of(found[1]), found[2]
-    found = _OF_PREPARE.fullmatch(name)
+    found = _OF_PREPARE.fullmatch(name) or _OF_A_TEXT.fullmatch(name)
     return (table_of(found[1]), "") if found else None
 
 

@@ -128,6 +128,7 @@ TRANSITIONS: Final = (
     Transition("stopped", "continue", "running", "The same run continues."),
     Transition("", "stamp", "stamped", "Nothing ran here: an operator recorded which versions are applied."),
     Transition("", "adopt", "adopted", "It ran elsewhere, according to the record of the tool that ran it."),
+    Transition("", "repair", "repaired", "Nothing ran here: an operator accepted an edit of an applied version."),
     Transition(
         "succeeded", "undo", "undoing", "It is taken back by its journal; its version stays applied until that ends."
     ),
@@ -156,7 +157,7 @@ TRANSITIONS: Final = (
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
-ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "undone", "replaced", "closed"})
+ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "repaired", "undone", "replaced", "closed"})
 
 
 def after(status: str, event: str) -> str:

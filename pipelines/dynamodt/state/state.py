@@ -48,11 +48,13 @@ _RUN = "RUN#"
 
 
 class Entry(NamedTuple):
-    """A run's record, and what changes with it: the version that is applied from now on, or its own, reverted."""
+    """A run's record, and what changes with it: the version that is applied from now on, or its own, reverted. With
+    `instead_of`, the checksum of its present row, the version's row is replaced."""
 
     record: RunRecord
     applied: AppliedVersion | None = None
     reverted: bool = False
+    instead_of: str | None = None
 
 
 class State:
@@ -166,7 +168,7 @@ class State:
     def _actions(self, entry: Entry) -> list[dict[str, Any]]:
         actions = [{"Put": self._run_put(entry.record)}]
         if entry.applied is not None:
-            actions.append({"Put": self._version_put(entry.applied)})
+            actions.append({"Put": self._version_put(entry.applied, entry.instead_of)})
         if entry.reverted:
             actions.append({"Delete": self._version_delete(entry.record.table, entry.record.version)})
         return actions
@@ -191,9 +193,13 @@ class State:
         values = encode({":before": record.revision - 1})
         return {**put, "ConditionExpression": "revision = :before", "ExpressionAttributeValues": values}
 
-    def _version_put(self, applied: AppliedVersion) -> dict[str, Any]:
+    def _version_put(self, applied: AppliedVersion, instead_of: str | None = None) -> dict[str, Any]:
         item = encode({**_version_key(applied.table, applied.version), **to_row(applied)})
-        return {"TableName": self.rows.table, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
+        put = {"TableName": self.rows.table, "Item": item}
+        if instead_of is None:
+            return {**put, "ConditionExpression": "attribute_not_exists(pk)"}
+        values = encode({":before": instead_of})
+        return {**put, "ConditionExpression": "checksum = :before", "ExpressionAttributeValues": values}
 
     def _version_delete(self, table: str, version: int) -> dict[str, Any]:
         key = encode(_version_key(table, version))
