@@ -201,7 +201,7 @@ def test_what_a_retry_has_written_a_later_window_does_not_bring_again(
     assert retried(bench, job) == Counts(changed=1, dead=-1)
     assert by_id(bench) == {1: 2, 2: 10}
     bench.dynamodb.put({"id": 2, "n": 10, "note": "live"}, {"id": 3, "n": 7})
-    window = replace(exporter.window(job, 2, exporter.export(first)), retried=(f"{job.run}/retry1",))
+    window = replace(exporter.window(job, 2, exporter.export(first)), earlier=(f"{job.run}/retry1",))
     assert bench.execute(window) == Counts(read=2, changed=1, unchanged=1)
     assert by_id(bench) == {1: 2, 2: 10, 3: 14}
 
@@ -220,7 +220,7 @@ def test_what_a_retry_may_have_written_is_a_dead_letter_in_a_later_window(
     bench.dynamodb.put({"id": 2, "n": 5})
     retried(bench, job)
     bench.dynamodb.put({"id": 2, "n": 11})  # counted up, or set anew
-    window = replace(exporter.window(job, 2, exporter.export(first)), retried=(f"{job.run}/retry1",), max_errors=1)
+    window = replace(exporter.window(job, 2, exporter.export(first)), earlier=(f"{job.run}/retry1",), max_errors=1)
     assert bench.execute(window) == Counts(read=1, dead=1)
     assert by_id(bench) == {2: 11}
     (name,) = bench.storage.names(key_of_job(window, DEAD))

@@ -11,8 +11,8 @@ from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Change, Image, Item, Update
-from dynamodt.pipeline.conflicts import DELETED
 from dynamodt.pipeline.intents import IntentLog
+from dynamodt.pipeline.restoration import DELETED
 from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode

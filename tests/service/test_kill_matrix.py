@@ -19,7 +19,7 @@ import pytest
 
 from dynamodt.dynamodb.clients import client
 from dynamodt.model.tables import StorageSpec
-from dynamodt.pipeline.conflicts import UNCONFIRMED
+from dynamodt.pipeline.restoration import UNCONFIRMED
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from tests.emulators import Endpoint

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.model.tables import Change, Image, Insert, Item, Journaled, KeyAttribute, Remove, TableSpec, Update
-from dynamodt.pipeline.conflicts import CHANGED, DELETED, NOTHING, TAKEN, Restoration, restoration
+from dynamodt.pipeline.restoration import CHANGED, DELETED, NOTHING, TAKEN, Restoration, restoration
 from dynamodt.script.codec import decode, encode, same_image
 from dynamodt.script.diff import change, insert, key_of, patched
 from tests import strategies

@@ -257,7 +257,7 @@ class Job:
     shards: int = 1  # partition keys of the workers' reports and of the lease: one for every fifty workers
     governed: bool = False  # it waits for a part of the budget before its first request
     fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
-    retried: tuple[str, ...] = ()  # retries before an incremental export, which may show their items as created
+    earlier: tuple[str, ...] = ()  # phases whose dead letters it may meet again (`pipeline.earlier`)
 
     @property
     def origin(self) -> Origin:

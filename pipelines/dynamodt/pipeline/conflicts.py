@@ -1,10 +1,7 @@
-"""What follows from the current items: for a change that was refused, for one that a previous owner left, for an undo.
+"""What follows from the current items: for a change that was refused, for one that a previous owner left, and for an
+item that an earlier phase has sent a change for.
 
-Pure: `pipeline.inserted` reads the items and the run's rows.
-
-A key may occur in the journal several times: each time that a concurrent write made a change void, another one was
-recorded. At most one of them has taken effect: the last one, or one before it whose outcome was still open when the
-next was made. In that case both were made from the same values, so that what to restore is the same.
+Pure: `pipeline.inserted` reads the items and the run's rows. What an undo makes of them is in `pipeline.restoration`.
 """
 
 from __future__ import annotations
@@ -13,26 +10,34 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from dynamodt.errors import ItemError
 from dynamodt.model.tables import (
     Atomic,
-    AttributeValue,
     Change,
     Check,
     Image,
     Insert,
-    Journaled,
     Remove,
-    TableSpec,
     Update,
 )
-from dynamodt.script.codec import image_digest, key_text, same, same_image
-from dynamodt.script.diff import Part, as_before, carries, parts_of, patched, transaction_digest
+from dynamodt.script.codec import image_digest, key_text, same_image
+from dynamodt.script.diff import Part, as_before, carries, parts_of, transaction_digest
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.statements import InsertedRow
 
 Shown = Literal["written", "unwritten", "unclear", "gone"]
 Count = Literal["changed", "unchanged", "superseded", "vanished"]
+
+
+class WrittenOrNot(ItemError):
+    """It cannot be told whether an item is the run's own result."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the run may have written this item before, as a dead letter's, and it was changed since",
+            hint="look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it",
+        )
 
 
 class Current(NamedTuple):
@@ -96,18 +101,24 @@ Judgement = Ends | TransformAgain | Again | Unclear | Collision
 
 
 def judged(
-    change: Change, doubts: Sequence[Change], current: Current, known: Image | None = None, stamp: str | None = None
+    change: Change,
+    doubts: Sequence[Change],
+    current: Current,
+    known: Image | None = None,
+    stamp: str | None = None,
+    transactions: Sequence[Atomic] = (),
 ) -> Judgement:
     """What follows for a change that was refused. `doubts` are earlier versions of it that were sent with unknown
-    outcome, `known` is the source if it came with the refusal, `stamp` the attribute of the run's mark.
+    outcome, `known` is the source if it came with the refusal, `stamp` the attribute of the run's mark. `transactions`
+    are all versions that were sent with insertions, the refused ones included: one may be repeated by the network.
 
     A change of unknown outcome may have been written: an item that shows it is done, one that is as it was before is
     still to do, and any other is unclear. Nothing is guessed (guarantee G3, ADR 003). The first row that applies::
 
-        a doubt is shown as written                      done: changed
+        a doubt is shown as written, or a transaction    done: changed
         the source is gone, after a deletion was sent    changed, unconfirmed
         the source is gone                               vanished
-        the last doubt is unclear                        a dead letter of step "doubt"
+        the last doubt is unclear, or a transaction      a dead letter of step "doubt"
         an insertion beside a source that is as read     an item or a row has its key: see `_without_taken`
         any other                                        transform the current source again
 
@@ -117,7 +128,8 @@ def judged(
         return _of_row(change, bool(doubts), current)
     shows = [shown(doubt, current, known, stamp) for doubt in doubts]
     now = current.source(change.key, known)
-    if "written" in shows:
+    made = [transaction_shown(one, now, current) for one in transactions]
+    if "written" in (*shows, *made):
         return Ends("changed")
     if now is None:
         return Ends("changed", unconfirmed=True) if "gone" in shows else Ends("vanished")
@@ -125,7 +137,7 @@ def judged(
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
         return _without_taken(change, current)
-    return TransformAgain(now)
+    return Unclear(now) if "unclear" in made else TransformAgain(now)
 
 
 def shown(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Shown:
@@ -138,6 +150,30 @@ def shown(doubt: Change, current: Current, known: Image | None = None, stamp: st
         return "gone" if now is None else "unwritten"
     assert isinstance(doubt, Update)
     return "unwritten" if now is None else _of_update(doubt, now, stamp)
+
+
+def transaction_shown(made: Atomic, now: Image | None, current: Current) -> Shown:
+    """What the row of a transaction shows, which was sent at any time and with any answer: it may have been refused,
+    and repeated by the network once its key was free. `now` is its source.
+
+    Without its row nothing of it was written. With it, it was written to a source that is as it was left, or gone. Any
+    other source may be the same item, changed by the application, or another one of its key.
+    """
+    digest = transaction_digest(made)
+    if all(row.transaction != digest for row in own_rows(made, current.inserted)):
+        return "unwritten"
+    if now is None:
+        return "written"
+    updates = [part for part in made.parts if isinstance(part, Update)]
+    return "written" if updates and all(carries(update, now) for update in updates) else "unclear"
+
+
+def own_rows(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
+    """The rows of a change's insertions that this run has made of the same source. One of them shows that all of the
+    change was written, or another one with the same insertion."""
+    source = None if isinstance(change, Insert) else change.key
+    found = ((inserted.get(key_text(part.key)), part) for part in inserts_of([change]))
+    return [row for row, part in found if row is not None and row.is_of(part, source)]
 
 
 def inserts_of(changes: Sequence[Change]) -> list[Insert]:
@@ -164,7 +200,7 @@ def _without(update: Update, name: str) -> Update:
 def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
     """All or nothing was written, including the row of each insertion. If the row exists and the update is undone,
     another change of the same source wrote it, which made the same insertion."""
-    rows = [row for part in inserts_of([doubt]) if (row := _own_row(part, doubt.key, current)) is not None]
+    rows = own_rows(doubt, current.inserted)
     if not rows:
         return "unwritten"
     if any(row.transaction == transaction_digest(doubt) for row in rows):
@@ -172,12 +208,6 @@ def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
     updates = (part for part in doubt.parts if isinstance(part, Update))
     undone = now is not None and any(as_before(update, now) and not carries(update, now) for update in updates)
     return "unwritten" if undone else "written"
-
-
-def _own_row(part: Insert, source: Image, current: Current) -> InsertedRow | None:
-    """The row of this very item, if the run has inserted it, made of this source."""
-    row = current.inserted.get(key_text(part.key))
-    return row if row is not None and row.is_of(part, source) else None
 
 
 def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
@@ -264,137 +294,3 @@ def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
                 source = (source, met[source])
             found.setdefault(source, []).append(change)
     return list(found.values())
-
-
-CHANGED = "changed since the run"
-DELETED = "the item was deleted since the run"
-TAKEN = "another item has the key of the one that the run deleted"
-UNCONFIRMED = "the item is gone: it cannot be told whether the run or the application has deleted it"
-STAYS = "it cannot go back to the key that the run moved it from"
-
-
-class Restoration(NamedTuple):
-    """The change that restores an item (None: there is nothing to restore), and what is left as it is: the names of its
-    attributes and `why`, which is empty if nothing is left. `restored` are the attributes that are then as before the
-    run, given if others are left."""
-
-    change: Update | Insert | Remove | None
-    left: tuple[str, ...] = ()
-    why: str = ""
-    restored: tuple[str, ...] = ()
-
-
-NOTHING = Restoration(None)
-
-
-def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | None) -> Restoration:
-    """How to restore an item of `table`: `records` are the journal's, of one key, in order; `now` is the item.
-
-    Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and all
-    others are left (guarantee G5, ADR 024). An insertion is taken back while its item is exactly what was written, a
-    deletion while its key is absent. Restoring is idempotent: an undo that died applies the same to what it left.
-    """
-    inserts = [record for record in records if isinstance(record, Insert)]
-    own = [record for record in records if not isinstance(record, Insert)]
-    if own and inserts:
-        return _of_moved(table, _may_have_effect(own), inserts, now)
-    likely = _may_have_effect(records)
-    if now is None:
-        return _of_absent(table, likely)
-    updates = [record for record in likely if isinstance(record, Update)]
-    if updates:
-        return _of_updated(updates, now)
-    inserts = [record for record in likely if isinstance(record, Insert)]
-    return _of_inserted(inserts, now) if inserts else _of_deleted(likely[0], now)
-
-
-def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
-    """The last record, and those before it whose outcome was open when the next was made; the last first."""
-    likely = [records[-1]]
-    for record in reversed(records[:-1]):
-        if not _was_open(record, likely[-1]):
-            break
-        likely.append(record)
-    return likely
-
-
-def _was_open(record: Journaled, following: Journaled) -> bool:
-    """Whether a record may have been written after the following one was made, from an item that did not show it."""
-    if isinstance(record, Insert) or isinstance(following, Insert):
-        return isinstance(record, Insert) and isinstance(following, Insert)
-    if isinstance(record, Remove):
-        return same_image(record.read, following.read)
-    return as_before(record, following.read)
-
-
-def _of_moved(
-    table: TableSpec, likely: Sequence[Journaled], inserts: Sequence[Insert], now: Image | None
-) -> Restoration:
-    """The run has moved the item to another key, and another item to this one. (If it has changed the item in place
-    instead, this key was taken, and nothing was inserted.)"""
-    last = likely[0]
-    if not isinstance(last, Remove) or now is None or same_image(now, last.read):
-        return restoration(table, list(reversed(likely)), now)
-    if not any(same_image(now, record.item) for record in inserts):
-        return Restoration(None, _differing(last.read, now), CHANGED)
-    return Restoration(_update(last.key, now, {name: last.read.get(name) for name in _differing(last.read, now)}))
-
-
-def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
-    """The key is free. An item that the run may have deleted is inserted again; an insertion is gone already; an item
-    that the run has updated was deleted by the application, and stays deleted."""
-    for record in likely:
-        if isinstance(record, Remove):
-            return Restoration(Insert(table.name, record.key, record.read))
-    return NOTHING if isinstance(likely[0], Insert) else Restoration(None, (), DELETED)
-
-
-def _of_inserted(inserts: Sequence[Insert], now: Image) -> Restoration:
-    """Several insertions may have been for one key, of which one was written."""
-    if any(same_image(now, record.item) for record in inserts):
-        return Restoration(Remove(inserts[0].key, now))
-    return Restoration(None, _differing(inserts[0].item, now), CHANGED)
-
-
-def _of_deleted(record: Journaled, now: Image) -> Restoration:
-    """The run has deleted the item, and there is one of its key: the same, if an earlier try has restored it, or
-    another one of the application, which stays."""
-    assert isinstance(record, Remove)
-    if same_image(now, record.read):
-        return NOTHING
-    return Restoration(None, _differing(record.read, now), TAKEN)
-
-
-def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
-    """Attribute by attribute. `updates` may have taken effect, the last first; all were made of the same values."""
-    before: dict[str, AttributeValue | None] = {}
-    left: list[str] = []
-    as_it_was: list[str] = []
-    for name in dict.fromkeys(name for update in updates for name in (*update.sets, *update.removes)):
-        writers = [update for update in updates if name in update.sets or name in update.removes]
-        current = now.get(name)
-        if any(_equal(current, patched(update).get(name)) for update in writers):
-            before[name] = writers[0].read.get(name)
-        elif not _equal(current, writers[0].read.get(name)):
-            left.append(name)
-        else:
-            as_it_was.append(name)
-    why, restored = (CHANGED, (*before, *as_it_was)) if left else ("", ())
-    return Restoration(_update(updates[0].key, now, before), tuple(left), why, restored)
-
-
-def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:
-    if not before:
-        return None
-    sets = {name: value for name, value in before.items() if value is not None}
-    return Update(key, now, sets, tuple(name for name, value in before.items() if value is None))
-
-
-def _equal(one: AttributeValue | None, other: AttributeValue | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return same(one, other)
-
-
-def _differing(one: Image, other: Image) -> tuple[str, ...]:
-    return tuple(name for name in {**one, **other} if not _equal(one.get(name), other.get(name)))

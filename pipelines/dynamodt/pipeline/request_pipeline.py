@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Statement
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import WrittenPage
-from dynamodt.model.tables import Change
+from dynamodt.model.tables import Atomic, Change
 from dynamodt.rate import REQUEST_SECONDS, smaller
 from dynamodt.script.diff import write_units
 
@@ -28,10 +28,16 @@ class Pending:
     change: Change
     request: Statement | Call
     doubts: list[Change] = field(default_factory=list)  # what was sent and has an unknown outcome
+    transactions: list[Atomic] = field(default_factory=list)  # what was sent with insertions, whatever the answer
     tries: int = 0  # throttles and doubts in a row
     failed: int = 0  # of the requests that contained it, those that failed as a whole
     conflicts: int = 0
     fresh: bool = True  # its intent is not recorded yet
+
+    def remember(self) -> None:
+        """Keep a transaction that was sent without success: the network may repeat it."""
+        if isinstance(self.change, Atomic) and self.change not in self.transactions:
+            self.transactions.append(self.change)
 
 
 class _Sent(NamedTuple):

@@ -20,17 +20,18 @@ import apache_beam as beam
 
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import InsertedRow, Statements
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec
-from dynamodt.pipeline.conflicts import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, inserts_of, restoration
+from dynamodt.pipeline.conflicts import inserts_of, own_rows
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples, store_not_restored
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.restoration import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, restoration
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
@@ -135,17 +136,10 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> 
     rows = inserted.of([part.key for part in inserts_of([change for _, change in intended])])
     for fencing_token, change in intended:
         void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
-        if _was_written(change, rows):
-            _add(found, change, set() if inserts_of([change]) else void)
+        inserts = bool(inserts_of([change]))
+        if not inserts or own_rows(change, rows):
+            _add(found, change, set() if inserts else void)
     return found
-
-
-def _was_written(change: Change, rows: dict[str, InsertedRow]) -> bool:
-    """Whether a change with insertions was written: all or nothing was. Others are judged by their items."""
-    inserts = inserts_of([change])
-    source = None if isinstance(change, Insert) else change.key
-    found = ((rows.get(key_text(part.key)), part) for part in inserts)
-    return not inserts or any(row is not None and row.is_of(part, source) for row, part in found)
 
 
 def _add(found: Records, change: Change, void: set[str]) -> None:

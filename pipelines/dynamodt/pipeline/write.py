@@ -16,14 +16,15 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.pages import AppliedPage, Contention, Counts, Totals, Units, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
-from dynamodt.pipeline.inserted import lookups, rows_of
+from dynamodt.pipeline.earlier import EarlierWrites
+from dynamodt.pipeline.inserted import inserted_items, lookups, rows_of
 from dynamodt.pipeline.intents import IntentLog, Running
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
-from dynamodt.pipeline.transform import Version
+from dynamodt.pipeline.version import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.script.diff import write_units
 from dynamodt.state.journal import Journal
@@ -58,6 +59,8 @@ class WritePatches(beam.DoFn):
         self._journal = (
             Journal(self._resources.storage(), job.target or job.table, journal_prefix(job)) if job.journals else None
         )
+        inserted = inserted_items(self._wire, job, self._resources.sleep)
+        self._earlier = EarlierWrites(job, self._resources.storage(), inserted)
         self._page_writer = self._page_writing(job)
 
     def _page_writing(self, job: Job) -> PageWriter:
@@ -78,7 +81,7 @@ class WritePatches(beam.DoFn):
 
     def _change_of(self, image: Image) -> Change | None:
         """The change of a concurrently modified item. It loads the author's function when it is first needed."""
-        return self._version.change_of(image)
+        return self._earlier.change_of(image, self._version.change_of)
 
     def start_bundle(self) -> None:
         self._version.start_bundle()

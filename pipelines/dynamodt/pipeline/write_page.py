@@ -30,7 +30,17 @@ from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError
 from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
-from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, Unclear, by_source, inserts_of, judged
+from dynamodt.pipeline.conflicts import (
+    Again,
+    Collision,
+    Current,
+    Ends,
+    Unclear,
+    WrittenOrNot,
+    by_source,
+    inserts_of,
+    judged,
+)
 from dynamodt.pipeline.outcomes import WriteResult, dead_letter
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
@@ -232,6 +242,7 @@ class WriteTask:
             for pending, verdict in answered:
                 if verdict is DONE:
                     continue
+                pending.remember()
                 if verdict.outcome == "conflict":
                     refused.append((pending, verdict.image))
                 elif self._may_retry(pending, verdict):
@@ -294,7 +305,8 @@ class WriteTask:
         """The sources that did not come with the refusal, the items at the keys of insertions, and the run's rows."""
         sources = [p.change.key for p, image in refused if image is None and not isinstance(p.change, Insert)]
         known = [pending.change.key for pending, image in refused if image is not None]
-        places = [part.key for pending, _ in refused for part in inserts_of([pending.change, *pending.doubts])]
+        versions = (change for p, _ in refused for change in (p.change, *p.doubts, *p.transactions))
+        places = [part.key for part in inserts_of(list(versions))]
         return self._read(sources, places, known)
 
     def _read(self, sources: Sequence[Image], places: Sequence[Image], known: Sequence[Image] = ()) -> Current:
@@ -305,7 +317,7 @@ class WriteTask:
     def _judged(self, pending: Pending, current: Current, known: Image | None = None) -> bool:
         """Whether a change is sent again, fitted to the current items; otherwise it is counted."""
         change = pending.change
-        found = judged(change, pending.doubts, current, known, self._writer.stamp)
+        found = judged(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
         if isinstance(found, Ends):
             self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
@@ -331,7 +343,7 @@ class WriteTask:
         except BaseException as error:  # the author's code may raise anything
             if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
                 raise
-            self._bury(pending.change, error, now, step="transform")
+            self._bury(pending.change, error, now, step="doubt" if isinstance(error, WrittenOrNot) else "transform")
             return False
         return True
 

@@ -136,8 +136,8 @@ def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
 def retries(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
-    Each lists those before it in `retried`, since an item may have died in several phases. Dead letters of doubtful
-    writes are replayed only as `options.in_doubt` says; unreadable lines of an export never are.
+    Each lists the phases before it in `earlier`, since an item may have died in several of them. Dead letters of
+    doubtful writes are replayed only as `options.in_doubt` says; unreadable lines of an export never are.
     """
     found: list[Job] = []
     for job in main:
@@ -148,8 +148,8 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
             context.storage.write(name, json.dumps({"dead_letters": parts, "confirmed": confirmed}).encode())
             done.append(_retry(context, job, name))
         found += done
-    runs = tuple(job.run for job in found)
-    return [replace(job, retried=runs[:place]) for place, job in enumerate(found)]
+    runs = tuple(job.run for job in (*main, *found))
+    return [replace(job, earlier=runs[: len(main) + place]) for place, job in enumerate(found)]
 
 
 def retry_number(job: Job) -> int:

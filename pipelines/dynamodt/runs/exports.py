@@ -35,7 +35,7 @@ from dynamodt.export.request import (
     whole_second,
 )
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.runs import ABORT, FINAL_SCAN, DeadLetterSource, ExportSource, Job, RunRecord, ScanSource
+from dynamodt.model.runs import ABORT, FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, segments
@@ -316,8 +316,8 @@ class CatchingUp:
         if all(job.run != known.run for known in self.phases):
             self.phases.append(job)
             self.follower.add(job)
-        retried = tuple(one.run for one in self.phases if isinstance(one.source, DeadLetterSource))
-        self.run_phases(self.context, [replace(job, retried=retried)], self.follower)
+        earlier = tuple(one.run for one in self.phases if one.run != job.run)
+        self.run_phases(self.context, [replace(job, earlier=earlier)], self.follower)
 
 
 def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:

@@ -28,7 +28,7 @@ from dynamodt.model.tables import (
     is_elsewhere,
     name_in_requests,
 )
-from dynamodt.pipeline.conflicts import restoration
+from dynamodt.pipeline.restoration import restoration
 from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions

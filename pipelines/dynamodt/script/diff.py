@@ -315,7 +315,7 @@ def _kilobytes(size: int) -> int:
 
 def transaction_digest(change: Atomic | Insert) -> str:
     """The same for two transactions that write the same; what they check is not looked at."""
-    return digest(repr(sorted(map(_written, parts_of(change)))))
+    return digest(repr(sorted(filter(None, map(_written, parts_of(change))))))
 
 
 def _written(part: Update | Insert | Remove | Check) -> str:

@@ -223,11 +223,14 @@ def _owners(page: int, claim: Claim) -> list[int]:
     return [period.fencing_token for period in claim.periods if period.after < page]
 
 
+def comes_before_intent(name: str) -> bool:
+    """Whether an object has the dead letters of items for which nothing was sent."""
+    return name.endswith(_BEFORE_THE_INTENT)
+
+
 def _of_intent_writer(name: str, claim: Claim) -> bool:
     """Items that could not be read or transformed are counted by the intent: an owner that takes such a page over does
     not store them again, and those of the intent's first writer are committed."""
     part = part_of(name)
     intended = [period.parts[0] for period in claim.periods if period.parts and period.after == part.page - 1]
-    return name.endswith(_BEFORE_THE_INTENT) and any(
-        part_of(first).fencing_token == part.fencing_token for first in intended
-    )
+    return comes_before_intent(name) and any(part_of(first).fencing_token == part.fencing_token for first in intended)

@@ -1,0 +1,161 @@
+"""What earlier phases of a run have sent for an item that a later one meets again: an incremental export, a final scan
+or a replay of dead letters must not transform the run's own result (guarantee G3, ADR 050).
+
+A phase meets an item again that was a dead letter: a replay does so on purpose, and an incremental export shows it as
+created where it was deleted and created again between two of them. Its page has ended, but a request may have had an
+effect that its page did not know of: it was never answered, or was refused and repeated by the network. So nothing
+that was noted at the page's end decides, but evidence:
+
+- of a transaction with insertions, the inserted row (`conflicts.transaction_shown`);
+- of an update alone, the item: as it was written, it is done; as before, it is to be transformed. Where the update was
+  refused and its values are there, or where others are, it is in doubt.
+
+An item in doubt that the script would not change is unchanged; any other is a dead letter of step `doubt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from dynamodt.model.runs import DeadLetterSource, Job
+from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
+from dynamodt.pipeline.conflicts import Current, Shown, WrittenOrNot, inserts_of, shown, transaction_shown
+from dynamodt.pipeline.outcomes import dead_letters
+from dynamodt.script.attempt import ChangeOf
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of, parts_of, transaction_digest
+from dynamodt.state.journal import Journal
+from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
+
+if TYPE_CHECKING:
+    from dynamodt.dynamodb.statements import InsertedRow
+    from dynamodt.pipeline.inserted import InsertedItems
+    from dynamodt.state.storage import Storage
+
+Rows = dict[str, "InsertedRow"]
+
+
+class Sent(NamedTuple):
+    """A change of an earlier phase. `refused`: its page has ended with the knowledge that it had no effect."""
+
+    change: Update | Atomic
+    refused: bool
+
+
+class EarlierWrites:
+    """Decides for each item that a phase meets whether the run has written it before. It reads nothing until the first
+    item, and keeps the changes in memory: there are no more than there were dead letters."""
+
+    def __init__(self, job: Job, storage: Storage, inserted: InsertedItems) -> None:
+        self._job = job
+        self._storage = storage
+        self._inserted = inserted
+        self._kept: dict[str, list[Sent]] | None = None if job.earlier and not job.script.idempotent else {}
+        self._again: frozenset[str] = frozenset()
+
+    def of_page(self, images: Sequence[Image], change_of: ChangeOf) -> ChangeOf:
+        """`change_of` for the items of a page, whose rows are read at once."""
+        sent = [one for image in images for one in self._sent(image)]
+        if not sent:
+            return change_of
+        rows = self._rows(sent)
+        return lambda image: self._change_of(image, change_of, rows)
+
+    def change_of(self, image: Image, change_of: ChangeOf) -> Change | None:
+        """The change of an item; None for the run's own result. Raises WrittenOrNot."""
+        sent = self._sent(image)
+        return self._change_of(image, change_of, self._rows(sent)) if sent else change_of(image)
+
+    def _change_of(self, image: Image, change_of: ChangeOf, rows: Rows) -> Change | None:
+        sent = self._sent(image)
+        shows = [self._shown(one, image, rows) for one in sent]
+        if "written" in shows:
+            return None
+        change = change_of(image)
+        if change is None or "unclear" not in shows or key_text(key_of(self._job.table, image)) in self._again:
+            return change
+        if _is_one_of(change, [one.change for one, shown in zip(sent, shows, strict=True) if shown == "unclear"]):
+            return change  # its row refuses it
+        raise WrittenOrNot
+
+    def _shown(self, sent: Sent, image: Image, rows: Rows) -> Shown:
+        current = Current({key_text(sent.change.key): image}, {}, rows)
+        if isinstance(sent.change, Atomic):
+            return transaction_shown(sent.change, image, current)
+        found = shown(sent.change, current, stamp=self._job.script.stamp)
+        if not sent.refused:
+            return found
+        return "unclear" if found == "written" else "unwritten"  # the values may be the application's
+
+    def _sent(self, image: Image) -> list[Sent]:
+        if self._kept is None:
+            self._kept = self._loaded()
+        return self._kept.get(key_text(key_of(self._job.table, image)), []) if self._kept else []
+
+    def _loaded(self) -> dict[str, list[Sent]]:
+        storage, job = self._storage, self._job
+        self._again = frozenset(_asked_again(storage, job))
+        found: dict[str, list[Sent]] = {}
+        for run in job.earlier:
+            for sent in sent_by(storage, job, run):
+                found.setdefault(key_text(sent.change.key), []).append(sent)
+        return found
+
+    def _rows(self, sent: Sequence[Sent]) -> Rows:
+        """The rows are read after the item: what the item shows has its row by then."""
+        keys = {key_text(part.key): part.key for part in inserts_of([one.change for one in sent])}
+        return self._inserted.of(list(keys.values())) if keys else {}
+
+
+def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
+    made = {transaction_digest(one) for one in sent if isinstance(one, Atomic)}
+    return isinstance(change, Atomic) and transaction_digest(change) in made
+
+
+def _asked_again(storage: Storage, job: Job) -> Iterator[str]:
+    """The items in doubt that an operator has asked to be transformed."""
+    parts = job.source.parts if isinstance(job.source, DeadLetterSource) else ()
+    doubtful = [part for part in parts if part.endswith("-doubt.jsonl")]
+    return (key_text(dead_letter.key) for dead_letter in dead_letters(storage, doubtful))
+
+
+# ---------------------------------------------------------------- from the journals
+
+
+def sent_by(storage: Storage, job: Job, run: str) -> Iterator[Sent]:
+    """What a phase has sent for items that were dead letters: everything, if it has replayed them; otherwise the
+    changes of those that it has left as dead letters itself, all of which had no effect as far as it knew."""
+    journal = Journal(storage, job.target or job.table, object_key(job.table.name, run, JOURNAL))
+    if "/retry" in run:
+        names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
+        void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
+        for change in _of_items(journal, names):
+            yield Sent(change, key_text(change.key) in void)
+        return
+    dead = _dead(storage, job, run)
+    for split in sorted({split for split, _ in dead}):
+        names = list(storage.names(split_prefix(object_key(job.table.name, run, JOURNAL), split)))
+        for name in names:
+            keys = dead.get((split, part_of(name).page), set())
+            yield from (Sent(change, True) for change in _of_items(journal, [name]) if key_text(change.key) in keys)
+
+
+def _dead(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str]]:
+    """The keys of a phase's dead letters that may have been sent, by split and page."""
+    found: dict[tuple[int, int], set[str]] = {}
+    for name in storage.names(object_key(job.table.name, run, DEAD)):
+        if not comes_before_intent(name):
+            keys = found.setdefault(part_of(name)[:2], set())
+            keys.update(key_text(dead_letter.key) for dead_letter in dead_letters(storage, [name]))
+    return found
+
+
+def _of_items(journal: Journal, names: Sequence[str]) -> Iterator[Update | Atomic]:
+    """The changes after which their item is still there: one that was moved has another item at its key."""
+    for name in names:
+        for change in () if is_note(name) else journal.intended(name):
+            stays = isinstance(change, Update | Atomic)
+            if stays and not any(isinstance(part, Remove) for part in parts_of(change)):
+                assert isinstance(change, Update | Atomic)
+                yield change

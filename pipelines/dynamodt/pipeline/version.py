@@ -1,0 +1,126 @@
+"""A job's script, loaded for the DoFns that apply it, with the rows that `prepare` has stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from apache_beam.utils.shared import Shared
+
+from dynamodt.model.runs import Job, PreparedRef
+from dynamodt.model.tables import Change, Image, Insert, Remove
+from dynamodt.pipeline.author_output import begin
+from dynamodt.script.apply import Apply
+from dynamodt.script.attempt import ChangeOf
+from dynamodt.script.diff import key_of
+from dynamodt.script.functions import Transform
+from dynamodt.state.prepared import load
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class _Rows:
+    """Holds the mapping in an object that a weak reference can point to."""
+
+    def __init__(self, rows: Mapping[Any, Any]) -> None:
+        self.rows = rows
+
+
+class PreparedCache:
+    """The prepared rows, one copy for all DoFns and threads of a worker process.
+
+    A reference travels with the job; each process reads the file once, and checks it.
+    """
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._shared = Shared()
+
+    def rows(self) -> Mapping[Any, Any]:
+        """The job's prepared rows, if any. Raises Refused when the file is not what was prepared."""
+        ref = self._job.prepared
+        if ref is None:
+            return NOTHING
+        self._held = self._shared.acquire(lambda: self._load(ref), tag=ref.sha256)
+        rows: Mapping[Any, Any] = self._held.rows
+        return rows
+
+    def _load(self, ref: PreparedRef) -> _Rows:
+        return _Rows(load(self._resources.storage(), self._job.script, ref))
+
+
+class Version:
+    """The loaded script of a job, with the life cycle of the DoFn that holds it.
+
+    `lazy` defers loading until the first item: a writer needs the script for conflicts only, which most runs never
+    have, and an author's `setup` may be slow.
+    """
+
+    def __init__(self, job: Job, resources: Resources, *, lazy: bool = False) -> None:
+        self._job = job
+        self._lazy = lazy
+        self._output = resources.output
+        self._prepared = PreparedCache(job, resources)
+        self._transform: Transform | None = None
+        self._bound: ChangeOf | None = None
+
+    def setup(self) -> None:
+        if not self._lazy and not self._job.inserts_rows:
+            self._load()
+
+    def start_bundle(self) -> None:
+        if self._transform is not None:
+            self._transform.start_bundle()
+
+    @property
+    def change_of(self) -> ChangeOf:
+        """The function from an image to its change."""
+        if self._job.inserts_rows:
+            return self._inserted_item
+        if self._bound is None:
+            self._bound = self._bind()
+        return self._bound
+
+    def finish_bundle(self) -> None:
+        if self._transform is not None:
+            self._transform.finish_bundle()
+
+    def teardown(self) -> None:
+        if self._transform is not None:
+            self._transform.teardown()
+
+    def _load(self) -> Transform:
+        begin(self._job.script, self._job.base_run, self._output)
+        self._transform = Transform(self._job.script, self._job.direction)
+        self._transform.setup()
+        return self._transform
+
+    def _bind(self) -> ChangeOf:
+        transform = self._transform
+        if transform is None:
+            transform = self._load()
+            transform.start_bundle()
+        job = self._job
+        return Apply(
+            job.script,
+            transform,
+            job.table,
+            run=job.base_run,
+            prepared=self._prepared.rows(),
+            target=job.target,
+            snapshot=job.export is not None,
+            final_scan=job.export is not None and job.export.final_scan,
+        ).change_of
+
+    def _inserted_item(self, image: Image) -> Change | None:
+        """A row of `items()`: inserted if absent on the way up, deleted if unchanged on the way down."""
+        table = self._job.target or self._job.table
+        if self._job.direction == "down":
+            return Remove(key_of(table, image), image)
+        return Insert(table.name, key_of(table, image), image)

@@ -1,0 +1,250 @@
+"""Transactions that were refused, and that the network repeats once their page has ended with the refusal: what the
+rows of the state table show decides, in a retry, in a window and in an undo, whatever was noted at the page's end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from dynamodt.dynamodb.wire import Refusal
+from dynamodt.model.pages import Counts
+from dynamodt.model.runs import Job
+from dynamodt.model.tables import Item, KeyAttribute, TableSpec
+from dynamodt.pipeline.migrate import migrate
+from dynamodt.runs.jobs import retry_job
+from dynamodt.script.codec import decode
+from dynamodt.state.object_keys import DEAD, key_of_job
+from tests.fakes import FakeDynamoDB
+from tests.pipeline.conftest import Bench
+from tests.pipeline.exporter import Exporter, by_id
+from tests.pipeline.undoing import left, undone
+
+FAN = """
+from dynamodt import Put
+
+def transform_up(item):
+    if item["id"] > 99:
+        return item
+    return [{**item, "n": item["n"] * 2}, Put({"id": 100 + item["id"], "n": 7})]
+"""
+FAN_ELSEWHERE = FAN.replace('100 + item["id"]', '100 + item["n"]')  # another key each time
+LONE_ELSEWHERE = FAN_ELSEWHERE.replace('{**item, "n": item["n"] * 2}', "item")
+MOVE = 'def transform_up(item):\n    return {**item, "id": item["id"] + 100, "n": item["n"] * 2}\n'
+INTO_OTHER = """
+TARGET_TABLE = "others"
+def transform_up(item):
+    return {"name": str(item["n"]), "n": item["n"]}
+"""
+OTHERS = TableSpec("others", (KeyAttribute("name", "S"),))
+
+
+@dataclass
+class Network:
+    """Keeps each transaction that is sent while `keeps`, and carries them out again."""
+
+    bench: Bench
+    carry_out: Callable[..., dict[str, Any]]
+    keeps: bool = True
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+    def repeat(self) -> None:
+        self.keeps = False
+        for request in self.sent:
+            with suppress(Refusal):
+                self.carry_out(self.bench.dynamodb, request)
+        self.sent.clear()
+
+
+@pytest.fixture
+def network(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Network:
+    network = Network(bench, FakeDynamoDB._transactwriteitems)
+
+    def kept(dynamodb: FakeDynamoDB, request: dict[str, Any]) -> dict[str, Any]:
+        if network.keeps:
+            network.sent.append(request)
+        return network.carry_out(dynamodb, request)
+
+    monkeypatch.setattr(FakeDynamoDB, "_transactwriteitems", kept)
+    return network
+
+
+def dead_job(bench: Bench, text: str, taken: int = 101) -> tuple[Job, Any, Exporter]:
+    """An export of one item, whose new key is taken before the run: it becomes a dead letter."""
+    exporter = Exporter(bench)
+    bench.dynamodb.put({"id": 1, "n": 1})
+    full = exporter.export()
+    job = replace(exporter.job(full, text), max_errors=9)
+    bench.dynamodb.put({"id": taken, "n": 0})
+    assert bench.execute(job) == Counts(read=1, dead=1)
+    return job, full, exporter
+
+
+def retried(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()) -> tuple[Job, Counts]:
+    """The dead letters of a phase, replayed as `dynamodt retry` does."""
+    source = replace(job, run=since[-1]) if since else job
+    again = retry_job(job, number, tuple(bench.storage.names(key_of_job(source, DEAD))))
+    again = replace(again, attempt=job.attempt + number, earlier=(job.run, *since))
+    bench.state.lease(again)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        migrate(pipeline, again, bench.resources)
+    return again, bench.state.splits(again.run).totals(1).counts
+
+
+@pytest.mark.parametrize(("text", "beside"), [(FAN, {101: 7}), (FAN_ELSEWHERE, {101: 7})], ids=["same", "elsewhere"])
+def test_a_retry_leaves_what_a_refused_fan_out_has_written_after_all(
+    bench: Bench, network: Network, text: str, beside: dict[int, int]
+) -> None:
+    job, _, _ = dead_job(bench, text)
+    bench.dynamodb.delete({"id": 101})
+    network.repeat()
+    assert by_id(bench) == {1: 2, **beside}
+    again, counts = retried(bench, job)
+    assert (by_id(bench), counts) == ({1: 2, **beside}, Counts(unchanged=1, dead=-1))
+    undone(bench, replace(again, attempt=8))
+    undone(bench, replace(job, attempt=9))
+    assert by_id(bench) == {1: 1}
+
+
+def test_a_retry_does_what_was_refused_and_not_repeated(bench: Bench, network: Network) -> None:
+    """The item was brought to the values of the refused update by hand: no row says that the run has written them."""
+    job, _, _ = dead_job(bench, FAN)
+    bench.dynamodb.delete({"id": 101})
+    bench.dynamodb.put({"id": 1, "n": 2})
+    _, counts = retried(bench, job)
+    assert (by_id(bench), counts) == ({1: 4, 101: 7}, Counts(changed=1, dead=-1))
+
+
+def test_what_is_repeated_while_a_retry_writes_is_not_transformed_again(bench: Bench, network: Network) -> None:
+    job, _, _ = dead_job(bench, FAN_ELSEWHERE)
+    bench.dynamodb.delete({"id": 101})
+
+    def meanwhile(table: FakeDynamoDB) -> None:
+        table.before_write = None
+        network.repeat()
+
+    network.keeps, bench.dynamodb.before_write = False, meanwhile
+    _, counts = retried(bench, job)
+    assert by_id(bench) == {1: 2, 101: 7} and counts.dead == -1
+
+
+def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(bench: Bench, network: Network) -> None:
+    """It may be the item of then, changed by the application, or another one of its key. An operator decides."""
+    job, _, _ = dead_job(bench, FAN)
+    bench.dynamodb.delete({"id": 101})
+    network.repeat()
+    bench.dynamodb.put({"id": 1, "n": 5})
+    again, counts = retried(bench, job)
+    assert (by_id(bench), counts) == ({1: 5, 101: 7}, Counts())
+    (name,) = bench.storage.names(key_of_job(again, DEAD))
+    assert name.endswith("-doubt.jsonl") and json.loads(bench.storage.read(name) or b"")["step"] == "doubt"
+    _, counts = retried(bench, job, 2, (again.run,))  # --in-doubt again
+    assert by_id(bench) == {1: 10, 101: 7}
+
+
+@pytest.mark.parametrize("text", [FAN, FAN_ELSEWHERE], ids=["same", "elsewhere"])
+def test_a_later_window_leaves_what_a_refused_fan_out_of_a_retry_has_written(
+    bench: Bench, network: Network, text: str
+) -> None:
+    """One window shows the item as deleted; it is created again and retried in vain; the next shows it as created."""
+    job, full, exporter = dead_job(bench, text)
+    network.sent.clear()
+    bench.dynamodb.delete({"id": 1})
+    first = exporter.export(full)
+    assert bench.execute(exporter.window(job, 1, first)).changed == 0
+    bench.dynamodb.put({"id": 1, "n": 1})
+    again, _ = retried(bench, job)
+    bench.dynamodb.delete({"id": 101})
+    network.repeat()
+    assert by_id(bench) == {1: 2, 101: 7}
+    window = replace(exporter.window(job, 2, exporter.export(first)), earlier=(job.run, again.run))
+    assert bench.execute(window).changed == 0
+    assert by_id(bench) == {1: 2, 101: 7}
+    for number, one in enumerate((window, again, job), 7):
+        undone(bench, replace(one, attempt=number))
+    assert by_id(bench) == {1: 1}
+
+
+@pytest.mark.parametrize("text", [FAN, FAN_ELSEWHERE], ids=["same", "elsewhere"])
+def test_a_later_window_leaves_what_a_refused_fan_out_has_written(bench: Bench, network: Network, text: str) -> None:
+    """As above, without a retry: the application puts the item back as it was."""
+    job, full, exporter = dead_job(bench, text)
+    bench.dynamodb.delete({"id": 1})
+    first = exporter.export(full)
+    window = replace(exporter.window(job, 1, first), earlier=(job.run,))
+    assert bench.execute(window).changed == 0
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.delete({"id": 101})
+    network.repeat()
+    second = replace(exporter.window(job, 2, exporter.export(first)), earlier=(job.run, window.run))
+    assert bench.execute(second).changed == 0
+    assert by_id(bench) == {1: 2, 101: 7}
+
+
+def test_a_retry_after_a_repeated_move_meets_another_item(bench: Bench, network: Network) -> None:
+    """The moved item is gone from its key: what is there since is the application's, and has its turn."""
+    job, _, _ = dead_job(bench, MOVE)
+    bench.dynamodb.delete({"id": 101})
+    network.repeat()
+    assert by_id(bench) == {101: 2}
+    _, counts = retried(bench, job)
+    assert (by_id(bench), counts) == ({101: 2}, Counts(vanished=1, dead=-1))
+
+
+def test_a_refused_put_that_is_repeated_is_not_put_under_another_key_as_well(bench: Bench, network: Network) -> None:
+    text = LONE_ELSEWHERE.replace("[item,", '[{k: v for k, v in item.items() if k != "old"},')
+    exporter = Exporter(bench)
+    bench.dynamodb.put({"id": 1, "n": 1, "old": 1})
+    job = replace(exporter.job(exporter.export(), text), max_errors=9)
+    bench.dynamodb.put({"id": 101, "n": 0})
+    assert bench.execute(job) == Counts(read=1, dead=1)
+    bench.dynamodb.delete({"id": 101})
+    network.repeat()
+    bench.dynamodb.put({"id": 1, "n": 3, "old": 1})
+    _, counts = retried(bench, job)
+    assert by_id(bench) == {1: 3, 101: 7} and counts == Counts()
+
+
+def test_another_table_gets_one_item_of_each(bench: Bench, network: Network) -> None:
+    """The insertion was given up, and repeated; the source says another key by then."""
+    bench.dynamodb.keys["others"] = ("name",)
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults.extend(["throttled"] * 40)
+    job = replace(bench.job(INTO_OTHER, splits=1, max_errors=9), target=OTHERS)
+    network.sent.clear()
+    assert bench.execute(job) == Counts(read=1, dead=1)
+    bench.dynamodb.faults.clear()
+    network.repeat()
+    bench.dynamodb.put({"id": 1, "n": 3})
+    _, counts = retried(bench, job)
+    there: list[Item] = [decode(image) for image in bench.dynamodb.others["others"].values()]
+    assert [item["name"] for item in there] == ["1"] and counts == Counts()
+    assert undone(bench, replace(job, attempt=9)).changed == 1 and not bench.dynamodb.others["others"]
+
+
+def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(bench: Bench, network: Network) -> None:
+    """It is refused, made anew of what the application has put there, and carried out once that is set back."""
+    exporter = Exporter(bench)
+    bench.dynamodb.put({"id": 1, "n": 1})
+    job = exporter.job(exporter.export(), FAN_ELSEWHERE)
+
+    def first(table: FakeDynamoDB) -> None:
+        table.before_write = second
+        table.put({"id": 1, "n": 5})
+
+    def second(table: FakeDynamoDB) -> None:
+        table.before_write = None
+        table.put({"id": 1, "n": 1})
+        network.repeat()
+
+    bench.dynamodb.before_write = first
+    assert bench.execute(job) == Counts(read=1, changed=1)
+    assert by_id(bench) == {1: 2, 101: 7}
+    undone(bench, replace(job, attempt=9))
+    assert by_id(bench) == {1: 1} and not left(bench, job)
