@@ -104,7 +104,7 @@ def retry(
     Raises UsageError for a run that does not exist, Refused for one that has nothing to retry.
     """
     state = State(stage.connection, stage.state_table)
-    record = find_run(state, _chosen(stage, folder, names), run)
+    record = find_run(state, _chosen(stage, folder, names), run, stage)
     in_turn(
         state.leases,
         record.table,

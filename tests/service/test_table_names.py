@@ -13,8 +13,9 @@ import pytest
 from dynamodt import api
 from dynamodt.config.names import with_names
 from dynamodt.dynamodb.clients import client
-from dynamodt.errors import Refused
+from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import TableNames
+from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
@@ -113,6 +114,27 @@ def test_a_table_without_versions_is_replaced_by_stamping_none(bench: Bench, mak
     stamped(fresh, 0)
     assert fresh.up("users")[0].error is None
     assert bench.tables.items(other) == [{"id": "b", "n": 6}]
+
+
+@on_ministack
+def test_a_run_of_the_table_that_a_name_meant_before_is_named(bench: Bench, make_table: MakeTable) -> None:
+    first, other = make_table(id="S"), make_table(id="S")
+    bench.tables.put(first, {"id": "a", "n": 1})
+    bench.script("users", COUNT)
+    (report,) = mapped(bench, users=first).up("users")
+    run, fresh = report.versions[0].run, mapped(bench, users=other)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="there is no run") as caught:
+            api.undo(fresh.stage, fresh.folder, (), run, RunOptions(), fresh.recorder)
+        assert caught.value.where == f"tables users ({other})"
+        assert f"the table {first}, which users was before, and is {other}" in caught.value.hint
+        assert f'users = "{first}" under [stages.test.tables]' in caught.value.hint
+        stamped(fresh, 0)  # from now on the name means the other table
+    again = mapped(bench, users=first)
+    assert api.undo(again.stage, again.folder, (), run, RunOptions(), again.recorder).error is None
+    with pytest.raises(UsageError) as caught:
+        api.retry(fresh.stage, fresh.folder, (), "2020", RunOptions(), fresh.recorder)
+    assert caught.value.hint == "dynamodt history"
 
 
 def stamped(bench: Bench, to: int) -> None:

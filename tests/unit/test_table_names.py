@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -231,6 +232,20 @@ def test_a_role_is_for_a_table_that_is_named_by_its_arn(project: Project) -> Non
     with pytest.raises(UsageError, match="needs the table's ARN") as caught:
         load_stage("prod", project(f'{PROD}tables = {{ users = {{ name = "shop", role_arn = "{ROLE}" }} }}\n'))
     assert caught.value.where == "dynamodt.toml: stages.prod.tables.users.role_arn"
+
+
+@pytest.mark.parametrize(
+    ("there", "refused"), [({"shop"}, True), ({"shop", "shop-prod"}, False), ({"users"}, False), (set(), False)]
+)
+def test_a_real_name_that_the_pattern_changes_is_reported(
+    project: Project, monkeypatch: pytest.MonkeyPatch, there: set[str], refused: bool
+) -> None:
+    folder = project(f'{PROD}table_name = "{{table}}-prod"\n', "users")
+    monkeypatch.setattr(looked_up, "place_of", lambda connection, table: table if table in there else None)
+    stage = opened(folder, "shop", "users")
+    with pytest.raises(UsageError, match="means the table shop-prod, which") if refused else nullcontext() as caught:
+        looked_up.check_patterned(stage, folder, ["shop", "users"])
+    assert caught is None or 'NAME = "shop" under [stages.prod.tables]' in caught.value.hint
 
 
 def test_what_a_parameter_holds_must_be_a_name(project: Project, account: Account) -> None:

@@ -87,6 +87,10 @@ def _open(operations: Any, request: Request, folder: Path, recorder: ProgressRec
     """The stage, ready for the tables that the command names. Raises Refused for one that is dynamodt's own."""
     stage: Stage = operations.open_stage(request.stage, folder, recorder, request.tables)
     recorder.names = stage.names
+    if stage.names.mapped and request.command != "init":  # whose folder is about to be made
+        from dynamodt.config.names import check_patterned
+
+        check_patterned(stage, folder, request.tables)
     for table in request.tables:
         check_no_state_table(stage, stage.names.real(table))
     return stage

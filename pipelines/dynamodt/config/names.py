@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 
 from dynamodt.config.settings import FILE_NAME, place
 from dynamodt.dynamodb.clients import account_id, client, explained
-from dynamodt.errors import UsageError
+from dynamodt.dynamodb.table import place_of
+from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import LOOKUPS, Connection, Stage, is_elsewhere
 from dynamodt.script.names import is_table_name
@@ -97,6 +98,26 @@ def _check_distinct(stage: Stage, known: dict[str, str]) -> None:
             what = f"{first} and {logical} are the same table, {real}"
             listed = logical if logical in stage.names.sources else first  # the pattern, if any, names neither alone
             raise UsageError(what, where=name_place(stage, listed), hint=hint)
+
+
+def check_patterned(stage: Stage, folder: Path, named: Sequence[str]) -> None:
+    """Raises UsageError for a table without a folder whose name `table_name` has turned into that of no table, where
+    there is a table of the name itself. Sends no request for any other."""
+    for name in named:
+        made = stage.names.real(name)
+        known = made == name or name in stage.names.sources or (folder / "transforms" / name).is_dir()
+        if known or _exists(stage, made) or not _exists(stage, name):
+            continue
+        what = f"{name} is a logical name here, and means the table {made}, which does not exist; a table {name} does"
+        hint = f'give it a logical name: NAME = "{name}" under [stages.{stage.name}.tables], and --table NAME'
+        raise UsageError(what, where=name_place(stage, name), hint=hint)
+
+
+def _exists(stage: Stage, table: str) -> bool:
+    """Whether a table exists, as far as the caller may see it."""
+    with suppress(ServiceError):
+        return place_of(stage.connection, table) is not None
+    return False
 
 
 def name_place(stage: Stage, logical: str) -> str:

@@ -50,17 +50,35 @@ _CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def find_run(state: State, tables: Sequence[str], run: str) -> RunRecord:
-    """The only run of these tables whose id begins with `run`. Raises UsageError for none, or several."""
+def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None = None) -> RunRecord:
+    """The only run of these tables whose id begins with `run`. Raises UsageError for none, or several. With `stage`, a
+    run of a table that one of its logical names has meant is named."""
     found = [record for table in tables for record in state.runs(table) if record.run.startswith(run)]
     exact = [record for record in found if record.run == run]
     if not found:
-        raise UsageError(f"there is no run {run}", where=f"tables {', '.join(tables)}", hint=suggest("history"))
+        where = f"tables {', '.join(map(stage.names.shown, tables) if stage else tables)}"
+        hint = (_of_a_former_table(state, stage, tables, run) if stage else "") or suggest("history")
+        raise UsageError(f"there is no run {run}", where=where, hint=hint)
     if len(found) > 1 and not exact:
         some = [f"{record.run} ({record.table} v{record.version} {record.direction})" for record in found[:_SHOWN]]
         more = ", ..." if len(found) > _SHOWN else ""
         raise UsageError(f"{len(found)} runs begin with {run}: {', '.join(some)}{more}", hint="write more of the id")
     return (exact or found)[0]
+
+
+def _of_a_former_table(state: State, stage: Stage, tables: Sequence[str], run: str) -> str:
+    """The hint for a run of a table that a logical name of the stage has meant; empty for any other run."""
+    for logical, meant in state.names(stage).items():
+        for table in meant:
+            if table in tables or not any(record.run.startswith(run) for record in state.runs(table)):
+                continue
+            if stage.names.known.get(logical, logical) == table:
+                return f"it is a run of the table {stage.names.shown(table)}: name that one, --table {logical}"
+            now = f", and is {stage.names.known[logical]}" if logical in stage.names.known else ""
+            again = f'{logical} = "{table}" under [stages.{stage.name}.tables] in dynamodt.toml'
+            was = f"it is a run of the table {table}, which {logical} was before{now}"
+            return f"{was}. For commands about that table, let {logical} mean it again: {again}"
+    return ""
 
 
 def run_states(state: State, table: str) -> list[RunState]:

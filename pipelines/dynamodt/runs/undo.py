@@ -48,7 +48,7 @@ def undo(
     An error that ended it early is in the report.
     """
     state = State(stage.connection, stage.state_table)
-    record = find_run(state, tables, run)
+    record = find_run(state, tables, run, stage)
     attempt = partial(_attempt, stage, state, record, options, observer, runner)
     return in_turn(state.leases, record.table, options, observer.notify, attempt)
 
@@ -97,7 +97,7 @@ def _holding(
 def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> RunRecord:
     """The run that the id means, if it can be undone now, or after `wait_lock`. Raises UsageError, or Refused."""
     state = State(stage.connection, stage.state_table)
-    record = find_run(state, tables, run)
+    record = find_run(state, tables, run, stage)
     return in_turn(state.leases, record.table, options, observer.notify, partial(_checked, stage, record, options))
 
 

@@ -104,8 +104,17 @@ class State:
         return "" if row is None else str(row["table"])
 
     def record_name(self, stage: Stage, logical: str, real: str) -> None:
-        """Records the table that a logical name means; see `real_name`."""
-        self.rows.put(_name_key(stage, logical), {"table": real})
+        """Records the table that a logical name means, and those that it has meant before; see `real_name`."""
+        row = self.rows.get(_name_key(stage, logical)) or {}
+        former = dict.fromkeys([*row.get("former", ()), *filter(None, [row.get("table")])])
+        self.rows.put(_name_key(stage, logical), {"table": real, "former": [one for one in former if one != real]})
+
+    def names(self, stage: Stage) -> dict[str, tuple[str, ...]]:
+        """The tables that each logical name of a project's stage means or has meant since its history began, the
+        present one last."""
+        pk, prefix = _name_key(stage, "")
+        rows = self.rows.query(pk, prefix)
+        return {row["sk"].removeprefix(prefix): (*row.get("former", ()), row["table"]) for row in rows}
 
     # ------------------------------------------------------------ history
 
