@@ -90,10 +90,10 @@ class DynamodtError(Exception):
         self.where = where
         self.hint = as_hint(hint)
 
-    def hinted(self, hint: str, where: str = "") -> DynamodtError:
-        """The same error with another hint, and maybe another place."""
+    def hinted(self, hint: str, where: str = "", what: str = "") -> DynamodtError:
+        """The same error with another hint, and maybe another place or text."""
         hinted = type(self).__new__(type(self), *self.args)
-        hinted.__dict__.update(self.__dict__, hint=as_hint(hint), where=where or self.where)
+        hinted.__dict__.update(self.__dict__, hint=as_hint(hint), where=where or self.where, what=what or self.what)
         return hinted.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from rich.console import Console
 
 from dynamodt.cli.commands import ended_early
 from dynamodt.cli.json_output import with_names as in_document
-from dynamodt.cli.request import Request, with_both_names, with_tables
+from dynamodt.cli.progress import LineDisplay
+from dynamodt.cli.request import Request, with_tables
 from dynamodt.config import names as looked_up
 from dynamodt.config.names import named_in, tables_in_use, with_names
 from dynamodt.config.stage import SERVICE, load_stage
@@ -266,8 +267,8 @@ THREE = (
 def test_a_stack_is_read_once_for_all_its_tables(project: Project, account: Account) -> None:
     stage = opened(project(PROD + THREE, "users", "carts", "plain"))
     assert tables(project(PROD + THREE) / "transforms", stage.names) == (
-        "shop-plain",
         "shop-prod-Carts-1A2B",
+        "shop-plain",
         "shop-prod-users",
     )
     assert account.calls == ["DescribeStacks shop-prod", "ListStackResources shop-prod"]
@@ -487,9 +488,41 @@ def test_hints_name_tables_as_they_are_typed() -> None:
 
 
 def test_the_place_of_an_error_has_both_names() -> None:
-    assert with_both_names("table shop-users, transforms/x.py", NAMES) == "table users (shop-users), transforms/x.py"
-    assert with_both_names("table carts", NAMES) == "table carts"
-    assert with_both_names("state table shop-users", NAMES) == "state table shop-users"
+    assert NAMES.in_text("table shop-users, transforms/x.py") == "table users (shop-users), transforms/x.py"
+    assert NAMES.in_text("table carts") == "table carts"
+    assert NAMES.in_text("state table shop-users") == "state table shop-users"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("took the lease on shop-users over", "took the lease on users (shop-users) over"),
+        ("table shop-users: a; shop-users.", "table users (shop-users): a; users (shop-users)."),
+        ("users (shop-users) is done", "users (shop-users) is done"),
+        (
+            "shop-users-2, s3://b/runs/shop-users/x, my-shop-users",
+            "shop-users-2, s3://b/runs/shop-users/x, my-shop-users",
+        ),
+        ('users = "shop-users"', 'users = "shop-users"'),
+        ("people of table people", "people of table clients (people)"),
+    ],
+)
+def test_a_message_has_both_names_of_each_table(text: str, shown: str) -> None:
+    assert replace(NAMES, known={**NAMES.known, "clients": "people"}).in_text(text) == shown
+
+
+def test_the_tables_of_a_project_are_in_the_order_of_their_folders(project: Project) -> None:
+    folder = project("", "a", "b", "c")
+    names = TableNames({"a": "z-table", "c": "a-table"}, known={"a": "z-table", "b": "b", "c": "a-table"})
+    assert tables(folder / "transforms", names) == ("z-table", "b", "a-table")
+
+
+def test_a_notice_has_both_names() -> None:
+    lines: list[str] = []
+    display = LineDisplay(lambda line, text: lines.append(text))
+    display.names = NAMES
+    display.notify("took the lease on shop-users over")
+    assert lines == ["took the lease on users (shop-users) over"]
 
 
 def test_the_report_of_a_command_that_was_stopped_has_both_names() -> None:

@@ -53,6 +53,8 @@ def with_names(document: Any, names: TableNames) -> Any:
     if not isinstance(document, dict) or not names.known:
         return document
     inner = {key: with_names(value, names) for key, value in document.items()}
+    if "notices" in inner:
+        inner["notices"] = [names.in_text(text) for text in inner["notices"]]
     real = inner.get("table")
     if not isinstance(real, str) or names.logical(real) == real:
         return inner
@@ -298,7 +300,7 @@ class JsonLines(ProgressRecorder):
             self._emit(with_names(document, self.names))
 
     def notify(self, text: str) -> None:
-        self._notify(text)
+        self._notify(self.names.in_text(text))
 
 
 def print_line(document: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ class BarDisplay(ProgressRecorder):
         self._console.print(ended_lines(run, report, self._console.width))
 
     def notify(self, text: str) -> None:
-        self._console.print(text, style="dim")
+        self._console.print(self.names.in_text(text), style="dim")
 
     def said(self, line: Line) -> None:
         self._console.print(Text(said_text(line, self.names)), soft_wrap=True)
@@ -217,6 +217,7 @@ class LineDisplay(ProgressRecorder):
         self._write(line, said_text(line, self.names))
 
     def notify(self, text: str) -> None:
+        text = self.names.in_text(text)
         self._write(Line(self._now(), "INFO", "", text), text)
 
 

@@ -152,12 +152,6 @@ def _by_logical_name(words: tuple[str, ...], names: TableNames) -> tuple[str, ..
     return tuple(names.logical(word) if flag == "--table" else word for flag, word in zip(flags, words, strict=True))
 
 
-def with_both_names(where: str, names: TableNames) -> str:
-    """An error's place with both names of its table: `table users (shop-users-prod)`."""
-    table, comma, more = where.removeprefix("table ").partition(",")
-    return f"table {names.shown(table)}{comma}{more}" if where.startswith("table ") else where
-
-
 # ---------------------------------------------------------------- what to try next
 
 

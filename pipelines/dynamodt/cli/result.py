@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynamodt.cli import json_output
-from dynamodt.cli.request import Request, as_typed, with_both_names, with_stage, with_tables
+from dynamodt.cli.request import Request, as_typed, with_stage, with_tables
 from dynamodt.errors import (
     PROGRAM,
     DeadLetters,
@@ -85,7 +85,8 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
     hint = error.hint
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
-    return error.hinted(with_tables(with_stage(hint, request.stage), names), with_both_names(error.where, names))
+    hint = with_tables(with_stage(hint, request.stage), names)
+    return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 
 
 def _of_the_disk(error: OSError) -> BaseException:

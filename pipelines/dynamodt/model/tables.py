@@ -6,6 +6,7 @@ is the Python dict that an author's function gets, `{"id": "u1"}`. `script.codec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -176,6 +177,17 @@ class TableNames:
         """`users (shop-users-prod)`, or the one name if both are the same."""
         logical = self.logical(real)
         return real if logical == real else f"{logical} ({real})"
+
+    def in_text(self, text: str) -> str:
+        """A message with `shown` for each real name that differs; a name that may be a word of prose counts only after
+        "table". Paths, quoted names and those that are shown already stay as they are."""
+        for logical, real in self.known.items():
+            if logical != real and real in text:
+                word = "(?<=table )" if real.isalpha() and real.islower() else ""
+                before = rf"(?<![\w./:=\"'-])(?<!state table )(?<!{re.escape(logical)} \(){word}"
+                shown = self.shown(real)
+                text = shown.join(re.split(rf"{before}{re.escape(real)}(?![\w/-])", text))
+        return text
 
 
 @dataclass(frozen=True, slots=True)

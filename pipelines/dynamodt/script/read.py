@@ -326,7 +326,7 @@ def _misspelt_functions(bound: dict[str, ast.stmt], where: str) -> Iterator[Scri
 
 
 def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
-    """The tables that have versions in the folder `transforms`, by their real names, sorted.
+    """The tables that have versions in the folder `transforms`, by their real names, in the order of their folders.
 
     A folder without a version, such as `shared`, is none. One whose name is unusual for a table (it begins with '_' or
     '.', or DynamoDB does not allow it) counts only with a file that is named like a version.
@@ -336,7 +336,8 @@ def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
     if not folder.is_dir():
         hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
         raise UsageError(f"there is no folder {folder}", hint=hint)
-    return tuple(sorted(names.real(path.name) for path in folder.iterdir() if path.is_dir() and _has_versions(path)))
+    here = sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_versions(path))
+    return tuple(map(names.real, here))
 
 
 def read_versions(folder: Path, table: str, names: TableNames = TableNames()) -> tuple[Script, ...]:
