@@ -16,7 +16,8 @@ from tests import ROOT
 
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
 OPTION = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
-PROSE = {"in", "or", "import", "knows", "raises"}  # words that follow the program's name in plain sentences
+# Words that follow the program's name in plain sentences, and in a list of packages.
+PROSE = {"grpc", "import", "in", "itself", "knows", "or", "raises"}
 UNKNOWN = "X"  # what is filled in when the text is told
 TYPED: Any = typer.main.get_command(app)
 

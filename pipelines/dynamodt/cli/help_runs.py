@@ -55,6 +55,9 @@ error, or a table is refused (edited script, prepared data missing, an unfinishe
 are reported, and no table is started. A table that another run holds stops no other one, and once started, tables are
 independent of each other's failures. A dry run tries every table that it can.
 
+--dry-run writes nothing. Of several versions, each is applied to the items as those before it leave them, in memory,
+with every check of a write: its counts and dead letters are those of the run.
+
 Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half (--share) of the
 provisioned capacity or of the on-demand maximum; else what the table accepts without throttling. It starts low.
 

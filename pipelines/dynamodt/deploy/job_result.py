@@ -17,7 +17,7 @@ from dynamodt.deploy.packages import build
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
-from dynamodt.model.runs import INSERTED_ROWS, PreparedRef, Script
+from dynamodt.model.runs import EARLIER_ROWS, INSERTED_ROWS, PreparedRef, Script
 from dynamodt.runs.dead_letters import first_of, samples_under
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, SAMPLES, object_key
 from dynamodt.state.runs import phases
@@ -107,7 +107,11 @@ def in_full(
 ) -> RunReport:
     """A report with what is displayed of a run here, and must not be logged: samples, and the first dead letter."""
     record = state.run(run.table, run.run)
-    ids = [one.run for one in phases(record)] if record else [run.run, run.run + INSERTED_ROWS]
+    ids = (
+        [one.run for one in phases(record)]
+        if record
+        else [run.run + phase for phase in ("", EARLIER_ROWS, INSERTED_ROWS)]
+    )
     path = next((script.path for script in scripts if script.sequence == run.version), "")
     dead_letters = storage.read(object_key(run.table, run.run, DEAD_LETTERS_FILE)) if run.dead_letters else None
     return replace(

@@ -223,8 +223,16 @@ class JournalSource:
     partial: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierRows:
+    """Of a dry run: the rows that the phases before it add by `items()`, one split for each of these phases; the other
+    items were read from `origin`."""
+
+    origin: Origin = ScanSource()
+
+
 Origin = ScanSource | ExportSource | RowsSource | JournalSource
-Source = Origin | DeadLetterSource
+Source = Origin | DeadLetterSource | EarlierRows
 Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
 
 
@@ -258,11 +266,12 @@ class Job:
     governed: bool = False  # it waits for a part of the budget before its first request
     fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
     earlier: tuple[str, ...] = ()  # phases whose dead letters it may meet again (`pipeline.earlier`)
+    before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
 
     @property
     def origin(self) -> Origin:
         """What the items are first read from: the source, or of dead letters what they were read from."""
-        return self.source.origin if isinstance(self.source, DeadLetterSource) else self.source
+        return self.source.origin if isinstance(self.source, DeadLetterSource | EarlierRows) else self.source
 
     @property
     def export(self) -> ExportSource | None:
@@ -306,6 +315,12 @@ class Job:
         return in_window or self.replays or self.run.partition("/retry")[0].endswith(FINAL_SCAN)
 
     @property
+    def rows_before(self) -> tuple[int, ...]:
+        """Of a dry run: the phases before it that add rows of `items()` to its table, by their place in `before`."""
+        adds = (job.inserts_rows and job.direction == "up" and job.target is None for job in self.before)
+        return tuple(number for number, added in enumerate(adds) if added)
+
+    @property
     def lease(self) -> str:
         """The lease that the workers poll: the table's, or a dry run's own, which excludes no other run."""
         return f"dry-run/{self.base_run}" if self.dry_run else self.table.name
@@ -317,6 +332,7 @@ class Job:
 
 
 INSERTED_ROWS = "/items"
+EARLIER_ROWS = "/earlier-rows"
 INCREMENTAL = "/incremental"
 FINAL_SCAN = "/final-scan"
 ABORT = "abort"  # `Lease.stop` of a run that was ended by a command

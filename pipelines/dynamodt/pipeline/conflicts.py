@@ -119,13 +119,13 @@ def judged(
         the source is gone, after a deletion was sent    changed, unconfirmed
         the source is gone                               vanished
         the last doubt is unclear, or a transaction      a dead letter of step "doubt"
-        an insertion beside a source that is as read     an item or a row has its key: see `_without_taken`
+        an insertion beside a source that is as read     an item or a row has its key: see `without_taken`
         any other                                        transform the current source again
 
-    An insertion without a source, a row of `items()`, is judged by its own key alone: see `_of_row`.
+    An insertion without a source, a row of `items()`, is judged by its own key alone: see `of_row`.
     """
     if isinstance(change, Insert):
-        return _of_row(change, bool(doubts), current)
+        return of_row(change, bool(doubts), current)
     shows = [shown(doubt, current, known, stamp) for doubt in doubts]
     now = current.source(change.key, known)
     made = [transaction_shown(one, now, current) for one in transactions]
@@ -136,7 +136,7 @@ def judged(
     if shows and shows[-1] == "unclear":
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
-        return _without_taken(change, current)
+        return without_taken(change, current)
     return Unclear(now) if "unclear" in made else TransformAgain(now)
 
 
@@ -210,7 +210,7 @@ def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
     return "unwritten" if undone else "written"
 
 
-def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
+def of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
     """A row of `items()`. An equal item is no loss; another one is a write of the application, and wins; another one of
     this run is a collision."""
     text = key_text(change.key)
@@ -224,7 +224,7 @@ def _of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
     return Ends("changed" if doubtful else "unchanged")
 
 
-def _without_taken(change: Atomic, current: Current) -> Judgement:
+def without_taken(change: Atomic, current: Current) -> Judgement:
     """The source is as it was read, so the refusal is due to an item or a row at the key of an insertion. An equal item
     needs no insertion. Another one wins, unless the source would lose a value to it."""
     left: list[Part] = []

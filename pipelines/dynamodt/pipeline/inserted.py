@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
-from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, inserted_row
+from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, Statements, inserted_row
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Image
@@ -116,3 +116,8 @@ def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
         return [image for image in images if key_text(key_of(job.table, image)) not in own] if own else images
 
     return foreign
+
+
+def statements(job: Job) -> Statements:
+    """The statements for a job's changes."""
+    return Statements(job.table, job.script.guard, rows_of(job), confirms=job.journals, meets=job.meets_insertions)

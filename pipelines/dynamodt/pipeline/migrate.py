@@ -10,6 +10,7 @@
 - `write.WritePatches` writes a page: `write_page` on the condition of what was read, `intents` with what is recorded
   before, `conflicts` with what a refusal means.
 - `record.RecordProgress` checkpoints the page's split in the state table.
+- `rehearse.RehearseVersion` is what a dry run has instead of applying and writing.
 
 A split is a scan segment or a file, and a split group is what one worker reads. The only shuffle comes before the
 reading: from there on a page stays in one worker, so that recording it means that it was written. For the same reason
@@ -26,15 +27,25 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
-from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
+from dynamodt.model.runs import (
+    DeadLetterSource,
+    EarlierRows,
+    ExportSource,
+    Job,
+    JournalSource,
+    RowsSource,
+    ScanSource,
+    Source,
+)
 from dynamodt.pipeline.engine import own_processes
 from dynamodt.pipeline.ownership import ReadPages, split_groups
-from dynamodt.pipeline.read import ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
+from dynamodt.pipeline.read import ReadEarlierRows, ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
 from dynamodt.pipeline.record import RecordProgress
+from dynamodt.pipeline.rehearse import RehearseVersion
 from dynamodt.pipeline.signals import context_of
 from dynamodt.pipeline.transform import ApplyVersion
 from dynamodt.pipeline.undo import ReadJournal, RestoreItems
-from dynamodt.pipeline.write import PreviewPatches, WritePatches
+from dynamodt.pipeline.write import WritePatches
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
@@ -44,22 +55,29 @@ _READERS: dict[type[Source], type[ReadPages]] = {
     ExportSource: ReadExport,
     RowsSource: ReadRows,
     DeadLetterSource: ReplayDeadLetters,
+    EarlierRows: ReadEarlierRows,
 }
 
 
 def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
     """Add one phase of a version's run to a pipeline."""
-    read = _READERS[type(job.source)](job, resources)
-    write = PreviewPatches() if job.dry_run else WritePatches(job, resources)
-    (
+    pages = (
         pipeline
         | "Split groups" >> beam.Create(split_groups(job), reshuffle=False)
         | "Spread" >> beam.Reshuffle()
-        | "Read items" >> beam.ParDo(read).with_output_types(Page)
-        | "Apply version" >> beam.ParDo(ApplyVersion(job, resources)).with_output_types(AppliedPage)
-        | "Write patches" >> beam.ParDo(write).with_output_types(WrittenPage)
-        | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
+        | "Read items" >> beam.ParDo(_READERS[type(job.source)](job, resources)).with_output_types(Page)
     )
+    if job.dry_run:
+        written = pages | "Rehearse version" >> beam.ParDo(RehearseVersion(job, resources)).with_output_types(
+            WrittenPage
+        )
+    else:
+        written = (
+            pages
+            | "Apply version" >> beam.ParDo(ApplyVersion(job, resources)).with_output_types(AppliedPage)
+            | "Write patches" >> beam.ParDo(WritePatches(job, resources)).with_output_types(WrittenPage)
+        )
+    written | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
 
 
 def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from dynamodt.errors import DynamodtError
-from dynamodt.model.pages import Contention, Counts, DeadLetter, Page, Units
+from dynamodt.errors import DynamodtError, ItemError
+from dynamodt.model.pages import AppliedPage, Contention, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import parts_of, patched
+from dynamodt.script.diff import key_shown, parts_of, patched
 from dynamodt.script.load import error_text
 from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job, page_prefix
 
 if TYPE_CHECKING:
+    from dynamodt.pipeline.conflicts import Collision
     from dynamodt.state.storage import Storage
 
 MOST_SAMPLES = 3
@@ -82,6 +83,32 @@ class WriteResult:
         return [key for key in self.void if key_text(key) not in effective]
 
 
+def without_write(applied: AppliedPage) -> Counts:
+    """The counts of the items that need no write, and of all that were read."""
+    intent = applied.page.claim.intent
+    if applied.page.recovers and intent is not None:
+        return intent.counts
+    images, replayed = len(applied.page.images), applied.page.replayed
+    if replayed:  # they were counted as read and dead in an earlier phase: now each ends in another count
+        gone = replayed - images
+        return Counts(0, applied.confirmed, applied.unchanged, 0, gone, applied.dead - replayed)
+    read = images + len(applied.page.unreadable) + applied.page.not_inserted
+    return Counts(read=read, unchanged=applied.unchanged + applied.page.not_inserted, dead=applied.dead)
+
+
+def written(applied: AppliedPage, needless: Counts, write_result: WriteResult, intended: bool = False) -> WrittenPage:
+    """A page's outcome: that of its changes, and the items that needed no write."""
+    return WrittenPage(
+        applied.page,
+        needless.plus(write_result.counts),
+        write_result.units.plus(Units(rcu=applied.page.rcu)),
+        write_result.dead,
+        samples(write_result.written),
+        intended,
+        write_result.contention.plus(Contention(throttles=applied.page.throttles)),
+    )
+
+
 def samples(changes: list[Change]) -> list[Sample]:
     """Changes as pairs of the item before and after."""
     return [_sample(change) for change in changes]
@@ -107,6 +134,20 @@ def _sample_of_several(change: Atomic) -> Sample:
         if isinstance(part, Remove):
             return change.read, inserted[0] if inserted else None
     return {}, inserted[0]
+
+
+def collision(found: Collision, change: Change) -> ItemError:
+    """Two items for one key: the error names both, since only the author can say which of them is right."""
+    key = key_shown(found.insert.key)
+    if not found.own:
+        what = f"another item has the new key {key} already"
+    elif found.other is None:
+        what = f"another row of items() has the key {key}"
+    elif key_text(found.other) == key_text(change.key):
+        what = f"the run has inserted another item, made of an earlier state of this one, under the key {key}"
+    else:
+        what = f"two items are for the key {key}: {key_shown(found.other)} and {key_shown(change.key)}"
+    return ItemError(what, where=f"table {found.insert.table}", hint="give each item a key of its own in the script")
 
 
 UNREADABLE = "unreadable"  # lines of an export that are no items: `retry` cannot take them up

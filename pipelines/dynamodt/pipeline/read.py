@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,16 @@ class ReadRows(ReadPages):
 
     def teardown(self) -> None:
         self._wire.close()
+
+
+class ReadEarlierRows(ReadPages):
+    """Of a dry run: the rows that the phases before it add by `items()`, as their scripts give them."""
+
+    def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
+        job = self._job
+        for claim in claims:
+            adds = replace(job.before[job.rows_before[claim.split]], page_items=job.page_items)
+            yield from row_pages(adds, claim, item_rows(adds.script))
 
 
 class ReplayDeadLetters(ReadPages):

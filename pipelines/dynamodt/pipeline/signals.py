@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,6 +22,7 @@ from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.rate_limit import WorkerRateLimiter
+    from dynamodt.pipeline.settle import Remembered
     from dynamodt.state.lease_rows import LeaseRows
 
 POLL_SECONDS = 0.5
@@ -109,6 +110,7 @@ class WorkerContext:
         self.stopped = self.interrupted = False
         self.rate_limiter: WorkerRateLimiter | None = None
         self.making = threading.Lock()  # of the rate limiter
+        self.remembered: dict[str, Remembered] = {}  # of a dry run, by phase
         self._ended = False
         self._working = 0  # split groups
         self._changed = threading.Condition()
@@ -154,6 +156,14 @@ def only_rate_limiter(context: WorkerContext) -> None:
     for other in list(_contexts.values()):
         if other is not context:
             other.rate_limiter = None
+
+
+def forget_others(jobs: Sequence[Job]) -> None:
+    """Forget what dry runs other than that of these phases have inserted."""
+    kept = {(job.base_run, job.attempt) for job in jobs}
+    for key, context in list(_contexts.items()):
+        if key not in kept:
+            context.remembered = {}
 
 
 class Interrupted(Exception):

@@ -12,21 +12,19 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.dynamodb.batch import Writes
-from dynamodt.dynamodb.statements import Statements
-from dynamodt.model.pages import AppliedPage, Contention, Counts, Totals, Units, WrittenPage
+from dynamodt.model.pages import AppliedPage, Totals, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
 from dynamodt.pipeline.earlier import EarlierWrites
-from dynamodt.pipeline.inserted import inserted_items, lookups, rows_of
+from dynamodt.pipeline.inserted import inserted_items, lookups, statements
 from dynamodt.pipeline.intents import IntentLog, Running
-from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples
+from dynamodt.pipeline.outcomes import without_write, written
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.version import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
-from dynamodt.script.diff import write_units
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import journal_prefix
 
@@ -119,11 +117,6 @@ class WritePatches(beam.DoFn):
         self._wire.close()
 
 
-def statements(job: Job) -> Statements:
-    """The statements for a job's changes."""
-    return Statements(job.table, job.script.guard, rows_of(job), confirms=job.journals, meets=job.meets_insertions)
-
-
 class PageTask:
     """A page in progress, new or left by a previous owner. `before` is what its split had come to.
 
@@ -140,7 +133,7 @@ class PageTask:
         ownership: SplitOwnership,
     ) -> None:
         self._applied = applied
-        self._without_write = _without_write(applied)
+        self._without_write = without_write(applied)
         self._intent_log = IntentLog(applied.page, before, self._without_write, journal, ownership)
         assure = ownership.assure if journal is not None else _not_asked
         self._writing = WriteTask(page_writer, self._intent_log.record_intent, assure)
@@ -161,46 +154,3 @@ class PageTask:
 
 def _not_asked() -> None:
     pass
-
-
-def _without_write(applied: AppliedPage) -> Counts:
-    """The counts of the items that need no write, and of all that were read."""
-    intent = applied.page.claim.intent
-    if applied.page.recovers and intent is not None:
-        return intent.counts
-    images, replayed = len(applied.page.images), applied.page.replayed
-    if replayed:  # they were counted as read and dead in an earlier phase: now each ends in another count
-        gone = replayed - images
-        return Counts(0, applied.confirmed, applied.unchanged, 0, gone, applied.dead - replayed)
-    read = images + len(applied.page.unreadable) + applied.page.not_inserted
-    return Counts(read=read, unchanged=applied.unchanged + applied.page.not_inserted, dead=applied.dead)
-
-
-def written(
-    applied: AppliedPage, without_write: Counts, write_result: WriteResult, intended: bool = False
-) -> WrittenPage:
-    """A page's outcome: that of its changes, and the items that needed no write."""
-    return WrittenPage(
-        applied.page,
-        without_write.plus(write_result.counts),
-        write_result.units.plus(Units(rcu=applied.page.rcu)),
-        write_result.dead,
-        samples(write_result.written),
-        intended,
-        write_result.contention.plus(Contention(throttles=applied.page.throttles)),
-    )
-
-
-class PreviewPatches(beam.DoFn):
-    """AppliedPages to WrittenPages of a dry run, which writes nothing."""
-
-    def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
-        yield previewed(page)
-
-
-def previewed(applied: AppliedPage) -> WrittenPage:
-    """The outcome of a page without concurrent writes: its changes counted as changed, its units estimated."""
-    counts = Counts(changed=len(applied.changes))
-    wcu = float(sum(map(write_units, applied.changes)))
-    write_result = WriteResult(counts, Units(wcu=wcu), written=applied.changes[:MOST_SAMPLES])
-    return written(applied, _without_write(applied), write_result)

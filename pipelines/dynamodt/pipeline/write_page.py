@@ -41,11 +41,10 @@ from dynamodt.pipeline.conflicts import (
     inserts_of,
     judged,
 )
-from dynamodt.pipeline.outcomes import WriteResult, dead_letter
+from dynamodt.pipeline.outcomes import WriteResult, collision, dead_letter
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
-from dynamodt.script.codec import key_text, same_image
-from dynamodt.script.diff import key_shown
+from dynamodt.script.codec import same_image
 from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
@@ -323,7 +322,7 @@ class WriteTask:
         elif isinstance(found, Unclear):
             self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, step="doubt")
         elif isinstance(found, Collision):
-            self._bury(change, _collision(found, change))
+            self._bury(change, collision(found, change))
         elif pending.conflicts > MAX_CONFLICTS:
             self._bury(change, ItemError(_too_many_conflicts(pending)), getattr(found, "now", None))
         elif isinstance(found, Again):
@@ -362,20 +361,6 @@ class WriteTask:
         self._result.dead.append(dead_letter(change.key, image, step, error))
         if step != "doubt":
             self._result.without_effect(change)
-
-
-def _collision(found: Collision, change: Change) -> ItemError:
-    """Two items for one key: the error names both, since only the author can say which of them is right."""
-    key = key_shown(found.insert.key)
-    if not found.own:
-        what = f"another item has the new key {key} already"
-    elif found.other is None:
-        what = f"another row of items() has the key {key}"
-    elif key_text(found.other) == key_text(change.key):
-        what = f"the run has inserted another item, made of an earlier state of this one, under the key {key}"
-    else:
-        what = f"two items are for the key {key}: {key_shown(found.other)} and {key_shown(change.key)}"
-    return ItemError(what, where=f"table {found.insert.table}", hint="give each item a key of its own in the script")
 
 
 def _too_many_conflicts(pending: Pending) -> str:

@@ -24,7 +24,7 @@ from dynamodt.dynamodb.table import Consumers, consumers
 from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport
-from dynamodt.model.runs import Job, RunRecord
+from dynamodt.model.runs import ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.pace import counted
 
@@ -134,7 +134,7 @@ def foreseen(
         puts=_journal_puts(state, phases, totals.counts.changed),
     )
     for job in phases:
-        if job.export is not None:
+        if isinstance(job.source, ExportSource):
             work = work._replace(gets=_gets(job), full_bytes=job.table.size_bytes if new_export else 0)
     return replace(report, cost=_priced(work, phases[0]))
 

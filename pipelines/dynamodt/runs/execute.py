@@ -7,7 +7,7 @@ it. Every run that was begun has its end recorded, whichever way it ends; only a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from dynamodt.runs.dead_letters import (
 )
 from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, sourced
 from dynamodt.runs.history import RunRecorder, completion_error, next_record, unrecorded
-from dynamodt.runs.jobs import EXPORT, NONE, jobs, just_ran, lease_replicas, moves_items, new_run
+from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, just_ran, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
@@ -78,6 +78,7 @@ def migrate(
         if migration.has_steps:
             context = _open_context(stage, options, observer, runner, reports.append)
             _run(context, migration)
+            migration.check_prepared()
 
     try:
         in_turn(State(stage.connection, stage.state_table).leases, table, options, observer.notify, attempt)
@@ -202,6 +203,7 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
     state, options, table = context.state, context.options, planned.table.name
     limit_budget(context, record.run, planned.table, planned.steps[0].target)
     consistent = planned.needs_consistent_read or just_ran(state.runs(table))
+    rehearsed: list[Job] = []
     for step in planned.steps:
         if step is not planned.steps[0]:
             consistent, record = True, fresh_record(planned, step, options)
@@ -212,15 +214,19 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
                 raise aborted(record.run)
             else:
                 _name_run(context, table, record.run)
-        _run_step(context, replace(planned, needs_consistent_read=consistent), step, record)
+        rehearsed += _run_step(context, replace(planned, needs_consistent_read=consistent), step, record, rehearsed)
 
 
-def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
-    """Run one version, or continue it. Raises what ended it, after it was recorded."""
+def _run_step(
+    context: RunContext, planned: TablePlan, step: Step, record: RunRecord, rehearsed: Sequence[Job]
+) -> list[Job]:
+    """Run one version, or continue it. Raises what ended it, after it was recorded. `rehearsed` are the phases of a dry
+    run before it, and what it returns are its own."""
     step = replace(step, script=as_it_began(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
     found = _source(context, planned, step, recorder)
     main, again = _phases(context, planned, step, recorder, found)
+    main = chained(main, rehearsed) if context.options.dry_run else main
     phases = [*again, *main]
     later = sum(recorder.record.incremental_exports) + recorder.record.final_scan
     recorder.record = replace(
@@ -239,6 +245,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         if found is not None and all(map(follower.complete, phases)):
             export = next(job for job in main if job.export is not None)
             CatchingUp(context, recorder, found, export, phases, follower, run_phases).run()
+    return unchained(main) if context.options.dry_run else []
 
 
 def _phases(

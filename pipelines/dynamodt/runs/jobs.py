@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dynamodt.model.runs import (
+    EARLIER_ROWS,
     INSERTED_ROWS,
     AppliedVersion,
     DeadLetterSource,
+    EarlierRows,
     ExportSource,
     Job,
     RowsSource,
@@ -82,6 +84,26 @@ def jobs(
     if step.script.has_items:
         phases = [*phases, own] if planned.direction == "up" else [own, *phases]
     return phases
+
+
+def chained(phases: Sequence[Job], before: Sequence[Job]) -> list[Job]:
+    """The phases of a dry run, each with those before it, which it applies in memory; `before` are those of earlier
+    versions. Rows that earlier versions add are read by a phase of their own, after that of the table."""
+    found: list[Job] = []
+    done = list(before)
+    for phase in phases:
+        job = replace(phase, before=tuple(done))
+        found.append(job)
+        if job.rows_before and not job.inserts_rows:
+            rows = EarlierRows(job.origin)
+            found.append(replace(job, run=job.run + EARLIER_ROWS, splits=len(job.rows_before), source=rows))
+        done.append(phase)
+    return found
+
+
+def unchained(phases: Iterable[Job]) -> list[Job]:
+    """The phases that `chained` was given."""
+    return [replace(job, before=()) for job in phases if not isinstance(job.source, EarlierRows)]
 
 
 def retry_job(like: Job, number: int, dead_letters: tuple[str, ...], confirmed: bool = False) -> Job:

@@ -62,7 +62,7 @@ class TableMigration:
         state, table = State(stage.connection, stage.state_table), self.table
         self.applied, runs = state.applied(table), state.runs(table)
         with_rows = options.runner != GLUE
-        planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows)
+        planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows, options.dry_run)
         self.planned = planned = with_writers(stage, planned, options)
         self.begins = not runs and not self.applied
         if self.begins:
@@ -80,6 +80,11 @@ class TableMigration:
             self.notices += consumers_reported(stage, planned, runs, observer) if observer is not None else ()
         else:
             check_nothing_half_done(state, table, planned.gone)
+
+    def check_prepared(self) -> None:
+        """Raises what a dry run was planned up to: the run itself would be refused as a whole."""
+        if self.planned is not None and self.planned.unprepared is not None:
+            raise self.planned.unprepared
 
 
 def plan_migration(

@@ -51,6 +51,7 @@ class TablePlan:
     scripts: tuple[Script, ...]  # all versions that have a file
     needs_consistent_read: bool = False  # after a recent write
     gone: frozenset[str] = frozenset()  # runs on a table that was deleted since
+    unprepared: Refused | None = None  # of a dry run: why it ends before the version after the last step
 
     @property
     def latest(self) -> int:
@@ -66,8 +67,10 @@ def plan_table(
     applied: Mapping[int, AppliedVersion],
     runs: Sequence[RunRecord] = (),
     with_rows: bool = True,
+    dry_run: bool = False,
 ) -> TablePlan:
-    """The steps of one table. `with_rows`: the rows of `items()` are read, too; a job's data may be elsewhere.
+    """The steps of one table. `with_rows`: the rows of `items()` are read, too; a job's data may be elsewhere. A dry
+    run is planned as far as there is prepared data.
 
     Raises what prevents the steps: ScriptError for a file, Refused for the order, an irreversible step or missing
     prepared data, ServiceError for a missing table.
@@ -78,11 +81,26 @@ def plan_table(
     scripts = plan(files, applied, direction, to, half_rolled_back(run for run in runs if run.run not in gone))
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec, runs)
+    scripts, unprepared = _prepared(stage, scripts, direction, dry_run)
     steps = tuple(_step(stage, spec, script, direction, with_rows) for script in scripts)
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
-    return TablePlan(
-        spec, direction, steps, max(applied, default=0), files, needs_consistent_read(applied.values()), gone
-    )
+    at, consistent = max(applied, default=0), needs_consistent_read(applied.values())
+    return TablePlan(spec, direction, steps, at, files, consistent, gone, unprepared)
+
+
+def _prepared(
+    stage: Stage, scripts: tuple[Script, ...], direction: Direction, dry_run: bool
+) -> tuple[tuple[Script, ...], Refused | None]:
+    """The scripts up to the first whose prepared data cannot be used, and why; all of them, of a run, which is refused
+    as a whole. A dry run whose first version lacks it is refused, too."""
+    for number, script in enumerate(scripts if dry_run else ()):
+        try:
+            _prepared_of(stage, script, direction)
+        except Refused as error:
+            if not number:
+                raise
+            return scripts[:number], error
+    return scripts, None
 
 
 def _run_of(script: Script, applied: Mapping[int, AppliedVersion]) -> str:
@@ -159,14 +177,19 @@ def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, 
             + ") has inserted, where that is unchanged",
         )
     check_script(script)  # executes the file once: its faults show before the first page is read
-    ref = None
-    if script.has_prepare and moves_items(script, direction):
-        ref = prepared.find(open_storage(stage.connection, stage.storage), script)
+    ref = _prepared_of(stage, script, direction)
     target = _target(stage, script)
     of_rows = table_of_rows(target or table, direction)
     with labelled(script):
         rows = "" if not script.has_items else checked_rows(script, of_rows) if with_rows else None
     return Step(script, ref, target, started_with(table, script, stage.storage.url, ref, target, rows))
+
+
+def _prepared_of(stage: Stage, script: Script, direction: Direction) -> PreparedRef | None:
+    """The version's prepared data, if it uses any. Raises Refused where it cannot be used."""
+    if not (script.has_prepare and moves_items(script, direction)):
+        return None
+    return prepared.find(open_storage(stage.connection, stage.storage), script)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

@@ -1,8 +1,8 @@
 """A table's saved sample, `transforms/TABLE/sample.jsonl`: items for tests, one a line in DynamoDB's JSON.
 
-`dynamodt check --save` writes it; `check --items` and `pytest --dynamodt` read it. Lines of an export in S3, `{"Item":
-{...}}`, are read, too. A line that DynamoDB could not have returned is refused with its number: a test of a mistyped
-item shows nothing.
+`check` saves it, and reads such files, and `pytest --dynamodt` uses it. Lines of an export in S3, `{"Item": {...}}`,
+are read, too. A line that DynamoDB could not have returned is refused with its number: a test of a mistyped item shows
+nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,256 @@
+"""RehearseVersion: pages of a dry run to pages of outcomes, without a write.
+
+A version meets the items as the versions before it leave them. So a dry run of several applies the earlier phases
+(`Job.before`) to each page in memory, in their order, and counts what its own phase makes of the result: an item that
+an earlier phase inserts, moves or deletes is there, elsewhere or gone, and one that it fails on stays as it is. Rows
+that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierRows`).
+
+Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases,
+and among what this process remembers of its own insertions, those of the earlier versions' dry runs included
+(`pipeline.settle`). Not seen are two insertions of one key in
+different processes, or too far apart, and a collision with an item that is at its key since an earlier phase could not
+move it. A phase that moves an item away and another one to its key is rehearsed in the order of the pages,
+which a run may not keep. What is inserted into another table is not seen by this table's later versions.
+
+Memory is bounded by a page and what the phases make of it, the remembered keys, and the rows of `items()`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import apache_beam as beam
+
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.wire import Wire
+from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
+from dynamodt.model.runs import INSERTED_ROWS, EarlierRows, Job
+from dynamodt.model.tables import Image, Insert, Remove, TableSpec
+from dynamodt.pipeline.conflicts import inserts_of
+from dynamodt.pipeline.inserted import inserted_items, statements
+from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
+from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.settle import Outcome, Remembered, settled
+from dynamodt.pipeline.signals import context_of, forget_others, reporting
+from dynamodt.pipeline.version import Version
+from dynamodt.script.apply import item_rows, row_image, table_of_rows
+from dynamodt.script.attempt import attempted, effect
+from dynamodt.script.codec import image_digest, key_text, same_image
+from dynamodt.script.diff import key_of, write_units
+
+if TYPE_CHECKING:
+    from dynamodt.pipeline.resources import Resources
+
+_MOST_ROWS = 20_000  # of `items()` that are kept whole; of the others it is only known that they are there
+_UNKNOWN: Image = {}  # an item that is there, and of which no more is known
+
+
+class RehearseVersion(beam.DoFn):
+    """Pages to WrittenPages of a dry run."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._phases = [_Phase(each, resources) for each in (*job.before, job)]
+
+    def setup(self) -> None:
+        job = self._job
+        self._leases = self._resources.state().leases
+        self._storage = self._resources.storage()
+        forget_others([*job.before, job])
+        with reporting(self._leases, job):
+            self._wire = self._resources.wire(1)
+            for number, phase in enumerate(self._phases):
+                phase.setup(job, self._wire, self._phases[:number])
+
+    def start_bundle(self) -> None:
+        for phase in self._phases:
+            phase.version.start_bundle()
+
+    def process(self, page: Page) -> Iterator[WrittenPage]:
+        with reporting(self._leases, self._job):
+            page = page._replace(images=self._arrived(page))
+            outcomes = self._phases[-1].outcomes(page.images)
+            store(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
+            store(self._storage, self._job, page, UNREADABLE, page.unreadable)
+            yield _written(page, outcomes, self._dead(outcomes, "write"))
+
+    def _arrived(self, page: Page) -> list[Image]:
+        """The page's items as the earlier phases leave them. Rows of `items()` meet no other phase of their version."""
+        images, earlier = page.images, self._phases[:-1]
+        if self._job.inserts_rows:
+            return images
+        if isinstance(self._job.source, EarlierRows):
+            adds = self._job.rows_before[page.claim.split]
+            added = (outcome.change for outcome in earlier[adds].outcomes(images))
+            images, earlier = [row.item for row in added if isinstance(row, Insert)], earlier[adds + 1 :]
+        for phase in earlier:
+            images = phase.after(images)
+        return images
+
+    def _dead(self, outcomes: Sequence[Outcome], step: str) -> list[DeadLetter]:
+        job = self._job
+        table = (job.target or job.table) if job.inserts_rows else job.table
+        return [
+            dead_letter(key_of(table, one.image), one.image, one.step, one.error)
+            for one in outcomes
+            if one.error is not None and one.step == step
+        ]
+
+    def finish_bundle(self) -> None:
+        with reporting(self._leases, self._job):
+            for phase in self._phases:
+                phase.version.finish_bundle()
+
+    def teardown(self) -> None:
+        for phase in self._phases:
+            phase.version.teardown()
+        self._wire.close()
+
+
+def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter]) -> WrittenPage:
+    """A page's outcome. The units are estimated."""
+    changes = [outcome.change for outcome in outcomes if outcome.change is not None]
+    ended = Counter(outcome.kind for outcome in outcomes)
+    applied = AppliedPage(page, changes, ended["unchanged"], ended["dead"] - len(dead) + len(page.unreadable))
+    counts = Counts(0, len(changes), 0, ended["superseded"], ended["vanished"], len(dead))
+    wcu = float(sum(map(write_units, changes)))
+    result = WriteResult(counts, Units(wcu=wcu), dead, changes[:MOST_SAMPLES])
+    return written(applied, without_write(applied), result)
+
+
+class _Phase:
+    """One phase of a dry run in memory: that of the job, or one before it."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self.version = Version(job, resources)
+
+    def setup(self, job: Job, wire: Wire, before: Sequence[_Phase]) -> None:
+        """Load the version. `job` is the one at work, `before` are the phases before this one."""
+        self.version.setup()
+        self._before = before
+        self._wire = wire
+        self._write = statements(replace(self._job, dry_run=False)).write
+        reads = rate_limiter_of(job, self._resources).reads
+        self._reads = Reads(wire, self._written_table, rate_queue=reads, sleep=self._resources.sleep)
+        rows = INSERTED_ROWS if self._job.inserts_rows else ""
+        self._memory = context_of(self._job).remembered.setdefault(rows, Remembered())
+
+    @property
+    def _written_table(self) -> TableSpec:
+        return self._job.target or self._job.table
+
+    def outcomes(self, images: Sequence[Image]) -> list[Outcome]:
+        """What the phase makes of each image."""
+        if self._job.inserts_rows and self._job.direction == "down":
+            return self._removals(images)
+        attempts = [attempted(image, self.version.change_of, self._write) for image in images]
+        placed = self._placed(inserts_of([found.change for found in attempts if found.change is not None]))
+        with self._memory.lock:
+            return [settled(found, placed, self._memory) for found in attempts]
+
+    def _removals(self, rows: Sequence[Image]) -> list[Outcome]:
+        """Rows of `items()` are deleted while they are unchanged."""
+        table = self._written_table
+        wanted = [Insert(table.name, key_of(table, row), row) for row in rows]
+        there = self._placed(wanted)
+
+        def removal(row: Insert) -> Outcome:
+            now = there.get(key_text(row.key))
+            if now is None or not same_image(now, row.item):
+                return Outcome(row.item, "vanished" if now is None else "superseded")
+            return Outcome(row.item, "changed", Remove(row.key, now))
+
+        return [removal(row) for row in wanted]
+
+    def after(self, images: list[Image]) -> list[Image]:
+        """The table's items that the phase leaves of these."""
+        if self._job.inserts_rows:
+            return images if self._job.direction == "up" else self._without_rows(images)
+        left: list[Image] = []
+        for outcome in self.outcomes(images):
+            stays, inserts = effect(outcome.image, outcome.change)
+            left += [] if stays is None else [stays]
+            left += [part.item for part in inserts if part.table == self._job.table.name]
+        return left
+
+    # ------------------------------------------------------------ which keys are taken
+
+    def _placed(self, wanted: Sequence[Insert]) -> dict[str, Image]:
+        """The items at the keys of insertions when the phase begins, by `key_text`: those of the table, as the phases
+        before leave them, and those that they have inserted."""
+        if not wanted:
+            return {}
+        parts = {key_text(part.key): part for part in wanted}
+        found = dict(self._reads.items([part.key for part in parts.values()]).items)
+        for phase in self._before:
+            phase._pass_over(found, parts)
+        return found
+
+    def _pass_over(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:
+        """Bring the items `found` of the wanted keys from before the phase to after it."""
+        name = next(iter(wanted.values())).table
+        if not self._job.inserts_rows and name == self._job.table.name:
+            stay = {text: self._stays(image) for text, image in found.items()}
+            found |= {text: image for text, image in stay.items() if image is not None}
+            for text in [text for text, image in stay.items() if image is None]:
+                del found[text]
+        if name == self._written_table.name:
+            self._fill(found, wanted)
+
+    def _fill(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:
+        """The same for what the phase inserts, or deletes of the rows of `items()`."""
+        if self._job.inserts_rows and self._job.direction == "down":
+            left = {key_text(key_of(self._written_table, one)) for one in self._without_rows(list(found.values()))}
+            for text in found.keys() - left:
+                del found[text]
+            return
+        for text in wanted.keys() - found.keys():
+            if self._job.inserts_rows and text in self._rows:
+                found[text] = self._rows[text].item
+            elif (row := self._memory.row(text)) is not None:
+                part = wanted[text]
+                found[text] = part.item if row.item == image_digest(part.item) else _UNKNOWN
+
+    def _stays(self, image: Image) -> Image | None:
+        """The item after the phase, if it is still at its key: an insertion of its own is taken for possible."""
+        if not image:
+            return image
+        return effect(image, attempted(image, self.version.change_of, self._write).change).stays
+
+    # ------------------------------------------------------------ rows of `items()`
+
+    def _without_rows(self, images: list[Image]) -> list[Image]:
+        """The images without the rows of `items()` that the run to take back has inserted and that are unchanged."""
+        table = self._written_table
+        texts = [key_text(key_of(table, image)) if image else "" for image in images]
+        pairs = list(zip(texts, images, strict=True))
+        equal = {
+            text: key_of(table, image)
+            for text, image in pairs
+            if text in self._rows and self._rows[text].digest == image_digest(image)
+        }
+        own = inserted_items(self._wire, self._job, self._resources.sleep).of(list(equal.values()))
+        return [image for text, image in pairs if text not in own]
+
+    @cached_property
+    def _rows(self) -> dict[str, _Row]:
+        """The rows that the phase inserts or deletes, by `key_text`; whole items of the first ones."""
+        job, found = self._job, dict[str, _Row]()
+        table = table_of_rows(self._written_table, job.direction)
+        for row in item_rows(job.script):
+            image = row_image(job.script, table, row)
+            kept = image if len(found) < _MOST_ROWS else _UNKNOWN
+            found[key_text(key_of(table, image))] = _Row(image_digest(image), kept)
+        return found
+
+
+class _Row(NamedTuple):
+    digest: str
+    item: Image

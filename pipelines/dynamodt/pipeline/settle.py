@@ -1,0 +1,102 @@
+"""What the changes of a rehearsal would come to: a key that is taken is judged as a run's writer judges a refusal.
+
+Pure. `Remembered` has what a phase has inserted so far, within bounds: of two items for one key the second is found, as
+long as both are rehearsed in one process, and as the first is remembered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from dynamodt.dynamodb.statements import InsertedRow
+from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
+from dynamodt.pipeline.conflicts import Again, Collision, Count, Current, Ends, inserts_of, of_row, without_taken
+from dynamodt.pipeline.outcomes import collision
+from dynamodt.script.attempt import Attempt
+from dynamodt.script.codec import image_digest, key_text
+from dynamodt.script.diff import parts_of
+
+MOST_REMEMBERED = 200_000  # keys of a phase in a process: about 50 MB
+
+
+class Outcome(NamedTuple):
+    """What an item's attempt comes to. `change` is what would be written of it (None: nothing), `error` and `step` are
+    those of a dead letter."""
+
+    image: Image
+    kind: Count | Literal["dead"]
+    change: Change | None = None
+    error: BaseException | None = None
+    step: Literal["transform", "write"] = "transform"
+
+
+class Remembered:
+    """The keys of the last items that one phase has inserted, and of those that it has deleted or moved away."""
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self.lock = threading.Lock()
+        self._most = most
+        self._inserted: dict[str, InsertedRow] = {}
+        self._freed: dict[str, None] = {}
+
+    def note(self, change: Change) -> None:
+        """Note a change that would be written."""
+        source = None if isinstance(change, Insert) else change.key
+        for part in parts_of(change):
+            if isinstance(part, Insert):
+                self._inserted[key_text(part.key)] = InsertedRow(source, image_digest(part.item))
+            elif isinstance(part, Remove):
+                self._freed[key_text(part.key)] = None
+        for kept in (self._inserted, self._freed):
+            while len(kept) > self._most:
+                kept.pop(next(iter(kept)))
+
+    def row(self, text: str) -> InsertedRow | None:
+        """The row of an item that was inserted under this key."""
+        return self._inserted.get(text)
+
+    def is_freed(self, text: str) -> bool:
+        """Whether the item of this key was deleted or moved away."""
+        return text in self._freed
+
+
+def settled(attempt: Attempt, placed: Mapping[str, Image], memory: Remembered) -> Outcome:
+    """What an attempt comes to, where `placed` are the items that are at the keys of its insertions when its phase
+    begins, by `key_text`; notes it in the memory."""
+    image, change, error, step = attempt
+    if error is not None:
+        return Outcome(image, "dead", None, error, step)
+    if change is None:
+        return Outcome(image, "unchanged")
+    if isinstance(change, Insert | Atomic):
+        judged = _judged(change, placed, memory)
+        if isinstance(judged, Collision):
+            return Outcome(image, "dead", None, collision(judged, change), "write")
+        if isinstance(judged, Ends):
+            return Outcome(image, judged.outcome)
+        change = judged
+    memory.note(change)
+    return Outcome(image, "changed", change)
+
+
+def _judged(change: Insert | Atomic, placed: Mapping[str, Image], memory: Remembered) -> Change | Ends | Collision:
+    """The change, or what is left of it without the insertions that are not needed."""
+    there: dict[str, Image] = {}
+    rows: dict[str, InsertedRow] = {}
+    source = None if isinstance(change, Insert) else change.key
+    for text in (key_text(part.key) for part in inserts_of([change])):
+        row = memory.row(text)
+        if row is not None and not row.is_from(source):  # its own: the page is rehearsed again
+            rows[text] = row
+        if text in placed and not memory.is_freed(text):
+            there[text] = placed[text]
+    if not (there or rows):
+        return change
+    current = Current({}, there, rows)
+    found = of_row(change, False, current) if isinstance(change, Insert) else without_taken(change, current)
+    if isinstance(found, Ends | Collision):
+        return found
+    assert isinstance(found, Again)
+    return found.change
