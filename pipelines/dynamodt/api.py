@@ -33,10 +33,11 @@ from dynamodt.runs.control import find_run, run_states, version_states
 from dynamodt.runs.execute import migrate
 from dynamodt.runs.history import goal
 from dynamodt.runs.lock import in_turn
-from dynamodt.runs.migration import TableMigration, check_retriable, plan_migration, refused, table_report
+from dynamodt.runs.migration import TableMigration, check_retriable, hold_back, plan_migration, refused, table_report
 from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.resume import check_free, not_unfinished
+from dynamodt.runs.spending import Spending
 from dynamodt.runs.validation import Validation
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.versions import statuses
@@ -72,7 +73,8 @@ def up(
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
     if len(chosen) > 1 and not options.dry_run and (plans := refused(stage, folder, chosen, to, options)):
         return [table_report(stage, plan) for plan in plans]
-    return [migrate(stage, folder, name, "up", to, options, observer, engine) for name in chosen]
+    spending = Spending()
+    return [migrate(stage, folder, name, "up", to, options, observer, engine, spending) for name in chosen]
 
 
 def down(
@@ -283,5 +285,5 @@ def _on_glue(
 def _in_job(
     stage: Stage, folder: Path, request: Command, plans: Sequence[TableMigration], observer: Observer
 ) -> list[TableReport]:
-    reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free)
+    reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free, hold_back)
     return [table_report(stage, plan, reports.get(plan.table, ())) for plan in plans]

@@ -11,6 +11,7 @@
         ├── ServiceError           1   AWS refused a call, or could not be reached
         ├── Fenced                 1   another process has taken the run over
         ├── Aborted                1   an operator stopped the run
+        │   └── CostReached        1   the run has cost as much as it may
         └── DeadLetters            1   items that could not be transformed or written
 
 Each has what went wrong, where, and the next step. The command line prints these as they are, but for the commands in
@@ -147,6 +148,10 @@ class Fenced(RunFailed):
 
 class Aborted(RunFailed):
     """An operator stopped the run; its checkpoints remain."""
+
+
+class CostReached(Aborted):
+    """The runs of a command have cost as much as `--max-usd` allows; the pages in progress were completed."""
 
 
 class DeadLetters(RunFailed):

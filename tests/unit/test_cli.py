@@ -774,7 +774,7 @@ def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) ->
     assert code == 0
     assert set(found) == {
         "table", "run", "version", "name", "direction", "status", "started", "ended", "counts", "dead_letters",
-        "holder",
+        "error", "holder",
     }  # fmt: skip
     assert found["holder"] == {"user": "ada", "host": "laptop", "pid": 17, "since": "2025-06-01T10:00:00Z"}
 

@@ -13,7 +13,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from dynamodt.cli import short_reports
+from dynamodt.cli import stack_reports
 from dynamodt.cli.menu import confirm
 from dynamodt.cli.request import Request
 from dynamodt.deploy.deploy import Deployment, _once
@@ -31,7 +31,7 @@ PLANNED = Removal("dynamodt-prod", "dry-run", ("stack dynamodt-prod",), ("bucket
 
 def shown(made: Deployment, request: Request = REQUEST) -> str:
     console = Console(file=io.StringIO(), width=120)
-    short_reports.print_deployment(console, request, made)
+    stack_reports.print_deployment(console, request, made)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import cycle
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamodt.errors import ServiceError
-from dynamodt.pipeline.signals import POLL_SECONDS, Poller
+from dynamodt.model.runs import MAX_USD, Job, Lease, Script
+from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.signals import MAX_ERRORS, POLL_SECONDS, Interrupted, Poller, Signal
 
 
 class Far:
@@ -157,3 +161,26 @@ def test_that_nobody_could_answer_matters_where_it_is_asked_for() -> None:
     with pytest.raises(ServiceError):
         poller.current(lambda: failing)
     assert looked(far, poller) == far.now
+
+
+# ---------------------------------------------------------------- a run that stops
+
+
+class OneLease:
+    def __init__(self, stop: str) -> None:
+        self._lease = Lease("things", 1, "r1", stop=stop)
+
+    def begin_read(self, table: str, replica: int = 0) -> Any:
+        return lambda: self._lease
+
+
+@pytest.mark.parametrize(("stop", "leaves"), [(MAX_ERRORS, False), (MAX_USD, False), ("interrupted", True)])
+def test_dead_letters_and_the_cost_stop_a_run_at_the_end_of_a_page(stop: str, leaves: bool) -> None:
+    table = TableSpec("things", (KeyAttribute("id", "S"),))
+    stage = Stage("test", Connection("us-east-1"), StorageSpec("/nowhere"))
+    script = Script("things", 1, "more", "v1_more.py", "", "")
+    job = Job(f"r-{stop}", stage, table, script, "up", splits=1)
+    signal = Signal(OneLease(stop), job)  # type: ignore[arg-type]
+    with pytest.raises(Interrupted) if leaves else nullcontext():
+        signal.heed()
+    assert signal.stopping()

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import json_output, planning, report, short_reports
+from dynamodt.cli import json_output, planning, report, short_reports, stack_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
@@ -232,7 +232,7 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     stage = stage if request.state_only else with_names(stage, folder)
     made = deploy.deploy(stage, folder, recorder, request.options.dry_run, state_only=request.state_only)
     document = json_output.deployment_document(made)
-    return CommandResult(document, lambda console: short_reports.print_deployment(console, request, made))
+    return CommandResult(document, lambda console: stack_reports.print_deployment(console, request, made))
 
 
 def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -248,7 +248,7 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     if not dry_run:
         found = destroy.destroy(stage, folder, recorder, purge=request.purge, agreed=found)
     document = json_output.removal_document(found)
-    return CommandResult(document, lambda console: short_reports.print_removal(console, request, found))
+    return CommandResult(document, lambda console: stack_reports.print_removal(console, request, found))
 
 
 def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

@@ -12,6 +12,10 @@ the command is refused. The time applies to each table.
 On a stage with `protected = true` in dynamodt.toml, a table is written only if point-in-time recovery is on, or with
 --allow-no-pitr; a global table only with --single-region-writers, which states that no other region writes to it.
 After an undo that has restored items in part, --accept-partly-restored lets the run transform these items, too.
+With --max-usd the command's runs stop between two pages when together they have cost as much, all attempts of a run
+that is continued included; the same command with a higher limit continues. Metered are read and write units, those of
+the indexes included, the journal's requests to S3, and an export; not the workers. It needs a table on demand, in a
+region whose prices are known.
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
 Arguments after `--` are passed to Beam unchanged.
@@ -81,6 +85,7 @@ Examples:
   dynamodt up --stage prod --single-region-writers    a global table that this region alone writes
   dynamodt up --stage prod --wait-lock 10m   after a deployment, even if two run at once
   dynamodt up --table users --max-wcu 200    leave the rest to the application
+  dynamodt up --stage prod --max-usd 5       stop when it has cost $5
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
   dynamodt up --stage prod --runner glue     in the deployed job

@@ -79,7 +79,7 @@ Examples:
 \b
 --json: {"tables": [{"table", "at", "versions":
           [{"version", "name", "state", "path", "when",
-            "run": {"id", "direction", "status", "started", "dead_letters"}}]}]}
+            "run": {"id", "direction", "status", "started", "dead_letters", "error"}}]}]}
   A version that is running or unfinished has a "run"; "changed": files it uses, changed since.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
   With --check, "check": {"passed", "left": [{"table", "version", "name", "state"}]}.
@@ -125,8 +125,8 @@ Examples:
 
 \b
 --json: {"runs": [{"table", "run", "version", "name", "direction", "status", "started", "ended",
-          "counts", "dead_letters", "holder": {"user", "host", "pid", "since"}}]}
-  holder is null if no process holds the run.
+          "counts", "dead_letters", "error", "holder": {"user", "host", "pid", "since"}}]}
+  error: why it has ended early; holder is null if no process holds the run.
 """,
 }
 

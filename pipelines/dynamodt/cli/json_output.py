@@ -247,6 +247,7 @@ def _run_state(state: RunState) -> Document:
         **picked(record, "started ended"),
         "counts": state.counts._asdict(),
         "dead_letters": record.dead_letters,
+        "error": record.error,
         "holder": _holder(holder) if holder else None,
     }
 
@@ -269,7 +270,7 @@ def _version_status(version: VersionStatus) -> Document:
     run = version.run
     document = picked(version, "version name state path when")
     if run is not None:
-        document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters")}
+        document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters error")}
     return {**document, "changed": list(version.changed)} if version.changed else document
 
 

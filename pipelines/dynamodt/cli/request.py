@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from shlex import join, quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import PROGRAM, Hint, ServiceError, UsageError, option_words, suggest
+from dynamodt.errors import PROGRAM, CostReached, Hint, ServiceError, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
 from dynamodt.runs.options import (
     GLUE,
@@ -215,6 +215,11 @@ def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
     ]
 
 
+def with_higher_limit(request: Request) -> Request:
+    """The request with twice the limit of its cost, which an earlier attempt has reached."""
+    return replace(request, options=replace(request.options, max_usd=2 * request.options.max_usd))
+
+
 def rehearsal(command: Command) -> Command:
     """The dry run of `up` for the command's tables."""
     options = replace(command.options, dry_run=True)
@@ -241,7 +246,8 @@ def _onward(request: Request, report: TableReport) -> list[_Step]:
     if left is None or request.options.dry_run:
         return []
     goes_on = left.status == "stopped" or isinstance(report.error, ServiceError)
-    steps: list[_Step] = [(request, "continue it")] if goes_on else []
+    onward = with_higher_limit(request) if isinstance(report.error, CostReached) else request
+    steps: list[_Step] = [(onward, "continue it")] if goes_on else []
     steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
     undoable = left.journal and left.counts.changed
     return steps + ([(_of_run(request, "undo", left), "take its changes back")] if undoable else [])

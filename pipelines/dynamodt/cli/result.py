@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynamodt.cli import json_output
-from dynamodt.cli.request import Request, as_typed, with_stage, with_tables
+from dynamodt.cli.request import Request, as_typed, with_higher_limit, with_stage, with_tables
 from dynamodt.errors import (
     PROGRAM,
+    CostReached,
     DeadLetters,
     DynamodtError,
     Hint,
@@ -83,6 +84,8 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
     if not isinstance(error, DynamodtError):
         return error
     hint = error.hint
+    if isinstance(error, CostReached):
+        hint = Hint(f"what is done stays; to continue from the last checkpoint: {as_typed(with_higher_limit(request))}")
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
     hint = with_tables(with_stage(hint, request.stage), names)

@@ -1,9 +1,9 @@
-"""The results of the other commands as text: history, status, runs, and what was written, recorded or deployed."""
+"""The results of the other commands as text: history, status, runs, and what was written or recorded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.report import STYLES, facts_text, show, steps_text
-from dynamodt.cli.request import Request, after_baseline, after_deploy, after_preparation, as_typed, rehearsal
+from dynamodt.cli.request import Request, after_baseline, after_preparation, as_typed, rehearsal
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
@@ -24,9 +24,6 @@ from dynamodt.runs.shown import clip, printable
 from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
 
 if TYPE_CHECKING:
-    from dynamodt.deploy.deploy import Deployment
-    from dynamodt.deploy.destroy import Removal
-    from dynamodt.deploy.stacks import ResourceChange
     from dynamodt.doctor.doctor import Examination
     from dynamodt.local.stage import LocalStatus
 
@@ -251,8 +248,15 @@ def _left_lines(run: RunRecord, stage: str, table: str) -> list[Text]:
     undone = run.status in ("undoing", "partly-undone")
     words = _undo(run, stage) if undone else as_typed(Command(run.direction, stage, (table,), to))
     onward = f"`{words}` continues it"
-    lines = [Text(f"       run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), Text(f"       {onward}", "dim")]
+    shown = [(f"run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
+    shown[1:1] = [(line, "yellow") for line in _reason(run)]
+    lines = [Text(f"       {line}", style) for line, style in shown]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])
+
+
+def _reason(run: RunRecord) -> list[str]:
+    """Why a run has ended early; that of one with dead letters is where they are."""
+    return [printable(run.error)] if run.error and not run.dead_letters and run.status in _LEFT else []
 
 
 # ---------------------------------------------------------------- runs
@@ -279,6 +283,7 @@ def print_runs(
         show(console, _line(row, widths, "", style_of(run.status)))
         if run.holder is not None:
             show(console, Text(f"  held by {_holder(run.holder)}", "dim"))
+        show(console, *(Text(f"  {line}", "dim") for line in _reason(run.record)))
 
 
 def _holder(lease: Lease) -> str:
@@ -344,51 +349,3 @@ def short(number: int) -> str:
             whole = number / size
             return f"{whole:.1f}{unit}" if whole < 100 and unit != "k" else f"{whole:,.0f}{unit}"
     return f"{number:,}"
-
-
-_WORDS = {
-    "created": "is deployed",
-    "updated": "is updated",
-    "unchanged": "Nothing to do: the stack is up to date",
-    "dry-run": "dry run: nothing was changed",
-}
-_BY_EMAIL, _ADDRESS = "AlarmsByEmail", "AlarmsTo"  # in the template: the subscription, and its address
-_MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
-
-
-def print_deployment(console: Console, request: Request, made: Deployment) -> None:
-    """The changes, the stack's outputs, and what to try next."""
-    show(console, Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"))
-    show(console, *map(_change, made.changes), *_outputs(made))
-    if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
-        mail = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: alarms are sent there after it is confirmed"
-        show(console, Text(mail, "yellow"))
-    console.print()
-    steps = after_deploy(request, made.status == "dry-run")
-    if made.status != "dry-run" or made.changes:
-        show(console, steps_text(steps))
-
-
-def print_removal(console: Console, request: Request, removal: Removal) -> None:
-    """What was deleted, and what stays."""
-    if removal.status == "nothing":
-        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"))
-    word = "would be deleted" if removal.status == "dry-run" else "deleted"
-    show(console, *(Text.assemble((f"{word}  ", "bold"), one) for one in removal.removed))
-    show(console, *(Text.assemble(("stays  ", "dim"), one) for one in removal.kept))
-    if removal.kept and not request.purge:
-        show(console, Text("`deploy` uses what stays again", "dim"))
-
-
-def _change(change: ResourceChange) -> Text:
-    line = Text(f"  {_MARKS.get(change.action, change.action)} {change.resource}  ")
-    line.append(change.type, "dim")
-    return line.append("  is replaced", "yellow") if change.replacement else line
-
-
-def _outputs(made: Deployment) -> Iterator[Text]:
-    if made.status == "dry-run":
-        return
-    width = max(map(len, made.outputs), default=0)
-    for name, value in made.outputs.items():
-        yield Text.assemble((f"{name:<{width}}", "dim"), f"  {value}")

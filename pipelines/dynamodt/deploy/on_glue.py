@@ -46,7 +46,6 @@ from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
-from dynamodt.runs.migration import hold_back
 from dynamodt.runs.options import Command, RunOptions, command_argv
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.migration import TableMigration
     from dynamodt.runs.plan import TablePlan
 
+    HoldBack = Callable[[State, Sequence[TableMigration]], bool]
     CheckFree = Callable[[State, Stage, TablePlan, RunOptions], None]
 
 Reports = dict[str, list[RunReport]]  # by table
@@ -256,10 +256,12 @@ def migrate(
     request: Command,
     watcher: ProgressRecorder,
     check_free: CheckFree,
+    hold_back: HoldBack,
 ) -> Reports:
     """Runs `request` in the deployed job; returns the runs of each table, and sets the `error` of each that failed.
 
-    `check_free` raises for a table that the job would refuse. No job is started where no table has a step left.
+    `check_free` raises for a table that the job would refuse, and `hold_back` is `runs.migration`'s. No job is started
+    where no table has a step left.
     """
     if not any(move.has_steps for move in moves):
         return {}

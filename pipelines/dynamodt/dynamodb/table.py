@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import Image, IndexKey, KeyAttribute, TableSpec, name_in_requests
+from dynamodt.model.tables import Image, Index, IndexKey, KeyAttribute, TableSpec, name_in_requests
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -37,6 +37,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
         stream=_stream(table),
         identity=table.get("TableId") or created,
         created=created,
+        projections=tuple(map(_projection, _indexes(table))),
     )
 
 
@@ -208,6 +209,13 @@ def _index_keys(table: dict[str, Any]) -> tuple[IndexKey, ...]:
         for index in _indexes(table)
         for e in index["KeySchema"]
     )
+
+
+def _projection(index: dict[str, Any]) -> Index:
+    keys = tuple(element["AttributeName"] for element in index["KeySchema"])
+    projection = index.get("Projection") or {}
+    everything = projection.get("ProjectionType", "ALL") == "ALL"
+    return Index(index["IndexName"], keys, None if everything else tuple(projection.get("NonKeyAttributes", ())))
 
 
 def _stream(table: dict[str, Any]) -> str:

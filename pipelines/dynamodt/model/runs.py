@@ -336,6 +336,7 @@ EARLIER_ROWS = "/earlier-rows"
 INCREMENTAL = "/incremental"
 FINAL_SCAN = "/final-scan"
 ABORT = "abort"  # `Lease.stop` of a run that was ended by a command
+MAX_USD = "max-usd"  # of one that has cost as much as it may
 
 
 class Lease(NamedTuple):
@@ -357,7 +358,7 @@ class Lease(NamedTuple):
     ttl: float = 30.0
     paused: bool = False
     pause_reason: str = ""  # why it is held without an operator's pause: an alarm; empty: it is not held
-    stop: str = ""  # why all workers should stop: "max-errors", "interrupted", "abort", "error"
+    stop: str = ""  # why all workers should stop: "max-errors", "max-usd", "interrupted", "abort", "error"
     error: dict[str, str] | None = None
     wcu: float = 0.0  # the budget of all workers together, in units a second; 0: unlimited
     rcu: float = 0.0

@@ -49,6 +49,15 @@ class IndexKey(NamedTuple):
     of: str  # the index
 
 
+class Index(NamedTuple):
+    """An index of a table: its key attributes, and the attributes of an entry beside the table's key and its own
+    (`projected`; None: all of the item's)."""
+
+    name: str
+    keys: tuple[str, ...]
+    projected: tuple[str, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """A table, from DescribeTable. Counts lag by up to six hours. `identity` distinguishes a table from a deleted one
@@ -70,6 +79,7 @@ class TableSpec:
     stream: str = ""  # the ARN of its stream, if it has one
     identity: str = ""
     created: str = ""  # ISO 8601, UTC
+    projections: tuple[Index, ...] = ()  # all indexes, as they are charged for
 
     @property
     def merges_writes(self) -> bool:

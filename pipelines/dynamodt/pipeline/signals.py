@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, Hint, RunFailed, ServiceError, suggest
-from dynamodt.model.runs import Job, Lease
+from dynamodt.model.runs import MAX_USD, Job, Lease
 from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Poller(Generic[Observed]):
 
 
 MAX_ERRORS = "max-errors"
+_AT_PAGE_END = (MAX_ERRORS, MAX_USD)
 _WITH_REASON = ("abort", "error")
 
 
@@ -180,7 +181,7 @@ def stop(leases: LeaseRows, job: Job, why: str, error: dict[str, Any] | None = N
     """
     context = context_of(job)
     context.stopped = True
-    if why != MAX_ERRORS:
+    if why not in _AT_PAGE_END:
         context.interrupted = True
 
     def stopped(lease: Lease) -> Item:
@@ -227,10 +228,10 @@ class Signal:
 
     def heed(self) -> None:
         """Asked between two requests of a page; waits while the run is paused. Raises Interrupted when it is stopped,
-        Fenced when it was taken over. Dead letters stop a run after the pages in progress: all of them count."""
+        Fenced when it was taken over. Dead letters and a limit of its cost stop a run after the pages in progress."""
         while True:
             lease = self._poll()
-            if lease.stop not in ("", MAX_ERRORS):
+            if lease.stop not in ("", *_AT_PAGE_END):
                 self._context.stopped = self._context.interrupted = True
             if self._context.interrupted:
                 raise Interrupted

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from dynamodt.errors import Aborted
+from dynamodt.errors import Aborted, CostReached
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
 from dynamodt.runs.jobs import fitted
+from dynamodt.runs.spending import Meter, Spending
 from dynamodt.state.split_rows import SplitTotals, sum_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class RunContext:
     token: int
     fences: tuple[Fence, ...] = ()  # of the other tables that the run writes to
     keep: Callable[[RunReport], None] = lambda report: None
+    spending: Spending = field(default_factory=Spending)  # of all runs of the command
 
 
 def is_governed(context: RunContext, job: Job) -> bool:
@@ -69,6 +71,8 @@ def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> No
     """Run the phases in order, up to the first whose dead letters exceed the limit. Raises what ends one of them."""
     phases = [fitted(job, context.options.workers) for job in phases]
     ticks = context.runner.ticks(context, phases[0]) if phases else []
+    meter = Meter(context.spending, context.options, phases, lambda: follower.totals)
+    ticks = [meter.tick, *ticks]
     for job in phases:
         replays = isinstance(job.source, DeadLetterSource)  # a retry runs to its end, whatever dies again
         if not replays and follower.totals.counts.dead > context.options.max_errors:
@@ -76,7 +80,13 @@ def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> No
         if not follower.complete(job):
             follower.begins(job)
             on_progress = partial(follower.progressed, job)
-            context.runner.run(job, context.state, context.options, on_progress, ticks, follower.splits(job))
+            try:
+                context.runner.run(job, context.state, context.options, on_progress, ticks, follower.splits(job))
+            except CostReached:  # by its last pages
+                if not all(map(follower.complete, phases)):
+                    raise
+            finally:
+                meter.note()
         if context.state.leases.read(job.lease).stop == ABORT:
             raise aborted(job.base_run)
         if not follower.complete(job):

@@ -21,21 +21,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from dynamodt.dynamodb.table import Consumers, consumers
+from dynamodt.errors import Refused
 from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport
 from dynamodt.model.runs import ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.jobs import EXPORT, moves_items
 from dynamodt.runs.pace import counted
 
 if TYPE_CHECKING:
-    from dynamodt.runs.options import Observer
+    from dynamodt.runs.options import Observer, RunOptions
     from dynamodt.runs.plan import TablePlan
     from dynamodt.state.state import State
 
 MILLION = 1_000_000
 THOUSAND = 1_000
 GB = 1 << 30
+_CENT = 0.01
 
 
 class Prices(NamedTuple):
@@ -84,14 +87,22 @@ class Work(NamedTuple):
 def cost_of(work: Work, region: str, on_demand: bool) -> Cost:
     """The cost of the work. `usd` is None where the capacity is provisioned (billed by the hour), and where the region,
     or an export in it, has no price."""
+    return _cost(work, PRICES.get(region) if on_demand else None)
+
+
+def _cost(work: Work, prices: Prices | None) -> Cost:
     most = work.wcu * (1 + INDEX_WRITES * work.indexes)
-    prices = PRICES.get(region) if on_demand else None
     others = None if prices is None else _without_writes(work, prices)
     cost = Cost(work.wcu, most, work.rcu, work.puts, work.gets, work.full_bytes + work.incremental_bytes)
     if prices is None or others is None:
         return cost
     low, high = (others + wcu * prices.write / MILLION for wcu in (work.wcu, most))
     return cost._replace(usd=(low, high), as_of=prices.as_of)
+
+
+def usd(amount: float) -> str:
+    """An amount as `$12.30`; less than a cent with as many digits as it needs."""
+    return f"${amount:,.2f}" if amount >= _CENT or not amount else f"${amount:.2g}"
 
 
 def get_requests(sizes: Iterable[int], piece: int) -> int:
@@ -145,8 +156,22 @@ def _gets(job: Job) -> int:
 
 
 def _priced(work: Work, job: Job) -> Cost:
-    on_demand = not (job.table.provisioned or _written(job).provisioned)
-    return cost_of(work, job.stage.connection.region if _is_aws(job.stage) else "", on_demand)
+    prices = prices_of(job.stage, (job.table, _written(job)))
+    return _cost(work, prices if isinstance(prices, Prices) else None)
+
+
+def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
+    """The prices of what a run reads of the first of these tables and writes to the last, or why there are none."""
+    if not _is_aws(stage):
+        return "the stage is an emulator, which costs nothing"
+    provisioned = [table.name for table in tables if table.provisioned]
+    if provisioned:
+        return f"{provisioned[0]} has provisioned capacity, which is billed by the hour whatever a run consumes"
+    regions = [stage.connection.of_table(table.name).region for table in tables]
+    unknown = [region for region in regions if region not in PRICES]
+    if unknown:
+        return f"dynamodt has no prices of the region {unknown[0]}"
+    return PRICES[regions[0]]._replace(write=PRICES[regions[-1]].write)
 
 
 def _written(job: Job) -> TableSpec:
@@ -164,6 +189,49 @@ def _is_aws(stage: Stage) -> bool:
     """Whether the stage is billed: an emulator's endpoint is not AWS's."""
     endpoint = stage.connection.endpoint()
     return not stage.local and (endpoint is None or (urlsplit(endpoint).hostname or "").endswith(_AWS))
+
+
+# ---------------------------------------------------------------- a limit in US dollars
+
+
+def check_priced(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
+    """Raises Refused where a limit in US dollars is asked for and cannot be metered."""
+    if options.max_usd:
+        known_prices(stage, tables)
+
+
+def check_exports_priced(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
+    """Raises Refused where a run of the plan requests an export without a known price, or one that costs too much."""
+    sources = {
+        options.source or step.script.source for step in planned.steps if moves_items(step.script, planned.direction)
+    }
+    if not options.max_usd or EXPORT not in sources or options.export not in ("", "new"):
+        return
+    table, price = planned.table, known_prices(stage, [planned.table]).full_export
+    if price is None:
+        raise _unpriced(f"the price of an export in {stage.connection.region} is not known", table.name)
+    if (cost := table.size_bytes * price / GB) >= options.max_usd:
+        raise Refused(
+            f"the export alone costs {usd(cost)}, and --max-usd is {usd(options.max_usd)}",
+            where=f"table {table.name}",
+            hint="raise --max-usd, or read the table itself: --source scan",
+        )
+
+
+def known_prices(stage: Stage, tables: Sequence[TableSpec]) -> Prices:
+    """The prices of `prices_of`. Raises Refused without any."""
+    prices = prices_of(stage, tables)
+    if isinstance(prices, Prices):
+        return prices
+    raise _unpriced(prices, tables[0].name)
+
+
+def _unpriced(why: str, table: str) -> Refused:
+    return Refused(
+        f"--max-usd cannot be kept to: {why}",
+        where=f"table {table}",
+        hint="leave --max-usd out; --max-wcu and --max-rcu limit the rate",
+    )
 
 
 # ---------------------------------------------------------------- what receives the writes

@@ -37,7 +37,8 @@ from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
-from dynamodt.runs.preflight import check_export, check_moment, items_transformed
+from dynamodt.runs.preflight import check_export, check_moment
+from dynamodt.runs.restored import items_transformed
 from dynamodt.runs.resume import (
     accepted,
     changed_facts,
@@ -50,6 +51,7 @@ from dynamodt.runs.resume import (
     targets,
     unfinished_run,
 )
+from dynamodt.runs.spending import Spending, note_export
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
 from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
 from dynamodt.state.state import State
@@ -66,8 +68,10 @@ def migrate(
     options: RunOptions,
     observer: Observer,
     runner: Runner,
+    spending: Spending | None = None,
 ) -> TableReport:
-    """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report."""
+    """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report.
+    `spending`: what the command's runs on other tables have cost."""
     reports: list[RunReport] = []
     migration = TableMigration(table, direction)
 
@@ -77,6 +81,7 @@ def migrate(
         migration.plan(stage, folder, to, options, observer)
         if migration.has_steps:
             context = _open_context(stage, options, observer, runner, reports.append)
+            context = replace(context, spending=spending or context.spending)
             _run(context, migration)
             migration.check_prepared()
 
@@ -225,6 +230,7 @@ def _run_step(
     step = replace(step, script=as_it_began(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
     found = _source(context, planned, step, recorder)
+    note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
     main, again = _phases(context, planned, step, recorder, found)
     main = chained(main, rehearsed) if context.options.dry_run else main
     phases = [*again, *main]

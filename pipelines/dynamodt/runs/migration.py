@@ -22,10 +22,10 @@ from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unpre
 from dynamodt.runs.preflight import (
     note_changed_files,
     note_other_key,
-    refuse_restored,
     refuse_unsafe,
     with_writers,
 )
+from dynamodt.runs.restored import refuse_restored
 from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done, check_unfinished
 from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished

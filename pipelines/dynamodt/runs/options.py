@@ -43,7 +43,7 @@ class RunOptions:
     `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
     percentage of the provisioned throughput. `beam_args` are passed to Beam unchanged. With `only`, a run's id, the run
     continues that unfinished run or fails. `in_doubt` decides about dead letters of writes without a response: "again"
-    or "done". `workers` is set when the runner is ready.
+    or "done". `workers` is set when the runner is ready. `max_usd` are US dollars, for all runs of a command together.
     """
 
     dry_run: bool = False
@@ -69,6 +69,7 @@ class RunOptions:
     partial: bool = False
     accept_partly_restored: bool = False
     single_region_writers: bool = False
+    max_usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ OPTIONS = (
     Option("options.share", ("--share",), ("prepare", *_RUNS), "Of the provisioned or maximum capacity.", "PERCENT",
            float, DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
     _flag("options.strict", ("--strict",), ("up",), "Refuse versions of a newer release, without a file here."),
+    Option("options.max_usd", ("--max-usd",), _RUNS, "Stop when the command's runs have cost this much.", "USD", float,
+           0.0, minimum=0),
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
     _flag("options.accept_partly_restored", ("--accept-partly-restored",), MIGRATIONS,
           "Also transform items that an undo has restored in part."),

@@ -1,51 +1,33 @@
-"""Checks before a run starts: the script fits the table and the options, and the table can be restored.
-
-A table that was restored from a moment within a run is found by that run's journal: an item that is still as the run
-wrote it would be transformed twice.
-"""
+"""Checks before a run starts: the script fits the table and the options, and the table can be restored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from shlex import join
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.table import has_point_in_time_recovery
-from dynamodt.dynamodb.wire import shared_wire
-from dynamodt.errors import Hint, Refused, ServiceError, suggest
-from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.errors import Refused, ServiceError
+from dynamodt.model.runs import AppliedVersion, Script
 from dynamodt.model.tables import (
-    Change,
-    Check,
     Connection,
-    Image,
-    Journaled,
     Stage,
     TableSpec,
     is_elsewhere,
     name_in_requests,
 )
-from dynamodt.pipeline.restoration import restoration
-from dynamodt.runs.history import claims_of, has_written
+from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions
-from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.apply import NO_INSERTION
-from dynamodt.script.codec import key_text
-from dynamodt.script.diff import parts_of
 from dynamodt.script.versions import changed_files
-from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import JOURNAL, Claims, counts, due, is_note, object_key, part_of
-from dynamodt.state.runs import WRITERS, declared_key, phases, transformed
-from dynamodt.state.storage import open_storage
+from dynamodt.state.runs import WRITERS, declared_key
 
 if TYPE_CHECKING:
     from dynamodt.runs.exports import SourceExport
     from dynamodt.runs.plan import Step, TablePlan
-    from dynamodt.state.state import State
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
@@ -55,8 +37,15 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
     for step in planned.steps:
         check_step(planned, step, options)
     targets = [step.target for step in planned.steps if step.target]
-    check_writers(stage, [planned.table, *targets], options)
-    check_recovery(stage, [table.name for table in (planned.table, *targets)], options)
+    check_exports_priced(stage, planned, options)
+    check_tables(stage, [planned.table, *targets], options)
+
+
+def check_tables(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
+    """Raises Refused for a table that is written to, by its prices, its replicas or its recovery."""
+    check_priced(stage, tables, options)
+    check_writers(stage, tables, options)
+    check_recovery(stage, [table.name for table in tables], options)
 
 
 def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
@@ -223,109 +212,6 @@ def _turn_on(connection: Connection, table: str) -> str:
     return join(words + (["--endpoint-url", url] if (url := connection.endpoint()) else []))
 
 
-def refuse_restored(
-    state: State, stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
-) -> None:
-    """Raises Refused for a table that was created since its last run, if its applied versions are not known, or if it
-    was or may have been restored from a moment within a run: some items would be transformed twice."""
-    last = younger(planned.table, runs)
-    if last is None:
-        return
-    if applied:
-        raise _unknown(planned, last, max(applied))
-    versions = {step.script.sequence for step in planned.steps if not step.script.idempotent}
-    for run in runs:
-        if run.run not in planned.gone or run.target or run.version not in versions:
-            continue
-        if run.journal:
-            _check_not_within(stage, state, planned, run)
-        elif has_written(state, run):
-            raise _without_journal(planned, run)
-
-
-def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
-    name, versions = planned.table.name, "version 1 is" if at == 1 else f"versions 1 to {at} are"
-    return Refused(
-        f"{younger_reported(planned.table, last)}; whether {versions} applied in it is not known",
-        where=f"table {name}",
-        hint="look at its items, record which versions are applied, "
-        + suggest("stamp", table=name, to="N")
-        + " (0: none), and type the same command again",
-    )
-
-
-def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRecord) -> None:
-    """Raises Refused where an item is as the run has written it, or where the journal is incomplete. The first page of
-    each split is enough: a table restored from within the run has the earliest writes."""
-    storage = open_storage(stage.connection, stage.storage)
-    for each in phases(run):
-        claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
-        prefix = object_key(planned.table.name, each.run, JOURNAL)
-        first, missing = _first_parts(storage.names(prefix), claims)
-        if missing:
-            raise _journal_missing(planned, run, missing, storage.place(prefix))
-        for change in as_written(stage, planned.table, first):
-            raise _within(planned, run, change.key)
-
-
-def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
-    """The journal's parts of each split's first page, and the number of parts that are counted and missing."""
-    first: list[str] = []
-    pages: dict[int, int] = {}
-    missing = sum(due(claim).parts for claim in claims.values())
-    for name in (name for name in names if not is_note(name)):
-        part, claim = part_of(name), claims.get(part_of(name).split)
-        if claim is not None:
-            missing -= counts(name, claim)
-            if pages.setdefault(part.split, part.page) == part.page:
-                first.append(name)
-    return first, missing
-
-
-def _without_journal(planned: TablePlan, run: RunRecord) -> Refused:
-    return Refused(
-        f"IDEMPOTENT was True when run {run.run} of version {run.version} began, and is False now: it has written "
-        "and keeps no journal, and the table was deleted and created again since; if it was restored from a moment "
-        "within the run, some of its items would be transformed twice",
-        where=f"table {planned.table.name}",
-        hint="set IDEMPOTENT = True again, and type the same command; " + _or_from_before(planned, run),
-        run=run.run,
-    )
-
-
-def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: str) -> Refused:
-    parts = "1 part" if missing == 1 else f"{missing:,} parts"
-    return Refused(
-        f"{parts} of the journal of run {run.run} of version {run.version} cannot be found, and the table was deleted "
-        "and created again since; if it was restored from a moment within the run, some of its items would be "
-        "transformed twice",
-        where=place,
-        hint="put the journal back, and type the same command; " + _or_from_before(planned, run),
-        run=run.run,
-    )
-
-
-def _or_from_before(planned: TablePlan, run: RunRecord) -> Hint:
-    before = f"or, if the table is as it was before {run.started} (restore it from then, if not): "
-    return before + _record_and_repeat(planned, run)
-
-
-def _record_and_repeat(planned: TablePlan, run: RunRecord) -> Hint:
-    return suggest("stamp", table=planned.table.name, to=run.version - 1) + ", and the same command again"
-
-
-def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
-    shown = ", ".join(f"{attribute} = {next(iter(value.values()))}" for attribute, value in key.items())
-    return Refused(
-        f"the table was restored from a moment within run {run.run} of version {run.version}: the item {shown} is as "
-        "that run has left it, and would be transformed twice",
-        where=f"table {planned.table.name}",
-        hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
-        + _record_and_repeat(planned, run),
-        run=run.run,
-    )
-
-
 def check_export(script: Script, catch_up: str) -> None:
     """Raises Refused for a script that cannot read an export, whose images are older than the table's items."""
     if script.guard == "changed" and not script.idempotent:
@@ -362,39 +248,3 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
             where=script.path,
             hint="catch up by incremental exports (--catch-up windows), or set STAMP or IDEMPOTENT in the script",
         )
-
-
-# ---------------------------------------------------------------- what a run has written so far
-
-
-def items_transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord) -> int:
-    """The number of items that a run has transformed so far, in `table`. Of a page with an intent and without a
-    checkpoint, these are the items that are as the intent says; the others will be transformed again."""
-    done = 0
-    for claim in claims_of(state, record):
-        done += transformed(claim.counts)
-        if claim.intent is not None:
-            intended = as_written(stage, table, claim.intent.parts)
-            done += sum(claim.intent.counts[1:]) - claim.intent.counts.dead + sum(1 for _ in intended)
-    return done
-
-
-def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
-    """The changes of these parts whose items are still as written, the last of each key; `table` is the one written to.
-    Deleted items are not found. Raises RunFailed for a missing part."""
-    journal = Journal(open_storage(stage.connection, stage.storage), table, "")
-    reads = Reads(shared_wire(stage.connection.of_table(table.name)), table)
-    for name in parts:
-        changes = {key_text(change.key): change for change in journal.intended(name)}
-        keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}
-        current = reads.items(list(keys.values())).items
-        yield from (change for change in changes.values() if _bears(table, change, current))
-
-
-def _bears(table: TableSpec, change: Change, current: dict[str, Image]) -> bool:
-    there = ((part, current.get(key_text(part.key))) for part in _written(change))
-    return any(image is not None and restoration(table, [part], image).change is not None for part, image in there)
-
-
-def _written(change: Change) -> list[Journaled]:
-    return [part for part in parts_of(change) if not isinstance(part, Check)]

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import DynamodtError, Fenced, RunFailed, ServiceError
+from dynamodt.errors import CostReached, DynamodtError, Fenced, RunFailed, ServiceError
 from dynamodt.model.pages import Totals
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import MAX_USD, Job
 from dynamodt.pipeline import author_output
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watch_capacity, watching
@@ -44,7 +44,7 @@ def run(
     is called as often, first before anything is read. `splits` are the totals that were read already.
 
     Raises the error that ended it (ScriptError, ServiceError, ... RunFailed for an unknown one). After Ctrl-C each
-    worker awaits its requests; then KeyboardInterrupt is raised.
+    worker awaits its requests; then KeyboardInterrupt is raised. After a tick's CostReached it completes its pages.
     """
     splits = splits or SplitTotals(state.splits(job.run), job.splits)
     before = splits.look().counts.dead  # of earlier attempts: the replays of these count in phases of their own
@@ -58,9 +58,9 @@ def run(
                 _stop(state, job, "max-errors")  # a worker counts only its own dead letters
                 stopped = True
             on_progress(totals)
-    except BaseException:  # Ctrl-C, a signal, or an unreachable state table: no worker may continue
+    except BaseException as error:  # Ctrl-C, a signal, or an unreachable state table: no worker may continue
         with suppress(Fenced, ServiceError):  # the workers of this process stop first
-            _stop(state, job)
+            _stop(state, job, MAX_USD if isinstance(error, CostReached) else "interrupted")
         _wait_for_end(pipeline, ticks)
         with suppress(ServiceError):
             on_progress(splits.whole())

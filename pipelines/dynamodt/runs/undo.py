@@ -29,7 +29,7 @@ from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refus
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
-from dynamodt.runs.preflight import check_recovery, check_writers
+from dynamodt.runs.preflight import check_tables
 from dynamodt.state.object_keys import NOT_RESTORED, NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
@@ -108,9 +108,7 @@ def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
     check_undoable(state, record)
     check_not_recreated(stage, record)
     check_same_storage(stage, record)
-    written = record.target or record.table
-    check_writers(stage, [usable_table(stage, written)], options)
-    check_recovery(stage, [written], options)
+    check_tables(stage, [usable_table(stage, record.target or record.table)], options)
     return record
 
 
