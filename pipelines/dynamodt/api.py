@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dynamodt.config import scaffold
 from dynamodt.config.names import named_in, with_names
 from dynamodt.config.stage import check_expected, load_stage
 from dynamodt.deploy import on_glue
+from dynamodt.doctor import doctor as examining
+from dynamodt.doctor.deployment import DEPLOYED
+from dynamodt.doctor.doctor import Examination
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
@@ -245,6 +249,16 @@ def _of_stage(stage: Stage, folder: Path) -> Iterator[str]:
             yield names.logical(real)
         elif real not in stage.state_tables and real.startswith(head) and real.endswith(tail):
             yield real.removeprefix(head).removesuffix(tail)
+
+
+def doctor(
+    name: str, folder: Path, names: Sequence[str], observer: Observer, *, full: bool = False, glue: bool = False
+) -> Examination:
+    """Examine the stage of this name; see `doctor.doctor.doctor`. `glue`: in its deployed job, too, and with `full`
+    what its deployment relies on."""
+    recorder = as_watcher(observer)
+    in_job = partial(on_glue.examined, folder, recorder) if glue else None
+    return examining.doctor(name, folder, names, recorder, full=full, in_job=in_job, more=DEPLOYED if glue else ())
 
 
 def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from dynamodt.doctor.contract import CHECKS
+from dynamodt.doctor.deployment import DEPLOYED
 from dynamodt.doctor.doctor import doctor
 from dynamodt.doctor.suite import run_suite, scratch
 from dynamodt.dynamodb.clients import client
@@ -69,6 +71,27 @@ def test_the_emulators_differ_as_listed(examined: Bench, endpoint: Endpoint) -> 
     assert scratch_tables(endpoint) == []
     if found.bucket:
         assert "Contents" not in client(endpoint.connection, "s3").list_objects_v2(Bucket=found.bucket)
+
+
+OF_RUNS = ("job-runs-newest-first", "job-run-has-its-arguments", "log-of-a-job-run")
+DEPLOYMENTS = {"log-of-a-job-run": "no log group /aws-glue/jobs/output"}  # of ministack, as above
+
+
+@pytest.mark.endpoints("ministack")
+def test_the_emulator_deploys_as_listed(examined: Bench, endpoint: Endpoint) -> None:
+    glue, job = client(endpoint.connection, "glue"), f"doctor-{uuid4().hex[:8]}"
+    command = {"Name": "glueetl", "ScriptLocation": "s3://x/y.py"}
+    glue.create_job(Name=job, Role="arn:aws:iam::000000000000:role/x", Command=command)
+    with scratch(replace(examined.stage, glue_job=job), print) as found:
+        assert [f.name for f in run_suite(DEPLOYED, found) if f.status == "skipped"] == list(OF_RUNS)
+        for _ in range(2):
+            glue.start_job_run(JobName=job, Arguments={"--command": "doctor"})
+        findings = list(run_suite(DEPLOYED, found))
+        stacks = client(endpoint.connection, "cloudformation").describe_stacks()["Stacks"]
+        assert [one for one in stacks if one["StackName"].startswith(found.table)] == []
+    differing = {f.name: "skipped" if f.status == "skipped" else f.seen for f in findings if f.status != "ok"}
+    assert differing == DEPLOYMENTS
+    assert [f.name for f in findings if f.status == "wrong"] == []
 
 
 def test_what_was_made_is_deleted_after_an_interrupt(examined: Bench, endpoint: Endpoint) -> None:

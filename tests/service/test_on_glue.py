@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dynamodt import api as operations
 from dynamodt.cli.job import DEAD_LETTERS
-from dynamodt.doctor.doctor import doctor
 from dynamodt.errors import Refused, RunFailed
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
@@ -257,7 +257,7 @@ def test_data_is_prepared_by_the_job_that_is_there_for_it(typed: Client) -> None
 
 def test_a_doctor_makes_its_checks_in_the_job_too(typed: Client) -> None:
     typed.script(ADD)
-    found = doctor("dev", typed.folder, (), typed.seen, glue=True)
+    found = operations.doctor("dev", typed.folder, (), typed.seen, glue=True)
     checks = {finding.name: finding for finding in found.findings}
     assert checks[f"table {typed.table}"].status == checks[f"job: table {typed.table}"].status == "ok", found.wrong
     assert checks["job: versions"].seen == checks["versions"].seen and found.report == ""

@@ -252,9 +252,9 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
 
 
 def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    from dynamodt.doctor.doctor import doctor
-
-    found = doctor(request.stage, folder, request.tables, recorder, full=request.full, glue=request.in_job)
+    found = load_operations().doctor(
+        request.stage, folder, request.tables, recorder, full=request.full, glue=request.in_job
+    )
     wrong = ", ".join(finding.name for finding in found.wrong)
     number = "1 check is wrong" if len(found.wrong) == 1 else f"{len(found.wrong)} checks are wrong"
     errors = (DynamodtError(f"{number}: {wrong}", where=f"stage {found.stage}"),)

@@ -176,7 +176,8 @@ def print_variables(console: Console, variables: Mapping[str, str]) -> None:
 
 
 def print_examination(console: Console, found: Examination) -> None:
-    """Each check with its result, and what to do where it is wrong: advice for several checks only once."""
+    """Each check with its result, what to do where it is wrong (advice for several checks only once), and why an
+    emulator may differ."""
     given: set[str] = set()
     width = max(len(finding.name) for finding in found.findings)
     for finding in found.findings:
@@ -186,6 +187,8 @@ def print_examination(console: Console, found: Examination) -> None:
             reasons = (finding.hint, finding.relies and f"{finding.relies} relies on it; see {finding.source}")
             show(console, *(Text(f"        {reason}", "dim") for reason in reasons if reason and reason not in given))
             given.update(reasons)
+        if finding.status == "differs":
+            show(console, Text(f"        harmless: {finding.hint}", "dim"))
     if found.report:
         console.print(Text.assemble(("report  ", "dim"), found.report))
 

@@ -233,6 +233,16 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
     return found.bucket, folder_of(found).key
 
 
+def examined(folder: Path, watcher: ProgressRecorder, stage: Stage, tables: Sequence[str]) -> list[dict[str, str]]:
+    """The checks of `doctor`, as the job's role makes them. Raises what prevents them."""
+    job = DeployedJob(stage, folder, Command("doctor", tables=tuple(tables)), watcher)
+    answer = job.answer(job.at_work(), [])
+    if answer is None or "checks" not in answer.document:
+        raise job.failure(answer)
+    checks: list[dict[str, str]] = answer.document["checks"]
+    return checks
+
+
 # ---------------------------------------------------------------- up, down and retry
 
 

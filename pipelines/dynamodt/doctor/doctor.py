@@ -24,16 +24,14 @@ from botocore.utils import get_environ_proxies
 from dynamodt import __version__
 from dynamodt.config.names import with_names
 from dynamodt.config.stage import load_stage
-from dynamodt.deploy import on_glue
 from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.suite import Finding, Status, code_of, run_suite, scratch
+from dynamodt.doctor.suite import Check, Finding, Status, code_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import consumers, describe, description, has_point_in_time_recovery, place_of
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Connection, Stage, name_in_requests
-from dynamodt.runs.options import Command
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import tables
 
@@ -58,6 +56,7 @@ _STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
 
 _UNKNOWN = "UnknownOperationException"  # of emulators
 
+InJob = Callable[[Stage, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
 Seen = tuple[Status, str, str]  # status, what was seen, hint
 OK: Status = "ok"
 WRONG: Status = "wrong"
@@ -78,48 +77,52 @@ class Examination:
 
 
 def doctor(
-    name: str, folder: Path, named: Sequence[str], recorder: ProgressRecorder, *, full: bool = False, glue: bool = False
+    name: str,
+    folder: Path,
+    named: Sequence[str],
+    recorder: ProgressRecorder,
+    *,
+    full: bool = False,
+    in_job: InJob | None = None,
+    more: Sequence[Check] = (),
 ) -> Examination:
     """Examines the stage of this name and its tables (default: all that have a folder). The embedded stage is started;
     on another one nothing is written without `full`. Raises UsageError for a stage that is not configured, ServiceError
     without credentials.
 
     With `full`, the contract suite is run on a table and a prefix of its own, which are deleted again, also after an
-    interrupt, and a report is written to `folder`. With `glue`, the read-only checks are also run in the deployed job.
-    A check that fails is a finding; what prevents all of one part is a finding, too.
+    interrupt, with the checks `more`, and a report is written to `folder`. With `in_job`, the read-only checks are also
+    made in the deployed job. A check that fails is a finding; what prevents all of one part is one, too.
     """
     stage = with_names(open_embedded(load_stage(name, folder), folder, recorder.notify), folder, named)
     transforms = folder / "transforms"
     here = tables(transforms, stage.names) if transforms.is_dir() else ()
     chosen = tuple(map(stage.names.real, named)) or here
     findings = list(read_only(stage, chosen))
+    if in_job is not None:
+        findings += _in_the_job(stage, chosen, in_job)
     if full:
-        findings += _contract(stage, recorder)
-    if glue:
-        findings += _in_the_job(stage, folder, chosen, recorder)
+        findings += _contract(stage, recorder, (*CHECKS, *more))
     found = tuple(finding._replace(name=_masked(finding.name), seen=_masked(finding.seen)) for finding in findings)
     return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
 
 
-def _contract(stage: Stage, recorder: ProgressRecorder) -> Iterator[Finding]:
+def _contract(stage: Stage, recorder: ProgressRecorder, checks: Sequence[Check]) -> Iterator[Finding]:
     try:
         with scratch(stage, recorder.notify) as found:
-            yield from [*run_suite(CHECKS, found)]
+            yield from [*run_suite(checks, found)]
     except DynamodtError as error:
         yield Finding("scratch table", "wrong", str(error), error.hint)
 
 
-def _in_the_job(stage: Stage, folder: Path, names: Sequence[str], recorder: ProgressRecorder) -> Iterator[Finding]:
+def _in_the_job(stage: Stage, names: Sequence[str], job: InJob) -> Iterator[Finding]:
     """The read-only checks as the job's role makes them, in the job's environment."""
     try:
-        job = on_glue.DeployedJob(stage, folder, Command("doctor", tables=tuple(names)), recorder)
-        answer = job.answer(job.at_work(), [])
-        if answer is None or "checks" not in answer.document:
-            raise job.failure(answer)
+        checks = job(stage, names)
     except DynamodtError as error:
         yield Finding("job", "wrong", str(error), error.hint)
         return
-    for each in answer.document["checks"]:
+    for each in checks:
         yield Finding(f"job: {each['name']}", each["status"], each["seen"], each["hint"])
 
 

@@ -60,7 +60,7 @@ class Check:
     source: str
     probe: Callable[[Scratch], str]
     asked: bool = False
-    needs: Literal["dynamodb", "s3", "aws"] = "dynamodb"
+    needs: Literal["dynamodb", "s3", "aws", "glue"] = "dynamodb"
     harmless: str = ""
 
 
@@ -76,6 +76,7 @@ class Scratch:
             self.bucket = ""
         self.prefix = f"{prefix}/doctor/{table}".lstrip("/")
         self.is_aws = stage.connection.endpoint_url is None
+        self.job = stage.job_name
 
     @cached_property
     def dynamodb(self) -> Any:
@@ -211,7 +212,16 @@ def _missing(check: Check, found: Scratch) -> str:
         return "the storage is a folder"
     if check.needs == "aws" and not found.is_aws:
         return "the stage is at an endpoint of its own, not in AWS"
+    if check.needs == "glue" and not _has_run(found):
+        return f"the job {found.job} is not deployed, or has not run yet"
     return ""
+
+
+def _has_run(found: Scratch) -> bool:
+    try:
+        return bool(client(found.connection, "glue").get_job_runs(JobName=found.job, MaxResults=1)["JobRuns"])
+    except ClientError:
+        return False
 
 
 # ---------------------------------------------------------------- S3 and exports
@@ -298,7 +308,7 @@ OF_STORAGE: tuple[Check, ...] = (
     Check("object-is-read-as-written", "export/objects.py", f"{_S3}/API_GetObject.html", _object, needs="s3"),
     Check("names-are-in-utf-8-order", "state/storage.py", f"{_S3}/API_ListObjectsV2.html", _listing, needs="s3"),
     Check("bucket-of-another-account", "dynamodb/clients.py", f"{_S3}/API_HeadBucket.html", _owner, needs="s3",
-          harmless="an emulator has one account"),
+          harmless="an emulator has one account, so that no bucket is another's"),
     Check("export-needs-recovery", "export/request.py", _EXPORTS, _needs_recovery, needs="aws"),
     Check("export-token-repeated", "export/request.py", _EXPORTS, _token_of_an_export, needs="aws"),
     Check("export-window-of-15-minutes", "export/request.py", _EXPORTS, _short_window, needs="aws"),
