@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from dynamodt.checks.check import CheckOptions, check_tables
+from dynamodt.checks.findings import TableCheck
 from dynamodt.config import scaffold
 from dynamodt.config.names import named_in, with_names
 from dynamodt.config.stage import check_expected, load_stage
@@ -229,6 +231,19 @@ def prepare(
         stage = with_names(stage, folder, (table, *named_in(script, folder)))
         return on_glue.prepare(stage, folder, script, replace(options, dry_run=dry_run), as_watcher(observer))
     return preparing.prepare(stage, folder, script, observer, dry_run, options)
+
+
+def check(
+    stage: Stage,
+    folder: Path,
+    names: Sequence[str],
+    options: CheckOptions,
+    observer: Observer,
+    reading: RunOptions = RunOptions(),
+) -> list[TableCheck]:
+    """Try versions of tables on samples of their items; see `checks.check`. Of `reading`, the limits of reads apply.
+    Tables are independent of each other's errors."""
+    return check_tables(stage, folder, _chosen(stage, folder, names), options, reading, observer.notify)
 
 
 def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableSpec
 from dynamodt.script.codec import same_image
 from dynamodt.script.read import read_versions
-from dynamodt.script.samples import read_images, sample_path, sample_text
+from dynamodt.script.samples import read_images, sample_path, sample_text, version_of
 from tests.strategies import images
 
 pytestmark = pytest.mark.unit
@@ -51,6 +52,23 @@ def test_a_line_that_is_no_item_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError) as caught:
         list(read_images(tmp_path / "sample.jsonl"))
     assert caught.value.where.endswith("sample.jsonl:2") and '{"id": {"S": "u1"}' in caught.value.hint
+
+
+def test_the_first_line_may_tell_the_version_of_the_items(tmp_path: Path) -> None:
+    path = tmp_path / "sample.jsonl"
+    path.write_text(sample_text([{"id": {"S": "1"}}], version=3))
+    assert (version_of(path), list(read_images(path))) == (3, [{"id": {"S": "1"}}])
+    path.write_text(sample_text([{"id": {"S": "1"}}]))
+    assert (version_of(path), list(read_images(path))) == (None, [{"id": {"S": "1"}}])
+
+
+def test_a_compressed_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "data.json.gz"
+    path.write_bytes(gzip.compress(b'{"Item": {"id": {"S": "1"}}}\n'))
+    assert list(read_images(path)) == [{"id": {"S": "1"}}]
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UsageError, match="cannot be read"):
+        list(read_images(path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import json_output, planning, report, short_reports, stack_reports
+from dynamodt.cli import check_report, json_output, planning, report, short_reports, stack_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
@@ -19,7 +19,7 @@ from dynamodt.errors import (
 )
 from dynamodt.model.reports import TableReport
 from dynamodt.model.tables import Stage, TableNames
-from dynamodt.runs.options import BASELINE, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, VALIDATE, RunOptions
+from dynamodt.runs.options import BASELINE, CHECK, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, VALIDATE, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
@@ -196,6 +196,19 @@ def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
     return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared, names))
 
 
+def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    from dynamodt.checks.check import CheckOptions
+
+    options = CheckOptions(
+        request.sample, request.items, request.export, request.number, request.variants, save=request.save
+    )
+    found = api.check(stage, folder, request.tables, options, recorder, request.options)
+    errors = tuple(reported(request, error, stage.names) for error in check_report.failures(found, stage.names))
+    write = check_report.print_markdown if request.markdown else check_report.print_check
+    document = with_error(check_report.check_document(found), errors)
+    return CommandResult(document, lambda console: write(console, found, stage.names), errors)
+
+
 def _init(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     return _files(request, api.init(stage, folder, request.tables, dry_run=request.options.dry_run))
 
@@ -281,6 +294,7 @@ _UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]]
 _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], CommandResult]] = {
     "init": _init,
     "prepare": _prepare,
+    CHECK: _check,
     "up": _migrate,
     "down": _migrate,
     "undo": _undo,

@@ -110,6 +110,37 @@ Examples:
          "errors"}
   "versions" are the files without an error; the outer "errors" are those of dynamodt.toml.
 """,
+    "check": """Tell what versions are, on a sample of items and on variants of them.
+
+Each pending version (if none is pending: each version) is applied in this process to items of random segments of the
+table, to what the version before has made of them, and to variants: values that are absent, NULL, empty, of another
+type. Nothing is written, and no `prepare` is run; prepared data is used where it exists. Reported are: whether the
+version is deterministic, idempotent as declared and reversible, and leaves the item that it is given alone; keys and
+index keys; which attributes it adds (expanding) or changes and removes (contracting); how items grow; the time an item
+takes; errors. Each finding has the author's line and the smallest item that shows it.
+
+A fault, which an item of the sample shows, ends with exit code 1; what only variants show is a warning. --save keeps
+the sample with its values replaced as transforms/T/sample.jsonl, for tests. docs/checking.md has the details.
+
+\b
+Examples:
+  dynamodt check
+  dynamodt check --table users --stage prod --sample 5000 --save
+  dynamodt check --table users --items transforms/users/sample.jsonl
+  dynamodt check --table users --version 3 --markdown
+
+\b
+--json: {"faults", "tables": [{"table", "at", "sample": {"source", "items", "whole", "read_units"},
+   "notices", "saved", "versions": [{"version", "name", "path", "items", "derived", "variants",
+     "deterministic", "reversible", "prepared", "bound", "idempotent": {"found", "declared"}, "micros",
+     "effect": {"kind", "changed", "unchanged", "moved", "deleted", "inserted", "into_target",
+                "attributes": [{"path", "added", "changed", "retyped", "removed"}],
+                "leaves_indexes", "bytes": {"before", "after", "most"}},
+     "findings": [{"level", "name", "what", "hint", "where", "items", "example": [{"label", "item"}]}]}]}]}
+  level: fault or warning; kind: none, expanding, contracting or both; reversible: yes, lossy, no, none
+  (no transform_down), or "" if not known; bound: with 95 % certainty at most this share of the items
+  shows a fault. An example has replaced values; where there are none, its key and the types.
+""",
     "runs": """List the runs of the tables, the newest first.
 
 A run is running, paused, held (by an alarm), stopping, gone (its process died or sends no heartbeat), failed, stopped
@@ -135,6 +166,7 @@ _ORDER = (  # of `dynamodt --help`
     "init",
     "create",
     "validate",
+    "check",
     "prepare",
     "up",
     "down",

@@ -34,7 +34,8 @@ class Request(Command):
     """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
     and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
     are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`. `log_file`
-    gets the messages in `log_format`, which is that of stderr without a file."""
+    gets the messages in `log_format`, which is that of stderr without a file. `sample`, `items`, `export`, `variants`,
+    `save` and `markdown` are for `check`."""
 
     name: str = ""
     json: bool = False
@@ -49,6 +50,12 @@ class Request(Command):
     in_job: bool = False
     log_file: str = ""
     log_format: str = ""
+    sample: int = 1000
+    items: str = ""
+    export: str = ""
+    variants: int = 300
+    save: bool = False
+    markdown: bool = False
 
 
 _ARGUMENTS = {"create": ("split_name",)}
@@ -74,8 +81,7 @@ def check(request: Request) -> None:
         raise UsageError(f"`{request.command}` takes one --table", hint=_example(request.command))
     if request.command == "throttle" and not any(request.limits):
         raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example("throttle"))
-    if request.follow and request.check:
-        raise UsageError("--check and --follow exclude each other", hint="leave one of them out")
+    _check_exclusive(request)
     _check_options(request, request.options)
 
 
@@ -83,6 +89,15 @@ def _example(command: str) -> Hint:
     if command in OF_A_RUN:
         return suggest("history") + " shows the ids of runs"
     return suggest(command, *_ARGUMENTS.get(command, ()), table="users", **_EXAMPLES.get(command, {}))
+
+
+_EXCLUSIVE = (("check", "follow"), ("items", "export"), ("json", "markdown"))
+
+
+def _check_exclusive(request: Request) -> None:
+    for one, other in _EXCLUSIVE:
+        if getattr(request, one) and getattr(request, other):
+            raise UsageError(f"--{one} and --{other} exclude each other", hint="leave one of them out")
 
 
 def _check_options(request: Request, options: RunOptions) -> None:

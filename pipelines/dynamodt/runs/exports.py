@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
-from dynamodt.export.datafiles import check_same_table, check_there, data_files, read_manifest
+from dynamodt.export.datafiles import DataFile, check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,
@@ -219,6 +219,26 @@ def _found(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: 
     check_there(objects, files)
     source = ExportSource(bucket, folder.key, table.arn, owner, incremental=manifest.kind == "incremental")
     return SourceExport(source, len(files), manifest.items, manifest.until if source.incremental else manifest.at)
+
+
+def opened(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, ...], S3Objects]:
+    """The data files of a finished full export of the table, by its ARN or its place in S3, and what reads them. Raises
+    what a run with this export would; UsageError for one that is incremental or not finished."""
+    there = identity(client(stage.connection, "dynamodb"), table.name)
+    if place.startswith("s3://"):
+        bucket, prefix = split_url(place)
+        objects = _objects(stage, bucket, owner_of(stage, bucket))
+        folder = find(objects, prefix)
+    else:
+        export = exports_of(stage).describe(place)
+        if export.status != COMPLETED:
+            raise UsageError(f"the export is {export.status}", where=place, hint="wait for it, or name another one")
+        objects, folder = _objects(stage, export.bucket, export.owner), folder_of(export)
+    manifest = read_manifest(objects, folder, there.arn)
+    check_same_table(manifest, there, objects.place(folder.key))
+    if manifest.kind == "incremental":
+        raise UsageError("is an incremental export", where=place, hint="name a full export")
+    return data_files(objects, manifest), objects
 
 
 def _objects(stage: Stage, bucket: str, owner: str) -> S3Objects:

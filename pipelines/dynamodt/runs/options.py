@@ -29,10 +29,11 @@ FILES = ("init", "create")
 STACK = ("deploy", "destroy")
 DOCTOR = "doctor"
 VALIDATE = "validate"  # needs no stage
+CHECK = "check"
 _RUNS = (*MIGRATIONS, *OF_A_RUN)
-_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR)
+_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR, CHECK)
 _LOCAL = ("local status", "local env", "local stop", "local reset")
-_OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, DOCTOR)
+_OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, DOCTOR, CHECK)
 _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
 
@@ -157,6 +158,15 @@ OPTIONS = (
     Option("tables", ("--table", "-t"), (*_OF_ONE_TABLE, *OF_A_RUN), "The table.", "T", default=(),
            needed=_OF_ONE_TABLE),
     _version("number", ("--version", "--tNumber"), "prepare", "The version to prepare for.", 1, needed=True),
+    _version("number", ("--version",), CHECK, "Only this version.", 1),
+    Option("sample", ("--sample",), (CHECK,), "Try this many items of the table.", "N", int, 1000, minimum=1,
+           shows_default=True),
+    Option("items", ("--items",), (CHECK,), "Try the items of a file, one a line.", "FILE"),
+    Option("export", ("--export",), (CHECK,), "Try items of an export: its ARN, or s3://...", "WHICH"),
+    Option("variants", ("--variants",), (CHECK,), "Try this many variants of the items.", "N", int, 300, minimum=1,
+           shows_default=True),
+    _flag("save", ("--save",), (CHECK,), "Keep the items, their values replaced, as transforms/T/sample.jsonl."),
+    _flag("markdown", ("--markdown",), (CHECK,), "Print Markdown, for a pull request."),
     _version("to", ("--to",), "up", "Stop after this version.", 0),
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
@@ -185,9 +195,9 @@ OPTIONS = (
     Option("options.max_errors", ("--max-errors",), _RUNS, "Tolerate up to N dead letters.", "N", int, 0, minimum=0,
            shows_default=True),
     _rate("options.max_wcu", "--max-wcu", _RUNS, "Write units per second, at most."),
-    _rate("options.max_rcu", "--max-rcu", ("prepare", *_RUNS), "Read units per second, at most."),
-    Option("options.share", ("--share",), ("prepare", *_RUNS), "Of the provisioned or maximum capacity.", "PERCENT",
-           float, DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
+    _rate("options.max_rcu", "--max-rcu", ("prepare", CHECK, *_RUNS), "Read units per second, at most."),
+    Option("options.share", ("--share",), ("prepare", CHECK, *_RUNS), "Of the provisioned or maximum capacity.",
+           "PERCENT", float, DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
     _flag("options.strict", ("--strict",), ("up",), "Refuse versions of a newer release, without a file here."),
     Option("options.max_usd", ("--max-usd",), _RUNS, "Stop when the command's runs have cost this much.", "USD", float,
            0.0, minimum=0),

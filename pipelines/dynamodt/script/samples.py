@@ -1,13 +1,18 @@
 """A table's saved sample, `transforms/TABLE/sample.jsonl`: items for tests, one a line in DynamoDB's JSON.
 
-`check` saves it, and reads such files, and `pytest --dynamodt` uses it. Lines of an export in S3, `{"Item": {...}}`,
-are read, too. A line that DynamoDB could not have returned is refused with its number: a test of a mistyped item shows
-nothing.
+`dynamodt check --save` writes it; `check --items` and `pytest --dynamodt` read it. Lines of an export in S3, `{"Item":
+{...}}`, are read, too. A line that DynamoDB could not have returned is refused with its number: a test of a mistyped
+item shows nothing. A file that gzip has compressed, as an export's are, is decompressed.
+
+The first line may tell which version of the table the items have, `{"dynamodt_sample": {"version": 3}}`: versions up to
+it were applied to them.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,8 @@ from dynamodt.model.tables import Image
 from dynamodt.script.codec import decode, encode, same_image
 from dynamodt.script.names import SAMPLE_FILE
 
+_HEAD = "dynamodt_sample"
+_GZIP = b"\x1f\x8b"
 _FORM = '{"id": {"S": "u1"}, "amount": {"N": "7"}}'
 
 
@@ -28,14 +35,38 @@ def sample_path(transforms: Path, table: str) -> Path:
 def read_images(path: Path) -> Iterator[Image]:
     """The items of a file, one at a time. Raises UsageError for a file that cannot be read, and for a line that is no
     item."""
+    for number, line in _lines(path):
+        if _version(line) is None:
+            yield _image(line, f"{path}:{number}")
+
+
+def version_of(path: Path) -> int | None:
+    """The version of the table that the items of a file have; None where it does not tell. Raises UsageError for a file
+    that cannot be read."""
+    return next((_version(line) for _, line in _lines(path)), None)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not empty, with their numbers."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _image(line, f"{path}:{number}")
-    except OSError as error:
+            is_compressed = file.read(2) == _GZIP
+            file.seek(0)
+            lines: Iterable[bytes] = gzip.GzipFile(fileobj=file) if is_compressed else file
+            yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    except (OSError, EOFError, zlib.error) as error:
         hint = "Name a file of items, one a line in DynamoDB's JSON."
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot be read: {reason}", where=str(path), hint=hint) from error
+
+
+def _version(line: bytes) -> int | None:
+    """The version in a head; None for another line."""
+    try:
+        version = json.loads(line)[_HEAD]["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if type(version) is int and version >= 0 else None
 
 
 def _image(line: bytes, where: str) -> Image:
@@ -54,7 +85,8 @@ def _is_untyped(value: dict[str, Any]) -> bool:
     return all(isinstance(inner, dict) for inner in value.values()) and not ("M" in value and len(value) == 1)
 
 
-def sample_text(images: Iterable[Image]) -> str:
-    """The text of a file with these items; equal items give an equal text."""
+def sample_text(images: Iterable[Image], version: int | None = None) -> str:
+    """The text of a file with these items, which have this version of the table; equal items give an equal text."""
+    head = [] if version is None else [f"{json.dumps({_HEAD: {'version': version}})}\n"]
     lines = (json.dumps(image, ensure_ascii=False, sort_keys=True) for image in images)
-    return "".join(f"{line}\n" for line in lines)
+    return "".join([*head, *(f"{line}\n" for line in lines)])

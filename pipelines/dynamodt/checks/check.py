@@ -1,0 +1,230 @@
+"""`check`: a table's versions, one after the other, each on what the one before has made of a sample of items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dynamodt.checks.elsewhere import Elsewhere
+from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
+from dynamodt.checks.replace import Replacer
+from dynamodt.checks.sampling import Sample, of_export, of_file, of_table
+from dynamodt.checks.subject import applied_to_all
+from dynamodt.checks.version import Asked, VersionTrial
+from dynamodt.checks.watch import HangError, Watch
+from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Image, Stage, TableSpec
+from dynamodt.pipeline.process import muted_beam
+from dynamodt.runs.jobs import needs_consistent_read
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.plan import usable_table
+from dynamodt.script.read import read_versions
+from dynamodt.script.samples import sample_path, sample_text
+from dynamodt.state import prepared
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What to check: `sample` items, of the table, of `items` (a file) or of `export`; `version` alone (None: every
+    pending one, or all of them), each on `variants` variants. `save`: keep the sample, with its values replaced.
+    `seconds` is the limit of one call of the author's code."""
+
+    sample: int = 1000
+    items: str = ""
+    export: str = ""
+    version: int | None = None
+    variants: int = 300
+    save: bool = False
+    seconds: float = 10.0
+
+
+def check_table(
+    stage: Stage, folder: Path, name: str, options: CheckOptions, reading: RunOptions, notify: Notify
+) -> TableCheck:
+    """One table's versions, checked; nothing is written but the sample with `save`. `name` is the table's real name;
+    `reading` limits the reads.
+
+    Raises ScriptError for files that are not versions, UsageError for a version or file that does not exist,
+    ServiceError.
+    """
+    scripts = read_versions(folder / "transforms", name, stage.names)
+    table = usable_table(stage, name)
+    applied = State(stage.connection, stage.state_table).applied(name)
+    at = max(applied, default=0)
+    chosen = _chosen(scripts, at, options.version)
+    sample = _sample(stage, table, options, reading, needs_consistent_read(applied.values()))
+    saved = _saved(stage, folder, table, sample, at) if options.save else ""
+    checking = _Checking(stage, table, scripts, options, notify)
+    with muted_beam(), Elsewhere() as elsewhere:
+        versions, notices = checking.versions(chosen, sample, at, elsewhere)
+    return TableCheck(
+        name, at, sample.source, len(sample.images), sample.whole, versions, tuple(notices), saved,
+        sample.read_units,
+    )  # fmt: skip
+
+
+def check_tables(
+    stage: Stage,
+    folder: Path,
+    names: Sequence[str],
+    options: CheckOptions,
+    reading: RunOptions,
+    notify: Notify,
+) -> list[TableCheck]:
+    """Several tables; the error that ends a table's check is in its result."""
+    found: list[TableCheck] = []
+    for name in names:
+        try:
+            found.append(check_table(stage, folder, name, options, reading, notify))
+        except DynamodtError as error:
+            found.append(TableCheck(name, 0, "", 0, error=error))
+    return found
+
+
+def _chosen(scripts: Sequence[Script], at: int, version: int | None) -> tuple[Script, ...]:
+    """The versions to check: the one that is named, every pending one, or all."""
+    if version is None:
+        return tuple(script for script in scripts if script.sequence > at) or tuple(scripts)
+    found = tuple(script for script in scripts if script.sequence == version)
+    if not found:
+        last = f"; the last one is {scripts[-1].sequence}" if scripts else ""
+        hint = suggest("status") + " lists the versions"
+        raise UsageError(f"there is no version {version}{last}", where="--version", hint=hint)
+    return found
+
+
+def _sample(stage: Stage, table: TableSpec, options: CheckOptions, reading: RunOptions, consistent: bool) -> Sample:
+    if options.items:
+        return of_file(Path(options.items), table)
+    if options.export:
+        return of_export(stage, table, options.export, options.sample)
+    return of_table(stage, table, options.sample, reading, consistent)
+
+
+def _saved(stage: Stage, folder: Path, table: TableSpec, sample: Sample, at: int) -> str:
+    """Keeps the sample with its values replaced, and returns the file's name. Raises UsageError without items."""
+    if not sample.images:
+        hint = "put items into the table, or name a file of them: --items FILE.jsonl"
+        raise UsageError("there is no item to save", where=f"table {stage.names.shown(table.name)}", hint=hint)
+    replacer = Replacer(sample.images)
+    path = sample_path(folder / "transforms", stage.names.logical(table.name))
+    version = at if sample.version is None else sample.version
+    with file_explained("written", path):
+        path.write_text(sample_text(map(replacer.image, sample.images), version), encoding="utf-8")
+    return path.relative_to(folder).as_posix()
+
+
+@dataclass(frozen=True)
+class _Checking:
+    stage: Stage
+    table: TableSpec
+    scripts: tuple[Script, ...]
+    options: CheckOptions
+    notify: Notify
+
+    def versions(
+        self, chosen: Sequence[Script], sample: Sample, at: int, elsewhere: Elsewhere
+    ) -> tuple[tuple[VersionCheck, ...], list[str]]:
+        """The chosen versions, and what limits the check."""
+        notices = [] if sample.images else [_no_items(self.stage.names.shown(self.table.name))]
+        first = chosen[0].sequence if chosen else 0
+        there = self._version_of(sample, at, first)
+        images, derived, why = self._before(first, there, sample.images)
+        notices += [why] if why else []
+        found: list[VersionCheck] = []
+        for script in self._between(there + 1, first):
+            _, images = self._one(script, images, False, elsewhere, quick=True)
+        for script in chosen:
+            checked, images = self._one(script, images, derived, elsewhere)
+            found.append(checked)
+        return tuple(found), notices
+
+    def _version_of(self, sample: Sample, at: int, first: int) -> int:
+        """The version of the table that the sample's items have; those of a file that does not tell are what the first
+        version to check is for."""
+        if sample.version is not None:
+            return min(sample.version, len(self.scripts))
+        return first - 1 if self.options.items else at
+
+    def _between(self, start: int, end: int) -> list[Script]:
+        return [script for script in self.scripts if start <= script.sequence < end]
+
+    def _before(self, first: int, there: int, images: list[Image]) -> tuple[list[Image], bool, str]:
+        """The items as the version `first` would get them: if the sample is of a later version, what its versions'
+        `transform_down` make of it."""
+        undone = self._between(first, there + 1)[::-1]
+        if not undone or not images:
+            return images, False, ""
+        which = f"the items have version {there} already"
+        missing = next((s for s in undone if s.has_up and not s.has_down), None)
+        if missing is not None:
+            instead = f"version {first} is tried on variants only"
+            return [], False, f"{which}, and version {missing.sequence} has no transform_down: {instead}"
+        for script in undone:
+            images = self._undone(script, images)
+        return images, True, f"{which}: version {first} is tried on what transform_down makes of them"
+
+    def _undone(self, script: Script, images: list[Image]) -> list[Image]:
+        """What a version's transform_down makes of items; those that it fails on are left out."""
+        if not script.has_down:
+            return images
+        watch, found = Watch(self.options.seconds), dict[str, Image]()
+        try:
+            side = self._asked(script, False).side("down")
+            with watch.at_work():
+                subject = side.open(watch)
+                for image in images:
+                    found.update(applied_to_all(subject, [image])[0])
+                subject.close()
+        except (ScriptError, HangError):
+            return []
+        return list(found.values())
+
+    def _one(
+        self, script: Script, images: list[Image], derived: bool, elsewhere: Elsewhere, quick: bool = False
+    ) -> tuple[VersionCheck, list[Image]]:
+        """One version's check; `quick`: for its result alone."""
+        try:
+            asked = self._asked(script, derived)
+        except DynamodtError as error:
+            finding = Finding("fault", "loads", error.what, str(error.hint), error.where)
+            empty = VersionCheck(script.sequence, script.name, script.path, len(images), findings=(finding,))
+            return empty, images
+        if quick:
+            asked = replace(asked, examples=1)
+        return VersionTrial(asked, elsewhere, self.notify).check(images)
+
+    def _asked(self, script: Script, derived: bool) -> Asked:
+        """A version with its tables and its prepared data. Raises Refused for another key than the table's, and what
+        makes its target unusable."""
+        if script.key and script.key != self.table.key:
+            raise Refused(
+                f"KEY is not the key of table {self.table.name}",
+                where=script.path,
+                hint="check the stage and the folder's name, or correct KEY in the script",
+            )
+        target = usable_table(self.stage, script.target_table) if script.target_table else None
+        rows: Mapping[Any, Any] | None = self._prepared(script) if script.has_prepare else {}
+        return Asked(script, self.table, target, rows, derived, self.options.variants, self.options.seconds)
+
+    def _prepared(self, script: Script) -> Mapping[Any, Any] | None:
+        """The version's prepared rows; None where they are missing."""
+        storage = open_storage(self.stage.connection, self.stage.storage)
+        try:
+            return prepared.load(storage, script, prepared.find(storage, script))
+        except Refused:
+            return None
+
+
+def _no_items(table: str) -> str:
+    return (
+        f"table {table} has no item: the versions were tried on variants only, made of the attributes that they name; "
+        "name a file of items (--items FILE.jsonl), or a stage with items (--stage NAME)"
+    )

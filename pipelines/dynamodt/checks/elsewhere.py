@@ -1,0 +1,155 @@
+"""The same version in another process: another hash seed, another time, another order of the items, fresh modules.
+
+A worker of a run is another process than the one that read the item first, so a result must not depend on any of these.
+`python -m dynamodt.checks.elsewhere` is that process; it reads requests from stdin and answers on stdout, both pickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple
+
+from dynamodt.checks.clock import shift
+from dynamodt.checks.subject import Observed, Subject, rows_of
+from dynamodt.checks.watch import HangError, Watch
+from dynamodt.errors import DynamodtError
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Direction, Image, TableSpec
+
+_SEED = "4242"  # of hashes; this process's own is another one, or random
+
+
+class Side(NamedTuple):
+    """One side of a version, with what it needs."""
+
+    script: Script
+    direction: Direction
+    table: TableSpec
+    target: TableSpec | None
+    prepared: Mapping[Any, Any]
+    seconds: float
+
+    def open(self, watch: Watch) -> Subject:
+        """Raises as `Subject` does."""
+        return Subject(self.script, self.direction, self.table, self.target, self.prepared, watch)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: the side applied to the images, in their order or the reverse, at this time or another one."""
+
+    side: Side
+    images: tuple[Image, ...] = ()
+    reverse: bool = False
+    shifted: bool = True
+    rows: int = 0  # of items(), instead of the images
+
+
+class Elsewhere:
+    """The other process; it is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def observed(
+        self, side: Side, images: Sequence[Image], *, reverse: bool = True, shifted: bool = True
+    ) -> list[Observed] | None:
+        """What the side makes of the images there, in their order. None: that process has ended, or the script cannot
+        be loaded there."""
+        found: list[Observed] | None = self._asked(Asked(side, tuple(images), reverse, shifted))
+        return found
+
+    def rows(self, side: Side, most: int) -> list[Image] | None:
+        """The rows of `items()` there; None as above."""
+        found: list[Image] | None = self._asked(Asked(side, rows=most))
+        return found
+
+    def _asked(self, asked: Asked) -> Any:
+        asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)))
+        process = self._process = self._process or _started()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            pickle.dump(asked, process.stdin)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
+        except (OSError, EOFError, pickle.PickleError):
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Ends the process; the next request starts another one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    assert pipe is not None
+                    pipe.close()
+            process.wait()
+
+
+def _started() -> subprocess.Popen[bytes]:
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(
+        [sys.executable, "-m", "dynamodt.checks.elsewhere"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONHASHSEED": _SEED, "PYTHONPATH": path},
+    )
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    while True:
+        try:
+            asked: Asked = pickle.load(requests)
+        except EOFError:
+            return
+        pickle.dump(_answer(asked), answers)
+        answers.flush()
+
+
+def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
+    reset = shift() if asked.shifted else lambda: None
+    watch = Watch(asked.side.seconds)
+    try:
+        with watch.at_work():
+            if asked.rows:
+                return rows_of(asked.side.script, asked.side.target or asked.side.table, watch, asked.rows)
+            subject = asked.side.open(watch)
+            images = asked.images[::-1] if asked.reverse else asked.images
+            found = [subject.observe(image) for image in images]
+            subject.close()
+        return found[::-1] if asked.reverse else found
+    except (DynamodtError, HangError):
+        return None
+    finally:
+        reset()
+
+
+def _main() -> None:
+    """Keeps the pipes for itself: what the author's code prints goes nowhere."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    _serve(requests, answers)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,117 @@
+"""The results of `check` as values: findings, the examples that show them, and what each version is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from dynamodt.errors import DynamodtError
+from dynamodt.model.tables import Image
+
+Level = Literal["fault", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
+
+
+class Shown(NamedTuple):
+    """The smallest item that shows a finding, and what the version makes of it: pairs of a label and an image. `key`
+    are the key's attributes. `invented`: the values were replaced, and are nobody's data."""
+
+    images: tuple[tuple[str, Image], ...]
+    key: tuple[str, ...]
+    invented: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was found of a version. `name` is the property, `where` the author's line, `items` the number of
+    items of the sample that show it (0: only variants do)."""
+
+    level: Level
+    name: str
+    what: str
+    hint: str = ""
+    where: str = ""
+    items: int = 0
+    shown: Shown | None = None
+
+
+class Path(NamedTuple):
+    """An attribute, by its path, and how many items of the sample a version adds it to, changes, retypes or removes it
+    of."""
+
+    path: str
+    added: int
+    changed: int
+    retyped: int
+    removed: int
+
+
+class Growth(NamedTuple):
+    """Bytes of the widest item before and after, and the largest number of bytes by which an item grows."""
+
+    before: int
+    after: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a version does to the items of the sample. `kind`: none, expanding, contracting, or both."""
+
+    kind: str = "none"
+    changed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    deleted: int = 0
+    inserted: int = 0
+    into_target: int = 0
+    paths: tuple[Path, ...] = ()
+    leaves: tuple[str, ...] = ()  # indexes that items leave
+    growth: Growth = Growth(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCheck:
+    """One version as it was checked on `items` items. `idempotent` and `reversible` are what the sample shows: None
+    where it shows nothing. `prepared`: "", "used" or "missing". `bound`: with 95 % certainty at most this share of the
+    table's items shows a fault, None where there is no such statement."""
+
+    version: int
+    name: str
+    path: str
+    items: int = 0
+    derived: bool = False  # from later items, by transform_down
+    variants: int = 0
+    findings: tuple[Finding, ...] = ()
+    effect: Effect = Effect()
+    deterministic: bool | None = None
+    idempotent: bool | None = None
+    declared_idempotent: bool = False
+    reversible: str = ""  # "yes", "lossy", "no", "none" (no transform_down), or "" where it is not known
+    prepared: str = ""
+    micros: float | None = None
+    bound: float | None = None
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.level == "fault")
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """A table's versions as they were checked. `source` describes the sample, `whole`: it is all of the table."""
+
+    table: str
+    at: int
+    source: str
+    items: int
+    whole: bool = False
+    versions: tuple[VersionCheck, ...] = ()
+    notices: tuple[str, ...] = ()
+    saved: str = ""
+    read_units: float = 0.0
+    error: DynamodtError | None = None  # what has ended the check
+
+    @property
+    def faults(self) -> int:
+        return sum(len(version.faults) for version in self.versions)

@@ -1,0 +1,231 @@
+"""One side of a version, loaded, and applied to one item at a time: what becomes of the item, and how it was handled.
+
+An `Outcome` is what the table and the target hold in the place of the item. It is made by `script.apply`, as a run
+makes it, so that what a run would refuse is refused here.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from dynamodt.checks.watch import HangError, Watch
+from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.errors import DynamodtError, ItemError, ScriptError
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Change, Direction, Image, Insert, Item, Put, TableSpec
+from dynamodt.script.apply import Apply, item_rows, row_image
+from dynamodt.script.attempt import ChangeOf, attempted, effect
+from dynamodt.script.codec import holds, key_text, same_image
+from dynamodt.script.diff import key_of, key_shown, parts_of
+from dynamodt.script.functions import Result, Transform
+from dynamodt.script.load import error_text, shown
+from dynamodt.script.names import is_run_id
+
+_FROZEN = (list, dict, set)
+
+
+class Outcome(NamedTuple):
+    """The items that take an item's place, by the text of their keys; `elsewhere`: in the target table. `inserted` are
+    the keys of new ones."""
+
+    items: dict[str, Image]
+    elsewhere: dict[str, Image]
+    inserted: frozenset[str]
+
+    def is_as(self, other: Outcome) -> bool:
+        return same_items(self.items, other.items) and same_items(self.elsewhere, other.elsewhere)
+
+
+class Raised(NamedTuple):
+    """An error for an item. `name` is the property that it shows, `line` the author's line, `kind` tells it from other
+    errors of other lines, independent of the item."""
+
+    name: str
+    text: str
+    hint: str
+    line: str
+    kind: str
+
+
+class Observed(NamedTuple):
+    """One application. `alters` describes what the script has altered of the item that it was handed, "" if nothing
+    that matters."""
+
+    outcome: Outcome | None
+    raised: Raised | None
+    alters: str
+    nanoseconds: int
+
+
+def same_items(one: Mapping[str, Image], other: Mapping[str, Image]) -> bool:
+    """Whether two sets of items, by the text of their keys, are equal as DynamoDB compares them."""
+    return one.keys() == other.keys() and all(same_image(image, other[text]) for text, image in one.items())
+
+
+class Subject:
+    """The `direction` side of a version. `observe` applies it once. Raises ScriptError when it cannot be loaded, or its
+    class cannot be set up; HangError when that takes too long."""
+
+    def __init__(
+        self,
+        script: Script,
+        direction: Direction,
+        table: TableSpec,
+        target: TableSpec | None,
+        prepared: Mapping[Any, Any],
+        watch: Watch,
+    ) -> None:
+        self.script = script
+        self.table = table
+        self._watch = watch
+        self._paths = {script.path, *(shown(script, file.name) for file in script.files)}
+        with watch.call():
+            self._transform = Transform(script, direction)
+            self._transform.setup()
+            self._transform.start_bundle()
+        self._calls = _Calls(self._transform.apply)
+        self._statements = Statements(table, script.guard, InsertedRows("dynamodt", "check"))
+        bare = replace(script, stamp=None)
+        export = script.source == "export"
+        self._strict = self._bound(bare, prepared, target, export)
+        self._lenient = self._bound(replace(bare, idempotent=True), prepared, target, export)
+        self.reads_own_output: ScriptError | None = None
+
+    def _bound(self, script: Script, prepared: Mapping[Any, Any], target: TableSpec | None, snapshot: bool) -> ChangeOf:
+        apply = Apply(script, self._calls, self.table, run="", prepared=prepared, target=target, snapshot=snapshot)  # type: ignore[arg-type]
+        return apply.change_of
+
+    def observe(self, image: Image) -> Observed:
+        """Applies the version to an item once; twice where it first shows that a run would read its own output."""
+        if self.reads_own_output is None:
+            try:
+                return self._observed(self._strict, image)
+            except ScriptError as error:
+                self.reads_own_output = error
+        return self._observed(self._lenient, image)
+
+    def _observed(self, change_of: ChangeOf, image: Image) -> Observed:
+        with self._watch.call():
+            attempt = attempted(image, change_of, self._request)
+        if attempt.error is not None:
+            return Observed(None, self._raised(attempt.error), "", self._calls.nanoseconds)
+        return Observed(self._outcome(image, attempt.change), None, self._calls.alters(image), self._calls.nanoseconds)
+
+    def _request(self, change: Change) -> None:
+        """Raises ItemError for a change that no request can hold, and for a mark that would overwrite a value."""
+        self._statements.write(change)
+        mark = self.script.stamp
+        for part in parts_of(change):
+            image = part.item if isinstance(part, Insert) else part.read
+            if mark is not None and mark in image and not is_run_id(image[mark].get("S")):
+                what = "STAMP would overwrite this attribute, which holds a value other than a run's id"
+                raise ItemError(what, where=mark, hint="name an attribute that nothing else uses")
+
+    def _outcome(self, image: Image, change: Change | None) -> Outcome:
+        after = effect(image, change)
+        items = {} if after.stays is None else {key_text(key_of(self.table, image)): after.stays}
+        own = {key_text(part.key): part.item for part in after.inserts if part.table == self.table.name}
+        elsewhere = {key_text(part.key): part.item for part in after.inserts if part.table != self.table.name}
+        return Outcome({**items, **own}, elsewhere, frozenset(own))
+
+    def _raised(self, error: BaseException) -> Raised:
+        lines = [
+            f"{one.filename}:{one.lineno}"
+            for one in traceback.extract_tb(error.__traceback__)
+            if one.filename in self._paths
+        ]
+        line = lines[-1] if lines else self.script.path
+        if isinstance(error, HangError):
+            return Raised("hangs", str(error), "a run would wait for it: find what it waits for", line, f"hang {line}")
+        if isinstance(error, ItemError):
+            name = self._property(error)
+            text = f"{error.where}: {error.what}" if error.where else error.what
+            return Raised(name, text, str(error.hint), self.script.path, f"{name} {_without_digits(text)}")
+        kind = f"{type(error).__name__} {line}"
+        hint = "such an item becomes a dead letter: handle it in the script, or correct the items first"
+        if isinstance(error, DynamodtError):
+            return Raised("raises", str(error), str(error.hint), line, kind)
+        return Raised("raises", error_text(error), hint, line, kind)
+
+    def _property(self, error: ItemError) -> str:
+        """Which property an item's refusal shows."""
+        if "is a key of the index" in error.what:
+            return "index keys"
+        if error.where in self.table.key_names or "key attribute" in error.what or "one key" in error.what:
+            return "key"
+        return "size" if "DynamoDB keeps at most" in error.what else "values"
+
+    def close(self) -> None:
+        """Ends the class's life cycle, whatever it raises: it has been reported where it matters."""
+        with suppress(Exception, HangError), self._watch.call():
+            self._transform.finish_bundle()
+            self._transform.teardown()
+
+
+def _without_digits(text: str) -> str:
+    return "".join(c for c in text if not c.isdigit())[:80]
+
+
+class _Calls:
+    """The author's function, with a record of its last call. It stands for the Transform that `Apply` calls."""
+
+    def __init__(self, function: Callable[[Item, Mapping[Any, Any]], list[Result]]) -> None:
+        self._function = function
+        self._handed: Item = {}
+        self._before: Item = {}
+        self._results: list[Result] = []
+        self.nanoseconds = 0
+
+    def apply(self, item: Item, prepared: Mapping[Any, Any]) -> list[Result]:
+        self._handed, self._before, self._results = item, dict(item), []
+        begun = time.perf_counter_ns()
+        try:
+            self._results = self._function(item, prepared)
+        finally:
+            self.nanoseconds = time.perf_counter_ns() - begun
+        return self._results
+
+    def alters(self, image: Image) -> str:
+        """The attributes whose lists, maps or sets the script has altered in the item that it was handed, while the
+        result is another dict. An item that is altered and returned is the author's to alter."""
+        altered = [
+            name for name, value in self._before.items() if type(value) in _FROZEN and not holds(image[name], value)
+        ]
+        dicts = [result.item if isinstance(result, Put) else result for result in self._results]
+        only_itself = len(dicts) == 1 and dicts[0] is self._handed
+        return "" if only_itself or not altered else ", ".join(sorted(altered))
+
+
+def applied_to_all(subject: Subject, images: Iterable[Image]) -> tuple[dict[str, Image], Raised | None]:
+    """The items that a version makes of several, by the text of their keys, and the first error."""
+    found: dict[str, Image] = {}
+    for image in images:
+        observed = subject.observe(image)
+        if observed.outcome is None:
+            return found, observed.raised
+        found.update(observed.outcome.items)
+    return found, None
+
+
+def rows_of(script: Script, table: TableSpec, watch: Watch, most: int) -> list[Image]:
+    """The first rows of `items()`, as images of the table. Raises ScriptError for one that the table cannot hold, and
+    for two with one key."""
+    found: dict[str, Image] = {}
+    rows = item_rows(script)
+    while len(found) < most:
+        with watch.call():
+            row = next(rows, None)
+        if row is None:
+            break
+        image = row_image(script, table, row)
+        text = key_text(key_of(table, image))
+        if text in found:
+            what = f"items() gives two rows with one key: {key_shown(key_of(table, image))}"
+            raise ScriptError(what, where=script.path, hint="give each row a key of its own: only the first is written")
+        found[text] = image
+    return list(found.values())

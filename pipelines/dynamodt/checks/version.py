@@ -1,0 +1,406 @@
+"""One version, checked on the items that it would get, on variants of them, and in another process.
+
+What an item of the sample shows is a fault, since a run would meet it; what only a variant shows is a warning, unless
+an item of the sample has the variant's very shape, or the version never returns.
+"""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from dynamodt.checks.effects import collisions, effect_of
+from dynamodt.checks.elsewhere import Elsewhere, Side
+from dynamodt.checks.findings import Finding, Level, Shown, VersionCheck
+from dynamodt.checks.properties import Fault, Trial, agree, by_chance
+from dynamodt.checks.replace import Replacer
+from dynamodt.checks.shrink import shrunk
+from dynamodt.checks.subject import Observed, Outcome, rows_of
+from dynamodt.checks.watch import HangError, Watch
+from dynamodt.errors import ScriptError
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Image, TableSpec
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of
+from dynamodt.script.load import parse
+
+if TYPE_CHECKING:
+    from dynamodt.checks.variants import Variant
+
+_ROWS = 10_000  # of items(), at most
+_CHUNK = 100
+_NOTIFY_SECONDS = 2.0
+_BEFORE: Final = "it depends on the items before it"
+_SHRUNK = 8  # findings whose items are made smaller
+_WARNINGS = 8  # of variants
+_SECONDS_FOR_VARIANTS = 30
+_RAISING: Final = ("raises", "values", "key", "index keys", "size")
+_CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A version with what it needs. `prepared`: None where the data is missing. `derived`: the items were made by
+    `transform_down` of later versions. `examples`: variants to try; `seconds`: the limit of one call."""
+
+    script: Script
+    table: TableSpec
+    target: TableSpec | None = None
+    prepared: Mapping[Any, Any] | None = field(default_factory=dict)
+    derived: bool = False
+    examples: int = 300
+    seconds: float = 10.0
+
+    def side(self, direction: Any = "up") -> Side:
+        return Side(self.script, direction, self.table, self.target, self.prepared or {}, self.seconds)
+
+
+@dataclass
+class _Met:
+    """A kind of fault, the first item that shows it, and the number of items of the sample that do."""
+
+    fault: Fault
+    image: Image
+    items: int = 0
+    why: str = ""  # of a variant: how it differs
+    invented: bool = False  # the values of the fault's images were replaced
+
+
+class VersionTrial:
+    """Checks one version. `check` returns the result, and the items as they are after the version."""
+
+    def __init__(self, asked: Asked, elsewhere: Elsewhere, notify: Callable[[str], None] = lambda text: None) -> None:
+        self._asked = asked
+        self._elsewhere = elsewhere
+        self._notify = notify
+        self._watch = Watch(asked.seconds)
+        self._met: dict[str, _Met] = {}
+        self._made: list[tuple[Image, Observed]] = []
+        self._variants = 0
+        self._hangs = False
+
+    def check(self, images: Sequence[Image]) -> tuple[VersionCheck, list[Image]]:
+        script = self._asked.script
+        try:
+            rows = self._rows() if script.has_items else []
+            trial = self._opened() if script.has_up else None
+        except (ScriptError, HangError) as error:
+            return self._unloaded(error, images), list(images)
+        if trial is None:
+            return self._of_rows(rows, images), [*images, *rows]
+        self._on_items(trial, images)
+        if not self._hangs:
+            self._in_another_process(trial, images)
+        self._on_variants(trial, images)
+        found = self._result(trial, rows)
+        with self._watch.at_work():
+            for side in filter(None, (trial.up, trial.down)):
+                side.close()
+        return found, self._after(rows)
+
+    # ------------------------------------------------------------ loading
+
+    def _opened(self) -> Trial:
+        asked = self._asked
+        with self._watch.at_work():
+            up = asked.side("up").open(self._watch)
+            return Trial(up, asked.side("down").open(self._watch) if asked.script.has_down else None)
+
+    def _unloaded(self, error: BaseException, images: Sequence[Image]) -> VersionCheck:
+        if isinstance(error, ScriptError):
+            finding = Finding("fault", "loads", error.what, str(error.hint), error.where)
+        else:
+            finding = Finding("fault", "hangs", f"loading it {error}", "", self._asked.script.path)
+        return replace(self._empty(len(images)), findings=(finding,))
+
+    def _empty(self, items: int) -> VersionCheck:
+        script = self._asked.script
+        prepared = "" if not script.has_prepare else "missing" if self._asked.prepared is None else "used"
+        return VersionCheck(
+            script.sequence, script.name, script.path, items, self._asked.derived,
+            declared_idempotent=script.idempotent, prepared=prepared,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ rows of items()
+
+    def _rows(self) -> list[Image]:
+        """The version's rows. Rows that differ the second time, or in another process, are a fault."""
+        asked = self._asked
+        table = asked.target or asked.table
+        with self._watch.at_work():
+            rows = rows_of(asked.script, table, self._watch, _ROWS)
+            again = rows_of(asked.script, table, self._watch, _ROWS)
+        there = self._elsewhere.rows(asked.side(), _ROWS)
+        if again != rows or (there is not None and there != rows):
+            what = "items() gives other rows each time" if again != rows else "items() gives other rows elsewhere"
+            hint = "it must give the same rows each time: sort them, and use no time or random value in them"
+            self._meet(Fault("deterministic", "rows", what, hint, asked.script.path), rows[0] if rows else {}, 1)
+        return rows
+
+    def _of_rows(self, rows: Sequence[Image], images: Sequence[Image]) -> VersionCheck:
+        effect = replace(effect_of((), self._asked.table), inserted=len(rows), kind="expanding" if rows else "none")
+        findings = tuple(self._findings(None))
+        return replace(
+            self._empty(len(images)), findings=findings, effect=effect, deterministic=not findings, reversible="yes"
+        )
+
+    # ------------------------------------------------------------ items of the sample
+
+    def _meet(self, fault: Fault, image: Image, items: int, why: str = "") -> None:
+        met = self._met.setdefault(fault.kind, _Met(fault, image, why=why))
+        met.items += items
+        self._hangs = self._hangs or fault.name == "hangs"
+
+    def _on_items(self, trial: Trial, images: Sequence[Image]) -> None:
+        notified = time.monotonic()
+        for start in range(0, len(images), _CHUNK):
+            if time.monotonic() - notified >= _NOTIFY_SECONDS:
+                notified = time.monotonic()
+                self._notify(f"version {self._asked.script.sequence}: tried on {start:,} of {len(images):,} items")
+            with self._watch.at_work():
+                for image in images[start : start + _CHUNK]:
+                    faults, observed = trial.faults(image)
+                    self._made.append((image, observed))
+                    for fault in faults:
+                        self._meet(fault, image, 1)
+                    if self._hangs:
+                        return
+        own = trial.up.reads_own_output
+        if own is not None:
+            fault = Fault("input", "reads its own output", own.what, str(own.hint), own.where)
+            self._meet(fault, images[0], len(images))
+        fault_, items = collisions(self._outcomes(), self._asked.table)
+        if fault_ is not None:
+            self._meet(fault_, fault_.images[0][1], items)
+
+    def _outcomes(self) -> list[tuple[Image, Outcome]]:
+        return [(image, observed.outcome) for image, observed in self._made if observed.outcome is not None]
+
+    def _in_another_process(self, trial: Trial, images: Sequence[Image]) -> None:
+        """A result that differs in another process, at another time or in another order is a fault."""
+        if not images or any(met.fault.name == "deterministic" for met in self._met.values()):
+            return
+        there = self._elsewhere.observed(self._asked.side(), images)
+        differing = [n for n, one in enumerate(there or ()) if not agree(self._made[n][1], one)]
+        if there is None or not differing:
+            return
+        first = differing[0]
+        why, hint = self._cause(images, first)
+        image, observed, other = *self._made[first], there[first]
+        if why != _BEFORE:
+            image, observed, other, invented = self._smallest_there(trial, image, observed, other)
+        fault = by_chance(self._asked.script, "transform_up", image, observed, other, why, hint)
+        self._meet(fault, image, len(differing))
+        self._met[fault.kind].invented = why != _BEFORE and invented
+
+    def _smallest_there(
+        self, trial: Trial, image: Image, here: Observed, there: Observed
+    ) -> tuple[Image, Observed, Observed, bool]:
+        """The smallest item whose result differs in the other process, with both results, and whether its values are
+        replaced."""
+        found = [(image, here, there)]
+
+        def shows(candidate: Image) -> bool:
+            with self._watch.at_work():
+                here = trial.up.observe(candidate)
+            others = self._elsewhere.observed(self._asked.side(), [candidate])
+            if here.outcome is None or not others or others[0].outcome is None or agree(here, others[0]):
+                return False
+            found.append((candidate, here, others[0]))
+            return True
+
+        small = shrunk(image, self._asked.table.key_names, shows)
+        invented = shows(Replacer([image]).image(small))
+        return *found[-1], invented
+
+    def _cause(self, images: Sequence[Image], number: int) -> tuple[str, str]:
+        """Why a result differs elsewhere, by trying again there with less that differs."""
+        side = self._asked.side()
+        trials = (
+            (True, "it depends on the time", "take the time out of it, or let prepare(context) give one moment to all"),
+            (False, _BEFORE, "keep nothing between items: no counter, no cache of results"),
+        )
+        for reverse, why, hint in trials:
+            self._elsewhere.close()
+            there = self._elsewhere.observed(side, images, reverse=reverse, shifted=False)
+            if there is not None and agree(self._made[number][1], there[number]):
+                return why, hint
+        return (
+            "it differs in another process",
+            "use no random value, no hash() of a text (zlib.crc32 is stable), and no list of a set without sorted()",
+        )
+
+    # ------------------------------------------------------------ variants
+
+    def _on_variants(self, trial: Trial, images: Sequence[Image]) -> None:
+        from dynamodt.checks import variants
+
+        script, table = self._asked.script, self._asked.table
+        bases = variants.bases(images) or [_assumed(script, table)]
+        strategy = variants.variants(bases, table)
+        shapes = {variants.shape(image) for image in images}
+        with self._watch.at_work():
+            new = self._new_kinds(trial, [] if self._hangs else variants.drawn(strategy, self._examples()))
+            for kind, met in list(new.items())[: 2 * _WARNINGS]:
+                if met.fault.name != "hangs":
+                    small = variants.smallest(strategy, partial(_shows, trial, kind), self._asked.examples)
+                    if small is not None:
+                        fault = _of_kind(trial, small.image, kind) or met.fault
+                        new[kind] = replace(met, fault=fault, image=small.image, why=_why(small.deviations))
+        for kind, met in new.items():
+            self._met[kind] = replace(met, items=-1 if variants.shape(met.image) in shapes else 0)
+
+    def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, _Met]:
+        """The kinds of faults that variants show, and no item of the sample."""
+        new: dict[str, _Met] = {}
+        for variant in drawn:
+            self._variants += 1
+            for fault in trial.faults(variant.image)[0]:
+                if fault.grave and fault.kind not in self._met and fault.kind not in new:
+                    new[fault.kind] = _Met(fault, variant.image, why=_why(variant.deviations))
+            if any(met.fault.name == "hangs" for met in new.values()):
+                break
+        return new
+
+    def _examples(self) -> int:
+        """Fewer variants for a slow version."""
+        seconds = max(1e-6, (self._micros() or 0.0) * 8e-6)
+        return max(1, min(self._asked.examples, int(_SECONDS_FOR_VARIANTS / seconds)))
+
+    # ------------------------------------------------------------ the result
+
+    def _micros(self) -> float | None:
+        times = [observed.nanoseconds for _, observed in self._made]
+        return median(times) / 1000 if times else None
+
+    def _result(self, trial: Trial, rows: Sequence[Image]) -> VersionCheck:
+        outcomes = self._outcomes()
+        effect = effect_of(outcomes, self._asked.table)
+        if rows:
+            kind = {"none": "expanding", "contracting": "both"}.get(effect.kind, effect.kind)
+            effect = replace(effect, inserted=effect.inserted + len(rows), kind=kind)
+        findings = tuple(self._findings(trial))
+        by_name = {finding.name: finding.level for finding in reversed(findings) if finding.items}
+        ran = bool(outcomes)
+        return replace(
+            self._empty(len(self._made)),
+            variants=self._variants,
+            findings=findings,
+            effect=effect,
+            deterministic="deterministic" not in by_name if ran else None,
+            idempotent=self._idempotent(trial, outcomes) if ran else None,
+            reversible=self._reversible(by_name) if ran or not self._asked.script.has_down else "",
+            micros=self._micros(),
+            bound=self._bound(findings),
+        )
+
+    def _idempotent(self, trial: Trial, outcomes: Sequence[tuple[Image, Outcome]]) -> bool | None:
+        if "deterministic" in {met.fault.name for met in self._met.values()}:
+            return None
+        with self._watch.at_work():
+            found = [trial.idempotent(outcome) for _, outcome in outcomes[:_CHUNK]]
+        return all(found) if None not in found else False
+
+    def _reversible(self, by_name: Mapping[str, Level]) -> str:
+        if not self._asked.script.has_down or self._asked.script.target_table:
+            return "none"
+        failed = any(met.items > 0 and met.fault.kind.startswith("transform_down") for met in self._met.values())
+        if by_name.get("reversible") == "fault" or failed:
+            return "no"
+        return "lossy" if by_name.get("reversible") == "warning" else "yes"
+
+    def _bound(self, findings: Iterable[Finding]) -> float | None:
+        """With 95 % certainty at most this share of the items shows a fault, if none of the sample does."""
+        items = len(self._made)
+        if not items or self._asked.derived or any(finding.level == "fault" for finding in findings):
+            return None
+        return min(1.0, _CONFIDENT / items)
+
+    def _findings(self, trial: Trial | None) -> Iterator[Finding]:
+        replacer = Replacer(image for image, _ in self._made)
+        ranked = sorted(self._met.values(), key=lambda met: (("fault", "warning").index(self._level(met)), -met.items))
+        warned = 0
+        for number, met in enumerate(ranked):
+            level, fault = self._level(met), met.fault
+            warned += met.items <= 0
+            if warned > _WARNINGS:
+                break
+            if trial is not None and number < _SHRUNK:
+                with self._watch.at_work():
+                    shown = self._shown(trial, met, replacer)
+            else:
+                shown = self._as_it_is(met)
+            what = f"{fault.what}, where {met.why}" if met.why and fault.name in (*_RAISING, "hangs") else fault.what
+            yield Finding(level, fault.name, what, fault.hint, fault.where, max(0, met.items), shown)
+
+    def _level(self, met: _Met) -> Level:
+        name = met.fault.name
+        if not met.fault.grave or (met.items == 0 and name != "hangs"):
+            return "warning"
+        doubtful = self._asked.derived or (self._asked.script.has_prepare and self._asked.prepared is None)
+        return "warning" if doubtful and name in (*_RAISING, "reversible", "idempotent") else "fault"
+
+    def _as_it_is(self, met: _Met) -> Shown | None:
+        images = met.fault.images or ((("item", met.image),) if met.image else ())
+        return Shown(images, self._asked.table.key_names, met.invented) if images else None
+
+    def _shown(self, trial: Trial, met: _Met, replacer: Replacer) -> Shown | None:
+        """The smallest item that shows the fault, with its values replaced where it still does."""
+        kind, keys = met.fault.kind, self._asked.table.key_names
+        if met.fault.name == "hangs" or not trial.shows(met.image, kind):
+            return self._as_it_is(met)
+        small = shrunk(met.image, keys, lambda image: trial.shows(image, kind))
+        other = replacer.image(small)
+        invented = _valid(self._asked.table, other) and trial.shows(other, kind)
+        shown = other if invented else small
+        fault = _of_kind(trial, shown, kind)
+        if fault is None:
+            return self._as_it_is(met)
+        return Shown(fault.images or (("item", shown),), keys, invented)
+
+    def _after(self, rows: Sequence[Image]) -> list[Image]:
+        """The table's items after the version, without those that become dead letters."""
+        table = self._asked.table
+        found: dict[str, Image] = {}
+        for _, outcome in self._outcomes():
+            found.update(outcome.items)
+        if self._asked.target is None:
+            for row in rows:
+                found.setdefault(key_text(key_of(table, row)), row)
+        return list(found.values())
+
+
+def _shows(trial: Trial, kind: str, variant: Variant) -> bool:
+    return trial.shows(variant.image, kind)
+
+
+def _of_kind(trial: Trial, image: Image, kind: str) -> Fault | None:
+    """The fault of this kind that an item shows. None: it shows it no more, since the version keeps something."""
+    return next((fault for fault in trial.faults(image)[0] if fault.kind == kind), None)
+
+
+def _valid(table: TableSpec, image: Image) -> bool:
+    return all(attribute.type in image.get(attribute.name, {}) for attribute in table.key)
+
+
+def _why(deviations: Sequence[object]) -> str:
+    return " and ".join(map(str, deviations))
+
+
+_VALUES: Final = {"S": {"S": "a"}, "N": {"N": "1"}, "B": {"B": "AA=="}}
+
+
+def _assumed(script: Script, table: TableSpec) -> Image:
+    """An item with the attributes that a script names, for a table without items."""
+    named = {
+        node.value
+        for node in ast.walk(parse(script.text, script.path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier()
+    }
+    image: Image = {name: {"S": "a"} for name in sorted(named)}
+    return image | {attribute.name: dict(_VALUES[attribute.type]) for attribute in table.key}

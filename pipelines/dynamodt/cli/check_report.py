@@ -1,0 +1,303 @@
+"""What `check` has found, as text, as JSON and as Markdown for a pull request.
+
+Text shows the smallest item of each finding, as a dry run shows items. JSON and Markdown, which are kept elsewhere,
+show it only where its values were replaced, and otherwise the types of its attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from dynamodt.cli.report import show
+from dynamodt.errors import DynamodtError
+from dynamodt.model.reports import picked
+from dynamodt.model.tables import Image, TableNames
+from dynamodt.runs.pace import counted
+from dynamodt.runs.shown import clip, key_line, printable, value_text
+from dynamodt.script.codec import decode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dynamodt.checks.findings import Effect, Finding, Shown, TableCheck, VersionCheck
+
+_STYLES = {"fault": "bold red", "warning": "yellow", "note": "dim"}
+_WIDE = 160
+_MOST_PATHS = 8
+
+
+def failures(found: Sequence[TableCheck], names: TableNames) -> tuple[DynamodtError, ...]:
+    """An error for each table with a fault, and the one that has ended a table's check."""
+    errors: list[DynamodtError] = []
+    for table in found:
+        if table.error is not None:
+            errors.append(table.error)
+        for version in table.versions:
+            if version.faults:
+                what = f"{counted(len(version.faults), 'fault')}: {', '.join(_names(version))}"
+                where = f"{names.shown(table.table)} v{version.version} {version.name}"
+                errors.append(DynamodtError(what, where=where))
+    return tuple(errors)
+
+
+def _ended(found: Sequence[TableCheck]) -> list[TableCheck]:
+    """The tables whose check no error has ended."""
+    return [table for table in found if table.error is None]
+
+
+def _names(version: VersionCheck) -> list[str]:
+    return list(dict.fromkeys(finding.name for finding in version.faults))
+
+
+# ---------------------------------------------------------------- facts in words
+
+
+def _facts(version: VersionCheck) -> Iterator[tuple[str, str]]:
+    """What a version is, as pairs of a property and its text."""
+    effect = version.effect
+    yield "tried on", _tried(version)
+    yield "effect", _effect(effect)
+    if version.deterministic is not None:
+        yield "deterministic", "yes" if version.deterministic else "no"
+    if version.idempotent is not None:
+        yield "idempotent", _idempotent(version)
+    yield "reversible", _REVERSIBLE[version.reversible]
+    if effect.leaves:
+        yield "indexes", f"items leave {', '.join(effect.leaves)}"
+    if effect.growth.before:
+        before, after, most = effect.growth
+        yield "size", f"the widest item: {before:,} bytes, then {after:,}; an item grows by at most {most:,}"
+    if version.micros is not None:
+        yield "time", f"{version.micros:,.1f} µs an item"
+    if version.prepared:
+        yield "prepared data", _PREPARED[version.prepared]
+
+
+_REVERSIBLE = {
+    "yes": "yes",
+    "lossy": "not exactly: transform_up loses values",
+    "no": "no",
+    "none": "no: there is no transform_down that could be run",
+    "": "not known",
+}
+_PREPARED = {
+    "used": "used as it was prepared",
+    "missing": "missing, so that it was tried without: first run `prepare` for the version",
+}
+
+
+def _tried(version: VersionCheck) -> str:
+    items = counted(version.items, "item") + (", derived from later ones" if version.derived else "")
+    return f"{items}, {counted(version.variants, 'variant')}"
+
+
+def _idempotent(version: VersionCheck) -> str:
+    if version.idempotent and not version.declared_idempotent:
+        return "yes, as far as tried; IDEMPOTENT is not set"
+    return (
+        {True: "yes, as declared", False: "no, although it is declared"}[version.idempotent is True]
+        if (version.declared_idempotent)
+        else "no, and not declared"
+    )
+
+
+def _effect(effect: Effect) -> str:
+    if effect.kind == "none":
+        return "none: no item changes"
+    parts = [*_paths(effect)]
+    parts += [f"{label} {counted(number, 'item')}" for label, number in _amounts(effect) if number]
+    texts = {
+        "expanding": "expanding: no attribute that an item has is changed or removed",
+        "contracting": "contracting: running code misses what it changes or removes",
+        "both": "expanding and contracting: running code misses what it changes or removes",
+    }
+    return f"{texts[effect.kind]}; {'; '.join(parts)}"
+
+
+def _amounts(effect: Effect) -> tuple[tuple[str, int], ...]:
+    return (
+        ("changes", effect.changed),
+        ("leaves", effect.unchanged),
+        ("moves", effect.moved),
+        ("deletes", effect.deleted),
+        ("adds", effect.inserted),
+        ("writes to the target", effect.into_target),
+    )
+
+
+def _paths(effect: Effect) -> Iterator[str]:
+    for label in ("added", "changed", "retyped", "removed"):
+        found = [(path.path, getattr(path, label)) for path in effect.paths if getattr(path, label)]
+        if found:
+            first = ", ".join(f"{printable(path)} ({number:,})" for path, number in found[:_MOST_PATHS])
+            yield f"{label}: {first}" + (f" and {len(found) - _MOST_PATHS} more" if len(found) > _MOST_PATHS else "")
+
+
+def _bound(table: TableCheck, version: VersionCheck) -> str:
+    """What the sample can say about the table."""
+    if version.bound is None:
+        return ""
+    if table.whole:
+        return f"all {counted(table.items, 'item')} of the table were tried"
+    share = f"{100 * version.bound:.2g} %"
+    return (
+        f"none of {counted(version.items, 'item')} shows a fault: with 95 % certainty at most {share} of the table's do"
+    )
+
+
+def _heading(table: TableCheck) -> str:
+    units = f", {table.read_units:,.0f} read units" if table.read_units else ""
+    return f"version {table.at}; {counted(table.items, 'item')} of {table.source}{units}"
+
+
+def _result(version: VersionCheck) -> str:
+    numbers = {level: sum(f.level == level for f in version.findings) for level in ("fault", "warning")}
+    return ", ".join(counted(number, level) for level, number in numbers.items() if number) or "no fault"
+
+
+# ---------------------------------------------------------------- text
+
+
+def print_check(console: Console, found: Sequence[TableCheck], names: TableNames) -> None:
+    """Each table's sample and versions, with what was found."""
+    for table in _ended(found):
+        show(console, Text.assemble((names.shown(table.table), "bold"), f"  {printable(_heading(table))}"))
+        show(console, *(Text(f"  {printable(notice)}", "yellow") for notice in table.notices))
+        for version in table.versions:
+            _print_version(console, table, version)
+        if table.saved:
+            show(console, Text(f"  saved {table.saved}: the sample with its values replaced"))
+        console.print()
+
+
+def _print_version(console: Console, table: TableCheck, version: VersionCheck) -> None:
+    style = "bold red" if version.faults else "green"
+    show(console, Text.assemble((f"  v{version.version} {version.name}  ", "bold"), (_result(version), style)))
+    facts = [*_facts(version), *([("sample", _bound(table, version))] if version.bound is not None else [])]
+    width = max(len(name) for name, _ in facts)
+    show(console, *(Text.assemble((f"    {name:<{width}}  ", "dim"), text) for name, text in facts))
+    for finding in version.findings:
+        _print_finding(console, finding)
+
+
+def _print_finding(console: Console, finding: Finding) -> None:
+    items = f" ({counted(finding.items, 'item')})" if finding.items else ""
+    line = Text.assemble(
+        (f"    {finding.level} ", _STYLES[finding.level]), (f"{finding.name}: ", "bold"),
+        printable(finding.what) + items, (f"  {finding.where}" if finding.where else "", "dim"),
+    )  # fmt: skip
+    show(console, line)
+    if finding.shown is not None:
+        for label, image in finding.shown.images:
+            show(console, Text.assemble((f"        {label}: ", "dim"), clip(value_text(decode(image)), _WIDE)))
+    if finding.hint and finding.level == "fault":
+        show(console, Text(f"        {printable(finding.hint)}", "dim"))
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def check_document(found: Sequence[TableCheck]) -> dict[str, Any]:
+    """What `check` prints. Items have replaced values only."""
+    return {"faults": sum(table.faults for table in found), "tables": [_table(table) for table in _ended(found)]}
+
+
+def _table(table: TableCheck) -> dict[str, Any]:
+    sample = {**picked(table, "source items whole"), "read_units": round(table.read_units, 1)}
+    return {
+        **picked(table, "table at"),
+        "sample": sample,
+        "notices": list(table.notices),
+        "saved": table.saved,
+        "versions": [_version(version) for version in table.versions],
+    }
+
+
+def _version(version: VersionCheck) -> dict[str, Any]:
+    effect = version.effect
+    return {
+        **picked(version, "version name path items derived variants deterministic reversible prepared bound"),
+        "idempotent": {"found": version.idempotent, "declared": version.declared_idempotent},
+        "micros": None if version.micros is None else round(version.micros, 2),
+        "effect": {
+            **picked(effect, "kind changed unchanged moved deleted inserted into_target"),
+            "attributes": [path._asdict() for path in effect.paths],
+            "leaves_indexes": list(effect.leaves),
+            "bytes": effect.growth._asdict(),
+        },
+        "findings": [_finding(finding) for finding in version.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    shown = finding.shown
+    known = [] if shown is None else [{"label": label, "item": _public(shown, image)} for label, image in shown.images]
+    return {**picked(finding, "level name what hint where items"), "hint": str(finding.hint), "example": known}
+
+
+def _public(shown: Shown, image: Image) -> dict[str, Any]:
+    """The item, if its values are replaced ones; otherwise its key, and the types of its attributes."""
+    if shown.invented:
+        return dict(image)
+    return {name: value if name in shown.key else next(iter(value)) for name, value in image.items()}
+
+
+# ---------------------------------------------------------------- Markdown
+
+
+def print_markdown(console: Console, found: Sequence[TableCheck], names: TableNames) -> None:
+    """The findings as Markdown: a section for each table, a table of properties for each version."""
+    show(console, *(Text(line) for table in _ended(found) for line in _markdown(table, names)))
+
+
+def _markdown(table: TableCheck, names: TableNames) -> Iterator[str]:
+    yield f"## {_plain(names.shown(table.table))}: {counted(table.faults, 'fault')}"
+    yield ""
+    yield f"At {_plain(_heading(table))}."
+    for notice in table.notices:
+        yield f"\n> {_plain(notice)}"
+    for version in table.versions:
+        yield from (
+            "",
+            f"### v{version.version} {_plain(version.name)}: {_result(version)}",
+            "",
+            "| | |",
+            "| --- | --- |",
+        )
+        yield from (f"| {name} | {_plain(text)} |" for name, text in _facts(version))
+        if version.bound is not None:
+            yield f"| sample | {_plain(_bound(table, version))} |"
+        for finding in version.findings:
+            yield from _markdown_finding(finding)
+    yield ""
+
+
+def _markdown_finding(finding: Finding) -> Iterator[str]:
+    items = f" ({counted(finding.items, 'item')})" if finding.items else ""
+    where = f" `{_code(finding.where)}`" if finding.where else ""
+    yield f"\n- **{finding.level}**, {finding.name}: {_plain(finding.what)}{items}{where}"
+    if finding.shown is not None:
+        for label, image in finding.shown.images:
+            yield f"  - {label}: `{_code(_public_text(finding.shown, image))}`"
+    if finding.hint and finding.level == "fault":
+        yield f"  - {_plain(str(finding.hint))}"
+
+
+def _public_text(shown: Shown, image: Image) -> str:
+    if shown.invented:
+        return clip(value_text(decode(image)), _WIDE)
+    types = ", ".join(f"{name}: {next(iter(value))}" for name, value in image.items() if name not in shown.key)
+    return clip(f"{key_line(decode(image), shown.key)}; types {types or 'none'}", _WIDE)
+
+
+def _plain(text: str) -> str:
+    """A text in which Markdown and HTML find nothing of theirs."""
+    text = printable(text).replace("\n", " ").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\`*_|[]#" else c for c in text)
+
+
+def _code(text: str) -> str:
+    return printable(text).replace("\n", " ").replace("`", "'")

@@ -1,0 +1,1 @@
+"""Version files that are right, and ones that are wrong: what `check` must pass, and what it must catch."""
