@@ -11,13 +11,16 @@ from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.replace import Replacer
 from dynamodt.checks.sampling import Sample, of_export, of_file, of_table
-from dynamodt.checks.subject import applied_to_all
+from dynamodt.checks.subject import HangError, Watch, applied_to_all
 from dynamodt.checks.version import Asked, VersionTrial
-from dynamodt.checks.watch import HangError, Watch
+from dynamodt.dynamodb.reads import Reads, read_estimate
+from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
+from dynamodt.runs.budget import read_limiter
+from dynamodt.runs.exports import opened
 from dynamodt.runs.jobs import needs_consistent_read
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import usable_table
@@ -104,8 +107,12 @@ def _sample(stage: Stage, table: TableSpec, options: CheckOptions, reading: RunO
     if options.items:
         return of_file(Path(options.items), table)
     if options.export:
-        return of_export(stage, table, options.export, options.sample)
-    return of_table(stage, table, options.sample, reading, consistent)
+        files, objects = opened(stage, table, options.export)
+        return of_export(files, objects, table, options.export, options.sample)
+    each = read_estimate(table, consistent)
+    limiter = read_limiter(stage, table.read_units, reading)
+    reads = Reads(Wire(stage.connection), table, rate_queue=limiter, units=lambda items: items * each)
+    return of_table(reads, table, options.sample, consistent)
 
 
 def _saved(stage: Stage, folder: Path, table: TableSpec, sample: Sample, at: int) -> str:

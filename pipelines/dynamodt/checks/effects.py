@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dynamodt.checks.findings import Effect, Growth, Path
-from dynamodt.checks.properties import Fault
+from dynamodt.checks.findings import Effect, Fault, Growth, Path
 from dynamodt.checks.subject import Outcome
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
 from dynamodt.script.codec import image_bytes, key_text, same, same_image

@@ -1,25 +1,30 @@
 """The same version in another process: another hash seed, another time, another order of the items, fresh modules.
 
+A script that is loaded after `shift` gets classes and functions that are more than a year off, on another weekday and
+at another time of the day, so that a result that depends on the clock differs.
+
 A worker of a run is another process than the one that read the item first, so a result must not depend on any of these.
 `python -m dynamodt.checks.elsewhere` is that process; it reads requests from stdin and answers on stdout, both pickled.
 """
 
 from __future__ import annotations
 
+import datetime as real
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date as _DATE  # noqa: N812
+from datetime import datetime as _DATETIME  # noqa: N812
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from dynamodt.checks.clock import shift
-from dynamodt.checks.subject import Observed, Subject, rows_of
-from dynamodt.checks.watch import HangError, Watch
+from dynamodt.checks.subject import HangError, Observed, Subject, Watch, rows_of
 from dynamodt.errors import DynamodtError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
@@ -140,6 +145,76 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
         return None
     finally:
         reset()
+
+
+# ---------------------------------------------------------------- another time
+
+
+_SHIFT = real.timedelta(days=401, hours=7, minutes=13, seconds=11, microseconds=123_457)
+_SECONDS = _SHIFT.total_seconds()
+_NANOSECONDS = int(_SECONDS * 1e9)
+
+
+class _Kind(type):
+    """A class whose instances are also those of its base, as `isinstance` sees it."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, cls.__mro__[1])
+
+
+class _Datetime(_DATETIME, metaclass=_Kind):
+    @classmethod
+    def now(cls, tz: real.tzinfo | None = None) -> Any:
+        return _DATETIME.now(tz) + _SHIFT
+
+    @classmethod
+    def utcnow(cls) -> Any:
+        return _DATETIME.now(real.UTC).replace(tzinfo=None) + _SHIFT
+
+    @classmethod
+    def today(cls) -> Any:
+        return _DATETIME.now() + _SHIFT
+
+
+class _Date(_DATE, metaclass=_Kind):
+    @classmethod
+    def today(cls) -> Any:
+        return (_DATETIME.now() + _SHIFT).date()
+
+
+def shift() -> Callable[[], None]:
+    """Shifts this process's clock; returns what sets it right again."""
+    before = {name: getattr(time, name) for name in ("time", "time_ns", "gmtime", "localtime", "strftime", "ctime")}
+    of = before["localtime"]
+    shifted: dict[str, Callable[..., Any]] = {
+        "time": lambda: before["time"]() + _SECONDS,
+        "time_ns": lambda: before["time_ns"]() + _NANOSECONDS,
+        "gmtime": lambda seconds=None: before["gmtime"](_moment(seconds)),
+        "localtime": lambda seconds=None: of(_moment(seconds)),
+        "strftime": lambda form, moment=None: before["strftime"](form, of(_moment(None)) if moment is None else moment),
+        "ctime": lambda seconds=None: before["ctime"](_moment(seconds)),
+    }
+
+    def _moment(seconds: float | None) -> float:
+        return float(before["time"]() + _SECONDS) if seconds is None else seconds
+
+    _set(shifted, _Datetime, _Date)
+    return lambda: _set(before, _DATETIME, _DATE)
+
+
+def _set(functions: dict[str, Callable[..., Any]], datetime: type, date: type) -> None:
+    for name, function in functions.items():
+        setattr(time, name, function)
+    setattr(real, "datetime", datetime)  # noqa: B010  (a class's module is not assigned to, for mypy)
+    setattr(real, "date", date)  # noqa: B010
+
+
+for _class, _name in ((_Datetime, "datetime"), (_Date, "date")):
+    _class.__name__ = _class.__qualname__ = _name
+    _class.__module__ = "datetime"
+
+
+# ---------------------------------------------------------------- the process
 
 
 def _main() -> None:

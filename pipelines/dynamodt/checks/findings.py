@@ -12,6 +12,19 @@ Level = Literal["fault", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
 
 
+class Fault(NamedTuple):
+    """What an item shows. `images`: what the version makes of it, by labels. `grave`: it counts as a fault when items
+    of the sample show it, and is a warning otherwise."""
+
+    name: str
+    kind: str
+    what: str
+    hint: str = ""
+    where: str = ""
+    images: tuple[tuple[str, Image], ...] = ()
+    grave: bool = True
+
+
 class Shown(NamedTuple):
     """The smallest item that shows a finding, and what the version makes of it: pairs of a label and an image. `key`
     are the key's attributes. `invented`: the values were replaced, and are nobody's data."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from dynamodt.checks.findings import Fault
 from dynamodt.checks.subject import Observed, Outcome, Raised, Subject, applied_to_all, same_items
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image
@@ -19,19 +19,6 @@ from dynamodt.script.diff import key_of
 SAME_ITEM = "applied twice to one item, it gives two results"
 _ALTERS_HINT = "copy what is changed: {**value}, [*value], or copy.deepcopy(item) at the beginning"
 _CHANCE = "leave out the time, random values and what is kept between items; what varies belongs into prepare(context)"
-
-
-class Fault(NamedTuple):
-    """What an item shows. `images`: what the version makes of it, by labels. `grave`: it counts as a fault when items
-    of the sample show it, and is a warning otherwise."""
-
-    name: str
-    kind: str
-    what: str
-    hint: str = ""
-    where: str = ""
-    images: tuple[tuple[str, Image], ...] = ()
-    grave: bool = True
 
 
 @dataclass(frozen=True)

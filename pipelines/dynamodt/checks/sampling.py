@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamodt.dynamodb.reads import RateLimitedQueue, Reads, read_estimate
-from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import ServiceError, UsageError
-from dynamodt.model.tables import Image, Stage, TableSpec
-from dynamodt.runs.budget import read_limiter
-from dynamodt.runs.options import RunOptions
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.errors import UsageError
+from dynamodt.export.datafiles import DataFile, DataReader
+from dynamodt.export.objects import S3Objects
+from dynamodt.model.tables import Image, TableSpec
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 from dynamodt.script.samples import read_images, version_of
@@ -51,21 +50,9 @@ def of_file(path: Path, table: TableSpec) -> Sample:
 
 
 def of_table(
-    stage: Stage,
-    table: TableSpec,
-    number: int,
-    options: RunOptions,
-    consistent: bool,
-    dice: random.Random | None = None,
-    read: Callable[[TableSpec, RateLimitedQueue], Reads] | None = None,
+    reads: Reads, table: TableSpec, number: int, consistent: bool, dice: random.Random | None = None
 ) -> Sample:
-    """At most `number` items of random segments of the table, within the budget for reads. Raises ServiceError."""
-    each = read_estimate(table, consistent)
-    limiter = read_limiter(stage, table.read_units, options)
-    if read is None:
-        reads = Reads(Wire(stage.connection), table, rate_queue=limiter, units=lambda items: items * each)
-    else:
-        reads = read(table, limiter)
+    """At most `number` items of random segments of the table. Raises ServiceError."""
     images: list[Image] = []
     units, whole = 0.0, True
     for page, rcu, ended in _pages(reads, table, number, consistent, dice or random.Random()):
@@ -96,15 +83,17 @@ def _pages(
         yield page.images, page.rcu, not due
 
 
-def of_export(stage: Stage, table: TableSpec, place: str, number: int, dice: random.Random | None = None) -> Sample:
-    """Items of the first chunks of random data files of an export, named by its ARN or its place in S3. Raises what
-    a run with this export would."""
-    from dynamodt.export.datafiles import DataReader
-    from dynamodt.runs.exports import opened
-
-    found, objects = opened(stage, table, place)
-    dice = dice or random.Random()
-    files = dice.sample(found, len(found))
+def of_export(
+    files: Sequence[DataFile],
+    objects: S3Objects,
+    table: TableSpec,
+    place: str,
+    number: int,
+    dice: random.Random | None = None,
+) -> Sample:
+    """Items of the first chunks of random data files of an export, which is at `place`. Raises what a run with this
+    export would; UsageError for an empty one."""
+    files = (dice or random.Random()).sample(files, len(files))
     limit = max(1, -(-number // _PLACES))
     images: list[Image] = []
     for file in files:
@@ -115,5 +104,5 @@ def of_export(stage: Stage, table: TableSpec, place: str, number: int, dice: ran
         if len(images) >= number:
             break
     if not images:
-        raise ServiceError("the export has no item", where=place, hint="name another export, or use --items")
+        raise UsageError("the export has no item", where=place, hint="name another export, or use --items")
     return Sample(images[:number], f"the export {place}")

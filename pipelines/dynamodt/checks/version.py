@@ -1,14 +1,10 @@
-"""One version, checked on the items that it would get, on variants of them, and in another process.
-
-What an item of the sample shows is a fault, since a run would meet it; what only a variant shows is a warning, unless
-an item of the sample has the variant's very shape, or the version never returns.
-"""
+"""One version, checked on the items that it would get, on variants of them, and in another process."""
 
 from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
@@ -16,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dynamodt.checks.effects import collisions, effect_of
 from dynamodt.checks.elsewhere import Elsewhere, Side
-from dynamodt.checks.findings import Finding, Level, Shown, VersionCheck
-from dynamodt.checks.properties import Fault, Trial, agree, by_chance
+from dynamodt.checks.examples import Judge, Met, shrunk
+from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
+from dynamodt.checks.properties import Trial, agree, by_chance
 from dynamodt.checks.replace import Replacer
-from dynamodt.checks.shrink import shrunk
-from dynamodt.checks.subject import Observed, Outcome, rows_of
-from dynamodt.checks.watch import HangError, Watch
+from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
@@ -36,10 +31,8 @@ _ROWS = 10_000  # of items(), at most
 _CHUNK = 100
 _NOTIFY_SECONDS = 2.0
 _BEFORE: Final = "it depends on the items before it"
-_SHRUNK = 8  # findings whose items are made smaller
-_WARNINGS = 8  # of variants
+_KINDS = 16  # of faults of variants that are made smaller
 _SECONDS_FOR_VARIANTS = 30
-_RAISING: Final = ("raises", "values", "key", "index keys", "size")
 _CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
 
 
@@ -60,17 +53,6 @@ class Asked:
         return Side(self.script, direction, self.table, self.target, self.prepared or {}, self.seconds)
 
 
-@dataclass
-class _Met:
-    """A kind of fault, the first item that shows it, and the number of items of the sample that do."""
-
-    fault: Fault
-    image: Image
-    items: int = 0
-    why: str = ""  # of a variant: how it differs
-    invented: bool = False  # the values of the fault's images were replaced
-
-
 class VersionTrial:
     """Checks one version. `check` returns the result, and the items as they are after the version."""
 
@@ -79,7 +61,7 @@ class VersionTrial:
         self._elsewhere = elsewhere
         self._notify = notify
         self._watch = Watch(asked.seconds)
-        self._met: dict[str, _Met] = {}
+        self._met: dict[str, Met] = {}
         self._made: list[tuple[Image, Observed]] = []
         self._variants = 0
         self._hangs = False
@@ -144,7 +126,7 @@ class VersionTrial:
 
     def _of_rows(self, rows: Sequence[Image], images: Sequence[Image]) -> VersionCheck:
         effect = replace(effect_of((), self._asked.table), inserted=len(rows), kind="expanding" if rows else "none")
-        findings = tuple(self._findings(None))
+        findings = self._findings(None)
         return replace(
             self._empty(len(images)), findings=findings, effect=effect, deterministic=not findings, reversible="yes"
         )
@@ -152,7 +134,7 @@ class VersionTrial:
     # ------------------------------------------------------------ items of the sample
 
     def _meet(self, fault: Fault, image: Image, items: int, why: str = "") -> None:
-        met = self._met.setdefault(fault.kind, _Met(fault, image, why=why))
+        met = self._met.setdefault(fault.kind, Met(fault, image, why=why))
         met.items += items
         self._hangs = self._hangs or fault.name == "hangs"
 
@@ -246,23 +228,24 @@ class VersionTrial:
         shapes = {variants.shape(image) for image in images}
         with self._watch.at_work():
             new = self._new_kinds(trial, [] if self._hangs else variants.drawn(strategy, self._examples()))
-            for kind, met in list(new.items())[: 2 * _WARNINGS]:
+            for kind, met in list(new.items())[:_KINDS]:
                 if met.fault.name != "hangs":
                     small = variants.smallest(strategy, partial(_shows, trial, kind), self._asked.examples)
                     if small is not None:
-                        fault = _of_kind(trial, small.image, kind) or met.fault
+                        faults = (fault for fault in trial.faults(small.image)[0] if fault.kind == kind)
+                        fault = next(faults, met.fault)
                         new[kind] = replace(met, fault=fault, image=small.image, why=_why(small.deviations))
         for kind, met in new.items():
-            self._met[kind] = replace(met, items=-1 if variants.shape(met.image) in shapes else 0)
+            self._met[kind] = replace(met, likely=variants.shape(met.image) in shapes)
 
-    def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, _Met]:
+    def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, Met]:
         """The kinds of faults that variants show, and no item of the sample."""
-        new: dict[str, _Met] = {}
+        new: dict[str, Met] = {}
         for variant in drawn:
             self._variants += 1
             for fault in trial.faults(variant.image)[0]:
                 if fault.grave and fault.kind not in self._met and fault.kind not in new:
-                    new[fault.kind] = _Met(fault, variant.image, why=_why(variant.deviations))
+                    new[fault.kind] = Met(fault, variant.image, why=_why(variant.deviations))
             if any(met.fault.name == "hangs" for met in new.values()):
                 break
         return new
@@ -284,7 +267,7 @@ class VersionTrial:
         if rows:
             kind = {"none": "expanding", "contracting": "both"}.get(effect.kind, effect.kind)
             effect = replace(effect, inserted=effect.inserted + len(rows), kind=kind)
-        findings = tuple(self._findings(trial))
+        findings = self._findings(trial)
         by_name = {finding.name: finding.level for finding in reversed(findings) if finding.items}
         ran = bool(outcomes)
         return replace(
@@ -321,47 +304,12 @@ class VersionTrial:
             return None
         return min(1.0, _CONFIDENT / items)
 
-    def _findings(self, trial: Trial | None) -> Iterator[Finding]:
-        replacer = Replacer(image for image, _ in self._made)
-        ranked = sorted(self._met.values(), key=lambda met: (("fault", "warning").index(self._level(met)), -met.items))
-        warned = 0
-        for number, met in enumerate(ranked):
-            level, fault = self._level(met), met.fault
-            warned += met.items <= 0
-            if warned > _WARNINGS:
-                break
-            if trial is not None and number < _SHRUNK:
-                with self._watch.at_work():
-                    shown = self._shown(trial, met, replacer)
-            else:
-                shown = self._as_it_is(met)
-            what = f"{fault.what}, where {met.why}" if met.why and fault.name in (*_RAISING, "hangs") else fault.what
-            yield Finding(level, fault.name, what, fault.hint, fault.where, max(0, met.items), shown)
-
-    def _level(self, met: _Met) -> Level:
-        name = met.fault.name
-        if not met.fault.grave or (met.items == 0 and name != "hangs"):
-            return "warning"
-        doubtful = self._asked.derived or (self._asked.script.has_prepare and self._asked.prepared is None)
-        return "warning" if doubtful and name in (*_RAISING, "reversible", "idempotent") else "fault"
-
-    def _as_it_is(self, met: _Met) -> Shown | None:
-        images = met.fault.images or ((("item", met.image),) if met.image else ())
-        return Shown(images, self._asked.table.key_names, met.invented) if images else None
-
-    def _shown(self, trial: Trial, met: _Met, replacer: Replacer) -> Shown | None:
-        """The smallest item that shows the fault, with its values replaced where it still does."""
-        kind, keys = met.fault.kind, self._asked.table.key_names
-        if met.fault.name == "hangs" or not trial.shows(met.image, kind):
-            return self._as_it_is(met)
-        small = shrunk(met.image, keys, lambda image: trial.shows(image, kind))
-        other = replacer.image(small)
-        invented = _valid(self._asked.table, other) and trial.shows(other, kind)
-        shown = other if invented else small
-        fault = _of_kind(trial, shown, kind)
-        if fault is None:
-            return self._as_it_is(met)
-        return Shown(fault.images or (("item", shown),), keys, invented)
+    def _findings(self, trial: Trial | None) -> tuple[Finding, ...]:
+        asked = self._asked
+        doubtful = asked.derived or (asked.script.has_prepare and asked.prepared is None)
+        judge = Judge(asked.table, lambda image: [] if trial is None else trial.faults(image)[0], doubtful)
+        with self._watch.at_work():
+            return tuple(judge.findings(self._met.values(), [image for image, _ in self._made]))
 
     def _after(self, rows: Sequence[Image]) -> list[Image]:
         """The table's items after the version, without those that become dead letters."""
@@ -377,15 +325,6 @@ class VersionTrial:
 
 def _shows(trial: Trial, kind: str, variant: Variant) -> bool:
     return trial.shows(variant.image, kind)
-
-
-def _of_kind(trial: Trial, image: Image, kind: str) -> Fault | None:
-    """The fault of this kind that an item shows. None: it shows it no more, since the version keeps something."""
-    return next((fault for fault in trial.faults(image)[0] if fault.kind == kind), None)
-
-
-def _valid(table: TableSpec, image: Image) -> bool:
-    return all(attribute.type in image.get(attribute.name, {}) for attribute in table.key)
 
 
 def _why(deviations: Sequence[object]) -> str:

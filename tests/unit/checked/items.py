@@ -9,7 +9,9 @@ from dynamodt.model.tables import Image, IndexKey, KeyAttribute, TableSpec
 from dynamodt.script.codec import encode
 
 ITEMS = 100
-USERS = TableSpec("users", (KeyAttribute("id", "S"),), index_keys=(IndexKey(name="country", type="S", of="by_country", most=1024),))
+USERS = TableSpec(
+    "users", (KeyAttribute("id", "S"),), index_keys=(IndexKey(name="country", type="S", of="by_country", most=1024),)
+)
 SHOP = TableSpec("users", (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
 TARGET = TableSpec("people", (KeyAttribute("email", "S"),))
 
