@@ -1,17 +1,30 @@
-"""Faults to findings: what is a fault and what a warning, and the smallest item that shows each.
+"""Faults to findings: what is a fault and what a warning, and the smallest item that shows each, with replaced values.
 
 What an item of the sample shows is a fault, since a run would meet it; what only a variant shows is a warning, unless
 an item of the sample has the variant's very shape, or the version never returns.
+
+Replaced values have the same shapes, types and lengths, and are nobody's data. Equal values stay equal and different
+ones different, over all items of one `Replacer`, so that keys stay unique and references between items hold. Letters
+become letters, digits digits; what stands between them stays, so that a date looks like a date. What scripts compare
+with stays: the values of an attribute that has only a few (a type, a status, a country), the first word of an
+attribute's texts where at least half of them share it (`USER#17`), numbers of one digit, booleans and NULL.
 """
 
 from __future__ import annotations
 
+import hashlib
+import random
+import re
+import secrets
+from base64 import b64decode, b64encode
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import count
 from typing import Any, Final
 
 from dynamodt.checks.findings import Fault, Finding, Level, Shown
-from dynamodt.checks.replace import Replacer
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
 
 _MOST_SHRUNK = 8  # findings whose items are made smaller
@@ -146,3 +159,143 @@ def _parts(raw: list[Any]) -> Iterator[list[Any]]:
         yield raw[: len(raw) // 2]
         yield raw[len(raw) // 2 :]
     yield from (raw[:n] + raw[n + 1 :] for n in range(len(raw)))
+
+
+# ---------------------------------------------------------------- replaced values
+
+
+_MOST_WORDS = 20  # of an attribute that has only a few
+_ITEMS_PER_WORD = 5
+_LONGEST_WORD = 24
+_PIECE = re.compile(r"[^\W_]+|[\W_]+")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?")
+_TRIES = 100
+
+
+class Replacer:
+    """Replaces the values of some items, of which it first learns the words that stay. `salt` decides what becomes of a
+    value; it is random, so that values cannot be found by trying."""
+
+    def __init__(self, images: Iterable[Image], salt: str = "") -> None:
+        texts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for image in images:
+            for path, text in _texts("", {"M": image}):
+                texts[path][text] += 1
+        self._words = {text for found in texts.values() if _are_words(found) for text in found}
+        self._first = {word for found in texts.values() for word in _shared_beginning(found)}
+        self._salt = salt or secrets.token_hex(16)
+        self._made: dict[tuple[str, str], str] = {}
+        self._taken: set[tuple[str, str]] = set()
+
+    def image(self, image: Image) -> Image:
+        """The item with its values replaced."""
+        return {name: self.value(value) for name, value in image.items()}
+
+    def value(self, value: AttributeValue) -> AttributeValue:
+        """One attribute value, replaced in depth; the names in a map stay."""
+        ((kind, raw),) = value.items()
+        if kind == "M":
+            return {kind: self.image(raw)}
+        if kind == "L":
+            return {kind: [self.value(inner) for inner in raw]}
+        if kind in ("SS", "NS", "BS"):
+            return {kind: sorted(self._replaced(kind[0], one) for one in raw)}
+        return {kind: self._replaced(kind, raw)} if kind in ("S", "N", "B") else value
+
+    def _replaced(self, kind: str, raw: str) -> str:
+        """What becomes of a value, the same each time, and of no other value."""
+        if (kind, raw) not in self._made:
+            found = next(text for text in self._candidates(kind, raw) if (kind, text) not in self._taken)
+            self._made[kind, raw] = found
+            self._taken.add((kind, found))
+        return self._made[kind, raw]
+
+    def _candidates(self, kind: str, raw: str) -> Iterator[str]:
+        make = {"S": self._text, "N": _number, "B": _binary}[kind]
+        for number in count():
+            seed = hashlib.sha256(f"{self._salt} {kind} {number} {raw}".encode("utf-8", "surrogatepass")).digest()
+            made = make(raw, random.Random(seed))
+            # few values are as short: those beyond them are longer
+            yield made if number < _TRIES else _longer(kind, made, number)
+
+    def _text(self, raw: str, dice: random.Random) -> str:
+        if raw in self._words:
+            return raw
+        if _DATE.fullmatch(raw):
+            return _date(raw, dice)
+        pieces: list[str] = _PIECE.findall(raw)
+        keeps = len(pieces) > 1 and pieces[0] in self._first
+        made = [piece if not any(map(str.isalnum, piece)) else _letters(piece, dice) for piece in pieces]
+        return "".join([*pieces[:1], *made[1:]] if keeps else made)
+
+
+def _longer(kind: str, made: str, number: int) -> str:
+    if kind == "B":
+        return b64encode(b64decode(made) + number.to_bytes(4, "big")).decode()
+    return f"{made}{number}" if kind == "S" or "E" not in made.upper() else f"{number}"
+
+
+def _texts(path: str, value: AttributeValue) -> Iterator[tuple[str, str]]:
+    """The texts in a value, with their paths."""
+    ((kind, raw),) = value.items()
+    if kind == "M":
+        for name, inner in raw.items():
+            yield from _texts(f"{path}.{name}", inner)
+    elif kind == "L":
+        for inner in raw:
+            yield from _texts(f"{path}[]", inner)
+    elif kind in ("S", "SS"):
+        yield from ((path, text) for text in ([raw] if kind == "S" else raw))
+
+
+def _are_words(found: Counter[str]) -> bool:
+    """Whether an attribute has only a few values, each of which many items have."""
+    short = all(len(text) <= _LONGEST_WORD and not _DATE.fullmatch(text) for text in found)
+    return short and len(found) <= min(_MOST_WORDS, found.total() // _ITEMS_PER_WORD)
+
+
+def _shared_beginning(found: Counter[str]) -> list[str]:
+    """The first word of an attribute's texts, if at least half of them begin with it."""
+    first: Counter[str] = Counter()
+    for text, number in found.items():
+        pieces = _PIECE.findall(text)
+        if len(pieces) > 1 and pieces[0].isalpha():
+            first[pieces[0]] += number
+    return [word for word, number in first.items() if number > 1 and 2 * number >= found.total()]
+
+
+def _letters(text: str, dice: random.Random) -> str:
+    """A text of the same length, of the same kinds of characters and of the same number of bytes."""
+    return "".join(_character(c, dice) for c in text)
+
+
+def _character(c: str, dice: random.Random) -> str:
+    if "0" <= c <= "9":
+        return dice.choice("123456789" if c != "0" else "0123456789")
+    if not c.isascii():
+        return _other(c, dice)
+    return dice.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c.isupper() else "abcdefghijklmnopqrstuvwxyz")
+
+
+def _other(c: str, dice: random.Random) -> str:
+    """Another letter of as many bytes in UTF-8; what is no letter stays."""
+    first, last = {2: (0xE0, 0xF6), 3: (0x4E00, 0x9FA5), 4: (0x20000, 0x2A6D6)}[len(c.encode("utf-8", "replace"))]
+    return chr(dice.randint(first, last)) if c.isalpha() else c
+
+
+def _date(text: str, dice: random.Random) -> str:
+    """Another valid date of the same form: its last digits of year, month, day and time are drawn anew."""
+    day = f"{text[:2]}{dice.randint(0, 29):02}-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}"
+    return day + re.sub(r"\d", lambda digit: str(dice.randint(0, min(int(digit[0]), 9))), text[10:16]) + text[16:]
+
+
+def _number(raw: str, dice: random.Random) -> str:
+    """A number of as many digits, with the sign and the point where they were. A single digit stays."""
+    plain = raw.lstrip("-")
+    if len(plain) == 1 or "E" in raw.upper() or not Decimal(raw):
+        return raw
+    return "".join(str(dice.randint(1, 9)) if c.isdigit() and c != "0" else c for c in raw)
+
+
+def _binary(raw: str, dice: random.Random) -> str:
+    return b64encode(dice.randbytes(len(b64decode(raw)))).decode()

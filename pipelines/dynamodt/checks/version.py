@@ -10,12 +10,10 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from dynamodt.checks.effects import collisions, effect_of
 from dynamodt.checks.elsewhere import Elsewhere, Side
-from dynamodt.checks.examples import Judge, Met, shrunk
+from dynamodt.checks.examples import Judge, Met, Replacer, shrunk
 from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
-from dynamodt.checks.properties import Trial, agree, by_chance
-from dynamodt.checks.replace import Replacer
+from dynamodt.checks.properties import Trial, agree, by_chance, collisions, effect_of
 from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
