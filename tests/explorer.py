@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 State = bytes
 
 
 class World(Protocol):
     """A fresh world for each schedule. `actors` by name; `snapshot` tells two states apart."""
+
+    gone: list[Actor]  # those that wait forever
 
     def actors(self) -> dict[str, Callable[[], None]]: ...
 
@@ -36,6 +38,13 @@ class Actor:
     seen: list[str] = field(default_factory=list)
     steps: int = 0
     error: BaseException | None = None
+    ended: bool = False
+
+    def end(self) -> None:
+        """Give it up where it waits. A greenlet that waits is never collected, nor is anything that its frames hold."""
+        self.ended = True
+        while not self.task.dead:
+            self.task.throw()
 
 
 class Scheduler:
@@ -72,6 +81,11 @@ class Scheduler:
         alive = self.alive()
         return [name for name in sorted(alive) if self.world.ready(name, alive, frozenset(self.started))]
 
+    def end(self) -> None:
+        """Give all actors up, before the world is dropped."""
+        for actor in (*self.actors.values(), *self.world.gone):
+            actor.end()
+
     def state(self) -> State:
         """The world, and of each actor: how far it is, and what it knows. The two together decide all that follows."""
         actors = [(name, a.steps, a.seen, a.task.dead) for name, a in self.actors.items()]
@@ -79,10 +93,13 @@ class Scheduler:
 
 
 def step() -> None:
-    """Wait for the scheduler, if this is an actor."""
+    """Wait for the scheduler, if this is an actor. One that is given up cleans up without another step."""
     current = getcurrent()
     if hasattr(current, "actor"):
-        current.parent.switch()
+        if not current.actor.ended:
+            current.parent.switch()
+        if current.actor.ended:
+            raise GreenletExit
 
 
 def observed(answer: object) -> None:
@@ -135,11 +152,13 @@ def explore(make_world: Callable[[], World]) -> Explored:
             way.pop()
             paths[here.state] = here.ways or 1
             if not way:
+                scheduler.end()
                 explored.interleavings = paths[here.state]
                 return explored
             way[-1].ways += paths[here.state]
             continue
         if at != here.schedule:
+            scheduler.end()
             scheduler = _replayed(make_world, here.schedule)
         at = (*here.schedule, name)
         scheduler.move(name)

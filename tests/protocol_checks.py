@@ -31,7 +31,8 @@ def check(world: World) -> None:
     _once(state)
     _live(state)
     if {"U", "V"} & world.finished:
-        _undone(state)
+        if not world.undoing:
+            _undone(state)
     elif not state.undoing and "B" in world.finished:
         _ended(state)
 
@@ -65,8 +66,9 @@ class _State:
     def reported(self, part: str) -> set[int]:
         """The keys of the dead letters, or of what the undo leaves."""
         objects = self.world.storage.objects
-        lines = (line for name in objects if f"/{part}/" in name for line in objects[name].splitlines())
-        return {int(json.loads(line)["key"]["id"]["N"]) for line in lines}
+        names = (name for name in objects if f"/{part}/" in name)
+        lines = [json.loads(line) for name in names for line in objects[name].splitlines()]
+        return {int(line["key"]["id"]["N"]) for line in lines if part != "dead" or line["step"] == "doubt"}
 
 
 def who(note: object) -> object:

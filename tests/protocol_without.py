@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from dynamodt.dynamodb.statements import Statements
-from dynamodt.pipeline import conflicts
+from dynamodt.pipeline import conflicts, earlier, undo
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.intents import IntentLog
+from dynamodt.pipeline.request_pipeline import Pending
+from dynamodt.script.codec import key_text
 from dynamodt.state import split_rows
 from tests.fakes import FakeDynamoDB
 
@@ -95,3 +97,25 @@ def page_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
 
 def page_of_intents(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(split_rows, "_LATER_INTENT", "fencing_token = :fencing_token")
+
+
+def rows_of_refused_transactions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pending, "remember", lambda self: None)
+
+
+def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
+    """A page's note of void keys decides instead."""
+    patch.setattr(earlier, "transaction_shown", lambda made, now, current: "unwritten")
+
+
+def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
+    """As above."""
+    add = undo._add
+    records_of = undo.records_of
+
+    def by_note(page: Any, journal: Any, inserted: Any) -> Any:
+        void = {key_text(key) for name in page.notes for key in journal.read_note(name).void}
+        patch.setattr(undo, "_add", lambda found, change, _: add(found, change, void))
+        return records_of(page, journal, inserted)
+
+    patch.setattr(undo, "records_of", by_note)

@@ -7,6 +7,10 @@ owner before them may have died for good (`dead`: after so many steps). `app` is
 message meet a fault, `wire` delivers what is late, `U` takes the run back when the owners have stopped, and `V` goes on
 with that, wherever U has died. Of a fault in an undo's messages, A runs alone, and U's have arrived when V begins.
 
+Where a phase follows (`then`), A runs alone, `R` replays its dead letters or reads a window once A has ended, and U
+takes both back. The application takes the key that A needs, so that A is refused, and frees it again (`takes`); for a
+window it deletes the item, too, and creates it again as it was (`again`).
+
 A message to the table may be `lost` (never carried out), `late` (carried out later), `reset` (carried out, and its
 answer lost) or `twice` (carried out, and later once more); one to the state table is sent again at once where its
 answer is lost (`reset`), or arrives once more (`late`).
@@ -27,10 +31,12 @@ from greenlet import greenlet
 from dynamodt.dynamodb.wire import InDoubt
 from dynamodt.errors import Fenced
 from dynamodt.model.runs import ExportSource, Job, JournalSource, Lease, ScanSource, Script
-from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.model.tables import Connection, Item, Stage, StorageSpec
 from dynamodt.pipeline.migrate import migrate, undo
+from dynamodt.runs.jobs import retry_job
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.read import read_script
+from dynamodt.state.object_keys import DEAD, key_of_job
 from dynamodt.state.rows import RowKey
 from tests.explorer import Actor, acting, observed, step
 from tests.fake_objects import FakeObjects
@@ -38,9 +44,8 @@ from tests.fakes import FakeDynamoDB, FakeResources, FakeRows, FakeState
 from tests.fuzz.faults import READS
 from tests.inline import run_inline
 from tests.protocol_checks import check
+from tests.protocol_exports import SPEC, window_of
 
-SPEC = TableSpec("things", (KeyAttribute("id", "N"),))
-ARN = "arn:aws:dynamodb:local:0:table/things"
 SCRIPT = """
 from dynamodt import Delete, Put
 
@@ -85,11 +90,12 @@ class Scene:
     dead: int = 0
     gone: bool = False  # A is, once B has begun: it stalls no longer than that
     undo: str = ""  # "once"; "crash": it dies anywhere, and another goes on
+    then: str = ""  # "retry" or "window": a later phase of the run
     export: bool = True
 
     @property
     def meets_faults_in_undo(self) -> bool:
-        return bool(self.fault and self.undo)
+        return bool(self.fault and self.undo and not self.then)
 
     def __str__(self) -> str:
         fault = f"{'row-' * self.rows}{self.fault}"
@@ -97,6 +103,7 @@ class Scene:
         words += [
             f"dead-{self.dead}" * bool(self.dead),
             "gone" * self.gone,
+            self.then,
             f"undo-{self.undo}" * bool(self.undo),
             "scan" * (not self.export),
         ]
@@ -270,14 +277,16 @@ class World:
         self.armed = ""
         self.acted = ""  # what the application has met
         self.made: set[int] = set()  # the keys that there were then
-        self.undo_begun = False
+        self.undo_begun = self.undoing = False
+        self.shown = ""  # what the windows show of item 0: its deletion once A has ended, then its creation
         self.slept: dict[int, float] = {}  # by each attempt
         self.finished: set[str] = set()
         stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
         self.job = Job("run", stage, SPEC, script, "up", splits=1, page_items=scene.page, read_ahead=1, max_errors=9)
         target = replace(SPEC, name="others") if script.target_table else None
         self.job = replace(self.job, source=source or ScanSource(), target=target)
-        self.undone = replace(self.job, run="run/undo1", source=JournalSource("run"))
+        self.later: Job | None = None
+        self.gone: list[Actor] = []
         if scene.dead:
             self._die(scene.dead)
 
@@ -287,22 +296,24 @@ class World:
         owner.task.actor = owner
         for _ in range(steps):
             owner.task.switch()
-        self.gone = owner  # or its greenlet would be ended, and clean up
+        self.gone.append(owner)
 
     # ------------------------------------------------------------ the actors
 
     def actors(self) -> dict[str, Callable[[], None]]:
         actors: dict[str, Callable[[], None]] = {"A": lambda: self._own("A", migrate, self.job, 1)}
-        if not self.scene.meets_faults_in_undo:
+        if self.scene.then:
+            actors["R"] = self._follow
+        elif not self.scene.meets_faults_in_undo:
             actors["B"] = lambda: self._own("B", migrate, self.job, 2)
         if self.scene.act:
             actors["app"] = self._act
         if self.scene.fault:
             actors |= {"net": self._arm, "wire": self._deliver}
         if self.scene.undo:
-            actors["U"] = lambda: self._own("U", undo, self.undone, 3)
+            actors["U"] = lambda: self._take_back("U", 3)
         if self.scene.undo == "crash":
-            actors["V"] = lambda: self._own("V", undo, self.undone, 4)
+            actors["V"] = lambda: self._take_back("V", 4)
         return actors
 
     def ready(self, name: str, alive: frozenset[str], started: frozenset[str]) -> bool:
@@ -313,13 +324,36 @@ class World:
             begins = name == "V" and "U" in alive and not self.late
             return name in ("V" if "V" in started else "U", "app", "net") or begins
         if name == "U":
-            return bool({"A", "B"} & self.finished) and not self.late and not self.armed
+            before = {"R"} if self.scene.then else {"A", "B"}
+            return bool(before & self.finished) and not self.late and not self.armed
+        if name == "app" and self.scene.act == "again" and self.acted:
+            return "A" in self.finished  # with a dead letter: an item that vanished is not looked up (G3)
+        if name == "R":
+            return "A" in self.finished and (self.scene.then == "retry" or self.shown == "created")
         if name == "A" and self.scene.gone:
             return "B" not in started
         return {"B": "A" in started, "V": False, "net": not self.scene.meets_faults_in_undo}.get(name, True)
 
+    def _follow(self) -> None:
+        """The phase after A's: the dead letters that there are by now, or a window in which all items were created."""
+        if self.scene.then == "retry":
+            self.later = retry_job(self.job, 1, tuple(self.storage.names(key_of_job(self.job, DEAD))))
+        else:
+            objects, source = window_of(self.dynamodb.items)
+            self.objects = objects
+            self.later = replace(self.job, run="run/incremental1", source=source)
+        self.later = replace(self.later, earlier=("run",))
+        self._own("R", migrate, self.later, 2)
+
+    def _take_back(self, name: str, token: int) -> None:
+        """All phases, the last one first."""
+        self.undoing = self.undo_begun = True
+        for job in (self.later, self.job):
+            if job is not None:
+                self._own(name, undo, replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run)), token)
+        self.undoing = False
+
     def _own(self, name: str, rate_queue: Callable[..., None], job: Job, token: int) -> None:
-        self.undo_begun |= rate_queue is undo
         with suppress(Fenced):
             self._run(rate_queue, job, token)
             self.finished.add(name)
@@ -355,6 +389,8 @@ class World:
             self.dynamodb.put({"id": 0, "n": 1, "note": "new"})
         elif act == "drop":  # what was inserted
             self._drop()
+        elif act in ("takes", "again"):
+            self._take_and_free(act)
         elif act == "taken":  # the key that the item is to be moved to, or another put under
             self._take()
         elif live is not None and act != "create":
@@ -376,6 +412,25 @@ class World:
             self.acted = "taken"
             self.dynamodb.put({**key, "n": 5, "note": "app"})
 
+    def _take_and_free(self, act: str) -> None:
+        """Each of its acts is a step."""
+        key = key_text(encode(self._place()))
+        if key in self.dynamodb.items:
+            return
+        self._take()
+        step()
+        first = items_of(self.scene)[0]
+        if act == "again" and self.dynamodb.get({"id": 0}) == encode(first):
+            self.dynamodb.delete({"id": 0})
+            self.shown = "deleted"
+            step()
+            self.dynamodb.put(first)
+            self.shown = "created"
+            step()
+        if self.dynamodb.items.get(key) == encode({**self._place(), "n": 5, "note": "app"}):
+            del self.dynamodb.items[key]
+        self.acted = ""
+
     def _live(self, act: str, live: Item) -> Item:
         if act == "unstamp":
             return {name: value for name, value in live.items() if name != "_by"}
@@ -387,8 +442,15 @@ class World:
 
     def snapshot(self) -> str:
         others = getattr(self.dynamodb, "others", {})
-        journal = [name for name in self.storage.objects if "/journal/" in name]
-        told = (self.acted, self.armed, [name for name, _ in self.late], sorted(self.finished), sorted(journal))
+        journal = [name for name in self.storage.objects if "/journal/" in name or "/dead/" in name]
+        told = (
+            self.acted,
+            self.shown,
+            self.armed,
+            [name for name, _ in self.late],
+            sorted(self.finished),
+            sorted(journal),
+        )
         tables = [sorted(self.dynamodb.items.items()), sorted((name, sorted(t.items())) for name, t in others.items())]
         return repr((tables, sorted(self.rows.rows.items()), told))
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-from dynamodt.export import stand_in
-from dynamodt.export.request import ExportRequest, folder_of
-from dynamodt.export.stand_in import ExportWriter
+from dynamodt.export.request import folder_of
 from dynamodt.model.runs import ExportSource
 from dynamodt.pipeline import write
 from dynamodt.pipeline.ownership import SplitOwnership
@@ -27,7 +25,8 @@ from tests.explorer import Explored, acting, explore
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
 from tests.inline import without_signatures, without_threads
-from tests.protocol_world import ARN, SPEC, Scene, World, items_of, script_of
+from tests.protocol_exports import ARN, SPEC, exported
+from tests.protocol_world import Scene, World, items_of, script_of
 
 S = Scene
 QUICK = [
@@ -44,6 +43,9 @@ QUICK = [
     S(("delete",), undo="once", export=False),
     S(("target",), undo="once", export=False),
     S(("move",), fault="late", undo="crash"),
+    S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+    S(("move",), act="takes", fault="twice", then="retry", undo="once"),
+    S(("fan",), act="again", fault="twice", then="window", undo="once"),
 ]
 EXPORTED = ("move", "fan", "lone")  # a scan would meet what they insert
 THOROUGH = [
@@ -125,6 +127,31 @@ NEEDED = [
     ),
     (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
     (protocol_without.absence_of_rows, S(("lone",), act="drop"), "inserted again"),
+    (
+        protocol_without.rows_of_refused_transactions,
+        S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+        "transformed twice",
+    ),
+    (
+        protocol_without.rows_of_earlier_transactions,
+        S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+        "transformed twice",
+    ),
+    (
+        protocol_without.rows_of_earlier_transactions,
+        S(("fan",), act="again", fault="twice", then="window", undo="once"),
+        "transformed twice",
+    ),
+    (
+        protocol_without.rows_in_undo,
+        S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+        "neither restored nor reported",
+    ),
+    (
+        protocol_without.rows_in_undo,
+        S(("move",), act="takes", fault="twice", then="retry", undo="once"),
+        "lost by the undo",
+    ),
     (protocol_without.rows_read_last, S(("move",)), "counted as what it is not"),
     (protocol_without.token_of_intents, S(("update",), undo="once", export=False), "neither restored nor reported"),
     (
@@ -142,23 +169,12 @@ class Suspended(SplitOwnership):
         pass
 
 
-class Described:
-    """The table that is exported."""
-
-    def describe_table(self, TableName: str) -> dict[str, dict[str, str]]:  # noqa: N803
-        return {"Table": {"TableArn": ARN, "TableId": "i-1"}}
-
-
 @lru_cache
-def exported(kinds: int) -> tuple[FakeObjects, ExportSource]:
+def exported_items(kinds: int) -> tuple[FakeObjects, ExportSource]:
     """An export of the items of a scene, in one file."""
     table, objects = FakeDynamoDB(SPEC), FakeObjects()
     table.put(*items_of(Scene(("update",) * kinds)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stand_in, "ExportWriter", partial(ExportWriter, files=1))
-        exports = stand_in.StandInExports(Described(), table, objects, "bucket", "p", lambda: 1_700_000_000.0)
-        made = exports.request(ExportRequest(SPEC, "token", since=None))
-    return objects, ExportSource("bucket", folder_of(made).key, ARN)
+    return objects, ExportSource("bucket", folder_of(exported(table, objects)).key, ARN)
 
 
 @pytest.fixture
@@ -175,7 +191,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 def explored(folder: Path, scene: Scene) -> Explored:
     script = script_of(folder, scene)
-    objects, source = exported(len(scene.kinds)) if scene.export else (None, None)
+    objects, source = exported_items(len(scene.kinds)) if scene.export else (None, None)
     return explore(lambda: World(scene, script, objects, source))
 
 
