@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands
+from dynamodt.config.settings import Key
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import (
@@ -189,8 +190,19 @@ class FakeOperations:
         self.calls.append(("control_run", table, command, limits))
         return Lease(table, 7, "20260131T000000Z", "somebody", "host", 17, since="2026-01-31T00:00:00Z")
 
-    def init(self, stage: Stage, folder: Path, tables: Sequence[str], /, dry_run: bool = False) -> list[Path]:
+    def declare(
+        self, stage: str, folder: Path, tables: Sequence[str], key: str, /, dry_run: bool = False
+    ) -> tuple[dict[str, Key], Path | None]:
+        keys = {table: (KeyAttribute("id", "S"),) for table in tables if key}
+        return keys, Path("dynamodt.toml") if key else None
+
+    def init(
+        self, stage: Stage, folder: Path, tables: Sequence[str], dry_run: bool, keys: Mapping[str, Key]
+    ) -> list[Path]:
         return [Path("transforms") / table / "v1_first.py" for table in tables]
+
+    def without_table(self, stage: Stage, tables: Sequence[str], /) -> list[str]:
+        return []
 
     def create(self, folder: Path, table: str, name: str, /, dry_run: bool = False) -> list[Path]:
         return [Path("transforms") / table / f"v2_{name}.py"]

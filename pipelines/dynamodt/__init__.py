@@ -1,22 +1,21 @@
 """Zero-downtime data transformations for Amazon DynamoDB.
 
-What an author's script may want: `Put`, `Delete`, `without`. What its test wants: `load_script`.
+What an author's script may want: `Put`, `Delete`, `without`, and for its annotations `Item`, `Result`, `Prepared` and
+`Context`. What its test wants: `load_script`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynamodt.model.tables import Delete, Put
+from dynamodt.model.tables import Context, Delete, Item, Prepared, Put, Result
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from dynamodt.model.tables import Item
 
-
-__all__ = ["Delete", "Put", "load_script", "without"]
+__all__ = ["Context", "Delete", "Item", "Prepared", "Put", "Result", "load_script", "without"]
 __version__ = "0.1.0.dev0"
 
 

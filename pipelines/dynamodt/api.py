@@ -7,7 +7,7 @@ in `folder`/transforms. Reports have real names, which `stage.names` translates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,12 @@ from pathlib import Path
 from dynamodt.checks.check import CheckOptions, check_tables
 from dynamodt.checks.findings import TableCheck
 from dynamodt.config import scaffold
+from dynamodt.config.declare import declare as declare_tables
+from dynamodt.config.declare import keys_here, parse_key
 from dynamodt.config.names import named_in, with_names
-from dynamodt.config.stage import check_expected, load_stage
+from dynamodt.config.serverless import service_keys
+from dynamodt.config.settings import Key
+from dynamodt.config.stage import LOCAL, check_expected, load_stage
 from dynamodt.deploy import on_glue
 from dynamodt.doctor import doctor as examining
 from dynamodt.doctor.deployment import DEPLOYED
@@ -246,13 +250,48 @@ def check(
     return check_tables(stage, folder, _chosen(stage, folder, names), options, reading, observer.notify)
 
 
-def init(stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False) -> list[Path]:
-    """Create a folder and a template for each table (default: all of the stage but our own); returns the files."""
+def declare(
+    stage: str, folder: Path, names: Sequence[str], key: str = "", dry_run: bool = False
+) -> tuple[dict[str, Key], Path | None]:
+    """Give tables of the embedded stage their keys, in `dynamodt.toml`: `key` (as `pk:S,sk:N`) of one table, or without
+    it those of the Serverless service in `folder`. Returns the keys, and the file if it was written; see
+    `config.declare`."""
+    if key and stage != LOCAL:
+        hint = "leave it out: `init` takes the key of the stage's own table"
+        raise UsageError("--key is for the stage `local`, which creates its tables", hint=hint)
+    if key and len(names) > 1:
+        raise UsageError("--key is of one table", hint=suggest("init", table=names[0], key="id:S"))
+    if key:
+        keys = {(names or ("users",))[0]: parse_key(key)}
+    else:
+        keys = {table: one for table, one in service_keys(folder).items() if not names or table in names}
+    writes = stage == LOCAL and (key or load_stage(stage, folder).embedded)
+    return keys, declare_tables(folder, keys, dry_run) if writes else None
+
+
+def init(
+    stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False, keys: Mapping[str, Key] = {}
+) -> list[Path]:
+    """Create a folder and a template for each table (default: all of the stage but our own); returns the files. `keys`
+    are those of tables that do not exist yet."""
     found = names or list(_of_stage(stage, folder))
     if not found:
-        hint = "name one: " + suggest("init", table="users")
+        hint = "name one, with its key: " + suggest("init", table="users", key="id:S")
         raise UsageError("the stage has no table yet", where=f"stage {stage.name}", hint=hint)
-    return scaffold.init(folder / "transforms", found, dry_run=dry_run)
+    known = {**keys, **{name: key for name in found if (key := _key_of(stage, name))}}
+    return scaffold.init(folder / "transforms", found, known, dry_run=dry_run)
+
+
+def without_table(stage: Stage, names: Sequence[str]) -> list[str]:
+    """Those of the names whose table is not there, or cannot be described."""
+    return [name for name in names if not _key_of(stage, name)]
+
+
+def _key_of(stage: Stage, name: str) -> Key:
+    try:
+        return tables_of_stage.describe(stage.connection, stage.names.real(name)).key
+    except ServiceError:
+        return ()
 
 
 def _of_stage(stage: Stage, folder: Path) -> Iterator[str]:
@@ -278,7 +317,7 @@ def doctor(
 
 def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:
     """Create the next version of a table, and its test, from the template; returns the files."""
-    return scaffold.create(folder / "transforms", name, title, dry_run=dry_run)
+    return scaffold.create(folder / "transforms", name, title, keys_here(folder).get(name, ()), dry_run=dry_run)
 
 
 def _chosen(stage: Stage, folder: Path, names: Sequence[str]) -> tuple[str, ...]:

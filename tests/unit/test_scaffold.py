@@ -15,6 +15,7 @@ import pytest
 import dynamodt.errors
 from dynamodt.config.scaffold import create, init
 from dynamodt.errors import ScriptError, ServiceError, UsageError
+from dynamodt.model.tables import KeyAttribute
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import plan
@@ -134,3 +135,49 @@ def test_a_folder_in_disorder_stops_no_other_table_and_is_left_as_it_is(tmp_path
     made = init(folder, ["old", "fresh"])
     assert [path.name for path in made] == ["v1_initial.py", "test_fresh_v1_initial.py"]
     assert [path.name for path in (folder / "old").iterdir()] == ["v2_late.py"]
+
+
+TYPED = """
+from collections.abc import Iterator
+from typing import Any
+
+from dynamodt import Context, Delete, Item, Prepared, Put, Result, without
+
+sequence = 2
+
+
+def prepare(context: Context) -> Iterator[tuple[str, Any]]:
+    for item in context.items("orders", projection=["id"]):
+        yield item["id"], {**context.prepared(1), "in": context.folder / context.table, "v": context.version}
+
+
+def transform_up(item: Item, prepared: Prepared) -> Result:
+    if item["id"] in prepared:
+        return [Put(without(item, "x")), Delete()]
+    return {**item, "n": 1}
+
+
+def transform_down(item: Item) -> Result:
+    return Delete()
+"""
+
+
+def test_the_templates_and_the_public_types_pass_mypy_strict_in_a_project(tmp_path: Path) -> None:
+    init(tmp_path / "transforms", ["users", "orders"], {"orders": (KeyAttribute("n", "N"),)})
+    _, test = create(tmp_path / "transforms", "users", "typed")
+    (tmp_path / "transforms" / "users" / "v2_typed.py").write_text(TYPED)
+    test.unlink()
+    argv = ["--strict", "--explicit-package-bases", "--cache-dir", str(tmp_path / "cache"), "transforms"]
+    source_root = str(Path(dynamodt.errors.__file__).parents[1])
+    outcome = subprocess.run(
+        [sys.executable, "-m", "mypy", *argv],
+        cwd=tmp_path, env={**os.environ, "MYPYPATH": source_root}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stdout
+    check(read_versions(tmp_path / "transforms", "users")[1])
+
+
+def test_a_first_version_says_that_it_can_be_stamped(tmp_path: Path) -> None:
+    script, _ = init(tmp_path, ["users"])
+    assert "dynamodt stamp --table users --to 1" in script.read_text()
+    assert "stamp" not in create(tmp_path, "users", "more")[0].read_text()

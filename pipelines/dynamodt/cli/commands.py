@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import check_report, json_output, planning, report, short_reports, stack_reports
+from dynamodt.cli import baseline, check_report, json_output, planning, report, short_reports, stack_reports
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
@@ -185,7 +185,7 @@ def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: 
     else:
         taken = api.import_history(stage, folder, table, recorder, dry_run=dry_run)
     document = json_output.baseline_document(taken)
-    return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken, stage.names))
+    return CommandResult(document, lambda console: baseline.print_baseline(console, request, taken, stage.names))
 
 
 def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -209,8 +209,20 @@ def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
     return CommandResult(document, lambda console: write(console, found, stage.names), errors)
 
 
-def _init(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    return _files(request, api.init(stage, folder, request.tables, dry_run=request.options.dry_run))
+def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    """Declares the tables before the stage is opened, which creates them."""
+    from dynamodt.config.stage import load_stage
+
+    api, dry_run = load_operations(), request.options.dry_run
+    for table in request.tables:
+        check_no_state_table(load_stage(request.stage, folder), table)
+    keys, written = api.declare(request.stage, folder, request.tables, request.key, dry_run=dry_run)
+    request = replace(request, tables=request.tables or tuple(keys))
+    stage = _open(api, request, folder, recorder)
+    files = [*([written] if written else []), *api.init(stage, folder, request.tables, dry_run, keys)]
+    missing = api.without_table(stage, request.tables) if stage.embedded and not dry_run else []
+    document = json_output.files_document(files, dry_run)
+    return CommandResult(document, lambda console: short_reports.print_files(console, request, files, missing))
 
 
 def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -288,11 +300,11 @@ _UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]]
     "create": _create,
     "deploy": _deploy,
     "destroy": _destroy,
+    "init": _init,
     DOCTOR: _doctor,
     VALIDATE: _validate,
 }
 _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], CommandResult]] = {
-    "init": _init,
     "prepare": _prepare,
     CHECK: _check,
     "up": _migrate,

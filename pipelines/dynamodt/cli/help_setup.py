@@ -9,10 +9,16 @@ _LOCAL_JSON = '\n\b\nExample:\n  dynamodt local {0} --json\n\n--json: {{"running
 SETUP = {
     "init": f"""Make a folder and a template v1 for each table.
 
-Existing files are not overwritten. Without --table: for all tables of the stage.
+Existing files are not overwritten. Without --table: for all tables of the stage, or of the Serverless service whose
+serverless.yml is here. The test of a version has an item with its table's key.
+
+--key is the key of one table (users, unless --table names another): it is written to dynamodt.toml, and the local stage
+creates the table. Without it, the keys are those that dynamodt.toml or serverless.yml has.
 
 \b
 Examples:
+  dynamodt init --key id:S                       in an empty folder: the table users
+  dynamodt init --table orders --key pk:S,sk:N
   dynamodt init --table users --table orders
   dynamodt init --stage dev
 {_FILES_JSON}""",

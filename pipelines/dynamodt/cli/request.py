@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import join, quote
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request(Command):
-    """A command as it was typed. `name` is the version that `create` makes, `limits` are those of `throttle`; `purge`
+    """A command as it was typed. `name` is the version that `create` makes, `key` the one
+    of a table that `init` declares, `limits` are those of `throttle`; `purge`
     and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
     are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`. `log_file`
     gets the messages in `log_format`, which is that of stderr without a file. `sample`, `items`, `export`, `variants`,
     `save` and `markdown` are for `check`."""
 
     name: str = ""
+    key: str = ""
     json: bool = False
     interactive: bool = False
     limits: Units = Units()
@@ -184,6 +186,12 @@ def next_steps(request: Request, report: TableReport, environment: Mapping[str, 
     if request.command == "retry":  # it continues as `up` or `down` would
         asked = replace(asked, command=report.direction, run="", options=replace(request.options, in_doubt=""))
     return [NextStep(as_typed(command, environment), why) for command, why in _after(asked, report)]
+
+
+def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:
+    """What comes after `init` where the embedded stage lacks tables: their keys, by which it creates them."""
+    asked = [Request("init", tables=(table,), key="id:S") for table in missing]
+    return [NextStep(as_typed(one), "with the table's own key: the local stage creates the table") for one in asked]
 
 
 def after_preparation(request: Request) -> list[NextStep]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from dynamodt.cli.baseline import texts_kept
 from dynamodt.cli.report import STYLES, facts_text, show, steps_text
-from dynamodt.cli.request import Request, after_baseline, after_preparation, as_typed, rehearsal
+from dynamodt.cli.request import Request, after_init, after_preparation, as_typed, rehearsal
 from dynamodt.config.stage import LOCAL
-from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus
+from dynamodt.model.reports import TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import Command
@@ -101,41 +102,6 @@ def _awaited(request: Request, lease: Lease) -> str:
     return outcome.get(request.command, "has lost its lease")
 
 
-def print_baseline(console: Console, request: Request, taken: TakeOver, names: TableNames = TableNames()) -> None:
-    """The versions that were recorded, or would be, and what to try next."""
-    table = names.shown(taken.table)
-    if taken.records:
-        dry, done = ("dry run: nothing was recorded", "bold cyan"), ("recorded, and nothing run", "bold")
-        at = f": {table} {'would be' if taken.dry_run else 'is'} at version {taken.at}"
-        show(console, Text.assemble(dry if taken.dry_run else done, at))
-        show(console, *map(_baseline_record, taken.records))
-    else:
-        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {taken.at}"))
-    recorded = {record.version for record in taken.records}
-    show(console, *(_left_as_it_was(one) for one in taken.outcomes if one.version not in recorded))
-    show(console, steps_text(after_baseline(request, taken)))
-
-
-def _baseline_record(run: RunRecord) -> Text:
-    title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
-    title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
-    return Text("\n").join([title, *_texts_kept(run)])
-
-
-def _left_as_it_was(one: VersionOutcome) -> Text:
-    what = "applied; its file was edited since, which `repair` accepts" if one.outcome == "edited" else "applied before"
-    return Text.assemble((f"  v{one.version} {one.name}", "bold"), f"  unchanged  {what}")
-
-
-def _texts_kept(run: RunRecord) -> list[Text]:
-    """Of an accepted edit: why, and where both texts are."""
-    if run.status != "repaired":
-        return []
-    was = run.text_before or "not kept: the version was recorded without its text"
-    lines = [f"    why: {printable(run.reason)}", f"    text that was applied: {was}"]
-    return [Text(line) for line in (*lines, *([f"    text that was accepted: {run.text}"] if run.text else []))]
-
-
 def print_prepared(console: Console, request: Request, prepared: PreparedRef, names: TableNames) -> None:
     """Where the prepared rows are, and what to try next."""
     table = names.shown(names.real(request.tables[0]))
@@ -149,14 +115,17 @@ def print_prepared(console: Console, request: Request, prepared: PreparedRef, na
     show(console, steps_text(after_preparation(request)))
 
 
-def print_files(console: Console, request: Request, files: Sequence[Path]) -> None:
-    """The files that were written, or would be."""
+def print_files(console: Console, request: Request, files: Sequence[Path], missing: Sequence[str] = ()) -> None:
+    """The files that were written, or would be, and what to try next. `missing` are the tables that the embedded stage
+    lacks."""
     if not files:
         console.print("Nothing to do: every table has its folder already.")
-        return
-    console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
-    show(console, *(Text(f"  {path}") for path in files))
-    if not request.options.dry_run:
+    else:
+        console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
+        show(console, *(Text(f"  {path}") for path in files))
+    if missing:
+        show(console, steps_text(after_init(request, missing)))
+    elif files and not request.options.dry_run:
         console.print(Text.assemble(("next  ", "dim"), "write the transformation of an item in it; then rehearse it:"))
         show(console, Text(f"      {as_typed(rehearsal(request))}", "bold"))
 
@@ -202,7 +171,7 @@ def _record(run: RunRecord, stage: str) -> Text:
         Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
         Text(f"    {', '.join(counts)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
-    lines += [*_texts_kept(run), *(_text(text) for text in texts_reported(run))]
+    lines += [*texts_kept(run), *(_text(text) for text in texts_reported(run))]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
     if run.status == "undoing":
         lines.append(Text(f"    unfinished undo; to finish it: {_undo(run, stage)}", "yellow"))

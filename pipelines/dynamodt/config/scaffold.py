@@ -2,74 +2,106 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 
-from dynamodt.errors import ScriptError, UsageError, file_explained
+from dynamodt.config.settings import Key
+from dynamodt.errors import ScriptError, UsageError, file_explained, suggest
+from dynamodt.model.tables import KeyAttribute
 from dynamodt.script.names import check_table_name, slug, version_files
 
 _FIRST = "initial"
 _LONGEST_SLUG = 80
 
+_FIRST_NOTE = """
+# A first version that returns each item as it is has nothing to run: `up` would only read the table. This records it
+# as applied instead: $stamp
+"""
 _SCRIPT = Template('''\
 """$title."""
 
+from dynamodt import Item, Result
+$note
 sequence = $number
 
 
-def transform_up(item):
+def transform_up(item: Item) -> Result:
     # Called for every item, a plain dict; returns its new shape. Keep old attributes: running code reads them.
     #     return {**item, "total": item["price"] * item["amount"]}
     return item
 
 
-def transform_down(item):
-    # From the new shape back to the old one (with `from dynamodt import without` at the top):
+def transform_down(item: Item) -> Result:
+    # From the new shape back to the old one (with `without` imported from dynamodt, too):
     #     return without(item, "total")
     return item
 ''')
 
 _TEST = Template("""\
-from pathlib import Path
+${imports}from pathlib import Path
 
-from dynamodt import load_script
+from dynamodt import Item, load_script
 
 script = load_script(Path(__file__).parents[1] / "$file_name")
 
 # One item, before and after. Numbers are Decimal, as DynamoDB returns them.
-BEFORE = {"id": "1"}
-AFTER = {"id": "1"}
+BEFORE: Item = $item
+AFTER: Item = $item
 
 
-def test_up():
+def test_up() -> None:
     assert script.transform_up(BEFORE) == AFTER
 
 
-def test_down():
+def test_down() -> None:
     assert script.transform_down(AFTER) == BEFORE
 """)
 
 
-def init(folder: Path, tables: Iterable[str], *, dry_run: bool = False) -> list[Path]:
-    """Creates `folder`/TABLE with a template v1 and its test, for each table without versions.
+_ID = (KeyAttribute("id", "S"),)
+_VALUES = {"S": '"1"', "N": "Decimal(1)", "B": 'b"1"'}
+
+
+def init(folder: Path, tables: Iterable[str], keys: Mapping[str, Key] = {}, *, dry_run: bool = False) -> list[Path]:
+    """Creates `folder`/TABLE with a template v1 and its test, for each table without versions. `keys` are those of the
+    tables, as far as they are known: a test has an item with its table's key.
 
     Returns the files that were written (in a dry run, that would be); overwrites none. Raises UsageError for an invalid
     name of a table, before any file is written.
     """
-    fresh = [table for table in tables if not _has_versions(folder, table)]
-    return [path for table in fresh for path in _write_version(folder, table, 1, _FIRST, dry_run)]
+    written = []
+    for table, begun in [(table, _has_versions(folder, table)) for table in tables]:
+        key = keys.get(table) or _ID
+        if begun:
+            written += _with_key(folder, table, key, dry_run)
+        else:
+            written += _write_version(folder, table, 1, _FIRST, dry_run, key)
+    return written
 
 
-def create(folder: Path, table: str, name: str, *, dry_run: bool = False) -> list[Path]:
-    """Writes the table's next version file from the template, and its test; `name` describes the version.
+def _with_key(folder: Path, table: str, key: Key, dry_run: bool) -> list[Path]:
+    """The test of the first version, written again with the table's key, if it is as it was written without one."""
+    (_, unknown), (test, known) = (_contents(folder, table, 1, _FIRST, one)[1] for one in (_ID, key))
+    if unknown == known or not test.is_file() or test.read_text(encoding="utf-8") != unknown:
+        return []
+    if not dry_run:
+        with file_explained("written", test):
+            test.write_text(known, encoding="utf-8")
+    return [test]
+
+
+def create(folder: Path, table: str, name: str, key: Key = (), *, dry_run: bool = False) -> list[Path]:
+    """Writes the table's next version file from the template, and its test; `name` describes the version, `key` is the
+    table's, if it is known.
 
     Returns the files that were written (in a dry run, that would be); overwrites none. Raises UsageError for a name
     without letters or digits, or a long one, ScriptError if the existing versions are not in order.
     """
     number = len(_versions(folder, table)) + 1
-    return _write_version(folder, table, number, _slug(name), dry_run)
+    return _write_version(folder, table, number, _slug(name), dry_run, key or _ID)
 
 
 def _has_versions(folder: Path, table: str) -> bool:
@@ -98,19 +130,27 @@ def _slug(name: str) -> str:
     return short
 
 
-def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bool) -> list[Path]:
+def _write_version(folder: Path, table: str, number: int, name: str, dry_run: bool, key: Key) -> list[Path]:
+    written = _contents(folder, table, number, name, key)
+    if dry_run:
+        return [path for path, _ in written if not path.exists()]
+    return [path for path, text in written if _write_new(path, text)]
+
+
+def _contents(folder: Path, table: str, number: int, name: str, key: Key) -> tuple[tuple[Path, str], tuple[Path, str]]:
+    """A version's file and its test, each with its text."""
     stem = f"v{number}_{name}"
     script = folder / table / f"{stem}.py"
     # pytest needs unique names of test files across folders: the table is part of the name.
     test = folder / table / "tests" / f"test_{slug(table)}_{stem}.py"
     title = name.replace("_", " ").capitalize()
-    written = [
-        (script, _SCRIPT.substitute(title=title, number=number)),
-        (test, _TEST.substitute(file_name=script.name)),
-    ]
-    if dry_run:
-        return [path for path, _ in written if not path.exists()]
-    return [path for path, text in written if _write_new(path, text)]
+    note = Template(_FIRST_NOTE).substitute(stamp=suggest("stamp", table=table, to=1)) if number == 1 else ""
+    item = "{" + ", ".join(f"{json.dumps(one, ensure_ascii=False)}: {_VALUES[kind]}" for one, kind in key) + "}"
+    imports = "from decimal import Decimal\n" if "Decimal" in item else ""
+    return (
+        (script, _SCRIPT.substitute(title=title, number=number, note=note)),
+        (test, _TEST.substitute(file_name=script.name, item=item, imports=imports)),
+    )
 
 
 def _write_new(path: Path, text: str) -> bool:

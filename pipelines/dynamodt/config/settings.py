@@ -208,20 +208,29 @@ class StageSettings:
 
 def read_settings(file: Path) -> dict[str, StageSettings]:
     """The stages of the file, by name; empty without a file. Raises UsageError, naming file and key."""
-    content = _parse(file)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    except UnicodeDecodeError as error:
+        raise UsageError("is not valid TOML: it is not UTF-8 text", where=str(file), hint="save it as UTF-8") from error
+    return settings_of(text, file)
+
+
+def settings_of(text: str, file: Path) -> dict[str, StageSettings]:
+    """The stages of a file's text, as `read_settings`."""
+    content = _parse(text, file)
     check_keys(content, ("stages",), "")
     stages = as_table(content.get("stages", {}), "stages")
     return {name: _stage(name, as_table(values, f"stages.{name}")) for name, values in stages.items()}
 
 
-def _parse(file: Path) -> dict[str, Any]:
+def _parse(text: str, file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(file)) from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError
         hint = 'correct the line; strings need quotes: region = "eu-west-1"'
         raise UsageError(f"is not valid TOML: {error}", where=str(file), hint=hint) from error
 

@@ -7,9 +7,12 @@ is the Python dict that an author's function gets, `{"id": "u1"}`. `script.codec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STATE_TABLE = "dynamodt-state"  # unless a stage names another one
 WORK_FOLDER = ".dynamodt"  # in a project's folder, for its owner alone; git ignores it
@@ -248,6 +251,42 @@ class Put:
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Returned by a script: delete the item that was handed in, unless it has changed since it was read."""
+
+
+# What an author annotates a script with, beside Item, Put and Delete: `from dynamodt import Result`.
+OneResult: TypeAlias = dict[str, Any] | Put | Delete
+Result: TypeAlias = OneResult | Iterable[OneResult]  # of a transform, or of a DoFn's `process`
+Prepared: TypeAlias = Mapping[Any, Any]  # the rows of `prepare`, read-only in depth
+
+
+class Context(Protocol):
+    """The argument of `prepare`: where it runs, and what it may read."""
+
+    @property
+    def folder(self) -> Path:
+        """The table's folder, for a file beside the script."""
+
+    @property
+    def table(self) -> str:
+        """The table's real name."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    def items(
+        self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
+    ) -> Iterator[Item]:
+        """All items of this table, of another one of the project, or of an index; of `projection` only these
+        attributes."""
+
+    def prepared(self, version: int) -> Prepared:
+        """The prepared rows of an earlier version."""
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the stage."""
 
 
 class Update(NamedTuple):

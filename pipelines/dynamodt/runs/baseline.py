@@ -27,10 +27,10 @@ from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
+from dynamodt.state.object_keys import keep_text
 from dynamodt.state.runs import PARTLY_UNDONE, TABLE, after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import Storage, open_storage
-from dynamodt.state.texts import keep_text
 
 
 class _Known(NamedTuple):

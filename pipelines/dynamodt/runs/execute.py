@@ -52,11 +52,10 @@ from dynamodt.runs.resume import (
     unfinished_run,
 )
 from dynamodt.runs.spending import Spending, note_export
-from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
+from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
 from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
-from dynamodt.state.texts import keep_text
 
 
 def migrate(

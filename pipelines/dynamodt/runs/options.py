@@ -157,6 +157,8 @@ OPTIONS = (
            default=(), repeated=True),
     Option("tables", ("--table", "-t"), (*_OF_ONE_TABLE, *OF_A_RUN), "The table.", "T", default=(),
            needed=_OF_ONE_TABLE),
+    Option("key", ("--key",), ("init",), "The table's key, for the local stage: PK:S or PK:S,SK:N.", "KEY",
+           question="Its key, such as id:S or pk:S,sk:N? (none: it has a table)"),
     _version("number", ("--version", "--tNumber"), "prepare", "The version to prepare for.", 1, needed=True),
     _version("number", ("--version",), CHECK, "Only this version.", 1),
     Option("sample", ("--sample",), (CHECK,), "Try this many items of the table.", "N", int, 1000, minimum=1,

@@ -22,10 +22,10 @@ from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, young
 from dynamodt.runs.resume import check_not_undoing
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, another_script, is_unedited
+from dynamodt.state.object_keys import keep_text
 from dynamodt.state.runs import after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import open_storage
-from dynamodt.state.texts import keep_text
 
 _Edit = tuple[Script, AppliedVersion]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
+from dynamodt.model import tables
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Atomic, Change, Delete, Direction, Image, Insert, Item, Put, TableSpec, Update
 from dynamodt.script.codec import decode, key_text, surely_fit
@@ -169,25 +169,7 @@ def _where_met(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, s
 _END: Final = object()
 
 
-class PrepareContext(Protocol):
-    """The argument of `prepare`: where it runs, and boto3 clients of the stage."""
-
-    @property
-    def folder(self) -> Path: ...  # the table's folder, for a file beside the script
-
-    @property
-    def table(self) -> str: ...
-
-    @property
-    def stage(self) -> str: ...
-
-    @property
-    def version(self) -> int: ...
-
-    def client(self, service: str) -> Any: ...
-
-
-def prepare_rows(script: Script, context: PrepareContext) -> Iterator[tuple[Hashable, Any]]:
+def prepare_rows(script: Script, context: tables.Context) -> Iterator[tuple[Hashable, Any]]:
     """The (key, value) rows of the script's `prepare`, one at a time.
 
     Raises ScriptError, with the row's number, for a row that is not such a pair, and with the author's line for any

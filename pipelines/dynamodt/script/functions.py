@@ -16,10 +16,10 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Delete, Direction, Item, Put
+from dynamodt.model.tables import Delete, Direction, Item, OneResult, Put
 from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
 
-Result: TypeAlias = dict[str, Any] | Put | Delete
+Result: TypeAlias = OneResult
 _SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual ones: the ABC is slow
 _SINGLE: Final = (dict, Put, Delete)
 _NO_SEQUENCE: Final = (str, bytes, bytearray, Mapping)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.model.pages import Claim, JournalCount
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, Script
+
+if TYPE_CHECKING:
+    from dynamodt.state.storage import Storage
 
 _PART = ".json.zst"
 _SLASH = ":table:"
@@ -76,6 +79,14 @@ RUN_ID = re.compile(_RUN)
 def text_key(table: str, version: int, checksum: str) -> str:
     """The object with a version's exact text, by that text's checksum."""
     return f"scripts/{folder_of(table)}/v{version}-{checksum[:16]}.py"
+
+
+def keep_text(storage: Storage, script: Script) -> str:
+    """Stores a version's exact text, as it is applied or accepted (docs/adr/064), and returns the place of its object.
+    Raises ServiceError."""
+    name = text_key(script.table, script.sequence, script.text_checksum)
+    storage.write(name, script.text.encode())
+    return storage.place(name)
 
 
 def table_and_run(name: str) -> tuple[str, str] | None:
