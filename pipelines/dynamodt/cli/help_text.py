@@ -1,4 +1,4 @@
-"""The text of `--help`, by command: of dynamodt itself and of the commands that read; the others are beside it."""
+"""The text of `--help`, by command: of the program and of the commands that read; the others are beside it."""
 
 from __future__ import annotations
 
