@@ -1,4 +1,4 @@
-"""Fifty workers in simulated time, from their arrival to an abort; a thousand: benchmarks/fleet.py."""
+"""Twenty-five workers in simulated time, from their arrival to an abort; a thousand: benchmarks/fleet.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulation.fleet import Plan, at_work
 from tests.simulation.process import KEPT, stages
 from tests.simulation.trial import Figures, problems, trial
 
-PLAN = Plan(workers=50, wcu=12_500.0, rcu=12_500.0, units=500, partitions=50)
+PLAN = Plan(workers=25, wcu=6_250.0, rcu=6_250.0, units=250, partitions=25)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from tests.glue_stand_in import ROOT, Words, as_given
 from tests.service.glue_bench import Client, glue_client
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
+# A minute each, for what test_on_glue.py and test_spark.py try apart.
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 SETTINGS = (
     "spark.ui.enabled=false",
     "spark.log.level=WARN",
@@ -75,7 +76,6 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
         yield found
 
 
-@pytest.mark.chaos
 def test_a_command_that_is_refused_fails_the_job_and_its_data_is_prepared_by_another(users: Client) -> None:
     code, state, printed = started(users, f"up --table {users.table} --to 3")
     assert (code, state) == (3, "FAILED"), printed
