@@ -30,6 +30,7 @@ class Services:
     things: Things
     rows: State
     bucket: Bucket
+    output: None = None  # the lines of a script go nowhere
 
     def __reduce__(self) -> tuple[Any, tuple[int]]:
         _services[id(self)] = self
