@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from dynamodt.pipeline import rate_limit, signals
+from dynamodt.pipeline import author_output, rate_limit, signals
 from tests.simulation.loop import Lock, Loop, Pool, Process, process
 
 KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
     (signals, "_contexts"): dict,
+    (author_output, "_label"): lambda: None,
 }
 
 

@@ -170,7 +170,7 @@ def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
     regions = [stage.connection.of_table(table.name).region for table in tables]
     unknown = [region for region in regions if region not in PRICES]
     if unknown:
-        return f"dynamodt has no prices of the region {unknown[0]}"
+        return f"there are no prices for the region {unknown[0]}"
     return PRICES[regions[0]]._replace(write=PRICES[regions[-1]].write)
 
 
