@@ -16,7 +16,7 @@ from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.runs.jobs import retry_job
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.object_keys import DEAD, committed_notes, key_of_job
-from dynamodt.state.runs import undo_run
+from dynamodt.state.runs import retry_run, undo_run
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeState
 from tests.fuzz.application import ACTS_BESIDE, Application
@@ -106,6 +106,7 @@ class Draw:
     acts_in_undo: bool
     row_faults: float
     target: bool
+    slow: bool = False  # a request may be repeated when its phase has ended; more phases follow
 
 
 def drawn(seed: int) -> Draw:
@@ -131,6 +132,7 @@ def drawn(seed: int) -> Draw:
         row_faults=dice.choice([0.0, 0.0, 0.1, 0.3]),
         target=dice.random() < 0.25,
     )
+    draw = replace(draw, slow=dice.random() < 0.5)
     if not draw.target:
         return draw
     return replace(draw, kinds=tuple(dice.choice(INTO_TARGET) for _ in draw.kinds))
@@ -149,7 +151,7 @@ class Case:
         self.draw = draw = drawn(self.seed)
         dice = random.Random(self.seed + 1)
         kinds = (*ANSWERED, LATE, TWICE) if draw.late else ANSWERED
-        self.world = World(dice, draw.faults, kinds, draw.row_faults)
+        self.world = World(dice, draw.faults, kinds, draw.row_faults, slow=draw.slow)
         self.dynamodb = FuzzedDynamoDB(NUMBERED, page=draw.scan_page, world=self.world)
         self.dynamodb.keys = {TARGET: NUMBERED.key_names}
         self.state = FakeState()
@@ -162,6 +164,7 @@ class Case:
         self.bench = Bench(self.folder, self.dynamodb, self.state, self.storage, resources, objects)  # type: ignore[arg-type]
         self.exporter = Exporter(self.bench)
         self.done: list[Job] = []
+        self.replayed: set[str] = set()  # parts of dead letters
         keys = range(1, draw.items + 1)
         free = (key + step for key in keys for step in (0, -1, *HUNDREDS.values()) if key + step > 0)
         self.application = Application(self.dynamodb, dice, (*free, *OWN_ROWS), draw.acts)
@@ -176,6 +179,7 @@ class Case:
         draw = self.draw
         text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
         export = self.exporter.export() if draw.export else None
+        shown = export
         job = self.exporter.job(export, text) if export else self.bench.job(text)
         job = replace(
             job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, split_groups=draw.split_groups
@@ -184,11 +188,27 @@ class Case:
         yield job
         if draw.rows:
             yield replace(job, run=job.run + INSERTED_ROWS, splits=1, source=RowsSource())
-        if draw.window:
-            yield self.exporter.window(job, 1, self.exporter.export(export))
+        for number in range(1, 1 + (draw.window and 1 + draw.slow)):
+            shown = self.exporter.export(shown)
+            yield self._later(self.exporter.window(job, number, shown))
+            if draw.slow:
+                yield from self._retries(number)
+        if not (draw.window and draw.slow):
+            yield from self._retries(1)
+
+    def _retries(self, number: int) -> Iterator[Job]:
         for before in list(self.done):
-            if dead_letters := self.letters_of(before):
-                yield retry_job(before, 1, dead_letters)
+            if "/retry" in before.run:
+                continue
+            phases = [one for one in self.done if one.run in (before.run, retry_run(before.run, number - 1))]
+            left = [part for one in phases for part in self.letters_of(one) if part not in self.replayed]
+            if left:
+                self.replayed.update(left)
+                yield self._later(retry_job(before, number, tuple(left)))
+
+    def _later(self, job: Job) -> Job:
+        """A phase that may meet the dead letters of those before it."""
+        return replace(job, earlier=tuple(one.run for one in self.done if not one.inserts_rows))
 
     def letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""

@@ -88,6 +88,7 @@ class World:
     life: Life = field(default_factory=Life)
     network: Network = field(default_factory=Network)
     acts: Callable[[], None] = lambda: None
+    slow: bool = False  # one that is carried out twice may be so when its phase has ended
     stale: list[str] = field(default_factory=list)  # what was inserted of an item that was another one by then
 
     def fault(self) -> str:
@@ -114,7 +115,8 @@ class FuzzedDynamoDB(FakeDynamoDB):
     def _written(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         fault = self.world.fault()
         if fault in (LATE, TWICE):
-            self.world.network.delay(self.world.dice.randint(0, 6), lambda: self._again(operation, request))
+            most = 40 if self.world.slow and fault == TWICE else 6
+            self.world.network.delay(self.world.dice.randint(0, most), lambda: self._again(operation, request))
         if fault == LATE:
             raise InDoubt("it is late")
         if fault not in ("", TWICE):

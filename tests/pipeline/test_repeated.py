@@ -248,3 +248,22 @@ def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(
     assert by_id(bench) == {1: 2, 101: 7}
     undone(bench, replace(job, attempt=9))
     assert by_id(bench) == {1: 1} and not left(bench, job)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_an_item_that_was_created_again_as_it_was_is_transformed_by_its_window(bench: Bench, dies: bool) -> None:
+    """Its transaction equals the one of the phase before, whose row is there. The window's own was not written."""
+    exporter = Exporter(bench)
+    bench.dynamodb.put({"id": 1, "n": 1})
+    full = exporter.export()
+    job = exporter.job(full, FAN)
+    assert bench.execute(job) == Counts(read=1, changed=1)
+    bench.dynamodb.delete({"id": 1})
+    first = exporter.export(full)
+    assert bench.execute(exporter.window(job, 1, first)).changed == 0
+    bench.dynamodb.put({"id": 1, "n": 1})
+    window = exporter.window(job, 2, exporter.export(first))
+    if dies:
+        bench.leave(window, 0)
+    assert bench.execute(replace(window, attempt=2)).changed == 1
+    assert by_id(bench) == {1: 2, 101: 7}

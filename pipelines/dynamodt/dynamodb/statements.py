@@ -39,12 +39,13 @@ _SORT_KEY = {"S": "INSERTED"}
 
 
 class InsertedRow(NamedTuple):
-    """The content of such a row: the source's key (None: a row of `items()`), and the digests of the item as inserted
-    and of the whole transaction."""
+    """The content of such a row: the source's key (None: a row of `items()`), the digests of the item as inserted and
+    of the whole transaction, and the phase that has sent it (empty: not known)."""
 
     source: Image | None
     item: str
     transaction: str = ""
+    phase: str = ""
 
     def is_from(self, source: Image | None) -> bool:
         """Whether the item was made of this source (None: a row of `items()`)."""
@@ -66,11 +67,13 @@ class InsertedRows:
     source       the key of the item that it was made of, as JSON; null for a row of `items()`
     item         the digest of the item as inserted
     transaction  the digest of the whole transaction
+    phase        the phase of the run that has sent it: a later one may send an equal transaction
     """
 
-    def __init__(self, table: str, run: str) -> None:
+    def __init__(self, table: str, run: str, phase: str = "") -> None:
         self.spec = TableSpec(table, (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
         self._run = run
+        self._phase = phase
 
     def key(self, table: str, key: Image) -> Image:
         """The key of the row for an item of a table. Each row has a partition key of its own."""
@@ -85,6 +88,7 @@ class InsertedRows:
             "source": {"S": json.dumps(source)},
             "item": {"S": image_digest(insert.item)},
             "transaction": {"S": transaction},
+            "phase": {"S": self._phase},
         }
         return {"Put": {"TableName": self.spec.name, "Item": row, **_ABSENT}}
 
@@ -98,7 +102,8 @@ _ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttribu
 
 def inserted_row(image: Image) -> InsertedRow:
     """The content of a row that `InsertedRows.put` has written."""
-    return InsertedRow(json.loads(image["source"]["S"]), image["item"]["S"], image["transaction"]["S"])
+    source, phase = json.loads(image["source"]["S"]), image.get("phase", {"S": ""})["S"]
+    return InsertedRow(source, image["item"]["S"], image["transaction"]["S"], phase)
 
 
 MAX_STATEMENT = 8192

@@ -45,7 +45,8 @@ class Current(NamedTuple):
     `key_text`.
 
     `meets`: a source that the run has inserted is no source: the one that was read is gone, since an insertion needs
-    its key to be free. `rcu` is what reading them has cost, rows of the state table aside.
+    its key to be free. `rcu` is what reading them has cost, rows of the state table aside. `phase` is the one that has
+    sent what is judged (empty: not known).
     """
 
     sources: dict[str, Image]
@@ -53,6 +54,7 @@ class Current(NamedTuple):
     inserted: dict[str, InsertedRow]
     meets: bool = False
     rcu: float = 0.0
+    phase: str = ""
 
     def source(self, key: Image, known: Image | None = None) -> Image | None:
         """The current source of this key, or the one that came with a refusal (`known`); None: it is gone."""
@@ -118,7 +120,7 @@ def judged(
         a doubt is shown as written, or a transaction    done: changed
         the source is gone, after a deletion was sent    changed, unconfirmed
         the source is gone                               vanished
-        the last doubt is unclear, or a transaction      a dead letter of step "doubt"
+        the last doubt is unclear                        a dead letter of step "doubt"
         an insertion beside a source that is as read     an item or a row has its key: see `without_taken`
         any other                                        transform the current source again
 
@@ -128,8 +130,7 @@ def judged(
         return of_row(change, bool(doubts), current)
     shows = [shown(doubt, current, known, stamp) for doubt in doubts]
     now = current.source(change.key, known)
-    made = [transaction_shown(one, now, current) for one in transactions]
-    if "written" in (*shows, *made):
+    if "written" in shows or any(is_made(one, current) for one in transactions):
         return Ends("changed")
     if now is None:
         return Ends("changed", unconfirmed=True) if "gone" in shows else Ends("vanished")
@@ -137,7 +138,7 @@ def judged(
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
         return without_taken(change, current)
-    return Unclear(now) if "unclear" in made else TransformAgain(now)
+    return TransformAgain(now)
 
 
 def shown(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Shown:
@@ -152,20 +153,12 @@ def shown(doubt: Change, current: Current, known: Image | None = None, stamp: st
     return "unwritten" if now is None else _of_update(doubt, now, stamp)
 
 
-def transaction_shown(made: Atomic, now: Image | None, current: Current) -> Shown:
-    """What the row of a transaction shows, which was sent at any time and with any answer: it may have been refused,
-    and repeated by the network once its key was free. `now` is its source.
-
-    Without its row nothing of it was written. With it, it was written to a source that is as it was left, or gone. Any
-    other source may be the same item, changed by the application, or another one of its key.
-    """
-    digest = transaction_digest(made)
-    if all(row.transaction != digest for row in own_rows(made, current.inserted)):
-        return "unwritten"
-    if now is None:
-        return "written"
-    updates = [part for part in made.parts if isinstance(part, Update)]
-    return "written" if updates and all(carries(update, now) for update in updates) else "unclear"
+def is_made(transaction: Atomic, current: Current) -> bool:
+    """Whether the row of this very transaction is there, which was sent by the phase of `current`. Then all of it was
+    written, whatever was answered: it may have been refused, and repeated by the network once its key was free."""
+    digest, phase = transaction_digest(transaction), current.phase
+    rows = own_rows(transaction, current.inserted)
+    return any(row.transaction == digest and (phase == row.phase or not phase or not row.phase) for row in rows)
 
 
 def own_rows(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
@@ -203,7 +196,7 @@ def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
     rows = own_rows(doubt, current.inserted)
     if not rows:
         return "unwritten"
-    if any(row.transaction == transaction_digest(doubt) for row in rows):
+    if is_made(doubt, current):
         return "written"
     updates = (part for part in doubt.parts if isinstance(part, Update))
     undone = now is not None and any(as_before(update, now) and not carries(update, now) for update in updates)

@@ -6,7 +6,8 @@ created where it was deleted and created again between two of them. Its page has
 effect that its page did not know of: it was never answered, or was refused and repeated by the network. So nothing
 that was noted at the page's end decides, but evidence:
 
-- of a transaction with insertions, the inserted row (`conflicts.transaction_shown`);
+- of a transaction with insertions, the inserted row (`conflicts.is_made`): without it nothing was written. With it, the
+  item is done if it is as it was written; any other is in doubt: changed since, or another one of its key;
 - of an update alone, the item: as it was written, it is done; as before, it is to be transformed. Where the update was
   refused and its values are there, or where others are, it is in doubt.
 
@@ -20,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
-from dynamodt.pipeline.conflicts import Current, Shown, WrittenOrNot, inserts_of, shown, transaction_shown
+from dynamodt.pipeline.conflicts import Current, Shown, WrittenOrNot, inserts_of, is_made, shown
 from dynamodt.pipeline.outcomes import dead_letters
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import key_of, parts_of, transaction_digest
+from dynamodt.script.diff import carries, key_of, parts_of, transaction_digest
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
 
@@ -41,6 +42,7 @@ class Sent(NamedTuple):
 
     change: Update | Atomic
     refused: bool
+    phase: str
 
 
 class EarlierWrites:
@@ -80,9 +82,9 @@ class EarlierWrites:
         raise WrittenOrNot
 
     def _shown(self, sent: Sent, image: Image, rows: Rows) -> Shown:
-        current = Current({key_text(sent.change.key): image}, {}, rows)
+        current = Current({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
         if isinstance(sent.change, Atomic):
-            return transaction_shown(sent.change, image, current)
+            return _of_transaction(sent.change, image, current)
         found = shown(sent.change, current, stamp=self._job.script.stamp)
         if not sent.refused:
             return found
@@ -108,6 +110,13 @@ class EarlierWrites:
         return self._inserted.of(list(keys.values())) if keys else {}
 
 
+def _of_transaction(made: Atomic, image: Image, current: Current) -> Shown:
+    if not is_made(made, current):
+        return "unwritten"
+    updates = [part for part in made.parts if isinstance(part, Update)]
+    return "written" if updates and all(carries(update, image) for update in updates) else "unclear"
+
+
 def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
     made = {transaction_digest(one) for one in sent if isinstance(one, Atomic)}
     return isinstance(change, Atomic) and transaction_digest(change) in made
@@ -131,14 +140,16 @@ def sent_by(storage: Storage, job: Job, run: str) -> Iterator[Sent]:
         names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
         void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
         for change in _of_items(journal, names):
-            yield Sent(change, key_text(change.key) in void)
+            yield Sent(change, key_text(change.key) in void, run)
         return
     dead = _dead(storage, job, run)
     for split in sorted({split for split, _ in dead}):
         names = list(storage.names(split_prefix(object_key(job.table.name, run, JOURNAL), split)))
         for name in names:
             keys = dead.get((split, part_of(name).page), set())
-            yield from (Sent(change, True) for change in _of_items(journal, [name]) if key_text(change.key) in keys)
+            yield from (
+                Sent(change, True, run) for change in _of_items(journal, [name]) if key_text(change.key) in keys
+            )
 
 
 def _dead(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str]]:

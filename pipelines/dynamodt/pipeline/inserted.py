@@ -43,11 +43,19 @@ class InsertedItems:
 
 class Lookups:
     """Reads what `pipeline.conflicts` judges by. `sources` reads the table that is transformed, `placed` the one that
-    is inserted into, if it is another. `meets`: an item that the run has inserted is no source."""
+    is inserted into, if it is another. `meets`: an item that the run has inserted is no source. `phase`: the one that
+    writes."""
 
     def __init__(
-        self, sources: Reads, placed: Reads | None = None, inserted: InsertedItems | None = None, *, meets: bool = False
+        self,
+        sources: Reads,
+        placed: Reads | None = None,
+        inserted: InsertedItems | None = None,
+        *,
+        meets: bool = False,
+        phase: str = "",
     ) -> None:
+        self._phase = phase
         self._sources = sources
         self._placed = placed
         self._inserted = inserted
@@ -66,7 +74,7 @@ class Lookups:
         asked = [*places, *wanted, *known] if self._meets else places
         # The rows last: by then each insertion that the items show has its row, even if both were written late.
         inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
-        return Current(there.items, placed.items, inserted, self._meets, rcu)
+        return Current(there.items, placed.items, inserted, self._meets, rcu, self._phase)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:
@@ -80,7 +88,7 @@ def lookups(
     """The lookups of a job's writer."""
     sources = Reads(wire, job.table, rate_queue=rate_queue, sleep=sleep)
     placed = None if job.target is None else Reads(wire, job.target, rate_queue=rate_queue, sleep=sleep)
-    return Lookups(sources, placed, inserted_items(wire, job, sleep), meets=job.meets_insertions)
+    return Lookups(sources, placed, inserted_items(wire, job, sleep), meets=job.meets_insertions, phase=job.run)
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
@@ -91,7 +99,7 @@ def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.s
 def rows_of(job: Job) -> InsertedRows:
     """The rows of what the job's run has inserted."""
     inserted_by = job.origin.inserted_by if isinstance(job.origin, RowsSource) else ""
-    return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0])
+    return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0], job.run)
 
 
 Foreign = Callable[[list[Image]], list[Image]]  # the images that the run has not inserted itself
