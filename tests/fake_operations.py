@@ -201,6 +201,9 @@ class FakeOperations:
     ) -> list[Path]:
         return [Path("transforms") / table / "v1_first.py" for table in tables]
 
+    def unprepared(self, stage: Stage, folder: Path, table: str, at: int, /) -> int:
+        return 0
+
     def without_table(self, stage: Stage, tables: Sequence[str], /) -> list[str]:
         return []
 

@@ -237,6 +237,11 @@ def prepare(
     return preparing.prepare(stage, folder, script, observer, dry_run, options)
 
 
+def unprepared(stage: Stage, folder: Path, name: str, at: int) -> int:
+    """The first version of a table above `at` whose prepared data is missing; 0: none."""
+    return planning.unprepared(stage, read_versions(folder / "transforms", stage.names.real(name), stage.names), at)
+
+
 def check(
     stage: Stage,
     folder: Path,

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
-from dynamodt.cli.request import Request, next_steps, program, with_stage
+from dynamodt.cli.request import Request, after_preparation, next_steps, program, with_stage
 from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
@@ -463,13 +463,34 @@ def test_prepared_rows() -> None:
     prepared = PreparedRef("s3://bucket/x.parquet", 1249, "ab", "cd", "now")
     request = Request("prepare", tables=("users",), number=3)
     names = TableNames({"users": "shop-users"}, known={"users": "shop-users"})
-    text = shown(lambda console: short_reports.print_prepared(console, request, prepared, names))
+    at = TableStatus("shop-users", 2, ())
+    text = shown(lambda console: short_reports.print_prepared(console, request, prepared, names, at, 0))
     assert "users (shop-users) version 3: 1,249 rows" in text
+    assert "dynamodt up --table users --to 3 --dry-run" in text
     assert "s3://bucket/x.parquet" in text
     rehearsal = replace(request, options=RunOptions(dry_run=True))
     one = replace(prepared, rows=1)
-    text = shown(lambda console: short_reports.print_prepared(console, rehearsal, one, TableNames()))
+    text = shown(lambda console: short_reports.print_prepared(console, rehearsal, one, TableNames(), at, 0))
     assert "dry run: nothing was stored" in text and "users version 3: 1 row would be" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "unprepared", "wanted"),
+    [
+        (TableStatus("users", 3, ()), 0, ["dynamodt status --table users"]),
+        (TableStatus("users", 4, ()), 0, ["dynamodt status --table users"]),
+        (TableStatus("users", 1, ()), 2, ["dynamodt prepare --table users --version 2"]),
+        (
+            TableStatus("users", 2, ()),
+            4,
+            ["dynamodt up --table users --to 3 --dry-run", "dynamodt up --table users --to 3"],
+        ),
+        (TableStatus("users", 2, (VersionStatus(1, "a", "edited"),)), 0, ["dynamodt status --table users"]),
+    ],
+)
+def test_what_comes_after_prepare_is_not_refused(status: TableStatus, unprepared: int, wanted: list[str]) -> None:
+    request = Request("prepare", tables=("users",), number=3)
+    assert [step.command for step in after_preparation(request, status, unprepared)] == wanted
 
 
 # ---------------------------------------------------------------- progress

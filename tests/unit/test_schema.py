@@ -67,7 +67,7 @@ def refused_by_both(text: str) -> tuple[bool, bool]:
 
 def test_every_setting_of_the_parser_is_in_the_schema_and_no_other() -> None:
     stages = SCHEMA["properties"]["stages"]
-    of_a_stage = {*settings._TEXT_KEYS, *settings._FLAG_KEYS, "storage_owner", "table_name", "tables", "deploy"}
+    of_a_stage = {*settings._STAGE_KEYS}
     assert stages["properties"]["local"]["properties"].keys() == of_a_stage
     assert stages["additionalProperties"]["properties"].keys() == of_a_stage
     deploy = SCHEMA["$defs"]["deploy"]["properties"]
@@ -151,3 +151,19 @@ def test_an_invalid_document_is_refused_by_both(text: str) -> None:
 
 def test_the_projects_own_file_is_valid() -> None:
     assert not any(faults(tomllib.loads((ROOT / "dynamodt.toml").read_text()), SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('[stages.local.tables]\nmy.table = { id = "S" }', '"my.table" = ...'),
+        ('[stages.local.tables.my.table]\nkey = { id = "S" }', '"my.table" = ...'),
+        ('[stages.dev.tables]\nmy.table = "cfn:shop-dev.Users"', '"my.table" = ...'),
+        ('[stages.eu.prod]\nregion = "eu-west-1"', '[stages."eu.prod"]'),
+    ],
+)
+def test_a_name_with_a_dot_needs_quotes(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings_of(text, Path("dynamodt.toml"))
+    assert hint in caught.value.hint
+    assert any(faults(tomllib.loads(text), SCHEMA))

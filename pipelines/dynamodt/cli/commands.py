@@ -17,7 +17,7 @@ from dynamodt.errors import (
     UsageError,
     suggest,
 )
-from dynamodt.model.reports import TableReport
+from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
 from dynamodt.runs.options import BASELINE, CHECK, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, VALIDATE, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
@@ -192,8 +192,12 @@ def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
     table, version, dry_run = request.tables[0], request.number or 0, request.options.dry_run
     prepared = api.prepare(stage, folder, table, version, recorder, dry_run=dry_run, options=request.options)
     document = json_output.prepared_document(stage.names.real(table), version, prepared, dry_run)
-    names = stage.names
-    return CommandResult(document, lambda console: short_reports.print_prepared(console, request, prepared, names))
+    (status,) = api.status(stage, folder, [table]) if not dry_run else (TableStatus(table, 0, ()),)
+    earlier = 0 if dry_run else api.unprepared(stage, folder, table, status.at)
+    return CommandResult(
+        document,
+        lambda console: short_reports.print_prepared(console, request, prepared, stage.names, status, earlier),
+    )
 
 
 def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

@@ -25,7 +25,7 @@ from dynamodt.runs.options import (
 from dynamodt.script.names import seconds
 
 if TYPE_CHECKING:
-    from dynamodt.model.reports import RunReport, TableReport, TakeOver, UndoReport
+    from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
     from dynamodt.model.tables import TableNames
 
 
@@ -194,8 +194,17 @@ def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:
     return [NextStep(as_typed(one), "with the table's own key: the local stage creates the table") for one in asked]
 
 
-def after_preparation(request: Request) -> list[NextStep]:
-    """What comes after `prepare`: the version that joins the data."""
+def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[NextStep]:
+    """What comes after `prepare`: the version that joins the data; or the status, if that is applied already or the way
+    there is refused now, and first the data of an earlier version that lacks it (`unprepared`)."""
+    number = request.number or 0
+    refused = {"edited", "unfinished", "running"} & {version.state for version in status.versions}
+    if number <= status.at or refused or status.error or status.younger:
+        plain = Command("status", request.stage, request.tables)
+        return [NextStep(as_typed(plain), f"version {status.at} is applied" if status.at else "what is in the way")]
+    if 0 < unprepared < number:
+        earlier = Command("prepare", request.stage, request.tables, number=unprepared)
+        return [NextStep(as_typed(earlier), f"first gather the data that version {unprepared} joins")]
     up = Command("up", request.stage, request.tables, request.number, options=request.options)
     return [NextStep(as_typed(rehearsal(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
 

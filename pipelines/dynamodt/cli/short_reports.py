@@ -102,7 +102,9 @@ def _awaited(request: Request, lease: Lease) -> str:
     return outcome.get(request.command, "has lost its lease")
 
 
-def print_prepared(console: Console, request: Request, prepared: PreparedRef, names: TableNames) -> None:
+def print_prepared(
+    console: Console, request: Request, prepared: PreparedRef, names: TableNames, status: TableStatus, unprepared: int
+) -> None:
     """Where the prepared rows are, and what to try next."""
     table = names.shown(names.real(request.tables[0]))
     label = f"{table} version {request.number}: {counted(prepared.rows, 'row')}"
@@ -112,7 +114,7 @@ def print_prepared(console: Console, request: Request, prepared: PreparedRef, na
     facts = {"prepared": label, "at": prepared.url, "sha256": prepared.sha256}
     show(console, facts_text(facts))
     console.print()
-    show(console, steps_text(after_preparation(request)))
+    show(console, steps_text(after_preparation(request, status, unprepared)))
 
 
 def print_files(console: Console, request: Request, files: Sequence[Path], missing: Sequence[str] = ()) -> None:

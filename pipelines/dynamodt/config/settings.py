@@ -168,8 +168,10 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
 
 _TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
 _FLAG_KEYS = ("protected", "single_region_writers")
+_STAGE_KEYS = (*_TEXT_KEYS, *_FLAG_KEYS, "storage_owner", "table_name", "tables", "deploy")
 _INDEX_HINT = 'write its name and its key: indexes = { by_status = { status = "S", placed_at = "N" } }'
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
+_DOTTED = 'a table\'s name with a dot needs quotes: "my.table" = ...'
 _NAME_HINT = (
     'write a name, or where to look it up: users = "shop-users", "cfn:STACK.OUTPUT", "ssm:/PARAMETER" or an ARN'
 )
@@ -237,7 +239,11 @@ def _parse(text: str, file: Path) -> dict[str, Any]:
 
 def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     path = f"stages.{name}"
-    check_keys(values, (*_TEXT_KEYS, *_FLAG_KEYS, "storage_owner", "table_name", "tables", "deploy"), path)
+    for key in values.keys() - {*_STAGE_KEYS}:
+        if isinstance(values[key], dict):
+            hint = f'if it is the stage {name}.{key}, put its name into quotes: [stages."{name}.{key}"]'
+            raise UsageError("is not a known key", where=place(path, key), hint=hint)
+    check_keys(values, _STAGE_KEYS, path)
     texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
     flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
     deploy = deploy_settings(as_table(values.get("deploy", {}), f"{path}.deploy"), f"{path}.deploy")
@@ -275,6 +281,7 @@ def _tables(value: object, path: str, creates: bool) -> _Tables:
     keys, extras, names, roles = found
     for table, given in as_table(value, path, _TABLES_HINT).items():
         where = f"{path}.{table}"
+        _check_undivided(table, given, where, creates)
         as_written = _as_setting(given, where)
         check_keys(as_written, _OF_A_TABLE, where)
         if "name" in as_written:
@@ -286,6 +293,16 @@ def _tables(value: object, path: str, creates: bool) -> _Tables:
             keys[table] = _key(as_written.get("key", {}), where)
             extras[table] = _extras(as_written, keys[table], where)
     return found
+
+
+def _check_undivided(table: str, given: object, path: str, creates: bool) -> None:
+    """Raises UsageError for a table in a table: the name of a table with a dot, which TOML reads as two keys."""
+    if not isinstance(given, dict) or given.keys() & {*_OF_A_TABLE}:
+        return
+    for name, inner in given.items():
+        if isinstance(inner, dict) or (isinstance(inner, str) and inner not in KEY_TYPES and not creates):
+            hint = f'if it is the table {table}.{name}, put its name into quotes: "{table}.{name}" = ...'
+            raise UsageError("is a table within a table", where=place(path, name), hint=hint)
 
 
 def _role(value: object, name: str, path: str) -> str:
@@ -352,6 +369,6 @@ def _key(value: object, path: str, hint: str = _TABLES_HINT) -> Key:
         raise UsageError(f"has {len(attributes)} key attributes", where=place(path), hint=hint)
     for name, kind in attributes.items():
         if kind not in KEY_TYPES:
-            hint = 'a key attribute is "S" (string), "N" (number) or "B" (binary)'
+            hint = f'a key attribute is "S" (string), "N" (number) or "B" (binary); {_DOTTED}'
             raise UsageError(f"{kind!r} is not a key type", where=place(path, name), hint=hint)
     return tuple(KeyAttribute(name, kind) for name, kind in attributes.items())

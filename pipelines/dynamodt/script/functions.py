@@ -193,9 +193,14 @@ class Transform:
 
 
 def _entry(script: Script, module: ModuleType, direction: Direction) -> tuple[str, Any]:
-    for name in _NAMES[direction]:
+    function, kind = _NAMES[direction]
+    for name in (function, kind):
         if hasattr(module, name):
-            return name, getattr(module, name)
+            found = getattr(module, name)
+            if name == kind and not isinstance(found, type):
+                hint = f"Write def {function}(item); or class {kind}, with def process(self, item)."
+                raise ScriptError(f"{kind} is not a class", where=line_of(script, kind), hint=hint)
+            return name, found
     raise ScriptError(
         f"has no {_NAMES[direction][0]}", where=script.path, hint=f"Write def {_NAMES[direction][0]}(item)."
     )

@@ -23,6 +23,7 @@ from dynamodt.script.names import (
     is_table_name,
     looks_like_version_file,
     parse_version_file,
+    slug,
     version_files,
 )
 from dynamodt.script.syntax import checksum_of, syntax_checksum
@@ -312,14 +313,31 @@ def _entry_point_errors(bound: dict[str, ast.stmt], where: str) -> Iterator[Scri
 def _misspelt_functions(bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
     """The misspelt functions; a missing transform_down would be noticed only when it is needed."""
     for name, statement in bound.items():
-        defined = isinstance(statement, ast.FunctionDef | ast.ClassDef) and not name.startswith("_")
-        close = difflib.get_close_matches(name, TRANSFORMS, n=1, cutoff=0.9) if defined else []
-        if close and name not in TRANSFORMS:
+        meant = _meant(name, statement)
+        if meant and name in TRANSFORMS:
+            yield ScriptError(
+                f"{name} is a function, and the name is that of a class, a beam.DoFn",
+                where=f"{where}:{statement.lineno}",
+                hint=f"Write: def {meant}(item); or class {name}, with def process(self, item).",
+            )
+        elif meant:
             yield ScriptError(
                 f"{name} is not a function of a version",
                 where=f"{where}:{statement.lineno}",
-                hint=f"Did you mean {close[0]}? A function of your own begins with '_'.",
+                hint=f"Did you mean {meant}? A function of your own begins with '_'.",
             )
+
+
+def _meant(name: str, statement: ast.stmt) -> str:
+    """The name that a function or class seems to be meant to have; empty if it has it, or one of the author's own."""
+    is_class = isinstance(statement, ast.ClassDef)
+    if name.startswith("_") or not (is_class or isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)):
+        return ""
+    if is_class:
+        close = [] if name in TRANSFORMS else difflib.get_close_matches(name, TRANSFORMS[1::2], n=1, cutoff=0.9)
+    else:
+        close = difflib.get_close_matches(slug(name), TRANSFORMS[::2], n=1, cutoff=0.9)
+    return close[0] if close and close[0] != name else ""
 
 
 # ---------------------------------------------------------------- a table's versions
