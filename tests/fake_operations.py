@@ -31,6 +31,8 @@ from dynamodt.model.reports import (
 )
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Connection, Direction, Item, KeyAttribute, Stage, StorageSpec
+from dynamodt.runs.estimate import Span
+from dynamodt.runs.forecast import TableForecast, VersionForecast
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.validation import Validation, validate
@@ -140,6 +142,13 @@ class FakeOperations:
         )
         shown = versions[:1] if self.applied_only else versions
         return [TableStatus(table, 2, shown) for table in tables or ("users",)]
+
+    def forecast(
+        self, stage: Stage, folder: Path, tables: Sequence[str], to: int | None, options: RunOptions, sample: int, /
+    ) -> list[TableForecast]:
+        self.calls.append(("forecast", tuple(tables), to, options, sample))
+        priced = VersionForecast(3, "join_country", seconds=Span(60, 60, 7200), usd=Span(1, 2, 3))
+        return [TableForecast(table, 2, 3, versions=(priced,), as_of="2026-01-01") for table in tables or ("users",)]
 
     def validate(self, folder: Path, tables: Sequence[str] = ()) -> Validation:
         return validate(folder, tables)

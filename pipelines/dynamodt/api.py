@@ -34,6 +34,7 @@ from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs import baseline, validation
 from dynamodt.runs import control as running
+from dynamodt.runs import forecast as forecasting
 from dynamodt.runs import plan as planning
 from dynamodt.runs import prepare as preparing
 from dynamodt.runs import repair as repairing
@@ -41,10 +42,11 @@ from dynamodt.runs import runner as engine
 from dynamodt.runs import undo as undoing
 from dynamodt.runs.control import find_run, run_states, version_states
 from dynamodt.runs.execute import migrate
+from dynamodt.runs.forecast import TableForecast
 from dynamodt.runs.history import goal
 from dynamodt.runs.lock import in_turn
 from dynamodt.runs.migration import TableMigration, check_retriable, hold_back, plan_migration, refused, table_report
-from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
+from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.runs.spending import Spending
@@ -156,6 +158,14 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     state = State(stage.connection, stage.state_table)
     found = [_status(stage, state, folder, name) for name in _chosen(stage, folder, names)]
     return [_with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+
+
+def forecast(
+    stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, sample: int = SAMPLE
+) -> list[TableForecast]:
+    """What the pending versions of tables up to `to` would read, write, take and cost, by a random sample of that many
+    items, and what stands in their way; nothing is written. An error of one table is in its forecast."""
+    return [forecasting.forecast(stage, folder, name, to, options, sample) for name in _chosen(stage, folder, names)]
 
 
 def validate(folder: Path, names: Sequence[str] = ()) -> Validation:

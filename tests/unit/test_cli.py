@@ -639,6 +639,23 @@ def test_status_check_fails_unless_everything_is_applied(operations: FakeOperati
     assert run(capfd, "status", "--check", "--follow")[0] == 2
 
 
+def test_a_plan_above_its_limits_is_refused(operations: FakeOperations, capfd: Any) -> None:
+    code, out, _ = run(capfd, "plan", "-t", "users", "--sample", "50", "--max-wcu", "9", "--max-usd", "3", "--json")
+    assert code == 0 and json.loads(out)["tables"][0]["usd"] == {
+        "low": 1,
+        "likely": 2,
+        "high": 3,
+        "as_of": "2026-01-01",
+    }
+    assert operations.calls[-1] == ("forecast", ("users",), None, RunOptions(max_wcu=9.0, max_usd=3.0), 50)
+    code, out, err = run(capfd, "plan", "--max-usd", "2.5", "--max-hours", "1")
+    assert code == 3 and "users at version 2 of 3" in out
+    assert "up to $3.00, and --max-usd is $2.50" in err and "up to 2.00 h, and --max-hours is 1.00 h" in err
+    code, out, _ = run(capfd, "plan", "--max-usd", "2.5", "--markdown")
+    assert code == 3 and out.startswith("### users at version 2 of 3, 1 version pending")
+    assert run(capfd, "plan", "--json", "--markdown")[0] == 2
+
+
 def test_validate_needs_no_stage(project: Path, capfd: Any) -> None:
     (project / "transforms" / "users").mkdir(parents=True)
     (project / "transforms" / "users" / "v1_a.py").write_text(
@@ -782,6 +799,7 @@ def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) ->
 # ---------------------------------------------------------------- help, and how fast it is
 
 COMMANDS = (
+    "plan",
     "validate",
     "deploy",
     "destroy",

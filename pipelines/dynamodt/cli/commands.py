@@ -19,7 +19,7 @@ from dynamodt.errors import (
 )
 from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
-from dynamodt.runs.options import BASELINE, CHECK, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, VALIDATE, RunOptions
+from dynamodt.runs.options import BASELINE, CHECK, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, PLAN, VALIDATE, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
@@ -36,7 +36,7 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         return _local(request, folder, recorder)
     if request.command not in ("init", DOCTOR):
         _require_transforms(folder)
-    if request.command in (*MIGRATIONS, *OF_A_RUN):
+    if request.command in (PLAN, *MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options)
     from dynamodt.dynamodb.network import mentioning
 
@@ -300,6 +300,19 @@ def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
     return CommandResult(document, lambda console: planning.print_validation(console, found), errors)
 
 
+def _plan(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    from dynamodt.cli import plan_report
+    from dynamodt.runs.forecast import exceeded
+
+    found = api.forecast(stage, folder, request.tables, request.to, request.options, request.sample)
+    wrong = [one.error for one in found if one.error is not None]
+    wrong += [] if wrong else exceeded(found, request.options.max_usd, request.max_hours)
+    errors = tuple(reported(request, error, stage.names) for error in wrong)
+    write = plan_report.print_plan_markdown if request.markdown else plan_report.print_plan
+    document = with_error(plan_report.plan_document(found), errors)
+    return CommandResult(document, lambda console: write(console, request, found, stage.names), errors)
+
+
 _UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
     "create": _create,
     "deploy": _deploy,
@@ -311,6 +324,7 @@ _UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]]
 _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], CommandResult]] = {
     "prepare": _prepare,
     CHECK: _check,
+    PLAN: _plan,
     "up": _migrate,
     "down": _migrate,
     "undo": _undo,

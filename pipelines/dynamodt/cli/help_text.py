@@ -93,6 +93,33 @@ Examples:
   status: running, paused or held; at the end succeeded, failed, stopped or gone.
   percent and seconds_left are null if unknown; a budget of 0 is no limit.
 """,
+    "plan": """Show what the pending versions would read, write, take and cost, and what stands in the way.
+
+The versions are applied in memory, one after the other, to a random sample of the table's items (--sample N), with
+every check of a real write; nothing is written. Shown are the share of items that changes, with the bounds of its 95 %
+interval; write units, of the table and of each index that is charged; read units; the time at the budget; the cost on
+demand, with --runner glue that of Glue's workers, too; and what is in the way: a refusal, prepared data, dead letters,
+the lease of another run, point-in-time recovery, streams, replicas, TTL. What is not known is shown as not known.
+
+With --max-usd and --max-hours the exit code is 3 if the upper estimate of all tables exceeds them, or is not known.
+What stands in the way does not change the exit code; an error in a script does.
+
+\b
+Examples:
+  dynamodt plan --table users
+  dynamodt plan --stage prod --max-usd 20 --max-hours 2     in a build, before a merge
+  dynamodt plan --stage prod --runner glue --markdown       for a pull request
+
+\b
+--json: {"tables": [{"table", "at", "latest",
+          "items": {"count", "counted", "sampled", "whole", "read_units"},
+          "versions": [{"version", "name", "unknown", "share", "changed", "dead_letters": {"of_sample", "first"},
+            "wcu": {"low", "likely", "high", "table", "indexes": {NAME: ...}}, "rcu", "stream_records",
+            "journal": {"bytes", "put_requests"}, "export_bytes", "seconds", "usd"}],
+          "budget": {"rcu", "wcu", "why"}, "seconds", "usd", "no_price",
+          "obstacles": [{"kind", "text", "stops", "hint"}]}]}
+  Amounts are {"low", "likely", "high"}, or null if unknown; "unknown" says why a version has none.
+""",
     "validate": """Check all version files, without a stage.
 
 Every error of every file is reported at once: syntax, names and numbers without a gap, constants, functions and their
@@ -167,6 +194,7 @@ _ORDER = (  # of `dynamodt --help`
     "create",
     "validate",
     "check",
+    "plan",
     "prepare",
     "up",
     "down",

@@ -14,6 +14,7 @@ from dynamodt.runs.options import (
     GLUE,
     MIGRATIONS,
     OF_A_RUN,
+    SAMPLE,
     Command,
     RunOptions,
     command_argv,
@@ -36,7 +37,7 @@ class Request(Command):
     and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
     are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`. `log_file`
     gets the messages in `log_format`, which is that of stderr without a file. `sample`, `items`, `export`, `variants`,
-    `save` and `markdown` are for `check`."""
+    `save` and `markdown` are for `check`; `sample`, `max_hours` and `markdown` also for `plan`."""
 
     name: str = ""
     key: str = ""
@@ -45,6 +46,9 @@ class Request(Command):
     limits: Units = Units()
     follow: bool = False
     check: bool = False
+    sample: int = SAMPLE
+    max_hours: float = 0.0
+    markdown: bool = False
     purge: bool = False
     state_only: bool = False
     yes: bool = False
@@ -52,12 +56,10 @@ class Request(Command):
     in_job: bool = False
     log_file: str = ""
     log_format: str = ""
-    sample: int = 1000
     items: str = ""
     export: str = ""
     variants: int = 300
     save: bool = False
-    markdown: bool = False
 
 
 _ARGUMENTS = {"create": ("split_name",)}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 _WAITING_SECONDS = 0.1  # until the first grant, before which nothing is read
 _PARTITION = Units(rcu=3000.0, wcu=1000.0)  # takes no more (AWS, "Partitions and data distribution")
-_ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 WCU/s, and the application is there too
+ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 WCU/s, and the application is there too
 
 
 def budget(stage: Stage, source: TableSpec, target: TableSpec, options: RunOptions) -> Units:
@@ -51,7 +51,7 @@ def share_of(capacity: Units, options: RunOptions) -> Units:
 def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> ReadLimiter:
     """The budget of a process that reads alone, of a table or index with this capacity, as a run's reads have it."""
     limit = share_of(Units(rcu=0.0 if stage.local else read_units), options).rcu or inf
-    first = _start(limit, inf if stage.local else _ON_DEMAND.rcu)
+    first = _start(limit, inf if stage.local else ON_DEMAND.rcu)
     return ReadLimiter(limit, first, time.monotonic, time.sleep)
 
 
@@ -271,7 +271,7 @@ class Allocator:
 
     def _first_ramps(self, limits: Units) -> tuple[Ramp, Ramp]:
         """A governed run starts low; one that was limited while it runs starts at its limits."""
-        start = Units(*map(_start, limits, _ON_DEMAND))
+        start = Units(*map(_start, limits, ON_DEMAND))
         start = start if self._job.governed else limits
         return Ramp(limits.rcu, start.rcu, self._clock), Ramp(limits.wcu, start.wcu, self._clock)
 

@@ -6,7 +6,8 @@ offers AmazonDynamoDB (`WriteRequestUnits`, `ReadRequestUnits`, `ExportDataSize-
 `IncrementalExportDataSize-Bytes`) and AmazonS3 (`Requests-Tier1`, `Requests-Tier2`) of
 https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/index.json, from copies of them. `as_of` is
 the day for which DynamoDB's unit prices are known; S3's were last seen unchanged between September 2024 and September
-2026. The price of an export is None where no copy has it.
+2026. The price of an export is None where no copy has it. Those of S3's storage (`TimedStorage-ByteHrs`) and of Glue
+(`ETL-DPU-Hour`, `ETL-Flex-DPU-Hour`) are of the offers' pages; FLEX is None where no page was at hand.
 
 Not included: provisioned and reserved capacity, replicated writes of global tables, the table class Standard-IA, free
 tiers, savings plans and credits, data transfer, KMS, point-in-time recovery, taxes; writes that are repeated after a
@@ -51,15 +52,18 @@ class Prices(NamedTuple):
     get: float  # a thousand GET requests
     full_export: float | None = None  # a GB of the table
     incremental_export: float | None = None  # a GB of the changes
+    stored: float | None = None  # a GB in S3 Standard, a month
+    dpu: float | None = None  # a DPU hour of Glue's Spark jobs
+    flex_dpu: float | None = None  # the same, of FLEX
 
 
 PRICES = {
-    "us-east-1": Prices("2026-05-13", 0.625, 0.125, 0.005, 0.0004, 0.10),
-    "us-east-2": Prices("2026-09-11", 0.625, 0.125, 0.005, 0.0004, 0.10, 0.10),
-    "us-west-2": Prices("2026-10-04", 0.625, 0.125, 0.005, 0.0004),
-    "eu-west-1": Prices("2026-09-11", 0.705, 0.1415, 0.005, 0.0004),
-    "eu-central-1": Prices("2026-09-11", 0.7625, 0.1525, 0.0054, 0.00043),
-    "ap-southeast-2": Prices("2026-08-13", 0.71, 0.1425, 0.0055, 0.00044),
+    "us-east-1": Prices("2026-05-13", 0.625, 0.125, 0.005, 0.0004, 0.10, stored=0.023, dpu=0.44, flex_dpu=0.29),
+    "us-east-2": Prices("2026-09-11", 0.625, 0.125, 0.005, 0.0004, 0.10, 0.10, stored=0.023, dpu=0.44),
+    "us-west-2": Prices("2026-10-04", 0.625, 0.125, 0.005, 0.0004, stored=0.023, dpu=0.44),
+    "eu-west-1": Prices("2026-09-11", 0.705, 0.1415, 0.005, 0.0004, stored=0.023, dpu=0.44),
+    "eu-central-1": Prices("2026-09-11", 0.7625, 0.1525, 0.0054, 0.00043, stored=0.0245, dpu=0.44),
+    "ap-southeast-2": Prices("2026-08-13", 0.71, 0.1425, 0.0055, 0.00044, stored=0.025, dpu=0.44),
 }
 
 
@@ -98,6 +102,12 @@ def _cost(work: Work, prices: Prices | None) -> Cost:
         return cost
     low, high = (others + wcu * prices.write / MILLION for wcu in (work.wcu, most))
     return cost._replace(usd=(low, high), as_of=prices.as_of)
+
+
+def amount_of(work: Work, prices: Prices) -> float | None:
+    """What the work costs, its write units as they are; None where the region has no price of an export."""
+    others = _without_writes(work, prices)
+    return None if others is None else others + work.wcu * prices.write / MILLION
 
 
 def usd(amount: float) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GLUE = "glue"  # the runner that is a deployed job
 DEFAULT_SHARE = 50.0
+SAMPLE = 1000  # items of a plan
 
 MIGRATIONS = ("up", "down")
 OF_A_RUN = ("undo", "retry")
@@ -30,10 +31,11 @@ STACK = ("deploy", "destroy")
 DOCTOR = "doctor"
 VALIDATE = "validate"  # needs no stage
 CHECK = "check"
+PLAN = "plan"
 _RUNS = (*MIGRATIONS, *OF_A_RUN)
-_STAGED = (*FILES, "prepare", *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR, CHECK)
+_STAGED = (*FILES, "prepare", PLAN, *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR, CHECK)
 _LOCAL = ("local status", "local env", "local stop", "local reset")
-_OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, DOCTOR, CHECK)
+_OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, PLAN, DOCTOR, CHECK)
 _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
 
@@ -161,15 +163,17 @@ OPTIONS = (
            question="Its key, such as id:S or pk:S,sk:N? (none: it has a table)"),
     _version("number", ("--version", "--tNumber"), "prepare", "The version to prepare for.", 1, needed=True),
     _version("number", ("--version",), CHECK, "Only this version.", 1),
-    Option("sample", ("--sample",), (CHECK,), "Try this many items of the table.", "N", int, 1000, minimum=1,
+    Option("sample", ("--sample",), (CHECK, PLAN), "Try this many items of the table.", "N", int, SAMPLE, minimum=1,
            shows_default=True),
     Option("items", ("--items",), (CHECK,), "Try the items of a file, one a line.", "FILE"),
     Option("export", ("--export",), (CHECK,), "Try items of an export: its ARN, or s3://...", "WHICH"),
     Option("variants", ("--variants",), (CHECK,), "Try this many variants of the items.", "N", int, 300, minimum=1,
            shows_default=True),
     _flag("save", ("--save",), (CHECK,), "Keep the items, their values replaced, as transforms/T/sample.jsonl."),
-    _flag("markdown", ("--markdown",), (CHECK,), "Print Markdown, for a pull request."),
+    _flag("markdown", ("--markdown",), (CHECK, PLAN), "Print Markdown, for a pull request."),
     _version("to", ("--to",), "up", "Stop after this version.", 0),
+    _version("to", ("--to",), PLAN, "The last version of the plan.", 0),
+    Option("max_hours", ("--max-hours",), (PLAN,), "Fail above this many hours.", "H", float, 0.0, minimum=0),
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
     _version("to", ("--to",), "repair", "The last version whose edit is accepted; default: of all.", 1),
@@ -190,31 +194,32 @@ OPTIONS = (
     _flag("in_job", ("--glue",), (DOCTOR,), "Also run the checks in the deployed job."),
     Option("options.runner", ("--runner",), ("prepare",), "direct, or glue.", "NAME", default="direct",
            shows_default=True),
-    Option("options.runner", ("--runner",), _RUNS, "direct, spark, glue, or one of Beam's own.", "NAME",
+    Option("options.runner", ("--runner",), (PLAN, *_RUNS), "direct, spark, glue, or one of Beam's own.", "NAME",
            default="direct", shows_default=True),
     Option("options.spark_master", ("--spark-master",), _RUNS, "The local Spark; default: all cores of this machine.",
            "URL"),
     Option("options.max_errors", ("--max-errors",), _RUNS, "Tolerate up to N dead letters.", "N", int, 0, minimum=0,
            shows_default=True),
-    _rate("options.max_wcu", "--max-wcu", _RUNS, "Write units per second, at most."),
-    _rate("options.max_rcu", "--max-rcu", ("prepare", CHECK, *_RUNS), "Read units per second, at most."),
-    Option("options.share", ("--share",), ("prepare", CHECK, *_RUNS), "Of the provisioned or maximum capacity.",
+    _rate("options.max_wcu", "--max-wcu", (PLAN, *_RUNS), "Write units per second, at most."),
+    _rate("options.max_rcu", "--max-rcu", ("prepare", PLAN, CHECK, *_RUNS), "Read units per second, at most."),
+    Option("options.share", ("--share",), ("prepare", PLAN, CHECK, *_RUNS), "Of the provisioned or maximum capacity.",
            "PERCENT", float, DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
     _flag("options.strict", ("--strict",), ("up",), "Refuse versions of a newer release, without a file here."),
     Option("options.max_usd", ("--max-usd",), _RUNS, "Stop when the command's runs have cost this much.", "USD", float,
            0.0, minimum=0),
+    Option("options.max_usd", ("--max-usd",), (PLAN,), "Fail above this cost.", "USD", float, 0.0, minimum=0),
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
     _flag("options.accept_partly_restored", ("--accept-partly-restored",), MIGRATIONS,
           "Also transform items that an undo has restored in part."),
-    _flag("options.allow_no_pitr", ("--allow-no-pitr", "--no-pitr"), _RUNS,
+    _flag("options.allow_no_pitr", ("--allow-no-pitr", "--no-pitr"), (PLAN, *_RUNS),
           "Write to a protected stage without point-in-time recovery."),
-    _flag("options.single_region_writers", ("--single-region-writers",), _RUNS,
+    _flag("options.single_region_writers", ("--single-region-writers",), (PLAN, *_RUNS),
           "All writers of a global table are in this region."),
-    _flag("options.journal", ("--journal/--no-journal",), MIGRATIONS,
+    _flag("options.journal", ("--journal/--no-journal",), (PLAN, *MIGRATIONS),
           "For undo; default: unless the script is IDEMPOTENT.", None),
-    Option("options.source", ("--source",), MIGRATIONS, "scan, or export; default: as the script says.", "WHAT",
-           choices=("scan", "export")),
-    Option("options.export", ("--export",), MIGRATIONS, "new, an export's ARN, or s3://...", "WHICH"),
+    Option("options.source", ("--source",), (PLAN, *MIGRATIONS), "scan, or export; default: as the script says.",
+           "WHAT", choices=("scan", "export")),
+    Option("options.export", ("--export",), (PLAN, *MIGRATIONS), "new, an export's ARN, or s3://...", "WHICH"),
     Option("options.catch_up", ("--catch-up",), MIGRATIONS, "After an export: windows, scan, or none.", "HOW",
            choices=("windows", "scan", "none")),
     Option("options.wait_lock", ("--wait-lock",), _RUNS, "Wait up to this long for another run: 90s, 10m.", "TIME"),

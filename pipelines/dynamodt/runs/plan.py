@@ -88,6 +88,24 @@ def plan_table(
     return TablePlan(spec, direction, steps, at, files, consistent, gone, unprepared)
 
 
+def pending_steps(
+    stage: Stage, folder: Path, name: str, to: int | None, applied: Mapping[int, AppliedVersion]
+) -> TablePlan:
+    """The plan of `up` as far as the files show it, for a table that is refused: missing prepared data is None. Raises
+    ScriptError for a file, ServiceError for a missing table."""
+    files = read_versions(folder / "transforms", name, stage.names)
+    pending = [one for one in files if one.sequence not in applied and (to is None or one.sequence <= to)]
+    steps = tuple(Step(script, _found(stage, script), _target(stage, script)) for script in pending)
+    return TablePlan(usable_table(stage, name), "up", steps, max(applied, default=0), files)
+
+
+def _found(stage: Stage, script: Script) -> PreparedRef | None:
+    try:
+        return _prepared_of(stage, script, "up")
+    except Refused:
+        return None
+
+
 def _prepared(
     stage: Stage, scripts: tuple[Script, ...], direction: Direction, dry_run: bool
 ) -> tuple[tuple[Script, ...], Refused | None]:

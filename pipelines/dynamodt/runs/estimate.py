@@ -1,0 +1,257 @@
+"""What the versions of a table would change, by applying them one after the other to a sample of its items.
+
+All figures are spans: the likely value, and the bounds of the 95 % interval (Wilson's) of the share of items that it
+depends on. A sample that is the whole table has no such uncertainty. The units of a change are those of the sampled
+changes on average.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any, NamedTuple
+
+from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import STATE_TABLE, Change, Image, TableSpec
+from dynamodt.pipeline.author_output import labelled
+from dynamodt.pipeline.process import muted_beam
+from dynamodt.script.apply import item_rows, row_image
+from dynamodt.script.attempt import Attempt, effect
+from dynamodt.script.charges import Charge, charge_of
+from dynamodt.script.codec import image_bytes
+from dynamodt.script.diff import insert
+from dynamodt.script.load import error_text
+from dynamodt.script.rehearse import Rehearsal
+from dynamodt.state.journal import Journal
+from dynamodt.state.object_keys import JOURNAL, object_key
+
+_Z = 1.96  # of a 95 % interval
+
+
+class Span(NamedTuple):
+    """A likely value and its bounds."""
+
+    low: float = 0.0
+    likely: float = 0.0
+    high: float = 0.0
+
+    def plus(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+    def times(self, factor: float) -> Span:
+        return Span(self.low * factor, self.likely * factor, self.high * factor)
+
+
+def share_of(hits: int, number: int, whole: bool) -> Span:
+    """The share of items of which a sample of `number` has `hits`; of the whole table it is exact."""
+    if not number:
+        return Span() if whole else Span(0.0, 0.0, 1.0)
+    p = hits / number
+    if whole:
+        return Span(p, p, p)
+    spread = _Z * sqrt(p * (1 - p) / number + _Z**2 / (4 * number**2))
+    middle, scale = p + _Z**2 / (2 * number), 1 + _Z**2 / number
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    return Span(0.0 if not hits else max(0.0, low), p, 1.0 if hits == number else min(1.0, high))
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Some of a table's items, which stand for `items` of them. `whole`: they are these items."""
+
+    images: tuple[Image, ...]
+    items: float
+    whole: bool
+
+    @property
+    def bytes(self) -> float:
+        """The size of the items that they stand for."""
+        return self.items * sum(map(image_bytes, self.images)) / len(self.images) if self.images else 0.0
+
+
+@dataclass
+class Tally:
+    """The attempts of a version on the items of a stratum."""
+
+    stratum: Stratum
+    charges: list[Charge] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    after: list[Image] = field(default_factory=list)
+    errors: list[Attempt] = field(default_factory=list)
+
+    def add(self, attempt: Attempt, table: TableSpec, written: TableSpec) -> None:
+        if attempt.error is not None:
+            self.errors.append(attempt)
+        if attempt.change is not None:
+            self.changes.append(attempt.change)
+            self.charges.append(charge_of(attempt.change, written))
+        left = effect(attempt.image, attempt.change)
+        self.after += [left.stays] if left.stays is not None else []
+        self.after += [one.item for one in left.inserts if one.table == table.name]
+
+    @property
+    def changed(self) -> Span:
+        """The share of items that are changed."""
+        return share_of(len(self.changes), len(self.stratum.images), self.stratum.whole)
+
+    def amount(self, of_changes: Sequence[float], least: float = 1.0) -> Span:
+        """What the whole stratum comes to, where the sampled changes come to these amounts. `least` is what one that
+        none of them has would come to."""
+        hits = [one for one in of_changes if one]
+        mean = sum(hits) / len(hits) if hits else least
+        share = share_of(len(hits), len(self.stratum.images), self.stratum.whole)
+        return share.times(mean * self.stratum.items)
+
+    def next(self) -> Stratum:
+        """The items after the version."""
+        number = len(self.stratum.images)
+        grown = len(self.after) / number if number else 1.0
+        return Stratum(tuple(self.after), self.stratum.items * grown, self.stratum.whole)
+
+
+@dataclass(frozen=True)
+class VersionEstimate:
+    """What one version would do. `indexes` are write units by the index's name, `records` the items that are written,
+    `journal_bytes` compressed. `dead` of the sampled items become dead letters; `error` is the first one's."""
+
+    version: int
+    name: str
+    items: float
+    bytes: float
+    sampled: int
+    share: Span
+    changed: Span
+    table: Span
+    indexes: Mapping[str, Span]
+    records: Span
+    journal_bytes: Span
+    rows: int = 0  # of items()
+    dead: int = 0
+    error: str = ""
+
+    @property
+    def wcu(self) -> Span:
+        total = self.table
+        for units in self.indexes.values():
+            total = total.plus(units)
+        return total
+
+
+class Chain:
+    """Applies versions in their order, each to what the one before it has left of the sample."""
+
+    def __init__(self, table: TableSpec, sample: Stratum, keep: int) -> None:
+        self._table = table
+        self._strata = [sample]
+        self._keep = keep  # rows of items() that later versions are applied to
+
+    def apply(
+        self, script: Script, prepared: Mapping[Any, Any], target: TableSpec | None, snapshot: bool, journals: bool
+    ) -> VersionEstimate:
+        """The estimate of the next version. Raises ScriptError for a fault that would stop the run."""
+        written = target or self._table
+        tallies = [self._tally(script, stratum, prepared, target, snapshot) for stratum in self._strata]
+        before, self._strata = self._strata, [tally.next() for tally in tallies]
+        rows = self._rows(script, written)
+        if rows is not None and target is None:
+            self._strata.append(self._kept(rows.stratum))
+        return _estimate(script, before, [*tallies, *([rows] if rows else [])], written, journals)
+
+    def _tally(
+        self, script: Script, stratum: Stratum, prepared: Mapping[Any, Any], target: TableSpec | None, snapshot: bool
+    ) -> Tally:
+        tally, written = Tally(stratum), target or self._table
+        if not script.has_up:
+            tally.after = list(stratum.images)
+            return tally
+        request = Statements(self._table, script.guard, InsertedRows(STATE_TABLE, "plan")).write
+        run = f"20000101T000000.{script.sequence:06d}Z-000000"  # of a STAMP: one version's mark is not another's
+        with (
+            muted_beam(),
+            labelled(script),
+            Rehearsal(
+                script, self._table, prepared=prepared, target=target, run=run, request=request, snapshot=snapshot
+            ) as rehearsal,
+        ):
+            for image in stratum.images:
+                tally.add(rehearsal.attempt(image), self._table, written)
+        return tally
+
+    def _rows(self, script: Script, written: TableSpec) -> Tally | None:
+        """The rows of `items()`, each an insertion."""
+        if not script.has_items:
+            return None
+        images = [row_image(script, written, row) for row in item_rows(script)]
+        tally = Tally(Stratum(tuple(images), float(len(images)), True))
+        tally.changes = [insert(written, row) for row in item_rows(script)]
+        tally.charges = [charge_of(change, written) for change in tally.changes]
+        return tally
+
+    def _kept(self, rows: Stratum) -> Stratum:
+        """The rows, or every n-th of many, which stand for the others."""
+        kept = rows.images[:: max(1, -(-len(rows.images) // self._keep))]
+        return Stratum(kept, rows.items, len(kept) == len(rows.images))
+
+
+def _estimate(
+    script: Script, before: Sequence[Stratum], tallies: Sequence[Tally], written: TableSpec, journals: bool
+) -> VersionEstimate:
+    main, errors = tallies[0], [error for tally in tallies for error in tally.errors]
+    changes = [change for tally in tallies for change in tally.changes]
+    each = _journaled(written, changes) if journals else 0.0
+    changed = _total(tally.changed.times(tally.stratum.items) for tally in tallies)
+    return VersionEstimate(
+        script.sequence,
+        script.name,
+        items=sum(stratum.items for stratum in before),
+        bytes=sum(stratum.bytes for stratum in before),
+        sampled=len(main.stratum.images),
+        share=main.changed,
+        changed=changed,
+        table=_total(tally.amount([charge.table for charge in tally.charges]) for tally in tallies),
+        indexes={
+            index.name: _total(
+                tally.amount([charge.indexes.get(index.name, 0.0) for charge in tally.charges]) for tally in tallies
+            )
+            for index in written.projections
+        },
+        records=_total(tally.amount([float(charge.records) for charge in tally.charges]) for tally in tallies),
+        journal_bytes=changed.times(each),
+        rows=len(tallies[-1].stratum.images) if script.has_items else 0,
+        dead=len(errors),
+        error=_text(errors[0].error) if errors else "",
+    )
+
+
+def _text(error: BaseException | None) -> str:
+    return error_text(error) if error is not None else ""
+
+
+def _total(spans: Iterable[Span]) -> Span:
+    total = Span()
+    for span in spans:
+        total = total.plus(span)
+    return total
+
+
+class _Sizes:
+    """A storage that only counts what is written to it."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def write(self, name: str, data: bytes) -> None:
+        self.bytes += len(data)
+
+
+def _journaled(written: TableSpec, changes: Sequence[Change]) -> float:
+    """The bytes of the journal for each change, compressed as a run compresses a page."""
+    if not changes:
+        return 0.0
+    sizes = _Sizes()
+    journal = Journal(sizes, written, object_key(written.name, "plan", JOURNAL))  # type: ignore[arg-type]
+    journal.write(0, 1, 1, 1, changes, int(time.time() * 1e6))
+    return sizes.bytes / len(changes)

@@ -1,0 +1,299 @@
+"""`plan`: what the pending versions of a table would read, write, take and cost, and what stands in their way.
+
+The plan is that of `up` (`runs.migration`), and the share of items that changes is that of a random sample, to which
+the versions are applied in memory, one after the other (`runs.estimate`). Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, read_settings
+from dynamodt.errors import DynamodtError, Refused, ScriptError
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.budget import ON_DEMAND, budget
+from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
+from dynamodt.runs.estimate import Chain, Span, Stratum, VersionEstimate
+from dynamodt.runs.jobs import EXPORT, just_ran, segments
+from dynamodt.runs.migration import plan_migration
+from dynamodt.runs.obstacles import Obstacle, obstacles_of
+from dynamodt.runs.options import GLUE, RunOptions
+from dynamodt.runs.plan import Step, TablePlan, check_script, pending_steps
+from dynamodt.runs.sampling import Sample, sampled
+from dynamodt.state import prepared
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+_PAGE_ITEMS = 500
+_PAGE_BYTES = 1 << 20
+_READ_BYTES = 4096
+_ROUNDED = 0.25  # read units that a page's size is rounded up by, eventually consistent
+_DPU = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "R.1X": 1.0, "R.2X": 2.0, "R.4X": 4.0}
+_LEAST_WORKERS = 2  # of a Glue job
+
+
+class Rate(NamedTuple):
+    """The units a second that a run may use; 0: not known. `why` says where each comes from."""
+
+    rcu: float
+    wcu: float
+    why: str
+
+
+@dataclass(frozen=True)
+class VersionForecast:
+    """One version: its estimate (None: why there is none is in `unknown`), and what it takes. `seconds` is None without
+    a known rate, `usd` without known prices."""
+
+    version: int
+    name: str
+    estimate: VersionEstimate | None = None
+    unknown: str = ""
+    rcu: float = 0.0
+    puts: Span = Span()
+    export_bytes: int = 0
+    seconds: Span | None = None
+    usd: Span | None = None
+
+
+@dataclass(frozen=True)
+class TableForecast:
+    """The pending versions of one table. `priceless` says why there is no price; `error` is that of its files, or of
+    the table."""
+
+    table: str
+    at: int = 0
+    latest: int = 0
+    items: int = 0
+    counted: str = ""
+    sample: Sample = Sample((), False)
+    versions: tuple[VersionForecast, ...] = ()
+    rate: Rate = Rate(0.0, 0.0, "")
+    obstacles: tuple[Obstacle, ...] = ()
+    as_of: str = ""  # of the prices
+    priceless: str = ""
+    error: DynamodtError | None = None
+
+    @property
+    def seconds(self) -> Span | None:
+        return _sum(version.seconds for version in self.versions)
+
+    @property
+    def usd(self) -> Span | None:
+        return _sum(version.usd for version in self.versions)
+
+    @property
+    def unknown(self) -> str:
+        """Why a version has no estimate; empty if all have one."""
+        found = (f"version {one.version} of {self.table}: {one.unknown}" for one in self.versions if one.unknown)
+        return next(found, "")
+
+
+def _sum(spans: Iterable[Span | None]) -> Span | None:
+    total = Span()
+    for span in spans:
+        if span is None:
+            return None
+        total = total.plus(span)
+    return total
+
+
+def forecast(stage: Stage, folder: Path, name: str, to: int | None, options: RunOptions, sample: int) -> TableForecast:
+    """The forecast of one table's pending versions up to `to`, by a sample of that many items."""
+    try:
+        return _forecast(stage, folder, name, to, options, sample)
+    except DynamodtError as error:
+        return TableForecast(name, error=error)
+
+
+def _forecast(stage: Stage, folder: Path, name: str, to: int | None, options: RunOptions, number: int) -> TableForecast:
+    uncapped = replace(options, max_usd=0.0, dry_run=False)  # here it is a limit of the estimate
+    migration = plan_migration(stage, folder, name, "up", to, uncapped)
+    if migration.error is not None and not isinstance(migration.error, Refused):
+        raise migration.error
+    planned = migration.planned or pending_steps(stage, folder, name, to, migration.applied)
+    state = State(stage.connection, stage.state_table)
+    table = planned.table
+    sample = sampled(stage, table, number, options) if planned.steps else Sample((), False)
+    items = len(sample.images) if sample.whole else table.item_count
+    prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
+    glue = _glue(stage, folder) if options.runner == GLUE else None
+    consistent = planned.needs_consistent_read or just_ran(state.runs(name))
+    run = _Forecasting(stage, planned, uncapped, prices if isinstance(prices, Prices) else None, glue)
+    versions = run.versions(Stratum(sample.images, float(items), sample.whole), consistent, number)
+    return TableForecast(
+        table=name,
+        at=planned.at,
+        latest=planned.latest,
+        items=items,
+        counted="counted now" if sample.whole else "DynamoDB's count, up to six hours old",
+        sample=sample,
+        versions=versions,
+        rate=run.rate(table),
+        obstacles=obstacles_of(stage, state, planned, uncapped, migration.error, versions),
+        as_of=prices.as_of if isinstance(prices, Prices) else "",
+        priceless="" if isinstance(prices, Prices) else prices,
+    )
+
+
+def _glue(stage: Stage, folder: Path) -> DeploySettings:
+    return read_settings(folder / FILE_NAME).get(stage.name, StageSettings()).deploy
+
+
+@dataclass(frozen=True)
+class _Forecasting:
+    """What the versions of one plan share."""
+
+    stage: Stage
+    planned: TablePlan
+    options: RunOptions
+    prices: Prices | None
+    glue: DeploySettings | None
+
+    def versions(self, sample: Stratum, consistent: bool, keep: int) -> tuple[VersionForecast, ...]:
+        """The versions in their order, each applied to what the one before has left of the sample."""
+        chain, found = Chain(self.planned.table, sample, keep), list[VersionForecast]()
+        unknown = ""
+        for step in self.planned.steps:
+            script = step.script
+            check_script(script)
+            estimate = None
+            if not unknown:
+                unknown, estimate = self._estimate(chain, step)
+            if estimate is None:
+                found.append(VersionForecast(script.sequence, script.name, unknown=unknown))
+                first = f"follows version {script.sequence}, which has no estimate"
+                unknown = unknown if unknown.startswith("follows") else first
+            else:
+                found.append(self._version(step, estimate, consistent))
+            consistent = True
+        return tuple(found)
+
+    def _estimate(self, chain: Chain, step: Step) -> tuple[str, VersionEstimate | None]:
+        script = step.script
+        rows: Mapping[Any, Any] = MappingProxyType({})
+        if script.has_prepare and script.has_up:
+            if step.prepared is None:
+                return "it needs prepared data, and has none", None
+            rows = prepared.load(open_storage(self.stage.connection, self.stage.storage), script, step.prepared)
+        try:
+            return "", chain.apply(script, rows, step.target, self._exports(script), self._journals(script))
+        except ScriptError as error:
+            return f"its run would be stopped: {error}", None
+
+    def _exports(self, script: Script) -> bool:
+        return (self.options.source or script.source) == EXPORT
+
+    def _journals(self, script: Script) -> bool:
+        return bool(self.options.journal) or not script.idempotent
+
+    def _version(self, step: Step, estimate: VersionEstimate, consistent: bool) -> VersionForecast:
+        script, table = step.script, self.planned.table
+        exports = self._exports(script) and script.has_up
+        pages = estimate.items / _PAGE_ITEMS if estimate.items else 0.0
+        pages = max(pages, estimate.bytes / _PAGE_BYTES) + segments(table)
+        rcu = 0.0 if exports or not script.has_up else _read_units(estimate.bytes, pages, consistent)
+        in_s3 = self.stage.storage.url.startswith("s3://") and self._journals(script)
+        puts = Span(*(min(pages, changed) for changed in estimate.changed)) if in_s3 else Span()
+        requested = exports and self.options.export in ("", "new")
+        version = VersionForecast(
+            script.sequence,
+            script.name,
+            estimate,
+            rcu=rcu,
+            puts=puts,
+            export_bytes=table.size_bytes if requested else 0,
+            seconds=self._seconds(step, rcu, estimate.wcu),
+        )
+        return replace(version, usd=self._usd(version))
+
+    def rate(self, table: TableSpec, target: TableSpec | None = None) -> Rate:
+        """The units a second of a run's budget, and where they come from."""
+        limits, written = budget(self.stage, table, target or table, self.options), target or table
+        if self.stage.local:
+            given = [text for value, text in ((limits.rcu, "by --max-rcu"), (limits.wcu, "by --max-wcu")) if value]
+            return Rate(*limits, " and ".join(given) or "a local stage has no budget, and its speed is not known")
+        reads = _why("--max-rcu", self.options.max_rcu, table.read_units, table.provisioned, self.options.share)
+        writes = _why("--max-wcu", self.options.max_wcu, written.write_units, written.provisioned, self.options.share)
+        why = f"reads: {reads}; writes: {writes}"
+        return Rate(limits.rcu or ON_DEMAND.rcu, limits.wcu or ON_DEMAND.wcu, why)
+
+    def _seconds(self, step: Step, rcu: float, wcu: Span) -> Span | None:
+        rate = self.rate(self.planned.table, step.target)
+        if (rcu and not rate.rcu) or (wcu.high and not rate.wcu):
+            return None
+        reading = rcu / rate.rcu if rcu else 0.0
+        return Span(*(max(reading, units / rate.wcu if units else 0.0) for units in wcu))
+
+    def _usd(self, version: VersionForecast) -> Span | None:
+        prices, estimate = self.prices, version.estimate
+        if prices is None or estimate is None:
+            return None
+        amounts: list[float | None] = []
+        for wcu, puts, stored, seconds in zip(
+            estimate.wcu, version.puts, estimate.journal_bytes, version.seconds or Span(), strict=True
+        ):
+            work = Work(wcu=wcu, rcu=version.rcu, puts=round(puts), full_bytes=version.export_bytes)
+            amounts += [self._amount(prices, work, stored, seconds, len(amounts))]
+        return None if None in amounts else Span(*amounts)  # type: ignore[arg-type]
+
+    def _amount(self, prices: Prices, work: Work, stored: float, seconds: float, bound: int) -> float | None:
+        """The work's price, the first month of its journal included, and that of Glue's workers: at the lower bound the
+        fewest that a job has, else all of them."""
+        amount = amount_of(work, prices)
+        if amount is None or (stored and prices.stored is None):
+            return None
+        amount += stored / GB * (prices.stored or 0.0)
+        if self.glue is None:
+            return amount
+        price = prices.flex_dpu if self.glue.flex else prices.dpu
+        if price is None or self.glue.worker_type not in _DPU:
+            return None
+        workers = _LEAST_WORKERS if bound == 0 else self.glue.workers
+        return amount + workers * _DPU[self.glue.worker_type] * price * max(60.0, seconds) / 3600
+
+
+def _why(option: str, given: float, capacity: float, provisioned: bool, share: float) -> str:
+    if given:
+        return f"{given:,.0f} a second, by {option}"
+    if capacity:
+        of_what = "provisioned" if provisioned else "the on-demand maximum of"
+        return f"{capacity * share / 100:,.0f} a second, {share:g} % of {of_what} {capacity:,.0f}"
+    return "no limit: the rate at which the run begins, and which it raises until the table throttles"
+
+
+def _read_units(size: float, pages: float, consistent: bool) -> float:
+    return (size / _READ_BYTES / 2 + _ROUNDED * pages) * (2 if consistent else 1)
+
+
+# ---------------------------------------------------------------- limits of the estimate
+
+
+def exceeded(found: Sequence[TableForecast], max_usd: float, max_hours: float) -> list[Refused]:
+    """What the upper estimate of all tables exceeds, or why that is not known; the tables run one after the other."""
+    errors: list[Refused] = []
+    if max_usd:
+        total = _sum(one.usd for one in found)
+        why = next((one.unknown or one.priceless for one in found if one.usd is None), "")
+        errors += _over("--max-usd", "cost", total, max_usd, usd, why or "a price is not known")
+    if max_hours:
+        seconds = _sum(one.seconds for one in found)
+        hours = seconds.times(1 / 3600) if seconds is not None else None
+        why = next((one.unknown or one.rate.why for one in found if one.seconds is None), "")
+        errors += _over("--max-hours", "take", hours, max_hours, lambda amount: f"{amount:,.2f} h", why)
+    return errors
+
+
+def _over(option: str, verb: str, total: Span | None, limit: float, shown: Any, why: str) -> list[Refused]:
+    if total is None:
+        hint = "leave the option out, or correct what is named"
+        return [Refused(f"whether {option} {shown(limit)} suffices cannot be estimated: {why}", hint=hint)]
+    if total.high <= limit:
+        return []
+    what = f"the pending versions would {verb} up to {shown(total.high)}, and {option} is {shown(limit)}"
+    return [Refused(what, hint="nothing was started; raise the limit, or choose --table and --to")]
