@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from dynamodt.errors import ScriptError
-from dynamodt.model.runs import Script
-from dynamodt.model.tables import Image, Index, KeyAttribute, TableSpec
+from dynamodt.model.tables import Index, KeyAttribute, TableSpec
 from dynamodt.runs.estimate import Chain, Stratum, VersionEstimate, share_of
-from dynamodt.script.read import read_script
+from tests.unit.estimated import HALF, images, read
 
 pytestmark = pytest.mark.unit
 
 TABLE = TableSpec("things", (KeyAttribute("id", "S"),), projections=(Index("by_n", ("n",), ()),))
-
-
-def read(folder: Path, text: str, number: int = 1) -> Script:
-    path = folder / "transforms" / "things" / f"v{number}_change.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"sequence = {number}\n{dedent(text)}")
-    return read_script(path, folder)
-
-
-def images(number: int) -> tuple[Image, ...]:
-    return tuple({"id": {"S": f"i{n}"}, "n": {"N": str(n)}} for n in range(number))
 
 
 def applied(folder: Path, items: float, number: int, *texts: str, whole: bool = False) -> list[VersionEstimate]:
@@ -57,9 +44,6 @@ def test_the_interval_holds_the_true_share_19_times_of_20() -> None:
         low, _, high = share_of(hits, 100, False)
         held += low <= true <= high
     assert 0.93 <= held / 2000 <= 0.97
-
-
-HALF = 'def transform_up(item):\n    return {**item, "half": True} if item["n"] % 2 else item\n'
 
 
 def test_the_share_of_the_sample_is_that_of_the_table(tmp_path: Path) -> None:

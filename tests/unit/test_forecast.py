@@ -23,7 +23,7 @@ from dynamodt.runs.obstacles import Obstacle
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.sampling import Sample
-from tests.unit.test_estimate import HALF, images, read
+from tests.unit.estimated import HALF, images, read
 
 pytestmark = pytest.mark.unit
 
