@@ -7,7 +7,6 @@ changes on average.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -29,6 +28,7 @@ from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, object_key
 
 _Z = 1.96  # of a 95 % interval
+_A_MOMENT = 1_700_000_000_000_000  # microseconds since 1970, as long as any
 
 
 class Span(NamedTuple):
@@ -253,5 +253,5 @@ def _journaled(written: TableSpec, changes: Sequence[Change]) -> float:
         return 0.0
     sizes = _Sizes()
     journal = Journal(sizes, written, object_key(written.name, "plan", JOURNAL))  # type: ignore[arg-type]
-    journal.write(0, 1, 1, 1, changes, int(time.time() * 1e6))
+    journal.write(0, 1, 1, 1, changes, _A_MOMENT)
     return sizes.bytes / len(changes)
