@@ -17,12 +17,11 @@ from dynamodt.config.settings import DeploySettings
 from dynamodt.errors import ServiceError, suggest
 from dynamodt.model.tables import Connection, Image, Index, KeyAttribute, Stage, StorageSpec, TableNames, TableSpec
 from dynamodt.runs.cost import GB, PRICES
-from dynamodt.runs.estimate import Span, Stratum
+from dynamodt.runs.estimate import Sample, Span, Stratum
 from dynamodt.runs.forecast import Rate, TableForecast, VersionForecast, _Forecasting, exceeded
 from dynamodt.runs.obstacles import Obstacle
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
-from dynamodt.runs.sampling import Sample
 from tests.unit.estimated import HALF, images, read
 
 pytestmark = pytest.mark.unit

@@ -6,8 +6,7 @@ The items come from random segments of a scan, an export in S3, or a file.
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +16,13 @@ from dynamodt.checks.examples import Replacer
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.subject import HangError, Watch, applied_to_all
 from dynamodt.checks.version import Asked, VersionTrial
-from dynamodt.dynamodb.reads import Reads, read_estimate
-from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
 from dynamodt.export.datafiles import DataFile, DataReader
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Stage, TableSpec
 from dynamodt.pipeline.process import muted_beam
-from dynamodt.runs.budget import read_limiter
+from dynamodt.runs.estimate import sampled
 from dynamodt.runs.exports import opened
 from dynamodt.runs.jobs import needs_consistent_read
 from dynamodt.runs.options import RunOptions
@@ -117,10 +114,9 @@ def _sample(stage: Stage, table: TableSpec, options: CheckOptions, reading: RunO
     if options.export:
         files, objects = opened(stage, table, options.export)
         return of_export(files, objects, table, options.export, options.sample)
-    each = read_estimate(table, consistent)
-    limiter = read_limiter(stage, table.read_units, reading)
-    reads = Reads(Wire(stage.connection), table, rate_queue=limiter, units=lambda items: items * each)
-    return of_table(reads, table, options.sample, consistent)
+    found = sampled(stage, table, options.sample, reading, consistent)
+    where = "a scan of the whole table" if found.whole else "random segments of a scan"
+    return Sample(list(found.images), where, found.whole, read_units=found.read_units)
 
 
 def _saved(stage: Stage, folder: Path, table: TableSpec, sample: Sample, at: int) -> str:
@@ -248,8 +244,7 @@ def _no_items(table: str) -> str:
 # ---------------------------------------------------------------- the sample
 
 
-_PLACES = 50  # that a sample comes from, of a large table
-_LEAST_SEGMENTS, _MOST_SEGMENTS = 16, 4096
+_PLACES = 50  # files that a sample of a large export comes from
 _LISTED = "an item of --items must have the table's key"
 
 
@@ -278,40 +273,6 @@ def of_file(path: Path, table: TableSpec) -> Sample:
         if earlier != number:
             raise UsageError(f"items {earlier} and {number} have one key", where=where, hint="keep one of them")
     return Sample(images, str(path), version=version_of(path))
-
-
-def of_table(
-    reads: Reads, table: TableSpec, number: int, consistent: bool, dice: random.Random | None = None
-) -> Sample:
-    """At most `number` items of random segments of the table. Raises ServiceError."""
-    images: list[Image] = []
-    units, whole = 0.0, True
-    for page, rcu, ended in _pages(reads, table, number, consistent, dice or random.Random()):
-        units += rcu
-        images += page
-        whole = ended
-        if len(images) >= number:
-            break
-    whole = whole and len(images) <= number
-    where = "a scan of the whole table" if whole else "random segments of a scan"
-    return Sample(images[:number], where, whole, read_units=units)
-
-
-def _pages(
-    reads: Reads, table: TableSpec, number: int, consistent: bool, dice: random.Random
-) -> Iterator[tuple[list[Image], float, bool]]:
-    """Pages of random segments in turn, with their cost, and whether nothing is left after them. The number of segments
-    is drawn, too, so that they begin elsewhere each time."""
-    limit = max(1, -(-number // _PLACES))
-    wanted = min(_MOST_SEGMENTS // 2, max(_LEAST_SEGMENTS, table.item_count // limit))
-    total = dice.randint(wanted, 2 * wanted)
-    due: deque[tuple[int, Image | None]] = deque((segment, None) for segment in dice.sample(range(total), total))
-    while due:
-        segment, cursor = due.popleft()
-        page = reads.scan(segment, total, cursor, limit, consistent)
-        if page.cursor is not None:
-            due.append((segment, page.cursor))
-        yield page.images, page.rcu, not due
 
 
 def of_export(

@@ -7,21 +7,26 @@ changes on average.
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, NamedTuple
 
+from dynamodt.dynamodb.reads import Reads, read_estimate
 from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import STATE_TABLE, Change, Image, TableSpec
+from dynamodt.model.tables import STATE_TABLE, Change, Image, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import muted_beam
+from dynamodt.runs.budget import read_limiter
+from dynamodt.runs.options import RunOptions
 from dynamodt.script.apply import item_rows, row_image
 from dynamodt.script.attempt import Attempt, effect
-from dynamodt.script.charges import Charge, charge_of
 from dynamodt.script.codec import image_bytes
-from dynamodt.script.diff import insert
+from dynamodt.script.diff import Charge, charge_of, insert
 from dynamodt.script.load import error_text
 from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state.journal import Journal
@@ -255,3 +260,51 @@ def _journaled(written: TableSpec, changes: Sequence[Change]) -> float:
     journal = Journal(sizes, written, object_key(written.name, "plan", JOURNAL))  # type: ignore[arg-type]
     journal.write(0, 1, 1, 1, changes, _A_MOMENT)
     return sizes.bytes / len(changes)
+
+
+# ---------------------------------------------------------------- the sample
+
+# It is of random segments of a scan, which divide the hashed keys: their items are as random as the hash, and items of
+# one partition key come together. A table with no more items than the sample is read whole.
+
+_PLACES = 50  # that a sample comes from, of a large table
+_LEAST_SEGMENTS, _MOST_SEGMENTS = 16, 4096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some items of a table. `whole`: they are all that there is."""
+
+    images: tuple[Image, ...]
+    whole: bool
+    read_units: float = 0.0
+
+
+def sampled(
+    stage: Stage,
+    table: TableSpec,
+    number: int,
+    options: RunOptions,
+    consistent: bool = False,
+    dice: random.Random | None = None,
+) -> Sample:
+    """At most `number` items of the table, read within the budget for reads. Raises ServiceError."""
+    dice = dice or random.Random()
+    each = read_estimate(table, consistent)
+    limiter = read_limiter(stage, table.read_units, options)
+    wire = shared_wire(stage.connection.of_table(table.name))
+    reads = Reads(wire, table, rate_queue=limiter, units=lambda items: items * each)
+    limit = max(1, -(-number // _PLACES))
+    wanted = min(_MOST_SEGMENTS // 2, max(_LEAST_SEGMENTS, table.item_count // limit))
+    total = dice.randint(wanted, 2 * wanted)  # so that they begin elsewhere each time
+    due: deque[tuple[int, Image | None]] = deque((segment, None) for segment in dice.sample(range(total), total))
+    images: list[Image] = []
+    units = 0.0
+    while due and len(images) <= number:
+        segment, cursor = due.popleft()
+        page = reads.scan(segment, total, cursor, limit, consistent)
+        images += page.images
+        units += page.rcu
+        if page.cursor is not None:
+            due.append((segment, page.cursor))
+    return Sample(tuple(images[:number]), whole=not due and len(images) <= number, read_units=units)

@@ -18,13 +18,12 @@ from dynamodt.model.runs import Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
-from dynamodt.runs.estimate import Chain, Span, Stratum, VersionEstimate
+from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, sampled
 from dynamodt.runs.jobs import EXPORT, just_ran, segments
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
 from dynamodt.runs.options import GLUE, RunOptions
 from dynamodt.runs.plan import Step, TablePlan, check_script, pending_steps
-from dynamodt.runs.sampling import Sample, sampled
 from dynamodt.state import prepared
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage

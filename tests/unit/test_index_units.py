@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dynamodt.model.tables import Atomic, Check, Image, Index, Insert, KeyAttribute, Remove, TableSpec, Update
-from dynamodt.script.charges import charge_of, index_units
+from dynamodt.script.diff import charge_of, index_units
 
 pytestmark = pytest.mark.unit
 
