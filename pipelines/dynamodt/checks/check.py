@@ -32,6 +32,7 @@ from dynamodt.script.diff import key_of
 from dynamodt.script.read import read_versions
 from dynamodt.script.samples import read_images, sample_path, sample_text, version_of
 from dynamodt.state import prepared
+from dynamodt.state.runs import unfinished
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
@@ -64,7 +65,8 @@ def check_table(
     """
     scripts = read_versions(folder / "transforms", name, stage.names)
     table = usable_table(stage, name)
-    applied = State(stage.connection, stage.state_table).applied(name)
+    state = State(stage.connection, stage.state_table)
+    applied, half_done = state.applied(name), [run for run in state.runs(name) if unfinished(run.status)]
     at = max(applied, default=0)
     chosen = _chosen(scripts, at, options.version)
     sample = _sample(stage, table, options, reading, needs_consistent_read(applied.values()))
@@ -72,6 +74,11 @@ def check_table(
     checking = _Checking(stage, table, scripts, options, notify)
     with muted_beam(), Elsewhere() as elsewhere:
         versions, notices = checking.versions(chosen, sample, at, elsewhere)
+    if half_done and not options.items:
+        run = half_done[-1]
+        notices.append(
+            f"a run of version {run.version} is unfinished ({run.status}): it has changed some items already"
+        )
     return TableCheck(
         name, at, sample.source, len(sample.images), sample.whole, versions, tuple(notices), saved,
         sample.read_units,

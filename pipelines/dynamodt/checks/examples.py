@@ -67,8 +67,7 @@ class Judge:
             of_variants += not one.items
             if of_variants > _MOST_WARNINGS:
                 return
-            shown = self._smallest(one, replacer) if number < _MOST_SHRUNK else self._as_it_is(one)
-            fault = one.fault
+            fault, shown = self._smallest(one, replacer) if number < _MOST_SHRUNK else self._as_it_is(one)
             where = f", where {one.why}" if one.why and fault.name in (*_RAISING, "hangs") else ""
             yield Finding(self._level(one), fault.name, fault.what + where, fault.hint, fault.where, one.items, shown)
 
@@ -78,12 +77,12 @@ class Judge:
         doubtful = self.doubtful and name in (*_RAISING, "reversible", "idempotent")
         return "fault" if met.fault.grave and seen and not doubtful else "warning"
 
-    def _as_it_is(self, met: Met) -> Shown | None:
+    def _as_it_is(self, met: Met) -> tuple[Fault, Shown | None]:
         images = met.fault.images or ((("item", met.image),) if met.image else ())
-        return Shown(images, self.table.key_names, met.invented) if images else None
+        return met.fault, Shown(images, self.table.key_names, met.invented) if images else None
 
-    def _smallest(self, met: Met, replacer: Replacer) -> Shown | None:
-        """The smallest item that shows the fault, with its values replaced where it still does."""
+    def _smallest(self, met: Met, replacer: Replacer) -> tuple[Fault, Shown | None]:
+        """The smallest item that shows the fault, with its values replaced where it still does, and the fault of it."""
         kind, keys = met.fault.kind, self.table.key_names
         if met.fault.name == "hangs" or not self._shows(met.image, kind):
             return self._as_it_is(met)
@@ -94,7 +93,7 @@ class Judge:
         fault = next((fault for fault in self.faults_of(shown) if fault.kind == kind), None)
         if fault is None:  # the version keeps something between items
             return self._as_it_is(met)
-        return Shown(fault.images or (("item", shown),), keys, invented)
+        return fault, Shown(fault.images or (("item", shown),), keys, invented)
 
     def _shows(self, image: Image, kind: str) -> bool:
         has_key = all(attribute.type in image.get(attribute.name, {}) for attribute in self.table.key)

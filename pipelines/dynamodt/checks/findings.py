@@ -69,9 +69,10 @@ class Growth(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a version does to the items of the sample. `kind`: none, expanding, contracting, or both."""
+    """What a version does to the items of the sample. `kind`: none, expanding, contracting, or both; "" where no item
+    was transformed."""
 
-    kind: str = "none"
+    kind: str = ""
     changed: int = 0
     unchanged: int = 0
     moved: int = 0

@@ -237,9 +237,17 @@ def effect_of(made: Made, table: TableSpec) -> Effect:
     contracts = bool(deleted or moved or any(path.changed or path.retyped or path.removed for path in found))
     which = {(False, False): "none", (True, False): "expanding", (False, True): "contracting"}.get((expands, contracts))
     return Effect(
-        which or "both", changed, len(each) - changed - deleted, moved, deleted, inserted, target, found,
-        tuple(sorted(leaves)), _growth(each),
-    )  # fmt: skip
+        (which or "both") if each else "",
+        changed,
+        len(each) - changed - deleted,
+        moved,
+        deleted,
+        inserted,
+        target,
+        found,
+        tuple(sorted(leaves)),
+        _growth(each),
+    )
 
 
 def _of_one(image: Image, outcome: Outcome, table: TableSpec) -> _One:

@@ -227,11 +227,19 @@ class Subject:
             name = self._property(error)
             text = f"{error.where}: {error.what}" if error.where else error.what
             return Raised(name, text, str(error.hint), self.script.path, f"{name} {_without_digits(text)}")
-        kind = f"{type(error).__name__} {line}"
+        kind = f"{type(error).__name__} {line}{self._named(error)}"
         hint = "such an item becomes a dead letter: handle it in the script, or correct the items first"
         if isinstance(error, DynamodtError):
             return Raised("raises", str(error), str(error.hint), line, kind)
         return Raised("raises", error_text(error), hint, line, kind)
+
+    def _named(self, error: BaseException) -> str:
+        """The missing key of a KeyError, if the script names it: another missing one of the same line is another error.
+        A key that it does not name is an item's value."""
+        key = error.args[0] if isinstance(error, KeyError) and error.args else None
+        return (
+            f" {key}" if isinstance(key, str) and key and any(f"{q}{key}{q}" in self.script.text for q in "'\"") else ""
+        )
 
     def _property(self, error: ItemError) -> str:
         """Which property an item's refusal shows."""

@@ -263,7 +263,7 @@ class VersionTrial:
         outcomes = self._outcomes()
         effect = effect_of(outcomes, self._asked.table)
         if rows:
-            kind = {"none": "expanding", "contracting": "both"}.get(effect.kind, effect.kind)
+            kind = {"": "expanding", "none": "expanding", "contracting": "both"}.get(effect.kind, effect.kind)
             effect = replace(effect, inserted=effect.inserted + len(rows), kind=kind)
         findings = self._findings(trial)
         by_name = {finding.name: finding.level for finding in reversed(findings) if finding.items}
@@ -298,7 +298,8 @@ class VersionTrial:
     def _bound(self, findings: Iterable[Finding]) -> float | None:
         """With 95 % certainty at most this share of the items shows a fault, if none of the sample does."""
         items = len(self._made)
-        if not items or self._asked.derived or any(finding.level == "fault" for finding in findings):
+        doubtful = self._asked.derived or (self._asked.script.has_prepare and self._asked.prepared is None)
+        if not items or doubtful or any(finding.level == "fault" for finding in findings):
             return None
         return min(1.0, _CONFIDENT / items)
 

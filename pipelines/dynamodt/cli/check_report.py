@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from dynamodt.cli.report import show
+from dynamodt.cli.report import show, steps_text
+from dynamodt.cli.request import NextStep, Request, as_typed, rehearsal
 from dynamodt.errors import DynamodtError
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import Image, TableNames
+from dynamodt.runs.options import Command
 from dynamodt.runs.pace import counted
 from dynamodt.runs.shown import clip, key_line, printable, value_text
 from dynamodt.script.codec import decode
@@ -85,7 +87,7 @@ _REVERSIBLE = {
 }
 _PREPARED = {
     "used": "used as it was prepared",
-    "missing": "missing, so that it was tried without: first run `prepare` for the version",
+    "missing": "missing: it was tried without, and errors are warnings",
 }
 
 
@@ -105,8 +107,8 @@ def _idempotent(version: VersionCheck) -> str:
 
 
 def _effect(effect: Effect) -> str:
-    if effect.kind == "none":
-        return "none: no item changes"
+    if effect.kind in ("", "none"):
+        return "none: no item changes" if effect.kind else "not known: no item was transformed"
     parts = [*_paths(effect)]
     parts += [f"{label} {counted(number, 'item')}" for label, number in _amounts(effect) if number]
     texts = {
@@ -161,8 +163,8 @@ def _result(version: VersionCheck) -> str:
 # ---------------------------------------------------------------- text
 
 
-def print_check(console: Console, found: Sequence[TableCheck], names: TableNames) -> None:
-    """Each table's sample and versions, with what was found."""
+def print_check(console: Console, request: Request, found: Sequence[TableCheck], names: TableNames) -> None:
+    """Each table's sample and versions, with what was found, and what to try next."""
     for table in _ended(found):
         show(console, Text.assemble((names.shown(table.table), "bold"), f"  {printable(_heading(table))}"))
         show(console, *(Text(f"  {printable(notice)}", "yellow") for notice in table.notices))
@@ -171,6 +173,22 @@ def print_check(console: Console, found: Sequence[TableCheck], names: TableNames
         if table.saved:
             show(console, Text(f"  saved {table.saved}: the sample with its values replaced"))
         console.print()
+    if steps := _next_steps(request, _ended(found), names):
+        show(console, steps_text(steps))
+
+
+def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames) -> list[NextStep]:
+    """Prepared data that is missing, and the dry run of what has no fault."""
+    steps: list[NextStep] = []
+    for table in found:
+        name = (names.logical(table.table),)
+        for version in table.versions:
+            if version.prepared == "missing":
+                prepare = Command("prepare", request.stage, name, number=version.version)
+                steps.append(NextStep(as_typed(prepare), "gather the data that the version joins"))
+        if not table.faults and any(version.version > table.at for version in table.versions):
+            steps.append(NextStep(as_typed(rehearsal(Command("up", request.stage, name))), "try it on all items"))
+    return steps
 
 
 def _print_version(console: Console, table: TableCheck, version: VersionCheck) -> None:
@@ -235,7 +253,19 @@ def _version(version: VersionCheck) -> dict[str, Any]:
 def _finding(finding: Finding) -> dict[str, Any]:
     shown = finding.shown
     known = [] if shown is None else [{"label": label, "item": _public(shown, image)} for label, image in shown.images]
-    return {**picked(finding, "level name what hint where items"), "hint": str(finding.hint), "example": known}
+    return {
+        **picked(finding, "level name where items"),
+        "what": _public_what(finding),
+        "hint": str(finding.hint),
+        "example": known,
+    }
+
+
+def _public_what(finding: Finding) -> str:
+    """What was found, without the text of an error that may have an item's value."""
+    if finding.name == "raises" and finding.shown is not None and not finding.shown.invented:
+        return finding.what.rpartition("Error:")[0] + "Error" if "Error:" in finding.what else "an error"
+    return finding.what
 
 
 def _public(shown: Shown, image: Image) -> dict[str, Any]:
@@ -248,7 +278,7 @@ def _public(shown: Shown, image: Image) -> dict[str, Any]:
 # ---------------------------------------------------------------- Markdown
 
 
-def print_markdown(console: Console, found: Sequence[TableCheck], names: TableNames) -> None:
+def print_markdown(console: Console, request: Request, found: Sequence[TableCheck], names: TableNames) -> None:
     """The findings as Markdown: a section for each table, a table of properties for each version."""
     show(console, *(Text(line) for table in _ended(found) for line in _markdown(table, names)))
 
@@ -278,7 +308,7 @@ def _markdown(table: TableCheck, names: TableNames) -> Iterator[str]:
 def _markdown_finding(finding: Finding) -> Iterator[str]:
     items = f" ({counted(finding.items, 'item')})" if finding.items else ""
     where = f" `{_code(finding.where)}`" if finding.where else ""
-    yield f"\n- **{finding.level}**, {finding.name}: {_plain(finding.what)}{items}{where}"
+    yield f"\n- **{finding.level}**, {finding.name}: {_plain(_public_what(finding))}{items}{where}"
     if finding.shown is not None:
         for label, image in finding.shown.images:
             yield f"  - {label}: `{_code(_public_text(finding.shown, image))}`"

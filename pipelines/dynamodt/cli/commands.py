@@ -210,7 +210,7 @@ def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
     errors = tuple(reported(request, error, stage.names) for error in check_report.failures(found, stage.names))
     write = check_report.print_markdown if request.markdown else check_report.print_check
     document = with_error(check_report.check_document(found), errors)
-    return CommandResult(document, lambda console: write(console, found, stage.names), errors)
+    return CommandResult(document, lambda console: write(console, request, found, stage.names), errors)
 
 
 def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
