@@ -168,7 +168,7 @@ _ITEMS_PER_WORD = 5
 _LONGEST_WORD = 24
 _PIECE = re.compile(r"[^\W_]+|[\W_]+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?")
-_TRIES = 100
+_TRIES = 1000
 
 
 class Replacer:
@@ -270,7 +270,7 @@ def _letters(text: str, dice: random.Random) -> str:
 
 def _character(c: str, dice: random.Random) -> str:
     if "0" <= c <= "9":
-        return dice.choice("123456789" if c != "0" else "0123456789")
+        return dice.choice("0123456789")
     if not c.isascii():
         return _other(c, dice)
     return dice.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c.isupper() else "abcdefghijklmnopqrstuvwxyz")

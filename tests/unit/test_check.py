@@ -1,0 +1,322 @@
+"""`check`: where its items come from, what is a fault and what a warning, the smallest item, and its report."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dynamodt.checks import variants
+from dynamodt.checks.check import of_file, of_table
+from dynamodt.checks.elsewhere import Elsewhere
+from dynamodt.checks.examples import Replacer, shrunk
+from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
+from dynamodt.checks.version import Asked, VersionTrial
+from dynamodt.cli import check_report
+from dynamodt.cli.request import Request
+from dynamodt.dynamodb.reads import ScanPage
+from dynamodt.errors import UsageError
+from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
+from dynamodt.script.codec import image_bytes
+from dynamodt.script.read import read_script
+from tests.unit.checked.items import USERS, users
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Elsewhere]:
+    with Elsewhere() as process:
+        yield process
+
+
+class FakeReads:
+    """A table of `items` items in equal segments."""
+
+    def __init__(self, items: int) -> None:
+        self.items = [{"id": {"S": f"u{number}"}} for number in range(items)]
+        self.asked: list[int] = []
+
+    def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
+        self.asked.append(segment)
+        mine = self.items[segment::total]
+        start = 0 if cursor is None else 1 + mine.index(cursor)
+        page = mine[start : start + limit]
+        more = start + limit < len(mine)
+        return ScanPage(page, page[-1] if more else None, 0.5)
+
+
+def sampled(items: int, number: int, counted: int | None = None) -> tuple[Any, FakeReads]:
+    reads = FakeReads(items)
+    table = TableSpec("users", USERS.key, item_count=items if counted is None else counted)
+    return of_table(reads, table, number, False, random.Random(1)), reads  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- the sample
+
+
+@pytest.mark.parametrize(("items", "counted"), [(0, 0), (3, 3), (3, 0), (700, 0), (1000, 1000)])
+def test_a_small_table_is_read_whole(items: int, counted: int) -> None:
+    sample, _ = sampled(items, 1000, counted)
+    assert sorted(map(str, sample.images)) == sorted(map(str, FakeReads(items).items)) and sample.whole
+
+
+@pytest.mark.parametrize("counted", [20_000, 0])
+def test_a_large_table_gives_items_of_many_places_and_no_more_than_asked(counted: int) -> None:
+    sample, reads = sampled(20_000, 1000, counted)
+    keys = {image["id"]["S"] for image in sample.images}
+    assert len(keys) == 1000 and not sample.whole and sample.read_units == 0.5 * len(reads.asked)
+    assert len(set(reads.asked)) >= 16
+
+
+def test_items_of_a_file_must_have_the_key_and_one_each(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"id": {"S": "1"}}\n{"id": {"N": "1"}}\n')
+    with pytest.raises(UsageError, match="no id of type S"):
+        of_file(path, USERS)
+    path.write_text('{"id": {"S": "1"}}\n{"id": {"S": "1"}, "n": {"N": "1"}}\n')
+    with pytest.raises(UsageError, match="items 1 and 2 have one key"):
+        of_file(path, USERS)
+
+
+# ---------------------------------------------------------------- faults and warnings
+
+
+def checked(
+    folder: Path, text: str, images: list[Image], elsewhere: Elsewhere, **more: Any
+) -> tuple[VersionCheck, list[Image]]:
+    path = folder / "transforms" / "users" / "v1_change.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"sequence = 1\n{text}", encoding="utf-8")
+    asked = Asked(read_script(path, folder), USERS, **{"examples": 60, "seconds": 20.0, **more})
+    return VersionTrial(asked, elsewhere).check(images)
+
+
+NAMED: list[Image] = [{"id": {"S": f"u{number}"}, "name": {"S": f"Ada {number}"}} for number in range(9)]
+READS_NAME = "def transform_up(item): return {**item, 'upper': item['name'].upper()}\n"
+
+
+def levels(found: VersionCheck) -> dict[str, set[str]]:
+    return {level: {one.name for one in found.findings if one.level == level} for level in ("fault", "warning")}
+
+
+def test_what_only_a_variant_shows_is_a_warning_with_its_difference(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    found, after = checked(tmp_path, READS_NAME, NAMED, elsewhere)
+    assert levels(found) == {"fault": set(), "warning": {"raises"}} and found.bound == pytest.approx(3 / 9)
+    texts = [one.what for one in found.findings]
+    assert "KeyError: 'name', where name is absent" in texts and any("name is NULL" in text for text in texts)
+    assert all(one.items == 0 and one.where == "transforms/users/v1_change.py:2" for one in found.findings)
+    assert after[0]["upper"] == {"S": "ADA 0"}
+
+
+def test_what_an_item_of_the_sample_shows_is_a_fault_with_the_smallest_item(
+    tmp_path: Path, elsewhere: Elsewhere
+) -> None:
+    stub: Image = {"id": {"S": "u77"}, "phone": {"S": "030 7"}, "state": {"S": "closed"}}
+    found, after = checked(tmp_path, READS_NAME, [*NAMED, stub], elsewhere)
+    (fault,) = found.faults
+    assert (fault.name, fault.items, fault.what) == ("raises", 1, "KeyError: 'name'") and found.bound is None
+    assert fault.shown is not None and [set(image) for _, image in fault.shown.images] == [{"id"}]
+    assert fault.shown.invented and fault.shown.images[0][1] != {"id": stub["id"]}
+    assert len(after) == 9  # the tenth would be a dead letter
+
+
+def test_a_variant_of_the_very_shape_of_an_item_is_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    text = "def transform_up(item): return {**item, 'x': 1 // int(item['n'])} if item['name'] else item\n"
+    images: list[Image] = [
+        {"id": {"S": "a"}, "name": {"S": "Ada"}, "n": {"N": "1"}},
+        {"id": {"S": "b"}, "name": {"S": ""}, "n": {"N": "0"}},
+    ]
+    found, _ = checked(tmp_path, text, images, elsewhere)
+    assert [(one.name, one.items) for one in found.faults] == [("raises", 0)]
+
+
+def test_without_prepared_data_and_on_derived_items_errors_are_warnings(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    text = "def prepare(context): yield 'a', 1\ndef transform_up(item, prepared): return {**item, 'n': prepared['a']}\n"
+    found, _ = checked(tmp_path, text, NAMED, elsewhere, prepared=None)
+    assert found.prepared == "missing" and levels(found) == {"fault": set(), "warning": {"raises"}}
+    assert found.bound is None
+    found, _ = checked(tmp_path, text, NAMED, elsewhere, prepared={"a": 1})
+    assert found.prepared == "used" and found.bound is not None
+    found, _ = checked(tmp_path, text, NAMED, elsewhere, prepared={}, derived=True)
+    assert levels(found)["fault"] == set() and found.bound is None
+
+
+def test_a_table_without_items_is_tried_with_the_names_of_the_script(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    found, after = checked(tmp_path, READS_NAME, [], elsewhere)
+    assert after == [] and not found.faults and found.items == 0 and found.variants > 0
+    assert "KeyError: 'name', where name is absent" in [one.what for one in found.findings]
+    assert (found.deterministic, found.idempotent, found.bound, found.effect.kind) == (None, None, None, "")
+
+
+def test_what_is_tried_prints_nothing_and_ends_nothing(tmp_path: Path, elsewhere: Elsewhere, capfd: Any) -> None:
+    text = "import os\nprint('loaded')\ndef transform_up(item):\n    print(item)\n    os._exit(0)\n"
+    found, _ = checked(tmp_path, text, NAMED, elsewhere)
+    assert [one.name for one in found.faults] == ["raises"] and "os._exit" in found.faults[0].what
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("import datetime\ndef transform_up(item): return {**item, 'd': str(datetime.date.today())}", "on the time"),
+        ("import time\ndef transform_up(item): return {**item, 'y': time.strftime('%Y-%m')}", "on the time"),
+        (
+            "first = []\ndef transform_up(item): return {**item, 'f': (first, first.append(item['id']))[0][0]}",
+            "before it",
+        ),
+        ("def transform_up(item): return {**item, 'h': hash(item['id'])}", "another process"),
+        ("import uuid\ndef transform_up(item): return {**item, 'h': str(uuid.uuid4())}", "applied twice"),
+    ],
+)
+def test_what_a_result_depends_on_is_named(tmp_path: Path, elsewhere: Elsewhere, body: str, why: str) -> None:
+    found, _ = checked(tmp_path, body + "\n", NAMED, elsewhere)
+    (fault,) = found.faults
+    assert fault.name == "deterministic" and why in fault.what and found.deterministic is False
+
+
+def test_what_is_lost_is_a_warning_and_a_wrong_way_back_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    lossy = "from dynamodt import without\ndef transform_up(item): return without(item, 'name')\n"
+    found, _ = checked(tmp_path, lossy + "def transform_down(item): return item\n", NAMED, elsewhere)
+    assert found.reversible == "lossy" and not found.faults
+    assert any("name is lost" in one.what and one.items == 9 for one in found.findings)
+    kept = "def transform_up(item): return {**item, 'upper': item['name'].upper()}\n"
+    found, _ = checked(tmp_path, kept + "def transform_down(item): return item\n", NAMED, elsewhere)
+    assert found.reversible == "no" and "leaves upper" in found.faults[0].what
+
+
+def test_an_effect_names_what_code_may_miss(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    text = """
+def transform_up(item):
+    address = {k: v for k, v in item.get("address", {}).items() if k != "zip"}
+    new = {k: v for k, v in item.items() if k != "country"}
+    return {**new, "address": {**address, "city": "x"}, "visits": str(item.get("visits", 0))}
+"""
+    found, _ = checked(tmp_path, text, users(), elsewhere)
+    paths = {path.path: path[1:] for path in found.effect.paths}
+    assert paths["address.city"] == (99, 0, 0, 0) and paths["address.zip"] == (0, 0, 0, 99)
+    assert paths["visits"] == (1, 0, 99, 0) and paths["country"] == (0, 0, 0, 99)
+    assert (found.effect.kind, found.effect.leaves) == ("both", ("by_country",))
+
+
+# ---------------------------------------------------------------- the smallest item, and replaced values
+
+
+def test_the_smallest_item_keeps_the_key_and_what_shows_the_fault() -> None:
+    image: Image = {
+        "id": {"S": "u1"},
+        "a": {"S": "long text"},
+        "m": {"M": {"x": {"L": [{"S": "no"}, {"S": "yes!"}, {"N": "1"}]}, "y": {"BOOL": True}}},
+        "s": {"SS": ["p", "q"]},
+    }
+
+    def shows(one: Image) -> bool:
+        inner = one.get("m", {}).get("M", {}).get("x", {}).get("L", [])
+        return any("!" in value.get("S", "") for value in inner)
+
+    assert shrunk(image, ("id",), shows) == {"id": {"S": "u1"}, "m": {"M": {"x": {"L": [{"S": "!"}]}}}}
+
+
+def test_replaced_items_have_the_shapes_of_the_others_and_none_of_their_data() -> None:
+    images = users()
+    replacer = Replacer(images)
+    made = [replacer.image(image) for image in images]
+    assert [image_bytes(image) for image in made] == [image_bytes(image) for image in images]
+    assert [variants.shape(image) for image in made] == [variants.shape(image) for image in images]
+    assert len({image["id"]["S"] for image in made}) == len(images)
+    for before, after in zip(images, made, strict=True):
+        assert before.get("state") == after.get("state")  # a word of the application
+        for name in ("id", "name", "email", "phone", "joined"):
+            if "S" in before.get(name, {}):
+                assert before[name] != after[name], name
+    assert Replacer(images).image(images[0]) != made[0]  # the next one cannot be compared with it
+
+
+def test_equal_values_stay_equal_and_different_ones_different() -> None:
+    images: list[Image] = [
+        {"id": {"S": f"USER#{number}"}, "of": {"S": f"USER#{number // 2}"}, "n": {"N": str(number)}}
+        for number in range(40)
+    ]
+    replacer = Replacer(images)
+    made = [replacer.image(image) for image in images]
+    ids = [image["id"]["S"] for image in made]
+    assert len(set(ids)) == 40 and all(text.startswith("USER#") for text in ids)
+    assert [image["of"]["S"] for image in made] == [ids[number // 2] for number in range(40)]
+
+
+def test_letters_of_all_alphabets_are_replaced_by_as_many_bytes() -> None:
+    image: Image = {"id": {"S": "Jürgen 山田 Ω"}, "b": {"B": "AAEC"}, "x": {"N": "-12.50"}, "one": {"N": "7"}}
+    made = Replacer([image]).image(image)
+    assert image_bytes(made) == image_bytes(image) and made["one"] == image["one"]
+    assert not set("Jüurgen山田") & (set(made["id"]["S"]) - set("urgen"))
+    assert made["b"] != image["b"] and made["x"]["N"].startswith("-") and made["x"] != image["x"]
+
+
+# ---------------------------------------------------------------- variants
+
+
+def test_variants_keep_the_key_s_type_and_are_the_same_each_time() -> None:
+    table = TableSpec("t", (KeyAttribute("id", "S"), KeyAttribute("n", "N")))
+    images: list[Image] = [
+        {
+            "id": {"S": "a"},
+            "n": {"N": "1"},
+            "m": {"M": {"deep": {"SS": ["x", "y"]}}},
+            "l": {"L": [{"S": "1"}, {"S": "2"}]},
+        }
+    ]
+    first, second = (variants.drawn(variants.variants(variants.bases(images), table), 200) for _ in range(2))
+    assert first == second
+    assert all({"S", "N"} == {*one.image["id"], *one.image["n"]} and one.image["id"]["S"] for one in first)
+    kinds = {str(deviation) for one in first for deviation in one.deviations}
+    assert {"m.deep is absent", "m is NULL", "m.deep has one element", "l is empty", "l is another type"} <= kinds
+
+
+def test_hypothesis_leaves_nothing_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    variants.drawn(variants.variants(variants.bases(users()), USERS), 20)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- the report
+
+
+def report_of(found: TableCheck) -> tuple[str, str, dict[str, Any]]:
+    """As text, as Markdown, as JSON."""
+    shown = []
+    for write in (check_report.print_check, check_report.print_markdown):
+        console = Console(file=io.StringIO(), width=60, color_system=None)
+        write(console, Request("check", tables=("users",)), [found], TableNames())
+        assert isinstance(console.file, io.StringIO)
+        shown.append(console.file.getvalue())
+    return shown[0], shown[1], json.loads(json.dumps(check_report.check_document([found])))
+
+
+def test_json_and_markdown_have_no_value_that_was_not_replaced(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    text = "def transform_up(item): return {**item, 'n': int(item['name'].split()[-1])}\n"
+    one = [{"id": {"S": "u3"}, "name": {"S": "<secret>"}}]
+    found, _ = checked(tmp_path, text, [*NAMED, *one], elsewhere)
+    table = TableCheck("users", 0, "a file", 10, versions=(found,))
+    plain, markdown, document = report_of(table)
+    assert "fault raises: ValueError" in plain and "1 fault" in markdown and document["faults"] == 1
+    assert "secret" not in markdown and "secret" not in json.dumps(document)
+    kept = Finding("fault", "raises", "ValueError: '<secret>'", shown=found.faults[0].shown._replace(invented=False))  # type: ignore[union-attr]
+    plain, markdown, document = report_of(
+        TableCheck("users", 0, "a file", 1, versions=(VersionCheck(1, "a", "p", findings=(kept,)),))
+    )
+    assert "secret" in plain and "secret" not in markdown and "secret" not in json.dumps(document)
+
+
+def test_the_report_states_what_a_sample_can_show(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    found, _ = checked(tmp_path, "def transform_up(item): return item\n", users(), elsewhere)
+    plain, markdown, document = report_of(TableCheck("users", 0, "random segments of a scan", 100, versions=(found,)))
+    assert "with 95 % certainty at most 3 %" in plain and "at most 3 %" in markdown
+    assert document["tables"][0]["versions"][0]["bound"] == 0.03
+    plain, _, _ = report_of(TableCheck("users", 0, "a scan of the whole table", 100, whole=True, versions=(found,)))
+    assert "all 100 items of the table were tried" in plain and "certainty" not in plain
