@@ -18,6 +18,8 @@ from uuid import uuid4
 
 import pytest
 
+from dynamodt import api
+from dynamodt.checks.check import CheckOptions
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
@@ -374,6 +376,19 @@ def test_an_export_that_exists(bench: Bench, bucket: Bucket, make_table: MakeTab
 
 
 Spoil = Callable[[Bucket, ExportFolder], str]  # returns what the error must name
+
+
+@pytest.mark.parametrize("how", ["arn", "folder"])
+def test_a_sample_of_an_export(bench: Bench, bucket: Bucket, make_table: MakeTable, how: str) -> None:
+    table = make_table(id="S")
+    bench.tables.put(table, *({"id": f"u{number}", "n": number} for number in range(30)))
+    made = bucket.export(table, "some" if how == "arn" else "others")
+    bench.tables.delete(table, *({"id": f"u{number}"} for number in range(30)))
+    bench.script(table, "def transform_up(item):\n    return {**item, 'n': item['n'] + 1}\n")
+    options = CheckOptions(sample=20, export=made.arn if how == "arn" else bucket.url(made), variants=5)
+    (found,) = api.check(bench.stage, bench.folder, [table], options, bench.recorder)
+    assert found.error is None and (found.items, found.faults) == (20, 0)
+    assert found.versions[0].effect.changed == 20
 
 
 def truncated(bucket: Bucket, folder: ExportFolder) -> str:

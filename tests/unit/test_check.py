@@ -248,6 +248,9 @@ def test_equal_values_stay_equal_and_different_ones_different() -> None:
     ids = [image["id"]["S"] for image in made]
     assert len(set(ids)) == 40 and all(text.startswith("USER#") for text in ids)
     assert [image["of"]["S"] for image in made] == [ids[number // 2] for number in range(40)]
+    assert replacer.image({"part": {"S": "7 of 12"}})["part"]["S"] == f"{ids[7][5:]} of {ids[12][5:]}".replace(
+        "of", replacer.image({"x": {"S": "of"}})["x"]["S"]
+    )
 
 
 def test_letters_of_all_alphabets_are_replaced_by_as_many_bytes() -> None:

@@ -3,11 +3,11 @@
 What an item of the sample shows is a fault, since a run would meet it; what only a variant shows is a warning, unless
 an item of the sample has the variant's very shape, or the version never returns.
 
-Replaced values have the same shapes, types and lengths, and are nobody's data. Equal values stay equal and different
-ones different, over all items of one `Replacer`, so that keys stay unique and references between items hold. Letters
-become letters, digits digits; what stands between them stays, so that a date looks like a date. What scripts compare
-with stays: the values of an attribute that has only a few (a type, a status, a country), the first word of an
-attribute's texts where at least half of them share it (`USER#17`), numbers of one digit, booleans and NULL.
+Replaced values have the same shapes, types and lengths, and are nobody's data. Equal words stay equal and different
+ones different, over all items of one `Replacer`, so that keys stay unique and references between items hold, also those
+of a part of a text. Letters become letters, digits digits; what stands between them stays, and dates become dates. What
+scripts compare with stays: the values of an attribute that has only a few (a type, a status, a country), the first word
+of an attribute's texts where at least half of them share it (`USER#17`), numbers of one digit, booleans and NULL.
 """
 
 from __future__ import annotations
@@ -198,11 +198,23 @@ class Replacer:
         if kind == "L":
             return {kind: [self.value(inner) for inner in raw]}
         if kind in ("SS", "NS", "BS"):
-            return {kind: sorted(self._replaced(kind[0], one) for one in raw)}
-        return {kind: self._replaced(kind, raw)} if kind in ("S", "N", "B") else value
+            return {kind: sorted(self._scalar(kind[0], one) for one in raw)}
+        return {kind: self._scalar(kind, raw)} if kind in ("S", "N", "B") else value
+
+    def _scalar(self, kind: str, raw: str) -> str:
+        if kind != "S" or _DATE.fullmatch(raw):
+            return self._replaced("date" if kind == "S" else kind, raw)
+        if raw in self._words:
+            return raw
+        pieces: list[str] = _PIECE.findall(raw)
+        keeps = len(pieces) > 1 and pieces[0] in self._first
+        return "".join(
+            piece if (keeps and not number) or not piece[0].isalnum() else self._replaced(kind, piece)
+            for number, piece in enumerate(pieces)
+        )
 
     def _replaced(self, kind: str, raw: str) -> str:
-        """What becomes of a value, the same each time, and of no other value."""
+        """What becomes of a word, a date, a number or a binary: the same each time, and of no other one."""
         if (kind, raw) not in self._made:
             found = next(text for text in self._candidates(kind, raw) if (kind, text) not in self._taken)
             self._made[kind, raw] = found
@@ -210,27 +222,19 @@ class Replacer:
         return self._made[kind, raw]
 
     def _candidates(self, kind: str, raw: str) -> Iterator[str]:
-        make = {"S": self._text, "N": _number, "B": _binary}[kind]
+        make = {"S": _letters, "date": _date, "N": _number, "B": _binary}[kind]
         for number in count():
             seed = hashlib.sha256(f"{self._salt} {kind} {number} {raw}".encode("utf-8", "surrogatepass")).digest()
             made = make(raw, random.Random(seed))
             # few values are as short: those beyond them are longer
             yield made if number < _TRIES else _longer(kind, made, number)
 
-    def _text(self, raw: str, dice: random.Random) -> str:
-        if raw in self._words:
-            return raw
-        if _DATE.fullmatch(raw):
-            return _date(raw, dice)
-        pieces: list[str] = _PIECE.findall(raw)
-        keeps = len(pieces) > 1 and pieces[0] in self._first
-        made = [piece if not any(map(str.isalnum, piece)) else _letters(piece, dice) for piece in pieces]
-        return "".join([*pieces[:1], *made[1:]] if keeps else made)
-
 
 def _longer(kind: str, made: str, number: int) -> str:
     if kind == "B":
         return b64encode(b64decode(made) + number.to_bytes(4, "big")).decode()
+    if kind == "date":
+        return made if number % 2 else f"{made[:2]}{number % 100:02}{made[4:]}"
     return f"{made}{number}" if kind == "S" or "E" not in made.upper() else f"{number}"
 
 
