@@ -13,7 +13,7 @@ const { chosen, handedOn } = require("./lib/credentials");
 const { findProgram, run } = require("./lib/program");
 const { settingsOf } = require("./lib/settings");
 const { filesOf, STAGES } = require("./lib/storage");
-const { closedOf, declaresTables, isTable, tablesOf } = require("./lib/tables");
+const { closedOf, declaresTables, isTable, keyOf, tablesOf } = require("./lib/tables");
 
 class ServerlessDynamodt {
   constructor(serverless, options, { log }) {
@@ -190,7 +190,8 @@ class ServerlessDynamodt {
     const pairs = Object.entries(found).map(([id, name]) => [folder(id, name), name ?? this.source(id, service.resources), id]);
     this.checkDistinct(pairs);
     const absent = (id) => isTable(service.resources?.Resources?.[id]) && !(id in found) && !uncertain.includes(id);
-    return { sources: Object.fromEntries(pairs), uncertain, absent };
+    const ids = Object.fromEntries(pairs.map(([name, , id]) => [name, id]));
+    return { sources: Object.fromEntries(pairs), ids, uncertain, absent };
   }
 
   // One table's name may be another one's logical id: a folder of that name would be applied to either.
@@ -222,7 +223,7 @@ class ServerlessDynamodt {
     const program = this.program();
     const words = wordsOf(verb, tables, options, this.settings);
     this.log.info([...program, ...words].join(" "));
-    const given = { ...this.environment(), ...(await this.expected()), DYNAMODT_SERVICE: await this.ofService() };
+    const given = { ...this.environment(), ...(await this.expected()), DYNAMODT_SERVICE: await this.ofService(verb) };
     const { env, close } = await handedOn(this.provider, given);
     const { code, said, signal } = await run(program, words, { folder: this.folder, env }).finally(close);
     if (signal) process.exit(code); // the framework leaves signals to their listener
@@ -252,9 +253,20 @@ class ServerlessDynamodt {
   }
 
   // What the stage has without an entry in dynamodt.toml, as the program takes it.
-  async ofService() {
+  async ofService(verb) {
     const files = await filesOf(this.provider, this.serverless.service, this.stage);
-    return JSON.stringify({ stage: this.settings.stage, storage: files?.storage, tables: await this.sources() });
+    const keys = verb === "init" ? await this.keys() : undefined;
+    return JSON.stringify({ stage: this.settings.stage, storage: files?.storage, tables: await this.sources(), keys });
+  }
+
+  // The tables' keys by folder, as far as the template has them: for the tests that `init` writes before a deploy.
+  async keys() {
+    const { tables } = this.settings;
+    const resources = this.serverless.service.resources;
+    const mapped = tables !== undefined && !Array.isArray(tables) ? tables : {};
+    const { ids } = await this.ofResources();
+    const pairs = Object.entries({ ...ids, ...mapped }).map(([folder, id]) => [folder, keyOf(resources?.Resources?.[String(id)])]);
+    return Object.fromEntries(pairs.filter(([, key]) => key !== undefined));
   }
 
   // The framework exits with 1 for every error; a pipeline needs the program's own code, such as 3: nothing was started.

@@ -219,6 +219,20 @@ def test_the_texts_of_a_run_that_was_killed_are_told_to_the_item(
     assert told == ({first: ITEMS - edited, last(bench, table).checksum: edited} if edited < ITEMS else {})
 
 
+def test_a_formatter_between_two_attempts_is_no_edit(bench: Bench, endpoint: Endpoint, table: str) -> None:
+    bench = replace(bench, stage=replace(bench.stage, state_table=f"state-{table}"))
+    operations.State(bench.stage.connection, bench.stage.state_table).ensure()
+    bench.script(table, double())
+    assert attempt(endpoint, bench.folder, table, "1", "answered", 1).returncode == -9
+    first = last(bench, table)
+    path = bench.script(table, f"# SPDX-License-Identifier: MIT\n{double()}")
+    (report,) = bench.up(table)
+    assert report.error is None and report.versions[0].texts == () and numbers(bench, table) == [2] * ITEMS
+    assert not any("was edited" in note for note in bench.recorder.notes)
+    assert last(bench, table).checksum == first.checksum and last(bench, table).text != first.text
+    assert path.read_text().count("SPDX") == 1
+
+
 # ---------------------------------------------------------------- prepared data and own rows
 
 PREPARE = "def prepare(context):\n    yield 'rate', {0}\n    yield 'other', 1\n"

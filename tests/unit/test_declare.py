@@ -120,6 +120,14 @@ def test_a_service_gives_the_keys_that_its_files_write_out(tmp_path: Path) -> No
     assert keys_here(tmp_path)["Users"] == PAIR  # of dynamodt.toml
 
 
+def test_the_plugin_gives_keys_that_the_framework_has_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNAMODT_SERVICE", '{"stage": "dev", "keys": {"users": [["pk", "S"], ["sk", "N"]]}}')
+    assert service_keys(tmp_path) == {"users": PAIR}
+    assert api.declare("dev", tmp_path, ["users"]) == ({"users": PAIR}, None) and not (tmp_path / FILE_NAME).exists()
+    monkeypatch.setenv("DYNAMODT_SERVICE", "no JSON")
+    assert service_keys(tmp_path) == {}
+
+
 def test_a_generated_test_has_the_key_of_its_table(tmp_path: Path) -> None:
     _, test = init(tmp_path, ["users"], {"users": PAIR})
     assert 'BEFORE: Item = {"pk": "1", "sk": Decimal(1)}' in test.read_text()

@@ -40,6 +40,16 @@ function tablesOf(resources, pseudo, given = {}) {
   return { found, uncertain };
 }
 
+// A table's key, as pairs of a name and a type, the partition key first; undefined where the template does not write it out.
+function keyOf(resource) {
+  const { KeySchema, AttributeDefinitions } = resource?.Properties ?? {};
+  if (!isTable(resource) || !Array.isArray(KeySchema) || !Array.isArray(AttributeDefinitions)) return undefined;
+  const types = new Map(AttributeDefinitions.map((one) => [one?.AttributeName, one?.AttributeType]));
+  const named = ["HASH", "RANGE"].flatMap((role) => KeySchema.filter((one) => one?.KeyType === role)).map((one) => one.AttributeName);
+  const key = named.map((name) => [name, types.get(name)]);
+  return key.length && key.every((pair) => pair.every((part) => typeof part === "string")) ? key : undefined;
+}
+
 function defaults(resources) {
   return Object.fromEntries(Object.entries(resources?.Parameters ?? {}).map(([name, parameter]) => [name, parameter?.Default]));
 }
@@ -116,4 +126,4 @@ function all(values) {
   return values.includes(undefined) ? undefined : true;
 }
 
-module.exports = { closedOf, declaresTables, isTable, tablesOf };
+module.exports = { closedOf, declaresTables, isTable, keyOf, tablesOf };

@@ -3,7 +3,7 @@
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
 
-const { tablesOf } = require("../lib/tables");
+const { keyOf, tablesOf } = require("../lib/tables");
 
 const PSEUDO = { "AWS::Region": "eu-west-1", "AWS::StackName": "shop-dev" };
 
@@ -100,4 +100,15 @@ test("what the framework is told goes before a default, and a default that names
   });
   assert.deepEqual(tablesOf(resources("String"), PSEUDO, { Name: "users" }).found, { Users: "users" });
   assert.deepEqual(tablesOf(resources("AWS::SSM::Parameter::Value<String>"), PSEUDO).found, { Users: undefined });
+});
+
+test("a key is read where the template writes it out, the partition key first", () => {
+  const AttributeDefinitions = [{ AttributeName: "sk", AttributeType: "N" }, { AttributeName: "pk", AttributeType: "S" }];
+  const KeySchema = [{ AttributeName: "sk", KeyType: "RANGE" }, { AttributeName: "pk", KeyType: "HASH" }];
+  const table = (Properties) => ({ Type: "AWS::DynamoDB::Table", Properties });
+  assert.deepEqual(keyOf(table({ AttributeDefinitions, KeySchema })), [["pk", "S"], ["sk", "N"]]);
+  for (const other of [undefined, table(undefined), table({ KeySchema }), table({ AttributeDefinitions: [], KeySchema }), { Type: "AWS::SQS::Queue" }]) {
+    assert.equal(keyOf(other), undefined);
+  }
+  assert.equal(keyOf(table({ AttributeDefinitions, KeySchema: { Ref: "Key" } })), undefined);
 });

@@ -6,6 +6,8 @@ framework computes are not. A table's logical name is its logical id, as the plu
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import KEY_TYPES, KeyAttribute
 
+SERVICE = "DYNAMODT_SERVICE"
 _NAMES = ("serverless.yml", "serverless.yaml", "serverless.json")
 _TYPES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
 _INCLUDED = re.compile(r"\$\{file\(([^)]+)\)(?::([A-Za-z0-9_.-]+))?\}")
@@ -27,7 +30,20 @@ def service_file(folder: Path) -> Path | None:
 
 def service_keys(folder: Path) -> dict[str, tuple[KeyAttribute, ...]]:
     """The keys of the service's tables, by logical id; of those whose key is written out. Raises UsageError for a file
-    that cannot be read."""
+    that cannot be read. What the plugin gives takes precedence: it has computed what the framework computes."""
+    return {**_keys_in_files(folder), **_given_by_the_plugin()}
+
+
+def _given_by_the_plugin() -> dict[str, tuple[KeyAttribute, ...]]:
+    """The `keys` of DYNAMODT_SERVICE, whose form `config.stage` checks."""
+    try:
+        found = json.loads(os.environ.get(SERVICE) or "{}").get("keys", {})
+        return {table: tuple(KeyAttribute(str(name), str(kind)) for name, kind in key) for table, key in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keys_in_files(folder: Path) -> dict[str, tuple[KeyAttribute, ...]]:
     file = service_file(folder)
     content = _read(file) if file is not None else None
     sections = content.get("resources") if isinstance(content, dict) else None

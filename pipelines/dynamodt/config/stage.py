@@ -10,7 +10,7 @@ The stage `local` needs no entry: it is the embedded emulator, unless an endpoin
 Framework sets DYNAMODT_EXPECTED_ACCOUNT and DYNAMODT_EXPECTED_REGION to where it has deployed the application; a stage
 in another account or region is refused, since its tables belong to another deployment. It sets DYNAMODT_SERVICE to
 what the stage has without an entry, as JSON: `{"stage": "dev", "storage": "s3://BUCKET/PREFIX", "tables": {"users":
-"cfn:shop-dev.Users"}}`. An entry's own keys take precedence.
+"cfn:shop-dev.Users"}}`, for `init` with the `keys` of its tables. An entry's own keys take precedence.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dynamodt.config.serverless import SERVICE
 from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings, table_source
 from dynamodt.dynamodb.clients import account_id, region_of
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import LOOKUPS, STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec, TableNames
 
 ACCOUNT, REGION = "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"
-SERVICE = "DYNAMODT_SERVICE"
 
 
 def check_expected(stage: Stage) -> None:
