@@ -267,3 +267,50 @@ def test_an_item_that_was_created_again_as_it_was_is_transformed_by_its_window(b
         bench.leave(window, 0)
     assert bench.execute(replace(window, attempt=2)).changed == 1
     assert by_id(bench) == {1: 2, 101: 7}
+
+
+def test_a_retry_that_died_and_a_partial_undo_follow_the_rows(bench: Bench, network: Network) -> None:
+    """The network repeats the refused request once the retry's process has died, with its intent recorded."""
+    job, _, _ = dead_job(bench, FAN_ELSEWHERE)
+    bench.dynamodb.delete({"id": 101})
+    again = retry_job(job, 1, tuple(bench.storage.names(key_of_job(job, DEAD))))
+    again = replace(again, attempt=2, earlier=(job.run,))
+    network.keeps = False
+    bench.leave(again, 0)
+    network.repeat()
+    assert by_id(bench) == {1: 2, 101: 7}
+    again = replace(again, attempt=3)
+    bench.state.lease(again)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        migrate(pipeline, again, bench.resources)
+    assert by_id(bench) == {1: 2, 101: 7}
+    undone(bench, replace(again, attempt=7), partial=True)
+    undone(bench, replace(job, attempt=8), partial=True)
+    assert by_id(bench) == {1: 1}
+
+
+def test_a_stamp_shows_an_undo_what_a_refused_update_has_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application has made the item bad, so that it is a dead letter, and puts it back as it was; then the network
+    repeats the refused statement."""
+    text = 'STAMP = "by"\ndef transform_up(item):\n    return {**item, "n": item["n"] * 2 // item["good"]}\n'
+    bench.dynamodb.put({"id": 1, "n": 1, "good": 1})
+    job, original, sent = bench.job(text, max_errors=9), FakeDynamoDB._batchexecutestatement, []
+
+    def kept(dynamodb: FakeDynamoDB, request: dict[str, Any]) -> dict[str, Any]:
+        sent.append(request)
+        return original(dynamodb, request)
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 1, "n": 1, "good": 0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeDynamoDB, "_batchexecutestatement", kept)
+        bench.dynamodb.before_write = application
+        assert bench.execute(job) == Counts(read=1, dead=1)
+    bench.dynamodb.before_write = None
+    bench.dynamodb.put({"id": 1, "n": 1, "good": 1})
+    for request in sent:
+        original(bench.dynamodb, request)
+    assert by_id(bench) == {1: 2}
+    undone(bench, job)
+    assert bench.items() == [{"id": 1, "n": 1, "good": 1}]

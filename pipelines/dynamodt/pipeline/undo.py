@@ -25,7 +25,7 @@ from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec
+from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import inserts_of, own_rows
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples, store_not_restored
@@ -115,20 +115,21 @@ def is_complete(page: JournalPage, journal: Journal) -> bool:
 
 
 class Records(NamedTuple):
-    """The records of a page that may have had an effect, the keys that items were moved from and to, and the deletions
-    that are not confirmed, all by `key_text`."""
+    """The records of a page that may have had an effect, the keys that items were moved from and to, the deletions that
+    are not confirmed, and the updates of void keys, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]]
     moved_from: dict[str, set[str]]
     moved_to: dict[str, dict[str, Image]]
     unconfirmed: dict[str, Image]
+    void: dict[str, list[Update]]
 
 
 def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> Records:
     """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
     Insertions, and changes in one transaction with them, are shown by their rows in the state table: a transaction that
     was refused, and that the network repeats after its page has ended, may still take effect as a whole."""
-    found = Records({}, {}, {}, {})
+    found = Records({}, {}, {}, {}, {})
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
         found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
@@ -147,7 +148,11 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
     moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
     for part in parts:
         text = key_text(part.key)
-        if isinstance(part, Check) or text in void:
+        if isinstance(part, Check):
+            continue
+        if text in void:
+            if isinstance(part, Update):
+                found.void.setdefault(text, []).append(part)
             continue
         if isinstance(part, Remove) and text in found.unconfirmed:
             continue
@@ -190,7 +195,7 @@ class RestoreItems(beam.DoFn):
         with reporting(self._leases, self._job), suppress(Interrupted):
             if context_of(self._job).interrupted:
                 return
-            items = PageItems(self._table, self._records_of(page), self._reads)
+            items = PageItems(self._table, self._records_of(page), self._reads, self._job.script.stamp)
             write_result = (
                 foreseen(items.changes) if self._job.dry_run else items.restored(self._page_writer(items).write)
             )
@@ -214,7 +219,7 @@ class RestoreItems(beam.DoFn):
                 return records_of(page, self._journal, self._inserted)
         except RunFailed:
             pass
-        return Records({}, {}, {}, {})
+        return Records({}, {}, {}, {}, {})
 
     def _page_writer(self, items: PageItems) -> PageWriter:
         """Writes on the condition of the attributes that are restored; the others may have changed."""
@@ -239,14 +244,14 @@ class PageItems:
     """The items of one page, read when it is made: `changes` restore them, `counts` are of all items, and by kind of
     those that need no write."""
 
-    def __init__(self, table: TableSpec, records: Records, reads: Reads) -> None:
+    def __init__(self, table: TableSpec, records: Records, reads: Reads, stamp: str | None = None) -> None:
         self._table = table
-        self._records = records.by_key
         self._moved_to = records.moved_to
         self._unconfirmed = records.unconfirmed
         self._moved_from = records.moved_from
         self._reads = reads
         self.rcu = 0.0  # what reading the items has cost
+        self._records = {**self._stamped(records.void, stamp), **records.by_key}
         self._found = self._judged(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
         alone = len(self._unconfirmed.keys() - self._records.keys())
@@ -255,6 +260,20 @@ class PageItems:
             if found.change is None:
                 kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
+
+    def _stamped(self, void: dict[str, list[Update]], stamp: str | None) -> dict[str, list[Journaled]]:
+        """The updates that had no effect as far as their page knew, and whose item has their stamp: they were refused,
+        and repeated by the network."""
+        if stamp is None or not void:
+            return {}
+        current = self._reads.items([updates[0].key for updates in void.values()])
+        self.rcu += current.rcu
+        stamped: dict[str, list[Journaled]] = {}
+        for text, updates in void.items():
+            mark = current.items.get(text, {}).get(stamp)
+            if found := [update for update in updates if mark and update.sets.get(stamp) == mark]:
+                stamped[text] = [*found]
+        return stamped
 
     def restored(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
         """Write the changes. An item that was moved here is deleted once its source is restored, and stays if that
