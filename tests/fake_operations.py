@@ -220,14 +220,22 @@ class FakeOperations:
         return [Path("transforms") / table / f"v2_{name}.py"]
 
     def stamp(
-        self, stage: Stage, folder: Path, table: str, to: int, observer: Observer, /, dry_run: bool = False
+        self,
+        stage: Stage,
+        folder: Path,
+        table: str,
+        to: int,
+        observer: Observer,
+        /,
+        dry_run: bool = False,
+        options: RunOptions = RunOptions(),
     ) -> TakeOver:
         self.calls.append(("stamp", table, to, dry_run))
         return TakeOver(table, tuple(_recorded(table, n, "stamped") for n in range(1, to + 1)), to, 4, dry_run)
 
     def repair(
         self, stage: Stage, folder: Path, table: str, to: int | None, reason: str, observer: Observer, /,
-        dry_run: bool = False,
+        dry_run: bool = False, options: RunOptions = RunOptions(),
     ) -> TakeOver:  # fmt: skip
         self.calls.append(("repair", table, to, reason, dry_run))
         outcomes = (VersionOutcome(1, "initial", "accepted"), VersionOutcome(2, "split_name", "unchanged"))
@@ -245,7 +253,14 @@ class FakeOperations:
         )
 
     def import_history(
-        self, stage: Stage, folder: Path, table: str, observer: Observer, /, dry_run: bool = False
+        self,
+        stage: Stage,
+        folder: Path,
+        table: str,
+        observer: Observer,
+        /,
+        dry_run: bool = False,
+        options: RunOptions = RunOptions(),
     ) -> TakeOver:
         self.calls.append(("import_history", table, dry_run))
         return TakeOver(table, (_recorded(table, 1, "adopted"),), 1, 4, dry_run)

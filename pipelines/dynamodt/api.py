@@ -17,7 +17,7 @@ from dynamodt.checks.findings import TableCheck
 from dynamodt.config import scaffold
 from dynamodt.config.declare import declare as declare_tables
 from dynamodt.config.declare import keys_here, parse_key
-from dynamodt.config.names import named_in, with_names
+from dynamodt.config.names import logical_names, named_in, with_names
 from dynamodt.config.serverless import service_keys
 from dynamodt.config.settings import Key
 from dynamodt.config.stage import LOCAL, check_expected, load_stage
@@ -29,7 +29,7 @@ from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
-from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus
+from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs import baseline, validation
@@ -39,16 +39,27 @@ from dynamodt.runs import plan as planning
 from dynamodt.runs import prepare as preparing
 from dynamodt.runs import repair as repairing
 from dynamodt.runs import runner as engine
+from dynamodt.runs import show as showing
 from dynamodt.runs import undo as undoing
-from dynamodt.runs.control import find_run, run_states, version_states
+from dynamodt.runs.control import find_run, run_states, version_states, with_younger
 from dynamodt.runs.execute import migrate
 from dynamodt.runs.forecast import TableForecast
 from dynamodt.runs.history import goal
 from dynamodt.runs.lock import in_turn
-from dynamodt.runs.migration import TableMigration, check_retriable, hold_back, plan_migration, refused, table_report
+from dynamodt.runs.migration import (
+    TableMigration,
+    check_retriable,
+    hold_back,
+    noted,
+    plan_migration,
+    refused,
+    table_report,
+)
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
+from dynamodt.runs.provenance import provenance, signed
 from dynamodt.runs.resume import check_free, not_unfinished
+from dynamodt.runs.show import RunDetails
 from dynamodt.runs.spending import Spending
 from dynamodt.runs.validation import Validation
 from dynamodt.script.read import read_versions, tables
@@ -85,8 +96,9 @@ def up(
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
     if len(chosen) > 1 and not options.dry_run and (plans := refused(stage, folder, chosen, to, options)):
         return [table_report(stage, plan) for plan in plans]
-    spending = Spending()
-    return [migrate(stage, folder, name, "up", to, options, observer, engine, spending) for name in chosen]
+    options, spending = signed(options, folder), Spending()
+    found = [migrate(stage, folder, name, "up", to, options, observer, engine, spending) for name in chosen]
+    return noted(found, observer)
 
 
 def down(
@@ -96,7 +108,8 @@ def down(
     chosen = [stage.names.real(name) for name in names]
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), chosen, observer)
-    return [migrate(stage, folder, name, "down", to, options, observer, engine) for name in chosen]
+    options = signed(options, folder)
+    return noted([migrate(stage, folder, name, "down", to, options, observer, engine) for name in chosen], observer)
 
 
 def undo(
@@ -107,16 +120,17 @@ def undo(
     if options.runner == GLUE:
         record = undoing.undoable(stage, chosen, run, options, observer)
         return on_glue.undo(stage, folder, record, options, as_watcher(observer))
-    return undoing.undo(stage, chosen, run, options, observer, engine)
+    return undoing.undo(stage, chosen, run, signed(options, folder), observer, engine)
 
 
 def retry(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
-    """Continue an unfinished run of these tables, its dead letters first.
-
-    Raises UsageError for a run that does not exist, Refused for one that has nothing to retry.
-    """
+    """Continue an unfinished run of these tables, its dead letters first, or replay those of a run that has succeeded
+    with some; what the options accept is not replayed. Raises UsageError for a run that does not exist, and for an
+    accepted key without a dead letter, Refused for a run that has nothing to retry."""
+    if (options.accept or options.accept_all) and not options.reason:
+        raise UsageError("what is accepted needs a reason", where="--accept", hint="add it: --reason TEXT")
     state = State(stage.connection, stage.state_table)
     record = find_run(state, _chosen(stage, folder, names), run, stage)
     in_turn(
@@ -124,23 +138,34 @@ def retry(
         record.table,
         options,
         observer.notify,
-        lambda: check_retriable(stage, state, find_run(state, [record.table], record.run)),
+        lambda: check_retriable(stage, state, find_run(state, [record.table], record.run), options),
     )
     options = replace(options, only=record.run)
     if options.runner == GLUE:
         request = Command("retry", tables=(record.table,), run=record.run, options=options)
         move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
         return _in_job(stage, folder, request, [move], observer)
+    options = signed(options, folder)
     report = migrate(stage, folder, record.table, record.direction, goal(record), options, observer, engine)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
-    return [report]
+    return noted([report], observer)
 
 
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
     """All runs of the tables, the oldest first."""
     state = State(stage.connection, stage.state_table)
     return {name: state.runs(name) for name in _chosen(stage, folder, names)}
+
+
+def show(stage: Stage, folder: Path, names: Sequence[str], run: str) -> RunDetails:
+    """One run of these tables; see `runs.show.details`."""
+    return showing.details(stage, _chosen(stage, folder, names), run)
+
+
+def keys_to_accept(stage: Stage, folder: Path, names: Sequence[str], run: str) -> Iterator[str]:
+    """The keys of a run's dead letters, as `retry` accepts them; see `runs.show.keys_of`."""
+    return showing.keys_of(stage, _chosen(stage, folder, names), run)
 
 
 def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
@@ -157,7 +182,7 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
     found = [_status(stage, state, folder, name) for name in _chosen(stage, folder, names)]
-    return [_with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+    return [with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
 
 
 def forecast(
@@ -173,38 +198,51 @@ def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
     return validation.validate(folder, names)
 
 
-def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:
-    """Record that versions 1 to `to` of a table are applied; see `runs.baseline.stamp`."""
-    return baseline.stamp(stage, folder, stage.names.real(name), to, observer, dry_run)
+def stamp(
+    stage: Stage,
+    folder: Path,
+    name: str,
+    to: int,
+    observer: Observer,
+    dry_run: bool = False,
+    options: RunOptions = RunOptions(),
+) -> TakeOver:
+    """Record that versions 1 to `to` of a table are applied, with who and why of the options; see `runs.baseline`."""
+    of = provenance(signed(options, folder))
+    return baseline.stamp(stage, folder, stage.names.real(name), to, observer, dry_run, of)
 
 
 def repair(
-    stage: Stage, folder: Path, name: str, to: int | None, reason: str, observer: Observer, dry_run: bool = False
+    stage: Stage,
+    folder: Path,
+    name: str,
+    to: int | None,
+    reason: str,
+    observer: Observer,
+    dry_run: bool = False,
+    options: RunOptions = RunOptions(),
 ) -> TakeOver:
-    """Accept the edits of a table's applied versions; see `runs.repair.repair`."""
-    return repairing.repair(stage, folder, stage.names.real(name), to, reason, observer, dry_run)
+    """Accept the edits of a table's applied versions; see `runs.repair.repair`. Of the options, who applies."""
+    of = provenance(signed(options, folder))
+    return repairing.repair(stage, folder, stage.names.real(name), to, reason, observer, dry_run, of)
 
 
-def import_history(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
-    """Import a table's record of dynamo-data-transform; see `runs.baseline.import_history`."""
-    return baseline.import_history(stage, folder, stage.names.real(name), observer, dry_run)
+def import_history(
+    stage: Stage,
+    folder: Path,
+    name: str,
+    observer: Observer,
+    dry_run: bool = False,
+    options: RunOptions = RunOptions(),
+) -> TakeOver:
+    """Import a table's record of dynamo-data-transform, with who and why of the options; see `runs.baseline`."""
+    of = provenance(signed(options, folder))
+    return baseline.import_history(stage, folder, stage.names.real(name), observer, dry_run, of)
 
 
 def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:
     """`pause`, `resume`, `abort`, `unlock` or `throttle` the run that holds a table; see `runs.control.control_run`."""
     return running.control_run(stage, stage.names.real(name), command, limits)
-
-
-def _with_younger(found: TableStatus, younger: str) -> TableStatus:
-    """A table that was recreated has no run to continue."""
-    versions = tuple(map(_without_run, found.versions)) if younger else found.versions
-    return replace(found, younger=younger, versions=versions)
-
-
-def _without_run(version: VersionStatus) -> VersionStatus:
-    if version.run is None:
-        return version
-    return replace(version, run=None, state="applied" if version.when else "pending")
 
 
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
@@ -289,7 +327,7 @@ def init(
 ) -> list[Path]:
     """Create a folder and a template for each table (default: all of the stage but our own); returns the files. `keys`
     are those of tables that do not exist yet."""
-    found = names or list(_of_stage(stage, folder))
+    found = names or list(logical_names(stage, folder))
     if not found:
         hint = "name one, with its key: " + suggest("init", table="users", key="id:S")
         raise UsageError("the stage has no table yet", where=f"stage {stage.name}", hint=hint)
@@ -307,17 +345,6 @@ def _key_of(stage: Stage, name: str) -> Key:
         return tables_of_stage.describe(stage.connection, stage.names.real(name)).key
     except ServiceError:
         return ()
-
-
-def _of_stage(stage: Stage, folder: Path) -> Iterator[str]:
-    """The logical names of the stage's tables; those that its pattern does not make belong to another one."""
-    names = with_names(stage, folder, tuple(stage.names.sources)).names
-    head, _, tail = names.pattern.partition("{table}")
-    for real in tables_of_stage.list_tables(stage.connection):
-        if real not in stage.state_tables and real in names.known.values():
-            yield names.logical(real)
-        elif real not in stage.state_tables and real.startswith(head) and real.endswith(tail):
-            yield real.removeprefix(head).removesuffix(tail)
 
 
 def doctor(
@@ -351,7 +378,7 @@ def _status(stage: Stage, state: State, folder: Path, name: str) -> TableStatus:
         versions = statuses(read_versions(folder / "transforms", name, stage.names), applied)
     except ScriptError as error:
         return TableStatus(name, at, (), error)
-    return TableStatus(name, at, version_states(state, name, versions))
+    return TableStatus(name, at, version_states(state, name, versions, applied))
 
 
 def _on_glue(
@@ -369,4 +396,4 @@ def _in_job(
     stage: Stage, folder: Path, request: Command, plans: Sequence[TableMigration], observer: Observer
 ) -> list[TableReport]:
     reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free, hold_back)
-    return [table_report(stage, plan, reports.get(plan.table, ())) for plan in plans]
+    return noted([table_report(stage, plan, reports.get(plan.table, ())) for plan in plans], observer)

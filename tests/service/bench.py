@@ -9,15 +9,19 @@ from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from dynamodt import api as operations
-from dynamodt.model.pages import Counts
+from dynamodt.errors import DynamodtError
+from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Item, Stage, StorageSpec
+from dynamodt.runs import execute
+from dynamodt.runs.history import LeftLetters, completion_error
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import read_versions
@@ -136,11 +140,24 @@ class Bench:
         return self.succeeded(table, text, dry_run=True)
 
     def failed(self, table: str, text: str, **options: Any) -> TableReport:
-        """Apply the text as version 1 of the table, which must fail, and leave no version applied."""
+        """Apply the text as version 1 of the table, which must fail, and leave no version applied. With `max_errors` it
+        reads on after dead letters, as `left` does."""
         self.script(table, text)
-        (report,) = self.up(table, **options)
+        report = self.left(table, **options)
         assert report.error is not None
         assert self.applied(table) == [] and report.at == 0
+        return report
+
+    def left(self, table: str, command: str = "up", **options: Any) -> TableReport:
+        """What a run reports that reads on after dead letters, and fails nonetheless: it is left half done, with all
+        other items written."""
+
+        def strict(totals: Totals, splits: int, where: str, letters: LeftLetters, run: str) -> DynamodtError | None:
+            return completion_error(totals, splits, where, letters._replace(tolerated=0), run)
+
+        with patch.object(execute, "completion_error", strict):
+            (report,) = getattr(self, command)(table, **options)
+        assert isinstance(report, TableReport)
         return report
 
     def history(self, table: str) -> list[RunRecord]:

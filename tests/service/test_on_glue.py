@@ -122,7 +122,7 @@ def test_a_job_has_what_lies_beside_a_script(typed: Client) -> None:
 
 def test_dead_letters_are_told_replayed_and_taken_back_by_jobs(typed: Client) -> None:
     typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1))
-    code, out, err = typed.said("up", "--table", typed.table, "--json", "--max-errors", "5")
+    code, out, err = typed.said("up", "--table", typed.table, "--json")
     document = json.loads(out)
     (version,) = document["tables"][0]["versions"]
     assert (code, version["status"], version["counts"]["dead"]) == (1, "failed", 1)

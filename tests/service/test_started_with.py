@@ -65,7 +65,7 @@ def recreate(bench: Bench, make_table: MakeTable, table: str) -> None:
 def half_done(bench: Bench, table: str, settings: str = "", **words: str) -> str:
     """A run that has written all items but one; returns its id."""
     bench.script(table, double(settings, bad=True, **words))
-    (report,) = bench.up(table, max_errors=5)
+    report = bench.left(table, max_errors=5)
     assert isinstance(report.error, DeadLetters), report.error
     return report.versions[0].run
 
@@ -190,7 +190,7 @@ def test_a_file_that_the_formula_uses_counts_as_its_text(bench: Bench, table: st
     path = bench.beside(f"{table}/formula.py", "def twice(n):\n    return 1 / (n - 1)\n")
     text = "from formula import twice\ndef transform_up(item):\n    return {**item, 'n': twice(item['id'])}\n"
     bench.script(table, text)
-    (report,) = bench.up(table, max_errors=5)
+    report = bench.left(table, max_errors=5)
     first = last(bench, table)
     assert isinstance(report.error, DeadLetters) and first.files.keys() == {f"{table}/formula.py"}
     path.write_text("def twice(n):\n    return 2\n")
@@ -377,7 +377,7 @@ def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(
     bench.script(table, double())
     assert bench.up(table)[0].at == 1
     bench.script(table, double(bad=True), 2)
-    assert isinstance(bench.up(table, max_errors=5)[0].error, DeadLetters)
+    assert isinstance(bench.left(table, max_errors=5).error, DeadLetters)
     recreate(bench, make_table, table)
     fill(bench, table)
     assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0
@@ -434,7 +434,7 @@ def test_a_recreated_source_of_a_target_is_refused_until_the_run_is_undone(
 def test_a_way_down_that_has_left_dead_letters_may_be_mended(bench: Bench, table: str) -> None:
     bench.script(table, double(bad_down=True))
     assert bench.up(table)[0].error is None
-    (report,) = bench.down(table, max_errors=5)
+    report = bench.left(table, "down", max_errors=5)
     assert isinstance(report.error, DeadLetters)
     bench.script(table, double())
     (report,) = bench.down(table)
@@ -474,7 +474,7 @@ def gone(bench: Bench, table: str, run: str, what: str) -> None:
 @pytest.mark.parametrize("what", ["dead", "retries"])
 def test_dead_letters_that_are_gone_are_told_with_the_ways_out(bench: Bench, table: str, what: str) -> None:
     run = half_done(bench, table)
-    (report,) = bench.up(table, max_errors=5)  # they are replayed, and die again
+    report = bench.left(table, max_errors=5)  # they are replayed, and die again
     assert isinstance(report.error, DeadLetters)
     gone(bench, table, run, what)
     bench.script(table, double())
@@ -487,7 +487,7 @@ def test_dead_letters_that_are_gone_are_told_with_the_ways_out(bench: Bench, tab
 
 def test_those_of_a_retry_are_missed_too(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
-    assert isinstance(bench.up(table, max_errors=5)[0].error, DeadLetters)
+    assert isinstance(bench.left(table, max_errors=5).error, DeadLetters)
     gone(bench, table, f"{run}/retry1", "dead")
     bench.script(table, double())
     refused(bench, table, "gone")

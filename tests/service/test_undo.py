@@ -426,3 +426,17 @@ def test_doubtful_letters_are_counted_as_written(bench: Bench, doubtful: tuple[s
     report = retry(bench, run, in_doubt="done")
     assert report.error is None and report.versions[0].counts == Counts(read=6, changed=5, vanished=1)
     assert [item["n"] for item in bench.tables.items(table)] == [2, 5, 8, 10, 12] and bench.applied(table) == [1]
+
+
+def test_doubtful_letters_are_accepted_and_an_undo_judges_them_by_their_items(
+    bench: Bench, doubtful: tuple[str, str]
+) -> None:
+    """Neither is guessed: what the application has written to them stays."""
+    table, run = doubtful
+    before = bench.tables.items(table)
+    report = retry(bench, run, accept_all=True, reason="looked at")
+    assert report.error is None and report.versions[0].counts == Counts(read=6, changed=4, dead=2)
+    assert bench.tables.items(table) == before and bench.applied(table) == [1]
+    undone = undo(bench, run)
+    assert undone.error is None and undone.run.counts == Counts(read=6, changed=4, superseded=2)
+    assert [item["n"] for item in bench.tables.items(table)] == [1, 5, 7, 4, 5, 6] and bench.applied(table) == []

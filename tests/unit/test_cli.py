@@ -790,8 +790,8 @@ def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) ->
     (found,) = json.loads(out)["runs"]
     assert code == 0
     assert set(found) == {
-        "table", "run", "version", "name", "direction", "status", "started", "ended", "counts", "dead_letters",
-        "error", "holder",
+        "table", "run", "version", "name", "direction", "status", "started", "ended", "by", "reason", "commit",
+        "counts", "dead_letters", "error", "holder",
     }  # fmt: skip
     assert found["holder"] == {"user": "ada", "host": "laptop", "pid": 17, "since": "2025-06-01T10:00:00Z"}
 

@@ -325,7 +325,10 @@ def test_dead_letters_are_replayed() -> None:
     failed = replace(RUN, status="failed", run="01RUN", dead_letters="s3://b/x")
     report = TableReport("users", "up", (failed,), 1, DynamodtError("dead"), 4)
     steps = next_steps(replace(UP, options=RunOptions(max_wcu=5.0)), report, {})
-    assert steps[0].command == "dynamodt retry --table users --max-wcu 5 01RUN"
+    assert [step.command for step in steps[:2]] == [
+        "dynamodt show --table users 01RUN",
+        "dynamodt retry --table users --max-wcu 5 01RUN",
+    ]
     rehearsed = next_steps(replace(UP, options=RunOptions(dry_run=True)), report, {})
     assert [step.command for step in rehearsed] == ["dynamodt up --table users --dry-run", "dynamodt status"]
 

@@ -8,7 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import baseline, check_report, json_output, planning, report, short_reports, stack_reports
+from dynamodt.cli import (
+    baseline,
+    check_report,
+    json_output,
+    planning,
+    report,
+    run_details,
+    short_reports,
+    stack_reports,
+)
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
@@ -19,7 +28,18 @@ from dynamodt.errors import (
 )
 from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
-from dynamodt.runs.options import BASELINE, CHECK, CONTROL, DOCTOR, MIGRATIONS, OF_A_RUN, PLAN, VALIDATE, RunOptions
+from dynamodt.runs.options import (
+    BASELINE,
+    CHECK,
+    CONTROL,
+    DOCTOR,
+    MIGRATIONS,
+    OF_A_RUN,
+    PLAN,
+    SHOW,
+    VALIDATE,
+    RunOptions,
+)
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
 from dynamodt.state.runs import ENDED
@@ -133,6 +153,16 @@ def _history(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
     )
 
 
+def _show(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    if request.keys:
+        keys = api.keys_to_accept(stage, folder, request.tables, request.run)
+        document = {"keys": list(keys)} if request.json else {}
+        return CommandResult(document, lambda console: run_details.print_keys(console, keys))
+    found = api.show(stage, folder, request.tables, request.run)
+    document = run_details.details_document(found)
+    return CommandResult(document, lambda console: run_details.print_details(console, request, found, stage))
+
+
 def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     if request.follow:
         return _follow(api, stage, request, folder, recorder)
@@ -179,11 +209,12 @@ def _control(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
 def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     table, dry_run = request.tables[0], request.options.dry_run
     if request.command == "stamp":
-        taken = api.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run)
+        taken = api.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run, options=request.options)
     elif request.command == "repair":
-        taken = api.repair(stage, folder, table, request.to, request.options.reason, recorder, dry_run=dry_run)
+        options = request.options
+        taken = api.repair(stage, folder, table, request.to, options.reason, recorder, dry_run=dry_run, options=options)
     else:
-        taken = api.import_history(stage, folder, table, recorder, dry_run=dry_run)
+        taken = api.import_history(stage, folder, table, recorder, dry_run=dry_run, options=request.options)
     document = json_output.baseline_document(taken)
     return CommandResult(document, lambda console: baseline.print_baseline(console, request, taken, stage.names))
 
@@ -330,6 +361,7 @@ _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], C
     "undo": _undo,
     "retry": _retry,
     "history": _history,
+    SHOW: _show,
     "status": _status,
     "runs": _runs,
     **dict.fromkeys(CONTROL, _control),

@@ -18,6 +18,11 @@ the indexes included, the journal's requests to S3, and an export; not the worke
 region whose prices are known.
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
+--max-errors N lets a run succeed with up to N dead letters, which a warning reports. Their items stay as they are, the
+version is recorded, and `retry` can replay them until a later version has run.
+--reason and --by are kept in the history, beside the commit of the git repository. Without --by it has the actor of
+GitHub Actions, GitLab CI, Azure Pipelines, CodeBuild or CircleCI, else the user and the host.
+
 Arguments after `--` are passed to Beam unchanged.
 
 \b
@@ -27,8 +32,9 @@ Arguments after `--` are passed to Beam unchanged.
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
   status: succeeded, failed, stopped, dry-run (wcu is then an estimate) or refused (another run must be finished first).
   A table or version that failed has an "error", a version with dead letters
-  "dead_letters": the location of their file. A table's "notices" are sentences about what receives its writes,
-  and about applied versions of a newer release, which have no file here.
+  "dead_letters": the location of their file, and "accepted": how many of them are accepted. A table's "notices" are
+  sentences about what receives its writes, about dead letters of a version that has succeeded, and about applied
+  versions of a newer release, which have no file here.
   "not_started": true, of a table that could be started, where another one of the command is refused.
   With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
   unfinished, "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.
@@ -132,17 +138,28 @@ Examples:
   changed: restored; unchanged: already as before the run; superseded, vanished: not restored, since the item was
   changed or deleted later; dead: could not be written. "at" is the version of the table after the undo.
 """,
-    "retry": f"""Replay a run's dead letters, and continue that run.
+    "retry": f"""Replay a run's dead letters, or accept them, and continue that run.
 
 Fix the script or the data first. When no dead letter is left, the version is recorded, as by `up` or `down`. Dead
 letters of writes without a response (step "doubt") are not replayed automatically, since the write may have taken
 effect. Check their items, then pass --in-doubt again (transform them again) or --in-doubt done (they are written:
 count them, and write nothing).
 
+--accept KEY accepts the dead letter of one key: it is not replayed, its item stays as it is, and the run counts as
+complete without it. The others are replayed. --accept-all accepts all of them. Both need a --reason; the history keeps
+what was accepted, by whom and why. `dynamodt show RUN --keys` prints the keys: the partition key, a comma, and the sort
+key, or JSON.
+
+A run that has succeeded with dead letters (--max-errors) can be retried until a later run has changed its table. Its
+version is not applied while the retry is in progress; what dies again is tolerated as before.
+
 \b
 Examples:
   dynamodt retry 20260131T101500.123456Z-1a2b3c
   dynamodt retry 20260131T1015 --table users --in-doubt done
+  dynamodt retry 20260131T1015 --accept u1 --accept u2 --reason "test accounts"
+  dynamodt retry 20260131T1015 --accept 'ORDER#7,2026-01-31' --reason "cancelled"
+  dynamodt retry 20260131T1015 --accept-all --reason "cleaned up in version 4"
 {_MIGRATION}""",
     "stamp": f"""Record that versions 1 to N of a table are applied; nothing is run.
 

@@ -49,10 +49,11 @@ Examples:
 
 \b
 --json: {"tables": [{"table", "runs": [{"run", "version", "name", "direction",
-          "checksum", "status", "started", "ended", "by", "counts", "consumed",
+          "checksum", "status", "started", "ended", "by", "reason", "commit", "counts", "consumed",
           "seconds", "dead_letters", "error", "undone", "text"}]}]}
   "text": where the script's text is kept; of an edit that was accepted (`repair`), also
-  "text_before", the one that was applied, and "reason".
+  "text_before", the one that was applied.
+  "accepted": [{"items", "by", "when", "why"}], of dead letters that `retry` has accepted; "undone_reason".
   If the script was edited while the run was unfinished, "scripts": [{"checksum", "items"}]
   has each text, and how many items it has transformed.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
@@ -80,6 +81,7 @@ Examples:
 --json: {"tables": [{"table", "at", "versions":
           [{"version", "name", "state", "path", "when",
             "run": {"id", "direction", "status", "started", "dead_letters", "error"}}]}]}
+  "dead", of an applied version: the dead letters with which its run has succeeded.
   A version that is running or unfinished has a "run"; "changed": files it uses, changed since.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
   With --check, "check": {"passed", "left": [{"table", "version", "name", "state"}]}.
@@ -168,6 +170,36 @@ Examples:
   (no transform_down), or "" if not known; bound: with 95 % certainty at most this share of the items
   shows a fault. An example has replaced values; where there are none, its key and the types.
 """,
+    "show": """Show one run: its phases, its budget, and its dead letters by error.
+
+RUN is an id that `dynamodt history` shows, or the beginning of one; it may be running, and may have ended in any way.
+Dead letters with the same error are one group, whatever the values in the message, with their number, a first example
+and some of their keys. Of a traceback only the lines of files under transforms/ are shown; -v shows all of it. Messages
+of errors may contain values of items.
+
+--keys prints the keys of all dead letters that are neither replayed nor accepted, one a line, in the form of `retry
+--accept`: the partition key, a comma, and the sort key, where the table has one; a value with spaces or other special
+characters is a JSON string.
+
+\b
+Examples:
+  dynamodt show 20260131T1015
+  dynamodt show 20260131T1015 -v             whole tracebacks
+  dynamodt show 20260131T1015 --keys > keys.txt
+  dynamodt show 20260131T1015 --table users --stage prod --json
+
+\b
+--json: {"table", "run", "version", "name", "direction", "status", "checksum", "started", "ended", "seconds", "by",
+         "reason", "commit", "undone", "undone_reason", "counts", "consumed": {"rcu", "wcu"},
+         "contention": {"conflicts", "throttles"}, "budget": {"rcu", "wcu"}, "scripts": [{"checksum", "items"}],
+         "holder": {"user", "host", "pid", "since"},
+         "phases": [{"phase", "splits": {"done", "planned"}, "counts", "contention"}], "error", "dead_letters",
+         "accepted": [{"items", "by", "when", "why"}], "stored",
+         "errors": [{"step", "error", "items", "accepted", "keys", "keys_left_out",
+                     "first": {"key", "error", "frames": [{"path", "line", "function"}]}}]}
+  keys: the first hundred of an error. stored: the dead letters that can be read now. A budget of 0 is no limit.
+  With --keys: {"keys": [key, ...]}
+""",
     "runs": """List the runs of the tables, the newest first.
 
 A run is running, paused, held (by an alarm), stopping, gone (its process died or sends no heartbeat), failed, stopped
@@ -182,9 +214,10 @@ Examples:
   dynamodt runs --table users --stage prod --json
 
 \b
---json: {"runs": [{"table", "run", "version", "name", "direction", "status", "started", "ended",
-          "counts", "dead_letters", "error", "holder": {"user", "host", "pid", "since"}}]}
-  error: why it has ended early; holder is null if no process holds the run.
+--json: {"runs": [{"table", "run", "version", "name", "direction", "status", "started", "ended", "by", "reason",
+          "commit", "counts", "dead_letters", "accepted", "error", "holder": {"user", "host", "pid", "since"}}]}
+  error: why it has ended early; holder is null if no process holds the run; accepted: the number of accepted dead
+  letters, if there are any.
 """,
 }
 
@@ -204,6 +237,7 @@ _ORDER = (  # of `dynamodt --help`
     "import-history",
     "repair",
     "runs",
+    "show",
     "undo",
     "retry",
     "pause",

@@ -25,6 +25,7 @@ from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.errors import Busy, DynamodtError, UsageError
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.options import MIGRATIONS, OF_A_RUN
+from dynamodt.runs.provenance import BY, COMMIT
 from dynamodt.runs.shown import inert, printable
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
@@ -57,11 +58,11 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
     job_run = arguments.get("JOB_RUN_ID") or ""
     if region:
         os.environ.update(dict.fromkeys(REGION_VARIABLES, region))  # of the author's own clients, too
-    with _unpacked(spec, region):
+    with _unpacked(spec, region), _for_the_caller(arguments):
         command, *options = shlex.split(command)
         more = more if command in (*MIGRATIONS, *OF_A_RUN) else ()  # `doctor` runs in the driver alone
         if job_run:
-            os.environ["LOGNAME"] = job_run  # the user that the lease and the history show
+            os.environ["LOGNAME"] = job_run  # the user that the lease shows, and the history of a job of a trigger
         automatic, busy = bool(arguments.get("automatic")), False
 
         def ended(result: CommandResult) -> None:
@@ -96,6 +97,18 @@ def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
             yield
         finally:
             os.chdir(before)
+
+
+@contextmanager
+def _for_the_caller(arguments: Mapping[str, str | None]) -> Iterator[None]:
+    """Runs show who has started the job, and from which commit, rather than this process."""
+    given = {variable: arguments.get(name) or "" for name, variable in (("by", BY), ("commit", COMMIT))}
+    os.environ.update({variable: value for variable, value in given.items() if value})
+    try:
+        yield
+    finally:
+        for variable in given:
+            os.environ.pop(variable, None)
 
 
 def _store(stage: str, job_run: str, result: CommandResult) -> None:

@@ -186,6 +186,8 @@ def _run(run: RunReport) -> Document:
         document["cost"] = _cost(run.cost)
     if run.dead_letters:
         document["dead_letters"] = run.dead_letters
+    if run.accepted:
+        document["accepted"] = run.accepted
     if run.uncovered:
         document["uncovered_since"] = run.uncovered
     if run.texts:
@@ -224,15 +226,22 @@ def _texts(texts: Sequence[ScriptText]) -> list[Document]:
 def _record(run: RunRecord) -> Document:
     texts = texts_reported(run)
     return {
-        **picked(run, "run version name direction checksum status started ended by"),
+        **picked(run, "run version name direction checksum status started ended by reason commit"),
         **_amounts(run),
         "dead_letters": run.dead_letters,
         "error": error_document(DynamodtError(run.error)) if run.error else None,
         "undone": run.undone,
         "text": run.text,
-        **({"text_before": run.text_before, "reason": run.reason} if run.status == "repaired" else {}),
+        **({"text_before": run.text_before} if run.status == "repaired" else {}),
+        **({"undone_reason": run.undone_reason} if run.undone_reason else {}),
+        **({"accepted": accepted_documents(run)} if run.accepted else {}),
         **({"scripts": _texts(texts)} if texts else {}),
     }
+
+
+def accepted_documents(run: RunRecord) -> list[Document]:
+    """What was accepted of a run's dead letters: how many by each command, by whom, when and why."""
+    return [picked(one, "items by when why") for one in run.accepted]
 
 
 def _version_of(run: Current | RunRecord) -> Document:
@@ -244,10 +253,11 @@ def _run_state(state: RunState) -> Document:
     return {
         **_version_of(record),
         "status": state.status,
-        **picked(record, "started ended"),
+        **picked(record, "started ended by reason commit"),
         "counts": state.counts._asdict(),
         "dead_letters": record.dead_letters,
         "error": record.error,
+        **({"accepted": record.accepted_items} if record.accepted else {}),
         "holder": _holder(holder) if holder else None,
     }
 
@@ -271,6 +281,7 @@ def _version_status(version: VersionStatus) -> Document:
     document = picked(version, "version name state path when")
     if run is not None:
         document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters error")}
+    document |= {"dead": version.dead} if version.dead else {}
     return {**document, "changed": list(version.changed)} if version.changed else document
 
 

@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dynamodt.model.reports import RunReport
+from dynamodt.model.reports import RunReport, counted
 from dynamodt.model.runs import RunProgress
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
-from dynamodt.runs.pace import Clock, Current, ProgressRecorder, Share, counted, elapsed, figures, fitting, remaining
+from dynamodt.runs.pace import Clock, Current, ProgressRecorder, Share, elapsed, figures, fitting, remaining
 from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:

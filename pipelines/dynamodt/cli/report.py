@@ -139,7 +139,7 @@ def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
 def _outcome(run: RunReport) -> str:
     """The status; of a dry run, also that nothing was written."""
     how = "" if run.status == "dry-run" else f", {run.status}"
-    return f"dry run{how}: nothing was written" if run.rehearsal else run.status
+    return f"dry run{how}: nothing was written" if run.rehearsal else run.outcome
 
 
 def _shown(table: str, stage: Stage | None) -> str:
@@ -155,7 +155,7 @@ def _title(run: RunReport, stage: Stage | None) -> Text:
     table = _shown(run.table, stage)
     title = Text.assemble((f"{table} v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
     status = _outcome(run)
-    return title.append(status, f"bold {STYLES.get(run.status, '')}")
+    return title.append(status, f"bold {'yellow' if run.tolerated else STYLES.get(run.status, '')}")
 
 
 def _balance(counts: Counts) -> Text:

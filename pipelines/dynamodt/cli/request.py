@@ -15,6 +15,7 @@ from dynamodt.runs.options import (
     MIGRATIONS,
     OF_A_RUN,
     SAMPLE,
+    SHOW,
     Command,
     RunOptions,
     command_argv,
@@ -28,6 +29,7 @@ from dynamodt.script.names import seconds
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
     from dynamodt.model.tables import TableNames
+    from dynamodt.runs.show import RunDetails
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ class Request(Command):
     """A command as it was typed. `name` is the version that `create` makes, `key` the one
     of a table that `init` declares, `limits` are those of `throttle`; `purge`
     and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
-    are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`. `log_file`
-    gets the messages in `log_format`, which is that of stderr without a file. `sample`, `items`, `export`, `variants`,
-    `save` and `markdown` are for `check`; `sample`, `max_hours` and `markdown` also for `plan`."""
+    are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`, `keys` and
+    `verbose` for `show`. `log_file` gets the messages in `log_format`, which is that of stderr without a file.
+    `sample`, `items`, `export`, `variants`, `save` and `markdown` are for `check`; `sample`, `max_hours` and `markdown`
+    also for `plan`."""
 
     name: str = ""
     key: str = ""
@@ -60,6 +63,8 @@ class Request(Command):
     export: str = ""
     variants: int = 300
     save: bool = False
+    keys: bool = False
+    verbose: bool = False
 
 
 _ARGUMENTS = {"create": ("split_name",)}
@@ -87,10 +92,20 @@ def check(request: Request) -> None:
         raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example("throttle"))
     _check_exclusive(request)
     _check_options(request, request.options)
+    _check_accepting(request.options)
+
+
+def _check_accepting(options: RunOptions) -> None:
+    """Raises UsageError for both ways to accept dead letters, and without a reason."""
+    if options.accept and options.accept_all:
+        raise UsageError("--accept and --accept-all exclude each other", hint="leave one of them out")
+    if (options.accept or options.accept_all) and not options.reason.strip():
+        name = "--accept" if options.accept else "--accept-all"
+        raise UsageError(f"{name} needs --reason", hint="say why the items may stay as they are: --reason TEXT")
 
 
 def _example(command: str) -> Hint:
-    if command in OF_A_RUN:
+    if command in (*OF_A_RUN, SHOW):
         return suggest("history") + " shows the ids of runs"
     return suggest(command, *_ARGUMENTS.get(command, ()), table="users", **_EXAMPLES.get(command, {}))
 
@@ -184,9 +199,13 @@ _Step = tuple[Command, str]
 
 def next_steps(request: Request, report: TableReport, environment: Mapping[str, str] = os.environ) -> list[NextStep]:
     """Two or three commands that make sense after this table's `up` or `down`."""
-    asked = replace(request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="")
+    options = replace(request.options, reason="")
+    asked = replace(
+        request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="", options=options
+    )
     if request.command == "retry":  # it continues as `up` or `down` would
-        asked = replace(asked, command=report.direction, run="", options=replace(request.options, in_doubt=""))
+        options = replace(options, in_doubt="", accept=(), accept_all=False)
+        asked = replace(asked, command=report.direction, run="", options=options)
     return [NextStep(as_typed(command, environment), why) for command, why in _after(asked, report)]
 
 
@@ -234,6 +253,22 @@ def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[Ne
     return [NextStep(as_typed(status), f"{names.shown(undo.run.table)} is at version {undo.at}")]
 
 
+def after_show(request: Request, found: RunDetails) -> list[NextStep]:
+    """What can be done about a run's dead letters, while they can be replayed."""
+    record, open_letters = found.record, found.counts.dead - found.record.accepted_items
+    if open_letters <= 0 or found.final or not (record.tolerated or record.status in ("failed", "stopped")):
+        return []
+    keys = [key for group in found.groups for key in group.keys][:1]
+    reason = RunOptions(reason="TEXT")
+    steps = [
+        (RunOptions(), "after a fix: replay them"),
+        *((replace(reason, accept=(key,)), "accept this one, and replay the others") for key in keys),
+        (replace(reason, accept_all=True), "accept all of them"),
+    ]
+    retry = replace(request, command="retry", run=record.run, keys=False, verbose=False, json=False)
+    return [NextStep(as_typed(replace(retry, options=options)), why) for options, why in steps]
+
+
 def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
     """What comes after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
     if dry_run:
@@ -271,7 +306,19 @@ def _after(request: Request, report: TableReport) -> list[_Step]:
         return [(replace(request, options=options), "write it"), status] if report.versions else [status]
     steps = [_preparation(plain, report)] if report.unprepared else []
     steps += [(replace(plain, command="up"), _pending(report))] if report.at < report.latest else []
-    return [*steps, status, *_way_back(plain, report)]
+    return [*_with_dead_letters(plain, report), *steps, status, *_way_back(plain, report)]
+
+
+def _with_dead_letters(plain: Request, report: TableReport) -> list[_Step]:
+    """What to do about the dead letters with which the last run has succeeded."""
+    last = report.versions[-1] if report.versions else None
+    if last is None or not last.tolerated:
+        return []
+    return [(_shown(plain, last), "its dead letters"), (_of_run(plain, "retry", last), "after a fix: replay them")]
+
+
+def _shown(request: Request, run: RunReport) -> Request:
+    return replace(request, command="show", run=run.run, to=None)
 
 
 def _onward(request: Request, report: TableReport) -> list[_Step]:
@@ -282,6 +329,7 @@ def _onward(request: Request, report: TableReport) -> list[_Step]:
     goes_on = left.status == "stopped" or isinstance(report.error, ServiceError)
     onward = with_higher_limit(request) if isinstance(report.error, CostReached) else request
     steps: list[_Step] = [(onward, "continue it")] if goes_on else []
+    steps += [(_shown(request, left), "its dead letters, by error")] if left.dead_letters else []
     steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
     undoable = left.journal and left.counts.changed
     return steps + ([(_of_run(request, "undo", left), "take its changes back")] if undoable else [])

@@ -15,12 +15,12 @@ from rich.text import Text
 from dynamodt.cli.baseline import texts_kept
 from dynamodt.cli.report import STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_init, after_preparation, as_typed, rehearsal
+from dynamodt.cli.run_details import why_lines
 from dynamodt.config.stage import LOCAL
-from dynamodt.model.reports import TableStatus, VersionStatus
+from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import Command
-from dynamodt.runs.pace import counted
 from dynamodt.runs.shown import clip, printable
 from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
 
@@ -166,20 +166,22 @@ def print_examination(console: Console, found: Examination) -> None:
 
 def _record(run: RunRecord, stage: str) -> Text:
     title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
-    title.append(run.status, STYLES.get(run.status, ""))
+    title.append(outcome(run.status, run.counts.dead, run.accepted_items), STYLES.get(run.status, ""))
     counts = [f"{name} {number:,}" for name, number in run.counts._asdict().items() if number or name == "read"]
     lines = [
         title,
         Text(f"    {run.started}  by {run.by or 'unknown'}  run {run.run}  script {run.checksum[:12] or 'unknown'}"),
         Text(f"    {', '.join(counts)}; {run.consumed.wcu:,.1f} write units, {run.seconds:,.2f} s"),
     ]
+    lines += [Text(f"    {printable(each)}", "dim") for each in why_lines(run)]
     lines += [*texts_kept(run), *(_text(text) for text in texts_reported(run))]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
     if run.status == "undoing":
         lines.append(Text(f"    unfinished undo; to finish it: {_undo(run, stage)}", "yellow"))
     if run.status == "partly-undone":
         lines.append(Text(f"    undone in part; when its journal is complete: {_undo(run, stage)}", "yellow"))
-    lines += [Text(f"    undone {run.undone}", "dim")] if run.undone else []
+    undone_for = f": {printable(run.undone_reason)}" if run.undone_reason else ""
+    lines += [Text(f"    undone {run.undone}{undone_for}", "dim")] if run.undone else []
     lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
     lines += [Text(f"    dead letters: {run.dead_letters}", "red")] if run.dead_letters else []
     return Text("\n").join(lines)
@@ -207,6 +209,7 @@ def _version_line(version: VersionStatus, names: int, states: int, stage: str, t
         (f"{version.name:<{names}}  ", "bold"),
         (f"{version.state:<{states}}", STYLES.get(version.state, "")),
         (f"  {_STATES.get(version.state, version.when)}", "dim"),
+        (f"  {counted(version.dead, 'dead letter')}" if version.dead else "", "yellow"),
     )
     changed = [Text(f"       changed since it was applied: transforms/{printable(name)}") for name in version.changed]
     if version.run is None:
@@ -255,6 +258,8 @@ def print_runs(
     show(console, _line(rows[0], widths, "dim"))
     for run, row in zip(runs, rows[1:], strict=True):
         show(console, _line(row, widths, "", style_of(run.status)))
+        if run.record.reason:
+            show(console, Text(f"  by {run.record.by}: {printable(run.record.reason)}", "dim"))
         if run.holder is not None:
             show(console, Text(f"  held by {_holder(run.holder)}", "dim"))
         show(console, *(Text(f"  {line}", "dim") for line in _reason(run.record)))

@@ -6,7 +6,7 @@ the ones that their versions write to. Workers and deployed jobs look nothing up
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from dynamodt.config.settings import FILE_NAME, place
 from dynamodt.dynamodb.clients import account_id, client, explained
-from dynamodt.dynamodb.table import place_of
+from dynamodt.dynamodb.table import list_tables, place_of
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import LOOKUPS, Connection, Stage, is_elsewhere
@@ -245,3 +245,14 @@ def _tables_of(resources: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]
         exists = one.get("PhysicalResourceId") and not one["ResourceStatus"].startswith("DELETE")
         if exists and one["ResourceType"] in _TABLE_TYPES:
             yield one["LogicalResourceId"], one["PhysicalResourceId"]
+
+
+def logical_names(stage: Stage, folder: Path) -> Iterator[str]:
+    """The logical names of the stage's tables; those that its pattern does not make belong to another one."""
+    names = with_names(stage, folder, tuple(stage.names.sources)).names
+    head, _, tail = names.pattern.partition("{table}")
+    for real in list_tables(stage.connection):
+        if real not in stage.state_tables and real in names.known.values():
+            yield names.logical(real)
+        elif real not in stage.state_tables and real.startswith(head) and real.endswith(tail):
+            yield real.removeprefix(head).removesuffix(tail)

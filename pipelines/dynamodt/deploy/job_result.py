@@ -143,6 +143,7 @@ def _run(table: str, direction: Any, document: Document) -> RunReport:
         seconds=document.get("seconds", 0.0),
         error=error.get("what", "the run has failed") if error else "",
         dead_letters=document.get("dead_letters", ""),
+        accepted=document.get("accepted", 0),
         uncovered=document.get("uncovered_since", ""),
         cost=_cost(document["cost"]) if "cost" in document else None,
     )
@@ -160,7 +161,7 @@ def _cost(document: Document) -> Cost:
 
 
 def dead_letters_in(document: Document) -> int:
-    """The number of dead letters in all runs of a document."""
+    """The number of dead letters in all runs of a document, without those that are accepted."""
     runs = [version for table in document.get("tables", ()) for version in table["versions"]]
     runs += [document] if "counts" in document else []
-    return sum(int(run["counts"]["dead"]) for run in runs)
+    return sum(int(run["counts"]["dead"]) - int(run.get("accepted", 0)) for run in runs)

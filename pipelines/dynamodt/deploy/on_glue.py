@@ -48,6 +48,7 @@ from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.options import Command, RunOptions, command_argv
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.provenance import as_arguments, caller
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage, with_owner
@@ -86,6 +87,7 @@ class DeployedJob:
         self._glue = GlueJob(stage.connection, name)
         self._log_group = self._glue.log_group()
         self._arguments = _arguments(stage, folder, request)
+        self._caller = caller(folder)
         self._run = JobRun("", "")
         self._ended: dict[str, list[RunReport]] = {}
 
@@ -200,7 +202,7 @@ class DeployedJob:
         waited = 0.0
         while True:
             try:
-                return self._glue.start(self._arguments)
+                return self._glue.start(self._arguments | as_arguments(self._caller))
             except ConcurrentRuns:
                 if waited >= _WINDING_UP_SECONDS or not self._winding_up():
                     raise
@@ -348,6 +350,9 @@ def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) ->
     """Whether a table is at the version of the first plan: a second plan of `down` would go one further."""
     if move.planned is None or not move.has_steps:
         return True
+    if move.reopens is not None:  # the table is at that version before and after
+        now = job.state.run(move.table, move.reopens.record.run)
+        return now is not None and now.status == "succeeded" and now.attempts > move.reopens.record.attempts
     last = move.planned.steps[-1].script.sequence
     at = max(job.state.applied(move.table), default=0)
     return not options.dry_run and at == (last if move.direction == "up" else last - 1)

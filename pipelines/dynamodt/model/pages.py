@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from dynamodt.model.runs import Lease
     from dynamodt.model.tables import Change, Cursor, Image, Sample
 
 
@@ -86,6 +87,17 @@ class DeadLetter(NamedTuple):
     step: str  # "read", "transform", "write" or "doubt"
     error: str
     traceback: str = ""
+
+
+class Acceptance(NamedTuple):
+    """Dead letters of a run that a person has accepted: how many, who, when and why. `file` names the object of the
+    storage that lists them."""
+
+    items: int
+    by: str
+    when: str
+    why: str
+    file: str
 
 
 class Intent(NamedTuple):
@@ -193,3 +205,22 @@ class WrittenPage(NamedTuple):
     intended: bool = False
     contention: Contention = Contention()
     journal: JournalCount = JournalCount()
+
+
+class RunProgress(NamedTuple):
+    """A run's progress, for display. `planned` is the number of splits over all its phases, `wcu` and `rcu` its budget
+    in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any; `run` its id, if
+    known."""
+
+    totals: Totals
+    planned: int
+    wcu: float = 0.0
+    rcu: float = 0.0
+    idle: str = ""
+    run: str = ""
+
+    @classmethod
+    def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:
+        """The progress of the run that works under a lease."""
+        idle = "paused" if lease.paused else f"held: {lease.pause_reason}" if lease.pause_reason else ""
+        return cls(totals, planned, lease.wcu, lease.rcu, idle)

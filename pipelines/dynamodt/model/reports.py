@@ -44,6 +44,7 @@ class RunReport:
     seconds: float = 0.0
     error: str = ""
     dead_letters: str = ""  # where the file is
+    accepted: int = 0  # dead letters that a person has accepted
     first_dead_letter: str = ""  # in a sentence, for the terminal only: never logged
     samples: tuple[tuple[Item, Item | None], ...] = ()
     key_names: tuple[str, ...] = ()  # the key attributes of the samples
@@ -52,6 +53,16 @@ class RunReport:
     uncovered: str = ""  # the moment (ISO 8601) after which writes of the application are not covered
     cost: Cost | None = None  # of the run that a dry run rehearsed
     texts: tuple[ScriptText, ...] = ()  # all texts of a script that was edited between attempts
+
+    @property
+    def tolerated(self) -> int:
+        """The dead letters with which it has succeeded, accepted ones aside."""
+        return self.counts.dead - self.accepted if self.status == "succeeded" else 0
+
+    @property
+    def outcome(self) -> str:
+        """The status in words: `succeeded with 3 dead letters, 1 of them accepted`."""
+        return outcome(self.status, self.counts.dead, self.accepted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,7 @@ class VersionStatus:
     when: str = ""
     run: RunRecord | None = None
     changed: tuple[str, ...] = ()
+    dead: int = 0  # dead letters with which it was applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +162,18 @@ class TableStatus:
 def picked(value: object, names: str) -> dict[str, Any]:
     """Some attributes of a value, by name."""
     return {name: getattr(value, name) for name in names.split()}
+
+
+def outcome(status: str, dead: int, accepted: int) -> str:
+    """A run's status in words, with the dead letters of one that has succeeded."""
+    if status != "succeeded" or not dead:
+        return status
+    letters = f"{status} with {counted(dead, 'dead letter')}"
+    if not accepted:
+        return letters
+    return f"{letters}, accepted" if accepted == dead else f"{letters}, {accepted:,} accepted"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 item`, `3,000 items`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

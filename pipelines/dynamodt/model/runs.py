@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.model.pages import Counts, Totals, Units
+from dynamodt.model.pages import Acceptance, Counts, Units
+from dynamodt.model.pages import RunProgress as RunProgress
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Direction, Guard, KeyAttribute, Stage, TableSpec
@@ -156,12 +157,22 @@ class RunRecord:
     text: str = ""  # where the exact text of its script is kept; empty: nowhere
     reason: str = ""  # why, as its caller has given it
     text_before: str = ""  # of an edit that was accepted: where the text is kept that was applied
+    accepted: tuple[Acceptance, ...] = ()  # dead letters that no retry replays, by the command that has accepted them
+    tolerated: int = 0  # dead letters with which it has succeeded, accepted ones aside; `retry` may replay them
+    commit: str = ""  # of the git repository that its script was read from
+    undone_reason: str = ""
+    budget: Units = Units()  # units a second, of all its workers together, at its last end; 0: unlimited
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
 
     @property
     def content(self) -> str:
         """The checksum of the script's present text and files."""
         return content_of(self.checksum, self.files)
+
+    @property
+    def accepted_items(self) -> int:
+        """The dead letters that are accepted; they are among `counts.dead`."""
+        return sum(one.items for one in self.accepted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +213,14 @@ class RowsSource:
 class DeadLetterSource:
     """Stored dead letters, replayed as one split; their items were first read from `origin`.
 
-    `confirmed`: an operator has found the items written; they are counted only.
+    `confirmed`: an operator has found the items written; they are counted only. `left_out` are accepted ones, by part
+    and key (`key_text`).
     """
 
     parts: tuple[str, ...]
     origin: Origin = ScanSource()
     confirmed: bool = False
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,22 +392,3 @@ class RunState(NamedTuple):
     status: str
     counts: Counts
     holder: Lease | None = None
-
-
-class RunProgress(NamedTuple):
-    """A run's progress, for display. `planned` is the number of splits over all its phases, `wcu` and `rcu` its budget
-    in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any; `run` its id, if
-    known."""
-
-    totals: Totals
-    planned: int
-    wcu: float = 0.0
-    rcu: float = 0.0
-    idle: str = ""
-    run: str = ""
-
-    @classmethod
-    def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:
-        """The progress of the run that works under a lease."""
-        idle = "paused" if lease.paused else f"held: {lease.pause_reason}" if lease.pause_reason else ""
-        return cls(totals, planned, lease.wcu, lease.rcu, idle)

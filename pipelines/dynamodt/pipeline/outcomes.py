@@ -174,14 +174,19 @@ def store(objects: Storage, job: Job, page: Page, name: str, dead_letters: Seque
     objects.write(key_of_job(job, DEAD) + path, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
 
 
-def dead_letters(objects: Storage, parts: Sequence[str]) -> Iterator[DeadLetter]:
-    """The dead letters of some parts; of several for one key the last."""
+def dead_letters(
+    objects: Storage, parts: Sequence[str], left_out: Sequence[tuple[str, str]] = ()
+) -> Iterator[DeadLetter]:
+    """The dead letters of some parts, without those that are left out; of several for one key the last."""
     found: dict[str, DeadLetter] = {}
+    without = set(left_out)
     for part in parts:
         for line in (objects.read(part) or b"").splitlines():
             record = orjson.loads(line)
             dead_letter = DeadLetter(*(record[name] for name in DeadLetter._fields))
-            found[key_text(dead_letter.key)] = dead_letter
+            text = key_text(dead_letter.key)
+            if (part, text) not in without:
+                found[text] = dead_letter
     yield from found.values()
 
 

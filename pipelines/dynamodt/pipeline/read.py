@@ -105,7 +105,7 @@ class ReplayDeadLetters(ReadPages):
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         assert isinstance(self._job.source, DeadLetterSource)
-        source = dead_letters(self._storage, self._job.source.parts)
+        source = dead_letters(self._storage, self._job.source.parts, self._job.source.left_out)
         for claim in claims:
             yield from replayed_pages(self._job, claim, source, self._reads, self._foreign)
 

@@ -19,11 +19,12 @@ from dynamodt.model.reports import TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
-from dynamodt.runs.history import applied_by, author, now
+from dynamodt.runs.history import applied_by, now
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
+from dynamodt.runs.provenance import Provenance, author
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
@@ -40,12 +41,21 @@ class _Known(NamedTuple):
     applied: Applied
     runs: Sequence[RunRecord]
     table: TableSpec
+    of: Provenance  # who takes them over
 
 
 # ---------------------------------------------------------------- the two operations
 
 
-def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dry_run: bool = False) -> TakeOver:
+def stamp(
+    stage: Stage,
+    folder: Path,
+    name: str,
+    to: int,
+    observer: Observer,
+    dry_run: bool = False,
+    of: Provenance | None = None,
+) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied, and none above; 0: none at all.
 
     Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
@@ -57,10 +67,12 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, dr
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
     spec = usable_table(stage, name)
     run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _stamped(known, run, to))
+    return _take_over(stage, spec, scripts, run, observer, dry_run, of, lambda known: _stamped(known, run, to))
 
 
-def import_history(stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False) -> TakeOver:
+def import_history(
+    stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False, of: Provenance | None = None
+) -> TakeOver:
     """Import the table's record of dynamo-data-transform: the applied versions, and the runs that applied them. It may
     be repeated after that tool has run again.
 
@@ -71,7 +83,7 @@ def import_history(stage: Stage, folder: Path, name: str, observer: Observer, dr
     past = _past(stage, spec)
     _check_files(name, stage.names.logical(name), past.versions, scripts)
     run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, dry_run, lambda known: _adopted(name, known, run, past))
+    return _take_over(stage, spec, scripts, run, observer, dry_run, of, lambda known: _adopted(name, known, run, past))
 
 
 def _take_over(
@@ -81,13 +93,14 @@ def _take_over(
     run: str,
     observer: Observer,
     dry_run: bool,
+    of: Provenance | None,
     entries_of: Callable[[_Known], list[Entry]],
 ) -> TakeOver:
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
 
     def planned() -> tuple[list[Entry], int]:
-        known = _Known(scripts, state.applied(name), state.runs(name), spec)
+        known = _Known(scripts, state.applied(name), state.runs(name), spec, of or Provenance(author()))
         entries = [_of_table(entry, spec) for entry in entries_of(known)]
         return entries, _at(known.applied, entries)
 
@@ -161,17 +174,17 @@ def _at(applied: Applied, entries: Sequence[Entry]) -> int:
 def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
     """The changes, from the highest version down."""
     missing = [script for script in known.scripts if script.sequence <= to and script.sequence not in known.applied]
-    entries = [_come(_record(script, "up", "stamp", run), script) for script in missing]
+    entries = [_come(_record(script, "up", "stamp", run, known.of), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
-    entries += [Entry(_record(version, "down", "stamp", run), reverted=True) for version in surplus]
+    entries += [Entry(_record(version, "down", "stamp", run, known.of), reverted=True) for version in surplus]
     confirmed = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
     if not entries and known.scripts and confirmed:  # for a recreated table, or items that were repaired by hand
         script = known.scripts[max(to, 1) - 1]
-        entries = [Entry(_record(script, "up" if to else "down", "stamp", run))]
+        entries = [Entry(_record(script, "up" if to else "down", "stamp", run, known.of))]
     return sorted(entries, key=lambda entry: -entry.record.version)
 
 
-def _record(version: Script | AppliedVersion, direction: Direction, event: str, run: str) -> RunRecord:
+def _record(version: Script | AppliedVersion, direction: Direction, event: str, run: str, of: Provenance) -> RunRecord:
     """The record of a version whose run is not known."""
     number = version.sequence if isinstance(version, Script) else version.version
     moment = now()
@@ -185,7 +198,9 @@ def _record(version: Script | AppliedVersion, direction: Direction, event: str, 
         status=after("", event),
         started=moment,
         ended=moment,
-        by=author(),
+        by=of.by,
+        reason=of.reason,
+        commit=of.commit,
         files=version.file_checksums if isinstance(version, Script) else version.files,
     )
 
@@ -237,11 +252,12 @@ def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
     made = {one.version: one for one in past.runs if one.direction == "up"}  # the latest of each version
     pending = [number for number in reversed(past.versions) if number not in known.applied]
     written = {record.run for record in known.runs} | {_past_run_id(made[n]) for n in pending if n in made}
-    entries = [Entry(_past_record(name, one, files)) for one in past.runs if _past_run_id(one) not in written]
+    entries = [Entry(_past_record(name, one, files, known.of)) for one in past.runs if _past_run_id(one) not in written]
     for number in pending:
         script = files[number]
-        unknown = _record(script, "up", "adopt", run)
-        entries.append(_come(_past_record(name, made[number], files) if number in made else unknown, script))
+        unknown = _record(script, "up", "adopt", run, known.of)
+        ran = _past_record(name, made[number], files, known.of) if number in made else unknown
+        entries.append(_come(ran, script))
     return entries
 
 
@@ -265,7 +281,7 @@ def _check_followed(name: str, known: _Known, past: Past) -> None:
         )
 
 
-def _past_record(name: str, one: PastRun, files: Mapping[int, Script]) -> RunRecord:
+def _past_record(name: str, one: PastRun, files: Mapping[int, Script], of: Provenance) -> RunRecord:
     """A run of that tool, which counted only what it wrote; its script is not known."""
     ended = one.ended.isoformat(timespec="seconds")
     return RunRecord(
@@ -278,7 +294,8 @@ def _past_record(name: str, one: PastRun, files: Mapping[int, Script]) -> RunRec
         status=after("", "adopt"),
         started=ended,
         ended=ended,
-        by=f"{TOOL}, adopted by {author()}",
+        by=f"{TOOL}, adopted by {of.by}",
+        reason=of.reason,
         counts=Counts(read=one.transformed, changed=one.transformed),
     )
 

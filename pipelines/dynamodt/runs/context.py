@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from dynamodt.errors import Aborted, CostReached
-from dynamodt.model.pages import Totals
+from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
 from dynamodt.runs.jobs import fitted
+from dynamodt.runs.letters import Accepted
 from dynamodt.runs.spending import Meter, Spending
 from dynamodt.state.split_rows import SplitTotals, sum_of
 
@@ -59,6 +60,7 @@ class RunContext:
     fences: tuple[Fence, ...] = ()  # of the other tables that the run writes to
     keep: Callable[[RunReport], None] = lambda report: None
     spending: Spending = field(default_factory=Spending)  # of all runs of the command
+    accepted: Accepted = Accepted({})  # dead letters of the run that a person has accepted
 
 
 def is_governed(context: RunContext, job: Job) -> bool:
@@ -75,7 +77,8 @@ def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> No
     ticks = [meter.tick, *ticks]
     for job in phases:
         replays = isinstance(job.source, DeadLetterSource)  # a retry runs to its end, whatever dies again
-        if not replays and follower.totals.counts.dead > context.options.max_errors:
+        dead = follower.totals.counts.dead - context.accepted.items
+        if not replays and dead > context.options.max_errors:
             return
         if not follower.complete(job):
             follower.begins(job)
@@ -133,6 +136,11 @@ class Follower:
     def totals(self) -> Totals:
         """The totals of all phases."""
         return sum_of(self._totals.values())
+
+    @property
+    def budget(self) -> Units:
+        """The limits that the lease had when it was read last, in units a second; 0: unlimited, or not known."""
+        return Units(rcu=self._lease.rcu, wcu=self._lease.wcu)
 
     def splits(self, job: Job) -> SplitTotals:
         """The totals of a phase's splits, so that no row is read twice."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.dynamodb.table import list_tables
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.pages import Units
-from dynamodt.model.reports import RunReport, VersionStatus
-from dynamodt.model.runs import ABORT, Lease, RunProgress, RunRecord, RunState
+from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
+from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, Watch, holder, is_alive, is_gone, observed_life
@@ -87,10 +87,26 @@ def run_states(state: State, table: str) -> list[RunState]:
     return [_run_state(state, record, lease, alive) for record in reversed(records)]
 
 
-def version_states(state: State, table: str, versions: tuple[VersionStatus, ...]) -> tuple[VersionStatus, ...]:
-    """The versions, each with its active or unfinished run."""
+def version_states(
+    state: State, table: str, versions: tuple[VersionStatus, ...], applied: Mapping[int, AppliedVersion] = {}
+) -> tuple[VersionStatus, ...]:
+    """The versions, each with its active or unfinished run, and those that are applied with their dead letters."""
+    dead = {number: one.counts.dead for number, one in applied.items()}
+    versions = tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions)
     records, lease, alive = _seen(state, table)
     return with_runs(versions, records, lease, alive)
+
+
+def with_younger(found: TableStatus, younger: str) -> TableStatus:
+    """A table that was recreated has no run to continue."""
+    versions = tuple(map(_without_run, found.versions)) if younger else found.versions
+    return replace(found, younger=younger, versions=versions)
+
+
+def _without_run(version: VersionStatus) -> VersionStatus:
+    if version.run is None:
+        return version
+    return replace(version, run=None, state="applied" if version.when else "pending")
 
 
 def _seen(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:

@@ -25,11 +25,10 @@ from dynamodt.dynamodb.table import Consumers, consumers
 from dynamodt.errors import Refused
 from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
-from dynamodt.model.reports import Cost, RunReport
+from dynamodt.model.reports import Cost, RunReport, counted
 from dynamodt.model.runs import ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.jobs import EXPORT, moves_items
-from dynamodt.runs.pace import counted
 
 if TYPE_CHECKING:
     from dynamodt.runs.options import Observer, RunOptions

@@ -10,14 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused, ServiceError, suggest
-from dynamodt.model.pages import Claim
+from dynamodt.model.pages import Acceptance, Claim
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Item
-from dynamodt.runs.history import doubts_hint
+from dynamodt.runs.history import doubts_hint, now
 from dynamodt.runs.jobs import retry_job
+from dynamodt.runs.letters import Part, Replayed, StoredLetters, accepted_of, chosen, letters_of
+from dynamodt.runs.provenance import provenance
 from dynamodt.runs.shown import key_line
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
@@ -25,6 +27,7 @@ from dynamodt.state.object_keys import (
     DEAD_LETTERS_FILE,
     RETRIES,
     SAMPLES,
+    accepted_file,
     committed_notes,
     key_of_job,
     object_key,
@@ -35,6 +38,7 @@ from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
+    from dynamodt.runs.history import RunRecorder
     from dynamodt.state.state import State
     from dynamodt.state.storage import Storage
 
@@ -98,8 +102,12 @@ class _Kept:
         listed = self._storage.read(name)
         if listed is None:
             return True
-        lines = (line for part in json.loads(listed)["dead_letters"] for line in self._lines(part))
-        keys = {key_text(json.loads(line)["key"]) for line in lines}
+        replayed = json.loads(listed)
+        left_out = {(part, text) for part, text in replayed.get("left_out", ())}
+        pairs = (
+            (part, key_text(json.loads(line)["key"])) for part in replayed["dead_letters"] for line in self._lines(part)
+        )
+        keys = {text for part, text in pairs if (part, text) not in left_out}
         done = all(claim.done for claim in self._claims(again).values())
         return done and self.lacks(again, len(keys))
 
@@ -122,34 +130,73 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
     )
 
 
-# ---------------------------------------------------------------- gathered, and replayed
+# ---------------------------------------------------------------- accepted, gathered, and replayed
+
+
+def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
+    """The context with what the run's record accepts, after what the command accepts was added to it. A run that has
+    succeeded with dead letters tolerates as many of them again. Raises as `letters.chosen`, with nothing recorded."""
+    options, record = context.options, recorder.record
+    if options.accept or options.accept_all:
+        found = chosen(StoredLetters(context.state, context.storage, record), options.accept, record)
+        of, name = provenance(options), object_key(record.table, record.run, accepted_file(context.token))
+        context.storage.write(name, found.content)
+        accepted = Acceptance(found.items, of.by, now(), of.reason, name)
+        recorder.keep(accepted=(*record.accepted, accepted))
+    options = replace(options, max_errors=max(options.max_errors, record.tolerated))
+    return replace(context, options=options, accepted=accepted_of(context.storage, recorder.record))
 
 
 def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
-    """Join the dead letters that no retry has replayed into one JSON-lines file; returns its content."""
+    """Join the dead letters that no retry has replayed into one JSON-lines file; returns those that are not accepted.
+    In the file, the accepted ones follow, each with `"accepted": true`."""
     parts = [part for job in jobs for part in _outstanding(context, _main_of(job), job)]
-    lines = b"".join(context.storage.read(part) or b"" for part in parts)
-    context.storage.write(key_of_job(jobs[0], DEAD_LETTERS_FILE), lines)
+    lines = b"".join(_lines(context, part) for part in parts)
+    kept = b"".join(_lines(context, part, of_accepted=True) for part in parts)
+    context.storage.write(key_of_job(jobs[0], DEAD_LETTERS_FILE), lines + kept)
     return lines
+
+
+def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
+    """The accepted lines of a part, or the others."""
+    accepted = context.accepted
+    if part.only is None and not (accepted.all_of(part.name) or accepted.some_of(part.name)):
+        return b"" if of_accepted else context.storage.read(part.name) or b""
+    letters = (one for one in letters_of(context.storage, part, accepted) if one.accepted == of_accepted)
+    mark = {"accepted": True} if of_accepted else {}
+    return b"".join(json.dumps({**letter.line, **mark}).encode() + b"\n" for letter in letters)
 
 
 def retries(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
     Each lists the phases before it in `earlier`, since an item may have died in several of them. Dead letters of
-    doubtful writes are replayed only as `options.in_doubt` says; unreadable lines of an export never are.
+    doubtful writes are replayed only as `options.in_doubt` says; unreadable lines of an export and accepted ones never
+    are.
     """
     found: list[Job] = []
     for job in main:
         done = [_retry(context, job, name) for name in context.storage.names(key_of_job(job, RETRIES))]
         left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
-        for confirmed, parts in _replayable(left, context.options.in_doubt):
+        open_parts = [part.name for part in left if _has_open(context, part)]
+        for confirmed, parts in _replayable(open_parts, context.options.in_doubt):
             name = key_of_job(job, retry_file(max(map(retry_number, done), default=0) + 1))
-            context.storage.write(name, json.dumps({"dead_letters": parts, "confirmed": confirmed}).encode())
+            listed = {"dead_letters": parts, "confirmed": confirmed, "left_out": context.accepted.pairs(parts)}
+            context.storage.write(name, json.dumps(listed).encode())
             done.append(_retry(context, job, name))
         found += done
     runs = tuple(job.run for job in (*main, *found))
     return [replace(job, earlier=runs[: len(main) + place]) for place, job in enumerate(found)]
+
+
+def _has_open(context: RunContext, part: Part) -> bool:
+    """Whether a part has a dead letter that is not accepted. What a retry has left out was accepted before."""
+    accepted = context.accepted
+    if part.only is not None or accepted.all_of(part.name):
+        return False
+    return not accepted.some_of(part.name) or any(
+        not letter.accepted for letter in letters_of(context.storage, part, accepted)
+    )
 
 
 def retry_number(job: Job) -> int:
@@ -182,12 +229,10 @@ def count_dead(dead_letters: bytes, step: str) -> int:
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
-def _outstanding(context: RunContext, main: Job, source: Job) -> list[str]:
+def _outstanding(context: RunContext, main: Job, source: Job) -> list[Part]:
     """The parts of one phase (`main` or a retry of it) that no retry of `main` has replayed."""
-    lists = (_list_of(context, name) for name in context.storage.names(key_of_job(main, RETRIES)))
-    taken = {part for listed in lists for part in listed.get("dead_letters", ())}
-    parts = committed_parts(context, source, key_of_job(source, DEAD))
-    return [part for part in parts if part not in taken]
+    replayed = Replayed(context.storage, main.table.name, main.run)
+    return list(replayed.outstanding(committed_parts(context, source, key_of_job(source, DEAD))))
 
 
 def committed_parts(context: RunContext, job: Job, prefix: str) -> list[str]:
@@ -201,14 +246,10 @@ def _main_of(job: Job) -> Job:
     return replace(job, run=job.run.partition("/retry")[0])
 
 
-def _list_of(context: RunContext, name: str) -> dict[str, Any]:
-    listed: dict[str, Any] = json.loads(context.storage.read(name) or b"{}")
-    return listed
-
-
 def _retry(context: RunContext, job: Job, name: str) -> Job:
-    number, listed = int(name.rpartition("/")[2].partition(".")[0]), _list_of(context, name)
-    return retry_job(job, number, tuple(listed["dead_letters"]), listed["confirmed"])
+    number, listed = int(name.rpartition("/")[2].partition(".")[0]), json.loads(context.storage.read(name) or b"{}")
+    left_out = tuple((part, text) for part, text in listed.get("left_out", ()))
+    return retry_job(job, number, tuple(listed["dead_letters"]), listed["confirmed"], left_out)
 
 
 # ---------------------------------------------------------------- samples

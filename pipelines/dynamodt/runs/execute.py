@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamodt.errors import Aborted, Busy, DynamodtError, Fenced, ServiceError
-from dynamodt.model.pages import Totals
+from dynamodt.model.pages import Totals, Units
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
 from dynamodt.model.tables import Direction, Stage
@@ -29,15 +29,17 @@ from dynamodt.runs.dead_letters import (
     retries,
     retry_number,
     samples,
+    with_accepted,
 )
-from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, sourced
-from dynamodt.runs.history import RunRecorder, completion_error, next_record, unrecorded
+from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, read_again, sourced
+from dynamodt.runs.history import LeftLetters, RunRecorder, completion_error, next_record, unrecorded
 from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, just_ran, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
+from dynamodt.runs.provenance import of_a_continued_run
 from dynamodt.runs.restored import items_transformed
 from dynamodt.runs.resume import (
     accepted,
@@ -159,7 +161,8 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     """The record of a run that is continued. Raises Refused for options other than it began with."""
     step, observer, state = planned.steps[0], context.observer, context.state
     check_continued(left, context.options)
-    observer.notify(f"run {left.run} was left {left.status}: it continues from its checkpoints")
+    again = "its dead letters are replayed" if planned.reopens else "it continues from its checkpoints"
+    observer.notify(f"run {left.run} {'has' if planned.reopens else 'was left'} {left.status}: {again}")
     for one in changed_facts(state, left, step):
         observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
     done = 0
@@ -168,7 +171,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
         observer.notify(edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
     began = {**step.began, **left.began, **rows, **changed_within(step.began)}
-    return next_record(left, step.script, done, began)
+    return next_record(left, step.script, done, began, of_a_continued_run(context.options))
 
 
 def _end_replaced(context: RunContext, planned: TablePlan) -> None:
@@ -228,12 +231,14 @@ def _run_step(
     run before it, and what it returns are its own."""
     step = replace(step, script=as_it_began(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
+    recorder.reopen(planned.reopens)
+    context = with_accepted(context, recorder)
     found = _source(context, planned, step, recorder)
     note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
     main, again = _phases(context, planned, step, recorder, found)
     main = chained(main, rehearsed) if context.options.dry_run else main
     phases = [*again, *main]
-    later = sum(recorder.record.incremental_exports) + recorder.record.final_scan
+    later = 0 if record.tolerated else sum(recorder.record.incremental_exports) + recorder.record.final_scan
     recorder.record = replace(
         recorder.record,
         retries=max([record.retries, *map(retry_number, again)]),
@@ -247,7 +252,7 @@ def _run_step(
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
     with _recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
         run_phases(context, phases, follower)
-        if found is not None and all(map(follower.complete, phases)):
+        if found is not None and not record.tolerated and all(map(follower.complete, phases)):
             export = next(job for job in main if job.export is not None)
             CatchingUp(context, recorder, found, export, phases, follower, run_phases).run()
     return unchained(main) if context.options.dry_run else []
@@ -262,10 +267,11 @@ def _phases(
         replace(job, governed=is_governed(context, job), fences=context.fences)
         for job in jobs(context.stage, planned, step, context.options, record, context.token, source)
     ]
-    again = retries(context, [*main, *begun_later(record, main)]) if record.attempts > 1 else []
-    if context.options.only:
+    later = begun_later(record, main)
+    again = retries(context, [*main, *later]) if record.attempts > 1 else []
+    if context.options.only and not (context.options.accept or context.options.accept_all):
         check_replayable(context, main, again)
-    return main, again
+    return [*main, *later] if record.tolerated else main, again
 
 
 def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRecorder) -> SourceExport | None:
@@ -273,6 +279,8 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
     if recorder.record.source != EXPORT or not moves_items(step.script, planned.direction):
         return None
     check_export(step.script, context.options.catch_up)
+    if recorder.record.tolerated:  # all of it was read
+        return read_again(context, planned.table, recorder.record)
     recorder.begin()
     try:
         found = sourced(context, planned.table, recorder)
@@ -330,10 +338,11 @@ def _end(
         error = error or failed
     if error is None:
         doubtful, unreadable = count_dead(dead_letters, "doubt"), count_dead(dead_letters, "read")
-        planned = sum(job.splits for job in phases)
-        error = completion_error(totals, planned, f"run {run}", dead_letters_at, doubtful, run, unreadable)
+        accepted, tolerated = context.accepted.items, context.options.max_errors
+        letters = LeftLetters(dead_letters_at, doubtful, unreadable, accepted, tolerated)
+        error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", letters, run)
     kept_at = dead_letters_at if totals.counts.dead else ""
-    error = _record_end(context, recorder, error, totals, kept_at, whole_pages)
+    error = _record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
     report = replace(
         recorder.report(samples(context, phases)),
         first_dead_letter=first_of(dead_letters, phases[0].script.path),
@@ -352,11 +361,12 @@ def _record_end(
     totals: Totals,
     dead_letters: str = "",
     whole_pages: bool = False,
+    budget: Units = Units(),
 ) -> BaseException | None:
     """Records the end; returns what has ended the run. A state table that is out of reach leaves the run unfinished: it
     is reported as far as it is known, and its end is not what ended it. Raises Fenced."""
     try:
-        recorder.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages)
+        recorder.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages, budget)
     except ServiceError as failed:
         error = error or failed
         recorder.record = replace(recorder.record, status=_status(error), error=_text(error))

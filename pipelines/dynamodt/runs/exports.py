@@ -84,6 +84,12 @@ def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> Sou
     return replace(found, source=replace(found.source, final_scan=final_scan))
 
 
+def read_again(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
+    """The export of a run that has read all of it, for its dead letters; nothing is recorded. Raises as `sourced`."""
+    found = _full(context, table, record)
+    return replace(found, source=replace(found.source, final_scan=bool(record.final_scan)))
+
+
 def _keep_requested(recorder: RunRecorder, arn: str) -> None:
     """Records an export as the run's own: a removal of the stage deletes its files, and those of no other export."""
     record = recorder.record

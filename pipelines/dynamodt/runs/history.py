@@ -1,24 +1,33 @@
 """The record of a version's run, from its begin to its end.
 
-A version is applied only by a run that has read every split, has counts that balance and has left no dead letter.
+A version is applied only by a run that has read every split, has counts that balance, and has left no dead letter
+except those that a person has accepted (`retry --accept`) or tolerates (`--max-errors`).
 """
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import RunReport, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
-from dynamodt.state.runs import after, phases, texts_of, texts_reported, with_begun
+from dynamodt.runs.provenance import Provenance, author
+from dynamodt.state.runs import (
+    PARTLY_UNDONE,
+    UNDOING,
+    after,
+    phases,
+    texts_of,
+    texts_reported,
+    unfinished,
+    with_begun,
+)
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State
@@ -29,19 +38,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def user() -> str:
-    """The user of this process; "unknown" for one without a name, as in a container."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
-
-
-def author() -> str:
-    """The user and the host of this process."""
-    return f"{user()}@{socket.gethostname()}"
-
-
 def first_record(
     script: Script,
     direction: Direction,
@@ -50,9 +46,11 @@ def first_record(
     journal: bool = False,
     source: str = "",
     began: Mapping[str, str] | None = None,
+    of: Provenance | None = None,
 ) -> RunRecord:
     """The record of a run that begins now. `journal`: keep one even if the script is IDEMPOTENT; `source`: overrides
-    the script's; `began`: the facts that it starts with."""
+    the script's; `began`: the facts that it starts with; `of`: its caller."""
+    of = of or Provenance(author())
     return RunRecord(
         table=script.table,
         run=run,
@@ -62,7 +60,9 @@ def first_record(
         checksum=script.checksum,
         status=after("", "begin"),
         started=now(),
-        by=author(),
+        by=of.by,
+        reason=of.reason,
+        commit=of.commit,
         splits=splits,
         journal=journal or not script.idempotent,
         source=source or script.source,
@@ -73,18 +73,26 @@ def first_record(
 
 
 def next_record(
-    before: RunRecord, script: Script, transformed: int = 0, began: Mapping[str, str] | None = None
+    before: RunRecord,
+    script: Script,
+    transformed: int = 0,
+    began: Mapping[str, str] | None = None,
+    of: Provenance | None = None,
 ) -> RunRecord:
     """The record of a run that continues with the present script; `transformed` items were done by earlier texts.
-    Raises Refused when it cannot continue."""
-    status = after(before.status, "continue")
+    Without a reason of its own it keeps the earlier one. Raises Refused when it cannot continue."""
+    of = of or Provenance(author())
+    reopens = before.status == "succeeded" and before.tolerated > 0
+    status = after(before.status, "reopen" if reopens else "continue")
     edited = script.content != before.content
     return replace(
         before,
         status=status,
         name=script.name,
         checksum=script.checksum,
-        by=author(),
+        by=of.by,
+        reason=of.reason or before.reason,
+        commit=of.commit,
         attempts=before.attempts + 1,
         error="",
         texts=texts_of(before, transformed) if edited else before.texts,
@@ -100,6 +108,14 @@ def applied_by(record: RunRecord) -> AppliedVersion:
     return AppliedVersion(when=record.ended, **same)
 
 
+class Reopened(NamedTuple):
+    """What a run that has succeeded takes back when it is continued: its version; of a `down`, which had reverted it,
+    the version is `applied` again."""
+
+    record: RunRecord
+    applied: AppliedVersion | None
+
+
 class RunRecorder:
     """Records one version's run, under the lease of `token`. A dry run is not recorded."""
 
@@ -113,12 +129,19 @@ class RunRecorder:
         self._dry_run = dry_run
         self._began = time.monotonic()
         self._seconds_before = record.seconds
+        self._reopens: Reopened | None = None
         self.record = record
+
+    def reopen(self, reopened: Reopened | None) -> None:
+        """With the next record of a run that has succeeded, its version is as before the run."""
+        self._reopens = reopened
 
     def begin(self) -> None:
         """Record that the run begins or continues. Raises Fenced."""
-        if not self._dry_run:
-            self.record = self._recorded()
+        if self._dry_run:
+            return
+        before, self._reopens = self._reopens, None
+        self.record = self._recorded() if before is None else self._recorded(before.applied, before.applied is None)
 
     def keep(self, **changes: Any) -> None:
         """Change the record. Raises Fenced."""
@@ -139,6 +162,7 @@ class RunRecorder:
         error: str = "",
         dead_letters: str = "",
         whole_pages: bool = False,
+        budget: Units = Units(),
     ) -> None:
         """Record the end; with success, also that the version is applied (or no longer, for `down`).
 
@@ -153,6 +177,8 @@ class RunRecorder:
             error=error,
             dead_letters=dead_letters,
             whole_pages=whole_pages,
+            budget=budget,
+            tolerated=counts.dead - self.record.accepted_items if status == "succeeded" else self.record.tolerated,
         )
         if self._dry_run:
             return
@@ -179,7 +205,7 @@ class RunRecorder:
 def report_of(record: RunRecord) -> RunReport:
     """The report of a run, from its record alone."""
     same = picked(record, "table direction version name run status counts consumed seconds error dead_letters")
-    return RunReport(texts=texts_reported(record), **same)
+    return RunReport(texts=texts_reported(record), accepted=record.accepted_items, **same)
 
 
 def unrecorded(what: str, failed: ServiceError) -> str:
@@ -212,11 +238,17 @@ def unreadable_hint(unreadable: int, run: str) -> Hint:
     )
 
 
+def accepting_hint(run: str) -> Hint:
+    """How to accept dead letters, rather than to replay them."""
+    return "to accept them as they are: " + suggest("retry", run, accept_all=True, reason="TEXT")
+
+
 def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
     hints = (
         _MEND if dead > doubtful + unreadable else "",
         doubts_hint(doubtful, run) if doubtful else "",
         unreadable_hint(unreadable, run) if unreadable else "",
+        accepting_hint(run),
     )
     hint, *others = filter(None, hints)
     for other in others:
@@ -224,20 +256,31 @@ def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
     return hint
 
 
+class LeftLetters(NamedTuple):
+    """The dead letters that a run has left, apart from accepted ones: where their file is, how many of them are in
+    doubt or are unreadable lines, and how many are accepted and tolerated."""
+
+    where: str
+    doubtful: int = 0
+    unreadable: int = 0
+    accepted: int = 0
+    tolerated: int = 0
+
+
 def completion_error(
-    totals: Totals, splits: int, where: str, dead_letters: str, doubtful: int = 0, run: str = "RUN", unreadable: int = 0
+    totals: Totals, splits: int, where: str, letters: LeftLetters, run: str = "RUN"
 ) -> DynamodtError | None:
-    """The error of a run that has ended without success, or None. `doubtful` and `unreadable` count its dead letters of
-    these kinds."""
-    counts = totals.counts
-    if counts.dead:
-        items = "1 item" if counts.dead == 1 else f"{counts.dead:,} items"
-        hint = _hint(counts.dead, doubtful, unreadable, run)
-        return DeadLetters(f"{items} could not be transformed or written", where=dead_letters, hint=hint)
+    """The error of a run that has ended without success, or None. A dead letter in doubt is never tolerated: a person
+    looks at its item (ADR 003), and may then accept it."""
+    dead = totals.counts.dead - letters.accepted
+    if dead > letters.tolerated or letters.doubtful:
+        items = "1 item" if dead == 1 else f"{dead:,} items"
+        hint = _hint(dead, letters.doubtful, letters.unreadable, run)
+        return DeadLetters(f"{items} could not be transformed or written", where=letters.where, hint=hint)
     if totals.done < splits:
         return RunFailed(f"only {totals.done} of {splits} splits were read", where=where, hint="run it again")
-    if not counts.balanced:
-        return RunFailed(f"the balance does not hold: {counts}", where=where, hint="please report this as a bug")
+    if not totals.counts.balanced:
+        return RunFailed(f"the balance does not hold: {totals.counts}", where=where, hint="please report this as a bug")
     return None
 
 
@@ -261,3 +304,28 @@ def _may_have_written(claim: Claim, silent: bool) -> bool:
 def claims_of(state: State, record: RunRecord) -> Iterator[Claim]:
     """The rows of all splits of a run, over its phases."""
     return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))
+
+
+def applying_run(state: State, record: RunRecord) -> RunRecord:
+    """The run that had applied the version which a `down` has reverted; the `down` itself, if there is none."""
+    ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
+    return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=record)
+
+
+def has_changed(state: State, record: RunRecord) -> bool:
+    """Whether a run has changed its table, and was not taken back."""
+    if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
+        return True
+    return record.status not in ("undone", "replaced", "closed") and has_written(state, record)
+
+
+def last_change(state: State, record: RunRecord) -> RunRecord:
+    """The run that has changed the record's table last. No other run follows an unfinished one that has written."""
+    others = [other for other in state.runs(record.table) if other.run != record.run and has_changed(state, other)]
+    return max([record, *others], key=_order)
+
+
+def _order(record: RunRecord) -> tuple[bool, str, str]:
+    """Orders runs by their ends, since a failed run may continue after others; equal ends by their ids."""
+    going_on = unfinished(record.status)
+    return going_on, "" if going_on else record.ended, record.run

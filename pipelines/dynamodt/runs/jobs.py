@@ -106,11 +106,17 @@ def unchained(phases: Iterable[Job]) -> list[Job]:
     return [replace(job, before=()) for job in phases if not isinstance(job.source, EarlierRows)]
 
 
-def retry_job(like: Job, number: int, dead_letters: tuple[str, ...], confirmed: bool = False) -> Job:
+def retry_job(
+    like: Job,
+    number: int,
+    dead_letters: tuple[str, ...],
+    confirmed: bool = False,
+    left_out: tuple[tuple[str, str], ...] = (),
+) -> Job:
     """The phase that replays dead letters of another phase; it has no limit of errors. `confirmed`: their items are
-    written already, and are only counted."""
+    written already, and are only counted; `left_out` are those that are accepted."""
     run = retry_run(like.run, number)
-    source = DeadLetterSource(dead_letters, like.origin, confirmed)
+    source = DeadLetterSource(dead_letters, like.origin, confirmed, left_out)
     return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
 
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness
-from dynamodt.runs.history import user
 from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch, holder
 from dynamodt.runs.liveness import is_alive as is_alive
 from dynamodt.runs.options import RunOptions
+from dynamodt.runs.provenance import user
 from dynamodt.script.names import seconds
 
 if TYPE_CHECKING:

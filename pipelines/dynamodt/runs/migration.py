@@ -15,7 +15,8 @@ from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.cost import consumers_reported
-from dynamodt.runs.history import goal, report_of
+from dynamodt.runs.history import Reopened, goal, report_of
+from dynamodt.runs.letters import StoredLetters, chosen
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
@@ -26,11 +27,19 @@ from dynamodt.runs.preflight import (
     with_writers,
 )
 from dynamodt.runs.restored import refuse_restored
-from dynamodt.runs.resume import accepted, check_not_undoing, check_nothing_half_done, check_unfinished
+from dynamodt.runs.resume import (
+    accepted,
+    before,
+    check_not_undoing,
+    check_nothing_half_done,
+    check_unfinished,
+    reopened,
+)
 from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
 
 
 @dataclass
@@ -52,6 +61,11 @@ class TableMigration:
         return max(self.applied, default=0)
 
     @property
+    def reopens(self) -> Reopened | None:
+        """The run that is continued although it has succeeded, if any."""
+        return self.planned.reopens if self.planned is not None else None
+
+    @property
     def has_steps(self) -> bool:
         """Whether there is anything to run."""
         return self.error is None and self.planned is not None and bool(self.planned.steps)
@@ -62,18 +76,20 @@ class TableMigration:
         state, table = State(stage.connection, stage.state_table), self.table
         self.applied, runs = state.applied(table), state.runs(table)
         with_rows = options.runner != GLUE
-        planned = plan_table(stage, folder, table, self.direction, to, self.applied, runs, with_rows, options.dry_run)
-        self.planned = planned = with_writers(stage, planned, options)
+        reopens = reopened(state, table, options.only, self.applied)
+        applied = before(self.applied, reopens)
+        planned = plan_table(stage, folder, table, self.direction, to, applied, runs, with_rows, options.dry_run)
+        self.planned = planned = replace(with_writers(stage, planned, options), reopens=reopens)
         self.begins = not runs and not self.applied
         if self.begins:
             _refuse_renamed(state, stage, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
-        refuse_restored(state, stage, planned, runs, self.applied)
+        refuse_restored(state, stage, planned, runs, applied)
         if observer is not None:
             note_other_key(stage, planned, observer)
-            note_changed_files(planned, self.applied, observer)
+            note_changed_files(planned, applied, observer)
         if self.direction == "up":
-            self.notices = _newer_reported(planned, self.applied, options, observer)
+            self.notices = _newer_reported(planned, applied, options, observer)
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
@@ -205,7 +221,7 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
     reports = reports or _refused(stage, migration)
     if migration.planned is None:
         return TableReport(migration.table, migration.direction, tuple(reports), migration.at, migration.error)
-    at = migration.at
+    at = migration.planned.at if reports else migration.at
     for report in reports:
         if report.status == "succeeded":
             at = report.version if migration.direction == "up" else report.version - 1
@@ -221,8 +237,18 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
         migration.planned.latest,
         missing,
         reversible,
-        migration.notices,
+        (*migration.notices, *tolerated_reported(reports)),
         migration.held_back,
+    )
+
+
+def tolerated_reported(reports: Sequence[RunReport]) -> tuple[str, ...]:
+    """A sentence for each run that has succeeded with dead letters that are not accepted."""
+    return tuple(
+        f"run {run.run} (version {run.version}, {run.name}) has {run.outcome}, which are listed in {run.dead_letters}; "
+        "until a later version has run, they can be replayed"
+        for run in reports
+        if run.tolerated
     )
 
 
@@ -239,22 +265,39 @@ def _refused(stage: Stage, migration: TableMigration) -> tuple[RunReport, ...]:
     return (replace(report, status="refused", error=str(migration.error)),)
 
 
-def check_retriable(stage: Stage, state: State, record: RunRecord) -> None:
-    """Raises Refused for a run that has ended, that has no dead letters, or whose table was recreated. Under the lease
-    it is also checked to be the unfinished run of its table."""
+def noted(reports: list[TableReport], observer: Observer) -> list[TableReport]:
+    """The reports, after a warning of each run that has succeeded with dead letters."""
+    for report in reports:
+        for sentence in tolerated_reported(report.versions):
+            observer.notify(f"warning: {sentence}")
+    return reports
+
+
+def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunOptions = RunOptions()) -> None:
+    """Raises Refused for a run without dead letters to replay or to accept, or whose table was recreated; UsageError
+    for an accepted key without a dead letter. Under the lease all is checked again."""
     run, undo = record.run, suggest("undo", record.run)
     undos = {
         PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
         UNDOING: (f"run {run} is half undone", "finish it first: " + undo),
     }
     what, hint = undos.get(record.status, ("", ""))
-    if not unfinished(record.status):
-        what = f"run {run} has ended ({record.status}): nothing of it is left to retry"
+    if not unfinished(record.status) and not record.tolerated:
+        what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
     if not what:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
         check_not_recreated(stage, record, hint=again)
-        if totals_of(state, phases(record)).counts.dead <= 0:
+        reopened(state, record.table, run, state.applied(record.table))
+        if totals_of(state, phases(record)).counts.dead <= record.accepted_items:
             onward = suggest(record.direction, table=record.table, to=goal(record))
-            what, hint = f"run {run} has no dead letters", "to continue it: " + onward
+            what, hint = f"run {run} has no dead letters{_accepted_before(record)}", "to continue it: " + onward
     if what:
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
+    if options.accept or options.accept_all:
+        chosen(StoredLetters(state, open_storage(stage.connection, stage.storage), record), options.accept, record)
+
+
+def _accepted_before(record: RunRecord) -> str:
+    """By whom its dead letters were accepted, and why."""
+    who = "; ".join(f"{one.items:,} accepted by {one.by}: {one.why}" for one in record.accepted)
+    return f" ({who})" if who else ""

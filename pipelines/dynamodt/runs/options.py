@@ -32,8 +32,10 @@ DOCTOR = "doctor"
 VALIDATE = "validate"  # needs no stage
 CHECK = "check"
 PLAN = "plan"
+SHOW = "show"
 _RUNS = (*MIGRATIONS, *OF_A_RUN)
-_STAGED = (*FILES, "prepare", PLAN, *_RUNS, *READING, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR, CHECK)
+_STAGED = (*FILES, "prepare", PLAN, *_RUNS, *READING, SHOW, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR, CHECK)
+RECORDED = (*_RUNS, *BASELINE)  # commands that end in the history
 _LOCAL = ("local status", "local env", "local stop", "local reset")
 _OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, PLAN, DOCTOR, CHECK)
 _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
@@ -46,7 +48,9 @@ class RunOptions:
     `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
     percentage of the provisioned throughput. `beam_args` are passed to Beam unchanged. With `only`, a run's id, the run
     continues that unfinished run or fails. `in_doubt` decides about dead letters of writes without a response: "again"
-    or "done". `workers` is set when the runner is ready. `max_usd` are US dollars, for all runs of a command together.
+    or "done"; `accept` are the keys of dead letters that count as accepted, `accept_all` means all of them. `by`,
+    `reason` and `commit` are kept in the run's record. `workers` is set when the runner is ready. `max_usd` are US
+    dollars, for all runs of a command together.
     """
 
     dry_run: bool = False
@@ -69,6 +73,10 @@ class RunOptions:
     wait_lock: str = ""
     strict: bool = False
     reason: str = ""
+    accept: tuple[str, ...] = ()
+    accept_all: bool = False
+    by: str = ""
+    commit: str = ""
     partial: bool = False
     accept_partly_restored: bool = False
     single_region_writers: bool = False
@@ -153,11 +161,11 @@ def _version(field: str, names: tuple[str, ...], command: str, help: str, minimu
 OPTIONS = (
     Option("name", (), ("create",), "What the version does, in_words.", "NAME", needed=("create",),
            question="What does the version do? (as in split_name)"),
-    Option("run", (), OF_A_RUN, "A run's id, or how it begins.", "RUN", needed=OF_A_RUN,
+    Option("run", (), (*OF_A_RUN, SHOW), "A run's id, or how it begins.", "RUN", needed=(*OF_A_RUN, SHOW),
            question="Which run? (its id, or how it begins: `dynamodt history` shows them)"),
     Option("tables", ("--table", "-t"), _OF_TABLES, "A table; may be given more than once.", "T",
            default=(), repeated=True),
-    Option("tables", ("--table", "-t"), (*_OF_ONE_TABLE, *OF_A_RUN), "The table.", "T", default=(),
+    Option("tables", ("--table", "-t"), (*_OF_ONE_TABLE, *OF_A_RUN, SHOW), "The table.", "T", default=(),
            needed=_OF_ONE_TABLE),
     Option("key", ("--key",), ("init",), "The table's key, for the local stage: PK:S or PK:S,SK:N.", "KEY",
            question="Its key, such as id:S or pk:S,sk:N? (none: it has a table)"),
@@ -177,12 +185,19 @@ OPTIONS = (
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
     _version("to", ("--to",), "repair", "The last version whose edit is accepted; default: of all.", 1),
-    Option("options.reason", ("--reason",), ("repair",), "Why; the history shows it.", "TEXT", needed=("repair",),
-           question="Why is the edit accepted?"),
     _flag("follow", ("--follow", "-f"), ("status",), "Watch the running runs until they end."),
     _flag("check", ("--check",), ("status",), "Exit with 1 unless every version is applied, and as it was applied."),
     Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",
            choices=("again", "done")),
+    _flag("keys", ("--keys",), (SHOW,), "Only the keys of its dead letters, one a line, as --accept takes them."),
+    _flag("verbose", ("--verbose", "-v"), (SHOW,), "Whole tracebacks, and more keys."),
+    Option("options.accept", ("--accept",), ("retry",), "Accept the dead letter of this key; may be repeated.", "KEY",
+           default=(), repeated=True),
+    _flag("options.accept_all", ("--accept-all",), ("retry",), "Accept all dead letters; none is replayed."),
+    Option("options.reason", ("--reason",), ("repair",), "Why; the history shows it.", "TEXT", needed=("repair",),
+           question="Why is the edit accepted?"),
+    Option("options.reason", ("--reason",), (*_RUNS, "stamp", "import-history"), "Why; the history shows it.", "TEXT"),
+    Option("options.by", ("--by",), RECORDED, "Who; default: the CI's actor, or the user.", "NAME"),
     _rate("limits.wcu", "--wcu", ("throttle",), "Write units per second.", "Write units per second? (none: unchanged)"),
     _rate("limits.rcu", "--rcu", ("throttle",), "Read units per second.", "Read units per second? (none: unchanged)"),
     Option("stage", ("--stage",), _STAGED, "local, or a stage of dynamodt.toml.", "NAME", default="local",
@@ -234,7 +249,7 @@ OPTIONS = (
            "or of stderr without one.", "WHAT", choices=("text", "json")),
     _flag("json", ("--json",), (*_STAGED, VALIDATE, *_LOCAL), "One JSON object on stdout, all else on stderr."),
     _flag("interactive", ("-i", "--interactive"),
-          (*FILES, "prepare", *_RUNS, *READING, *BASELINE), "Choose from a menu."),
+          (*FILES, "prepare", *_RUNS, *READING, SHOW, *BASELINE), "Choose from a menu."),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.model.reports import counted as counted
 from dynamodt.model.runs import RunProgress, RunRecord
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
@@ -146,11 +147,6 @@ def _capacity(speed: Speed, run_progress: RunProgress) -> list[str]:
     pairs = ((speed.wcu, run_progress.wcu, "WCU/s"), (speed.rcu, run_progress.rcu, "RCU/s"))
     shown = [(used, budget, name) for used, budget, name in pairs if round(used) or budget]
     return [f"{_rate(used)}{f' of {_rate(budget)}' if budget else ''} {name}" for used, budget, name in shown]
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 conflict`, `1,200 conflicts`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def fitting(parts: Sequence[str], width: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
@@ -27,6 +28,9 @@ from dynamodt.script.versions import plan
 from dynamodt.state import prepared
 from dynamodt.state.runs import TABLE, TARGET, half_rolled_back, started_with, unfinished
 from dynamodt.state.storage import open_storage
+
+if TYPE_CHECKING:
+    from dynamodt.runs.history import Reopened
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class TablePlan:
     needs_consistent_read: bool = False  # after a recent write
     gone: frozenset[str] = frozenset()  # runs on a table that was deleted since
     unprepared: Refused | None = None  # of a dry run: why it ends before the version after the last step
+    reopens: Reopened | None = None  # the run that `retry` continues, if it has succeeded with dead letters
 
     @property
     def latest(self) -> int:

@@ -14,11 +14,12 @@ from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.reports import TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.runs.history import author, goal, now
+from dynamodt.runs.history import goal, now
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, held
 from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
+from dynamodt.runs.provenance import Provenance, author
 from dynamodt.runs.resume import check_not_undoing
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, another_script, is_unedited
@@ -31,7 +32,14 @@ _Edit = tuple[Script, AppliedVersion]
 
 
 def repair(
-    stage: Stage, folder: Path, name: str, to: int | None, reason: str, observer: Observer, dry_run: bool = False
+    stage: Stage,
+    folder: Path,
+    name: str,
+    to: int | None,
+    reason: str,
+    observer: Observer,
+    dry_run: bool = False,
+    of: Provenance | None = None,
 ) -> TakeOver:
     """Accept the edits of the applied versions of a table, up to `to` (None: of all), for a reason.
 
@@ -46,14 +54,16 @@ def repair(
     edits = _edits(scripts, state.applied(name), name, to)
     _check_ended(stage, state, spec)
     check_not_leased(state.leases, name)
-    run, entries = new_run(), [_entry(edit, reason.strip()) for edit in edits]
+    run, entries = new_run(), [_entry(edit, reason.strip(), of) for edit in edits]
     if entries and not dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             _check_ended(stage, state, spec)
             edits = _edits(scripts, state.applied(name), name, to)
             storage = open_storage(stage.connection, stage.storage)
             texts = [keep_text(storage, script) for script, _ in edits]
-            entries = [_with_text(_entry(edit, reason.strip()), text) for edit, text in zip(edits, texts, strict=True)]
+            entries = [
+                _with_text(_entry(edit, reason.strip(), of), text) for edit, text in zip(edits, texts, strict=True)
+            ]
             state.record_all(entries, lease.token)
     applied, accepted = state.applied(name), {entry.record.version for entry in entries}
     outcomes = tuple(
@@ -105,7 +115,7 @@ def _is_unfinished(run: RunRecord) -> Refused:
     )
 
 
-def _entry(edit: _Edit, reason: str) -> Entry:
+def _entry(edit: _Edit, reason: str, of: Provenance | None) -> Entry:
     script, applied = edit
     moment = now()
     record = RunRecord(
@@ -118,8 +128,9 @@ def _entry(edit: _Edit, reason: str) -> Entry:
         status=after("", "repair"),
         started=moment,
         ended=moment,
-        by=author(),
+        by=of.by if of else author(),
         reason=reason,
+        commit=of.commit if of else "",
         files=script.file_checksums,
         text_before=applied.text,
     )

@@ -13,18 +13,19 @@ All is decided before the lease is taken, and again under it, since another comm
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused, suggest
-from dynamodt.model.runs import INSERTED_ROWS, RunRecord, Script
+from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
-from dynamodt.runs.history import first_record, goal, has_written
+from dynamodt.runs.history import Reopened, applied_by, applying_run, first_record, goal, has_written, last_change
 from dynamodt.runs.jobs import SCAN, new_run, segments
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
 from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.provenance import provenance
 from dynamodt.script.versions import changed_files
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, object_key
 from dynamodt.state.runs import (
@@ -69,7 +70,7 @@ def check_unfinished(state: State, stage: Stage, planned: TablePlan, options: Ru
 
 def unfinished_run(state: State, storage: Storage, planned: TablePlan, options: RunOptions) -> RunRecord | None:
     """The run that the plan's first step continues; None: a new one begins. Raises Refused where neither may be."""
-    left = left_unfinished(state, planned)
+    left = left_unfinished(state, planned, options.only)
     return None if left is None else _continuable(state, storage, left, planned.steps[0], options)
 
 
@@ -139,21 +140,22 @@ def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str =
     source = options.source or step.script.source
     splits = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
     run, journal = run or new_run(), bool(options.journal)
-    return first_record(step.script, planned.direction, run, splits, journal, source, step.began)
+    return first_record(step.script, planned.direction, run, splits, journal, source, step.began, provenance(options))
 
 
-def left_unfinished(state: State, planned: TablePlan) -> RunRecord | None:
-    """The unfinished run of the plan's first step. Raises Refused where one of another version or direction has written
-    something.
+def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunRecord | None:
+    """The unfinished run of the plan's first step, or the run `only`, which may have succeeded with dead letters.
+    Raises Refused where one of another version or direction has written something.
 
     A run that has written nothing does not exclude others: if another has run since, it is not continued."""
     wanted = (planned.steps[0].script.sequence, planned.direction)
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
     check_not_undoing(records)
-    for record in (record for record in records if unfinished(record.status)):
+    for record in (record for record in records if unfinished(record.status) or record.run == only):
         if (record.version, record.direction) == wanted:
-            found = record if record is records[-1] or has_written(state, record) else None
+            continues = record.run == only or record is records[-1] or has_written(state, record)
+            found = record if continues else None
         elif has_written(state, record):
             raise _half_done(state, record)
     return found
@@ -267,3 +269,37 @@ def edited(left: RunRecord, script: Script, done: int) -> str:
         f"not be again; the rest will be by this one ({script.content[:12]}, before {left.content[:12]}); dynamodt "
         "history keeps all texts"
     )
+
+
+# ---------------------------------------------------------------- a run that has succeeded with dead letters
+
+
+def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
+    """What a run that has succeeded with dead letters takes back when they are replayed; None for any other run.
+
+    Raises Refused where its dead letters cannot be replayed any more: a later run has changed the table, or its version
+    is recorded otherwise. Items that were transformed by a later version would be transformed by this one again.
+    """
+    record = state.run(table, run) if run else None
+    if record is None or record.status != "succeeded" or not record.tolerated:
+        return None
+    last, at = last_change(state, record), max(applied, default=0)
+    version = applied.get(record.version)
+    recorded = version is not None and version.run == run if record.direction == "up" else version is None
+    why = ""
+    if last.run != run:
+        why = f"run {last.run} ({last.direction} of version {last.version}, {last.name}) has changed the table later"
+    elif at != goal(record) or not recorded:
+        why = f"since then version {at} was recorded, without a run"
+    if why:
+        hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
+        raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
+    return Reopened(record, None if record.direction == "up" else applied_by(applying_run(state, record)))
+
+
+def before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:
+    """The applied versions without the effect of a run that is reopened."""
+    if reopens is None:
+        return applied
+    rest = {number: version for number, version in applied.items() if number != reopens.record.version}
+    return rest if reopens.applied is None else {**rest, reopens.record.version: reopens.applied}

@@ -23,15 +23,16 @@ from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import committed_parts, samples
-from dynamodt.runs.history import applied_by, author, goal, has_written, now, report_of, unrecorded
+from dynamodt.runs.history import applied_by, applying_run, goal, last_change, now, report_of, unrecorded
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
+from dynamodt.runs.provenance import provenance
 from dynamodt.state.object_keys import NOT_RESTORED, NOT_RESTORED_FILE, key_of_job
-from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, stints, undo_run, unfinished
+from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -147,7 +148,7 @@ def check_undoable(state: State, record: RunRecord) -> None:
 
 
 def _check_last(state: State, record: RunRecord) -> None:
-    where, last = f"table {record.table}", _last_change(state, record)
+    where, last = f"table {record.table}", last_change(state, record)
     if last.run != record.run:
         raise Refused(
             f"run {last.run} ({last.direction} of version {last.version}, {last.name}) changed this table later: "
@@ -172,24 +173,6 @@ def _other_way(record: RunRecord) -> Hint:
     if not unfinished(record.status):
         return way
     return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
-
-
-def _last_change(state: State, record: RunRecord) -> RunRecord:
-    """The run that has changed the record's table last. No other run follows an unfinished one that has written."""
-    others = [other for other in state.runs(record.table) if other.run != record.run and _has_changed(state, other)]
-    return max([record, *others], key=_order)
-
-
-def _order(record: RunRecord) -> tuple[bool, str, str]:
-    """Orders runs by their ends, since a failed run may continue after others; equal ends by their ids."""
-    going_on = unfinished(record.status)
-    return going_on, "" if going_on else record.ended, record.run
-
-
-def _has_changed(state: State, record: RunRecord) -> bool:
-    if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
-        return True
-    return record.status not in ("undone", "replaced", "closed") and has_written(state, record)
 
 
 def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
@@ -351,12 +334,15 @@ class _Undo:
             lacking = replace(record, status=after(record.status, "lack"))
             self.record = context.state.record(lacking, context.token, fences=context.fences)
             return
-        undone = replace(record, status=after(record.status, "undone"), undone=f"{now()} by {author()}")
+        of = provenance(context.options)
+        undone = replace(
+            record, status=after(record.status, "undone"), undone=f"{now()} by {of.by}", undone_reason=of.reason
+        )
         applied_now = context.state.applied(record.table)
         version = applied_now.get(record.version)
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
-        applied = applied_by(self._up()) if again else None
+        applied = applied_by(applying_run(context.state, record)) if again else None
         self.record = context.state.record(
             undone, context.token, applied=applied, reverted=reverted, fences=context.fences
         )
@@ -364,12 +350,6 @@ class _Undo:
             {*applied_now, record.version} if again else {*applied_now} - ({record.version} if reverted else set())
         )
         self.at = max(numbers, default=0)
-
-    def _up(self) -> RunRecord:
-        """The run that had applied the version which the undone `down` has reverted."""
-        runs = self.context.state.runs(self.record.table)
-        ups = [one for one in runs if (one.version, one.direction) == (self.record.version, "up")]
-        return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=self.record)
 
 
 class NotRestoredCounts(NamedTuple):

@@ -27,6 +27,7 @@ DEAD = "dead/"  # the parts of the dead letters
 NOT_RESTORED = "not-restored/"  # the items that an undo has not restored, by page
 SAMPLES = "samples/"
 RETRIES = "retries/"  # the lists of retried dead letters, one for each retry of the phase
+ACCEPTED = "accepted/"  # the lists of accepted dead letters of the whole run, one for each command that accepts some
 # What a run has stored at its end: names of one object.
 DEAD_LETTERS_FILE = "dead-letters.jsonl"
 NOT_RESTORED_FILE = "not-restored.jsonl"
@@ -57,6 +58,11 @@ def journal_prefix(job: Job) -> str:
     return object_key(job.table.name, job.journaled_run, JOURNAL)
 
 
+def accepted_file(attempt: int) -> str:
+    """The list of what an attempt of a run has accepted."""
+    return f"{ACCEPTED}{attempt:04d}.json"
+
+
 def retry_file(number: int) -> str:
     """The list of one retry of a phase."""
     return f"{RETRIES}{number:04d}.json"
@@ -69,7 +75,7 @@ _PHASES = r"(?:/(?:items|earlier-rows|final-scan|(?:incremental|retry|undo)[0-9]
 _PAGE = r"[0-9]+-[0-9]+-[0-9]+-[a-z0-9-]+"
 _OF_A_RUN = re.compile(
     rf"runs/([^/]+)/({_RUN}){_PHASES}/(?:journal/{_PAGE}\.json\.zst|(?:dead|not-restored)/{_PAGE}\.jsonl"
-    r"|samples/[0-9]+-[0-9]+\.json|retries/[0-9]+\.json|(?:dead-letters|not-restored)\.jsonl)"
+    r"|samples/[0-9]+-[0-9]+\.json|(?:retries|accepted)/[0-9]+\.json|(?:dead-letters|not-restored)\.jsonl)"
 )
 _OF_PREPARE = re.compile(r"prepared/([^/]+)/v[0-9]+\.(?:parquet|json)")
 _OF_A_TEXT = re.compile(r"scripts/([^/]+)/v[0-9]+-[0-9a-f]{16}\.py")

@@ -119,7 +119,16 @@ class Transition(NamedTuple):
 TRANSITIONS: Final = (
     Transition("", "begin", "running", "A run begins: its splits are planned, and nothing is written yet."),
     Transition(
-        "running", "succeed", "succeeded", "Everything was read, the counts balance, and no dead letter remains."
+        "running",
+        "succeed",
+        "succeeded",
+        "Everything was read, the counts balance, and no dead letter remains that is neither accepted nor tolerated.",
+    ),
+    Transition(
+        "succeeded",
+        "reopen",
+        "running",
+        "Dead letters that it has left are replayed; its version is as before the run until that ends.",
     ),
     Transition("running", "fail", "failed", "An error or a dead letter ended it; its checkpoints remain."),
     Transition("running", "stop", "stopped", "An operator stopped it after a page; its checkpoints remain."),

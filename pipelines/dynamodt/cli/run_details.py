@@ -1,0 +1,234 @@
+"""`show RUN`: one run as text and as JSON, with its dead letters grouped by error.
+
+Unlike other documents, this one has error messages, which may have values of items: it is what the command is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from dynamodt.cli.json_output import Document, accepted_documents, error_document
+from dynamodt.cli.report import STYLES, show, steps_text
+from dynamodt.cli.request import Request, after_show
+from dynamodt.config.stage import embedded_file
+from dynamodt.errors import DynamodtError
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.reports import counted, outcome, picked
+from dynamodt.model.runs import RunRecord
+from dynamodt.model.tables import Stage
+from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
+from dynamodt.runs.shown import inert, printable
+from dynamodt.state.runs import texts_reported
+
+if TYPE_CHECKING:
+    from dynamodt.runs.show import Frame
+
+_FEW, _MANY = 3, 100  # keys of a group
+
+
+def print_details(console: Console, request: Request, found: RunDetails, stage: Stage) -> None:
+    """The run, its phases and its dead letters, wrapped to the console's width."""
+    record = found.record
+    title = Text.assemble((f"{stage.names.shown(record.table)} v{record.version} {record.name}", "bold"))
+    title.append(f"  {record.direction}  ").append(_status(found), f"bold {STYLES.get(found.status, '')}")
+    console.print(title)
+    console.print(_facts(dict(_facts_of(found))))
+    if found.phases:
+        console.print(Text("phases", "dim"))
+        console.print(Padding(_phases(found.phases, console.width), (0, 0, 0, 2), expand=False))
+    if record.error:
+        console.print(Text(f"error: {record.error.removeprefix(f'{record.dead_letters}: ')}", "red"))
+    _print_dead_letters(console, found, stage, request.verbose)
+    steps = after_show(request, found)
+    if steps:
+        console.print()
+        show(console, steps_text(steps))
+
+
+def print_keys(console: Console, keys: Iterable[str]) -> None:
+    """One key a line, as they come."""
+    for key in keys:
+        console.file.write(f"{key}\n")
+
+
+def _status(found: RunDetails) -> str:
+    return outcome(found.status, found.counts.dead, found.record.accepted_items)
+
+
+def _facts(facts: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(printable(value)))
+    return table
+
+
+def _facts_of(found: RunDetails) -> Iterator[tuple[str, str]]:
+    record, totals = found.record, found.totals
+    yield "run", record.run
+    yield "started", record.started
+    if record.ended:
+        yield "ended", f"{record.ended}, {record.seconds:,.2f} s at work"
+    yield "by", record.by or "unknown"
+    if record.reason:
+        yield "reason", record.reason
+    if record.commit:
+        yield "commit", record.commit
+    yield "script", ", ".join(_scripts(record))
+    if record.undone:
+        yield "undone", record.undone + (f": {record.undone_reason}" if record.undone_reason else "")
+    for number, one in enumerate(record.accepted):
+        text = f"{counted(one.items, 'dead letter')} by {one.by}, {one.when}: {one.why}"
+        yield "accepted" if not number else f"accepted {number + 1}", text
+    yield "items", ", ".join(_amounts(found.counts))
+    units = totals.units if any(totals.units) else record.consumed
+    yield "consumed", f"{units.rcu:,.1f} read units, {units.wcu:,.1f} write units"
+    yield "budget", _budget(found.budget)
+    contention = totals.contention
+    yield "conflicts", f"{contention.conflicts:,}, and {counted(contention.throttles, 'throttle')}"
+    if found.holder is not None:
+        yield "held by", f"{found.holder.user}@{found.holder.host}, process {found.holder.pid}"
+
+
+def _scripts(record: RunRecord) -> list[str]:
+    texts = texts_reported(record)
+    if texts:
+        return [f"{text.checksum[:12]} ({counted(text.items, 'item')})" for text in texts]
+    return [record.checksum[:12] or "unknown"]
+
+
+def _amounts(counts: Counts) -> list[str]:
+    return [f"{name} {number:,}" for name, number in counts._asdict().items() if number or name == "read"]
+
+
+def _budget(budget: Units) -> str:
+    limits = [f"{limit:,.0f} {name}" for name, limit in (("RCU/s", budget.rcu), ("WCU/s", budget.wcu)) if limit]
+    return ", ".join(limits) or "none"
+
+
+def _phases(phases: Iterable[PhaseShown], width: int) -> Table:
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for phase in phases:
+        splits = f"{phase.totals.done:,} of {counted(phase.splits, 'split')}"
+        table.add_row(phase.name, ", ".join([splits, *_phase_amounts(phase.totals.counts)]))
+    return table
+
+
+def _phase_amounts(counts: Counts) -> list[str]:
+    """A replay counts its items as read and dead in the phase before: its dead letters are then below 0."""
+    return [f"{name} {number:,}" for name, number in counts._asdict().items() if number]
+
+
+def why_lines(run: RunRecord) -> list[str]:
+    """The reason and the commit of a run, and what was accepted of its dead letters. The reason to accept an edit is
+    printed with the edit."""
+    lines = [f"reason: {run.reason}"] if run.reason and run.status != "repaired" else []
+    lines += [f"commit {run.commit[:12]}"] if run.commit else []
+    return lines + [
+        f"{counted(one.items, 'dead letter')} accepted {one.when} by {one.by}: {one.why}" for one in run.accepted
+    ]
+
+
+# ---------------------------------------------------------------- dead letters
+
+
+def _print_dead_letters(console: Console, found: RunDetails, stage: Stage, verbose: bool) -> None:
+    dead = found.counts.dead
+    if not dead:
+        return
+    console.print()
+    errors = f" of {counted(len(found.groups), 'error')}" if found.groups else ""
+    console.print(Text.assemble((f"{counted(dead, 'dead letter')}{errors}", "bold red")))
+    if found.stored != dead:
+        text = f"{found.stored:,} of them can be read now: the others are being replayed, or their files are gone"
+        console.print(Text(text, "yellow"))
+    for group in found.groups:
+        _print_group(console, group, verbose)
+    if found.final:
+        console.print(Text(printable(found.final), "yellow"))
+    if found.record.dead_letters:
+        show(console, Text.assemble(("file  ", "dim"), _file(found.record, stage)))
+
+
+def _file(record: RunRecord, stage: Stage) -> str:
+    is_embedded = stage.embedded and record.dead_letters.startswith("s3://")
+    return printable(str(embedded_file(record.dead_letters)) if is_embedded else record.dead_letters)
+
+
+def _print_group(console: Console, group: ErrorGroup, verbose: bool) -> None:
+    accepted = f", {group.accepted:,} accepted" if group.accepted else ""
+    step = f"  {group.step}" if group.step else ""
+    console.print(Text.assemble((f"{group.items:,} x{step}{accepted}", "bold")))
+    lines = [Text(printable(group.error), "red"), *_example(group.first, verbose), _keys(group, verbose)]
+    console.print(Padding(Text("\n").join(line for line in lines if line), (0, 0, 0, 2), expand=False))
+
+
+def _example(first: Example, verbose: bool) -> list[Text]:
+    lines = [Text.assemble(("first: ", "dim"), (printable(first.key), "cyan"), f"  {printable(first.error)}")]
+    if verbose:
+        return [*lines, Text(printable(first.traceback.rstrip()), "dim")]
+    return lines + [Text(f"  {_frame(frame)}", "dim") for frame in first.frames]
+
+
+def _frame(frame: Frame) -> str:
+    return printable(f"{frame.path}:{frame.line}" + (f", in {frame.function}" if frame.function else ""))
+
+
+def _keys(group: ErrorGroup, verbose: bool) -> Text:
+    shown = group.keys[: _MANY if verbose else _FEW]
+    left = group.items - group.accepted - len(shown)
+    if not shown:
+        return Text()
+    keys = "  ".join(map(printable, shown)) + (f"  and {left:,} more" if left > 0 else "")
+    return Text.assemble(("keys: ", "dim"), keys)
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def details_document(found: RunDetails) -> Document:
+    """What `show --json` prints."""
+    record, totals = found.record, found.totals
+    return {
+        **picked(record, "table run version name direction"),
+        "status": found.status,
+        **picked(record, "checksum started ended seconds by reason commit undone undone_reason"),
+        "counts": found.counts._asdict(),
+        "consumed": {"rcu": round(totals.units.rcu, 3), "wcu": round(totals.units.wcu, 3)},
+        "contention": totals.contention._asdict(),
+        "budget": found.budget._asdict(),
+        "holder": picked(found.holder, "user host pid since") if found.holder else None,
+        "scripts": [text._asdict() for text in texts_reported(record)],
+        "phases": [_phase(phase) for phase in found.phases],
+        "error": error_document(DynamodtError(record.error)) if record.error else None,
+        "dead_letters": record.dead_letters,
+        "accepted": accepted_documents(record),
+        "stored": found.stored,
+        "errors": [_group(group) for group in found.groups],
+    }
+
+
+def _phase(phase: PhaseShown) -> Document:
+    splits = {"done": phase.totals.done, "planned": phase.splits}
+    contention = phase.totals.contention._asdict()
+    return {"phase": phase.name, "splits": splits, "counts": phase.totals.counts._asdict(), "contention": contention}
+
+
+def _group(group: ErrorGroup) -> Document:
+    first = group.first
+    frames = [frame._asdict() for frame in first.frames]
+    return {
+        **{name: getattr(group, name) for name in ("step", "error", "items", "accepted")},
+        "first": {"key": first.key, "error": inert(first.error), "frames": frames},
+        "keys": group.keys,
+        "keys_left_out": group.items - group.accepted - len(group.keys),
+    }

@@ -1,0 +1,220 @@
+"""The dead letters of a run as the storage has them, and those of them that a person accepts.
+
+A dead letter is *outstanding* until a retry has replayed it. An accepted one stays outstanding for good: no retry
+replays it, and the run counts as complete without it. What is accepted is listed in an object of the storage, as whole
+parts or as single keys of a part. Only the run's record, which names that object, makes it count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dynamodt.errors import Refused, UsageError, suggest
+from dynamodt.model.runs import RunRecord
+from dynamodt.script.codec import key_text
+from dynamodt.script.keys import Shape, key_meant, key_typed, shape_of
+from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key
+from dynamodt.state.runs import Phase, phases
+
+if TYPE_CHECKING:
+    from dynamodt.model.tables import Image
+    from dynamodt.state.state import State
+    from dynamodt.state.storage import Storage
+
+Pairs = tuple[tuple[str, str], ...]  # parts and keys (`key_text`)
+_NAMED = 3
+
+
+class Part(NamedTuple):
+    """A stored part of dead letters; `only` these of its keys are meant, None: all."""
+
+    name: str
+    only: frozenset[str] | None = None
+
+
+class Letter(NamedTuple):
+    """An outstanding dead letter: its line in the storage, read."""
+
+    part: Part
+    line: dict[str, Any]
+    accepted: bool = False
+
+    @property
+    def key(self) -> Image:
+        key: Image = self.line["key"]
+        return key
+
+
+class Accepted:
+    """What a run's record accepts: parts, each as a whole or by some of its keys."""
+
+    def __init__(self, parts: Mapping[str, frozenset[str] | None], items: int = 0) -> None:
+        self._parts = parts
+        self.items = items
+
+    def all_of(self, part: str) -> bool:
+        return part in self._parts and self._parts[part] is None
+
+    def some_of(self, part: str) -> frozenset[str]:
+        return self._parts.get(part) or frozenset()
+
+    def has(self, part: str, text: str) -> bool:
+        """Whether the dead letter with this key (`key_text`) is accepted."""
+        return self.all_of(part) or text in self.some_of(part)
+
+    def pairs(self, parts: Sequence[str]) -> Pairs:
+        """Those of these parts that are accepted by their keys."""
+        return tuple((part, text) for part in parts for text in sorted(self.some_of(part)))
+
+
+def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
+    """What the record accepts. Raises Refused where its list is lost."""
+    parts: dict[str, frozenset[str] | None] = {}
+    for one in record.accepted:
+        listed = storage.read(one.file)
+        if listed is None:
+            what = f"the list of dead letters that {one.by} has accepted is gone (deleted, or expired)"
+            hint = "undo the run (" + suggest("undo", record.run) + "), and type the command again"
+            raise Refused(what, where=storage.place(one.file), hint=hint, run=record.run)
+        for part, keys in json.loads(listed)["parts"].items():
+            whole = keys is None or (part in parts and parts[part] is None)
+            parts[part] = None if whole else frozenset(map(key_text, keys)) | (parts.get(part) or frozenset())
+    return Accepted(parts, record.accepted_items)
+
+
+class Replayed:
+    """What the retries of one phase replay, begun or not: the parts of their lists, without what each leaves out."""
+
+    def __init__(self, storage: Storage, table: str, main: str) -> None:
+        self.names = list(storage.names(object_key(table, main, RETRIES)))
+        self.left_out: dict[str, frozenset[str]] = {}
+        for name in self.names:
+            listed = json.loads(storage.read(name) or b"{}")
+            left: dict[str, set[str]] = {part: set() for part in listed.get("dead_letters", ())}
+            for part, text in listed.get("left_out", ()):
+                left[part].add(text)
+            self.left_out |= {part: frozenset(texts) for part, texts in left.items()}
+
+    def outstanding(self, parts: Iterable[str]) -> Iterator[Part]:
+        """What is left of these parts."""
+        for part in parts:
+            if part not in self.left_out:
+                yield Part(part)
+            elif self.left_out[part]:
+                yield Part(part, self.left_out[part])
+
+
+class StoredLetters:
+    """The outstanding dead letters of a run, by its record; one part at a time is in memory."""
+
+    def __init__(self, state: State, storage: Storage, record: RunRecord) -> None:
+        self._state = state
+        self._storage = storage
+        self._record = record
+        self._recovers = record.began.get("IDEMPOTENT") != str(True)
+        self.accepted = accepted_of(storage, record)
+
+    def __iter__(self) -> Iterator[Letter]:
+        for part in self.parts():
+            yield from letters_of(self._storage, part, self.accepted)
+
+    def parts(self) -> Iterator[Part]:
+        """All outstanding parts, those that are accepted included."""
+        found = phases(self._record)
+        for main in (one for one in found if "/retry" not in one.run):
+            replayed = Replayed(self._storage, self._record.table, main.run)
+            for phase in (one for one in found if one.run.partition("/retry")[0] == main.run):
+                yield from replayed.outstanding(self._committed(phase))
+
+    def _committed(self, phase: Phase) -> list[str]:
+        claims = {claim.split: claim for claim in self._state.splits(phase.run).all(phase.splits)}
+        if not claims:
+            return []
+        names = self._storage.names(object_key(self._record.table, phase.run, DEAD))
+        return committed_notes(names, claims, self._recovers)
+
+
+def letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[Letter]:
+    """The dead letters of a part, in their order."""
+    for line in (storage.read(part.name) or b"").splitlines():
+        read = json.loads(line)
+        text = key_text(read["key"])
+        if part.only is None or text in part.only:
+            yield Letter(part, read, accepted.has(part.name, text))
+
+
+# ---------------------------------------------------------------- accepting some
+
+
+class Chosen(NamedTuple):
+    """The dead letters that a command accepts: the content of their list, and their number."""
+
+    content: bytes
+    items: int
+
+
+def chosen(letters: StoredLetters, keys: Sequence[str], record: RunRecord) -> Chosen:
+    """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet.
+
+    Raises UsageError for a key without a dead letter, Refused where there is none to accept.
+    """
+    wanted = _Wanted(keys)
+    parts: dict[str, list[Image]] = {}
+    divided: set[str] = set()  # parts of which something else is left
+    others: list[str] = []
+    for letter in letters:
+        part, typed = letter.part, wanted.typed(letter.key)
+        takes = not letter.accepted and (bool(typed) or not keys)
+        if takes:
+            parts.setdefault(part.name, []).append(letter.key)
+        if not takes or part.only is not None:
+            divided.add(part.name)
+        if not typed and not letter.accepted and len(others) < _NAMED:
+            others.append(key_typed(letter.key))
+    if wanted.unknown:
+        raise _unknown(record, wanted.unknown, others)
+    if not parts:
+        what = "its dead letters are accepted already" if record.accepted else "no dead letter is left to accept"
+        hint = suggest("history", table=record.table) + " shows by whom, and why" if record.accepted else ""
+        raise Refused(what, where=f"run {record.run}", hint=hint, run=record.run)
+    listed = {part: found if part in divided else None for part, found in parts.items()}
+    return Chosen(json.dumps({"parts": listed}).encode(), sum(map(len, parts.values())))
+
+
+class _Wanted:
+    """The keys that were typed. They are read for the attributes of each kind of key that they are compared with."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+        self._found: set[str] = set()
+        self._meant: dict[Shape, dict[str, set[str]]] = {}
+
+    @property
+    def unknown(self) -> list[str]:
+        return [key for key in self._keys if key not in self._found]
+
+    def typed(self, key: Image) -> frozenset[str]:
+        """The typed keys that mean this one."""
+        shape = shape_of(key)
+        if shape not in self._meant:
+            meant: dict[str, set[str]] = {}
+            self._meant[shape] = meant
+            for typed in self._keys:
+                if (image := key_meant(typed, shape)) is not None:
+                    meant.setdefault(key_text(image), set()).add(typed)
+        found = frozenset(self._meant[shape].get(key_text(key), ()))
+        self._found |= found
+        return found
+
+
+def _unknown(record: RunRecord, unknown: Sequence[str], known: Sequence[str]) -> UsageError:
+    number = "1 key has" if len(unknown) == 1 else f"{len(unknown)} keys have"
+    named = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
+    some = f"some that have one: {', '.join(known)}; all of them: " if known else "those that have one: "
+    return UsageError(
+        f"{number} no dead letter in run {record.run}: {named}",
+        where=f"table {record.table}",
+        hint=some + suggest("show", record.run, keys=True),
+    )

@@ -1,0 +1,127 @@
+"""Who runs a command, for what reason, and from which commit: what a run's record keeps of its caller.
+
+Nothing is started for it, and nothing that is missing is reported: git's files are read, and no process is run.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from dynamodt.runs.options import RunOptions
+
+# Of the caller, where another process runs the command for it: `cli.job` sets them.
+BY, COMMIT = "DYNAMODT_BY", "DYNAMODT_COMMIT"
+
+_ACTORS = {  # who has started a CI's job, and the commit that it builds
+    "GITHUB_ACTOR": "GITHUB_SHA",  # docs.github.com/actions/reference/workflows-and-actions/variables
+    "GITLAB_USER_LOGIN": "CI_COMMIT_SHA",  # docs.gitlab.com/ci/variables/predefined_variables
+    "BUILD_REQUESTEDFOR": "BUILD_SOURCEVERSION",  # learn.microsoft.com/azure/devops/pipelines/build/variables
+    "CODEBUILD_INITIATOR": "CODEBUILD_RESOLVED_SOURCE_VERSION",  # docs.aws.amazon.com/codebuild, build-env-ref-env-vars
+    "CIRCLE_USERNAME": "CIRCLE_SHA1",  # circleci.com/docs/reference/variables
+}
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_MOST_LINKS = 5  # from one symbolic ref to another
+
+
+class Provenance(NamedTuple):
+    """`by` is never empty; `reason` and `commit` are empty where they are not known."""
+
+    by: str
+    reason: str = ""
+    commit: str = ""
+
+
+def provenance(options: RunOptions) -> Provenance:
+    """Of a command with these options, which the operations have completed by `signed`."""
+    return Provenance(options.by or author(), options.reason, options.commit)
+
+
+def signed(options: RunOptions, folder: Path) -> RunOptions:
+    """The options with who runs the command and from which commit, where they do not say it."""
+    of = caller(folder)
+    return replace(options, by=options.by or of.by, commit=options.commit or of.commit)
+
+
+def of_a_continued_run(options: RunOptions) -> Provenance:
+    """Of a run that is continued: a reason to accept dead letters is kept with them, and is not the run's."""
+    of = provenance(options)
+    return of._replace(reason="") if options.accept or options.accept_all else of
+
+
+def caller(folder: Path, environment: Mapping[str, str] = os.environ) -> Provenance:
+    """Who runs a command in a folder: as another process states it, a CI's actor, or the user and the host. The commit
+    is that of the folder's repository, or what the CI names where it has copied the files without one."""
+    actor = next((name for name in _ACTORS if environment.get(name)), "")
+    by = environment.get(BY) or environment.get(actor) or author()
+    commit = environment.get(COMMIT) or commit_of(folder) or environment.get(_ACTORS.get(actor, ""), "")
+    return Provenance(by, "", commit if _HASH.fullmatch(commit) else "")
+
+
+def as_arguments(of: Provenance) -> dict[str, str]:
+    """The arguments of a deployed job that name its caller. They are apart from its command, by which a repeated one
+    finds the job's run: it may come from another host."""
+    return {"--by": of.by} | ({"--commit": of.commit} if of.commit else {})
+
+
+def user() -> str:
+    """The user of this process; "unknown" for one without a name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def author() -> str:
+    """The user and the host of this process."""
+    return f"{user()}@{socket.gethostname()}"
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that is checked out in the repository around a folder, a worktree included; empty if there is none, or
+    its files have another form (gitrepository-layout(5))."""
+    with suppress(OSError, ValueError):
+        git = _git_folder(folder.resolve())
+        if git is not None:
+            return _commit_at(git)
+    return ""
+
+
+def _git_folder(folder: Path) -> Path | None:
+    """The folder that has `HEAD`: `.git`, or what a file of that name points to."""
+    for each in (folder, *folder.parents):
+        found = each / ".git"
+        if found.is_dir():
+            return found
+        if found.is_file():
+            return each / found.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    return None
+
+
+def _commit_at(git: Path) -> str:
+    shared = git / "commondir"
+    common = git / shared.read_text(encoding="utf-8").strip() if shared.is_file() else git
+    content = (git / "HEAD").read_text(encoding="utf-8").strip()
+    for _ in range(_MOST_LINKS):
+        if not content.startswith("ref: "):
+            break
+        content = _ref(git, common, content.removeprefix("ref: ").strip())
+    return content if _HASH.fullmatch(content) else ""
+
+
+def _ref(git: Path, common: Path, name: str) -> str:
+    """The content of a ref: a file of its own, or a line of `packed-refs`."""
+    for place in (git / name, common / name):
+        if place.is_file():
+            return place.read_text(encoding="utf-8").strip()
+    packed = common / "packed-refs"
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    return next((line.partition(" ")[0] for line in lines if line.partition(" ")[2] == name), "")
