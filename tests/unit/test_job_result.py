@@ -13,7 +13,7 @@ import pytest
 from dynamodt import __version__
 from dynamodt.cli import job
 from dynamodt.cli.job import carry_out
-from dynamodt.cli.json_output import prepared_document, tables_document, undo_document
+from dynamodt.cli.json_output import error_document, prepared_document, tables_document, undo_document
 from dynamodt.cli.result import CommandResult
 from dynamodt.deploy.job_result import (
     dead_letters_in,
@@ -27,7 +27,7 @@ from dynamodt.deploy.job_result import (
     undo_of,
 )
 from dynamodt.deploy.packages import build
-from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
+from dynamodt.errors import Busy, CostReached, DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, TableReport, UndoReport
 from dynamodt.model.runs import RunRecord, Script
@@ -218,3 +218,10 @@ def test_a_start_that_was_delivered_twice_is_left_to_the_first(
     arguments = {"stage": "dev", "project": "s3://b/p.zip", "command": "up", "automatic": automatic}
     assert carry_out(arguments) == code
     assert ("is left to it" in capfd.readouterr().err) == (bool(errors) and code == 0)
+
+
+def test_a_limit_that_stopped_a_run_in_the_job_is_known_as_one_here() -> None:
+    document = error_document(CostReached("the limit of $5.00 is reached", where="run r1"))
+    assert document["limit"] == "max-usd"
+    assert isinstance(error_in({"error": document}), CostReached)
+    assert "limit" not in error_document(RunFailed("boom"))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import DynamodtError, Refused
+from dynamodt.errors import CostReached, DynamodtError, Refused
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import (
     Cost,
@@ -22,7 +22,7 @@ from dynamodt.model.reports import (
     VersionStatus,
     picked,
 )
-from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
+from dynamodt.model.runs import MAX_USD, Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.history import now
 from dynamodt.runs.pace import Current, ProgressRecorder, Speed
@@ -39,10 +39,13 @@ Document = dict[str, Any]
 
 
 def error_document(error: BaseException) -> Document:
-    """`{"what", "where", "hint", "exit_code"}` of any error, and the `"run"` that a refusal is about."""
+    """`{"what", "where", "hint", "exit_code"}` of any error; `"run"` is what a refusal is about, `"limit"` what has
+    stopped a run."""
     if isinstance(error, DynamodtError):
         of_run = {"run": error.run} if isinstance(error, Refused) and error.run else {}
-        return {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code, **of_run}
+        limit = {"limit": MAX_USD} if isinstance(error, CostReached) else {}
+        plain = {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code}
+        return {**plain, **of_run, **limit}
     return {"what": f"{type(error).__name__}: {error}", "where": "", "hint": "", "exit_code": 1}
 
 

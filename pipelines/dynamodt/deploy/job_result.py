@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt import __version__
 from dynamodt.deploy.packages import build
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError, suggest
+from dynamodt.errors import CostReached, DeadLetters, DynamodtError, Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
-from dynamodt.model.runs import EARLIER_ROWS, INSERTED_ROWS, PreparedRef, Script
+from dynamodt.model.runs import EARLIER_ROWS, INSERTED_ROWS, MAX_USD, PreparedRef, Script
 from dynamodt.runs.dead_letters import first_of, samples_under
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, SAMPLES, object_key
 from dynamodt.state.runs import phases
@@ -65,6 +65,7 @@ def error_in(document: Document, dead: bool = False) -> DynamodtError | None:
     if error is None:
         return None
     kind = _KINDS.get(error.get("exit_code", 1), DeadLetters if dead else RunFailed)
+    kind = CostReached if error.get("limit") == MAX_USD else kind
     of_run = {"run": error["run"]} if kind is Refused and "run" in error else {}
     hint = error.get("hint", "").replace("--runner spark", "--runner glue")
     return kind(error.get("what", "the job has failed"), where=error.get("where", ""), hint=hint, **of_run)

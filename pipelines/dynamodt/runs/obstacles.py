@@ -42,7 +42,7 @@ def obstacles_of(
     if error is None or error.what not in {obstacle.text for obstacle in found}:
         found = [*_refusals(stage, state, planned, options, error), *found]
     if planned.steps:
-        found += _of_the_table(stage, state, planned)
+        found += _of_the_table(stage, state, planned, versions)
     unique = {obstacle.text: obstacle for obstacle in found}
     return tuple(sorted(unique.values(), key=lambda obstacle: not obstacle.stops))
 
@@ -75,7 +75,9 @@ def _of_versions(planned: TablePlan, versions: Sequence[VersionForecast]) -> Ite
             yield Obstacle("dead letters", what, suggest("up", table=table, dry_run=True) + " names them", stops=True)
 
 
-def _of_the_table(stage: Stage, state: State, planned: TablePlan) -> Iterator[Obstacle]:
+def _of_the_table(
+    stage: Stage, state: State, planned: TablePlan, versions: Sequence[VersionForecast]
+) -> Iterator[Obstacle]:
     name = planned.table.name
     lease = state.leases.read(name)
     if lease.run and is_alive(lease):
@@ -88,24 +90,34 @@ def _of_the_table(stage: Stage, state: State, planned: TablePlan) -> Iterator[Ob
             yield Obstacle("unfinished", what, as_hint("`up` of the same version continues it"))
     targets = [step.target for step in planned.steps if step.target]
     for table in {table.name: table for table in (planned.table, *targets)}.values():
-        yield from _of_a_written_table(stage, table)
+        yield from _of_a_written_table(stage, table, _writes(planned, versions, table.name))
 
 
-def _of_a_written_table(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:
+def _writes(planned: TablePlan, versions: Sequence[VersionForecast], table: str) -> str:
+    """About how many items all versions write to a table, in words."""
+    names = [(step.target or planned.table).name for step in planned.steps]
+    found = [one.estimate for one, name in zip(versions, names, strict=False) if name == table]
+    if None in found:
+        return "each write"
+    low, high = (sum(getattr(one.records, bound) for one in found if one is not None) for bound in ("low", "high"))
+    return f"each of about {low:,.0f} writes" if low == high else f"each of about {low:,.0f} to {high:,.0f} writes"
+
+
+def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator[Obstacle]:
     where = f"table {table.name}"
     if not stage.local:
         yield from _recovery(stage, table)
     if table.stream:
-        yield Obstacle("stream", f"{where}: each write is a record of its stream")
+        yield Obstacle("stream", f"{where}: {writes} is a record of its stream")
     if table.replicas:
-        yield Obstacle("replicas", f"{where}: each write is replicated to {', '.join(table.replicas)}")
+        yield Obstacle("replicas", f"{where}: {writes} is replicated to {', '.join(table.replicas)}")
     if stage.local:
         return
     found = consumers(stage.connection.of_table(table.name), table)
     if found.functions:
         yield Obstacle("stream", f"{where}: its stream triggers {', '.join(found.functions)}")
     for name in found.kinesis:
-        yield Obstacle("kinesis", f"{where}: each write is a record of the Kinesis stream {name}")
+        yield Obstacle("kinesis", f"{where}: {writes} is a record of the Kinesis stream {name}")
     if found.ttl:
         what = f"items expire by {found.ttl}; one that expires during the run counts as vanished"
         yield Obstacle("ttl", f"{where}: {what}")
