@@ -14,6 +14,8 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+from dynamodt.checks.check import CheckOptions
+from dynamodt.checks.findings import Finding, Shown, TableCheck, VersionCheck
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands
 from dynamodt.config.settings import Key
@@ -194,6 +196,27 @@ class FakeOperations:
         runner = [] if options.runner == "direct" else [options.runner]
         self.calls.append(("prepare", table, version, dry_run, *runner))
         return PREPARED
+
+    def check(
+        self,
+        stage: Stage,
+        folder: Path,
+        names: Sequence[str],
+        options: CheckOptions,
+        observer: Observer,
+        reading: RunOptions,
+        /,
+    ) -> list[TableCheck]:
+        self.calls.append(("check", names, options, reading))
+        shown = Shown((("item", {"id": {"S": "u1"}, "name": {"S": "Ada"}}),), ("id",), invented=False)
+        fault = Finding("fault", "raises", "ValueError: 'Ada'", where="transforms/bad/v1_a.py:3", items=2, shown=shown)
+        found: list[TableCheck] = []
+        for name in names:
+            version = VersionCheck(1, "a", "a.py", 9, findings=(fault,) if name == "bad" else ())
+            error = ERRORS.get(name)
+            table = TableCheck(name, 0, "a file", 9, versions=() if error else (version,))
+            found.append(replace(table, error=error if isinstance(error, DynamodtError) else None))
+        return found
 
     def control_run(self, stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:
         self.calls.append(("control_run", table, command, limits))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from dynamodt.checks import variants
-from dynamodt.checks.check import of_file, of_table
+from dynamodt.checks.check import of_file
 from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.examples import Replacer, shrunk
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
@@ -23,8 +23,12 @@ from dynamodt.cli.request import Request
 from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
+from dynamodt.runs import estimate
+from dynamodt.runs.estimate import Sample
+from dynamodt.runs.options import RunOptions
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
+from tests.fake_operations import STAGE
 from tests.unit.checked.items import USERS, users
 
 pytestmark = pytest.mark.unit
@@ -52,23 +56,31 @@ class FakeReads:
         return ScanPage(page, page[-1] if more else None, 0.5)
 
 
-def sampled(items: int, number: int, counted: int | None = None) -> tuple[Any, FakeReads]:
-    reads = FakeReads(items)
-    table = TableSpec("users", USERS.key, item_count=items if counted is None else counted)
-    return of_table(reads, table, number, False, random.Random(1)), reads  # type: ignore[arg-type]
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[Sample, FakeReads]]:
+    """The sample of a table with so many items, of which DescribeTable counts so many."""
+
+    def found(items: int, number: int, counted: int) -> tuple[Sample, FakeReads]:
+        reads = FakeReads(items)
+        monkeypatch.setattr(estimate, "shared_wire", lambda connection: None)
+        monkeypatch.setattr(estimate, "Reads", lambda *_, **__: reads)
+        table = TableSpec("users", USERS.key, item_count=counted)
+        return estimate.sampled(STAGE, table, number, RunOptions(), dice=random.Random(1)), reads
+
+    return found
 
 
 # ---------------------------------------------------------------- the sample
 
 
 @pytest.mark.parametrize(("items", "counted"), [(0, 0), (3, 3), (3, 0), (700, 0), (1000, 1000)])
-def test_a_small_table_is_read_whole(items: int, counted: int) -> None:
+def test_a_small_table_is_read_whole(sampled: Any, items: int, counted: int) -> None:
     sample, _ = sampled(items, 1000, counted)
     assert sorted(map(str, sample.images)) == sorted(map(str, FakeReads(items).items)) and sample.whole
 
 
 @pytest.mark.parametrize("counted", [20_000, 0])
-def test_a_large_table_gives_items_of_many_places_and_no_more_than_asked(counted: int) -> None:
+def test_a_large_table_gives_items_of_many_places_and_no_more_than_asked(sampled: Any, counted: int) -> None:
     sample, reads = sampled(20_000, 1000, counted)
     keys = {image["id"]["S"] for image in sample.images}
     assert len(keys) == 1000 and not sample.whole and sample.read_units == 0.5 * len(reads.asked)

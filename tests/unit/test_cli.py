@@ -15,6 +15,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from dynamodt.checks.check import CheckOptions
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands, menu
 from dynamodt.cli.help_text import HELP
@@ -654,6 +655,31 @@ def test_a_plan_above_its_limits_is_refused(operations: FakeOperations, capfd: A
     code, out, _ = run(capfd, "plan", "--max-usd", "2.5", "--markdown")
     assert code == 3 and out.startswith("### users at version 2 of 3, 1 version pending")
     assert run(capfd, "plan", "--json", "--markdown")[0] == 2
+
+
+def test_a_check_fails_by_its_faults_and_keeps_items_to_itself(operations: FakeOperations, capfd: Any) -> None:
+    words = ("-t", "users", "--sample", "50", "--version", "2", "--variants", "7", "--max-rcu", "9", "--save")
+    code, out, err = run(capfd, "check", *words)
+    assert code == 0 and "v1 a  no fault" in out and "dynamodt up --table users --dry-run" in out
+    expected = CheckOptions(sample=50, version=2, variants=7, save=True)
+    assert operations.calls[-1] == ("check", ("users",), expected, RunOptions(max_rcu=9.0))
+    code, out, err = run(capfd, "check", "-t", "bad", "-t", "users")
+    assert code == 1 and "Ada" in out and "1 fault: raises" in err and "bad v1 a" in err
+    code, out, err = run(capfd, "check", "-t", "bad", "--json")
+    document = json.loads(out)
+    assert code == 1 and document["faults"] == 1 and document["error"]["exit_code"] == 1 and "Ada" not in out
+    example = document["tables"][0]["versions"][0]["findings"][0]["example"]
+    assert example == [{"label": "item", "item": {"id": {"S": "u1"}, "name": "S"}}]
+    code, out, _ = run(capfd, "check", "-t", "bad", "--markdown")
+    assert code == 1 and out.startswith("## bad: 1 fault") and "Ada" not in out
+    assert run(capfd, "check", "-t", "script")[0] == 2 and run(capfd, "check", "-t", "script", "-t", "bad")[0] == 1
+    for wrong in (
+        ("--items", "f", "--export", "new"),
+        ("--json", "--markdown"),
+        ("--sample", "0"),
+        ("--variants", "0"),
+    ):
+        assert run(capfd, "check", *wrong)[0] == 2
 
 
 def test_validate_needs_no_stage(project: Path, capfd: Any) -> None:
