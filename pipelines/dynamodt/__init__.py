@@ -31,4 +31,7 @@ def load_script(path: Path | str) -> ModuleType:
     from dynamodt.script.load import load
     from dynamodt.script.read import read_script
 
-    return load(read_script(Path(path), Path.cwd()))
+    script = read_script(Path(path), Path.cwd())
+    module = load(script)
+    vars(module)["__dynamodt__"] = script, Path(path).absolute().parents[2]  # for `testing.transformed`
+    return module

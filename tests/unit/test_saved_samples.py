@@ -88,3 +88,11 @@ def test_a_sample_is_no_data_file_of_a_script(tmp_path: Path) -> None:
     sample_path(tmp_path / "transforms", "users").write_text('{"id": {"S": "1"}}\n')
     assert read_versions(tmp_path / "transforms", "users")[0].content == before.content
     assert [file.name for file in before.files] == ["users/1.csv"]
+
+
+def test_the_first_line_may_tell_the_version(tmp_path: Path) -> None:
+    path = tmp_path / "sample.jsonl"
+    image: Image = {"id": {"S": "1"}}
+    for text, version in ((sample_text([image], 3), 3), (sample_text([image]), None)):
+        path.write_text(text)
+        assert (list(read_images(path)), version_of(path)) == ([image], version)

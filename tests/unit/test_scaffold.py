@@ -87,9 +87,16 @@ def test_generated_tests_pass_under_plain_pytest(tmp_path: Path) -> None:
     assert "6 passed" in outcome.stdout
 
 
+def test_a_generated_test_has_the_table_s_key(tmp_path: Path) -> None:
+    (tmp_path / "dynamodt.toml").write_text('[stages.local.tables]\norders = { "p k" = "S", sk = "N" }\n')
+    _, test = create(tmp_path / "transforms", "orders", "x")
+    assert 'BEFORE = {"p k": "1", "sk": 1}' in test.read_text() and "KEY" not in test.read_text()
+    exec(compile(test.read_text() + "\ntest_up(), test_down()", str(test), "exec"), {"__file__": str(test)})
+
+
 def test_a_generated_test_can_fail(tmp_path: Path) -> None:
     script, test = create(tmp_path, "users", "x")
-    script.write_text(script.read_text().replace("    return item\n", "    return {}\n", 1))
+    script.write_text(script.read_text().replace("    return item\n", "    return {**item, 'more': 1}\n", 1))
     with pytest.raises(AssertionError):
         exec(compile(test.read_text() + "\ntest_up()", str(test), "exec"), {"__file__": str(test)})
 

@@ -43,9 +43,11 @@ def transform_down(item: Item) -> Result:
 _TEST = Template("""\
 ${imports}from pathlib import Path
 
-from dynamodt import Item, load_script
+from dynamodt import Item
+from dynamodt.testing import transformed
 
-script = load_script(Path(__file__).parents[1] / "$file_name")
+VERSION = Path(__file__).parents[1] / "$file_name"
+KEY = $key  # of the table
 
 # One item, before and after. Numbers are Decimal, as DynamoDB returns them.
 BEFORE: Item = $item
@@ -53,11 +55,11 @@ AFTER: Item = $item
 
 
 def test_up() -> None:
-    assert script.transform_up(BEFORE) == AFTER
+    assert transformed(VERSION, [BEFORE], key=KEY) == [AFTER]
 
 
 def test_down() -> None:
-    assert script.transform_down(AFTER) == BEFORE
+    assert transformed(VERSION, [AFTER], direction="down", key=KEY) == [BEFORE]
 """)
 
 
@@ -146,10 +148,11 @@ def _contents(folder: Path, table: str, number: int, name: str, key: Key) -> tup
     title = name.replace("_", " ").capitalize()
     note = Template(_FIRST_NOTE).substitute(stamp=suggest("stamp", table=table, to=1)) if number == 1 else ""
     item = "{" + ", ".join(f"{json.dumps(one, ensure_ascii=False)}: {_VALUES[kind]}" for one, kind in key) + "}"
+    types = json.dumps(dict(key), ensure_ascii=False)
     imports = "from decimal import Decimal\n" if "Decimal" in item else ""
     return (
         (script, _SCRIPT.substitute(title=title, number=number, note=note)),
-        (test, _TEST.substitute(file_name=script.name, item=item, imports=imports)),
+        (test, _TEST.substitute(file_name=script.name, item=item, imports=imports, key=types)),
     )
 
 

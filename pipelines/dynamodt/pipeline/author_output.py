@@ -97,6 +97,7 @@ class Origin:
 
 _label: _Label | None = None  # of the script at work: a process has one at a time
 _capture: _Capture | None = None
+_again = threading.local()  # `on`: what the thread prints was passed on before
 _for_good = ExitStack()  # of a worker process
 
 
@@ -141,6 +142,18 @@ def capture_in_worker() -> None:
     if _capture is None:
         _capture = _Capture(_ToOrigin())
         _for_good.enter_context(_capture.installed())
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What this thread prints and logs until the end was passed on before: a dry run applies a version again, to give a
+    later one its items."""
+    before = getattr(_again, "on", False)
+    _again.on = True
+    try:
+        yield
+    finally:
+        _again.on = before
 
 
 def end() -> None:
@@ -219,6 +232,8 @@ class _Capture:
 
     def written(self, name: str, text: str) -> None:
         """Passes on the lines that end in `text`. Of a line that was overwritten (`\\r`), the last state counts."""
+        if getattr(_again, "on", False):
+            return
         place = (threading.get_ident(), name)
         with self._lock:
             *lines, rest = (self._begun.pop(place, "") + text).split("\n")
@@ -270,7 +285,7 @@ class _Handler(logging.Handler):
         self.others: set[logging.Handler] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if is_beams(record) or _of_our_own(record) or self._shown_by_the_script(record):
+        if getattr(_again, "on", False) or is_beams(record) or _of_our_own(record) or self._shown_by_the_script(record):
             return
         try:
             text = self.format(record)

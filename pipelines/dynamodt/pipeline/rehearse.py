@@ -30,6 +30,7 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.runs import INSERTED_ROWS, EarlierRows, Job
 from dynamodt.model.tables import Image, Insert, Remove, TableSpec
+from dynamodt.pipeline.author_output import unheard
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.inserted import inserted_items, statements
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
@@ -64,8 +65,10 @@ class RehearseVersion(beam.DoFn):
         forget_others([*job.before, job])
         with reporting(self._leases, job):
             self._wire = self._resources.wire(1)
-            for number, phase in enumerate(self._phases):
-                phase.setup(job, self._wire, self._phases[:number])
+            with unheard():
+                for number, phase in enumerate(self._phases[:-1]):
+                    phase.setup(job, self._wire, self._phases[:number])
+            self._phases[-1].setup(job, self._wire, self._phases[:-1])
 
     def start_bundle(self) -> None:
         for phase in self._phases:
@@ -73,7 +76,8 @@ class RehearseVersion(beam.DoFn):
 
     def process(self, page: Page) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job):
-            page = page._replace(images=self._arrived(page))
+            with unheard():
+                page = page._replace(images=self._arrived(page))
             outcomes = self._phases[-1].outcomes(page.images)
             store(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
             store(self._storage, self._job, page, UNREADABLE, page.unreadable)
@@ -189,8 +193,9 @@ class _Phase:
             return {}
         parts = {key_text(part.key): part for part in wanted}
         found = dict(self._reads.items([part.key for part in parts.values()]).items)
-        for phase in self._before:
-            phase._pass_over(found, parts)
+        with unheard():
+            for phase in self._before:
+                phase._pass_over(found, parts)
         return found
 
     def _pass_over(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:

@@ -1,0 +1,303 @@
+"""The tests of `pytest --dynamodt`: for each table of `transforms/` and each of its versions, without a line of code.
+
+==================  ================================================================================================
+of a table          `one_chain`: its versions are valid and one chain without gaps
+of a version        `loads`: it can be loaded and called
+with a sample       `up`, `down`: no item becomes a dead letter; `key_kept`: no item is written to the key of another
+                    one, and one that is moved comes back by `down`; `idempotent`: applied again, a version that
+                    says so changes nothing
+==================  ================================================================================================
+
+A version gets the sample as the versions before it leave it, or, where the sample has a later version, as
+`transform_down` leaves it. Prepared rows are those that the script's `prepare` gives here, without a stage.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from dynamodt.errors import DynamodtError, UsageError, suggest
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Image
+from dynamodt.pipeline.settle import Outcome
+from dynamodt.script.apply import prepare_rows
+from dynamodt.script.attempt import effect
+from dynamodt.script.codec import key_text
+from dynamodt.script.diff import key_of, key_shown
+from dynamodt.script.functions import check
+from dynamodt.script.load import error_text, shown
+from dynamodt.script.read import read_versions, tables
+from dynamodt.script.samples import read_images, sample_path, version_of
+from dynamodt.testing.rehearsed import Rehearsed, rehearsed
+from dynamodt.testing.subject import Subject, subject
+
+_SHOWN = 3  # failures of a test
+
+
+def collected(session: pytest.Session, project: Path) -> Iterator[pytest.Item]:
+    """The tests of a project's tables. Raises pytest.UsageError without a folder `transforms`."""
+    transforms = project / "transforms"
+    try:
+        names = tables(transforms)
+    except DynamodtError as error:
+        hint = "run pytest in the folder that holds transforms/, or name it: --dynamodt-folder"
+        raise pytest.UsageError(f"--dynamodt: {error.what} ({hint})") from error
+    for name in names:
+        yield from _of_table(session, Table(project, name))
+
+
+def missing_samples(project: Path) -> list[str]:
+    """The reasons for which tests are skipped, by table."""
+    try:
+        found = [Table(project, name) for name in tables(project / "transforms")]
+    except DynamodtError:
+        return []
+    return [f"{table.name}: {table.missing}" for table in found if table.missing]
+
+
+def _of_table(session: pytest.Session, table: Table) -> Iterator[pytest.Item]:
+    folder = table.project / "transforms" / table.name
+    parent = _Versions.from_parent(session, path=folder)
+    yield _Test.from_parent(parent, name="one_chain", body=table.check_chain)
+    try:
+        scripts = table.scripts
+    except DynamodtError:
+        return  # `one_chain` fails with it
+    for script in scripts:
+        version = _Versions.from_parent(session, path=folder / Path(script.path).name)
+        for name, body in tests_of(table, script).items():
+            test = _Test.from_parent(version, name=name, body=body)
+            if table.missing and name != "loads":
+                test.add_marker(pytest.mark.skip(reason=table.missing))
+            yield test
+
+
+class _Versions(pytest.File):
+    """A version file, or a table's folder, as the parent of its tests: pytest collects nothing more from it."""
+
+    def collect(self) -> list[pytest.Item]:
+        return []
+
+
+class Failed(Exception):
+    """A version does not do what a test expects; the text is all that is reported."""
+
+
+class _Test(pytest.Item):
+    def __init__(self, *, body: Callable[[], None], **more: Any) -> None:
+        super().__init__(**more)
+        self._body = body
+
+    def runtest(self) -> None:
+        self._body()
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{self.path.parent.name}/{self.path.name} {self.name}"
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """What fails, in the author's terms: the package's own frames explain nothing."""
+        if not isinstance(excinfo.value, Failed | DynamodtError):
+            return super().repr_failure(excinfo, style)
+        hint = getattr(excinfo.value, "hint", "")
+        return f"{excinfo.value}" + (f"\nhint: {hint}" if hint else "")
+
+
+# ---------------------------------------------------------------- what is tested
+
+
+@dataclass
+class Table:
+    """A table of the project, with its versions and its sample, each read once."""
+
+    project: Path
+    name: str
+
+    @cached_property
+    def scripts(self) -> tuple[Script, ...]:
+        """Its versions. Raises ScriptError."""
+        return read_versions(self.project / "transforms", self.name)
+
+    def check_chain(self) -> None:
+        """Raises ScriptError unless its versions are valid, and numbered from 1 on without a gap."""
+        read_versions(self.project / "transforms", self.name)
+
+    @cached_property
+    def sample(self) -> tuple[list[Image], int]:
+        """Its saved items, and the version that they have. Raises UsageError."""
+        path = sample_path(self.project / "transforms", self.name)
+        return list(read_images(path)), version_of(path) or 0
+
+    @property
+    def missing(self) -> str:
+        """Why there is no sample, with the command that saves one; empty if there is one."""
+        there = sample_path(self.project / "transforms", self.name).is_file()
+        return "" if there else "no saved sample: " + suggest("check", table=self.name, save=True)
+
+    @cached_property
+    def _before(self) -> dict[int, list[Image]]:
+        return {}
+
+    @cached_property
+    def _ups(self) -> dict[int, Rehearsed]:
+        return {}
+
+    def subject(self, script: Script) -> Subject:
+        """A version with its tables. Raises UsageError where a key is not known."""
+        return subject(self.project / "transforms" / self.name / Path(script.path).name)
+
+    def before(self, number: int) -> list[Image]:
+        """The items that a version gets. Skips the test where the sample cannot become them."""
+        images, there = self.sample
+        if number not in self._before:
+            if number == there + 1:
+                self._before[number] = images
+            elif number > there:
+                self._before[number] = self._made_by(number - 1)
+            else:
+                self._before[number] = self._undone(number, self.before(number + 1))
+        return self._before[number]
+
+    def _made_by(self, number: int) -> list[Image]:
+        """The table's items after a version; what it inserts into another table changes none of them."""
+        found, script = self.up(number), self.scripts[number - 1]
+        if any(outcome.error is not None for outcome in found.outcomes):
+            pytest.skip(f"version {number} fails on the sample")
+        return self.before(number) if script.target_table else found.images
+
+    def up(self, number: int) -> Rehearsed:
+        """What a version makes of its items."""
+        script = self.scripts[number - 1]
+        if number not in self._ups:
+            images = self.before(number)
+            self._ups[number] = rehearsed(self.subject(script), images, "up", self.prepared(script))
+        return self._ups[number]
+
+    def _undone(self, number: int, images: list[Image]) -> list[Image]:
+        script = self.scripts[number - 1]
+        if script.target_table or not (script.has_up or script.has_items):
+            return images
+        if script.has_up and not script.has_down:
+            there = self.sample[1]
+            pytest.skip(f"the sample has version {there}, and version {number} has no transform_down")
+        found = self.down(script, images)
+        if any(outcome.error is not None for outcome in found.outcomes):
+            pytest.skip(f"transform_down of version {number} fails on the sample")
+        return found.images
+
+    def down(self, script: Script, images: Sequence[Image]) -> Rehearsed:
+        """What taking a version back makes of items."""
+        return rehearsed(self.subject(script), images, "down", self.prepared(script))
+
+    def prepared(self, script: Script) -> Mapping[Any, Any] | None:
+        """The rows that the script's `prepare` gives without a stage. Skips the test where it needs one."""
+        if not script.has_prepare:
+            return None
+        try:
+            return dict(prepare_rows(script, _Offline(self.project / "transforms" / self.name, script)))
+        except DynamodtError as error:
+            pytest.skip(f"prepare of version {script.sequence} needs more than this folder: {error.what}")
+
+
+class _Offline:
+    """The argument of `prepare` in a test: the folder, and no stage."""
+
+    def __init__(self, folder: Path, script: Script) -> None:
+        self.folder = folder
+        self.table = script.table
+        self.stage = "test"
+        self.version = script.sequence
+
+    def client(self, service: str) -> NoReturn:
+        """There is none."""
+        raise UsageError(f"a test has no client of {service}")
+
+    def items(self, *_: object, **__: object) -> NoReturn:
+        """There are none."""
+        raise UsageError("a test has no table to read")
+
+    def prepared(self, version: int) -> NoReturn:
+        """There are none."""
+        raise UsageError("a test has no prepared data of another version")
+
+
+def tests_of(table: Table, script: Script) -> dict[str, Callable[[], None]]:
+    """The tests of a version, by name."""
+    found: dict[str, Callable[[], None]] = {"loads": partial(check, script), "up": partial(_up, table, script)}
+    if script.has_down and not script.target_table:
+        found["down"] = partial(_down, table, script)
+    if script.has_up and not script.target_table:
+        found["key_kept"] = partial(_key_kept, table, script)
+    if script.has_up and script.idempotent:
+        found["idempotent"] = partial(_idempotent, table, script)
+    return found
+
+
+def _up(table: Table, script: Script) -> None:
+    _check_alive(table, script, table.up(script.sequence).outcomes)
+
+
+def _down(table: Table, script: Script) -> None:
+    _check_alive(table, script, table.down(script, table._made_by(script.sequence)).outcomes)
+
+
+def _idempotent(table: Table, script: Script) -> None:
+    subject_, prepared = table.subject(script), table.prepared(script)
+    images = table._made_by(script.sequence)
+    again = rehearsed(subject_._replace(script=_without_rows(script)), images, "up", prepared)
+    changed = [one for one in again.outcomes if one.kind != "unchanged"]
+    _fail(table, script, changed, len(images), "IDEMPOTENT = True, and a second application changes")
+
+
+def _without_rows(script: Script) -> Script:
+    from dataclasses import replace
+
+    return replace(script, has_items=False)
+
+
+def _key_kept(table: Table, script: Script) -> None:
+    outcomes = table.up(script.sequence).outcomes
+    taken = [one for one in outcomes if one.step == "write" or one.kind == "superseded"]
+    _fail(table, script, taken, len(outcomes), "the key of an insertion is taken, for")
+    lost = [one for one in outcomes if script.has_down and not _comes_back(table, script, one)]
+    _fail(table, script, lost, len(outcomes), "transform_down does not bring back to its own key")
+
+
+def _comes_back(table: Table, script: Script, outcome: Outcome) -> bool:
+    """Whether an item that the version has moved is at its own key again after `down`."""
+    stays, inserts = effect(outcome.image, outcome.change)
+    if stays is not None or not inserts:
+        return True
+    own = key_text(key_of(table.subject(script).table, outcome.image))
+    back = table.down(script, [part.item for part in inserts])
+    return any(key_text(key_of(table.subject(script).table, image)) == own for image in back.images)
+
+
+def _check_alive(table: Table, script: Script, outcomes: Sequence[Outcome]) -> None:
+    dead = [outcome for outcome in outcomes if outcome.error is not None]
+    _fail(table, script, dead, len(outcomes), "dead letters:")
+
+
+def _fail(table: Table, script: Script, outcomes: Sequence[Outcome], of: int, what: str) -> None:
+    """Fail with the first of these outcomes, if there are any: their keys, their errors and the author's lines."""
+    if not outcomes:
+        return
+    lines = [f"{script.path}: {what} {len(outcomes):,} of {of:,} items"]
+    for outcome in outcomes[:_SHOWN]:
+        key = key_shown(key_of(table.subject(script).table, outcome.image))
+        lines.append(f"  item {key}" + (f": {error_text(outcome.error)}" if outcome.error is not None else ""))
+        lines += [f"    {line}" for line in _frames(script, outcome.error)]
+    raise Failed("\n".join(lines))
+
+
+def _frames(script: Script, error: BaseException | None) -> list[str]:
+    """The author's own frames of an error."""
+    paths = {script.path, *(shown(script, file.name) for file in script.files)}
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    return [f"{one.filename}:{one.lineno}: {one.line}" for one in frames if one.filename in paths]

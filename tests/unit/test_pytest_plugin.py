@@ -1,0 +1,179 @@
+"""`pytest --dynamodt`: what it collects, what it skips, what it reports; and that it costs nothing otherwise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from dynamodt.config.scaffold import create, init
+from dynamodt.model.tables import Item
+from dynamodt.script.codec import encode
+
+pytestmark = pytest.mark.unit
+pytest_plugins = ["pytester"]
+
+Ask = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def ask(pytester: pytest.Pytester) -> Ask:
+    """Runs pytest in a project."""
+
+    def run(*words: str) -> pytest.RunResult:
+        return pytester.runpytest_inprocess("-p", "dynamodt.pytest_plugin", "-p", "no:cacheprovider", "-rs", *words)
+
+    (pytester.path / "dynamodt.toml").write_text('[stages.local.tables]\nusers = { id = "S" }\norders = { id = "S" }\n')
+    return run
+
+
+def version(folder: Path, number: int, text: str, table: str = "users") -> None:
+    path = folder / "transforms" / table / f"v{number}_change.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"from dynamodt import Delete, Put\nsequence = {number}\n" + dedent(text))
+
+
+def sample(folder: Path, *items: Item, of: int | None = None, table: str = "users") -> None:
+    head = [] if of is None else [json.dumps({"dynamodt_sample": {"version": of}})]
+    path = folder / "transforms" / table / "sample.jsonl"
+    path.write_text("\n".join([*head, *(json.dumps(encode(item)) for item in items)]))
+
+
+def test_without_a_sample_the_reason_names_the_command(ask: Ask, pytester: pytest.Pytester) -> None:
+    init(pytester.path / "transforms", ["users"])
+    found = ask("--dynamodt", "--dynamodt-folder", str(pytester.path))
+    found.assert_outcomes(passed=4, skipped=3)  # two of them generated
+    found.stdout.fnmatch_lines(
+        ["SKIPPED*users/v1_initial.py:1: no saved sample: dynamodt check --table users --save",
+         "dynamodt: users: no saved sample: dynamodt check --table users --save"]
+    )  # fmt: skip
+
+
+def test_nothing_is_collected_unless_it_is_asked_for(ask: Ask, pytester: pytest.Pytester) -> None:
+    init(pytester.path / "transforms", ["users"])
+    create(pytester.path / "transforms", "users", "split")
+    ask().assert_outcomes(passed=4)
+    code = "import sys, dynamodt.pytest_plugin; print(sorted(m for m in sys.modules if m.startswith('dynamodt')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['dynamodt', 'dynamodt.model', 'dynamodt.model.tables', 'dynamodt.pytest_plugin']"
+
+
+CHAIN = (
+    """
+def transform_up(item): return {**item, 'v': item['n'] + 1}
+def transform_down(item): item.pop('v'); return item
+""",
+    """
+SOURCE = 'export'
+def transform_up(item): return {**item, 'id': 'x' + item['id'], 'w': item['v']}
+def transform_down(item): item.pop('w'); return {**item, 'id': item['id'][1:]}
+""",
+    """
+IDEMPOTENT = True
+def prepare(context): yield 'k', (context.folder / 'k.txt').read_text()
+def transform_up(item, prepared): return {**item, 'k': prepared['k'], 'x': item['w']}
+def transform_down(item): return item
+""",
+)
+
+
+def chain(folder: Path, *texts: str) -> None:
+    for number, text in enumerate(texts, 1):
+        version(folder, number, text)
+    (folder / "transforms" / "users" / "k.txt").write_text("key")
+
+
+def test_versions_meet_the_sample_as_those_before_them_leave_it(ask: Ask, pytester: pytest.Pytester) -> None:
+    chain(pytester.path, *CHAIN)
+    sample(pytester.path, {"id": "1", "n": 1}, {"id": "2", "n": 2})
+    ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
+    sample(pytester.path, {"id": "x1", "n": 1, "v": 2, "w": 2}, of=2)
+    ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
+
+
+def test_a_sample_of_a_later_version_needs_the_way_down(ask: Ask, pytester: pytest.Pytester) -> None:
+    version(pytester.path, 1, "def transform_up(item): return {**item, 'v': item['n']}")
+    version(pytester.path, 2, "def transform_up(item): return {**item, 'w': item['v']}")
+    sample(pytester.path, {"id": "1", "n": 1, "v": 1}, of=1)
+    found = ask("--dynamodt")
+    found.assert_outcomes(passed=1 + 1 + 3, skipped=2)
+    found.stdout.fnmatch_lines(["*the sample has version 1, and version 1 has no transform_down*"])
+
+
+@pytest.mark.parametrize(
+    ("text", "test", "shown"),
+    [
+        ("def transform_up(item): return {**item, 'v': 1 / item['n']}", "up", "*item id = '2': *DivisionByZero*"),
+        ("def transform_up(item): return {**item, 'x': 0.5}", "up", "*dead letters: 2 of 2 items*"),
+        ("def transform_up(item): return item\ndef transform_down(item): return item['gone']", "down", "*KeyError*"),
+        (
+            "IDEMPOTENT = True\ndef transform_up(item): return {**item, 'n': item['n'] + 1}",
+            "idempotent",
+            "*a second application changes 2 of 2 items*",
+        ),
+        (
+            "SOURCE = 'export'\ndef transform_up(item): return {**item, 'id': 'one'}",
+            "key_kept",
+            "*the key of an insertion is taken, for 1 of 2 items*",
+        ),
+        (
+            "SOURCE = 'export'\ndef transform_up(i): return {'id': 'x' + i['id']}\ndef transform_down(i): return i",
+            "key_kept",
+            "*transform_down does not bring back to its own key 2 of 2 items*",
+        ),
+    ],
+)
+def test_what_is_wrong_is_reported(ask: Ask, pytester: pytest.Pytester, text: str, test: str, shown: str) -> None:
+    version(pytester.path, 1, text)
+    sample(pytester.path, {"id": "1", "n": 1}, {"id": "2", "n": 0})
+    found = ask("--dynamodt")
+    assert found.ret == 1
+    found.stdout.fnmatch_lines(["collected [456] items", f"*_ users/v1_change.py {test} _*", shown])
+    assert "site-packages" not in found.stdout.str() and "pipelines/dynamodt" not in found.stdout.str()
+
+
+def test_the_author_s_line_is_shown(ask: Ask, pytester: pytest.Pytester) -> None:
+    version(pytester.path, 1, "import beside\ndef transform_up(item): return beside.of(item)")
+    (pytester.path / "transforms" / "users" / "beside.py").write_text("def of(item):\n    return item['absent']\n")
+    sample(pytester.path, {"id": "1"})
+    found = ask("--dynamodt")
+    found.stdout.fnmatch_lines(["*v1_change.py:4: *beside.of*", "*users/beside.py:2: return item*absent*"])
+
+
+def test_a_gap_fails_the_chain_alone(ask: Ask, pytester: pytest.Pytester) -> None:
+    version(pytester.path, 1, "def transform_up(item): return item")
+    version(pytester.path, 3, "def transform_up(item): return item")
+    version(pytester.path, 1, "def transform_up(item): return item", "orders")
+    found = ask("--dynamodt", "-k", "chain or loads")
+    found.assert_outcomes(failed=1, passed=2)
+    found.stdout.fnmatch_lines(["*version 2 is missing*"])
+
+
+def test_a_version_that_cannot_be_loaded_is_named(ask: Ask, pytester: pytest.Pytester) -> None:
+    version(pytester.path, 1, "import nowhere_to_be_found\ndef transform_up(item): return item")
+    sample(pytester.path, {"id": "1"})
+    found = ask("--dynamodt", "-k", "loads")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["*No module named*nowhere_to_be_found*"])
+
+
+def test_prepare_that_needs_a_stage_skips_its_version_and_those_after_it(ask: Ask, pytester: pytest.Pytester) -> None:
+    version(
+        pytester.path, 1, "def prepare(context): yield from context.items()\ndef transform_up(item, p): return item"
+    )
+    version(pytester.path, 2, "def transform_up(item): return item")
+    sample(pytester.path, {"id": "1"})
+    found = ask("--dynamodt")
+    found.assert_outcomes(passed=3, skipped=4)
+    found.stdout.fnmatch_lines(["*prepare of version 1 needs more than this folder: *a test has no table to read*"])
+
+
+def test_without_transforms_the_folder_is_named(ask: Ask) -> None:
+    found = ask("--dynamodt")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(["*there is no folder*transforms*--dynamodt-folder*"])
