@@ -81,7 +81,8 @@ class RehearseVersion(beam.DoFn):
             outcomes = self._phases[-1].outcomes(page.images)
             store(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
             store(self._storage, self._job, page, UNREADABLE, page.unreadable)
-            yield _written(page, outcomes, self._dead(outcomes, "write"))
+            rcu = sum(phase.read_units() for phase in self._phases)
+            yield _written(page, outcomes, self._dead(outcomes, "write"), rcu)
 
     def _arrived(self, page: Page) -> list[Image]:
         """The page's items as the earlier phases leave them. Rows of `items()` meet no other phase of their version."""
@@ -116,14 +117,14 @@ class RehearseVersion(beam.DoFn):
         self._wire.close()
 
 
-def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter]) -> WrittenPage:
-    """A page's outcome. The units are estimated."""
+def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter], rcu: float) -> WrittenPage:
+    """A page's outcome. The write units are estimated; `rcu` are those of looking up keys."""
     changes = [outcome.change for outcome in outcomes if outcome.change is not None]
     ended = Counter(outcome.kind for outcome in outcomes)
     applied = AppliedPage(page, changes, ended["unchanged"], ended["dead"] - len(dead) + len(page.unreadable))
     counts = Counts(0, len(changes), 0, ended["superseded"], ended["vanished"], len(dead))
     wcu = float(sum(map(write_units, changes)))
-    result = WriteResult(counts, Units(wcu=wcu), dead, changes[:MOST_SAMPLES])
+    result = WriteResult(counts, Units(rcu, wcu), dead, changes[:MOST_SAMPLES])
     return written(applied, without_write(applied), result)
 
 
@@ -133,6 +134,7 @@ class _Phase:
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
         self._resources = resources
+        self._rcu = 0.0
         self.version = Version(job, resources)
 
     def setup(self, job: Job, wire: Wire, before: Sequence[_Phase]) -> None:
@@ -186,13 +188,20 @@ class _Phase:
 
     # ------------------------------------------------------------ which keys are taken
 
+    def read_units(self) -> float:
+        """What looking keys up has cost since the last time."""
+        rcu, self._rcu = self._rcu, 0.0
+        return rcu
+
     def _placed(self, wanted: Sequence[Insert]) -> dict[str, Image]:
         """The items at the keys of insertions when the phase begins, by `key_text`: those of the table, as the phases
         before leave them, and those that they have inserted."""
         if not wanted:
             return {}
         parts = {key_text(part.key): part for part in wanted}
-        found = dict(self._reads.items([part.key for part in parts.values()]).items)
+        there = self._reads.items([part.key for part in parts.values()])
+        self._rcu += there.rcu
+        found = dict(there.items)
         with unheard():
             for phase in self._before:
                 phase._pass_over(found, parts)

@@ -18,7 +18,7 @@ from dynamodt.script.attempt import Attempt
 from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import parts_of
 
-MOST_REMEMBERED = 200_000  # keys of a phase in a process: about 50 MB
+MOST_REMEMBERED = 50_000  # keys of a phase in a process: about 40 MB
 
 
 class Outcome(NamedTuple):
