@@ -13,6 +13,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.runs import INSERTED_ROWS, Job, RowsSource
 from dynamodt.model.tables import Direction, IndexKey, KeyAttribute, TableSpec
 from dynamodt.pipeline import settle
+from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs.jobs import chained
 from tests.fakes import numbers
 from tests.pipeline.conftest import Bench
@@ -193,3 +194,13 @@ def test_a_fault_of_the_script_ends_the_dry_run_as_the_run(bench: Bench, exporte
     bench.dynamodb.put(*numbers(4))
     with pytest.raises(Exception, match="its own output"):
         dry_run(bench, up(bench, exporter, [ADD, MOVE.replace("'export'", "'scan'")]))
+
+
+def test_a_version_s_output_is_shown_by_its_own_dry_run_alone(bench: Bench, exporter: Exporter) -> None:
+    lines: list[Line] = []
+    bench.dynamodb.put(*numbers(3))
+    texts = [f"def transform_up(item): print('version {number}'); return item" for number in (1, 2, 3)]
+    with captured(lines.append):
+        dry_run(bench, up(bench, exporter, texts))
+    found = [(line.version, line.message) for line in lines if line.logger == "stdout"]
+    assert found == [(number, f"version {number}") for number in (1, 2, 3) for _ in range(3)]

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamodt.model.runs import Script
-from dynamodt.pipeline.process import in_beam, is_beams
+from dynamodt.pipeline.process import again, in_beam, is_beams
 
 _PRINTED = ("stdout", "stderr")  # loggers of lines that are printed
 # What this package itself uses: only warnings of these are shown, unless a script sets a level for one.
@@ -97,7 +97,6 @@ class Origin:
 
 _label: _Label | None = None  # of the script at work: a process has one at a time
 _capture: _Capture | None = None
-_again = threading.local()  # `on`: what the thread prints was passed on before
 _for_good = ExitStack()  # of a worker process
 
 
@@ -142,18 +141,6 @@ def capture_in_worker() -> None:
     if _capture is None:
         _capture = _Capture(_ToOrigin())
         _for_good.enter_context(_capture.installed())
-
-
-@contextmanager
-def unheard() -> Iterator[None]:
-    """What this thread prints and logs until the end was passed on before: a dry run applies a version again, to give a
-    later one its items."""
-    before = getattr(_again, "on", False)
-    _again.on = True
-    try:
-        yield
-    finally:
-        _again.on = before
 
 
 def end() -> None:
@@ -232,7 +219,7 @@ class _Capture:
 
     def written(self, name: str, text: str) -> None:
         """Passes on the lines that end in `text`. Of a line that was overwritten (`\\r`), the last state counts."""
-        if getattr(_again, "on", False):
+        if again.on:
             return
         place = (threading.get_ident(), name)
         with self._lock:
@@ -285,7 +272,7 @@ class _Handler(logging.Handler):
         self.others: set[logging.Handler] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(_again, "on", False) or is_beams(record) or _of_our_own(record) or self._shown_by_the_script(record):
+        if again.on or is_beams(record) or _of_our_own(record) or self._shown_by_the_script(record):
             return
         try:
             text = self.format(record)

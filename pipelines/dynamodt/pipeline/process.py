@@ -146,3 +146,21 @@ def signals_raise(notify: Callable[[], None]) -> Iterator[Signals]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class _Again(threading.local):
+    on = False
+
+
+again = _Again()  # `on`: what scripts print in this thread was shown before
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What scripts print in this thread until the end was shown before: a dry run applies a version again, to give a
+    later one its items."""
+    before, again.on = again.on, True
+    try:
+        yield
+    finally:
+        again.on = before

@@ -30,10 +30,10 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.runs import INSERTED_ROWS, EarlierRows, Job
 from dynamodt.model.tables import Image, Insert, Remove, TableSpec
-from dynamodt.pipeline.author_output import unheard
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.inserted import inserted_items, statements
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
+from dynamodt.pipeline.process import unheard
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.settle import Outcome, Remembered, settled
 from dynamodt.pipeline.signals import context_of, forget_others, reporting

@@ -1,20 +1,183 @@
-"""A version applied to the items of a table in memory, up or down, as the phases of a run apply it."""
+"""A version found by a test, and applied to the items of a table in memory, as the phases of a run apply it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType, ModuleType, TracebackType
+from typing import Any, Final, NamedTuple
 
+from dynamodt.config.stage import embedded_stage
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.errors import ScriptError, UsageError
-from dynamodt.model.tables import STATE_TABLE, Direction, Image, Insert
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import (
+    KEY_TYPES,
+    STATE_TABLE,
+    Direction,
+    Image,
+    IndexKey,
+    Insert,
+    KeyAttribute,
+    Stage,
+    TableSpec,
+)
 from dynamodt.pipeline.settle import Outcome, Remembered, settled
-from dynamodt.script.apply import item_rows, row_image, table_of_rows
-from dynamodt.script.attempt import Attempt, effect
-from dynamodt.script.codec import decode_value, encode_value, key_text, same_image
+from dynamodt.script.apply import Apply, item_rows, row_image, table_of_rows
+from dynamodt.script.attempt import Attempt, ChangeOf, Request, any_request, attempted, effect
+from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
 from dynamodt.script.diff import insert, key_of
-from dynamodt.script.rehearse import REHEARSED, Rehearsal
-from dynamodt.testing.subject import Subject
+from dynamodt.script.functions import Transform, frozen
+from dynamodt.script.names import version_files
+from dynamodt.script.read import read_script
+
+Key = Mapping[str, str]
+_NAME = re.compile(r"(?P<table>[^/]+)/v(?P<number>[1-9][0-9]*)(_\w+)?")
+_KEY_HINT = 'pass key={"id": "S"}, or write KEY = {"id": "S"} in the script, or name the table in dynamodt.toml'
+_MOST_BYTES = (2048, 1024)  # of an index's partition key, of its sort key
+
+
+class Subject(NamedTuple):
+    """A version with the tables that it reads and writes."""
+
+    script: Script
+    table: TableSpec
+    target: TableSpec | None
+
+
+def subject(version: str | Path | ModuleType, key: Key | None = None, target_key: Key | None = None) -> Subject:
+    """The version that a test means. Raises UsageError where there is none, and where a table's key is not known;
+    ScriptError for an invalid file."""
+    script, project = _script(version)
+    stage = embedded_stage(project)
+    table = script.folder
+    own = given_key(key) or script.key or stage.tables.get(table, ())
+    if not own:
+        raise UsageError(f"the key of table {table} is not known", where=script.path, hint=_KEY_HINT)
+    if script.key and script.key != own:
+        raise UsageError("the key is not the KEY of the script", where=script.path, hint="correct one of them")
+    return Subject(script, _spec(stage, table, own), _target(script, stage, target_key))
+
+
+def _script(version: str | Path | ModuleType) -> tuple[Script, Path]:
+    """The script, and the folder of its project."""
+    if isinstance(version, ModuleType):
+        loaded = vars(version).get("__dynamodt__")
+        if isinstance(loaded, tuple):
+            return loaded[0], loaded[1]
+        path = Path(version.__file__ or "")
+    else:
+        path = _path(version)
+    if not path.is_file():
+        hint = 'name a version file, or a version of a table: "users/v2"'
+        raise UsageError("there is no such version file", where=str(path), hint=hint)
+    project = path.absolute().parents[2]
+    return read_script(path, project), project
+
+
+def _path(version: str | Path) -> Path:
+    named = _NAME.fullmatch(version) if isinstance(version, str) else None
+    if named is None:
+        return Path(version)
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "transforms" / named["table"]).is_dir():
+            files = version_files(folder / "transforms", named["table"])
+            fitting = (one for one in files if one.name.startswith(f"v{named['number']}_"))
+            stem = str(version).partition("/")[2]
+            return next((one for one in fitting if stem in (one.stem, f"v{named['number']}")), Path(version))
+    return Path("transforms") / version
+
+
+def given_key(key: Key | None) -> tuple[KeyAttribute, ...]:
+    """The key of an argument; empty without one. Raises UsageError for anything but a key."""
+    wrong = key is not None and (not 0 < len(key) < 3 or not set(key.values()) <= set(KEY_TYPES))
+    if key is not None and wrong:
+        hint = 'first the partition key, then the sort key, if there is one: {"pk": "S", "sk": "N"}'
+        raise UsageError(f"{dict(key)!r} is not the key of a table", hint=hint)
+    return tuple(KeyAttribute(*entry) for entry in (key or {}).items())
+
+
+def _target(script: Script, stage: Stage, key: Key | None) -> TableSpec | None:
+    name = script.target_table
+    if name is None:
+        return None
+    found = given_key(key) or stage.tables.get(name, ())
+    if not found:
+        hint = 'pass target_key={"id": "S"}, or name the table in dynamodt.toml'
+        raise UsageError(f"the key of TARGET_TABLE {name} is not known", where=script.path, hint=hint)
+    return _spec(stage, name, found)
+
+
+def _spec(stage: Stage, table: str, key: tuple[KeyAttribute, ...]) -> TableSpec:
+    """The description of a table that has this key, and the indexes that dynamodt.toml gives it."""
+    extras = stage.extras.get(table)
+    indexes = extras.indexes.items() if extras is not None else ()
+    keys = (
+        IndexKey(attribute.name, attribute.type, most, name)
+        for name, attributes in indexes
+        for attribute, most in zip(attributes, _MOST_BYTES, strict=False)
+    )
+    return TableSpec(table, key, indexes=len(indexes), index_keys=tuple(keys))
+
+
+# ---------------------------------------------------------------- one side of a version
+
+REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP that no run writes
+
+
+class Rehearsal:
+    """One side of a version, loaded, with its prepared rows and its tables: a context manager, in which `attempt`
+    applies it to one item after the other.
+
+    Entering it executes the script and begins the life of its class (`setup`, `start_bundle`), leaving it ends that.
+    `prepared` is handed over as read-only as a run hands it. `request` makes the requests of a run
+    (`dynamodb.statements`), whose limits are checked, too. `snapshot`: an export is read, so that the version may put
+    items into its own table; without a value, as the script's SOURCE has it. Raises ScriptError.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        table: TableSpec,
+        direction: Direction = "up",
+        *,
+        prepared: Mapping[Any, Any] = MappingProxyType({}),
+        target: TableSpec | None = None,
+        run: str = REHEARSED,
+        request: Request = any_request,
+        snapshot: bool | None = None,
+    ) -> None:
+        self.table = table
+        self._transform = Transform(script, direction)
+        self._request = request
+        self._change_of: ChangeOf = Apply(
+            script,
+            self._transform,
+            table,
+            run=run,
+            prepared=MappingProxyType(frozen(dict(prepared))),
+            target=target,
+            snapshot=script.source == "export" if snapshot is None else snapshot,
+        ).change_of
+
+    def __enter__(self) -> Rehearsal:
+        self._transform.setup()
+        self._transform.start_bundle()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._transform.finish_bundle()
+        with suppress(*([] if error is None else [ScriptError])):  # the first error is the one to report
+            self._transform.teardown()
+
+    def attempt(self, image: Image) -> Attempt:
+        """What the version makes of an item of the table."""
+        return attempted(image, self._change_of, self._request)
 
 
 class Rehearsed(NamedTuple):
@@ -47,15 +210,13 @@ def rehearsed(
 
 def _check_distinct(subject: Subject, images: Sequence[Image]) -> None:
     """Raises ItemError for an item that the table cannot hold, UsageError for two with one key."""
-    texts = [key_text(_held(subject, image).key) for image in images]
+    texts = [key_text(_insertion(subject, image).key) for image in images]
     if twice := next((text for text in texts if texts.count(text) > 1), ""):
         image = images[texts.index(twice)]
         raise UsageError(f"two items have one key: {key_of(subject.table, image)}", hint="give each item its own key")
 
 
-def _held(subject: Subject, image: Image) -> Insert:
-    from dynamodt.script.codec import decode
-
+def _insertion(subject: Subject, image: Image) -> Insert:
     return insert(subject.table, decode(image))
 
 

@@ -35,8 +35,7 @@ from dynamodt.script.functions import check
 from dynamodt.script.load import error_text, shown
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.samples import read_images, sample_path, version_of
-from dynamodt.testing.rehearsed import Rehearsed, rehearsed
-from dynamodt.testing.subject import Subject, subject
+from dynamodt.testing.rehearsed import Rehearsed, Subject, rehearsed, subject
 
 _SHOWN = 3  # failures of a test
 
