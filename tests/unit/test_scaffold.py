@@ -88,9 +88,10 @@ def test_generated_tests_pass_under_plain_pytest(tmp_path: Path) -> None:
 
 
 def test_a_generated_test_has_the_table_s_key(tmp_path: Path) -> None:
-    (tmp_path / "dynamodt.toml").write_text('[stages.local.tables]\norders = { "p k" = "S", sk = "N" }\n')
-    _, test = create(tmp_path / "transforms", "orders", "x")
-    assert 'BEFORE = {"p k": "1", "sk": 1}' in test.read_text() and "KEY" not in test.read_text()
+    key = (KeyAttribute("p k", "S"), KeyAttribute("sk", "N"))
+    _, test = create(tmp_path / "transforms", "orders", "x", key)
+    assert 'BEFORE: Item = {"p k": "1", "sk": Decimal(1)}' in test.read_text()
+    assert 'KEY = {"p k": "S", "sk": "N"}' in test.read_text()
     exec(compile(test.read_text() + "\ntest_up(), test_down()", str(test), "exec"), {"__file__": str(test)})
 
 
