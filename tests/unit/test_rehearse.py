@@ -15,7 +15,7 @@ from dynamodt.model.tables import IndexKey, Item, KeyAttribute, TableSpec
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import decode, encode, image_bytes
 from dynamodt.script.read import read_script
-from dynamodt.testing.rehearsed import REHEARSED, Rehearsal
+from dynamodt.script.rehearse import REHEARSED, Rehearsal
 
 pytestmark = pytest.mark.unit
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType, ModuleType, TracebackType
-from typing import Any, Final, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from dynamodt.config.stage import embedded_stage
 from dynamodt.dynamodb.statements import InsertedRows, Statements
@@ -25,13 +24,13 @@ from dynamodt.model.tables import (
     TableSpec,
 )
 from dynamodt.pipeline.settle import Outcome, Remembered, settled
-from dynamodt.script.apply import Apply, item_rows, row_image, table_of_rows
-from dynamodt.script.attempt import Attempt, ChangeOf, Request, any_request, attempted, effect
+from dynamodt.script.apply import item_rows, row_image, table_of_rows
+from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
 from dynamodt.script.diff import insert, key_of
-from dynamodt.script.functions import Transform, frozen
 from dynamodt.script.names import version_files
 from dynamodt.script.read import read_script
+from dynamodt.script.rehearse import REHEARSED, Rehearsal
 
 Key = Mapping[str, str]
 _NAME = re.compile(r"(?P<table>[^/]+)/v(?P<number>[1-9][0-9]*)(_\w+)?")
@@ -120,64 +119,6 @@ def _spec(stage: Stage, table: str, key: tuple[KeyAttribute, ...]) -> TableSpec:
         for attribute, most in zip(attributes, _MOST_BYTES, strict=False)
     )
     return TableSpec(table, key, indexes=len(indexes), index_keys=tuple(keys))
-
-
-# ---------------------------------------------------------------- one side of a version
-
-REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP that no run writes
-
-
-class Rehearsal:
-    """One side of a version, loaded, with its prepared rows and its tables: a context manager, in which `attempt`
-    applies it to one item after the other.
-
-    Entering it executes the script and begins the life of its class (`setup`, `start_bundle`), leaving it ends that.
-    `prepared` is handed over as read-only as a run hands it. `request` makes the requests of a run
-    (`dynamodb.statements`), whose limits are checked, too. `snapshot`: an export is read, so that the version may put
-    items into its own table; without a value, as the script's SOURCE has it. Raises ScriptError.
-    """
-
-    def __init__(
-        self,
-        script: Script,
-        table: TableSpec,
-        direction: Direction = "up",
-        *,
-        prepared: Mapping[Any, Any] = MappingProxyType({}),
-        target: TableSpec | None = None,
-        run: str = REHEARSED,
-        request: Request = any_request,
-        snapshot: bool | None = None,
-    ) -> None:
-        self.table = table
-        self._transform = Transform(script, direction)
-        self._request = request
-        self._change_of: ChangeOf = Apply(
-            script,
-            self._transform,
-            table,
-            run=run,
-            prepared=MappingProxyType(frozen(dict(prepared))),
-            target=target,
-            snapshot=script.source == "export" if snapshot is None else snapshot,
-        ).change_of
-
-    def __enter__(self) -> Rehearsal:
-        self._transform.setup()
-        self._transform.start_bundle()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._transform.finish_bundle()
-        with suppress(*([] if error is None else [ScriptError])):  # the first error is the one to report
-            self._transform.teardown()
-
-    def attempt(self, image: Image) -> Attempt:
-        """What the version makes of an item of the table."""
-        return attempted(image, self._change_of, self._request)
 
 
 class Rehearsed(NamedTuple):

@@ -1,0 +1,70 @@
+"""A version loaded and applied to items in memory, without a table: for `check`, and for authors' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType, TracebackType
+from typing import Any, Final
+
+from dynamodt.errors import ScriptError
+from dynamodt.model.runs import Script
+from dynamodt.model.tables import Direction, Image, TableSpec
+from dynamodt.script.apply import Apply
+from dynamodt.script.attempt import Attempt, ChangeOf, Request, any_request, attempted
+from dynamodt.script.functions import Transform, frozen
+
+REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP that no run writes
+
+
+class Rehearsal:
+    """One side of a version, loaded, with its prepared rows and its tables: a context manager, in which `attempt`
+    applies it to one item after the other.
+
+    Entering it executes the script and begins the life of its class (`setup`, `start_bundle`), leaving it ends that.
+    `prepared` is handed over as read-only as a run hands it. `request` makes the requests of a run
+    (`dynamodb.statements`), whose limits are checked, too. `snapshot`: an export is read, so that the version may put
+    items into its own table; without a value, as the script's SOURCE has it. Raises ScriptError.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        table: TableSpec,
+        direction: Direction = "up",
+        *,
+        prepared: Mapping[Any, Any] = MappingProxyType({}),
+        target: TableSpec | None = None,
+        run: str = REHEARSED,
+        request: Request = any_request,
+        snapshot: bool | None = None,
+    ) -> None:
+        self.table = table
+        self._transform = Transform(script, direction)
+        self._request = request
+        self._change_of: ChangeOf = Apply(
+            script,
+            self._transform,
+            table,
+            run=run,
+            prepared=MappingProxyType(frozen(dict(prepared))),
+            target=target,
+            snapshot=script.source == "export" if snapshot is None else snapshot,
+        ).change_of
+
+    def __enter__(self) -> Rehearsal:
+        self._transform.setup()
+        self._transform.start_bundle()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._transform.finish_bundle()
+        with suppress(*([] if error is None else [ScriptError])):  # the first error is the one to report
+            self._transform.teardown()
+
+    def attempt(self, image: Image) -> Attempt:
+        """What the version makes of an item of the table."""
+        return attempted(image, self._change_of, self._request)
