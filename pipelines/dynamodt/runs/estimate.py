@@ -196,8 +196,9 @@ class Chain:
         return tally
 
     def _kept(self, rows: Stratum) -> Stratum:
-        """The rows, or every n-th of many, which stand for the others."""
-        kept = rows.images[:: max(1, -(-len(rows.images) // self._keep))]
+        """The rows, or a random sample of many, which stands for the others."""
+        many = len(rows.images) > self._keep
+        kept = tuple(random.Random(0).sample(rows.images, self._keep)) if many else rows.images
         return Stratum(kept, rows.items, len(kept) == len(rows.images))
 
 
