@@ -127,11 +127,15 @@ class Refused(DynamodtError):
 
 
 class Busy(Refused):
-    """Another run holds `table`, or has changed its version while this one was planned."""
+    """Another run holds `table`, or has changed its version while this one was planned. `goal` is what that run applies
+    (`Lease.goal`), `covered` whether it is all that this one would."""
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "", table: str = "") -> None:
+    covered = False
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", table: str = "", goal: str = "") -> None:
         super().__init__(what, where=where, hint=hint)
         self.table = table
+        self.goal = goal
 
 
 class RunFailed(DynamodtError):

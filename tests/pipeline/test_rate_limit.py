@@ -342,6 +342,18 @@ def test_a_share_is_of_what_the_table_that_is_read_reads_and_the_one_that_is_wri
     assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=200.0)
 
 
+@pytest.mark.parametrize(("options", "said"), [(RunOptions(), True), (RunOptions(max_wcu=9.0), False)])
+def test_an_index_that_limits_the_run_is_reported(options: RunOptions, said: bool) -> None:
+    state, notes = FakeState(), list[str]()
+    state.leases.take(Lease("things", 1, "run"), over=Lease("things", 0))
+    observer = SimpleNamespace(notify=notes.append)
+    context = RunContext(STAGE, state, None, options, observer, None, token=1)  # type: ignore[arg-type]
+    limit_budget(context, "run", replace(SPEC, write_units=20, limiting_index="by-email"), None)
+    assert ["at most 10 WCU/s" in note and "the index by-email of table things" in note for note in notes] == [
+        True
+    ] * said
+
+
 # ---------------------------------------------------------------- capacity that changes
 
 

@@ -7,12 +7,16 @@ import signal
 import subprocess
 from pathlib import Path
 
-from dynamodt.errors import Refused
+import pytest
+
+from dynamodt.errors import Busy, Refused
 from dynamodt.model.tables import Stage, StorageSpec
 from dynamodt.runs.control import control_run
+from dynamodt.runs.lock import held_all
 from dynamodt.state.state import State
 from tests import programs
 from tests.emulators import Endpoint, one_judge_is_quick
+from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.held_run import ITEMS, hold, wait_until_changed
 from tests.service.kills import scan
@@ -62,3 +66,37 @@ def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
     (run,) = State(stage.connection, stage.state_table).runs(table)
     assert run.status == "succeeded" and run.counts.changed == ITEMS
     endpoint.client.delete_table(TableName=stage.state_table)
+
+
+@pytest.mark.endpoints("ministack")
+@pytest.mark.parametrize(
+    ("goal", "covered"), [("{}", True), ("1 another text", False), ("2 more", True), ("", False)], ids=str
+)
+def test_a_refused_run_shows_whether_the_other_one_applies_all_of_it(
+    bench: Bench, make_table: MakeTable, goal: str, covered: bool
+) -> None:
+    table = make_table(id="N")
+    bench.script(table, "def transform_up(item):\n    return item\n")
+    goal = goal.format(f"1 {bench.read(table).content}")
+    leases = State(bench.stage.connection, bench.stage.state_table).leases
+    with held_all(leases, table, (), "another", print, goal=goal):
+        (report,) = bench.up(table)
+        assert isinstance(report.error, Busy) and report.error.covered == covered
+        (report,) = bench.up(table, dry_run=True)
+        assert report.error is None
+    (report,) = bench.up(table)
+    assert report.error is None
+
+
+@pytest.mark.endpoints("ministack")
+def test_a_run_shows_what_its_command_applies(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, goals = make_table(id="N"), list[str]()
+    for number in (1, 2):
+        bench.script(table, "def transform_up(item):\n    return item\n", number, "same")
+    leases = State(bench.stage.connection, bench.stage.state_table).leases
+    monkeypatch.setattr(bench.recorder, "run_started", lambda *_: goals.append(leases.read(table).goal))
+    assert bench.up(table)[0].error is None
+    assert goals == [f"2 {bench.read(table, 2).content}"] * 2
+    assert bench.up(table)[0].error is None

@@ -443,3 +443,12 @@ def test_what_a_version_leaves_alone_is_not_looked_at() -> None:
     item: Item = {"id": "a", "email": "", "n": 1}
     found = change(INDEXED, encode(item), item, {**item, "n": 2})
     assert isinstance(found, Update) and found.sets == {"n": {"N": "2"}}
+
+
+@pytest.mark.parametrize(("name", "value", "_"), BAD)
+def test_an_item_that_is_put_unchanged_may_hold_what_an_index_refuses(name: str, value: Any, _: str) -> None:
+    """Nothing is written, and such an item may be older than the index."""
+    item = {"id": "a", name: value}
+    assert combined(INDEXED, encode(item), item, [Put(dict(item))]) is None
+    with pytest.raises(ItemError, match="which takes"):
+        combined(INDEXED, encode(item), item, [Put({**item, "id": "b"})])

@@ -13,7 +13,7 @@ from dynamodt.errors import DynamodtError, suggest
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DynamodtError)]
 EXIT_CODES = {
     "DynamodtError": 1, "UsageError": 2, "ScriptError": 2, "Refused": 3, "Busy": 3, "RunFailed": 1, "ServiceError": 1,
-    "DeadLetters": 1, "ItemError": 1, "Fenced": 1, "Aborted": 1,
+    "DeadLetters": 1, "ItemError": 1, "Fenced": 1, "Aborted": 1, "CostReached": 1,
 }  # fmt: skip
 
 

@@ -192,13 +192,15 @@ def test_a_job_without_a_region_is_refused(capfd: Any) -> None:
     assert "the job is given no region" in capfd.readouterr().err
 
 
-BUSY = Busy("another run has the table")
+BUSY, COVERED = Busy("another run has the table"), Busy("another run has the table")
+COVERED.covered = True
 
 
 @pytest.mark.parametrize(
     ("errors", "automatic", "code"),
     [
-        ((BUSY, BUSY), "true", 0),
+        ((COVERED, COVERED), "true", 0),
+        ((COVERED, BUSY), "true", 3),
         ((BUSY,), None, 3),
         ((BUSY, Refused("edited")), "true", 3),
         ((BUSY, RunFailed("no")), "true", 1),
@@ -217,7 +219,9 @@ def test_a_start_that_was_delivered_twice_is_left_to_the_first(
     monkeypatch.setattr(job, "_unpacked", lambda *_: nullcontext())
     arguments = {"stage": "dev", "project": "s3://b/p.zip", "command": "up", "automatic": automatic}
     assert carry_out(arguments) == code
-    assert ("is left to it" in capfd.readouterr().err) == (bool(errors) and code == 0)
+    err = capfd.readouterr().err
+    assert ("is left to it" in err) == (bool(errors) and code == 0)
+    assert ("dynamodt up --stage dev --runner glue" in err) == (errors == (COVERED, BUSY))
 
 
 def test_a_limit_that_stopped_a_run_in_the_job_is_known_as_one_here() -> None:

@@ -67,6 +67,27 @@ def test_a_window_that_is_asked_for_too_early_is_asked_for_again(monkeypatch: py
     assert service.idle[0] == SHORTEST - timedelta(minutes=5) and len(service.idle) == 3
 
 
+def test_the_owner_of_a_named_bucket_is_looked_up_once_by_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that another account creates under the name of a deleted one is not read when the run continues."""
+    owners, read = ["123456789012", ""], list[str]()
+    monkeypatch.setattr(exports, "owner_of", lambda stage, bucket: owners.pop(0))
+    monkeypatch.setattr(exports, "client", lambda *_: None)
+    monkeypatch.setattr(exports, "identity", lambda *_: None)
+    monkeypatch.setattr(exports, "find", lambda *_: None)
+    monkeypatch.setattr(exports, "_objects", lambda stage, bucket, owner: None)
+
+    def found(stage: Any, table: Any, bucket: str, owner: str, folder: Any) -> SourceExport:
+        read.append(owner)
+        return SourceExport(ExportSource(bucket, "x", "arn", owner), 1, 1, None)
+
+    monkeypatch.setattr(exports, "_found", found)
+    context = SimpleNamespace(stage=AWAY, options=RunOptions(export="s3://theirs/x"))
+    recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", ""))
+    for _ in range(2):
+        sourced(context, TABLE, recorder)  # type: ignore[arg-type]
+    assert read == ["123456789012"] * 2 and owners == [""]
+
+
 def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(monkeypatch, "InvalidExportTimeException", 99)
     with pytest.raises(Refused):

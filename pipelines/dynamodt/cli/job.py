@@ -22,9 +22,9 @@ from dynamodt.cli.console import message_console, print_error
 from dynamodt.cli.result import CommandResult
 from dynamodt.config.stage import REGION_VARIABLES, ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
-from dynamodt.errors import Busy, DynamodtError, UsageError
+from dynamodt.errors import Busy, DynamodtError, UsageError, suggest
 from dynamodt.model.tables import StorageSpec
-from dynamodt.runs.options import MIGRATIONS, OF_A_RUN
+from dynamodt.runs.options import GLUE, MIGRATIONS, OF_A_RUN
 from dynamodt.runs.provenance import BY, COMMIT
 from dynamodt.runs.shown import inert, printable
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
@@ -32,8 +32,12 @@ from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
 _LEFT_TO_ANOTHER = (
-    "dynamodt: another run is at work on every table that has pending versions, and this start is left to it; what is "
-    "pending after that run is applied by the next start"
+    "dynamodt: another run is at work on every table that has pending versions, and applies all of them: this start is "
+    "left to it"
+)
+_NOT_APPLIED = (
+    "dynamodt: another run is at work, and does not apply all that is pending here: nothing was applied by this start, "
+    "which fails; when that run has ended, start the job again: {again}"
 )
 _NEEDED = ("stage", "project", "command", "region")
 DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter may count these lines
@@ -63,17 +67,19 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
         more = more if command in (*MIGRATIONS, *OF_A_RUN) else ()  # `doctor` runs in the driver alone
         if job_run:
             os.environ["LOGNAME"] = job_run  # the user that the lease shows, and the history of a job of a trigger
-        automatic, busy = bool(arguments.get("automatic")), False
+        automatic, busy = bool(arguments.get("automatic")), list[Busy]()
 
         def ended(result: CommandResult) -> None:
-            nonlocal busy
-            busy = automatic and bool(result.errors) and all(isinstance(error, Busy) for error in result.errors)
+            found = [error for error in result.errors if isinstance(error, Busy)]
+            busy.extend(found if automatic and len(found) == len(result.errors) else ())
             _store(stage, job_run, result)
 
         code = main([command, "--stage", stage, "--json", *more, *options], ended)
+        covered = bool(busy) and all(error.covered for error in busy)
         if busy:
-            _log(_LEFT_TO_ANOTHER)
-        return 0 if busy else code
+            again = suggest("up", stage=stage, runner=GLUE)
+            _log(_LEFT_TO_ANOTHER if covered else _NOT_APPLIED.format(again=again))
+        return 0 if covered else code
 
 
 @contextmanager

@@ -30,6 +30,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
         indexes=len(_indexes(table)),
         read_units=units.read,
         write_units=units.write,
+        limiting_index=units.limited_by,
         provisioned=bool(provisioned),
         index_keys=_index_keys(table),
         replicas=_replicas(table, connection.of_table(name).region),
@@ -54,10 +55,12 @@ def _client(connection: Connection, table: str, **settings: Any) -> Any:
 
 
 class Capacity(NamedTuple):
-    """Units a second that a table takes: the provisioned ones, or the maximum of an on-demand table; 0: no limit."""
+    """Units a second that a table takes: the provisioned ones, or the maximum of an on-demand table; 0: no limit. Of
+    `write`, `limited_by` names the global index that limits it, if it is not the table."""
 
     read: int
     write: int
+    limited_by: str = ""
 
 
 def capacity(connection: Connection, name: str) -> Capacity:
@@ -68,7 +71,19 @@ def capacity(connection: Connection, name: str) -> Capacity:
 
 
 def capacity_of(table: dict[str, Any]) -> Capacity:
-    """The capacity in a TableDescription. An on-demand table has 0 provisioned units, and -1 for no maximum."""
+    """The capacity in a TableDescription. A full global index throttles the writes to its table; one that holds a part
+    of the items takes that part of the writes. An on-demand table has 0 provisioned units, and -1 for no maximum."""
+    own, items = _own_capacity(table), table.get("ItemCount") or 0
+    limits = [(own.write, "")] if own.write else []
+    for index in table.get("GlobalSecondaryIndexes") or ():
+        if write := _own_capacity(index).write:
+            parts = max(1.0, items / index["ItemCount"]) if items and index.get("ItemCount") else 1.0
+            limits.append((int(write * parts), index["IndexName"]))
+    write, name = min(limits, default=(0, ""))
+    return Capacity(own.read, write, name)
+
+
+def _own_capacity(table: dict[str, Any]) -> Capacity:
     provisioned, on_demand = table.get("ProvisionedThroughput") or {}, table.get("OnDemandThroughput") or {}
     read = provisioned.get("ReadCapacityUnits") or on_demand.get("MaxReadRequestUnits") or 0
     write = provisioned.get("WriteCapacityUnits") or on_demand.get("MaxWriteRequestUnits") or 0
@@ -84,7 +99,7 @@ def index_capacity(connection: Connection, table: TableSpec, index: str, where: 
         hint = f"its indexes are {', '.join(sorted(indexes))}" if indexes else "it has no index"
         raise UsageError(f"there is no index {index!r}", where=where, hint=hint)
     is_global = "ProvisionedThroughput" in indexes[index] or "OnDemandThroughput" in indexes[index]
-    return capacity_of(indexes[index]).read if is_global else table.read_units
+    return _own_capacity(indexes[index]).read if is_global else table.read_units
 
 
 _BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for what a run can do without

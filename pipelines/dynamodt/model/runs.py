@@ -354,7 +354,6 @@ MAX_USD = "max-usd"  # of one that has cost as much as it may
 
 class Lease(NamedTuple):
     """The run that may work on a table, and its control attributes. `token` grows with every owner.
-
     `beat` is the holder's last sign of life by its own clock (seconds since 1970, for display), `ttl` how many seconds
     the lease holds without another one. An empty `run`: the lease is free.
     """
@@ -382,6 +381,7 @@ class Lease(NamedTuple):
     beats: int = 0  # signs of life under this token
     ticks: float = 0.0  # the monotonic clock of the holder's system at the last one
     owner: str = ""  # the table whose run holds it in order to write here; empty: this one
+    goal: str = ""  # the last version that its command applies, and that script's content; empty: it applies none
 
 
 class RunState(NamedTuple):

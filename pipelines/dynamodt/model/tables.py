@@ -75,6 +75,7 @@ class TableSpec:
     indexes: int = 0
     read_units: int = 0
     write_units: int = 0
+    limiting_index: str = ""  # the global index whose capacity `write_units` is, if it is not the table's own
     provisioned: bool = False
     index_keys: tuple[IndexKey, ...] = ()
     replicas: tuple[str, ...] = ()  # the other regions of a global table

@@ -154,6 +154,10 @@ def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableS
     """Write the run's first limits to its lease. `throttle` changes them while it runs, and `CapacityWatch` with the
     table's capacity."""
     limits = budget(context.stage, table, target or table, context.options)
+    written = target or table
+    if written.limiting_index and limits.wcu and not context.options.max_wcu:
+        what = f"a share of what the index {written.limiting_index} of table {written.name} takes (else: --max-wcu)"
+        context.observer.notify(f"at most {limits.wcu:,.0f} WCU/s, {what}: a full index throttles its table")
     if any(limits):
         lease = f"dry-run/{run}" if context.options.dry_run else table.name
         context.state.leases.set(lease, context.token, throttled=(), **limits._asdict())

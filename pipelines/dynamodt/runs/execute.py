@@ -90,6 +90,7 @@ def migrate(
         in_turn(State(stage.connection, stage.state_table).leases, table, options, observer.notify, attempt)
     except DynamodtError as error:
         migration.error = error
+        migration.compare(stage)
     return table_report(stage, migration, reports)
 
 
@@ -133,7 +134,8 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     run = before.run if before else new_run()
     replicas = lease_replicas(options.workers)
     leases, table = context.state.leases, planned.table.name
-    with held_all(leases, table, targets(planned), run, context.observer.notify, replicas) as (lease, fences):
+    note = context.observer.notify
+    with held_all(leases, table, targets(planned), run, note, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
         record = _record(context, planned, "" if before else run)
         if record.run != run:

@@ -76,7 +76,8 @@ def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> Sou
             export = _request_full(context, table, recorder.record)
             _keep_requested(recorder, export)
         else:
-            recorder.keep(exports=(export,))
+            owner = _owner_fact(context, export)
+            recorder.keep(exports=(export,), began={**recorder.record.began, **owner})
     with forgotten_if_bad(recorder, 0, unread=not recorder.record.splits):
         found = _full(context, table, recorder.record)
     recorder.keep(splits=found.files)
@@ -171,7 +172,8 @@ def ready(context: RunContext, table: TableSpec, record: RunRecord, place: str) 
     there = identity(client(context.stage.connection, "dynamodb"), table.name)
     if place.startswith("s3://"):
         bucket, prefix = split_url(place)
-        owner = owner_of(context.stage, bucket)
+        known = record.began.get(_OWNER.format(bucket))
+        owner = owner_of(context.stage, bucket) if known is None else known
         return _found(context.stage, there, bucket, owner, find(_objects(context.stage, bucket, owner), prefix))
     exports = exports_of(context.stage)
     began = time.monotonic()
@@ -249,6 +251,18 @@ def opened(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, 
 
 def _objects(stage: Stage, bucket: str, owner: str) -> S3Objects:
     return S3Objects(client(stage.connection, "s3", owner=owner), bucket, stage.storage.kms_key)
+
+
+_OWNER = "owner of the bucket {}"
+
+
+def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
+    """The owner of a bucket that is named by its URL, as a fact that a run starts with: a bucket that another account
+    creates under the name of a deleted one is not read when the run is continued."""
+    if not place.startswith("s3://"):
+        return {}
+    bucket, _ = split_url(place)
+    return {_OWNER.format(bucket): owner_of(context.stage, bucket)}
 
 
 def owner_of(stage: Stage, bucket: str) -> str:

@@ -44,23 +44,37 @@ class Held(NamedTuple):
 
 @contextmanager
 def held_all(
-    leases: LeaseRows, table: str, others: Sequence[str], run: str, note: Callable[[str], None], lease_replicas: int = 1
+    leases: LeaseRows,
+    table: str,
+    others: Sequence[str],
+    run: str,
+    note: Callable[[str], None],
+    lease_replicas: int = 1,
+    goal: str = "",
 ) -> Iterator[Held]:
-    """Holds a run's own table and the others that it writes to, each as `held` does. All commands take them in the
+    """Holds a run's own table, with what the command applies to it, and the others that it writes to, each as `held`
+    does. All commands take them in the
     order of their names, so that two of them never wait for each other. The tokens travel with each job: a worker
     stops when it no longer holds one of them."""
     taken: dict[str, Lease] = {}
     with ExitStack() as stack:
         for name in sorted({table, *others}):
             owner = "" if name == table else table
-            taken[name] = stack.enter_context(held(leases, name, run, note, lease_replicas, owner))
+            goal_here = goal if name == table else ""
+            taken[name] = stack.enter_context(held(leases, name, run, note, lease_replicas, owner, goal_here))
         own = taken.pop(table)
         yield Held(own, tuple((name, lease.token) for name, lease in taken.items()))
 
 
 @contextmanager
 def held(
-    leases: LeaseRows, table: str, run: str, note: Callable[[str], None], lease_replicas: int = 1, owner: str = ""
+    leases: LeaseRows,
+    table: str,
+    run: str,
+    note: Callable[[str], None],
+    lease_replicas: int = 1,
+    owner: str = "",
+    goal: str = "",
 ) -> Iterator[Lease]:
     """Holds a table's lease with a heartbeat every five seconds, and releases it at the end. `owner` is the table whose
     run it is, if that is another.
@@ -68,7 +82,7 @@ def held(
     Raises Busy while a live holder has it. The lease of a process of this host that is gone is taken over at once, that
     of another silent holder after its duration, with a countdown.
     """
-    lease = acquire(leases, table, run, note, lease_replicas=lease_replicas, owner=owner)
+    lease = acquire(leases, table, run, note, lease_replicas=lease_replicas, owner=owner, goal=goal)
     keeper = _Keeper(leases, lease)
     liveness._kept.add((table, lease.token))
     try:
@@ -89,6 +103,7 @@ def acquire(
     sleep: Callable[[float], None] = time.sleep,
     lease_replicas: int = 1,
     owner: str = "",
+    goal: str = "",
 ) -> Lease:
     """Take the lease, or raise Busy; see `held`. It is written to `lease_replicas` rows. `clock` is this process's
     monotonic clock.
@@ -103,7 +118,7 @@ def acquire(
         if known is Life.SEEN:
             raise at_work(seen)
         if known.is_over:
-            mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner)
+            mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
                 _note_take_over(seen, note)
                 return mine
@@ -166,6 +181,7 @@ def at_work(seen: Lease, after: str = "") -> Busy:
         + "; if it is certainly dead: "
         + suggest("unlock", table=seen.table),
         table=seen.table,
+        goal="" if seen.owner else seen.goal,
     )
 
 

@@ -7,10 +7,11 @@ G2).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dynamodt.errors import Busy, DynamodtError, Refused, UsageError, suggest
+from dynamodt.errors import Busy, DynamodtError, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction, Stage
@@ -69,6 +70,18 @@ class TableMigration:
     def has_steps(self) -> bool:
         """Whether there is anything to run."""
         return self.error is None and self.planned is not None and bool(self.planned.steps)
+
+    def compare(self, stage: Stage) -> None:
+        """Sets whether the run that a Busy error is about applies all that was planned, by the same script or as a part
+        of more, or has applied it since."""
+        ours = self.planned.goal if self.planned is not None else ""
+        if not isinstance(self.error, Busy) or not ours:
+            return
+        last, theirs = int(ours.partition(" ")[0]), self.error.goal
+        self.error.covered = theirs == ours or int(theirs.partition(" ")[0] or 0) > last
+        if not self.error.covered:
+            with suppress(ServiceError):
+                self.error.covered = last in State(stage.connection, stage.state_table).applied(self.table)
 
     def plan(self, stage: Stage, folder: Path, to: int | None, options: RunOptions, observer: Observer | None) -> None:
         """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started. Without an

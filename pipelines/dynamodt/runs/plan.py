@@ -62,6 +62,12 @@ class TablePlan:
     def latest(self) -> int:
         return len(self.scripts)
 
+    @property
+    def goal(self) -> str:
+        """What the last run applies, as `Lease.goal` has it; empty for `down`."""
+        script = self.steps[-1].script if self.steps and self.direction == "up" else None
+        return f"{script.sequence} {script.content}" if script else ""
+
 
 def plan_table(
     stage: Stage,

@@ -219,12 +219,15 @@ def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete
 
 
 def _put(spec: TableSpec, image: Image, item: Item) -> Insert | None:
-    """The insertion of another item; None for the item itself, unchanged."""
-    part = insert(spec, item)
-    if key_text(part.key) != key_text(key_of(spec, image)):
-        return part
-    if same_image(part.item, image):
+    """The insertion of another item; None for the item itself, unchanged, which is not checked: nothing is written."""
+    own = key_of(spec, image)
+    if all(name in item and same(encode_value(item[name], name), value) for name, value in own.items()) and same_image(
+        encode(item), image
+    ):
         return None
+    part = insert(spec, item)
+    if key_text(part.key) != key_text(own):
+        return part
     raise ItemError(
         "Put() has the key of the item itself",
         where=key_shown(part.key),
