@@ -256,7 +256,8 @@ class ServerlessDynamodt {
   async ofService(verb) {
     const files = await filesOf(this.provider, this.serverless.service, this.stage);
     const keys = verb === "init" ? await this.keys() : undefined;
-    return JSON.stringify({ stage: this.settings.stage, storage: files?.storage, tables: await this.sources(), keys });
+    const names = { stage: this.settings.stage, serverless: this.stage };
+    return JSON.stringify({ ...names, storage: files?.storage, tables: await this.sources(), keys });
   }
 
   // The tables' keys by folder, as far as the template has them: for the tests that `init` writes before a deploy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ import pytest
 import typer
 
 from dynamodt.cli.app import app
+from dynamodt.cli.plugin import of_plugin, with_plugin
+from dynamodt.cli.request import Request, next_steps, with_stage
+from dynamodt.config.stage import load_stage
+from dynamodt.errors import RunFailed, UsageError, suggest
+from dynamodt.model.pages import Counts
+from dynamodt.model.reports import RunReport, TableReport
 from tests import ROOT
 
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
@@ -89,3 +96,55 @@ def test_so_it_is_in_what_is_written_of_it(page: str) -> None:
     assert [
         (command, word) for command, rest in typed for word in OPTION.findall(rest) if word not in options(command)
     ] == []
+
+
+SERVICE = json.dumps(
+    {"stage": "dev", "serverless": "d", "storage": "s3://b/x", "tables": {"users": "cfn:shop-d.Users"}}
+)
+IN_A_SERVICE = {"DYNAMODT_SERVICE": SERVICE, "AWS_REGION": "eu-west-1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["up", "--table", "users", "--stage", "dev", "--dry-run"], "sls dynamodt up --table users --stage d --dry"),
+        (["prepare", "--table=users", "--version", "3"], "sls dynamodt prepare --table users --tNumber 3"),
+        (["history", "--stage", "other"], "sls dynamodt history --stage other"),
+        (["up", "--max-errors", "3"], ""),
+        (["undo", "--stage", "dev", "RUN"], ""),
+        (["down", "RUN"], ""),
+    ],
+)
+def test_in_a_service_a_command_is_the_plugins(words: list[str], typed: str) -> None:
+    assert of_plugin(words, IN_A_SERVICE) == typed
+    assert of_plugin(words, {}) == ""
+
+
+def test_in_a_service_a_hint_has_what_other_commands_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hint = with_stage("undo it: " + suggest("undo", "RUN") + ", then " + suggest("up", table="users"), "dev")
+    assert with_plugin(hint, "dev", {}) == hint
+    assert str(with_plugin(hint, "dev", IN_A_SERVICE)) == (
+        "undo it: dynamodt undo --stage dev RUN, then sls dynamodt up --stage d --table users; `undo`: this needs "
+        '[stages.dev] in dynamodt.toml, with region = "eu-west-1", storage = "s3://b/x", tables = { users = '
+        '"cfn:shop-d.Users" }'
+    )
+    (tmp_path / "dynamodt.toml").write_text('[stages.dev]\nregion = "eu-west-1"\n', encoding="utf-8")
+    assert str(with_plugin(hint, "dev", IN_A_SERVICE)).endswith("sls dynamodt up --stage d --table users")
+
+
+def test_in_a_service_the_next_steps_are_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunReport("users", "up", 1, "x", "01RUN", "stopped", Counts(2, 2), journal=True)
+    report = TableReport("users", "up", (run,), 1, RunFailed("no"), 1)
+    steps = next_steps(Request("up", "dev", ("users",)), report, IN_A_SERVICE)
+    assert steps[0].command == "sls dynamodt up --table users --stage d"
+    undo = next(step for step in steps if " undo " in step.command)
+    assert "this needs [stages.dev] in dynamodt.toml" in undo.why
+
+
+def test_a_stage_that_only_the_framework_knows(tmp_path: Path) -> None:
+    (tmp_path / "serverless.yml").write_text("service: shop", encoding="utf-8")
+    with pytest.raises(UsageError, match="there is no stage 'dev'") as caught:
+        load_stage("dev", tmp_path)
+    assert "known to `sls dynamodt up`" in caught.value.hint

@@ -92,7 +92,8 @@ Examples:
 
 Without options it only reads. --full also tries what is assumed about DynamoDB, exports and S3, on a table and a prefix
 of its own, which are deleted again, and writes a report to send in; in AWS it takes up to half an hour. --glue also
-makes the read-only checks in the deployed job.
+makes the read-only checks in the deployed job, and with --full tries what a deployment relies on of CloudFormation and
+Glue, on a stack of its own.
 
 \b
 Example:

@@ -140,7 +140,12 @@ _MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "de
 
 
 def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> str:
-    """The command line that asks for this request: `make TARGET ...` if make has started the program."""
+    """The command line that asks for this request: `make TARGET ...` if make has started the program, and what
+    `of_plugin` gives if the Serverless Framework has."""
+    from dynamodt.cli.plugin import of_plugin
+
+    if typed := of_plugin(command_argv(request), environment):
+        return typed
     if not environment.get(_BY_MAKE):
         return command_line(request)
     target = None if getattr(request, "state_only", False) else _MAKE_TARGETS.get(request.command)
@@ -206,7 +211,14 @@ def next_steps(request: Request, report: TableReport, environment: Mapping[str, 
     if request.command == "retry":  # it continues as `up` or `down` would
         options = replace(options, in_doubt="", accept=(), accept_all=False)
         asked = replace(asked, command=report.direction, run="", options=options)
-    return [NextStep(as_typed(command, environment), why) for command, why in _after(asked, report)]
+    from dynamodt.cli.plugin import needs_entry, of_plugin
+
+    needs, steps = needs_entry(request.stage, environment), list[NextStep]()
+    for command, why in _after(asked, report):
+        if needs and not of_plugin(command_argv(command), environment):
+            why, needs = f"{why}; {needs}", "this needs it, too"
+        steps.append(NextStep(as_typed(command, environment), why))
+    return steps
 
 
 def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynamodt.cli import json_output
+from dynamodt.cli.plugin import with_plugin
 from dynamodt.cli.request import Request, as_typed, with_higher_limit, with_stage, with_tables
 from dynamodt.errors import (
     PROGRAM,
@@ -88,7 +89,7 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
         hint = Hint(f"what is done stays; to continue from the last checkpoint: {as_typed(with_higher_limit(request))}")
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
-    hint = with_tables(with_stage(hint, request.stage), names)
+    hint = with_plugin(with_tables(with_stage(hint, request.stage), names), request.stage)
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 
 

@@ -85,7 +85,7 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     service = _of_service(name)
     declared = name in {LOCAL, *known}
     if not declared and service is None:
-        raise _unknown_stage(name, known)
+        raise _unknown_stage(name, known, folder)
     if not declared and service and not (service.storage or os.environ.get(_STORAGE)):
         hint = f"deploy the service first, or write storage under [stages.{name}] in {FILE_NAME}"
         raise UsageError("the service has no deployment bucket yet", where=f"stage {name}", hint=hint)
@@ -139,8 +139,12 @@ def embedded_file(url: str) -> str:
     return f"{WORK_FOLDER}/{LOCAL}/s3/{_EMULATED_ACCOUNT}/{url.removeprefix('s3://')}"
 
 
-def _unknown_stage(name: str, known: dict[str, StageSettings]) -> UsageError:
+def _unknown_stage(name: str, known: dict[str, StageSettings], folder: Path) -> UsageError:
     hint = f"add a table [stages.{name}], or choose one of: {', '.join(sorted({LOCAL, *known}))}"
+    if any(folder.glob("serverless.*")):
+        known_there = "`sls dynamodt up`, `down`, `prepare`, `history` and `status`"
+        hint += f". A stage of the service is known to {known_there}; any other command needs that table, with region, "
+        hint += "storage and tables as `sls dynamodt up` shows them"
     return UsageError(f"there is no stage {name!r}", where=FILE_NAME, hint=hint)
 
 

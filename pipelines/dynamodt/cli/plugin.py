@@ -1,0 +1,66 @@
+"""Commands as they are typed in a service of the Serverless Framework, whose plugin has started this program."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import join
+
+from dynamodt.errors import Hint
+
+_BY_PLUGIN = "DYNAMODT_SERVICE"  # what the plugin gives the stage: see `config.stage`
+_ANY = {"--table": "--table", "--stage": "--stage", "--dry-run": "--dry"}
+_RUNS = {**_ANY, "--to": "--to", "--runner": "--runner", "--wait-lock": "--wait-lock"}
+_OF_PLUGIN = {
+    **dict.fromkeys(("init", "history", "status"), _ANY),
+    **dict.fromkeys(("up", "down"), _RUNS),
+    "prepare": {**_ANY, "--version": "--tNumber"},
+}
+
+
+def of_plugin(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
+    """A command as the plugin of the Serverless Framework has it, which has started this program; empty where it has
+    not, or the plugin has no such command or option."""
+    given, flags = environment.get(_BY_PLUGIN), _OF_PLUGIN.get(words[0]) if words else None
+    if not given or flags is None:
+        return ""
+    typed, rest = ["sls", "dynamodt", words[0]], list(words[1:])
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if flag not in flags:
+            return ""
+        named = [] if flag == "--dry-run" else [value if equals else rest.pop(0)]
+        typed += [flags[flag], *(_stage_of(given, named[0]) if flag == "--stage" else named)]
+    return join(typed)
+
+
+def _stage_of(given: str, stage: str) -> list[str]:
+    """The framework's own name of a stage, as its options take it."""
+    of = json.loads(given)
+    return [of.get("serverless", stage) if of.get("stage") == stage else stage]
+
+
+def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.environ) -> Hint:
+    """A hint as it can be typed in a service: what the plugin has, by the plugin; for any other command, what it needs,
+    where `dynamodt.toml` lacks the stage."""
+    if not environment.get(_BY_PLUGIN):
+        return hint
+    typed = [part if isinstance(part, str) else (of_plugin(part, environment) or part) for part in hint.parts]
+    others = list(dict.fromkeys(part[0] for part in typed if not isinstance(part, str) and "--stage" in part))
+    needs = needs_entry(stage, environment) if others else ""
+    return Hint(*typed, *([f"; {', '.join(f'`{name}`' for name in others)}: {needs}"] if needs else []))
+
+
+def needs_entry(stage: str, environment: Mapping[str, str] = os.environ) -> str:
+    """What a command that the plugin does not have needs in `dynamodt.toml`; empty if it has the stage."""
+    from dynamodt.config.settings import FILE_NAME, read_settings
+
+    of = json.loads(environment.get(_BY_PLUGIN) or "{}")
+    if of.get("stage") != stage or stage in read_settings(Path(FILE_NAME)):
+        return ""
+    given = {"region": environment.get("AWS_REGION"), "storage": of.get("storage")}
+    keys = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items() if value)
+    tables = ", ".join(f"{name} = {json.dumps(source)}" for name, source in of.get("tables", {}).items())
+    return f"this needs [stages.{stage}] in {FILE_NAME}, with {keys}, tables = {{ {tables} }}"
