@@ -94,6 +94,8 @@ def test_versions_meet_the_sample_as_those_before_them_leave_it(ask: Ask, pytest
     ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
     sample(pytester.path, {"id": "x1", "n": 1, "v": 2, "w": 2}, of=2)
     ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
+    sample(pytester.path, {"id": "x1", "n": 1, "v": 2, "w": 2, "k": "key", "x": 2}, of=9)  # of a newer checkout
+    ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
 
 
 def test_a_sample_of_a_later_version_needs_the_way_down(ask: Ask, pytester: pytest.Pytester) -> None:

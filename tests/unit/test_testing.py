@@ -84,6 +84,14 @@ def test_what_is_made_of_each_item_comes_after_it_and_rows_last(write: Write) ->
     assert transformed(path, [*changed, {"id": "1"}], direction="down", key=KEY) == [changed[0], {"id": "1"}]
 
 
+def test_a_version_of_rows_alone_adds_them_and_takes_them_back(write: Write) -> None:
+    path = write("def items(): yield {'id': 'row', 'n': 1}")
+    assert transformed(path, [{"id": "1"}], key=KEY) == [{"id": "1"}, {"id": "row", "n": 1}]
+    assert transformed(path, [{"id": "1"}, {"id": "row", "n": 1}], direction="down", key=KEY) == [{"id": "1"}]
+    with pytest.raises(ScriptError, match="no transform_down"):
+        transformed(write("def transform_up(item): return item"), [], direction="down", key=KEY)
+
+
 def test_a_class_lives_as_in_a_run(write: Write) -> None:
     path = write("""
         class TransformUp:

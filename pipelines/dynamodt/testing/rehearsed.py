@@ -31,6 +31,7 @@ from dynamodt.script.diff import insert, key_of
 from dynamodt.script.names import version_files
 from dynamodt.script.read import read_script
 from dynamodt.script.rehearse import REHEARSED, Rehearsal
+from dynamodt.script.versions import is_reversible
 
 Key = Mapping[str, str]
 _NAME = re.compile(r"(?P<table>[^/]+)/v(?P<number>[1-9][0-9]*)(_\w+)?")
@@ -142,7 +143,7 @@ def rehearsed(
         raise UsageError("a version with a TARGET_TABLE is not taken back by `down`", where=script.path)
     before = _without_rows(subject, images) if direction == "down" else list(images)
     moves = script.has_up if direction == "up" else script.has_down
-    if not moves and (direction == "down" or not script.has_items):
+    if direction == "down" and not is_reversible(script):
         raise ScriptError(f"has no transform_{direction}", where=script.path)
     outcomes = _outcomes(subject, before, direction, prepared) if moves else []
     after = _after(subject, outcomes) if moves else ([] if subject.target else before)

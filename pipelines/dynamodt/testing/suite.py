@@ -131,7 +131,7 @@ class Table:
     def sample(self) -> tuple[list[Image], int]:
         """Its saved items, and the version that they have. Raises UsageError."""
         path = sample_path(self.project / "transforms", self.name)
-        return list(read_images(path)), version_of(path) or 0
+        return list(read_images(path)), min(version_of(path) or 0, len(self.scripts))
 
     @property
     def missing(self) -> str:
