@@ -255,9 +255,10 @@ def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
     request = replace(request, tables=request.tables or tuple(keys))
     stage = _open(api, request, folder, recorder)
     files = [*([written] if written else []), *api.init(stage, folder, request.tables, dry_run, keys)]
-    missing = api.without_table(stage, request.tables) if stage.embedded and not dry_run else []
+    missing = api.without_table(stage, request.tables) if not dry_run else []
     document = json_output.files_document(files, dry_run)
-    return CommandResult(document, lambda console: short_reports.print_files(console, request, files, missing))
+    render = partial(short_reports.print_files, request=request, files=files, missing=missing, creates=stage.embedded)
+    return CommandResult(document, render)
 
 
 def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

@@ -117,16 +117,23 @@ def print_prepared(
     show(console, steps_text(after_preparation(request, status, unprepared)))
 
 
-def print_files(console: Console, request: Request, files: Sequence[Path], missing: Sequence[str] = ()) -> None:
-    """The files that were written, or would be, and what to try next. `missing` are the tables that the embedded stage
-    lacks."""
+def print_files(
+    console: Console, request: Request, files: Sequence[Path], missing: Sequence[str] = (), creates: bool = False
+) -> None:
+    """The files that were written, or would be, and what to try next. `missing` are tables that the stage lacks;
+    `creates`: it is the embedded one, which creates them."""
     if not files:
         console.print("Nothing to do: every table has its folder already.")
     else:
         console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
         show(console, *(Text(f"  {path}") for path in files))
-    if missing:
+    if missing and creates:
         show(console, steps_text(after_init(request, missing)))
+    elif missing:
+        lacks = (
+            f"the stage {request.stage} has no table {', '.join(missing)} yet: create it there as your application does"
+        )
+        show(console, Text.assemble(("next  ", "dim"), lacks))
     elif files and not request.options.dry_run:
         console.print(Text.assemble(("next  ", "dim"), "write the transformation of an item in it; then rehearse it:"))
         show(console, Text(f"      {as_typed(rehearsal(request))}", "bold"))
