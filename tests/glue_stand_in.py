@@ -34,7 +34,8 @@ _DIRECT = """
 import sys
 from awsglue.utils import getResolvedOptions
 from dynamodt.cli.job import carry_out
-options = getResolvedOptions(sys.argv, ["stage", "project", "command", "region"])
+given = [name for name in ("by", "commit") if f"--{name}" in sys.argv]
+options = getResolvedOptions(sys.argv, ["stage", "project", "command", "region", *given])
 verb = options["command"].split()[0]
 sys.exit(carry_out(options, *([] if verb == "prepare" else ["--runner", "direct"])))
 """

@@ -219,6 +219,32 @@ def test_retry_and_undo(things: Project) -> None:
     path.unlink()
 
 
+def test_a_person_looks_at_dead_letters_accepts_some_and_tolerates_the_others(things: Project) -> None:
+    frail = 'def transform_up(item):\n    return {**item, "m": 100 // (item["n"] % 100)}\n'
+    paths = [things.script("failing", 2, "frail", frail), things.script("failing", 3, "more", ADD)]
+    run = things.json("up", "--table", "failing", "--to", "2")["tables"][0]["versions"][0]["run"]
+    keys = things.ok("show", run[:22], "--keys").split()
+    shown = things.json("show", run)
+    (error,) = shown["errors"]
+    assert (shown["status"], error["keys"], error["first"]["frames"][0]["path"]) == (
+        "failed", keys, "transforms/failing/v2_frail.py",
+    )  # fmt: skip
+    assert "apache_beam" not in things.ok("show", run) and "attempt.py" in things.ok("show", run, "-v")
+    unknown = things.ddt("retry", run, "--accept", "no-such-key", "--reason", "why")
+    assert unknown.returncode == 2 and keys[0] in unknown.stderr
+
+    done = things.ddt("retry", run, "--accept", keys[0], "--reason", "a test", "--by", "ann", "--max-errors", "1")
+    assert done.returncode == 0 and "succeeded with 2 dead letters, 1 accepted" in done.stdout
+    assert "warning: " in done.stderr and f"dynamodt retry --table failing --by ann {run}" in done.stdout
+    assert things.json("retry", run, "--accept-all", "--reason", "all")["tables"][0]["versions"][0]["accepted"] == 2
+    later = things.json("up", "--table", "failing")["tables"][0]["versions"][0]["run"]
+    assert "1 dead letter accepted" in things.ok("history", "--table", "failing")
+    things.ok("undo", later)
+    things.ok("undo", run)
+    for path in paths:
+        path.unlink()
+
+
 # ---------------------------------------------------------------- exit codes
 
 

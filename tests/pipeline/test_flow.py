@@ -10,16 +10,21 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Item, KeyAttribute, TableSpec
 from dynamodt.pipeline import record, signals
+from dynamodt.pipeline.migrate import migrate
 from dynamodt.pipeline.ownership import split_groups
 from dynamodt.pipeline.write import WritePatches
-from dynamodt.script.codec import decode, encode
+from dynamodt.runs.jobs import retry_job
+from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.diff import change
+from dynamodt.state.object_keys import DEAD, key_of_job
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 
@@ -465,3 +470,19 @@ def test_a_write_of_another_region_is_a_conflict_and_its_item_is_transformed_afr
     bench.dynamodb._answered = answered  # type: ignore[method-assign]
     assert bench.run("def transform_up(item):\n    return {**item, 'n': 1}\n") == Counts(4, changed=4)
     assert [item["n"] for item in bench.items()] == [1] * 4
+
+
+def test_accepted_dead_letters_are_left_out_of_a_replay(bench: Bench) -> None:
+    """By their key, of the part that lists them: the others of the page are replayed."""
+    bench.dynamodb.put(*numbers(6))
+    fails = "def transform_up(item):\n    return {**item, 'n': item['n'] * 2 // (item['id'] not in (2, 4))}\n"
+    job = bench.job(fails, splits=1, max_errors=9)
+    assert bench.execute(job).dead == 2
+    parts = tuple(name for name in bench.storage.names(key_of_job(job, DEAD)))
+    left_out = tuple((part, key_text({"id": {"N": "4"}})) for part in parts)
+    again = retry_job(replace(bench.job(DOUBLE), run=job.run, attempt=2), 1, parts, left_out=left_out)
+    bench.state.lease(again)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        migrate(pipeline, again, bench.resources)
+    assert bench.state.splits(again.run).totals(1).counts == Counts(changed=1, dead=-1)
+    assert [item["n"] for item in bench.items() if item["id"] in (2, 4)] == [4, 4]

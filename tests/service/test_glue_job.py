@@ -16,6 +16,7 @@ from dynamodt.deploy.packages import Assets, project_zip
 from dynamodt.dynamodb.clients import client
 from dynamodt.model.pages import Counts
 from dynamodt.pipeline.spark.jar import jar
+from dynamodt.runs.provenance import caller
 from dynamodt.script.read import read_versions
 from dynamodt.state import prepared
 from dynamodt.state.lease_rows import AnswerRows
@@ -100,7 +101,7 @@ def test_the_example_s_table_is_moved_by_the_script(users: Client, spark_master:
     assert sorted(users.state.applied(users.table)) == [1, 2]
     until(lambda: users.glue.runs[0].state != "RUNNING", "the job ends")  # it has answered before its Spark has ended
     assert [run.state for run in users.glue.runs] == ["SUCCEEDED"]
-    assert users.state.runs(users.table)[1].by.startswith(users.glue.runs[0].id)
+    assert users.state.runs(users.table)[1].by == caller(users.folder).by  # and not the job
 
 
 def started(users: Client, command: str) -> tuple[int, str, str]:

@@ -14,6 +14,7 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.cli.job import DEAD_LETTERS
 from dynamodt.errors import Refused, RunFailed
+from dynamodt.runs.provenance import caller
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
@@ -138,6 +139,23 @@ def test_dead_letters_are_told_replayed_and_taken_back_by_jobs(typed: Client) ->
     undone = typed.undo(version["run"])
     assert (undone.run.status, undone.run.counts.changed, undone.at, undone.not_restored) == ("undone", 40, 0, 0)
     assert numbers(typed) == [0] * 40
+
+
+def test_what_a_person_accepts_travels_to_the_job_with_who_and_why(typed: Client) -> None:
+    typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1))
+    _, out, _ = typed.said("up", "--table", typed.table, "--json")
+    run = json.loads(out)["tables"][0]["versions"][0]["run"]
+    begun = typed.state.run(typed.table, run)
+    assert begun is not None and begun.by == caller(typed.folder).by and not begun.by.startswith("jr_")
+    code, _, err = typed.said("retry", run, "--accept", "8", "--reason", "why")
+    assert code == 2 and "no dead letter" in err and len(typed.glue.runs) == 1  # no job is started for it
+    code, out, err = typed.said("retry", run, "--accept", "7", "--reason", "of a test", "--by", "ann", "--json")
+    document = json.loads(out)
+    (version,) = document["tables"][0]["versions"]
+    assert (code, version["status"], version["counts"]["dead"], version["accepted"]) == (0, "succeeded", 1, 1), err
+    (accepted,) = typed.state.run(typed.table, run).accepted  # type: ignore[union-attr]
+    assert (accepted.items, accepted.by, accepted.why) == (1, "ann", "of a test")
+    assert DEAD_LETTERS not in typed.glue.runs[1].log.read_text()  # no alarm
 
 
 def test_a_job_that_only_says_that_it_succeeded_is_not_believed(typed: Client) -> None:

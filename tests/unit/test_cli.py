@@ -291,6 +291,10 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
         ("retry",),
         ("retry", "01RUN", "--doubtful", "perhaps"),
         ("retry", "01RUN", "--dry-run"),
+        ("retry", "01RUN", "--accept-all"),
+        ("retry", "01RUN", "--accept", "u1", "--reason", " "),
+        ("retry", "01RUN", "--accept", "u1", "--accept-all", "--reason", "why"),
+        ("show",),
         ("undo", "01RUN", "--table"),
     ],
     ids=" ".join,
@@ -457,6 +461,10 @@ def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any, name:
         (("up", "--allow-no-pitr"), RunOptions(allow_no_pitr=True)),
         (("retry", "users", "--doubtful", "again"), RunOptions(in_doubt="again")),
         (("retry", "users", "--in-doubt", "again"), RunOptions(in_doubt="again")),
+        (
+            ("retry", "users", "--accept", "u1", "--accept", '"a, b",7', "--reason", "why", "--by", "ann"),
+            RunOptions(accept=("u1", '"a, b",7'), reason="why", by="ann"),
+        ),
     ],
 )
 def test_old_names_of_options_are_aliases(

@@ -190,7 +190,7 @@ Examples:
 
 \b
 --json: {"table", "run", "version", "name", "direction", "status", "checksum", "started", "ended", "seconds", "by",
-         "reason", "commit", "undone", "undone_reason", "counts", "consumed": {"rcu", "wcu"},
+         "reason", "commit", "undone", "undone_reason", "text", "text_before", "counts", "consumed": {"rcu", "wcu"},
          "contention": {"conflicts", "throttles"}, "budget": {"rcu", "wcu"}, "scripts": [{"checksum", "items"}],
          "holder": {"user", "host", "pid", "since"},
          "phases": [{"phase", "splits": {"done", "planned"}, "counts", "contention"}], "error", "dead_letters",

@@ -71,30 +71,34 @@ def _facts(facts: dict[str, str]) -> Table:
 
 
 def _facts_of(found: RunDetails) -> Iterator[tuple[str, str]]:
+    """What is known of the run; what is not is left out."""
     record, totals = found.record, found.totals
-    yield "run", record.run
-    yield "started", record.started
-    if record.ended:
-        yield "ended", f"{record.ended}, {record.seconds:,.2f} s at work"
-    yield "by", record.by or "unknown"
-    if record.reason:
-        yield "reason", record.reason
-    if record.commit:
-        yield "commit", record.commit
-    yield "script", ", ".join(_scripts(record))
-    if record.undone:
-        yield "undone", record.undone + (f": {record.undone_reason}" if record.undone_reason else "")
-    for number, one in enumerate(record.accepted):
-        text = f"{counted(one.items, 'dead letter')} by {one.by}, {one.when}: {one.why}"
-        yield "accepted" if not number else f"accepted {number + 1}", text
-    yield "items", ", ".join(_amounts(found.counts))
     units = totals.units if any(totals.units) else record.consumed
-    yield "consumed", f"{units.rcu:,.1f} read units, {units.wcu:,.1f} write units"
-    yield "budget", _budget(found.budget)
-    contention = totals.contention
-    yield "conflicts", f"{contention.conflicts:,}, and {counted(contention.throttles, 'throttle')}"
-    if found.holder is not None:
-        yield "held by", f"{found.holder.user}@{found.holder.host}, process {found.holder.pid}"
+    holder = f"{found.holder.user}@{found.holder.host}, process {found.holder.pid}" if found.holder else ""
+    facts = {
+        "run": record.run,
+        "started": record.started,
+        "ended": record.ended and f"{record.ended}, {record.seconds:,.2f} s at work",
+        "by": record.by or "unknown",
+        "reason": record.reason,
+        "commit": record.commit,
+        "script": ", ".join(_scripts(record)),
+        "text": record.text,
+        "before": record.text_before,
+        "undone": ": ".join(filter(None, (record.undone, record.undone_reason))),
+        **_accepted(record),
+        "items": ", ".join(_amounts(found.counts)),
+        "consumed": f"{units.rcu:,.1f} read units, {units.wcu:,.1f} write units",
+        "budget": _budget(found.budget),
+        "conflicts": f"{totals.contention.conflicts:,}, and {counted(totals.contention.throttles, 'throttle')}",
+        "held by": holder,
+    }
+    return ((name, text) for name, text in facts.items() if text)
+
+
+def _accepted(record: RunRecord) -> dict[str, str]:
+    texts = [f"{counted(one.items, 'dead letter')} by {one.by}, {one.when}: {one.why}" for one in record.accepted]
+    return {"accepted" if number == 1 else f"accepted {number}": text for number, text in enumerate(texts, 1)}
 
 
 def _scripts(record: RunRecord) -> list[str]:
@@ -201,7 +205,7 @@ def details_document(found: RunDetails) -> Document:
     return {
         **picked(record, "table run version name direction"),
         "status": found.status,
-        **picked(record, "checksum started ended seconds by reason commit undone undone_reason"),
+        **picked(record, "checksum started ended seconds by reason commit undone undone_reason text text_before"),
         "counts": found.counts._asdict(),
         "consumed": {"rcu": round(totals.units.rcu, 3), "wcu": round(totals.units.wcu, 3)},
         "contention": totals.contention._asdict(),
