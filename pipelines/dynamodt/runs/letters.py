@@ -155,7 +155,7 @@ class Chosen(NamedTuple):
     items: int
 
 
-def chosen(letters: StoredLetters, keys: Sequence[str], record: RunRecord) -> Chosen:
+def chosen(letters: Iterable[Letter], keys: Sequence[str], record: RunRecord) -> Chosen:
     """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet.
 
     Raises UsageError for a key without a dead letter, Refused where there is none to accept.

@@ -1,0 +1,105 @@
+"""Which dead letters are accepted, and which are left for a retry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodt.errors import Refused, UsageError
+from dynamodt.model.pages import Acceptance
+from dynamodt.model.runs import RunRecord
+from dynamodt.runs.letters import Letter, Part, Replayed, accepted_of, chosen, letters_of
+from dynamodt.script.codec import key_text
+from dynamodt.state.storage import FolderStorage
+
+RECORD = RunRecord("users", "01RUN", 2, "total", "up", "ef" * 32, "failed", "2026-01-31T10:15:00+00:00")
+
+
+def key(name: str) -> dict[str, Any]:
+    return {"id": {"S": name}}
+
+
+def letters(*parts: str, accepted: str = "") -> list[Letter]:
+    """Letters by part: `"abc"` is a part of three, which is named by its letters."""
+    return [Letter(Part(part), {"key": key(name)}, name in accepted) for part in parts for name in part]
+
+
+def taken(found: list[Letter], *keys: str) -> Any:
+    content, items = chosen(found, keys, RECORD)
+    listed = json.loads(content)["parts"]
+    return {part: keys and [one["id"]["S"] for one in keys] for part, keys in listed.items()}, items
+
+
+@pytest.mark.parametrize(
+    ("found", "keys", "parts", "items"),
+    [
+        (letters("abc", "d"), (), {"abc": None, "d": None}, 4),
+        (letters("abc", "d"), ("b",), {"abc": ["b"]}, 1),
+        (letters("abc", "d"), ("d", "a", "a"), {"abc": ["a"], "d": None}, 2),
+        (letters("ab", "ac"), ("a",), {"ab": ["a"], "ac": ["a"]}, 2),  # it died in two phases
+        (letters("abc", accepted="b"), (), {"abc": ["a", "c"]}, 2),
+        (letters("abc", accepted="b"), ("a", "b"), {"abc": ["a"]}, 1),  # b is accepted already
+        ([Letter(Part("abc", frozenset({key_text(key("b"))})), {"key": key("b")})], (), {"abc": ["b"]}, 1),
+    ],
+)
+def test_whole_parts_or_keys_of_them_are_listed(
+    found: list[Letter], keys: tuple[str, ...], parts: dict[str, Any], items: int
+) -> None:
+    assert taken(found, *keys) == (parts, items)
+
+
+def test_an_unknown_key_is_named_with_some_that_are_known() -> None:
+    with pytest.raises(UsageError, match="2 keys have no dead letter in run 01RUN: x, y") as caught:
+        taken(letters("abcdef", accepted="a"), "b", "x", "y")
+    assert "c, d, e;" in caught.value.hint and "dynamodt show --keys 01RUN" in caught.value.hint
+
+
+@pytest.mark.parametrize("keys", [(), ("a",)])
+def test_what_is_accepted_cannot_be_accepted_again(keys: tuple[str, ...]) -> None:
+    with pytest.raises(Refused):
+        taken(letters("ab", accepted="ab"), *keys)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FolderStorage:
+    return FolderStorage(tmp_path)
+
+
+def accepting(storage: FolderStorage, *lists: dict[str, Any]) -> RunRecord:
+    names = [f"accepted/{number}.json" for number in range(len(lists))]
+    for name, parts in zip(names, lists, strict=True):
+        storage.write(name, json.dumps({"parts": parts}).encode())
+    found = tuple(Acceptance(1, "ann", "now", "why", name) for name in names)
+    return RunRecord("users", "01RUN", 2, "total", "up", "", "failed", "", accepted=found)
+
+
+def test_lists_add_up_and_a_whole_part_stays_whole(storage: FolderStorage) -> None:
+    lists = ({"p": [key("a")], "q": None}, {"p": [key("b")], "q": [key("a")], "r": [key("a")]}, {"r": None})
+    accepted = accepted_of(storage, accepting(storage, *lists))
+    assert accepted.some_of("p") == {key_text(key("a")), key_text(key("b"))} and accepted.items == 3
+    assert accepted.all_of("q") and accepted.all_of("r") and not accepted.all_of("p")
+    assert accepted.has("q", "any") and not accepted.has("p", key_text(key("c"))) and not accepted.has("s", "any")
+    assert [pair[0] for pair in accepted.pairs(["p", "q"])] == ["p", "p"]
+
+
+def test_a_list_that_is_lost_is_not_taken_for_empty(storage: FolderStorage) -> None:
+    record = accepting(storage, {"p": None})
+    next((Path(storage.place("accepted"))).iterdir()).unlink()
+    with pytest.raises(Refused, match="ann has accepted is gone"):
+        accepted_of(storage, record)
+
+
+def test_what_a_retry_has_left_out_stays_outstanding(storage: FolderStorage) -> None:
+    left = [("p", key_text(key("a")))]
+    storage.write(
+        "runs/users/01RUN/retries/0001.json", json.dumps({"dead_letters": ["p", "q"], "left_out": left}).encode()
+    )
+    replayed = Replayed(storage, "users", "01RUN")
+    (first, second) = replayed.outstanding(["p", "q", "r"])
+    assert (first.name, second) == ("p", Part("r"))
+    storage.write("p", b"".join(json.dumps({"key": key(name)}).encode() + b"\n" for name in "abc"))
+    accepted = accepted_of(storage, accepting(storage, {"p": [key("a")]}))
+    assert [(one.key, one.accepted) for one in letters_of(storage, first, accepted)] == [(key("a"), True)]
