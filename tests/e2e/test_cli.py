@@ -90,8 +90,8 @@ def test_history_and_status(things: Project) -> None:
     (table,) = things.json("history", "--table", "things")["tables"]
     run = table["runs"][0]
     assert set(run) == {
-        "run", "version", "name", "direction", "checksum", "status", "started", "ended", "by", "counts", "consumed",
-        "seconds", "dead_letters", "error", "undone",
+        "run", "version", "name", "direction", "checksum", "status", "started", "ended", "by", "reason", "commit",
+        "counts", "consumed", "seconds", "dead_letters", "error", "undone", "text",
     }  # fmt: skip
     assert (run["version"], run["direction"], run["status"], run["error"]) == (1, "up", "succeeded", None)
     assert set(run["counts"]) == COUNTS

@@ -18,7 +18,7 @@ from dynamodt.dynamodb.reads import Reads, read_estimate
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import STATE_TABLE, Change, Image, Stage, TableSpec
+from dynamodt.model.tables import STATE_TABLE, Change, Image, Insert, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.budget import read_limiter
@@ -26,7 +26,7 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.script.apply import item_rows, row_image
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import image_bytes
-from dynamodt.script.diff import Charge, charge_of, insert
+from dynamodt.script.diff import Charge, charge_of, key_of
 from dynamodt.script.load import error_text
 from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state.journal import Journal
@@ -191,7 +191,7 @@ class Chain:
             return None
         images = [row_image(script, written, row) for row in item_rows(script)]
         tally = Tally(Stratum(tuple(images), float(len(images)), True))
-        tally.changes = [insert(written, row) for row in item_rows(script)]
+        tally.changes = [Insert(written.name, key_of(written, image), image) for image in images]
         tally.charges = [charge_of(change, written) for change in tally.changes]
         return tally
 
