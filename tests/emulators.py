@@ -24,9 +24,8 @@ from dynamodt.model.tables import Connection
 from dynamodt.pipeline.spark import jar
 from tests.waiting import HANG_SECONDS, until
 
-one_judge_is_quick = pytest.mark.parametrize(
-    "endpoint", ["ministack", pytest.param("dynamodb-local", marks=pytest.mark.chaos)], indirect=True
-)
+# For what depends on the control plane more than on the service: the second emulator belongs to make test-chaos.
+one_judge_is_quick = pytest.mark.endpoints("ministack", chaos=("dynamodb-local",))
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
 
 

@@ -24,7 +24,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "endpoint" in metafunc.fixturenames and not chosen:
         marker = metafunc.definition.get_closest_marker("endpoints")
         names = marker.args if marker else ("ministack", "dynamodb-local")
-        metafunc.parametrize("endpoint", names, indirect=True, scope="session")
+        later = marker.kwargs.get("chaos", ()) if marker else ()
+        both = (*names, *(pytest.param(name, marks=pytest.mark.chaos) for name in later))
+        metafunc.parametrize("endpoint", both, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

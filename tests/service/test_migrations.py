@@ -21,8 +21,11 @@ from dynamodt.runs import execute
 from dynamodt.runs.history import applied_by, first_record
 from dynamodt.runs.jobs import new_run
 from dynamodt.state.state import State
+from tests.emulators import one_judge_is_quick
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+
+pytestmark = one_judge_is_quick
 
 SPLIT = """
 from dynamodt import without

@@ -27,6 +27,8 @@ from tests.service.conftest import MakeTable
 from tests.service.kills import attempt
 from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
 
+pytestmark = one_judge_is_quick
+
 HALVE = """
 from dynamodt import without
 
@@ -317,7 +319,6 @@ def doubled(bench: Bench, table: str) -> int:
     return sum(item["n"] != item["id"] + 1 for item in bench.tables.items(table))
 
 
-@one_judge_is_quick
 def test_killed_and_run_again_it_ends_the_same(endpoint: Endpoint, bench: Bench, make_table: MakeTable) -> None:
     """A run that was killed half-way is undone; the undo is killed, too, at three moments, and goes on each time."""
     table = make_table(id="N")
