@@ -99,7 +99,7 @@ test("a folder of the logical id has the table's name, and one of the setting th
   assert.equal(words(), "up --table users --table billing --stage prod");
   assert.deepEqual(ofService().tables, { users: "cfn:users-prod.Users", billing: "shop-billing" });
   await plugin({ Resources, custom: { tables: ["users"], stage: "production" } }).afterDeploy();
-  assert.deepEqual(ofService(), { stage: "production", tables: {} });
+  assert.deepEqual(ofService(), { stage: "production", serverless: "prod", tables: {} });
 });
 
 const BUCKET = { getServerlessDeploymentBucketName: async () => "deployment", getDeploymentPrefix: () => "serverless" };
