@@ -217,6 +217,34 @@ def transform_up(item):
     assert (found.effect.kind, found.effect.leaves) == ("both", ("by_country",))
 
 
+def test_what_doubles_a_large_text_is_a_warning_and_what_adds_a_little_is_none(
+    tmp_path: Path, elsewhere: Elsewhere
+) -> None:
+    images: list[Image] = [*NAMED, {"id": {"S": "long"}, "name": {"S": "x" * 5000}}]
+    found, _ = checked(tmp_path, "def transform_up(item): return {**item, 'was': item['name']}\n", images, elsewhere)
+    sizes = [one for one in found.findings if one.name == "size"]
+    assert [one.level for one in sizes] == ["warning"] and "390," in sizes[0].what
+    found, _ = checked(
+        tmp_path, "def transform_up(item): return {**item, 'was': item['name'][:9]}\n", images, elsewhere
+    )
+    assert not [one for one in found.findings if one.name == "size"]
+
+
+def test_an_error_that_only_another_time_causes_is_no_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    text = """
+import datetime, os
+
+YEAR = int(os.popen("date +%Y").read())
+
+def transform_up(item):
+    if datetime.date.today().year != YEAR:
+        raise OSError("the request is signed in the future")
+    return {**item, "x": 1}
+"""
+    found, _ = checked(tmp_path, text, NAMED, elsewhere)
+    assert not found.faults and found.deterministic
+
+
 # ---------------------------------------------------------------- the smallest item, and replaced values
 
 

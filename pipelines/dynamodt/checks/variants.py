@@ -24,6 +24,7 @@ from dynamodt.script.codec import MAX_ITEM_BYTES, image_bytes, value_bytes
 _SHAPES = 24  # bases of different shapes
 _MOST_DEVIATIONS = 3
 _MOST_DEPTH = 3
+_LARGE_BYTES, _LONG_BYTES = 390_000, 4096
 _ABSENT: Final = "absent"
 _KINDS: Final = (_ABSENT, "NULL", "empty", "another type", "one element", "zero", "negative", "another text")
 _OTHER: Final[dict[str, AttributeValue]] = {
@@ -73,6 +74,19 @@ def bases(images: Iterable[Image]) -> list[Image]:
     return [first for first, _ in several] + [
         widest for first, widest in several if widest != first and image_bytes(widest) <= MAX_ITEM_BYTES
     ]
+
+
+def large(image: Image, table: TableSpec) -> Image | None:
+    """The item with its longest text made longer, a little below the most that DynamoDB keeps; None without a
+    text, and for an item of less than 4 KB, which will hardly become so long."""
+    texts = {name: value["S"] for name, value in image.items() if "S" in value and name not in table.key_names}
+    texts = {name: text for name, text in texts.items() if text and name not in {key.name for key in table.index_keys}}
+    room = _LARGE_BYTES - image_bytes(image)
+    if not texts or room <= 0 or image_bytes(image) < _LONG_BYTES:
+        return None
+    longest = max(texts, key=lambda name: len(texts[name]))
+    text = texts[longest]
+    return {**image, longest: {"S": text + (text * (room // len(text.encode()) + 1))[:room]}}
 
 
 def _wider(one: Image, other: Image) -> Image:

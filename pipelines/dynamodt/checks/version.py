@@ -18,7 +18,7 @@ from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
-from dynamodt.script.codec import key_text
+from dynamodt.script.codec import image_bytes, key_text
 from dynamodt.script.diff import key_of
 from dynamodt.script.load import parse
 
@@ -165,9 +165,9 @@ class VersionTrial:
         """A result that differs in another process, at another time or in another order is a fault."""
         if not images or any(met.fault.name == "deterministic" for met in self._met.values()):
             return
-        there = self._elsewhere.observed(self._asked.side(), images)
-        differing = [n for n, one in enumerate(there or ()) if not agree(self._made[n][1], one)]
-        if there is None or not differing:
+        there = self._there(images)
+        differing = [n for n, one in enumerate(there) if not agree(self._made[n][1], one)]
+        if not differing:
             return
         first = differing[0]
         why, hint = self._cause(images, first)
@@ -177,6 +177,18 @@ class VersionTrial:
         fault = by_chance(self._asked.script, "transform_up", image, observed, other, why, hint)
         self._meet(fault, image, len(differing))
         self._met[fault.kind].invented = why != _BEFORE and invented
+
+    def _there(self, images: Sequence[Image]) -> list[Observed]:
+        """What the version makes of the items in the other process. An error that only another time causes there does
+        not count: a service refuses what is signed in the future."""
+        side = self._asked.side()
+        there = self._elsewhere.observed(side, images) or []
+        failed = [n for n, one in enumerate(there) if one.raised is not None and self._made[n][1].raised is None]
+        if failed:
+            self._elsewhere.close()
+            now = self._elsewhere.observed(side, images, shifted=False) or there
+            there = [now[n] if n in failed else one for n, one in enumerate(there)]
+        return there
 
     def _smallest_there(
         self, trial: Trial, image: Image, here: Observed, there: Observed
@@ -235,6 +247,22 @@ class VersionTrial:
                         new[kind] = replace(met, fault=fault, image=small.image, why=_why(small.deviations))
         for kind, met in new.items():
             self._met[kind] = replace(met, likely=variants.shape(met.image) in shapes)
+        if images and not self._hangs:
+            self._on_a_large_item(trial, images)
+
+    def _on_a_large_item(self, trial: Trial, images: Sequence[Image]) -> None:
+        """A warning for a version that makes the widest item too large, if its longest text were longer."""
+        from dynamodt.checks import variants
+
+        widest = max(images, key=image_bytes)
+        large = variants.large(widest, self._asked.table)
+        if large is None or any(met.fault.name == "size" for met in self._met.values()):
+            return
+        with self._watch.at_work():
+            raised = trial.up.observe(large).raised
+        if raised is not None and raised.name == "size":
+            fault = Fault("size", "of a large item", raised.text, raised.hint, raised.line)
+            self._met[fault.kind] = Met(fault, widest, why=f"an item has {image_bytes(large):,} bytes before")
 
     def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, Met]:
         """The kinds of faults that variants show, and no item of the sample."""
