@@ -103,7 +103,8 @@ class Ramp:
     _LEAST = 1.0
     _USED = 0.5  # a rate of which less than this share is used has no need to grow
     _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in bursts
-    BEGINNING = 0.25  # of a limit
+    _BEGINNING = 0.25  # of a limit
+    _SMALL = 100.0  # units a second: a tenth of what one partition takes needs no load that grows
 
     def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
         self._limit = limit
@@ -113,6 +114,11 @@ class Ramp:
         self._at = self._grows_from = clock()
         self._units = self._seconds = 0.0  # used since it grew
 
+    @classmethod
+    def first(cls, limit: float) -> float:
+        """Where the rate below a limit begins."""
+        return min(limit, max(cls._BEGINNING * limit, cls._SMALL))
+
     @property
     def rate(self) -> float:
         """Units a second, never above the limit."""
@@ -121,7 +127,7 @@ class Ramp:
     def limit(self, limit: float) -> None:
         """Change the limit. A lower one holds at once; towards a higher one the rate grows from its usual start."""
         if self._limit < limit < inf:
-            self._rate = max(self._rate, self.BEGINNING * limit)
+            self._rate = max(self._rate, self.first(limit))
         self._limit = limit
         self._rate = min(limit, self._rate)
 

@@ -111,7 +111,9 @@ def test_up_json_has_exactly_the_documented_shape(operations: FakeOperations, ca
     ],
     ids=" ".join,
 )
-def test_json_is_all_that_stdout_gets(operations: FakeOperations, capfd: Any, words: tuple[str, ...]) -> None:
+def test_json_is_all_that_stdout_gets(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     code, out, err = run(capfd, *words, "--json")
     document = json.loads(out)
     assert out.count("\n") == 1
@@ -255,7 +257,7 @@ def test_json_of_a_failed_table_names_its_error_and_the_failed_version(operation
     ],
 )
 def test_the_most_serious_error_of_all_tables_is_the_exit_code(
-    operations: FakeOperations, capfd: Any, tables: list[str], expected: int
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], tables: list[str], expected: int
 ) -> None:
     words = [word for table in tables for word in ("--table", table)]
     code, out, _ = run(capfd, "up", "--json", *words)
@@ -299,7 +301,9 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
     ],
     ids=" ".join,
 )
-def test_misuse_is_2_with_a_hint(operations: FakeOperations, capfd: Any, words: tuple[str, ...]) -> None:
+def test_misuse_is_2_with_a_hint(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     code, out, err = run(capfd, *words)
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
@@ -339,7 +343,11 @@ def test_a_run_that_failed_without_an_error_is_still_a_failure(
     ],
 )
 def test_a_service_that_is_lost_in_the_middle_has_the_same_command_as_its_hint(
-    operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any, words: tuple[str, ...], way: str
+    operations: FakeOperations,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    way: str,
 ) -> None:
     from dynamodt.errors import ServiceError
     from dynamodt.model.reports import RunReport, TableReport
@@ -397,7 +405,9 @@ OF_A_TABLE = {
     "command",
     sorted({"init", "up", "down", "history", "status", "runs", "import-history", *OF_A_TABLE, *requests.CONTROL}),
 )
-def test_no_command_takes_the_table_of_the_state(operations: FakeOperations, capfd: Any, command: str) -> None:
+def test_no_command_takes_the_table_of_the_state(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
     code, _, err = run(capfd, command, "--table", "dynamodt-state", *OF_A_TABLE.get(command, ()))
     assert code == 3 and "dynamodt-state is a table of dynamodt's own state" in err and "hint: " in err
     assert [call for call in operations.calls if call[0] != "open_stage"] == []
@@ -434,7 +444,11 @@ def test_beams_options_are_in_a_hint_only_where_they_can_be_typed(command: str) 
 )
 @pytest.mark.parametrize("command", ["up", "down"])
 def test_what_a_run_does_without_and_rests_for(
-    operations: FakeOperations, capfd: Any, command: str, words: tuple[str, ...], options: RunOptions
+    operations: FakeOperations,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+    words: tuple[str, ...],
+    options: RunOptions,
 ) -> None:
     run(capfd, command, "-t", "users", *words)
     assert operations.calls[-1][-1] == options
@@ -443,13 +457,13 @@ def test_what_a_run_does_without_and_rests_for(
 
 @pytest.mark.parametrize("words", [("status", "--no-pitr"), ("prepare", "--no-journal"), ("up", "--pause-on-alarm")])
 def test_other_verbs_and_a_missing_name_are_misuse(
-    operations: FakeOperations, capfd: Any, words: tuple[str, ...]
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert run(capfd, *words)[0] == 2
 
 
 @pytest.mark.parametrize("name", ["--version", "--tNumber"])
-def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any, name: str) -> None:
+def test_prepare_takes_the_version(operations: FakeOperations, capfd: pytest.CaptureFixture[str], name: str) -> None:
     run(capfd, "prepare", "--table", "users", name, "3", "--dry-run")
     assert operations.calls[-1] == ("prepare", "users", 3, True)
 
@@ -468,7 +482,7 @@ def test_prepare_takes_the_version(operations: FakeOperations, capfd: Any, name:
     ],
 )
 def test_old_names_of_options_are_aliases(
-    operations: FakeOperations, capfd: Any, words: tuple[str, ...], options: RunOptions
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], options: RunOptions
 ) -> None:
     run(capfd, *words)
     assert operations.calls[-1][-1] == options
@@ -729,7 +743,7 @@ def test_a_signal_ends_with_what_was_done_and_how_to_go_on(project: Path, table:
 
 
 def test_what_was_chosen_in_the_menu_is_what_was_stopped(
-    operations: FakeOperations, capfd: Any, monkeypatch: pytest.MonkeyPatch
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -903,3 +917,18 @@ def test_help_imports_few_modules(tmp_path: Path) -> None:
     modules = imported_for(tmp_path, "--help") - plain
     assert len({name for name in modules if name.startswith("dynamodt")}) <= 17  # 17 today, three of them the texts
     assert len(modules) <= 150  # 127 today, 27 of them typer's
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("up", "--max-wcu", "0"),
+        ("down", "--table", "users", "--max-rcu", "0.0"),
+        ("throttle", "--table", "users", "--wcu", "0"),
+        ("throttle", "--table", "users", "--rcu", "0", "--wcu", "5"),
+    ],
+)
+@pytest.mark.usefixtures("operations")
+def test_a_rate_of_0_is_refused(capfd: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    code, _, err = run(capfd, *words)
+    assert code == 2 and "must be above 0" in err and "dynamodt pause" in err

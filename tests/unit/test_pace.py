@@ -143,3 +143,16 @@ def test_a_forecast_is_rough(seconds: float, text: str) -> None:
 
 def test_time_that_has_passed() -> None:
     assert [elapsed(seconds) for seconds in (-1, 65.9, 3600 * 12)] == ["0:00:00", "0:01:05", "12:00:00"]
+
+
+def test_a_dry_run_has_no_write_rate() -> None:
+    speed, run = Speed(items=10.0, wcu=10.0, rcu=5.0), at(100, wcu=60.0, rcu=20.0)
+    assert figures(run, speed)[2:] == ["10 of 60 WCU/s", "5 of 20 RCU/s"]
+    assert figures(run._replace(rehearsal=True), speed)[2:] == ["5 of 20 RCU/s"]
+
+
+def test_a_run_that_waits_for_its_first_units_says_so() -> None:
+    assert figures(at(0, wcu=60.0, rcu=20.0), Speed()) == ["waiting for its budget of 60 WCU/s, 20 RCU/s", "0 items"]
+    assert figures(at(0, wcu=60.0, rcu=20.0, rehearsal=True), None) == ["waiting for its budget of 20 RCU/s", "0 items"]
+    for begun in (at(0), at(0, wcu=60.0, idle="paused"), at(1, wcu=60.0)):
+        assert figures(begun, None) == [f"{begun.totals.counts.read} item{'s' * (not begun.totals.counts.read)}"]

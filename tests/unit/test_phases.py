@@ -82,3 +82,18 @@ def test_the_passes_of_a_record_are_all_that_a_run_can_have(direction: Direction
     known = phases(record)
     assert {(job.run, job.splits) for job in all_jobs} <= set(known)
     assert len(known) == len(set(known)) == 6
+
+
+@pytest.mark.parametrize(
+    ("lease", "status", "held"),
+    [
+        (LEASE._replace(paused=True), "paused", ""),
+        (LEASE._replace(pause_reason="the alarm slow is in ALARM"), "held", "the alarm slow is in ALARM"),
+        (LEASE._replace(stop="abort"), "stopping", ""),
+        (LEASE, "running", ""),
+    ],
+)
+def test_the_run_of_a_version_has_its_present_status(lease: Lease, status: str, held: str) -> None:
+    (version,) = with_runs([VersionStatus(2, "x", "pending")], [RECORD], lease, alive=True)
+    assert version.run is not None
+    assert (version.state, version.run.status, version.held) == ("running", status, held)

@@ -229,8 +229,18 @@ def test_towards_a_higher_limit_it_goes_on_from_where_that_would_begin() -> None
 @pytest.mark.parametrize("used", [0.0, 0.1, 5.0, 2000.0])
 def test_a_throttle_never_raises_a_rate(limit: float, used: float) -> None:
     now = 0.0
-    ramp = Ramp(limit, limit * Ramp.BEGINNING, lambda: now)
+    ramp = Ramp(limit, Ramp.first(limit), lambda: now)
     for _ in range(5):
         before = ramp.rate
         now += 10.0
         assert 0.0 < ramp.look(used, throttled=True) <= before
+
+
+@pytest.mark.parametrize(
+    ("limit", "first"), [(0.5, 0.5), (60.0, 60.0), (100.0, 100.0), (200.0, 100.0), (1000.0, 250.0)]
+)
+def test_a_small_limit_is_used_from_the_beginning(limit: float, first: float) -> None:
+    assert Ramp.first(limit) == first
+    ramp = Ramp(limit / 4, limit / 8, lambda: 0.0)
+    ramp.limit(limit)
+    assert ramp.rate == max(first, limit / 8)

@@ -445,6 +445,18 @@ def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
     assert "no live process\n       `dynamodt down --table users --to 1` continues it" in text
 
 
+def test_status_shows_a_paused_run_as_paused_and_one_that_an_alarm_holds_as_held() -> None:
+    run = RunRecord("users", "01RUN", 2, "b", "up", "", "paused", "2025-06-01T10:00:00Z")
+    paused = VersionStatus(2, "b", "running", run=run)
+    held = replace(paused, run=replace(run, status="held"), held="the alarm slow is in ALARM")
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, (paused,))]))
+    assert "users at version 1, 1 paused\n" in text and "b  paused    up, run 01RUN\n" in text
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, (held,))]))
+    assert "users at version 1, 1 held\n" in text and "run 01RUN: the alarm slow is in ALARM\n" in text
+    (found,) = json_output.status_document([TableStatus("users", 1, (held,))])["tables"][0]["versions"]
+    assert (found["state"], found["run"]["status"], found["held"]) == ("running", "held", "the alarm slow is in ALARM")
+
+
 def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
     started = "2025-06-01T10:00:00+00:00"
     record = RunRecord("a_table_with_a_long_name", "20260131T101112.123456Z-abc123", 999, "x", "down", "", "", started)

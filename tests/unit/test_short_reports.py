@@ -14,7 +14,7 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from dynamodt.cli import stack_reports
-from dynamodt.cli.menu import confirm
+from dynamodt.cli.confirm import confirm_removal as confirm
 from dynamodt.cli.request import Request
 from dynamodt.deploy.deploy import Deployment, _once
 from dynamodt.deploy.destroy import Removal

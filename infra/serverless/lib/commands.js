@@ -7,6 +7,7 @@ const table = { usage: "The table", shortcut: "t", type: "string" };
 const dry = { usage: "Write nothing; show what would be done", shortcut: "d", type: "boolean" };
 const to = { usage: "The version to end at", type: "string" };
 const runner = { usage: "Where it runs, such as direct or glue", type: "string" };
+const yes = { usage: "Do not ask for confirmation", type: "boolean" };
 const waitLock = { usage: "How long to wait (90s, 10m, 1h) for another run on the table", type: "string" };
 const tNumber = { usage: "The version to prepare for", type: "string", required: true };
 
@@ -34,7 +35,7 @@ const commands = {
       down: {
         usage: "Roll back the latest version of a table",
         lifecycleEvents: ["rollback"],
-        options: { table: needed(table), to, dry, runner, "wait-lock": waitLock },
+        options: { table: needed(table), to, dry, yes, runner, "wait-lock": waitLock },
       },
       history: {
         usage: "Show the runs: when, by whom, with what counts",
@@ -59,6 +60,7 @@ function wordsOf(verb, tables, options, settings) {
     pairs.push(["--wait-lock", options["wait-lock"] ?? settings.waitLock]);
   }
   for (const [flag, value] of pairs) if (value != null) words.push(...option(flag, String(value)));
+  if (options.yes && verb === "down") words.push("--yes");
   if (options.dry) words.push("--dry-run");
   return verb === "up" ? [...words, ...settings.arguments.map(String)] : words;
 }

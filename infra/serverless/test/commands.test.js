@@ -32,8 +32,8 @@ test("what was typed goes before the settings", () => {
 
 test("each command gets the words that it knows, and no others", () => {
   const settings = { ...SETTINGS, runner: "glue", waitLock: "10m", arguments: ["--journal"] };
-  assert.deepEqual(wordsOf("down", ["a"], { dry: true }, settings), [
-    "down", "--table", "a", "--stage", "prod", "--runner", "glue", "--wait-lock", "10m", "--dry-run",
+  assert.deepEqual(wordsOf("down", ["a"], { dry: true, yes: true }, settings), [
+    "down", "--table", "a", "--stage", "prod", "--runner", "glue", "--wait-lock", "10m", "--yes", "--dry-run",
   ]);
   assert.deepEqual(wordsOf("prepare", ["a"], { tNumber: 3 }, settings), [
     "prepare", "--table", "a", "--stage", "prod", "--tNumber", "3",

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None, on_result: OnResult | None = No
         request = app(argv, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
         return _misused("--json" in argv, error, on_result)
+    except UsageError as error:
+        return _ended_early(Request("", json="--json" in argv), None, error, on_result)
     except OSError as error:  # the parser itself writes nothing but help
         return _report_unwritten(console.not_written(error))
     if isinstance(request, Request):
@@ -234,7 +236,7 @@ def _add(owner: typer.Typer, name: str, command: str, hidden: bool = False) -> N
 
 def _parameter(option: Option) -> Parameter:
     single = option.field == "tables" and not option.repeated
-    default: Any = "" if single else None if option.repeated else option.default
+    default: Any = "" if single else None if option.repeated or option.is_rate else option.default
     kind: Any = list[str] | None if option.repeated else option.kind | None if default is None else option.kind
     about: dict[str, Any] = {"metavar": option.metavar or None, "help": option.help}
     if option.names:
@@ -267,9 +269,19 @@ def _request(command: str, parsed: Mapping[str, Any], outer: Mapping[str, Any]) 
 
 
 def _value(option: Option, parsed: Any) -> Any:
+    if option.is_rate:
+        return option.default if parsed is None else _rate(option, parsed)
     if option.default != ():
         return parsed
     return tuple(parsed or ()) if option.repeated else (parsed,) if parsed else ()
+
+
+def _rate(option: Option, given: float) -> float:
+    """Raises UsageError for 0: it would be no limit, and is typed to mean that nothing may be used."""
+    if given > 0:
+        return given
+    hint = "leave it out for the usual limit; " + suggest("pause", table="T") + " holds a run that is at work"
+    raise UsageError(f"{option.names[0]} must be above 0", hint=hint)
 
 
 for _name in HELP:

@@ -18,6 +18,7 @@ from dynamodt.cli import (
     short_reports,
     stack_reports,
 )
+from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
@@ -69,7 +70,9 @@ def _executed(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
     if request.command in _UNOPENED:
         return _UNOPENED[request.command](request, folder, recorder)
     api = load_operations()
-    return _ON_A_STAGE[request.command](api, _open(api, request, folder, recorder), request, folder, recorder)
+    stage = _open(api, request, folder, recorder)
+    confirm_change(request, stage, folder)
+    return _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
 
 
 def _check_runner(options: RunOptions) -> None:
@@ -279,6 +282,7 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
     if request.command == "local stop":
         local.stop(folder)
     elif request.command == "local reset":
+        confirm_reset(request, folder)
         local.reset(folder)
     status = local.status(folder)
     return CommandResult(json_output.local_document(status), lambda console: short_reports.print_local(console, status))
@@ -297,7 +301,7 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
 
 def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    from dynamodt.cli.menu import confirm
+    from dynamodt.cli.confirm import confirm_removal
     from dynamodt.config.names import with_names
     from dynamodt.config.stage import load_stage
     from dynamodt.deploy import destroy
@@ -305,7 +309,7 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     stage, dry_run = with_names(load_stage(request.stage, folder), folder), request.options.dry_run
     found = destroy.destroy(stage, folder, recorder, purge=request.purge, dry_run=True)
     if found.removed and not dry_run:
-        confirm(request, found)
+        confirm_removal(request, found)
     if not dry_run:
         found = destroy.destroy(stage, folder, recorder, purge=request.purge, agreed=found)
     document = json_output.removal_document(found)

@@ -105,6 +105,7 @@ Examples:
   dynamodt down --table users
   dynamodt down --table users --to 0         all versions
   dynamodt down --table users --dry-run      counts, examples, write units
+  dynamodt down --table users --yes          asks for no confirmation
 {_JOURNAL}{_MIGRATION}""",
     "undo": """Take a run back by its journal: no transform_down is needed.
 
@@ -124,7 +125,7 @@ applied versions. Items that are restored in part are not transformed again by `
 Examples:
   dynamodt undo 20260131T101500.123456Z-1a2b3c
   dynamodt undo 20260131T1015 --dry-run      how many items it would restore, and leave
-  dynamodt undo 20260131T1015 --table users --stage prod
+  dynamodt undo 20260131T1015 --table users --stage prod --yes
   dynamodt undo 20260131T1015 --partial      what its journal still has
 
 \b
@@ -222,7 +223,7 @@ Example:
 {_CONTROL_JSON}""",
     "unlock": f"""Break the lease of a dead run on a machine that cannot be reached.
 
-The command does not ask for confirmation, and shows the former holder (`dynamodt runs` shows it before). If the holder
+The command shows the holder and asks for confirmation; `dynamodt runs` shows the holder, too. If the holder
 is alive, it ends with an error within a page, and the same command continues its run; prefer `abort`. A dead run of
 this machine needs no unlock, and any other is taken over half a minute after its last heartbeat.
 

@@ -115,5 +115,5 @@ Examples:
     "local env": 'Print its variables for your code; it is started.\n\n\b\nExample:\n  eval "$(dynamodt local env)"\n'
     '\n--json: {"variables": {name: value}}\n',
     "local stop": "Stop it; its data stays.\n" + _LOCAL_JSON.format("stop"),
-    "local reset": "Stop it and delete its data.\n" + _LOCAL_JSON.format("reset"),
+    "local reset": "Stop it and delete its data, after a confirmation on a terminal.\n" + _LOCAL_JSON.format("reset"),
 }

@@ -24,7 +24,7 @@ from dynamodt.config.stage import REGION_VARIABLES, ambient_connection, load_sta
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.errors import Busy, DynamodtError, UsageError, suggest
 from dynamodt.model.tables import StorageSpec
-from dynamodt.runs.options import GLUE, MIGRATIONS, OF_A_RUN
+from dynamodt.runs.options import CONFIRMED, GLUE, MIGRATIONS, OF_A_RUN
 from dynamodt.runs.provenance import BY, COMMIT
 from dynamodt.runs.shown import inert, printable
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
@@ -74,7 +74,8 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
             busy.extend(found if automatic and len(found) == len(result.errors) else ())
             _store(stage, job_run, result)
 
-        code = main([command, "--stage", stage, "--json", *more, *options], ended)
+        confirmed = ["--yes"] if command in CONFIRMED else []  # by who has started the job
+        code = main([command, "--stage", stage, "--json", *confirmed, *more, *options], ended)
         covered = bool(busy) and all(error.covered for error in busy)
         if busy:
             again = suggest("up", stage=stage, runner=GLUE)

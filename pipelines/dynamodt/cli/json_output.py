@@ -285,6 +285,7 @@ def _version_status(version: VersionStatus) -> Document:
     if run is not None:
         document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters error")}
     document |= {"dead": version.dead} if version.dead else {}
+    document |= {"held": version.held} if version.held else {}
     return {**document, "changed": list(version.changed)} if version.changed else document
 
 

@@ -1,27 +1,21 @@
-"""`-i`: questions in place of options, for those that are not given; and the confirmation before `destroy`."""
+"""`-i`: questions in place of options, for those that are not given."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import questionary
 
+from dynamodt.cli.confirm import is_asked
 from dynamodt.cli.help_text import HELP
-from dynamodt.cli.request import Request, as_typed
+from dynamodt.cli.request import Request
 from dynamodt.config.settings import FILE_NAME, read_settings
-from dynamodt.errors import Refused, UsageError
 from dynamodt.runs.options import MIGRATIONS, OF_A_RUN, READING, Option, command_line, options_of, takes_several_tables
-from dynamodt.runs.shown import printable
 from dynamodt.script import read
 from dynamodt.script.names import parse_version_file, version_files
-
-if TYPE_CHECKING:
-    from dynamodt.deploy.destroy import Removal
-
 
 _FOLLOW = "follow"  # `status --follow`
 _COMMANDS = (
@@ -52,6 +46,8 @@ def choose(request: Request, folder: Path) -> Request | None:
     for question in (_command, _stage, _tables, _version, _texts, _dry_run):
         asked = question(asked, folder)
     questionary.print(f"\n  {command_line(asked)}\n", style="bold")
+    if is_asked(asked):  # by the command itself, with what it will do
+        return asked
     return asked if _answer(questionary.confirm("Run it?")) else None
 
 
@@ -153,26 +149,3 @@ def _numbered(folder: Path, table: str) -> list[questionary.Choice]:
 
 def _answer(question: questionary.Question) -> Any:
     return question.unsafe_ask()
-
-
-def confirm(request: Request, planned: Removal) -> None:
-    """Returns if the deletion is confirmed, by `--yes` or by an answer; with `--purge` the answer is the stage's name.
-
-    Raises UsageError without a terminal, Refused if the answer is no.
-    """
-    if request.yes:
-        return
-    if request.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError(
-            "`destroy` asks for confirmation, and there is no terminal", hint="pass --yes, or --dry-run first"
-        )
-    for one in planned.removed:
-        questionary.print(f"  will be deleted: {printable(one)}")
-    for one in planned.kept:
-        questionary.print(f"  stays:           {printable(one)}")
-    if request.purge:
-        sure = questionary.text(f"Deleted data cannot be restored. Type the stage's name ({request.stage}):").ask()
-    else:
-        sure = request.stage if questionary.confirm("Delete it?", default=False).ask() else ""
-    if sure != request.stage:
-        raise Refused("nothing was deleted", where=f"stage {request.stage}", hint=f"to delete it: {as_typed(request)}")

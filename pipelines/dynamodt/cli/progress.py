@@ -136,7 +136,8 @@ def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
     parts = figures(run.run_progress, None)
     if report.seconds > 0:
         parts.insert(1, f"{report.counts.read / report.seconds:,.0f} items/s")
-    parts += [f"{report.consumed.wcu:,.0f} WCU, {report.consumed.rcu:,.0f} RCU"]
+    written = [] if report.rehearsal or report.status == "dry-run" else [f"{report.consumed.wcu:,.0f} WCU"]
+    parts += [", ".join([*written, f"{report.consumed.rcu:,.0f} RCU"])]
     share = Share(1, 1) if well else run.share
     return Group(_bar_line(run, share, run.since + report.seconds, outcome, width), _figures_line(parts, width))
 

@@ -63,7 +63,7 @@ EXAMPLES = 3
 _COLORS = {
     "green": ("succeeded", "applied"),
     "cyan": ("dry-run", "running", "stamped", "adopted", "repaired"),
-    "yellow": ("pending", "edited", "unfinished", "stopped", "undoing", "partly-undone"),
+    "yellow": ("pending", "paused", "held", "stopping", "edited", "unfinished", "stopped", "undoing", "partly-undone"),
     "dim": ("undone", "closed", "replaced"),
     "red": ("refused", "failed", "missing"),
 }

@@ -34,14 +34,14 @@ _STATES = {
     "edited": "its file changed after it was applied",
     "missing": "applied by a newer release: it has no file here",
 }
-_LEFT = {
+_TO_BE_DONE = ("running", "paused", "held", "stopping", "unfinished", "pending")
+LEFT = {
     "failed": "failed",
     "stopped": "was stopped",
     "gone": "has no live process",
     "undoing": "is being undone, unfinished",
     "partly-undone": "is undone in part: parts of its journal are missing",
 }
-_TO_BE_DONE = ("running", "unfinished", "pending")
 _UNENDED = "no end is recorded: it is running, or its process was killed; the same command continues it"
 
 
@@ -56,27 +56,11 @@ def print_history(
     for table, runs in history.items():
         console.print(Text.assemble((names.shown(table), "bold"), ("" if runs else "  no run yet", "dim")))
         if table in younger:
-            show(console, _younger(names.logical(table), younger[table], stage))
+            show(console, younger_text(names.logical(table), younger[table], stage))
         show(console, *(_record(run, stage) for run in runs))
 
 
-def print_status(
-    console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL, names: TableNames = TableNames()
-) -> None:
-    """Each table's versions and their states."""
-    for status in statuses:
-        numbers = {state: sum(v.state == state for v in status.versions) for state in _TO_BE_DONE}
-        parts = [f"{number} {state}" for state, number in numbers.items() if number]
-        parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
-        console.print(
-            Text.assemble((names.shown(status.table), "bold"), f" at version {status.at}, {', '.join(parts)}")
-        )
-        if status.younger:
-            show(console, _younger(names.logical(status.table), status.younger, stage))
-        show(console, *_version_lines(status, stage, names))
-
-
-def _younger(table: str, reason: str, stage: str) -> Text:
+def younger_text(table: str, reason: str, stage: str) -> Text:
     command = as_typed(Command("stamp", stage, (table,)))
     return Text(f"  {printable(reason)}\n  record which versions are applied: {command} --to N", "yellow")
 
@@ -184,9 +168,9 @@ def _record(run: RunRecord, stage: str) -> Text:
     lines += [*texts_kept(run), *(_text(text) for text in texts_reported(run))]
     lines += [Text(f"    {_UNENDED}", "dim")] if run.status == "running" else []
     if run.status == "undoing":
-        lines.append(Text(f"    unfinished undo; to finish it: {_undo(run, stage)}", "yellow"))
+        lines.append(Text(f"    unfinished undo; to finish it: {undo_command(run, stage)}", "yellow"))
     if run.status == "partly-undone":
-        lines.append(Text(f"    undone in part; when its journal is complete: {_undo(run, stage)}", "yellow"))
+        lines.append(Text(f"    undone in part; when its journal is complete: {undo_command(run, stage)}", "yellow"))
     undone_for = f": {printable(run.undone_reason)}" if run.undone_reason else ""
     lines += [Text(f"    undone {run.undone}{undone_for}", "dim")] if run.undone else []
     lines += [Text(f"    {printable(run.error)}", "red")] if run.error else []
@@ -199,22 +183,52 @@ def _text(text: ScriptText) -> Text:
     return Text(f"    {items} by the script's text {text.checksum[:12]}", "yellow")
 
 
-def _undo(run: RunRecord, stage: str) -> str:
+def undo_command(run: RunRecord, stage: str) -> str:
     return as_typed(Command("undo", stage, run=run.run))
+
+
+def reason(run: RunRecord) -> list[str]:
+    """Why a run has ended early; that of one with dead letters is where they are."""
+    return [printable(run.error)] if run.error and not run.dead_letters and run.status in LEFT else []
+
+
+def print_status(
+    console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL, names: TableNames = TableNames()
+) -> None:
+    """Each table's versions and their states."""
+    for status in statuses:
+        states = [_shown_state(version) for version in status.versions]
+        numbers = {state: states.count(state) for state in _TO_BE_DONE}
+        parts = [f"{number} {state}" for state, number in numbers.items() if number]
+        parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
+        console.print(
+            Text.assemble((names.shown(status.table), "bold"), f" at version {status.at}, {', '.join(parts)}")
+        )
+        if status.younger:
+            show(console, younger_text(names.logical(status.table), status.younger, stage))
+        show(console, *_version_lines(status, stage, names))
 
 
 def _version_lines(status: TableStatus, stage: str, table_names: TableNames) -> list[Text]:
     names = max((len(version.name) for version in status.versions), default=0)
-    states = max((len(version.state) for version in status.versions), default=0)
+    states = max((len(_shown_state(version)) for version in status.versions), default=0)
     width = max(8, states)
     return [line for each in status.versions for line in _version_line(each, names, width, stage, table_names)]
 
 
+def _shown_state(version: VersionStatus) -> str:
+    """The state; of a version whose run is at work, the run's: it may be paused, or held by an alarm."""
+    if version.state != "running" or version.run is None:
+        return version.state
+    return version.run.status if version.run.status in _TO_BE_DONE else version.state
+
+
 def _version_line(version: VersionStatus, names: int, states: int, stage: str, table_names: TableNames) -> list[Text]:
+    state = _shown_state(version)
     line = Text.assemble(
         f"  v{version.version:<3} ",
         (f"{version.name:<{names}}  ", "bold"),
-        (f"{version.state:<{states}}", STYLES.get(version.state, "")),
+        (f"{state:<{states}}", STYLES.get(state, "")),
         (f"  {_STATES.get(version.state, version.when)}", "dim"),
         (f"  {counted(version.dead, 'dead letter')}" if version.dead else "", "yellow"),
     )
@@ -222,7 +236,8 @@ def _version_line(version: VersionStatus, names: int, states: int, stage: str, t
     if version.run is None:
         return [line, *changed]
     if version.state == "running":
-        return [line.append(f"{version.run.direction}, run {version.run.run}", "dim"), *changed]
+        held = f": {printable(version.held)}" if version.held else ""
+        return [line.append(f"{version.run.direction}, run {version.run.run}{held}", "dim"), *changed]
     return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table))]
 
 
@@ -230,17 +245,12 @@ def _left_lines(run: RunRecord, stage: str, table: str) -> list[Text]:
     """An unfinished run, and the command that continues it."""
     to = None if run.direction == "up" else run.version - 1
     undone = run.status in ("undoing", "partly-undone")
-    words = _undo(run, stage) if undone else as_typed(Command(run.direction, stage, (table,), to))
+    words = undo_command(run, stage) if undone else as_typed(Command(run.direction, stage, (table,), to))
     onward = f"`{words}` continues it"
-    shown = [(f"run {run.run} {_LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
-    shown[1:1] = [(line, "yellow") for line in _reason(run)]
+    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
+    shown[1:1] = [(line, "yellow") for line in reason(run)]
     lines = [Text(f"       {line}", style) for line, style in shown]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])
-
-
-def _reason(run: RunRecord) -> list[str]:
-    """Why a run has ended early; that of one with dead letters is where they are."""
-    return [printable(run.error)] if run.error and not run.dead_letters and run.status in _LEFT else []
 
 
 # ---------------------------------------------------------------- runs
@@ -269,7 +279,7 @@ def print_runs(
             show(console, Text(f"  by {run.record.by}: {printable(run.record.reason)}", "dim"))
         if run.holder is not None:
             show(console, Text(f"  held by {_holder(run.holder)}", "dim"))
-        show(console, *(Text(f"  {line}", "dim") for line in _reason(run.record)))
+        show(console, *(Text(f"  {line}", "dim") for line in reason(run.record)))
 
 
 def _holder(lease: Lease) -> str:

@@ -210,7 +210,7 @@ class WrittenPage(NamedTuple):
 class RunProgress(NamedTuple):
     """A run's progress, for display. `planned` is the number of splits over all its phases, `wcu` and `rcu` its budget
     in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any; `run` its id, if
-    known."""
+    known. The writes of a `rehearsal`, a dry run, are those that it would take."""
 
     totals: Totals
     planned: int
@@ -218,6 +218,7 @@ class RunProgress(NamedTuple):
     rcu: float = 0.0
     idle: str = ""
     run: str = ""
+    rehearsal: bool = False
 
     @classmethod
     def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:

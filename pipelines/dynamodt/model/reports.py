@@ -137,8 +137,8 @@ class TakeOver:
 class VersionStatus:
     """One version in `status`. Its `state` is "applied", "pending", "running" (its run is at work), "unfinished" (its
     run has ended early), "edited" (its file has changed) or "missing" (it has no file: a newer release has applied it).
-    `run` is that run, with its current status; `changed` are the files that it uses and that have changed since it was
-    applied."""
+    `run` is that run, with its current status (such as "paused"), and `held` why it does not work; `changed` are the
+    files that it uses and that have changed since it was applied."""
 
     version: int
     name: str
@@ -148,6 +148,7 @@ class VersionStatus:
     run: RunRecord | None = None
     changed: tuple[str, ...] = ()
     dead: int = 0  # dead letters with which it was applied
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from dynamodt.pipeline.process import again, in_beam, is_beams
 
 _PRINTED = ("stdout", "stderr")  # loggers of lines that are printed
 # What this package itself uses: only warnings of these are shown, unless a script sets a level for one.
-_USED_HERE = frozenset("asyncio boto3 botocore dynamodt grpc hypercorn ministack pyarrow s3transfer urllib3".split())
+_USED_HERE = frozenset("asyncio boto3 botocore grpc hypercorn ministack pyarrow s3transfer urllib3 dynamodt".split())
 
 
 class Line(NamedTuple):
@@ -125,10 +125,13 @@ def labelled(script: Script, run: str = "") -> Iterator[None]:
 
 
 def begin(script: Script, run: str, origin: Origin | None) -> None:
-    """As `labelled`, without an end: for a worker, which executes this script until it gets another one."""
+    """As `labelled`, until `end`: for a worker, which executes this script until it gets another one. Without an
+    origin, nothing is expected."""
     global _label
+    if origin is None:
+        return
     _label = _Label(script.table, script.sequence, run)
-    if origin is None or origin.is_here:
+    if origin.is_here:
         return
     capture_in_worker()
     if _capture is not None and isinstance(_capture.sink, _ToOrigin):

@@ -57,7 +57,7 @@ def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> ReadLi
 
 def _start(limit: float, unlimited: float) -> float:
     """Where the rate below a limit begins; without a limit, at `unlimited`."""
-    return unlimited if limit == inf else limit * Ramp.BEGINNING
+    return unlimited if limit == inf else Ramp.first(limit)
 
 
 _SILENT_SECONDS = 15.0  # without a report for this long, a worker's part goes to the others

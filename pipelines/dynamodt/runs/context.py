@@ -156,7 +156,8 @@ class Follower:
 
     def progressed(self, job: Job, totals: Totals) -> None:
         self._totals[job.run] = totals
-        progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)._replace(run=job.base_run)
+        progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)
+        progress = progress._replace(run=job.base_run, rehearsal=job.dry_run)
         self._observer.progressed(job.table.name, progress)
 
     def _lease_now(self, job: Job) -> Lease:

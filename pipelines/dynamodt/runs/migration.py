@@ -13,13 +13,16 @@ from pathlib import Path
 
 from dynamodt.errors import Busy, DynamodtError, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
-from dynamodt.model.runs import AppliedVersion, RunRecord
+from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
 from dynamodt.model.tables import Direction, Stage
+from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import Reopened, goal, report_of
 from dynamodt.runs.letters import StoredLetters, chosen
+from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
-from dynamodt.runs.options import GLUE, Observer, RunOptions
+from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
+from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import (
     note_changed_files,
@@ -36,6 +39,7 @@ from dynamodt.runs.resume import (
     check_unfinished,
     reopened,
 )
+from dynamodt.script.read import tables as all_tables
 from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
 from dynamodt.state.split_rows import totals_of
@@ -314,3 +318,46 @@ def _accepted_before(record: RunRecord) -> str:
     """By whom its dead letters were accepted, and why."""
     who = "; ".join(f"{one.items:,} accepted by {one.by}: {one.why}" for one in record.accepted)
     return f" ({who})" if who else ""
+
+
+# ---------------------------------------------------------------- before a confirmation
+
+
+def effects(stage: Stage, folder: Path, command: Command) -> list[str]:
+    """What `down`, `undo` or `unlock` will do; nothing where it will be refused, or has nothing to do. Raises what
+    finding the run raises."""
+    tables = [stage.names.real(name) for name in command.tables] or all_tables(folder / "transforms", stage.names)
+    state = State(stage.connection, stage.state_table)
+    if command.command == "undo":
+        return [_about_undo(stage, find_run(state, tables, command.run))]
+    if command.command == "unlock":
+        leases = [state.leases.read(table) for table in tables]
+        return [_about_unlock(stage, lease) for lease in leases if lease.run]
+    return [line for table in tables for line in _about_down(stage, folder, command, table)]
+
+
+def _about_down(stage: Stage, folder: Path, command: Command, table: str) -> list[str]:
+    migration = plan_migration(stage, folder, table, "down", command.to, command.options)
+    planned = migration.planned
+    if planned is None or not migration.has_steps:
+        return []
+    versions = ", ".join(f"v{step.script.sequence} {step.script.name}" for step in planned.steps)
+    what = "are taken back" if len(planned.steps) > 1 else "is taken back"
+    to = f"{what}, to version {planned.steps[-1].script.sequence - 1}"
+    items = counted(planned.table.item_count, "item")
+    return [f"table {stage.names.shown(table)} of stage {stage.name}, about {items}: {versions} {to}"]
+
+
+def _about_undo(stage: Stage, record: RunRecord) -> str:
+    items = counted(record.counts.changed, "changed item")
+    return (
+        f"table {stage.names.shown(record.table)} of stage {stage.name}: run {record.run} of v{record.version} "
+        f"{record.name} ({record.direction}, {record.status}) is taken back, {items}"
+    )
+
+
+def _about_unlock(stage: Stage, lease: Lease) -> str:
+    return (
+        f"table {stage.names.shown(lease.table)} of stage {stage.name}: its lease is taken from {holder(lease)}, which "
+        "must be certainly dead"
+    )

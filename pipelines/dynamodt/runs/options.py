@@ -29,6 +29,7 @@ READING = ("history", "status")
 FILES = ("init", "create")
 STACK = ("deploy", "destroy")
 DOCTOR = "doctor"
+CONFIRMED = ("down", "undo", "unlock", "local reset")  # these ask first; `destroy` does in its own way
 VALIDATE = "validate"  # needs no stage
 CHECK = "check"
 PLAN = "plan"
@@ -122,6 +123,11 @@ class Option(NamedTuple):
         """The name of the value that the parser returns."""
         return self.field.rpartition(".")[2]
 
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is a number of units a second: above 0, where it is given."""
+        return self.kind is float and self.default == 0.0
+
     def value(self, command: Command) -> Any:
         """The option's value in a command; its default where the command has no such field."""
         found: Any = command
@@ -203,7 +209,7 @@ OPTIONS = (
            shows_default=True),
     _flag("state_only", ("--state-only",), ("deploy",), "The bucket, the state table and the key, without jobs."),
     _flag("purge", ("--purge",), ("destroy",), "Delete the bucket, the state table and the key, too."),
-    _flag("yes", ("--yes", "-y"), ("destroy",), "Do not ask for confirmation."),
+    _flag("yes", ("--yes", "-y"), (*CONFIRMED, "destroy"), "Do not ask for confirmation."),
     _flag("full", ("--full",), (DOCTOR,), "Also try what the service does, on a table that is deleted again."),
     _flag("in_job", ("--glue",), (DOCTOR,), "Also run the checks in the deployed job."),
     Option("options.runner", ("--runner",), ("prepare",), "direct, or glue.", "NAME", default="direct",
@@ -277,7 +283,7 @@ def command_line(command: Command) -> str:
 def run_argv(command: Command) -> list[str]:
     """The arguments for how to run, without the two that `make run` has variables for: a dry run and the runner."""
     named = ("options.dry_run", "options.runner")
-    taken = [o for o in options_of(command.command) if o.field.startswith("options.") and o.field not in named]
+    taken = [o for o in options_of(command.command) if o.field.startswith(("options.", "yes")) and o.field not in named]
     return [word for option in taken for word in option.argv(option.value(command))] + _beam_argv(command)
 
 

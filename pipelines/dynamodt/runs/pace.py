@@ -125,6 +125,8 @@ def _progress(first: _Sample, last: _Sample) -> float:
 def figures(run_progress: RunProgress, speed: Speed | None) -> list[str]:
     """A run's figures, the most important first; those that are 0 are left out."""
     counts, contention = run_progress.totals.counts, run_progress.totals.contention
+    if waiting := _awaited_budget(run_progress):
+        return [waiting, counted(0, "item")]
     parts = [counted(counts.read, "item")]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
     parts += [f"{_rate(speed.items)} items/s"] if speed else []
@@ -132,6 +134,14 @@ def figures(run_progress: RunProgress, speed: Speed | None) -> list[str]:
     parts += _capacity(speed, run_progress) if speed else []
     parts += [counted(contention.conflicts, "conflict")] if contention.conflicts else []
     return parts + ([counted(contention.throttles, "throttle")] if contention.throttles else [])
+
+
+def _awaited_budget(run_progress: RunProgress) -> str:
+    """What a run is waiting for that has a budget, and has recorded nothing: at a low rate, a page takes seconds."""
+    budget = ((0.0 if run_progress.rehearsal else run_progress.wcu, "WCU/s"), (run_progress.rcu, "RCU/s"))
+    limits = [f"{_rate(limit)} {name}" for limit, name in budget if limit]
+    begun = run_progress.totals.counts.read or run_progress.totals.done or run_progress.idle
+    return f"waiting for its budget of {', '.join(limits)}" if limits and not begun else ""
 
 
 def _rate(amount: float) -> str:
@@ -144,7 +154,9 @@ def _bytes(rate: float) -> str:
 
 
 def _capacity(speed: Speed, run_progress: RunProgress) -> list[str]:
-    pairs = ((speed.wcu, run_progress.wcu, "WCU/s"), (speed.rcu, run_progress.rcu, "RCU/s"))
+    pairs = [(speed.rcu, run_progress.rcu, "RCU/s")]
+    if not run_progress.rehearsal:
+        pairs.insert(0, (speed.wcu, run_progress.wcu, "WCU/s"))
     shown = [(used, budget, name) for used, budget, name in pairs if round(used) or budget]
     return [f"{_rate(used)}{f' of {_rate(budget)}' if budget else ''} {name}" for used, budget, name in shown]
 

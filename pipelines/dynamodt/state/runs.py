@@ -218,7 +218,8 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
         return version
     status = run_progress(run, lease, alive)
     if status not in LEFT:
-        return replace(version, state="running", run=run)
+        held = lease.pause_reason if status == "held" else ""
+        return replace(version, state="running", run=replace(run, status=status), held=held)
     by_undo = run.status in (UNDOING, PARTLY_UNDONE)  # only an undo continues such a run
     unfinished_run = run if by_undo else replace(run, status=status)
     return replace(

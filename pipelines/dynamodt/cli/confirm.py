@@ -1,0 +1,92 @@
+"""The confirmation before a command takes something back or deletes it: by an answer on a terminal, or by `--yes`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynamodt.cli.request import Request, as_typed
+from dynamodt.config.stage import LOCAL
+from dynamodt.errors import Refused, UsageError
+from dynamodt.model.tables import WORK_FOLDER, Stage
+from dynamodt.runs.options import CONFIRMED
+from dynamodt.runs.shown import printable
+
+if TYPE_CHECKING:
+    from dynamodt.deploy.destroy import Removal
+
+
+def is_asked(request: Request) -> bool:
+    """Whether this command needs a confirmation that was not given with it."""
+    return request.command in CONFIRMED and not (request.yes or request.options.dry_run)
+
+
+def on_terminal(request: Request) -> bool:
+    """Whether a question can be answered."""
+    return not request.json and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def confirm_change(request: Request, stage: Stage, folder: Path) -> None:
+    """Returns if the command is confirmed. On a terminal it is asked for, with its effects; without one, `--yes` is
+    needed on a protected stage only. Raises Refused for an answer that is no, and where `--yes` is missing."""
+    if not is_asked(request):
+        return
+    if on_terminal(request):
+        from dynamodt.runs.migration import effects
+
+        _ask(request, effects(stage, folder, request), f"stage {stage.name}")
+    elif stage.protected:
+        raise Refused(
+            f"the stage is protected: `{request.command}` asks for confirmation, and there is no terminal",
+            where=f"stage {stage.name}",
+            hint="to confirm it: " + as_typed(replace(request, yes=True)),
+        )
+
+
+def confirm_reset(request: Request, folder: Path) -> None:
+    """The same before `local reset`, which needs no `--yes`: what it deletes is of this machine."""
+    data = folder / WORK_FOLDER / LOCAL
+    if is_asked(request) and on_terminal(request) and data.exists():
+        _ask(
+            request, [f"the emulator's tables, with all items, its buckets and its log are deleted: {data}"], str(data)
+        )
+
+
+def _ask(request: Request, effects: Sequence[str], where: str) -> None:
+    import questionary
+
+    if not effects:  # the command will report why
+        return
+    for one in effects:
+        questionary.print(f"  {printable(one)}")
+    if not questionary.confirm("Go ahead?", default=False).ask():
+        hint = f"to do it, answer y, or: {as_typed(replace(request, yes=True))}"
+        raise Refused("not confirmed: nothing was changed", where=where, hint=hint)
+
+
+def confirm_removal(request: Request, planned: Removal) -> None:
+    """Returns if the deletion is confirmed, by `--yes` or by an answer; with `--purge` the answer is the stage's name.
+
+    Raises UsageError without a terminal, Refused if the answer is no.
+    """
+    if request.yes:
+        return
+    if not on_terminal(request):
+        raise UsageError(
+            "`destroy` asks for confirmation, and there is no terminal", hint="pass --yes, or --dry-run first"
+        )
+    import questionary
+
+    for one in planned.removed:
+        questionary.print(f"  will be deleted: {printable(one)}")
+    for one in planned.kept:
+        questionary.print(f"  stays:           {printable(one)}")
+    if request.purge:
+        sure = questionary.text(f"Deleted data cannot be restored. Type the stage's name ({request.stage}):").ask()
+    else:
+        sure = request.stage if questionary.confirm("Delete it?", default=False).ask() else ""
+    if sure != request.stage:
+        raise Refused("nothing was deleted", where=f"stage {request.stage}", hint=f"to delete it: {as_typed(request)}")

@@ -1,0 +1,124 @@
+"""What a command takes back or deletes is confirmed: by an answer on a terminal, by `--yes` on a protected stage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import questionary
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from dynamodt.cli.confirm import confirm_change, confirm_reset
+from dynamodt.cli.request import Request, as_typed
+from dynamodt.errors import Refused
+from dynamodt.model.tables import Connection, Stage, StorageSpec
+from dynamodt.runs import migration
+from dynamodt.runs.options import CONFIRMED, RunOptions
+
+STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket"), protected=True)
+EFFECT = "table users of stage prod, about 5 items: v2 split is taken back, to version 1"
+HERE = Path()
+DOWN = Request("down", "prod", ("users",))
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        yield pipe
+
+
+@pytest.fixture(autouse=True)
+def effects(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the command will do."""
+    found = [EFFECT]
+    monkeypatch.setattr(migration, "effects", lambda stage, folder, request: found)
+    return found
+
+
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questionary, "confirm", lambda *_, **__: pytest.fail("it is asked"))
+
+
+@pytest.mark.parametrize("command", [command for command in CONFIRMED if command != "local reset"])
+@pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False), ("\r", False), ("\x03", False)])
+def test_on_a_terminal_it_is_asked_for_with_what_will_happen(
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, command: str, typed: str, done: bool
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(questionary, "print", lambda text: shown.append(text))
+    keys.send_text(typed)
+    request = replace(DOWN, command=command, stage="local")
+    if done:
+        confirm_change(request, replace(STAGE, protected=False), HERE)
+    else:
+        with pytest.raises(Refused, match="nothing was changed") as caught:
+            confirm_change(request, replace(STAGE, protected=False), HERE)
+        assert caught.value.exit_code == 3 and f"dynamodt {command}" in str(caught.value.hint)
+    assert shown == [f"  {EFFECT}"]
+
+
+@pytest.mark.usefixtures("keys", "unasked")
+@pytest.mark.parametrize(
+    "request_",
+    [replace(DOWN, yes=True), replace(DOWN, options=RunOptions(dry_run=True)), replace(DOWN, command="up")],
+)
+def test_nothing_is_asked_where_it_is_said_or_nothing_is_taken_back(request_: Request) -> None:
+    confirm_change(request_, STAGE, HERE)
+
+
+@pytest.mark.usefixtures("keys", "unasked")
+def test_what_will_be_refused_or_has_nothing_to_do_is_not_asked_for(effects: list[str]) -> None:
+    effects.clear()
+    confirm_change(DOWN, STAGE, HERE)
+
+
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize("given", [DOWN, replace(DOWN, command="undo", run="01RUN"), replace(DOWN, command="unlock")])
+def test_without_a_terminal_a_protected_stage_needs_yes(given: Request) -> None:
+    with pytest.raises(Refused) as caught:
+        confirm_change(given, STAGE, HERE)
+    assert caught.value.exit_code == 3 and caught.value.where == "stage prod"
+    assert "--yes" in str(caught.value.hint) and given.command in str(caught.value.hint)
+    confirm_change(replace(given, yes=True), STAGE, HERE)
+    confirm_change(given, replace(STAGE, protected=False), HERE)
+
+
+@pytest.mark.usefixtures("keys")
+def test_json_is_for_programs() -> None:
+    with pytest.raises(Refused, match="no terminal"):
+        confirm_change(replace(DOWN, json=True), STAGE, HERE)
+
+
+def test_with_make_the_hint_is_make_s() -> None:
+    typed = as_typed(replace(DOWN, yes=True), {"DYNAMODT_MAKE": "1"})
+    assert typed == "make run TABLE=users DIRECTION=down STAGE=prod ARGS=--yes"
+
+
+@pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False)])
+def test_a_reset_is_asked_for_on_a_terminal_if_there_is_anything(
+    keys: PipeInput, tmp_path: Path, typed: str, done: bool
+) -> None:
+    reset = Request("local reset")
+    confirm_reset(reset, tmp_path)
+    (tmp_path / ".dynamodt" / "local").mkdir(parents=True)
+    keys.send_text(typed)
+    if done:
+        confirm_reset(reset, tmp_path)
+    else:
+        with pytest.raises(Refused, match="nothing was changed"):
+            confirm_reset(reset, tmp_path)
+    confirm_reset(replace(reset, yes=True), tmp_path)
+
+
+@pytest.mark.parametrize("_", [1])
+def test_a_reset_without_a_terminal_asks_nothing(tmp_path: Path, _: int) -> None:
+    (tmp_path / ".dynamodt" / "local").mkdir(parents=True)
+    confirm_reset(Request("local reset"), tmp_path)
