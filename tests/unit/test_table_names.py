@@ -177,7 +177,7 @@ def test_a_table_is_found_by_each_form(
         ('tables = { users = "a b c" }', "tables.users", "neither"),
         ('tables = { users = "us" }', "tables.users", "neither"),
         ("tables = { users = 1 }", "tables.users", "table"),
-        ('tables = { users = { nam = "shop-users" } }', "tables.users", "local"),
+        ('tables = { users = { nam = "shop-users" } }', "tables.users.nam", "within a table"),
         ('tables = { users = { name = "shop-users", kind = "S" } }', "tables.users.kind", "not a known key"),
         ('tables = { users = { name = "shop-users", key = { id = "S" } } }', "tables.users", "`local` only"),
         ('tables = { users = "cfn:shop-prod" }', "tables.users", "neither"),
