@@ -24,6 +24,7 @@ _SLOW_FILES = (
     "test_serverless",
     "test_export_source",
     "test_cli",
+    "test_story",
     "test_undo",
     "test_started_with",
     "test_migrations",
@@ -42,7 +43,12 @@ _SLOW_FILES = (
     "test_preflight",
     "test_follow",
 )
-_ONE_SPARK = ("/test_spark.py", "/test_spark_workers.py")  # it takes half a minute to start: once for these
+_TOGETHER = {
+    "/test_spark.py": "spark",  # it takes half a minute to start: once for these
+    "/test_spark_workers.py": "spark",
+    "/test_story.py": "wheel",  # built once
+    "/test_installed.py": "wheel",
+}
 _MINUTES = float(os.environ.get("DYNAMODT_MINUTES") or "inf")  # after so many no test begins
 _BEGUN = time.monotonic()
 _SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # half the CPU, for machines that live a minute
@@ -109,13 +115,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By file, and those on one Spark together."""
+    """By file, and together those that share what takes long to make."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = super()._split_scope(nodeid)
-            return "spark" if file.endswith(_ONE_SPARK) else file
+            return next((group for name, group in _TOGETHER.items() if file.endswith(name)), file)
 
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 

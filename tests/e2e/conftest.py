@@ -1,11 +1,13 @@
-"""A clone for each file of tests, with an embedded stage of its own that is gone afterwards."""
+"""For each file of tests a clone, or an empty folder beside the installed package, with an embedded stage each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import wheel
 from tests.e2e.project import Project, clone
 
 
@@ -16,3 +18,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield found
     finally:
         found.sh("dynamodt local reset")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheel.build(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A folder with nothing but a `.venv` that has the wheel."""
+    found = Project(tmp_path_factory.mktemp("service"))
+    wheel.install_into(found.folder / ".venv", built)
+    try:
+        yield found
+    finally:
+        found.sh("dynamodt local stop")

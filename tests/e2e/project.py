@@ -43,6 +43,11 @@ class Project:
             out, err = process.communicate(timeout=HANG_SECONDS)
         return Done(process.args, process.returncode, out, err)
 
+    def pytest(self, *words: str) -> Done:
+        """`pytest` with these words in this project's environment, forked, whatever its exit code."""
+        command = [str(self.program.with_name("python")), "-m", "pytest", "-p", "no:cacheprovider", *words]
+        return self._forks.run(command, cwd=self.folder, env=self._environment({}), stdin=subprocess.DEVNULL)
+
     def ok(self, *words: str, **environment: str) -> str:
         """What `dynamodt` says on stdout; it must succeed."""
         done = self.ddt(*words, **environment)

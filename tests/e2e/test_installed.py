@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
@@ -16,34 +11,7 @@ from tests import ROOT
 from tests.e2e.project import Project
 from tests.emulators import deployable_ministack
 
-SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "README.md", "infra", "glue_jobs", "pipelines", "requirements")
 WHERE = "from dynamodt.pipeline.spark.jar import cached; print(cached())"
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A wheel, built from what would be in a source distribution, in an environment that has its dependencies."""
-    folder, source = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        place = ROOT / name
-        _copy_tree(place, source / name) if place.is_dir() else shutil.copy(place, source)
-    built = source / "built"
-    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(built)]
-    _pip(*words, str(source))
-    environment = folder / ".venv"
-    venv.create(environment, symlinks=True)
-    _pip("--python", str(environment), "install", "--quiet", "--no-deps", "--no-index", *map(str, built.glob("*.whl")))
-    packages = next(environment.glob("lib/*/site-packages"))
-    (packages / "zz_dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # after its own
-    return Project(folder)
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules", "__pycache__", "*.egg-info"))
-
-
-def _pip(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *words], check=True)
 
 
 def test_it_deploys(installed: Project, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

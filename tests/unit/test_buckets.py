@@ -99,7 +99,6 @@ OWN = buckets.OwnObjects(
         f"runs/users/{RUN}/incremental2/retry1/journal/000000-00000001-0001-0000.json.zst",
         f"runs/users/{RUN}/undo3.2/not-restored/000001-00000001-0001-left.jsonl",
         f"runs/users/{RUN}/final-scan/retries/0001.json",
-        f"runs/users/{RUN}/accepted/0003.json",
         f"runs/users/{RUN}/samples/000000-00000001.json",
         f"runs/users/{RUN}/journal/000000-00000001-0001-note.json.zst",
         "prepared/users/v2.parquet",

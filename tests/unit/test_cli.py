@@ -512,7 +512,9 @@ def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: F
 def test_repair_shows_why_and_both_texts(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "repair", "-t", "users", "--to", "2", "--reason", "sorted imports", "--stage", "dev")
     assert (code, operations.calls[-1]) == (0, ("repair", "users", 2, "sorted imports", False))
-    assert "v1 split_name  up  repaired" in out and "why: sorted imports" in out and "v2 split_name  unchanged" in out
+    assert (
+        "v1 split_name  up  repaired" in out and "reason: sorted imports" in out and "v2 split_name  unchanged" in out
+    )
     assert "applied: s3://b/was.py" in out and "accepted: s3://b/is.py" in out
     code, out, _ = run(capfd, "repair", "-t", "users", "--reason", "x y", "--dry-run", "--json")
     document = json.loads(out)

@@ -113,13 +113,13 @@ def test_a_dry_run_tells_what_the_run_would_cost() -> None:
     lines = text[text.index("it would take") :].splitlines()
     assert lines[0].startswith("it would take 1,234.0 write units; this rehearsal took 65.0 read units")
     besides = "65.0 read units, 12 PUT requests to S3, 1 GET request to S3, an export of 1.50 GB"
-    assert lines[1].strip() == f"with the indexes at most 3,702.0 write units, and {besides}"
+    assert lines[1].strip() == f"with the indexes at most 3,702.0 write units; also {besides}"
     assert lines[2].strip() == "about $0.77 to $2.32, on demand at AWS's prices of 2026-09-11"
 
 
 def test_where_there_is_no_price_the_units_are_told_alone() -> None:
     text = rehearsed(Cost(1234, 1234, 65))
-    assert "and 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
+    assert "also 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
     assert "an export of less than 0.01 GB" in rehearsed(Cost(1, 1, 1, export_bytes=1))
     assert "$" not in summary(RUN) and "cost" not in str(
         json_output.tables_document([TableReport("users", "up", (RUN,))])

@@ -44,5 +44,5 @@ def texts_kept(run: RunRecord) -> list[Text]:
     if run.status != "repaired":
         return []
     was = run.text_before or "not kept: the version was recorded without its text"
-    lines = [f"    why: {printable(run.reason)}", f"    text that was applied: {was}"]
+    lines = [f"    reason: {printable(run.reason)}", f"    text that was applied: {was}"]
     return [Text(line) for line in (*lines, *([f"    text that was accepted: {run.text}"] if run.text else []))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from dynamodt.cli.report import show, steps_text
-from dynamodt.cli.request import NextStep, Request, as_typed, rehearsal
+from dynamodt.cli.request import NextStep, Request, as_typed, rehearsed
 from dynamodt.errors import DynamodtError
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import Image, TableNames
@@ -186,8 +186,10 @@ def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames
             if version.prepared == "missing":
                 prepare = Command("prepare", request.stage, name, number=version.version)
                 steps.append(NextStep(as_typed(prepare), "gather the data that the version joins"))
+        if table.saved:
+            steps.append(NextStep("pytest --dynamodt", "test the versions on what was saved"))
         if not table.faults and any(version.version > table.at for version in table.versions):
-            steps.append(NextStep(as_typed(rehearsal(Command("up", request.stage, name))), "try it on all items"))
+            steps.append(rehearsed(request.stage, *name))
     return steps
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.json_output import error_document
-from dynamodt.cli.report import show
-from dynamodt.cli.request import Request, program, with_stage, with_tables
+from dynamodt.cli.report import show, steps_text
+from dynamodt.cli.request import NextStep, Request, program, rehearsed, with_stage, with_tables
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
@@ -128,11 +128,23 @@ def print_plan(console: Console, request: Request, found: Sequence[TableForecast
             show(console, *_lines(_table_facts(table), "  "))
         show(console, *(_obstacle(request, obstacle, names) for obstacle in table.obstacles))
     show(console, *(Text(line, "bold") for line in _totals(found)))
+    if steps := _next_steps(request, found, names):
+        console.print()
+        show(console, steps_text(steps))
+
+
+def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNames) -> list[NextStep]:
+    """The dry run of each table that nothing stops."""
+    ready = (
+        table for table in found if table.versions and not table.error and not any(one.stops for one in table.obstacles)
+    )
+    return [rehearsed(request.stage, names.logical(table.table)) for table in ready]
 
 
 def _position(found: TableForecast) -> str:
     pending = counted(len(found.versions), "version") + " pending" if found.versions else "nothing pending"
-    return f" at version {found.at} of {found.latest}, {pending}"
+    behind = f" of {found.latest}" if found.latest > found.at else ""
+    return f" at version {found.at}{behind}, {pending}"
 
 
 def _lines(facts: Iterator[tuple[str, str]], margin: str) -> list[Text]:

@@ -46,6 +46,8 @@ def not_applied(status: TableStatus) -> DynamodtError | None:
 def _way_on(status: TableStatus, states: set[str]) -> Hint:
     if status.younger:
         return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
+    if states == {"missing"}:
+        return Hint("use the release that has the files: what is applied stays as it is")
     if states & {"edited", "missing"}:
         way = "bring the file back as it was applied, and put a change into a new version; or accept an edit: "
         return way + suggest("repair", table=status.table, reason="WHY")

@@ -20,6 +20,11 @@ _OF_PLUGIN = {
 }
 
 
+def in_service(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the plugin of the Serverless Framework has started this program."""
+    return bool(environment.get(_BY_PLUGIN))
+
+
 def of_plugin(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
     """A command as the plugin of the Serverless Framework has it, which has started this program; empty where it has
     not, or the plugin has no such command or option."""

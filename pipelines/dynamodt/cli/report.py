@@ -36,8 +36,8 @@ def _units(cost: Cost) -> str:
         f"{number:,} {method} request{'' if number == 1 else 's'} to S3" for method, number in requests if number
     ]
     besides += [f"an export of {_gigabytes(cost.export_bytes)}"] if cost.export_bytes else []
-    writes = f"with the indexes at most {cost.wcu_most:,.1f} write units, " if cost.wcu_most > cost.wcu else ""
-    return f"{writes}and {', '.join(besides)}"
+    writes = f"with the indexes at most {cost.wcu_most:,.1f} write units; " if cost.wcu_most > cost.wcu else ""
+    return f"{writes}also {', '.join(besides)}"
 
 
 def _gigabytes(size: int) -> str:

@@ -227,6 +227,20 @@ def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:
     return [NextStep(as_typed(one), "with the table's own key: the local stage creates the table") for one in asked]
 
 
+def after_files(request: Request) -> list[NextStep]:
+    """What comes after a script was written: what it is, and what it would do."""
+    from dynamodt.cli.plugin import in_service
+
+    checked = NextStep(as_typed(Command("check", request.stage, request.tables)), "what it is, on a sample of items")
+    tried = NextStep(as_typed(rehearsal(request)), "try it on all items, without writing")
+    return [tried] if in_service() else [checked, tried]
+
+
+def rehearsed(stage: str, table: str) -> NextStep:
+    """What comes after a look at a sample of the table."""
+    return NextStep(as_typed(rehearsal(Command("up", stage, (table,)))), "try it on all items, without writing")
+
+
 def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[NextStep]:
     """What comes after `prepare`: the version that joins the data; or the status, if that is applied already or the way
     there is refused now, and first the data of an earlier version that lacks it (`unprepared`)."""

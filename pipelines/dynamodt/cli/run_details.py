@@ -213,12 +213,19 @@ def details_document(found: RunDetails) -> Document:
         "holder": picked(found.holder, "user host pid since") if found.holder else None,
         "scripts": [text._asdict() for text in texts_reported(record)],
         "phases": [_phase(phase) for phase in found.phases],
-        "error": error_document(DynamodtError(record.error)) if record.error else None,
+        "error": _error(record),
         "dead_letters": record.dead_letters,
         "accepted": accepted_documents(record),
         "stored": found.stored,
         "errors": [_group(group) for group in found.groups],
     }
+
+
+def _error(record: RunRecord) -> Document | None:
+    what = record.error.removeprefix(f"{record.dead_letters}: ")
+    return (
+        error_document(DynamodtError(what, where=record.dead_letters if what != record.error else "")) if what else None
+    )
 
 
 def _phase(phase: PhaseShown) -> Document:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dynamodt.cli.baseline import texts_kept
 from dynamodt.cli.report import STYLES, facts_text, show, steps_text
-from dynamodt.cli.request import Request, after_init, after_preparation, as_typed, rehearsal
+from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
 from dynamodt.cli.run_details import why_lines
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
@@ -119,8 +119,10 @@ def print_files(
         )
         show(console, Text.assemble(("next  ", "dim"), lacks))
     elif files and not request.options.dry_run:
-        console.print(Text.assemble(("next  ", "dim"), "write the transformation of an item in it; then rehearse it:"))
-        show(console, Text(f"      {as_typed(rehearsal(request))}", "bold"))
+        written = ", ".join(path.name for path in files if path.suffix == ".py" and path.parent.name != "tests")
+        if written:
+            show(console, Text.assemble(("next  ", "dim"), f"write the transformation of an item in {written}, then:"))
+        show(console, steps_text(after_files(request)))
 
 
 def print_local(console: Console, status: LocalStatus) -> None:

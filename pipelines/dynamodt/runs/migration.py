@@ -262,8 +262,8 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
 def tolerated_reported(reports: Sequence[RunReport]) -> tuple[str, ...]:
     """A sentence for each run that has succeeded with dead letters that are not accepted."""
     return tuple(
-        f"run {run.run} (version {run.version}, {run.name}) has {run.outcome}, which are listed in {run.dead_letters}; "
-        "until a later version has run, they can be replayed"
+        f"run {run.run} (version {run.version}, {run.name}) has {run.outcome}, listed in {run.dead_letters}; "
+        "until a later version has run, `retry` replays what is listed"
         for run in reports
         if run.tolerated
     )
