@@ -15,7 +15,7 @@ def test_each_status_and_event_lead_to_one_status() -> None:
 
 
 def test_every_run_of_ours_can_be_undone_once() -> None:
-    statuses = {one.to for one in TRANSITIONS} - {"undone", "stamped", "adopted", "replaced", "closed"}
+    statuses = {one.to for one in TRANSITIONS} - {"undone", "stamped", "adopted", "repaired", "replaced", "closed"}
     assert {after(status, "undo") for status in statuses} == {"undoing"}
     assert not [one for one in TRANSITIONS if one.status == "undone"]
     with pytest.raises(Refused):
@@ -25,7 +25,7 @@ def test_every_run_of_ours_can_be_undone_once() -> None:
 def test_a_half_undone_run_holds_its_table_and_can_only_be_undone() -> None:
     assert unfinished("undoing")
     assert {one.event for one in TRANSITIONS if one.status == "undoing"} == {"undo", "undone", "lack", "replace"}
-    assert {"succeeded", "stamped", "adopted", "undone", "replaced", "closed"} == ENDED
+    assert {"succeeded", "stamped", "adopted", "repaired", "undone", "replaced", "closed"} == ENDED
 
 
 def test_a_run_that_is_undone_in_part_is_undone_further_or_a_person_says_what_stands() -> None:

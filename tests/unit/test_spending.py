@@ -70,7 +70,7 @@ def test_a_requested_export_counts() -> None:
         (replace(STAGE, local=True), TABLE, "an emulator, which costs nothing"),
         (replace(STAGE, connection=Connection("us-east-1", "http://127.0.0.1:1")), TABLE, "an emulator"),
         (STAGE, replace(TABLE, provisioned=True), "things has provisioned capacity"),
-        (replace(STAGE, connection=Connection("xx-moon-1")), TABLE, "no prices of the region xx-moon-1"),
+        (replace(STAGE, connection=Connection("xx-moon-1")), TABLE, "no prices for the region xx-moon-1"),
     ],
 )
 def test_without_a_price_a_limit_is_refused(stage: Stage, table: TableSpec, why: str) -> None:
@@ -125,7 +125,9 @@ def test_a_run_that_its_last_pages_complete_is_not_stopped(complete: bool) -> No
     lease = SimpleNamespace(stop="")
     state = SimpleNamespace(leases=SimpleNamespace(read=lambda table: lease))
     options, spending = replace(CAPPED, max_usd=1.0), Spending()
-    context: Any = SimpleNamespace(runner=phases, options=options, spending=spending, state=state, stage=STAGE)
+    context: Any = SimpleNamespace(
+        runner=phases, options=options, spending=spending, state=state, stage=STAGE, accepted=SimpleNamespace(items=0)
+    )
     with nullcontext() if complete else pytest.raises(CostReached):
         run_phases(context, [JOB], phases)  # type: ignore[arg-type]
     assert spending.total == pytest.approx(3.51)
