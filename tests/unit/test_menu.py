@@ -96,7 +96,7 @@ def test_create_asks_for_the_name(terminal: Terminal, folder: Path) -> None:
 
 
 def test_init_without_transforms_takes_names(terminal: Terminal, tmp_path: Path) -> None:
-    terminal.keys.send_text("users orders" + ENTER + ENTER + "n" + "y")
+    terminal.keys.send_text("users orders" + ENTER + "n" + "y")
     assert choose(Request("init", interactive=True), tmp_path) == Request("init", tables=("users", "orders"))
 
 
