@@ -27,7 +27,9 @@ transforms/users/v2_split_name.py. The stage "local" needs no setup: an emulator
 Examples:
   dynamodt init --table users               a folder and a template v1
   dynamodt create --table users split_name  the next version
-  dynamodt up --table users --dry-run       rehearse it
+  dynamodt check --table users              what it is, on a sample of items
+  dynamodt plan --table users               what it would change, take and cost
+  dynamodt up --table users --dry-run       try it on all items, without writing
   dynamodt up                               every pending version, every table
   dynamodt down --table users               take the latest version back
   dynamodt undo RUN                         take a run back by its journal
