@@ -77,7 +77,7 @@ def option_words(flag: str, value: str | int | bool) -> list[str]:
 
 
 def _text(parts: tuple[str | tuple[str, ...], ...], program: str) -> str:
-    return "".join(part if isinstance(part, str) else join([program, *part]) for part in parts)
+    return "".join(part if isinstance(part, str) else f"{program} {join(part)}" for part in parts)
 
 
 class DynamodtError(Exception):

@@ -934,3 +934,45 @@ def test_help_imports_few_modules(tmp_path: Path) -> None:
 def test_a_rate_of_0_is_refused(capfd: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, _, err = run(capfd, *words)
     assert code == 2 and "must be above 0" in err and "dynamodt pause" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("-n", "users,orders"), ("--tableNames", "users, orders"), ("-t", "users", "-t", "orders")]
+)
+def test_several_tables_in_one_word(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    request = cli.app(["up", "-d", *words], standalone_mode=False, obj={"beam_args": ()})
+    assert (request.tables, request.options.dry_run) == (("users", "orders"), True)
+
+
+@pytest.mark.usefixtures("operations")
+def test_help_is_a_command_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, "help", "up") == run(capfd, "up", "--help")
+
+
+@pytest.mark.usefixtures("operations")
+def test_only_similar_options_are_suggested(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "hint: did you mean --table? dynamodt up --help\n" in run(capfd, "up", "--tabel", "users")[2]
+    assert "hint: dynamodt up --help\n" in run(capfd, "up", "--foo")[2]
+
+
+def test_another_folder_is_entered_for_one_command(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    monkeypatch.chdir(project.parent)
+    code, out, err = run(capfd, "-C", project.name, "up", "-t", "users")
+    assert code == 0 and f"dynamodt -C {project.name} status" in out, err
+    assert Path.cwd() == project.parent
+    code, _, err = run(capfd, "-C", "nowhere", "status")
+    assert code == 2 and "nowhere" in err
+
+
+def test_the_stage_of_the_environment_is_shown_and_stays_in_hints(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYNAMODT_STAGE", "dev")
+    _, out, err = run(capfd, "up", "-t", "users")
+    assert "stage dev, of DYNAMODT_STAGE" in err and "dynamodt status --stage dev" in out
+    _, out, err = run(capfd, "up", "-t", "users", "--stage", "local")
+    assert "DYNAMODT_STAGE" not in err and "dynamodt status --stage local" in out

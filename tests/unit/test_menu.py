@@ -68,7 +68,7 @@ def test_stamp_asks_for_the_last_version_that_stands(terminal: Terminal, folder:
 def test_what_a_run_can_be_told_stands_at_the_end(terminal: Terminal, folder: Path, number: int) -> None:
     command = ("unlock", "abort", "throttle", "resume", "pause")[number]
     users, limits = DOWN + ENTER, "nan" + ERASE * 3 + "200" + ENTER + ENTER if command == "throttle" else ""
-    terminal.keys.send_text(UP * (number + 1) + ENTER + users + limits + "y")
+    terminal.keys.send_text(UP * (number + 2) + ENTER + users + limits + "y")
     expected = Request(command, tables=("users",), limits=Units(wcu=200.0) if limits else Units())
     assert choose(Request("", interactive=True), folder) == expected
 

@@ -5,6 +5,7 @@ Only the parser is imported at the top: `--help` must not wait for what it does 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature
@@ -16,10 +17,19 @@ import typer
 from dynamodt import __version__
 from dynamodt.cli import console
 from dynamodt.cli.help_text import EPILOG, HELP
-from dynamodt.cli.request import Request
+from dynamodt.cli.request import Request, in_folder
 from dynamodt.errors import PROGRAM, DynamodtError, Hint, UsageError, suggest
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, Option, RunOptions, options_of
+from dynamodt.runs.options import (
+    ALIASES,
+    GLUE,
+    MIGRATIONS,
+    OF_A_RUN,
+    STAGE_VARIABLE,
+    Option,
+    RunOptions,
+    options_of,
+)
 
 if TYPE_CHECKING:
     from dynamodt.cli.result import CommandResult
@@ -34,6 +44,20 @@ def main(arguments: Sequence[str] | None = None, on_result: OnResult | None = No
     the result before it is shown."""
     console.prepare()
     argv, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
+    before = Path.cwd()
+    try:
+        return _main(_without_help(argv), beam_args, on_result)
+    finally:
+        in_folder("")
+        os.chdir(before)  # `-C`, for a program that calls this
+
+
+def _without_help(argv: list[str]) -> list[str]:
+    """`help up` is `up --help`."""
+    return [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
+
+
+def _main(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | None) -> int:
     try:
         request = app(argv, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
@@ -66,19 +90,31 @@ def _split(argv: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _run(request: Request, on_result: OnResult | None) -> int:
-    from dynamodt.pipeline.process import collect_less, signals_raise
+    """Runs the request; the menu, which is asked for without a command, until it is left."""
+    from dynamodt.pipeline.process import collect_less
 
     collect_less()
     console.lenient()
+    code, goes_on = _run_once(request, on_result)
+    while goes_on and request.interactive and not request.command:
+        again, goes_on = _run_once(request, on_result)
+        code = again if goes_on else code
+    return code
+
+
+def _run_once(request: Request, on_result: OnResult | None) -> tuple[int, bool]:
+    """The exit code, and whether a command was run and has not been stopped."""
+    from dynamodt.pipeline.process import signals_raise
+
     try:
         recorder = _recorder(request)
     except DynamodtError as error:
-        return _ended_early(request, None, error, on_result)
+        return _ended_early(request, None, error, on_result), False
     with signals_raise(recorder.stopping) as signals:
-        code = _execute(request, recorder, on_result)
+        code, done = _execute(request, recorder, on_result)
     if signals.count > 1:
         console.leave(code)
-    return code
+    return code, done
 
 
 def _recorder(request: Request) -> ProgressRecorder:
@@ -98,17 +134,25 @@ def _recorder(request: Request) -> ProgressRecorder:
     return JsonLines(print_line, console.message_console().print)
 
 
-def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult | None) -> int:
-    asked = request
+def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult | None) -> tuple[int, bool]:
+    asked: Request | None = None
     try:
-        chosen = _chosen(request)
-        if chosen is None:
-            return 0
-        asked = chosen
-        return _show(asked, _result(asked, recorder), on_result, recorder)
+        asked = _chosen(request)
+        if asked is None:
+            return 0, False
+        _mention_stage(asked, recorder)
+        return _show(asked, _result(asked, recorder), on_result, recorder), True
     except (Exception, KeyboardInterrupt) as error:
         recorder.close()
-        return _ended_early(asked, recorder, error, on_result)
+        stopped = asked is None or isinstance(error, KeyboardInterrupt)
+        return _ended_early(asked or request, recorder, error, on_result), not stopped
+
+
+def _mention_stage(request: Request, recorder: ProgressRecorder) -> None:
+    """Where the stage is not the usual one and was not typed, nothing else on the screen may name it."""
+    given = os.environ.get(STAGE_VARIABLE)
+    if given and request.stage == given and any(option.variable for option in options_of(request.command)):
+        recorder.notify(f"stage {given}, of {STAGE_VARIABLE}")
 
 
 def _ended_early(
@@ -154,7 +198,9 @@ def _show(
         on_result(result)
     unwritten = console.print_results(result.document if request.json else None, result.render)
     messages = console.message_console()
-    for error in result.errors:
+    from dynamodt.cli.result import each_once
+
+    for error in each_once(result.errors):
         if recorder is not None:
             recorder.failed(error)
         if recorder is None or request.log_format != "json" or request.log_file:
@@ -167,8 +213,15 @@ def _misused(json: bool, error: Exception, on_result: OnResult | None) -> int:
     text = error.format_message() if isinstance(error, typer.TyperException) else "aborted"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else PROGRAM
-    request = Request("", json=json)
-    usage = UsageError(text.rstrip("."), hint=Hint((*command.split()[1:], "--help")))
+    request, hint = Request("", json=json), Hint((*command.split()[1:], "--help"))
+    unknown, known = getattr(error, "option_name", ""), getattr(error, "possibilities", None)
+    if context is not None and unknown and known is not None:
+        text = f"No such option: {unknown}"
+        from dynamodt.cli.result import similar
+
+        meant = similar(unknown, [name for parameter in context.command.params for name in parameter.opts])
+        hint = Hint(f"did you mean {meant}? ") + hint if meant else hint
+    usage = UsageError(text.rstrip("."), hint=hint)
     return _ended_early(request, None, usage, on_result)
 
 
@@ -178,7 +231,7 @@ def _misused(json: bool, error: Exception, on_result: OnResult | None) -> int:
 def _typer(command: str, **settings: Any) -> typer.Typer:
     """Plain help: rendering it with rich takes longer than all the rest of `--help`."""
     return typer.Typer(
-        add_completion=False,
+        add_completion=not command,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -203,15 +256,28 @@ def root(
     context: typer.Context,
     interactive: bool = typer.Option(False, "-i", "--interactive", help="Choose from a menu."),
     json: bool = typer.Option(False, "--json", help="One JSON object on stdout, all else on stderr."),
+    folder: str = typer.Option("", "-C", metavar="DIR", help="Run in this folder.", show_default=False),
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> object:
+    if folder:
+        _enter(folder)
     if context.invoked_subcommand is None and not interactive:
         typer.echo(context.get_help())
         return None
     context.obj.update(interactive=interactive, json=json)
     return Request("", json=json, interactive=True) if context.invoked_subcommand is None else None
+
+
+def _enter(folder: str) -> None:
+    """Raises UsageError for a folder that cannot be entered."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        hint = "name the folder that holds transforms/: dynamodt -C DIR COMMAND"
+        raise UsageError(f"-C cannot enter the folder: {error.strerror}", where=folder, hint=hint) from error
+    in_folder(folder)
 
 
 @local.callback()
@@ -241,10 +307,42 @@ def _parameter(option: Option) -> Parameter:
     about: dict[str, Any] = {"metavar": option.metavar or None, "help": option.help}
     if option.names:
         about.update(min=option.minimum, max=option.maximum, show_default=option.shows_default)
+        about.update(envvar=option.variable or None, autocompletion=_completion(option))
         typed = typer.Option(default, *option.names, **about)
     else:
         typed = typer.Argument(default, show_default=False, **about)
     return Parameter(option.parameter, Parameter.KEYWORD_ONLY, default=typed, annotation=kind)
+
+
+def _completion(option: Option) -> Callable[[str], list[str]] | None:
+    """What completes an option's value in a shell: from the files of this folder, without a request."""
+    known = {"tables": _tables, "stage": _stages}.get(option.field)
+    offered = ("direct", "spark", GLUE) if option.field == "options.runner" else option.choices
+    if known is None and not offered:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        return [one for one in (offered or known()) if one.startswith(incomplete)]  # type: ignore[misc]
+
+    return complete
+
+
+def _tables() -> list[str]:
+    """The tables that have a folder here, for the completion of a shell."""
+    from dynamodt.script.read import tables
+
+    folder = Path("transforms")
+    return list(tables(folder)) if folder.is_dir() else []
+
+
+def _stages() -> list[str]:
+    """The stages of dynamodt.toml here."""
+    from dynamodt.config.settings import FILE_NAME, read_settings
+
+    try:
+        return sorted({"local", *read_settings(Path(FILE_NAME))})
+    except (DynamodtError, OSError):
+        return ["local"]
 
 
 def _request(command: str, parsed: Mapping[str, Any], outer: Mapping[str, Any]) -> Request:
@@ -273,7 +371,13 @@ def _value(option: Option, parsed: Any) -> Any:
         return option.default if parsed is None else _rate(option, parsed)
     if option.default != ():
         return parsed
-    return tuple(parsed or ()) if option.repeated else (parsed,) if parsed else ()
+    given = tuple(parsed or ()) if option.repeated else (parsed,) if parsed else ()
+    return given if option.field != "tables" else tuple(dict.fromkeys(_names(given)))
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    """`-t a,b` is `-t a -t b`: no table's name has a comma."""
+    return [name.strip() for one in given for name in one.split(",") if name.strip()]
 
 
 def _rate(option: Option, given: float) -> float:

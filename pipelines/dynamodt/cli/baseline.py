@@ -25,7 +25,7 @@ def print_baseline(console: Console, request: Request, taken: TakeOver, names: T
         show(console, Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {taken.at}"))
     recorded = {record.version for record in taken.records}
     show(console, *(_left_as_it_was(one) for one in taken.outcomes if one.version not in recorded))
-    show(console, steps_text(after_baseline(request, taken)))
+    show(console, steps_text(after_baseline(request, taken), console.width))
 
 
 def _baseline_record(run: RunRecord) -> Text:

@@ -174,7 +174,7 @@ def print_check(console: Console, request: Request, found: Sequence[TableCheck],
             show(console, Text(f"  saved {table.saved}: the sample with its values replaced"))
         console.print()
     if steps := _next_steps(request, _ended(found), names):
-        show(console, steps_text(steps))
+        show(console, steps_text(steps, console.width))
 
 
 def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames) -> list[NextStep]:

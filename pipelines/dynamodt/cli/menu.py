@@ -11,13 +11,14 @@ import questionary
 
 from dynamodt.cli.confirm import is_asked
 from dynamodt.cli.help_text import HELP
-from dynamodt.cli.request import Request
+from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.settings import FILE_NAME, read_settings
-from dynamodt.runs.options import MIGRATIONS, OF_A_RUN, READING, Option, command_line, options_of, takes_several_tables
+from dynamodt.runs.options import MIGRATIONS, OF_A_RUN, READING, Option, options_of, takes_several_tables
 from dynamodt.script import read
 from dynamodt.script.names import parse_version_file, version_files
 
 _FOLLOW = "follow"  # `status --follow`
+_LEAVE = "leave"
 _COMMANDS = (
     *(
         "up",
@@ -34,21 +35,26 @@ _COMMANDS = (
         "init",
     ),
     *("undo", "retry", "pause", "resume", "throttle", "abort", "unlock"),
+    _LEAVE,
 )
 
 
 def choose(request: Request, folder: Path) -> Request | None:
-    """Asks for the options that `request` lacks and shows the equivalent command line; None if it is not confirmed.
+    """Asks for the options that `request` lacks and shows the equivalent command line; None if the menu is left, or a
+    command that was given is not confirmed. Without one, the menu returns to its first question.
 
     Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
     """
-    asked = replace(request, interactive=False)
-    for question in (_command, _stage, _tables, _version, _texts, _dry_run):
-        asked = question(asked, folder)
-    questionary.print(f"\n  {command_line(asked)}\n", style="bold")
-    if is_asked(asked):  # by the command itself, with what it will do
-        return asked
-    return asked if _answer(questionary.confirm("Run it?")) else None
+    while (asked := _command(replace(request, interactive=False), folder)).command != _LEAVE:
+        for question in (_stage, _tables, _version, _texts, _dry_run):
+            asked = question(asked, folder)
+        questionary.print(f"\n  {as_typed(asked)}\n", style="bold")
+        # `down` and its like ask by themselves, with what they will do
+        if is_asked(asked) or _answer(questionary.confirm("Run it?")):
+            return asked
+        if request.command:
+            break
+    return None
 
 
 def _command(request: Request, folder: Path) -> Request:
@@ -60,7 +66,8 @@ def _command(request: Request, folder: Path) -> Request:
 
 
 def _about(command: str) -> str:
-    return "Watch the running runs until they end." if command == _FOLLOW else HELP[command].partition("\n")[0]
+    own = {_FOLLOW: "Watch the running runs until they end.", _LEAVE: "End the menu."}
+    return own.get(command) or HELP[command].partition("\n")[0]
 
 
 def _stage(request: Request, folder: Path) -> Request:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 REDRAW_EVERY = 0.2
+_ROOM_FOR_A_BAR = 60  # columns
 _ENDED_STYLES = {"failed": "red", "gone": "red", "stopped": "yellow"}
 
 
@@ -143,16 +144,19 @@ def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
 
 
 def _bar_line(run: Current, share: Share, now: float, outlook: Text, width: int) -> Table:
-    """On a narrow terminal only the title is shortened; the other columns stay aligned."""
+    """On a narrow terminal the title is shortened, and on one as narrow as a phone the bar is left out; the other
+    columns stay aligned."""
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    bar = max(8, min(40, width // 4))
-    for column, justify in ((bar, "left"), (4, "right"), (7, "right"), (11, "left")):
+    bar = max(8, min(40, width // 4)) if width >= _ROOM_FOR_A_BAR else 0
+    columns = ((bar, "left"), (4, "right"), (7, "right"), (11, "left"))
+    for column, justify in columns if bar else columns[1:]:
         grid.add_column(width=column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     grid.add_column(width=1)  # room for the ^C that a terminal echoes: in a full line it would start a new line
     percent = "" if share.percent is None else f"{share.percent}%"
     known = ProgressBar(share.total, share.done, bar) if share.total else ProgressBar(None, 0, bar)
-    grid.add_row(Text(run.title), known, percent, elapsed(now - run.since), outlook, "")
+    cells = (known, percent, elapsed(now - run.since), outlook, "")
+    grid.add_row(Text(run.title), *(cells if bar else cells[1:]))
     return grid
 
 

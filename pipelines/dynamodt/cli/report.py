@@ -12,16 +12,18 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamodt import without
-from dynamodt.cli.request import NextStep, Request, after_undo, next_steps
+from dynamodt.cli.request import NextStep, Request, Step, after_undo, steps_of, written_steps
 from dynamodt.config.stage import LOCAL, embedded_file
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport
 from dynamodt.model.tables import WORK_FOLDER, Item, Stage
 from dynamodt.runs.cost import GB
+from dynamodt.runs.options import Command, takes_several_tables
 from dynamodt.runs.shown import clip, item_diff, key_line, printable
 from dynamodt.script.codec import decode
 
 _CENT = 0.01
+NARROW = 72  # columns that the balance takes in one line
 
 
 def cost_lines(cost: Cost) -> list[str]:
@@ -95,8 +97,8 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
     if stage is not None and around:
         show(console, _places(stage, [report.table for report in around]))
         console.print()
-        for report in around:
-            show(console, steps_text(next_steps(request, _by_logical_name(report, stage))))
+        steps = merged_steps(request, [_by_logical_name(report, stage) for report in around])
+        show(console, steps_text(steps, console.width))
         if any(report.error is not None for report in reports):
             console.print()
 
@@ -114,7 +116,7 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     show(console, _places(stage, [run.table]))
     console.print()
     if undo.error is None:
-        show(console, steps_text(after_undo(request, undo, stage.names)))
+        show(console, steps_text(after_undo(request, undo, stage.names), console.width))
 
 
 def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) -> None:
@@ -131,7 +133,7 @@ def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) ->
 def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
     foreseen = [Text(f"  {line}") for line in cost_lines(run.cost)] if run.cost else []
     lines = [*_remarks(run), *_dead_letters(run, stage), _cost(run), *foreseen]
-    show(console, _title(run, stage), _balance(run.counts), *(Text("  ").append(line) for line in lines))
+    show(console, _title(run, stage), _balance(run.counts, console.width), *(Text("  ").append(line) for line in lines))
     show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
 
@@ -158,8 +160,10 @@ def _title(run: RunReport, stage: Stage | None) -> Text:
     return title.append(status, f"bold {'yellow' if run.tolerated else STYLES.get(run.status, '')}")
 
 
-def _balance(counts: Counts) -> Text:
-    """The balance as a sum: read = changed + unchanged + ..."""
+def _balance(counts: Counts, width: int) -> Text:
+    """The balance as a sum: read = changed + unchanged + ...; in a narrow window below each other."""
+    if width < NARROW:
+        return _balance_in_lines(counts)
     names, figures = Text("  "), Text("  ")
     for sign, (name, number) in zip(("", " = ", " + ", " + ", " + ", " + "), counts._asdict().items(), strict=True):
         style = "bold red" if name == "dead" and number else "bold" if number else "dim"
@@ -167,6 +171,14 @@ def _balance(counts: Counts) -> Text:
         names.append(f"{'':{len(sign)}}{name:>{width}}", "dim")
         figures.append(sign, "dim").append(f"{number:>{width},}", style)
     return Text("\n").join([names, figures])
+
+
+def _balance_in_lines(counts: Counts) -> Text:
+    shown = [(n, f"{number:,}") for n, number in counts._asdict().items() if number or n in ("read", "changed")]
+    width = max(len(number) for _, number in shown)
+    signs = (" ", "=", *("+" for _ in shown[2:]))
+    lines = zip(signs, shown, strict=True)
+    return Text("\n").join(Text(f"  {sign} {number:>{width}} {name}") for sign, (name, number) in lines)
 
 
 def _remarks(run: RunReport) -> list[Text]:
@@ -284,8 +296,36 @@ def _places(stage: Stage, tables: Sequence[str]) -> RenderableType:
     return facts_text({"data": data, "state": f"table {stage.state_table}", "storage": stage.storage.url, **files})
 
 
-def steps_text(steps: Sequence[NextStep]) -> Text:
+_MOST_STEPS = 8
+
+
+def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextStep]:
+    """The same for several tables, each command once."""
+    merged: list[Step] = []
+    for command, why in (step for report in reports for step in steps_of(request, report)):
+        found = next((n for n, (one, w) in enumerate(merged) if w == why and _differ_in_tables(one, command)), None)
+        if found is None:
+            merged.append((command, why))
+        else:
+            tables = tuple(dict.fromkeys((*merged[found][0].tables, *command.tables)))
+            merged[found] = replace(command, tables=tables), why
+    if len(reports) > 1:
+        merged = sorted(merged, key=lambda step: step[0].command == "status")
+    return written_steps(request, merged[:_MOST_STEPS])
+
+
+def _differ_in_tables(one: Command, other: Command) -> bool:
+    """Whether one command can be for the tables of both."""
+    several = takes_several_tables(one.command) or one.tables == other.tables
+    return several and bool(one.tables) == bool(other.tables) and replace(one, tables=other.tables) == other
+
+
+def steps_text(steps: Sequence[NextStep], room: int = 120) -> Text:
+    """The commands with their reasons, below them where a line would be longer than `room`."""
     width = max(len(step.command) for step in steps)
+    if 8 + width + max(len(step.why) for step in steps) > room:
+        below = (Text.assemble((step.command, "bold"), (f"\n        {step.why}", "dim")) for step in steps)
+        return Text.assemble(("next  ", "dim"), Text("\n      ").join(below))
     lines = (Text.assemble((f"{step.command:<{width}}", "bold"), (f"  {step.why}", "dim")) for step in steps)
     return Text.assemble(("next  ", "dim"), Text("\n      ").join(lines))
 

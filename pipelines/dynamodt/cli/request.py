@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import join, quote
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,10 +16,10 @@ from dynamodt.runs.options import (
     OF_A_RUN,
     SAMPLE,
     SHOW,
+    STAGE_VARIABLE,
     Command,
     RunOptions,
     command_argv,
-    command_line,
     options_of,
     run_argv,
     takes_several_tables,
@@ -29,7 +29,6 @@ from dynamodt.script.names import seconds
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
     from dynamodt.model.tables import TableNames
-    from dynamodt.runs.show import RunDetails
 
 
 @dataclass(frozen=True)
@@ -147,13 +146,13 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
     if typed := of_plugin(command_argv(request), environment):
         return typed
     if not environment.get(_BY_MAKE):
-        return command_line(request)
+        return f"{program(environment)} {join(command_argv(request))}"
     target = None if getattr(request, "state_only", False) else _MAKE_TARGETS.get(request.command)
     if target is None:
         return join([program(environment), *command_argv(request)])
     version = request.number if request.command == "prepare" else request.to
     pairs = {
-        "TABLE": " ".join(request.tables),
+        "TABLE": ",".join(request.tables),
         "VERSION": "" if version is None else str(version),
         "DIRECTION": "down" if request.command == "down" else "",
         "STAGE": "" if request.stage == "local" else request.stage,
@@ -165,8 +164,17 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
 
 
 def program(environment: Mapping[str, str] = os.environ) -> str:
-    """The program as it can be typed: with make, it is not on the PATH but in .venv."""
-    return (_INSTALLED if environment.get(_BY_MAKE) else "") + PROGRAM
+    """The program as it can be typed: with make, it is not on the PATH but in .venv; and with `-C`."""
+    return (_INSTALLED if environment.get(_BY_MAKE) else "") + PROGRAM + (f" -C {quote(_folder)}" if _folder else "")
+
+
+_folder = ""  # of `-C`
+
+
+def in_folder(folder: str) -> None:
+    """From now on, commands are written for this folder; empty: for the current one."""
+    global _folder
+    _folder = folder
 
 
 def with_stage(hint: Hint, stage: str) -> Hint:
@@ -176,7 +184,12 @@ def with_stage(hint: Hint, stage: str) -> Hint:
 
 def _staged(words: tuple[str, ...], stage: str) -> tuple[str, ...]:
     takes_stage = any(option.field == "stage" for option in options_of(words[0]))
-    if stage == "local" or not takes_stage or "--stage" in words or "--help" in words:
+    if (
+        (stage == "local" and not os.environ.get(STAGE_VARIABLE))
+        or not takes_stage
+        or "--stage" in words
+        or "--help" in words
+    ):
         return words
     return (words[0], *option_words("--stage", stage), *words[1:])
 
@@ -199,11 +212,29 @@ class NextStep(NamedTuple):
     why: str
 
 
-_Step = tuple[Command, str]
+Step = tuple[Command, str]
 
 
 def next_steps(request: Request, report: TableReport, environment: Mapping[str, str] = os.environ) -> list[NextStep]:
     """Two or three commands that make sense after this table's `up` or `down`."""
+    return written_steps(request, steps_of(request, report), environment)
+
+
+def written_steps(
+    request: Request, steps: Iterable[Step], environment: Mapping[str, str] = os.environ
+) -> list[NextStep]:
+    """The steps as they are typed; with what those need that a plugin does not start."""
+    from dynamodt.cli.plugin import needs_entry, of_plugin
+
+    needs, written = needs_entry(request.stage, environment), list[NextStep]()
+    for command, why in steps:
+        if needs and not of_plugin(command_argv(command), environment):
+            why, needs = f"{why}; {needs}", "this needs it, too"
+        written.append(NextStep(as_typed(command, environment), why))
+    return written
+
+
+def steps_of(request: Request, report: TableReport) -> list[Step]:
     options = replace(request.options, reason="")
     asked = replace(
         request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="", options=options
@@ -211,14 +242,7 @@ def next_steps(request: Request, report: TableReport, environment: Mapping[str, 
     if request.command == "retry":  # it continues as `up` or `down` would
         options = replace(options, in_doubt="", accept=(), accept_all=False)
         asked = replace(asked, command=report.direction, run="", options=options)
-    from dynamodt.cli.plugin import needs_entry, of_plugin
-
-    needs, steps = needs_entry(request.stage, environment), list[NextStep]()
-    for command, why in _after(asked, report):
-        if needs and not of_plugin(command_argv(command), environment):
-            why, needs = f"{why}; {needs}", "this needs it, too"
-        steps.append(NextStep(as_typed(command, environment), why))
-    return steps
+    return _after(asked, report)
 
 
 def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:
@@ -279,22 +303,6 @@ def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[Ne
     return [NextStep(as_typed(status), f"{names.shown(undo.run.table)} is at version {undo.at}")]
 
 
-def after_show(request: Request, found: RunDetails) -> list[NextStep]:
-    """What can be done about a run's dead letters, while they can be replayed."""
-    record, open_letters = found.record, found.counts.dead - found.record.accepted_items
-    if open_letters <= 0 or found.final or not (record.tolerated or record.status in ("failed", "stopped")):
-        return []
-    keys = [key for group in found.groups for key in group.keys][:1]
-    reason = RunOptions(reason="TEXT")
-    steps = [
-        (RunOptions(), "after a fix: replay them"),
-        *((replace(reason, accept=(key,)), "accept this one, and replay the others") for key in keys),
-        (replace(reason, accept_all=True), "accept all of them"),
-    ]
-    retry = replace(request, command="retry", run=record.run, keys=False, verbose=False, json=False)
-    return [NextStep(as_typed(replace(retry, options=options)), why) for options, why in steps]
-
-
 def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
     """What comes after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
     if dry_run:
@@ -321,7 +329,7 @@ def rehearsal(command: Command) -> Command:
     return Command("up", command.stage, command.tables, command.to, options=options)
 
 
-def _after(request: Request, report: TableReport) -> list[_Step]:
+def _after(request: Request, report: TableReport) -> list[Step]:
     options = replace(request.options, dry_run=False)
     plain = replace(request, to=None, options=replace(options, max_errors=0, wait_lock=""))
     status = replace(plain, command="status", tables=()), "what is applied, what is pending"
@@ -335,7 +343,7 @@ def _after(request: Request, report: TableReport) -> list[_Step]:
     return [*_with_dead_letters(plain, report), *steps, status, *_way_back(plain, report)]
 
 
-def _with_dead_letters(plain: Request, report: TableReport) -> list[_Step]:
+def _with_dead_letters(plain: Request, report: TableReport) -> list[Step]:
     """What to do about the dead letters with which the last run has succeeded."""
     last = report.versions[-1] if report.versions else None
     if last is None or not last.tolerated:
@@ -347,21 +355,21 @@ def _shown(request: Request, run: RunReport) -> Request:
     return replace(request, command="show", run=run.run, to=None)
 
 
-def _onward(request: Request, report: TableReport) -> list[_Step]:
+def _onward(request: Request, report: TableReport) -> list[Step]:
     """How to continue an unfinished run."""
     left = next((run for run in report.versions if run.status in ("failed", "stopped")), None)
     if left is None or request.options.dry_run:
         return []
     goes_on = left.status == "stopped" or isinstance(report.error, ServiceError)
     onward = with_higher_limit(request) if isinstance(report.error, CostReached) else request
-    steps: list[_Step] = [(onward, "continue it")] if goes_on else []
+    steps: list[Step] = [(onward, "continue it")] if goes_on else []
     steps += [(_shown(request, left), "its dead letters, by error")] if left.dead_letters else []
     steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
     undoable = left.journal and left.counts.changed
     return steps + ([(_of_run(request, "undo", left), "take its changes back")] if undoable else [])
 
 
-def _way_back(plain: Request, report: TableReport) -> list[_Step]:
+def _way_back(plain: Request, report: TableReport) -> list[Step]:
     what = f"take version {report.at} back"
     if report.at and report.reversible:
         return [(replace(plain, command="down", options=_without_choices(plain.options)), what)]
@@ -379,7 +387,7 @@ def _without_choices(options: RunOptions) -> RunOptions:
     return replace(options, journal=None, source="", export="", catch_up="", wait_lock="")
 
 
-def _preparation(plain: Request, report: TableReport) -> _Step:
+def _preparation(plain: Request, report: TableReport) -> Step:
     asked = Command("prepare", plain.stage, plain.tables, number=report.unprepared)
     return asked, f"first gather the data that version {report.unprepared} joins"
 

@@ -114,3 +114,21 @@ def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
         suggest("status") + " shows the progress; the same command continues from the last checkpoint: "
         f"{as_typed(request)}",
     )
+
+
+def each_once(errors: Sequence[BaseException]) -> list[BaseException]:
+    """The errors, one for several tables only once."""
+    seen: dict[object, BaseException] = {}
+    for error in errors:
+        text = (error.what, error.where, error.hint) if isinstance(error, DynamodtError) else id(error)
+        seen.setdefault(text, error)
+    return list(seen.values())
+
+
+def similar(unknown: str, known: Sequence[str]) -> str:
+    """The options that are written much as an unknown one."""
+    from difflib import get_close_matches
+
+    plain = {name.lower().strip("-").replace("_", "").replace("-", ""): name for name in known if len(name) > 2}
+    found = get_close_matches(unknown.lower().strip("-").replace("_", "").replace("-", ""), plain, 2, 0.7)
+    return " or ".join(plain[name] for name in found)

@@ -6,6 +6,7 @@ Unlike other documents, this one has error messages, which may have values of it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,13 +16,14 @@ from rich.text import Text
 
 from dynamodt.cli.json_output import Document, accepted_documents, error_document
 from dynamodt.cli.report import STYLES, show, steps_text
-from dynamodt.cli.request import Request, after_show
+from dynamodt.cli.request import NextStep, Request, as_typed
 from dynamodt.config.stage import embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import counted, outcome, picked
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
 from dynamodt.runs.shown import inert, printable
 from dynamodt.state.runs import texts_reported
@@ -45,10 +47,10 @@ def print_details(console: Console, request: Request, found: RunDetails, stage: 
     if record.error:
         console.print(Text(f"error: {record.error.removeprefix(f'{record.dead_letters}: ')}", "red"))
     _print_dead_letters(console, found, stage, request.verbose)
-    steps = after_show(request, found)
+    steps = _after_show(request, found)
     if steps:
         console.print()
-        show(console, steps_text(steps))
+        show(console, steps_text(steps, console.width))
 
 
 def print_keys(console: Console, keys: Iterable[str]) -> None:
@@ -243,3 +245,19 @@ def _group(group: ErrorGroup) -> Document:
         "keys": group.keys,
         "keys_left_out": group.items - group.accepted - len(group.keys),
     }
+
+
+def _after_show(request: Request, found: RunDetails) -> list[NextStep]:
+    """What can be done about a run's dead letters, while they can be replayed."""
+    record, open_letters = found.record, found.counts.dead - found.record.accepted_items
+    if open_letters <= 0 or found.final or not (record.tolerated or record.status in ("failed", "stopped")):
+        return []
+    keys = [key for group in found.groups for key in group.keys][:1]
+    reason = RunOptions(reason="TEXT")
+    steps = [
+        (RunOptions(), "after a fix: replay them"),
+        *((replace(reason, accept=(key,)), "accept this one, and replay the others") for key in keys),
+        (replace(reason, accept_all=True), "accept all of them"),
+    ]
+    retry = replace(request, command="retry", run=record.run, keys=False, verbose=False, json=False)
+    return [NextStep(as_typed(replace(retry, options=options)), why) for options, why in steps]

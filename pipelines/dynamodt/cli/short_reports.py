@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.baseline import texts_kept
-from dynamodt.cli.report import STYLES, facts_text, show, steps_text
+from dynamodt.cli.report import NARROW, STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
 from dynamodt.cli.run_details import why_lines
 from dynamodt.config.stage import LOCAL
@@ -34,6 +34,7 @@ _STATES = {
     "edited": "its file changed after it was applied",
     "missing": "applied by a newer release: it has no file here",
 }
+_DAY = len("2026-01-31")
 _TO_BE_DONE = ("running", "paused", "held", "stopping", "unfinished", "pending")
 LEFT = {
     "failed": "failed",
@@ -98,7 +99,7 @@ def print_prepared(
     facts = {"prepared": label, "at": prepared.url, "sha256": prepared.sha256}
     show(console, facts_text(facts))
     console.print()
-    show(console, steps_text(after_preparation(request, status, unprepared)))
+    show(console, steps_text(after_preparation(request, status, unprepared), console.width))
 
 
 def print_files(
@@ -112,7 +113,7 @@ def print_files(
         console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
         show(console, *(Text(f"  {path}") for path in files))
     if missing and creates:
-        show(console, steps_text(after_init(request, missing)))
+        show(console, steps_text(after_init(request, missing), console.width))
     elif missing:
         lacks = (
             f"the stage {request.stage} has no table {', '.join(missing)} yet: create it there as your application does"
@@ -208,14 +209,14 @@ def print_status(
         )
         if status.younger:
             show(console, younger_text(names.logical(status.table), status.younger, stage))
-        show(console, *_version_lines(status, stage, names))
+        show(console, *_version_lines(status, stage, names, console.width < NARROW))
 
 
-def _version_lines(status: TableStatus, stage: str, table_names: TableNames) -> list[Text]:
+def _version_lines(status: TableStatus, stage: str, table_names: TableNames, narrow: bool) -> list[Text]:
     names = max((len(version.name) for version in status.versions), default=0)
     states = max((len(_shown_state(version)) for version in status.versions), default=0)
     width = max(8, states)
-    return [line for each in status.versions for line in _version_line(each, names, width, stage, table_names)]
+    return [line for each in status.versions for line in _version_line(each, names, width, stage, table_names, narrow)]
 
 
 def _shown_state(version: VersionStatus) -> str:
@@ -225,13 +226,15 @@ def _shown_state(version: VersionStatus) -> str:
     return version.run.status if version.run.status in _TO_BE_DONE else version.state
 
 
-def _version_line(version: VersionStatus, names: int, states: int, stage: str, table_names: TableNames) -> list[Text]:
+def _version_line(
+    version: VersionStatus, names: int, states: int, stage: str, table_names: TableNames, narrow: bool
+) -> list[Text]:
     state = _shown_state(version)
     line = Text.assemble(
         f"  v{version.version:<3} ",
         (f"{version.name:<{names}}  ", "bold"),
         (f"{state:<{states}}", STYLES.get(state, "")),
-        (f"  {_STATES.get(version.state, version.when)}", "dim"),
+        (f"  {_STATES.get(version.state, version.when[:_DAY] if narrow else version.when)}", "dim"),
         (f"  {counted(version.dead, 'dead letter')}" if version.dead else "", "yellow"),
     )
     changed = [Text(f"       changed since it was applied: transforms/{printable(name)}") for name in version.changed]
@@ -239,7 +242,8 @@ def _version_line(version: VersionStatus, names: int, states: int, stage: str, t
         return [line, *changed]
     if version.state == "running":
         held = f": {printable(version.held)}" if version.held else ""
-        return [line.append(f"{version.run.direction}, run {version.run.run}{held}", "dim"), *changed]
+        run = f"{version.run.direction}, run {version.run.run}{held}"
+        return [line, Text(f"       {run}", "dim"), *changed] if narrow else [line.append(run, "dim"), *changed]
     return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table))]
 
 

@@ -37,7 +37,7 @@ def print_deployment(console: Console, request: Request, made: Deployment) -> No
     console.print()
     steps = after_deploy(request, made.status == "dry-run")
     if made.status != "dry-run" or made.changes:
-        show(console, steps_text(steps))
+        show(console, steps_text(steps, console.width))
 
 
 def print_removal(console: Console, request: Request, removal: Removal) -> None:

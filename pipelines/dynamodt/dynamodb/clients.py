@@ -41,7 +41,7 @@ from dynamodt.dynamodb.network import (
     shown,
     url_of_requests,
 )
-from dynamodt.errors import NO_SPACE, ServiceError
+from dynamodt.errors import NO_SPACE, ServiceError, suggest
 
 if TYPE_CHECKING:
     import botocore.session
@@ -322,10 +322,7 @@ _HINTS = {
     **dict.fromkeys(_SIGNATURES, "check the secret key and this machine's clock, and that no proxy changes requests"),
 }
 NO_TABLE = "the table does not exist"
-_WHAT = {
-    "ResourceNotFoundException": NO_TABLE,
-    "NoSuchBucket": "the bucket does not exist",
-}
+_WHAT = {"ResourceNotFoundException": NO_TABLE, "NoSuchBucket": "the bucket does not exist"}
 
 _NO_RESPONSE = "ResponseParserError"  # botocore's, by name as well
 _OTHER = "the response is not the service's own: check the endpoint, and a proxy or login page in between"
@@ -368,6 +365,8 @@ def service_error(operation: str, where: str, code: str, message: str) -> Servic
     """The error for a refusal of the service, with the hint for its code."""
     skewed = code in _SIGNATURES and message.startswith(_CLOCK)
     hint = _HINTS.get(_SKEWED[0] if skewed else code, "")
+    if code == "ResourceNotFoundException" and where.startswith("state table"):
+        hint = suggest("deploy", state_only=True) + " creates it; or check the stage, the region and `state_table`"
     status = code.removeprefix("HTTP")
     if status.isdigit() and (not message or message.startswith("<")):  # a service gives a code, S3 at least a message
         what = f"{operation} was answered with status {status} and no error code"

@@ -5,6 +5,7 @@ The parser, the menu and the arguments of a command are made from `OPTIONS`: an 
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 GLUE = "glue"  # the runner that is a deployed job
 DEFAULT_SHARE = 50.0
+STAGE_VARIABLE = "DYNAMODT_STAGE"  # the stage of commands that name none
 SAMPLE = 1000  # items of a plan
 
 MIGRATIONS = ("up", "down")
@@ -38,6 +40,7 @@ _RUNS = (*MIGRATIONS, *OF_A_RUN)
 _STAGED = (*FILES, "prepare", PLAN, *_RUNS, *READING, SHOW, "runs", *BASELINE, *CONTROL, *STACK, DOCTOR, CHECK)
 RECORDED = (*_RUNS, *BASELINE)  # commands that end in the history
 _LOCAL = ("local status", "local env", "local stop", "local reset")
+_TABLES = ("--table", "-t", "-n", "--tableNames")  # the last two as in dynamo-data-transform
 _OF_TABLES = ("init", "up", *READING, "runs", VALIDATE, PLAN, DOCTOR, CHECK)
 _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
@@ -101,7 +104,8 @@ class Command:
 class Option(NamedTuple):
     """An option or argument (no `names`) of some commands. `field` is the attribute of a Command with its value, such
     as `options.max_wcu`. `names` are its name, its aliases and one letter; `/` divides a switch's two. `question` is
-    asked by the menu, `choices` are the values that are allowed, `needed` by commands that do not run without it."""
+    asked by the menu, `choices` are the values that are allowed, `needed` by commands that do not run without it;
+    `variable` of the environment is its default."""
 
     field: str
     names: tuple[str, ...]
@@ -117,6 +121,7 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
     question: str = ""
+    variable: str = ""
 
     @property
     def parameter(self) -> str:
@@ -137,7 +142,7 @@ class Option(NamedTuple):
 
     def argv(self, value: object) -> list[str]:
         """The arguments that ask for a value: none for the default."""
-        if value == self.default:
+        if value == self.default and not (self.variable and os.environ.get(self.variable)):
             return []
         if self.kind is bool:
             return [self.names[0].split("/")[0 if value else -1]]
@@ -169,10 +174,8 @@ OPTIONS = (
            question="What does the version do? (as in split_name)"),
     Option("run", (), (*OF_A_RUN, SHOW), "A run's id, or how it begins.", "RUN", needed=(*OF_A_RUN, SHOW),
            question="Which run? (its id, or how it begins: `dynamodt history` shows them)"),
-    Option("tables", ("--table", "-t"), _OF_TABLES, "A table; may be given more than once.", "T",
-           default=(), repeated=True),
-    Option("tables", ("--table", "-t"), (*_OF_ONE_TABLE, *OF_A_RUN, SHOW), "The table.", "T", default=(),
-           needed=_OF_ONE_TABLE),
+    Option("tables", _TABLES, _OF_TABLES, "A table, or several: a,b; may be repeated.", "T", default=(), repeated=True),
+    Option("tables", _TABLES, (*_OF_ONE_TABLE, *OF_A_RUN, SHOW), "The table.", "T", default=(), needed=_OF_ONE_TABLE),
     Option("key", ("--key",), ("init",), "The table's key, for the local stage: PK:S or PK:S,SK:N.", "KEY"),
     _version("number", ("--version", "--tNumber"), "prepare", "The version to prepare for.", 1, needed=True),
     _version("number", ("--version",), CHECK, "Only this version.", 1),
@@ -206,7 +209,7 @@ OPTIONS = (
     _rate("limits.wcu", "--wcu", ("throttle",), "Write units per second.", "Write units per second? (none: unchanged)"),
     _rate("limits.rcu", "--rcu", ("throttle",), "Read units per second.", "Read units per second? (none: unchanged)"),
     Option("stage", ("--stage",), _STAGED, "local, or a stage of dynamodt.toml.", "NAME", default="local",
-           shows_default=True),
+           shows_default=True, variable=STAGE_VARIABLE),
     _flag("state_only", ("--state-only",), ("deploy",), "The bucket, the state table and the key, without jobs."),
     _flag("purge", ("--purge",), ("destroy",), "Delete the bucket, the state table and the key, too."),
     _flag("yes", ("--yes", "-y"), (*CONFIRMED, "destroy"), "Do not ask for confirmation."),
@@ -245,7 +248,7 @@ OPTIONS = (
     Option("options.wait_lock", ("--wait-lock",), _RUNS, "Wait up to this long for another run: 90s, 10m.", "TIME"),
     Option("options.alarms", ("--pause-on-alarm",), _RUNS,
            "Pause while this CloudWatch alarm is on; may be repeated.", "NAME", default=(), repeated=True),
-    _flag("options.dry_run", ("--dry-run", "--dry"),
+    _flag("options.dry_run", ("--dry-run", "--dry", "-d"),
           (*FILES, "prepare", *MIGRATIONS, "undo", *READING, *BASELINE, *STACK),
           "Write nothing; show what would be done."),
     Option("log_file", ("--log-file",), ("prepare", *_RUNS), "Also append all messages, with their times, to a file.",
