@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -254,6 +255,37 @@ def test_same_image_sees_a_missing_attribute(item: Item, name: str) -> None:
     assume(name not in item)
     assert not same_image(encode(item), encode({**item, name: None}))
     assert not same_image(encode({**item, name: None}), encode(item))
+
+
+@given(strategies.attributes, strategies.attributes)
+def test_an_image_digest_is_equality_of_items(one: Item, other: Item) -> None:
+    equal = codec.image_digest(encode(one)) == codec.image_digest(encode(other))
+    assert equal is same_image(encode(one), encode(other))
+    assert codec.image_digest(encode(decode(encode(one)))) == codec.image_digest(encode(one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": ["x", "y"]}, {"a": ["x,S:y"]}),
+        ({"a": ["x", "y"]}, {"a": ["x','S:'y"]}),
+        ({"a": {"b": "1", "c": "2"}}, {"a": {"b": "1,'c'=S:'2'"}}),
+        ({"a": {"b": {}, "c": []}}, {"a": {"b": {"c": []}}}),
+        ({"a": [["x"], []]}, {"a": [["x", []]]}),
+    ],
+)
+def test_an_image_digest_tells_structures_apart(one: Item, other: Item) -> None:
+    assert codec.image_digest(encode(one)) != codec.image_digest(encode(other))
+
+
+@pytest.mark.parametrize("within", [lambda value: [value], lambda value: {"prev": value}])
+def test_what_a_digest_is_made_of_grows_by_as_much_with_each_level(within: Any) -> None:
+    value: Any = 'it\'s "quoted"'
+    lengths = []
+    for _ in range(12):
+        lengths.append(len(codec._canonical(encode_value(value, "a"))))
+        value = within(value)
+    assert len({deeper - length for length, deeper in pairwise(lengths)}) == 1
 
 
 CONFUSABLE = [

@@ -358,17 +358,19 @@ def image_digest(image: Image) -> str:
 
 
 def _canonical(value: AttributeValue) -> str:
+    """The text of a value. Only names and scalars are quoted: a text that is quoted again at each level of nesting
+    doubles with each level."""
     ((kind, raw),) = value.items()
     shown: Callable[[Any], str] = _CANONICAL.get(kind, repr)
     return f"{kind}:{shown(raw)}"
 
 
 def _map_text(raw: dict[str, Any]) -> str:
-    return repr([(name, _canonical(raw[name])) for name in sorted(raw)])
+    return f"{{{','.join(f'{name!r}={_canonical(raw[name])}' for name in sorted(raw))}}}"
 
 
 def _list_text(raw: list[Any]) -> str:
-    return repr([_canonical(one) for one in raw])
+    return f"[{','.join(map(_canonical, raw))}]"
 
 
 def _number_text(raw: str) -> str:
