@@ -90,6 +90,8 @@ def test_a_first_version_from_an_empty_folder(installed: Project) -> None:
 def _begins(one: Session, transforms: Path) -> None:
     one.types("dynamodt status", 2, says="there is no folder transforms/ here")
     one.follows("dynamodt init --table users", says="v1_initial.py")
+    (table,) = one.project.json("check")["tables"]  # it says the same as `init` has
+    assert table["error"]["hint"].endswith(": dynamodt init --table users --key id:S")
     one.follows("dynamodt init --table users --key id:S", says="dynamodt.toml")
     one.types("dynamodt create --table users split_name", says="v2_split_name.py")
     (transforms / "v2_split_name.py").write_text(SPLIT, encoding="utf-8")
@@ -147,7 +149,7 @@ def _goes_back_and_forward(one: Session, transforms: Path, run: str) -> None:
 def _edits(one: Session, transforms: Path) -> None:
     edited = transforms / "v2_split_name.py"
     edited.write_text(edited.read_text(encoding="utf-8").replace("': first", "': first.strip()"), encoding="utf-8")
-    one.types("dynamodt status --check", 1, says="edited: v2 split_name")
+    one.types("dynamodt status --check", 1, says="users at version 2, 1 edited\n")
     one.types("dynamodt up", 3, says="was edited after version 2 of users was applied")
     one.follows(
         "dynamodt repair --table users --reason", says="v2 split_name  up  repaired", WHY="the same for all items"
@@ -163,7 +165,7 @@ def _deploys_an_older_release(one: Session, transforms: Path) -> None:
     (transforms / "tests" / "test_users_v3_add_total.py").unlink()
     one.types("dynamodt up", says="v3_add_total is applied, and has no file here")
     one.types("dynamodt up --strict", 3, says="v3_add_total is applied, and has no file here")
-    one.types("dynamodt status --check", 1, says="missing: v3 add_total")
+    one.types("dynamodt status --check", 1, says="users at version 3, 1 missing\n")
     one.tests()
 
 

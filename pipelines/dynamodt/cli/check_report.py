@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from dynamodt.cli.json_output import error_document
 from dynamodt.cli.report import show, steps_text
 from dynamodt.cli.request import NextStep, Request, as_typed, rehearsed
 from dynamodt.errors import DynamodtError
@@ -222,10 +223,12 @@ def _print_finding(console: Console, finding: Finding) -> None:
 
 def check_document(found: Sequence[TableCheck]) -> dict[str, Any]:
     """What `check` prints. Items have replaced values only."""
-    return {"faults": sum(table.faults for table in found), "tables": [_table(table) for table in _ended(found)]}
+    return {"faults": sum(table.faults for table in found), "tables": [_table(table) for table in found]}
 
 
 def _table(table: TableCheck) -> dict[str, Any]:
+    if table.error is not None:
+        return {"table": table.table, "error": error_document(table.error)}
     sample = {**picked(table, "source items whole"), "read_units": round(table.read_units, 1)}
     return {
         **picked(table, "table at"),

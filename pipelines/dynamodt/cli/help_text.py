@@ -170,7 +170,8 @@ Examples:
      "findings": [{"level", "name", "what", "hint", "where", "items", "example": [{"label", "item"}]}]}]}]}
   level: fault or warning; kind: none, expanding, contracting or both; reversible: yes, lossy, no, none
   (no transform_down), or "" if not known; bound: with 95 % certainty at most this share of the items
-  shows a fault. An example has replaced values; where there are none, its key and the types.
+  shows a fault. An example has replaced values; where there are none, its key and the types. Of a table
+  that could not be checked: {"table", "error"}.
 """,
     "show": """Show one run: its phases, its budget, and its dead letters by error.
 

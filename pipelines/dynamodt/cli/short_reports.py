@@ -201,7 +201,7 @@ def print_status(
     """Each table's versions and their states."""
     for status in statuses:
         states = [_shown_state(version) for version in status.versions]
-        numbers = {state: states.count(state) for state in _TO_BE_DONE}
+        numbers = {state: states.count(state) for state in (*_TO_BE_DONE, "edited", "missing")}
         parts = [f"{number} {state}" for state, number in numbers.items() if number]
         parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
         console.print(

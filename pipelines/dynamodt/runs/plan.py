@@ -176,7 +176,7 @@ def _describe(stage: Stage, name: str) -> TableSpec:
     except ServiceError as error:
         if stage.embedded and name not in stage.tables and error.what == NO_TABLE:
             table = stage.names.logical(name)
-            hint = f'name it and its key in dynamodt.toml, under [stages.local.tables]: {table} = {{ id = "S" }}'
+            hint = "name its key, by which the stage creates it: " + suggest("init", table=table, key="id:S")
             raise ServiceError("the embedded stage has no such table", where=error.where, hint=hint) from error
         raise
 
