@@ -10,6 +10,7 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.errors import Busy, Refused, UsageError
 from dynamodt.model.reports import TakeOver
+from dynamodt.model.runs import AppliedVersion
 from dynamodt.runs.lock import held
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -38,6 +39,10 @@ def repair(bench: Bench, table: str, to: int | None = None, reason: str = "a tes
 
 def edit(bench: Bench, table: str, number: int) -> str:
     return bench.script(table, f"{UP}{DOWN}EDITED = {number}\n", number).read_text()
+
+
+def applied_rows(bench: Bench, table: str) -> dict[int, AppliedVersion]:
+    return State(bench.stage.connection, bench.stage.state_table).applied(table)
 
 
 def stored(bench: Bench, place: str) -> str:
@@ -92,6 +97,22 @@ def test_a_run_can_be_undone_after_an_edit_of_its_version_was_accepted(bench: Be
     with pytest.raises(Refused, match="accepted an edit"):
         undo(bench, record.run)
     assert undo(bench, run).run.status == "undone"
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_version_that_an_undone_down_brings_back_is_as_it_was(bench: Bench, table: str, stamped: bool) -> None:
+    """With its accepted edit, and with what applied it last, be it a stamp."""
+    if stamped:
+        assert bench.down(table)[0].error is None
+        edit(bench, table, 2)
+        operations.stamp(bench.stage, bench.folder, table, 2, bench.recorder)
+    else:
+        edit(bench, table, 2)
+        repair(bench, table)
+    before = applied_rows(bench, table)
+    assert bench.down(table)[0].error is None
+    assert undo(bench, bench.history(table)[-1].run).run.status == "undone"
+    assert applied_rows(bench, table) == before and bench.up(table)[0].error is None
 
 
 def test_what_is_refused(bench: Bench, table: str) -> None:

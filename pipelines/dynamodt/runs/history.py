@@ -306,10 +306,21 @@ def claims_of(state: State, record: RunRecord) -> Iterator[Claim]:
     return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))
 
 
-def applying_run(state: State, record: RunRecord) -> RunRecord:
-    """The run that had applied the version which a `down` has reverted; the `down` itself, if there is none."""
+_APPLYING = ("succeeded", "stamped", "adopted")
+
+
+def reverted_by(state: State, record: RunRecord) -> AppliedVersion:
+    """The version that a `down` has reverted, as it was recorded: by what had applied it last, with the edits that were
+    accepted since; by the `down` itself, if nothing is known to have applied it."""
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
-    return max((one for one in ups if one.status == "succeeded"), key=lambda one: one.ended, default=record)
+    ordered = sorted((one for one in ups if one.status in (*_APPLYING, "repaired")), key=lambda one: (one.ended, one.run))
+    applied = applied_by(record)
+    for one in ordered:
+        if one.status in _APPLYING:
+            applied = applied_by(one)
+        else:
+            applied = replace(applied, checksum=one.checksum, files=one.files, text=one.text)
+    return applied
 
 
 def has_changed(state: State, record: RunRecord) -> bool:

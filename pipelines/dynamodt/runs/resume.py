@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from dynamodt.errors import Refused, suggest
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
-from dynamodt.runs.history import Reopened, applied_by, applying_run, first_record, goal, has_written, last_change
+from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by
 from dynamodt.runs.jobs import SCAN, new_run, segments
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
@@ -294,7 +294,7 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
     if why:
         hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
         raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
-    return Reopened(record, None if record.direction == "up" else applied_by(applying_run(state, record)))
+    return Reopened(record, None if record.direction == "up" else reverted_by(state, record))
 
 
 def before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:

@@ -23,7 +23,7 @@ from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import committed_parts, samples
-from dynamodt.runs.history import applied_by, applying_run, goal, last_change, now, report_of, unrecorded
+from dynamodt.runs.history import goal, last_change, now, report_of, reverted_by, unrecorded
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
@@ -342,7 +342,7 @@ class _Undo:
         version = applied_now.get(record.version)
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
-        applied = applied_by(applying_run(context.state, record)) if again else None
+        applied = reverted_by(context.state, record) if again else None
         self.record = context.state.record(
             undone, context.token, applied=applied, reverted=reverted, fences=context.fences
         )
