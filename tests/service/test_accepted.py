@@ -143,6 +143,43 @@ def test_a_retry_that_dies_leaves_an_unfinished_run_that_goes_on(
     assert bench.applied(table) == [1] and context.run_phases is not out_of_reach
 
 
+@pytest.mark.parametrize("accept", [{"accept": ("3",)}, {"accept_all": True}])
+def test_the_command_that_has_died_after_it_has_accepted_is_typed_again(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch, accept: dict[str, Any]
+) -> None:
+    bench.script(table, FRAIL.format(bad="(3, 20)"))
+    bench.up(table, max_errors=2)
+    run = last(bench, table).run
+
+    class Died(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr("dynamodt.runs.execute.run_phases", dies)
+        retry(bench, run, **accept, reason="old")
+    assert (last(bench, table).status, bench.applied(table)) == ("running", [])
+    assert retry(bench, run, **accept, reason="old").error is None
+    kept = last(bench, table)
+    assert (kept.run, [one.items for one in kept.accepted], bench.applied(table)) == (run, [2 - kept.tolerated], [1])
+    if kept.tolerated:
+        with pytest.raises(Refused, match="3 is accepted already"):
+            retry(bench, run, **accept, reason="old")
+
+
+def test_an_undone_run_that_had_tolerated_some_has_ended(bench: Bench, table: str) -> None:
+    bench.script(table, FRAIL.format(bad="(3, 20)"))
+    bench.up(table, max_errors=2)
+    run = last(bench, table).run
+    undo(bench, run)
+    for options in ({}, {"accept": ("3",), "reason": "old"}):
+        with pytest.raises(Refused, match=r"has ended \(undone\): nothing of it is left to retry"):
+            retry(bench, run, **options)
+    assert not any("continues" in note for note in bench.recorder.notes)
+
+
 def test_a_way_back_may_succeed_with_dead_letters_too(bench: Bench, table: str) -> None:
     bench.run(table, BOTH.format(bad="()"))
     bench.tables.put(table, {"id": 5, "n": "none"})

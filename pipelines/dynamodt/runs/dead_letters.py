@@ -139,10 +139,13 @@ def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
         found = chosen(StoredLetters(context.state, context.storage, record), options.accept, record)
-        of, name = provenance(options), object_key(record.table, record.run, accepted_file(context.token))
-        context.storage.write(name, found.content)
-        accepted = Acceptance(found.items, of.by, now(), of.reason, name)
-        recorder.keep(accepted=(*record.accepted, accepted))
+        if found.items:
+            of, name = provenance(options), object_key(record.table, record.run, accepted_file(context.token))
+            context.storage.write(name, found.content)
+            accepted = Acceptance(found.items, of.by, now(), of.reason, name)
+            recorder.keep(accepted=(*record.accepted, accepted))
+        else:
+            context.observer.notify(f"run {record.run}: what is to be accepted is accepted already")
     options = replace(options, max_errors=max(options.max_errors, record.tolerated))
     return replace(context, options=options, accepted=accepted_of(context.storage, recorder.record))
 

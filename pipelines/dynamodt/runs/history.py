@@ -313,9 +313,9 @@ def reverted_by(state: State, record: RunRecord) -> AppliedVersion:
     """The version that a `down` has reverted, as it was recorded: by what had applied it last, with the edits that were
     accepted since; by the `down` itself, if nothing is known to have applied it."""
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
-    ordered = sorted((one for one in ups if one.status in (*_APPLYING, "repaired")), key=lambda one: (one.ended, one.run))
+    counting = (one for one in ups if one.status in (*_APPLYING, "repaired"))
     applied = applied_by(record)
-    for one in ordered:
+    for one in sorted(counting, key=lambda one: (one.ended, one.run)):
         if one.status in _APPLYING:
             applied = applied_by(one)
         else:

@@ -16,7 +16,7 @@ from dynamodt.model.runs import RunRecord
 from dynamodt.script.codec import key_text
 from dynamodt.script.keys import Shape, key_meant, key_typed, shape_of
 from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key
-from dynamodt.state.runs import Phase, phases
+from dynamodt.state.runs import Phase, phases, unfinished
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image
@@ -156,7 +156,8 @@ class Chosen(NamedTuple):
 
 
 def chosen(letters: Iterable[Letter], keys: Sequence[str], record: RunRecord) -> Chosen:
-    """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet.
+    """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. None is left where
+    the command that has accepted them has died: the same command continues its run.
 
     Raises UsageError for a key without a dead letter, Refused where there is none to accept.
     """
@@ -175,8 +176,9 @@ def chosen(letters: Iterable[Letter], keys: Sequence[str], record: RunRecord) ->
             others.append(key_typed(letter.key))
     if wanted.unknown:
         raise _unknown(record, wanted.unknown, others)
-    if not parts:
-        what = "its dead letters are accepted already" if record.accepted else "no dead letter is left to accept"
+    if not parts and not (record.accepted and unfinished(record.status)):
+        which = ", ".join(keys) + (" is" if len(keys) == 1 else " are") if keys else "its dead letters are"
+        what = f"{which} accepted already" if record.accepted else "no dead letter is left to accept"
         hint = suggest("history", table=record.table) + " shows by whom, and why" if record.accepted else ""
         raise Refused(what, where=f"run {record.run}", hint=hint, run=record.run)
     listed = {part: found if part in divided else None for part, found in parts.items()}

@@ -299,18 +299,21 @@ def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunO
         UNDOING: (f"run {run} is half undone", "finish it first: " + undo),
     }
     what, hint = undos.get(record.status, ("", ""))
-    if not unfinished(record.status) and not record.tolerated:
+    accepts = bool(options.accept or options.accept_all)
+    begun = unfinished(record.status)
+    if not begun and not (record.tolerated and record.status == "succeeded"):
         what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
     if not what:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
         check_not_recreated(stage, record, hint=again)
         reopened(state, record.table, run, state.applied(record.table))
-        if totals_of(state, phases(record)).counts.dead <= record.accepted_items:
+        repeats = accepts and begun and record.accepted  # of a command that has died after it had accepted them
+        if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
             onward = suggest(record.direction, table=record.table, to=goal(record))
             what, hint = f"run {run} has no dead letters{_accepted_before(record)}", "to continue it: " + onward
     if what:
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
-    if options.accept or options.accept_all:
+    if accepts:
         chosen(StoredLetters(state, open_storage(stage.connection, stage.storage), record), options.accept, record)
 
 
