@@ -156,8 +156,8 @@ class Chosen(NamedTuple):
 
 
 def chosen(letters: Iterable[Letter], keys: Sequence[str], record: RunRecord) -> Chosen:
-    """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. None is left where
-    the command that has accepted them has died: the same command continues its run.
+    """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. There are none
+    where the command that has accepted them has died: typed again, it continues the run.
 
     Raises UsageError for a key without a dead letter, Refused where there is none to accept.
     """
