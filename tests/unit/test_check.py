@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dynamodt.checks import variants
+from dynamodt.checks import subject, variants
 from dynamodt.checks.check import of_file
 from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.examples import Replacer, shrunk
@@ -26,6 +27,7 @@ from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
 from dynamodt.runs import estimate
 from dynamodt.runs.estimate import Sample
 from dynamodt.runs.options import RunOptions
+from dynamodt.script.attempt import Attempt, attempted
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE
@@ -139,14 +141,19 @@ def test_what_an_item_of_the_sample_shows_is_a_fault_with_the_smallest_item(
     assert len(after) == 9  # the tenth would be a dead letter
 
 
-def test_a_variant_of_the_very_shape_of_an_item_is_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
-    text = "def transform_up(item): return {**item, 'x': 1 // int(item['n'])} if item['name'] else item\n"
+@pytest.mark.parametrize(
+    "value",
+    ["1 / item['n']", "item['id'].split('#')[1]", "('free', 'paid').index(item['plan'])"],
+    ids=["zero", "a key", "a word"],
+)
+def test_other_values_of_the_types_that_items_have_are_warnings(
+    tmp_path: Path, elsewhere: Elsewhere, value: str
+) -> None:
     images: list[Image] = [
-        {"id": {"S": "a"}, "name": {"S": "Ada"}, "n": {"N": "1"}},
-        {"id": {"S": "b"}, "name": {"S": ""}, "n": {"N": "0"}},
+        {"id": {"S": f"USER#{n}"}, "plan": {"S": ("free", "paid")[n % 2]}, "n": {"N": str(n + 1)}} for n in range(9)
     ]
-    found, _ = checked(tmp_path, text, images, elsewhere)
-    assert [(one.name, one.items) for one in found.faults] == [("raises", 0)]
+    found, _ = checked(tmp_path, f"def transform_up(item): return {{**item, 'x': str({value})}}\n", images, elsewhere)
+    assert not found.faults and "raises" in {one.name for one in found.findings}
 
 
 def test_without_prepared_data_and_on_derived_items_errors_are_warnings(tmp_path: Path, elsewhere: Elsewhere) -> None:
@@ -184,6 +191,10 @@ def test_what_is_tried_prints_nothing_and_ends_nothing(tmp_path: Path, elsewhere
             "before it",
         ),
         ("def transform_up(item): return {**item, 'h': hash(item['id'])}", "another process"),
+        (
+            "from datetime import datetime as d\ndef transform_up(item): return {**item, 'h': str(d.fromtimestamp(9))}",
+            "another process",
+        ),
         ("import uuid\ndef transform_up(item): return {**item, 'h': str(uuid.uuid4())}", "applied twice"),
     ],
 )
@@ -191,6 +202,19 @@ def test_what_a_result_depends_on_is_named(tmp_path: Path, elsewhere: Elsewhere,
     found, _ = checked(tmp_path, body + "\n", NAMED, elsewhere)
     (fault,) = found.faults
     assert fault.name == "deterministic" and why in fault.what and found.deterministic is False
+
+
+def test_the_limit_of_a_call_is_for_the_author_s_code_alone(
+    tmp_path: Path, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: Any) -> Attempt:
+        time.sleep(0.4)
+        return attempted(*arguments)
+
+    monkeypatch.setattr(subject, "attempted", slowly)
+    text = "def transform_up(item): return item\n"
+    found, _ = checked(tmp_path, text, NAMED[:1], elsewhere, seconds=0.1, examples=1)
+    assert not found.faults
 
 
 def test_what_is_lost_is_a_warning_and_a_wrong_way_back_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:

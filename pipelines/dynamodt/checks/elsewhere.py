@@ -1,4 +1,4 @@
-"""The same version in another process: another hash seed, another time, another order of the items, fresh modules.
+"""The same version in another process: another hash seed, time and time zone, other order of items, fresh modules.
 
 A script that is loaded after `shift` gets classes and functions that are more than a year off, on another weekday and
 at another time of the day, so that a result that depends on the clock differs.
@@ -30,6 +30,7 @@ from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
 
 _SEED = "4242"  # of hashes; this process's own is another one, or random
+_ZONE = "Asia/Kathmandu"  # local time there: hardly any machine's, and 5:45 ahead of UTC, so that hours differ
 
 
 class Side(NamedTuple):
@@ -115,7 +116,7 @@ def _started() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONHASHSEED": _SEED, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONHASHSEED": _SEED, "PYTHONPATH": path, "TZ": _ZONE},
     )
 
 

@@ -1,7 +1,7 @@
 """Faults to findings: what is a fault and what a warning, and the smallest item that shows each, with replaced values.
 
 What an item of the sample shows is a fault, since a run would meet it; what only a variant shows is a warning, unless
-an item of the sample has the variant's very shape, or the version never returns.
+the version never returns.
 
 Replaced values have the same shapes, types and lengths, and are nobody's data. Equal words stay equal and different
 ones different, over all items of one `Replacer`, so that keys stay unique and references between items hold, also those
@@ -37,14 +37,12 @@ FaultsOf = Callable[[Image], list[Fault]]  # of one item
 @dataclass
 class Met:
     """A kind of fault, the first item that shows it, and the number of items of the sample that do. Of a variant, `why`
-    is how it differs, and `likely`: an item of the sample has its shape. `invented`: the fault's images have replaced
-    values."""
+    is how it differs. `invented`: the fault's images have replaced values."""
 
     fault: Fault
     image: Image
     items: int = 0
     why: str = ""
-    likely: bool = False
     invented: bool = False
 
 
@@ -73,7 +71,7 @@ class Judge:
 
     def _level(self, met: Met) -> Level:
         name = met.fault.name
-        seen = met.items or met.likely or name == "hangs"
+        seen = met.items or name == "hangs"
         doubtful = self.doubtful and name in (*_RAISING, "reversible", "idempotent")
         return "fault" if met.fault.grave and seen and not doubtful else "warning"
 

@@ -169,7 +169,7 @@ class Subject:
             self._transform = Transform(script, direction)
             self._transform.setup()
             self._transform.start_bundle()
-        self._calls = _Calls(self._transform.apply)
+        self._calls = _Calls(self._transform.apply, watch)
         self._statements = Statements(table, script.guard, InsertedRows("dynamodt", "check"))
         bare = replace(script, stamp=None)
         export = script.source == "export"
@@ -191,8 +191,7 @@ class Subject:
         return self._observed(self._lenient, image)
 
     def _observed(self, change_of: ChangeOf, image: Image) -> Observed:
-        with self._watch.call():
-            attempt = attempted(image, change_of, self._request)
+        attempt = attempted(image, change_of, self._request)
         if attempt.error is not None:
             return Observed(None, self._raised(attempt.error), "", self._calls.nanoseconds)
         return Observed(self._outcome(image, attempt.change), None, self._calls.alters(image), self._calls.nanoseconds)
@@ -263,8 +262,9 @@ def _without_digits(text: str) -> str:
 class _Calls:
     """The author's function, with a record of its last call. It stands for the Transform that `Apply` calls."""
 
-    def __init__(self, function: Callable[[Item, Mapping[Any, Any]], list[Result]]) -> None:
+    def __init__(self, function: Callable[[Item, Mapping[Any, Any]], list[Result]], watch: Watch) -> None:
         self._function = function
+        self._watch = watch
         self._handed: Item = {}
         self._before: Item = {}
         self._results: list[Result] = []
@@ -274,7 +274,8 @@ class _Calls:
         self._handed, self._before, self._results = item, dict(item), []
         begun = time.perf_counter_ns()
         try:
-            self._results = self._function(item, prepared)
+            with self._watch.call():
+                self._results = self._function(item, prepared)
         finally:
             self.nanoseconds = time.perf_counter_ns() - begun
         return self._results

@@ -29,6 +29,10 @@ _ROWS = 10_000  # of items(), at most
 _CHUNK = 100
 _NOTIFY_SECONDS = 2.0
 _BEFORE: Final = "it depends on the items before it"
+_HERE_ALONE: Final = (
+    "use no random value, no hash() of a text (zlib.crc32 is stable), no list of a set without sorted(), and no local "
+    "time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
+)
 _KINDS = 16  # of faults of variants that are made smaller
 _SECONDS_FOR_VARIANTS = 30
 _CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
@@ -222,10 +226,7 @@ class VersionTrial:
             there = self._elsewhere.observed(side, images, reverse=reverse, shifted=False)
             if there is not None and agree(self._made[number][1], there[number]):
                 return why, hint
-        return (
-            "it differs in another process",
-            "use no random value, no hash() of a text (zlib.crc32 is stable), and no list of a set without sorted()",
-        )
+        return "it differs in another process", _HERE_ALONE
 
     # ------------------------------------------------------------ variants
 
@@ -235,7 +236,6 @@ class VersionTrial:
         script, table = self._asked.script, self._asked.table
         bases = variants.bases(images) or [_assumed(script, table)]
         strategy = variants.variants(bases, table)
-        shapes = {variants.shape(image) for image in images}
         with self._watch.at_work():
             new = self._new_kinds(trial, [] if self._hangs else variants.drawn(strategy, self._examples()))
             for kind, met in list(new.items())[:_KINDS]:
@@ -245,8 +245,7 @@ class VersionTrial:
                         faults = (fault for fault in trial.faults(small.image)[0] if fault.kind == kind)
                         fault = next(faults, met.fault)
                         new[kind] = replace(met, fault=fault, image=small.image, why=_why(small.deviations))
-        for kind, met in new.items():
-            self._met[kind] = replace(met, likely=variants.shape(met.image) in shapes)
+        self._met.update(new)
         if images and not self._hangs:
             self._on_a_large_item(trial, images)
 

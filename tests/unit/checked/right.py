@@ -533,6 +533,35 @@ def transform_down(item):
 """,
         on="documents",
     ),
+    "keys that are taken apart": Right(
+        """
+def transform_up(item):
+    _, customer = item["pk"].split("#")
+    match item["sk"].split("#"):
+        case ["PROFILE"]:
+            return {**item, "customer": int(customer)}
+        case ["ORDER", number]:
+            return {**item, "customer": int(customer), "number": int(number)}
+    raise ValueError(f"an unknown kind of item: {item['sk']}")
+
+def transform_down(item):
+    item.pop("number", None)
+    del item["customer"]
+    return item
+""",
+        on="orders",
+    ),
+    "a time in the local time zone, for a log": Right(
+        """
+import logging
+from datetime import UTC, datetime
+
+def transform_up(item):
+    joined = datetime.fromisoformat(item.get("joined", "2024-01-01"))
+    logging.info("%s of %s", item["id"], joined.astimezone())
+    return {**item, "joined_at": int(joined.replace(tzinfo=UTC).timestamp())}
+"""
+    ),
     "a time that is measured for a log": Right(
         """
 import logging

@@ -41,6 +41,16 @@ def transform_up(item):
     return {**item, "migrated_at": datetime.now(timezone.utc).isoformat(timespec="hours")}
 """,
     ),
+    "an hour in the local time zone": Wrong(
+        "deterministic",
+        """
+from datetime import datetime
+
+def transform_up(item):
+    joined = datetime.fromisoformat(item.get("joined", "2024-01-01"))
+    return {**item, "joined_at": int(joined.timestamp())}
+""",
+    ),
     "today, imported within the function": Wrong(
         "deterministic",
         """
