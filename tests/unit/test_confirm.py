@@ -35,9 +35,9 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
 
 
 @pytest.fixture(autouse=True)
-def effects(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def effects(monkeypatch: pytest.MonkeyPatch) -> list[migration.Effect]:
     """What the command will do."""
-    found = [EFFECT]
+    found = [migration.Effect(EFFECT, "v2 split", 1)]
     monkeypatch.setattr(migration, "effects", lambda stage, folder, request: found)
     return found
 
@@ -65,6 +65,20 @@ def test_on_a_terminal_it_is_asked_for_with_what_will_happen(
     assert shown == [f"  {EFFECT}"]
 
 
+def test_what_is_confirmed_is_what_was_shown(
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.Effect]
+) -> None:
+    """A `down` goes to the version that was shown, and not below, whatever another terminal has done since."""
+    keys.send_text("yyy")
+    assert confirm_change(DOWN, STAGE, HERE) == replace(DOWN, to=1)
+    looks = iter([effects, [migration.Effect(EFFECT.replace("5 items", "6 items"), "v2 split", 1)]])
+    monkeypatch.setattr(migration, "effects", lambda *_: next(looks))
+    assert confirm_change(DOWN, STAGE, HERE).to == 1  # the application writes
+    looks = iter([effects, [migration.Effect(EFFECT, "v1 initial", 0)]])
+    with pytest.raises(Refused, match="before the answer: nothing was changed"):
+        confirm_change(DOWN, STAGE, HERE)
+
+
 @pytest.mark.usefixtures("keys", "unasked")
 @pytest.mark.parametrize(
     "request_",
@@ -75,7 +89,7 @@ def test_nothing_is_asked_where_it_is_said_or_nothing_is_taken_back(request_: Re
 
 
 @pytest.mark.usefixtures("keys", "unasked")
-def test_what_will_be_refused_or_has_nothing_to_do_is_not_asked_for(effects: list[str]) -> None:
+def test_what_will_be_refused_or_has_nothing_to_do_is_not_asked_for(effects: list[migration.Effect]) -> None:
     effects.clear()
     confirm_change(DOWN, STAGE, HERE)
 

@@ -71,7 +71,7 @@ def _executed(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
         return _UNOPENED[request.command](request, folder, recorder)
     api = load_operations()
     stage = _open(api, request, folder, recorder)
-    confirm_change(request, stage, folder)
+    request = confirm_change(request, stage, folder)
     return _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
 
 

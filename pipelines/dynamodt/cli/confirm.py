@@ -29,21 +29,29 @@ def on_terminal(request: Request) -> bool:
     return not request.json and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def confirm_change(request: Request, stage: Stage, folder: Path) -> None:
-    """Returns if the command is confirmed. On a terminal it is asked for, with its effects; without one, `--yes` is
-    needed on a protected stage only. Raises Refused for an answer that is no, and where `--yes` is missing."""
+def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
+    """The command as it is confirmed: a `down` to the version that was shown. On a terminal it is asked for, with its
+    effects; without one, `--yes` is needed on a protected stage only. Raises Refused for an answer that is no, where
+    `--yes` is missing, and where the effects are others by the time of the answer."""
     if not is_asked(request):
-        return
+        return request
     if on_terminal(request):
         from dynamodt.runs.migration import effects
 
-        _ask(request, effects(stage, folder, request), f"stage {stage.name}")
-    elif stage.protected:
+        where = f"stage {stage.name}"
+        shown = effects(stage, folder, request)
+        _ask(request, [one.sentence for one in shown], where)
+        if [one.of for one in effects(stage, folder, request)] != [one.of for one in shown]:
+            what = "another command has changed the table, or its lease, before the answer: nothing was changed"
+            raise Refused(what, where=where, hint="to see what it does now: " + as_typed(request))
+        return replace(request, to=shown[0].to) if len(shown) == 1 and request.to is None else request
+    if stage.protected:
         raise Refused(
             f"the stage is protected: `{request.command}` asks for confirmation, and there is no terminal",
             where=f"stage {stage.name}",
             hint="to confirm it: " + as_typed(replace(request, yes=True)),
         )
+    return request
 
 
 def confirm_reset(request: Request, folder: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from dynamodt.errors import Busy, DynamodtError, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
@@ -326,7 +327,16 @@ def _accepted_before(record: RunRecord) -> str:
 # ---------------------------------------------------------------- before a confirmation
 
 
-def effects(stage: Stage, folder: Path, command: Command) -> list[str]:
+class Effect(NamedTuple):
+    """What a command will do to a table: the sentence of it; `of` identifies what is taken back; for a `down`, `to` is
+    the version that the table is at afterwards."""
+
+    sentence: str
+    of: str
+    to: int | None = None
+
+
+def effects(stage: Stage, folder: Path, command: Command) -> list[Effect]:
     """What `down`, `undo` or `unlock` will do; nothing where it will be refused, or has nothing to do. Raises what
     finding the run raises."""
     tables = [stage.names.real(name) for name in command.tables] or all_tables(folder / "transforms", stage.names)
@@ -336,31 +346,35 @@ def effects(stage: Stage, folder: Path, command: Command) -> list[str]:
     if command.command == "unlock":
         leases = [state.leases.read(table) for table in tables]
         return [_about_unlock(stage, lease) for lease in leases if lease.run]
-    return [line for table in tables for line in _about_down(stage, folder, command, table)]
+    return [one for table in tables for one in _about_down(stage, folder, command, table)]
 
 
-def _about_down(stage: Stage, folder: Path, command: Command, table: str) -> list[str]:
+def _about_down(stage: Stage, folder: Path, command: Command, table: str) -> list[Effect]:
     migration = plan_migration(stage, folder, table, "down", command.to, command.options)
     planned = migration.planned
     if planned is None or not migration.has_steps:
         return []
     versions = ", ".join(f"v{step.script.sequence} {step.script.name}" for step in planned.steps)
     what = "are taken back" if len(planned.steps) > 1 else "is taken back"
-    to = f"{what}, to version {planned.steps[-1].script.sequence - 1}"
+    at = planned.steps[-1].script.sequence - 1
+    to = f"{what}, to version {at}"
     items = counted(planned.table.item_count, "item")
-    return [f"table {stage.names.shown(table)} of stage {stage.name}, about {items}: {versions} {to}"]
+    sentence = f"table {stage.names.shown(table)} of stage {stage.name}, about {items}: {versions} {to}"
+    return [Effect(sentence, versions, at)]
 
 
-def _about_undo(stage: Stage, record: RunRecord) -> str:
+def _about_undo(stage: Stage, record: RunRecord) -> Effect:
     items = counted(record.counts.changed, "changed item")
-    return (
+    sentence = (
         f"table {stage.names.shown(record.table)} of stage {stage.name}: run {record.run} of v{record.version} "
         f"{record.name} ({record.direction}, {record.status}) is taken back, {items}"
     )
+    return Effect(sentence, f"{record.run} {record.status} {record.attempts}")
 
 
-def _about_unlock(stage: Stage, lease: Lease) -> str:
-    return (
+def _about_unlock(stage: Stage, lease: Lease) -> Effect:
+    sentence = (
         f"table {stage.names.shown(lease.table)} of stage {stage.name}: its lease is taken from {holder(lease)}, which "
         "must be certainly dead"
     )
+    return Effect(sentence, f"{lease.run} {lease.token}")
