@@ -81,7 +81,12 @@ def test_a_small_table_is_read_whole(sampled: Any, items: int, counted: int) -> 
     assert sorted(map(str, sample.images)) == sorted(map(str, FakeReads(items).items)) and sample.whole
 
 
-@pytest.mark.parametrize("counted", [20_000, 0])
+def test_a_table_that_is_counted_as_small_is_read_in_the_fewest_requests(sampled: Any) -> None:
+    _, reads = sampled(1000, 1000, 1000)
+    assert reads.asked == [0]
+
+
+@pytest.mark.parametrize("counted", [20_000, 500, 0])  # 500: a count of hours ago
 def test_a_large_table_gives_items_of_many_places_and_no_more_than_asked(sampled: Any, counted: int) -> None:
     sample, reads = sampled(20_000, 1000, counted)
     keys = {image["id"]["S"] for image in sample.images}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -295,12 +295,25 @@ def sampled(
     limiter = read_limiter(stage, table.read_units, options)
     wire = shared_wire(stage.connection.of_table(table.name))
     reads = Reads(wire, table, rate_queue=limiter, units=lambda items: items * each)
+    units = 0.0
+    if 0 < table.item_count <= number:  # by a count that may be old: as a whole it takes the fewest units
+        found = _read(reads, [(0, None)], 1, number, number + 1, consistent)
+        if found.whole:
+            return found
+        units = found.read_units
     limit = max(1, -(-number // _PLACES))
     wanted = min(_MOST_SEGMENTS // 2, max(_LEAST_SEGMENTS, table.item_count // limit))
     total = dice.randint(wanted, 2 * wanted)  # so that they begin elsewhere each time
-    due: deque[tuple[int, Image | None]] = deque((segment, None) for segment in dice.sample(range(total), total))
-    images: list[Image] = []
-    units = 0.0
+    begins: list[tuple[int, Image | None]] = [(segment, None) for segment in dice.sample(range(total), total)]
+    found = _read(reads, begins, total, number, limit, consistent)
+    return replace(found, read_units=found.read_units + units)
+
+
+def _read(
+    reads: Reads, begins: Iterable[tuple[int, Image | None]], total: int, number: int, limit: int, consistent: bool
+) -> Sample:
+    """At most `number` items, `limit` from each segment in turn."""
+    due, images, units = deque(begins), list[Image](), 0.0
     while due and len(images) <= number:
         segment, cursor = due.popleft()
         page = reads.scan(segment, total, cursor, limit, consistent)
