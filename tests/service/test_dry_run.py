@@ -45,6 +45,10 @@ def counts(report: TableReport) -> list[Counts]:
     return [version.counts for version in report.versions]
 
 
+def spent(report: TableReport) -> list[float]:
+    return [version.consumed.wcu for version in report.versions]
+
+
 def dead(bench: Bench, report: TableReport) -> list[tuple[Any, str]]:
     return sorted((str(one["key"]), one["error"]) for one in bench.dead_letters(report))
 
@@ -70,6 +74,16 @@ def test_its_counts_and_dead_letters_are_those_of_the_run(bench: Bench, table: s
     assert found[2].changed == expected[2].changed == 28  # a scan may meet what an idempotent version has moved itself
     assert [*found[:2], *found[3:]] == [*expected[:2], *expected[3:]]
     assert dead(bench, foreseen) == dead(bench, report) and len(dead(bench, report)) == found[4].dead > 0
+
+
+def test_a_refused_move_costs_what_it_costs_the_run(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.script(table, "SOURCE = 'scan'\nIDEMPOTENT = True\ndef transform_up(item): return {**item, 'id': 100}", 1)
+    bench.tables.put(table, *({"id": n, "n": n} for n in range(4)))
+    (foreseen,) = bench.up(table, dry_run=True, max_errors=100)
+    (report,) = bench.up(table, max_errors=100)
+    assert counts(foreseen) == counts(report) and counts(report)[0].dead == 3
+    assert spent(foreseen) == spent(report) == [4.0 * 4]
 
 
 @one_judge_is_quick

@@ -118,12 +118,14 @@ class RehearseVersion(beam.DoFn):
 
 
 def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter], rcu: float) -> WrittenPage:
-    """A page's outcome. The write units are estimated; `rcu` are those of looking up keys."""
+    """A page's outcome. The write units are estimated, with those of refused changes; `rcu` are those of looking up
+    keys."""
     changes = [outcome.change for outcome in outcomes if outcome.change is not None]
     ended = Counter(outcome.kind for outcome in outcomes)
     applied = AppliedPage(page, changes, ended["unchanged"], ended["dead"] - len(dead) + len(page.unreadable))
     counts = Counts(0, len(changes), 0, ended["superseded"], ended["vanished"], len(dead))
-    wcu = float(sum(map(write_units, changes)))
+    refused = [outcome.refused for outcome in outcomes if outcome.refused is not None]
+    wcu = float(sum(map(write_units, changes + refused)))
     result = WriteResult(counts, Units(rcu, wcu), dead, changes[:MOST_SAMPLES])
     return written(applied, without_write(applied), result)
 

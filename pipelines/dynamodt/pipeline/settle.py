@@ -23,13 +23,14 @@ MOST_REMEMBERED = 50_000  # keys of a phase in a process: about 40 MB
 
 class Outcome(NamedTuple):
     """What an item's attempt comes to. `change` is what would be written of it (None: nothing), `error` and `step` are
-    those of a dead letter."""
+    those of a dead letter. `refused` is what a run would send before it, and be charged for."""
 
     image: Image
     kind: Count | Literal["dead"]
     change: Change | None = None
     error: BaseException | None = None
     step: Literal["transform", "write"] = "transform"
+    refused: Change | None = None
 
 
 class Remembered:
@@ -73,10 +74,11 @@ def settled(attempt: Attempt, placed: Mapping[str, Image], memory: Remembered) -
     if isinstance(change, Insert | Atomic):
         judged = _judged(change, placed, memory)
         if isinstance(judged, Collision):
-            return Outcome(image, "dead", None, collision(judged, change), "write")
+            return Outcome(image, "dead", None, collision(judged, change), "write", refused=change)
         if isinstance(judged, Ends):
-            return Outcome(image, judged.outcome)
-        change = judged
+            return Outcome(image, judged.outcome, refused=change)
+        memory.note(judged)
+        return Outcome(image, "changed", judged, refused=None if judged is change else change)
     memory.note(change)
     return Outcome(image, "changed", change)
 
