@@ -139,6 +139,17 @@ def test_what_is_wrong_is_reported(ask: Ask, pytester: pytest.Pytester, text: st
     assert "site-packages" not in found.stdout.str() and "pipelines/dynamodt" not in found.stdout.str()
 
 
+def test_rows_of_an_idempotent_version_are_none_of_its_results(ask: Ask, pytester: pytest.Pytester) -> None:
+    text = """
+    IDEMPOTENT = True
+    def items(): yield {'id': 'root'}
+    def transform_up(item): return item if item['id'][:2] == 'u#' else {**item, 'id': 'u#' + item['id']}
+    """
+    version(pytester.path, 1, text)
+    sample(pytester.path, {"id": "1"}, {"id": "u#2"})
+    ask("--dynamodt").assert_outcomes(passed=5)
+
+
 def test_the_author_s_line_is_shown(ask: Ask, pytester: pytest.Pytester) -> None:
     version(pytester.path, 1, "import beside\ndef transform_up(item): return beside.of(item)")
     (pytester.path / "transforms" / "users" / "beside.py").write_text("def of(item):\n    return item['absent']\n")

@@ -247,9 +247,11 @@ def _down(table: Table, script: Script) -> None:
 
 
 def _idempotent(table: Table, script: Script) -> None:
-    subject_, prepared = table.subject(script), table.prepared(script)
-    images = table._made_by(script.sequence)
-    again = rehearsed(subject_._replace(script=_without_rows(script)), images, "up", prepared)
+    """The rows of `items()` are no results of transform_up: a run does not apply it to them."""
+    table._made_by(script.sequence)  # skips the test of a version that fails on the sample
+    bare, prepared = table.subject(script)._replace(script=_without_rows(script)), table.prepared(script)
+    images = rehearsed(bare, table.before(script.sequence), "up", prepared).images
+    again = rehearsed(bare, images, "up", prepared)
     changed = [one for one in again.outcomes if one.kind != "unchanged"]
     _fail(table, script, changed, len(images), "IDEMPOTENT = True, and a second application changes")
 
