@@ -343,6 +343,14 @@ def test_a_version_without_a_way_down_is_taken_back_by_its_journal(journal: bool
     assert [step.command for step in steps] == expected
 
 
+def test_a_way_down_is_not_taken_for_the_version_below_it() -> None:
+    """The journal of version 5's `down` takes version 4 back as little as 4's own, which is no longer the last one."""
+    run = replace(RUN, run="01RUN", version=5, direction="down", journal=True)
+    down = replace(UP, command="down")
+    steps = next_steps(down, TableReport("users", "down", (run,), 4, latest=5, reversible=False), {})
+    assert [step.command for step in steps] == ["dynamodt up --table users", "dynamodt status"]
+
+
 def test_make_is_told_all_that_was_asked_for() -> None:
     options = RunOptions(dry_run=True, max_wcu=50.0, share=25.0, alarms=("api",), source="export")
     steps = next_steps(replace(UP, options=options), TableReport("users", "up", (RUN,)), {"DYNAMODT_MAKE": "1"})
@@ -423,7 +431,7 @@ def test_history_and_status_tell_that_a_table_is_younger_than_its_last_run() -> 
 def test_status_counts_what_is_pending() -> None:
     versions = (VersionStatus(1, "a", "applied"), VersionStatus(2, "b", "pending"), VersionStatus(3, "c", "missing"))
     text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)]))
-    assert "users at version 1, 1 pending\n  v1   a  applied" in text
+    assert "users at version 1, 1 pending, 1 missing\n  v1   a  applied" in text
     assert "it has no file here" in text
 
 

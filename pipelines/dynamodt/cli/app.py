@@ -384,8 +384,9 @@ def _rate(option: Option, given: float) -> float:
     """Raises UsageError for 0: it would be no limit, and is typed to mean that nothing may be used."""
     if given > 0:
         return given
+    rate = option.names[0] not in ("--max-usd", "--max-hours")
     hint = "leave it out for the usual limit; " + suggest("pause", table="T") + " holds a run that is at work"
-    raise UsageError(f"{option.names[0]} must be above 0", hint=hint)
+    raise UsageError(f"{option.names[0]} must be above 0", hint=hint if rate else "leave it out for no limit")
 
 
 for _name in HELP:

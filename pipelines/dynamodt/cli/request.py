@@ -374,7 +374,8 @@ def _way_back(plain: Request, report: TableReport) -> list[Step]:
     if report.at and report.reversible:
         return [(replace(plain, command="down", options=_without_choices(plain.options)), what)]
     last = report.versions[-1] if report.versions else None
-    return [(_of_run(plain, "undo", last), what)] if report.at and last is not None and last.journal else []
+    undoable = last is not None and last.journal and last.direction == "up"  # the version, and not a `down` of the next
+    return [(_of_run(plain, "undo", last), what)] if last is not None and undoable else []
 
 
 def _of_run(request: Request, command: str, run: RunReport) -> Request:
