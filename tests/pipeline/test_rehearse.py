@@ -13,9 +13,9 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.runs import INSERTED_ROWS, Job, RowsSource
 from dynamodt.model.tables import Direction, IndexKey, KeyAttribute, TableSpec
 from dynamodt.pipeline import settle
-from dynamodt.pipeline.author_output import Line, captured
+from dynamodt.pipeline.author_output import Line, captured, origin
 from dynamodt.runs.jobs import chained
-from tests.fakes import numbers
+from tests.fakes import FakeResources, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter
 
@@ -196,7 +196,10 @@ def test_a_fault_of_the_script_ends_the_dry_run_as_the_run(bench: Bench, exporte
         dry_run(bench, up(bench, exporter, [ADD, MOVE.replace("'export'", "'scan'")]))
 
 
-def test_a_version_s_output_is_shown_by_its_own_dry_run_alone(bench: Bench, exporter: Exporter) -> None:
+def test_a_version_s_output_is_shown_by_its_own_dry_run_alone(
+    bench: Bench, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeResources, "output", origin(remote=False))  # as in a run
     lines: list[Line] = []
     bench.dynamodb.put(*numbers(3))
     texts = [f"def transform_up(item): print('version {number}'); return item" for number in (1, 2, 3)]
