@@ -201,7 +201,7 @@ class Case:
             if "/retry" in before.run:
                 continue
             phases = [one for one in self.done if one.run in (before.run, retry_run(before.run, number - 1))]
-            left = [part for one in phases for part in self.letters_of(one) if part not in self.replayed]
+            left = [part for one in phases for part in self.dead_letters_of(one) if part not in self.replayed]
             if left:
                 self.replayed.update(left)
                 yield self._later(retry_job(before, number, tuple(left)))
@@ -210,7 +210,7 @@ class Case:
         """A phase that may meet the dead letters of those before it."""
         return replace(job, earlier=tuple(one.run for one in self.done if not one.inserts_rows))
 
-    def letters_of(self, job: Job) -> tuple[str, ...]:
+    def dead_letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""
         claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
         names = committed_notes(self.storage.names(key_of_job(job, DEAD)), claims, recovers=True)

@@ -21,7 +21,7 @@ from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Item, Stage, StorageSpec
 from dynamodt.runs import execute
-from dynamodt.runs.history import LeftLetters, completion_error
+from dynamodt.runs.history import LeftDeadLetters, completion_error
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import read_versions
@@ -152,8 +152,10 @@ class Bench:
         """What a run reports that reads on after dead letters, and fails nonetheless: it is left half done, with all
         other items written."""
 
-        def strict(totals: Totals, splits: int, where: str, letters: LeftLetters, run: str) -> DynamodtError | None:
-            return completion_error(totals, splits, where, letters._replace(tolerated=0), run)
+        def strict(
+            totals: Totals, splits: int, where: str, dead_letters: LeftDeadLetters, run: str
+        ) -> DynamodtError | None:
+            return completion_error(totals, splits, where, dead_letters._replace(tolerated=0), run)
 
         with patch.object(execute, "completion_error", strict):
             (report,) = getattr(self, command)(table, **options)

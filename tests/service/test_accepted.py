@@ -191,7 +191,9 @@ def test_a_way_back_may_succeed_with_dead_letters_too(bench: Bench, table: str) 
     assert bench.tables.items(table) == numbered(30)
 
 
-def test_letters_of_an_export_are_replayed_without_another_one(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_dead_letters_of_an_export_are_replayed_without_another_one(
+    bench: Bench, table: str, endpoint: Endpoint
+) -> None:
     name = f"stage-{uuid4().hex[:12]}"
     client(endpoint.connection, "s3").create_bucket(Bucket=name)
     bench = replace(bench, stage=replace(bench.stage, storage=StorageSpec(f"s3://{name}/some")))

@@ -267,7 +267,7 @@ def test_a_value_that_an_index_does_not_take_is_found_before_the_write(
     report = bench.failed(indexed_table, BAD_KEYS, dry_run=dry_run, max_errors=9)
     (run,) = report.versions
     assert (run.counts.changed, run.counts.dead) == (1, 4)
-    found = {letter["key"]["id"]["N"]: letter["error"] for letter in bench.dead_letters(report)}
+    found = {dead_letter["key"]["id"]["N"]: dead_letter["error"] for dead_letter in bench.dead_letters(report)}
     assert found.keys() == {"1", "2", "3", "4"}
     assert all("the index index" in str(error) and indexed_table in str(error) for error in found.values())
     there = {item["id"]: "g" in item for item in bench.tables.items(indexed_table)}

@@ -322,7 +322,7 @@ def test_equal_values_stay_equal_and_different_ones_different() -> None:
     )
 
 
-def test_letters_of_all_alphabets_are_replaced_by_as_many_bytes() -> None:
+def test_stored_dead_letters_of_all_alphabets_are_replaced_by_as_many_bytes() -> None:
     image: Image = {"id": {"S": "Jürgen 山田 Ω"}, "b": {"B": "AAEC"}, "x": {"N": "-12.50"}, "one": {"N": "7"}}
     made = Replacer([image], "salt").image(image)
     assert image_bytes(made) == image_bytes(image) and made["one"] == image["one"]

@@ -6,7 +6,7 @@ import pytest
 
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Counts, Totals
-from dynamodt.runs.history import LeftLetters, completion_error
+from dynamodt.runs.history import LeftDeadLetters, completion_error
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from dynamodt.runs.history import LeftLetters, completion_error
 )
 def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreadable: int, hints: list[str]) -> None:
     totals = Totals(Counts(read=dead, dead=dead), done=1)
-    error = completion_error(totals, 1, "run run1", LeftLetters("dead.jsonl", doubtful, unreadable), "run1")
+    error = completion_error(totals, 1, "run run1", LeftDeadLetters("dead.jsonl", doubtful, unreadable), "run1")
     assert error is not None and error.where == "dead.jsonl"
     every = ["fix the script", "--in-doubt", "of the export's files", "another export"]
     assert all(hint in error.hint for hint in hints) and "--accept-all" in error.hint
@@ -40,13 +40,13 @@ def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreada
     ids=["unread", "lost", "twice"],
 )
 def test_a_run_that_left_something_out_does_not_stand(totals: Totals, what: str) -> None:
-    error = completion_error(totals, 4, "run run1", LeftLetters(""))
+    error = completion_error(totals, 4, "run run1", LeftDeadLetters(""))
     assert isinstance(error, RunFailed) and error.what.startswith(what)
     assert error.where == "run run1" and error.hint
 
 
 def test_a_run_that_read_everything_and_lost_nothing_stands() -> None:
-    assert completion_error(Totals(Counts(read=1, changed=1), done=1), 1, "run run1", LeftLetters("")) is None
+    assert completion_error(Totals(Counts(read=1, changed=1), done=1), 1, "run run1", LeftDeadLetters("")) is None
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_a_run_that_read_everything_and_lost_nothing_stands() -> None:
 )
 def test_what_is_accepted_or_tolerated_does_not_fail_a_run(accepted: int, tolerated: int, left: int) -> None:
     totals = Totals(Counts(read=9, changed=6, dead=3), done=1)
-    error = completion_error(totals, 1, "run run1", LeftLetters("dead.jsonl", 0, 0, accepted, tolerated))
+    error = completion_error(totals, 1, "run run1", LeftDeadLetters("dead.jsonl", 0, 0, accepted, tolerated))
     assert (error is None) == (left == 0)
     assert error is None or error.what.startswith(f"{left} item")
 
 
 def test_a_write_in_doubt_is_not_tolerated() -> None:
     totals = Totals(Counts(read=9, changed=6, dead=3), done=1)
-    error = completion_error(totals, 1, "run run1", LeftLetters("dead.jsonl", doubtful=1, accepted=2, tolerated=9))
+    error = completion_error(totals, 1, "run run1", LeftDeadLetters("dead.jsonl", doubtful=1, accepted=2, tolerated=9))
     assert error is not None and "--in-doubt" in error.hint

@@ -14,8 +14,8 @@ from dynamodt.cli.request import Request
 from dynamodt.cli.run_details import details_document, print_details, print_keys
 from dynamodt.model.pages import Acceptance, Contention, Counts, Totals, Units
 from dynamodt.model.runs import RunRecord
-from dynamodt.runs.letters import Letter, Part
 from dynamodt.runs.show import MOST_GROUPS, MOST_KEYS, PhaseShown, RunDetails, frames_of, grouped, normalised
+from dynamodt.runs.stored_dead_letters import Part, StoredDeadLetter
 from tests.fake_operations import STAGE
 
 PATH = "transforms/users/v2_total.py"
@@ -31,10 +31,10 @@ ValueError: no
 """
 
 
-def letter(number: int, error: str, accepted: bool = False, **more: Any) -> Letter:
+def dead_letter(number: int, error: str, accepted: bool = False, **more: Any) -> StoredDeadLetter:
     key = {"id": {"S": f"u{number}"}}
     line = {"key": key, "image": {**key, "price": {"N": str(number)}}, "step": "transform", "traceback": TRACEBACK}
-    return Letter(Part("p"), {**line, "error": error, **more}, accepted)
+    return StoredDeadLetter(Part("p"), {**line, "error": error, **more}, accepted)
 
 
 def image(**values: Any) -> dict[str, Any]:
@@ -66,24 +66,29 @@ def test_the_author_s_frames_are_those_under_transforms() -> None:
 
 
 def test_the_same_error_is_one_group_with_its_first_example_and_keys() -> None:
-    letters = [letter(n, f"ValueError: {n} of 'u{n}'", accepted=n == 2) for n in range(1, 6)]
-    first, second = grouped([*letters, letter(9, "KeyError: 'price'")])
+    dead_letters = [dead_letter(n, f"ValueError: {n} of 'u{n}'", accepted=n == 2) for n in range(1, 6)]
+    first, second = grouped([*dead_letters, dead_letter(9, "KeyError: 'price'")])
     assert (first.error, first.items, first.accepted) == ("ValueError: N of '…'", 5, 1)
     assert (first.first.key, first.first.error) == ("u1", "ValueError: 1 of 'u1'")
     assert first.keys == ["u1", "u3", "u4", "u5"] and (second.error, second.items) == ("KeyError: 'price'", 1)
-    elsewhere = letter(7, "KeyError: 'price'", traceback=TRACEBACK.replace("line 4", "line 5"))
-    assert len(grouped([letter(9, "KeyError: 'price'"), elsewhere, letter(8, "KeyError: 'price'", step="write")])) == 3
+    elsewhere = dead_letter(7, "KeyError: 'price'", traceback=TRACEBACK.replace("line 4", "line 5"))
+    assert (
+        len(
+            grouped([dead_letter(9, "KeyError: 'price'"), elsewhere, dead_letter(8, "KeyError: 'price'", step="write")])
+        )
+        == 3
+    )
 
 
 def test_the_memory_of_a_million_letters_is_that_of_a_few() -> None:
     """They are taken one by one; groups and keys have a bound."""
     alive = 0
 
-    def many() -> Iterator[Letter]:
+    def many() -> Iterator[StoredDeadLetter]:
         nonlocal alive
         for number in range(5000):
             alive += 1
-            yield letter(number, f"{'abcdefghij'[number % 10]}{'klmnopqrst'[number // 10 % 10]}Error: no")
+            yield dead_letter(number, f"{'abcdefghij'[number % 10]}{'klmnopqrst'[number // 10 % 10]}Error: no")
 
     groups = grouped(many())
     assert alive == sum(group.items for group in groups) == 5000
@@ -102,7 +107,12 @@ FOUND = RunDetails(
     "failed",
     Counts(read=1000, changed=994, dead=6),
     (PhaseShown("main", 8, Totals(Counts(1000, 994, dead=6), Units(5, 994), 8, Contention(3, 2))),),
-    grouped([*(letter(n, f"ValueError: {n} of 'u{n}'", accepted=n == 2) for n in range(1, 6)), letter(7, "x" * 200)]),
+    grouped(
+        [
+            *(dead_letter(n, f"ValueError: {n} of 'u{n}'", accepted=n == 2) for n in range(1, 6)),
+            dead_letter(7, "x" * 200),
+        ]
+    ),
     6,
     budget=Units(0, 500),
 )

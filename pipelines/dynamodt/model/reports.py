@@ -169,10 +169,10 @@ def outcome(status: str, dead: int, accepted: int) -> str:
     """A run's status in words, with the dead letters of one that has succeeded."""
     if status != "succeeded" or not dead:
         return status
-    letters = f"{status} with {counted(dead, 'dead letter')}"
+    text = f"{status} with {counted(dead, 'dead letter')}"
     if not accepted:
-        return letters
-    return f"{letters}, accepted" if accepted == dead else f"{letters}, {accepted:,} accepted"
+        return text
+    return f"{text}, accepted" if accepted == dead else f"{text}, {accepted:,} accepted"
 
 
 def counted(number: int, noun: str) -> str:

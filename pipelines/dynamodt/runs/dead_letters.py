@@ -18,9 +18,9 @@ from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Item
 from dynamodt.runs.history import doubts_hint, now
 from dynamodt.runs.jobs import retry_job
-from dynamodt.runs.letters import Part, Replayed, StoredLetters, accepted_of, chosen, letters_of
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.shown import key_line
+from dynamodt.runs.stored_dead_letters import Part, Replayed, StoredDeadLetters, accepted_of, chosen, dead_letters_of
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
     DEAD,
@@ -138,7 +138,7 @@ def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
     succeeded with dead letters tolerates as many of them again. Raises as `letters.chosen`, with nothing recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
-        found = chosen(StoredLetters(context.state, context.storage, record), options.accept, record)
+        found = chosen(StoredDeadLetters(context.state, context.storage, record), options.accept, record)
         if found.items:
             of, name = provenance(options), object_key(record.table, record.run, accepted_file(context.token))
             context.storage.write(name, found.content)
@@ -165,9 +165,9 @@ def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
     accepted = context.accepted
     if part.only is None and not (accepted.all_of(part.name) or accepted.some_of(part.name)):
         return b"" if of_accepted else context.storage.read(part.name) or b""
-    letters = (one for one in letters_of(context.storage, part, accepted) if one.accepted == of_accepted)
+    dead_letters = (one for one in dead_letters_of(context.storage, part, accepted) if one.accepted == of_accepted)
     mark = {"accepted": True} if of_accepted else {}
-    return b"".join(json.dumps({**letter.line, **mark}).encode() + b"\n" for letter in letters)
+    return b"".join(json.dumps({**dead_letter.line, **mark}).encode() + b"\n" for dead_letter in dead_letters)
 
 
 def retries(context: RunContext, main: list[Job]) -> list[Job]:
@@ -198,7 +198,7 @@ def _has_open(context: RunContext, part: Part) -> bool:
     if part.only is not None or accepted.all_of(part.name):
         return False
     return not accepted.some_of(part.name) or any(
-        not letter.accepted for letter in letters_of(context.storage, part, accepted)
+        not dead_letter.accepted for dead_letter in dead_letters_of(context.storage, part, accepted)
     )
 
 

@@ -32,7 +32,7 @@ from dynamodt.runs.dead_letters import (
     with_accepted,
 )
 from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, read_again, sourced
-from dynamodt.runs.history import LeftLetters, RunRecorder, completion_error, next_record, unrecorded
+from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error, next_record, unrecorded
 from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, just_ran, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
@@ -341,8 +341,8 @@ def _end(
     if error is None:
         doubtful, unreadable = count_dead(dead_letters, "doubt"), count_dead(dead_letters, "read")
         accepted, tolerated = context.accepted.items, context.options.max_errors
-        letters = LeftLetters(dead_letters_at, doubtful, unreadable, accepted, tolerated)
-        error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", letters, run)
+        left = LeftDeadLetters(dead_letters_at, doubtful, unreadable, accepted, tolerated)
+        error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", left, run)
     kept_at = dead_letters_at if totals.counts.dead else ""
     error = _record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
     report = replace(

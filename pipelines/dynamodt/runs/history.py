@@ -256,7 +256,7 @@ def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
     return hint
 
 
-class LeftLetters(NamedTuple):
+class LeftDeadLetters(NamedTuple):
     """The dead letters that a run has left, apart from accepted ones: where their file is, how many of them are in
     doubt or are unreadable lines, and how many are accepted and tolerated."""
 
@@ -268,15 +268,15 @@ class LeftLetters(NamedTuple):
 
 
 def completion_error(
-    totals: Totals, splits: int, where: str, letters: LeftLetters, run: str = "RUN"
+    totals: Totals, splits: int, where: str, dead_letters: LeftDeadLetters, run: str = "RUN"
 ) -> DynamodtError | None:
     """The error of a run that has ended without success, or None. A dead letter in doubt is never tolerated: a person
     looks at its item (ADR 003), and may then accept it."""
-    dead = totals.counts.dead - letters.accepted
-    if dead > letters.tolerated or letters.doubtful:
+    dead = totals.counts.dead - dead_letters.accepted
+    if dead > dead_letters.tolerated or dead_letters.doubtful:
         items = "1 item" if dead == 1 else f"{dead:,} items"
-        hint = _hint(dead, letters.doubtful, letters.unreadable, run)
-        return DeadLetters(f"{items} could not be transformed or written", where=letters.where, hint=hint)
+        hint = _hint(dead, dead_letters.doubtful, dead_letters.unreadable, run)
+        return DeadLetters(f"{items} could not be transformed or written", where=dead_letters.where, hint=hint)
     if totals.done < splits:
         return RunFailed(f"only {totals.done} of {splits} splits were read", where=where, hint="run it again")
     if not totals.counts.balanced:

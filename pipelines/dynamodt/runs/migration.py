@@ -19,7 +19,6 @@ from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import Reopened, goal, report_of
-from dynamodt.runs.letters import StoredLetters, chosen
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
@@ -40,6 +39,7 @@ from dynamodt.runs.resume import (
     check_unfinished,
     reopened,
 )
+from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen
 from dynamodt.script.read import tables as all_tables
 from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
@@ -315,7 +315,7 @@ def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunO
     if what:
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
     if accepts:
-        chosen(StoredLetters(state, open_storage(stage.connection, stage.storage), record), options.accept, record)
+        chosen(StoredDeadLetters(state, open_storage(stage.connection, stage.storage), record), options.accept, record)
 
 
 def _accepted_before(record: RunRecord) -> str:

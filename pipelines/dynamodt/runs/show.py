@@ -16,8 +16,8 @@ from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.control import find_run, run_states
-from dynamodt.runs.letters import Letter, StoredLetters
 from dynamodt.runs.resume import reopened
+from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters
 from dynamodt.script.keys import key_typed
 from dynamodt.state.runs import Phase, phases, undo_phases
 from dynamodt.state.split_rows import sum_of
@@ -106,7 +106,7 @@ def details(stage: Stage, tables: Sequence[str], run: str) -> RunDetails:
     status, counts = (seen.status, seen.counts) if seen is not None else (record.status, record.counts)
     holder = seen.holder if seen is not None else None
     budget = Units(rcu=holder.rcu, wcu=holder.wcu) if holder is not None else record.budget
-    groups = grouped(StoredLetters(state, storage, record)) if counts.dead else ()
+    groups = grouped(StoredDeadLetters(state, storage, record)) if counts.dead else ()
     stored = sum(group.items for group in groups)
     final = _final(state, record) if groups else ""
     return RunDetails(record, status, counts, tuple(_begun(state, record)), groups, stored, holder, budget, final)
@@ -123,8 +123,8 @@ def _final(state: State, record: RunRecord) -> str:
 def keys_of(stage: Stage, tables: Sequence[str], run: str) -> Iterator[str]:
     """The keys of all dead letters that are neither replayed nor accepted, as `retry --accept` takes them."""
     state, storage = State(stage.connection, stage.state_table), open_storage(stage.connection, stage.storage)
-    letters = StoredLetters(state, storage, find_run(state, tables, run, stage))
-    return (key_typed(letter.key) for letter in letters if not letter.accepted)
+    dead_letters = StoredDeadLetters(state, storage, find_run(state, tables, run, stage))
+    return (key_typed(dead_letter.key) for dead_letter in dead_letters if not dead_letter.accepted)
 
 
 # ---------------------------------------------------------------- phases
@@ -150,28 +150,28 @@ def _shown(state: State, record: RunRecord, found: Iterable[Phase]) -> Iterator[
 # ---------------------------------------------------------------- dead letters
 
 
-def grouped(letters: Iterable[Letter]) -> tuple[ErrorGroup, ...]:
+def grouped(dead_letters: Iterable[StoredDeadLetter]) -> tuple[ErrorGroup, ...]:
     """Dead letters by step, error and the author's line, the most frequent first. Beyond a number of different errors
     the others are one group."""
     groups: dict[tuple[str, ...], ErrorGroup] = {}
-    for letter in letters:
-        line = letter.line
+    for dead_letter in dead_letters:
+        line = dead_letter.line
         error, frames = normalised(line), frames_of(line["traceback"])
         place: tuple[str, ...] = (line["step"], error, str(frames[-1:]))
         if place not in groups and len(groups) >= MOST_GROUPS:
             place, error = (_OTHERS,), _OTHERS
         if place not in groups:
-            first = Example(key_typed(letter.key), line["error"], frames, line["traceback"])
+            first = Example(key_typed(dead_letter.key), line["error"], frames, line["traceback"])
             groups[place] = ErrorGroup(line["step"] if len(place) > 1 else "", error, first)
-        _count(groups[place], letter)
+        _count(groups[place], dead_letter)
     return tuple(sorted(groups.values(), key=lambda group: -group.items))
 
 
-def _count(group: ErrorGroup, letter: Letter) -> None:
+def _count(group: ErrorGroup, dead_letter: StoredDeadLetter) -> None:
     group.items += 1
-    group.accepted += letter.accepted
-    if not letter.accepted and len(group.keys) < MOST_KEYS:
-        group.keys.append(key_typed(letter.key))
+    group.accepted += dead_letter.accepted
+    if not dead_letter.accepted and len(group.keys) < MOST_KEYS:
+        group.keys.append(key_typed(dead_letter.key))
 
 
 def frames_of(traceback: str) -> tuple[Frame, ...]:

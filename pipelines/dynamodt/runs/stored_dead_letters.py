@@ -34,7 +34,7 @@ class Part(NamedTuple):
     only: frozenset[str] | None = None
 
 
-class Letter(NamedTuple):
+class StoredDeadLetter(NamedTuple):
     """An outstanding dead letter: its line in the storage, read."""
 
     part: Part
@@ -106,7 +106,7 @@ class Replayed:
                 yield Part(part, self.left_out[part])
 
 
-class StoredLetters:
+class StoredDeadLetters:
     """The outstanding dead letters of a run, by its record; one part at a time is in memory."""
 
     def __init__(self, state: State, storage: Storage, record: RunRecord) -> None:
@@ -116,9 +116,9 @@ class StoredLetters:
         self._recovers = record.began.get("IDEMPOTENT") != str(True)
         self.accepted = accepted_of(storage, record)
 
-    def __iter__(self) -> Iterator[Letter]:
+    def __iter__(self) -> Iterator[StoredDeadLetter]:
         for part in self.parts():
-            yield from letters_of(self._storage, part, self.accepted)
+            yield from dead_letters_of(self._storage, part, self.accepted)
 
     def parts(self) -> Iterator[Part]:
         """All outstanding parts, those that are accepted included."""
@@ -136,13 +136,13 @@ class StoredLetters:
         return committed_notes(names, claims, self._recovers)
 
 
-def letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[Letter]:
+def dead_letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[StoredDeadLetter]:
     """The dead letters of a part, in their order."""
     for line in (storage.read(part.name) or b"").splitlines():
         read = json.loads(line)
         text = key_text(read["key"])
         if part.only is None or text in part.only:
-            yield Letter(part, read, accepted.has(part.name, text))
+            yield StoredDeadLetter(part, read, accepted.has(part.name, text))
 
 
 # ---------------------------------------------------------------- accepting some
@@ -155,7 +155,7 @@ class Chosen(NamedTuple):
     items: int
 
 
-def chosen(letters: Iterable[Letter], keys: Sequence[str], record: RunRecord) -> Chosen:
+def chosen(dead_letters: Iterable[StoredDeadLetter], keys: Sequence[str], record: RunRecord) -> Chosen:
     """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. There are none
     where the command that has accepted them has died: typed again, it continues the run.
 
@@ -165,15 +165,15 @@ def chosen(letters: Iterable[Letter], keys: Sequence[str], record: RunRecord) ->
     parts: dict[str, list[Image]] = {}
     divided: set[str] = set()  # parts of which something else is left
     others: list[str] = []
-    for letter in letters:
-        part, typed = letter.part, wanted.typed(letter.key)
-        takes = not letter.accepted and (bool(typed) or not keys)
+    for dead_letter in dead_letters:
+        part, typed = dead_letter.part, wanted.typed(dead_letter.key)
+        takes = not dead_letter.accepted and (bool(typed) or not keys)
         if takes:
-            parts.setdefault(part.name, []).append(letter.key)
+            parts.setdefault(part.name, []).append(dead_letter.key)
         if not takes or part.only is not None:
             divided.add(part.name)
-        if not typed and not letter.accepted and len(others) < _NAMED:
-            others.append(key_typed(letter.key))
+        if not typed and not dead_letter.accepted and len(others) < _NAMED:
+            others.append(key_typed(dead_letter.key))
     if wanted.unknown:
         raise _unknown(record, wanted.unknown, others)
     if not parts and not (record.accepted and unfinished(record.status)):

@@ -11,7 +11,7 @@ import pytest
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.pages import Acceptance
 from dynamodt.model.runs import RunRecord
-from dynamodt.runs.letters import Letter, Part, Replayed, accepted_of, chosen, letters_of
+from dynamodt.runs.stored_dead_letters import Part, Replayed, StoredDeadLetter, accepted_of, chosen, dead_letters_of
 from dynamodt.script.codec import key_text
 from dynamodt.state.storage import FolderStorage
 
@@ -22,12 +22,12 @@ def key(name: str) -> dict[str, Any]:
     return {"id": {"S": name}}
 
 
-def letters(*parts: str, accepted: str = "") -> list[Letter]:
+def dead_letters(*parts: str, accepted: str = "") -> list[StoredDeadLetter]:
     """Letters by part: `"abc"` is a part of three, which is named by its letters."""
-    return [Letter(Part(part), {"key": key(name)}, name in accepted) for part in parts for name in part]
+    return [StoredDeadLetter(Part(part), {"key": key(name)}, name in accepted) for part in parts for name in part]
 
 
-def taken(found: list[Letter], *keys: str) -> Any:
+def taken(found: list[StoredDeadLetter], *keys: str) -> Any:
     content, items = chosen(found, keys, RECORD)
     listed = json.loads(content)["parts"]
     return {part: keys and [one["id"]["S"] for one in keys] for part, keys in listed.items()}, items
@@ -36,31 +36,31 @@ def taken(found: list[Letter], *keys: str) -> Any:
 @pytest.mark.parametrize(
     ("found", "keys", "parts", "items"),
     [
-        (letters("abc", "d"), (), {"abc": None, "d": None}, 4),
-        (letters("abc", "d"), ("b",), {"abc": ["b"]}, 1),
-        (letters("abc", "d"), ("d", "a", "a"), {"abc": ["a"], "d": None}, 2),
-        (letters("ab", "ac"), ("a",), {"ab": ["a"], "ac": ["a"]}, 2),  # it died in two phases
-        (letters("abc", accepted="b"), (), {"abc": ["a", "c"]}, 2),
-        (letters("abc", accepted="b"), ("a", "b"), {"abc": ["a"]}, 1),  # b is accepted already
-        ([Letter(Part("abc", frozenset({key_text(key("b"))})), {"key": key("b")})], (), {"abc": ["b"]}, 1),
+        (dead_letters("abc", "d"), (), {"abc": None, "d": None}, 4),
+        (dead_letters("abc", "d"), ("b",), {"abc": ["b"]}, 1),
+        (dead_letters("abc", "d"), ("d", "a", "a"), {"abc": ["a"], "d": None}, 2),
+        (dead_letters("ab", "ac"), ("a",), {"ab": ["a"], "ac": ["a"]}, 2),  # it died in two phases
+        (dead_letters("abc", accepted="b"), (), {"abc": ["a", "c"]}, 2),
+        (dead_letters("abc", accepted="b"), ("a", "b"), {"abc": ["a"]}, 1),  # b is accepted already
+        ([StoredDeadLetter(Part("abc", frozenset({key_text(key("b"))})), {"key": key("b")})], (), {"abc": ["b"]}, 1),
     ],
 )
 def test_whole_parts_or_keys_of_them_are_listed(
-    found: list[Letter], keys: tuple[str, ...], parts: dict[str, Any], items: int
+    found: list[StoredDeadLetter], keys: tuple[str, ...], parts: dict[str, Any], items: int
 ) -> None:
     assert taken(found, *keys) == (parts, items)
 
 
 def test_an_unknown_key_is_named_with_some_that_are_known() -> None:
     with pytest.raises(UsageError, match="2 keys have no dead letter in run 01RUN: x, y") as caught:
-        taken(letters("abcdef", accepted="a"), "b", "x", "y")
+        taken(dead_letters("abcdef", accepted="a"), "b", "x", "y")
     assert "c, d, e;" in caught.value.hint and "dynamodt show --keys 01RUN" in caught.value.hint
 
 
 @pytest.mark.parametrize("keys", [(), ("a",)])
 def test_what_is_accepted_cannot_be_accepted_again(keys: tuple[str, ...]) -> None:
     with pytest.raises(Refused):
-        taken(letters("ab", accepted="ab"), *keys)
+        taken(dead_letters("ab", accepted="ab"), *keys)
 
 
 @pytest.fixture
@@ -102,4 +102,4 @@ def test_what_a_retry_has_left_out_stays_outstanding(storage: FolderStorage) -> 
     assert (first.name, second) == ("p", Part("r"))
     storage.write("p", b"".join(json.dumps({"key": key(name)}).encode() + b"\n" for name in "abc"))
     accepted = accepted_of(storage, accepting(storage, {"p": [key("a")]}))
-    assert [(one.key, one.accepted) for one in letters_of(storage, first, accepted)] == [(key("a"), True)]
+    assert [(one.key, one.accepted) for one in dead_letters_of(storage, first, accepted)] == [(key("a"), True)]
