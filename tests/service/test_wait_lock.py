@@ -29,7 +29,7 @@ def first_line(process: subprocess.Popen[str], beginning: str) -> str:
     """The first line on stderr that begins so; fails when the process ends without one."""
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith(beginning):
+        if beginning in line:  # after the time
             return line
     raise AssertionError(f"it ended with {process.wait()}, and nothing said {beginning!r}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -320,14 +321,18 @@ def _differ_in_tables(one: Command, other: Command) -> bool:
     return several and bool(one.tables) == bool(other.tables) and replace(one, tables=other.tables) == other
 
 
-def steps_text(steps: Sequence[NextStep], room: int = 120) -> Text:
-    """The commands with their reasons, below them where a line would be longer than `room`."""
+def steps_text(steps: Sequence[NextStep], room: int = NARROW) -> Text:
+    """The commands with their reasons; on a narrow terminal, below them, unless one line of `room` columns has both."""
     width = max(len(step.command) for step in steps)
-    if 8 + width + max(len(step.why) for step in steps) > room:
-        below = (Text.assemble((step.command, "bold"), (f"\n        {step.why}", "dim")) for step in steps)
+    if room < NARROW and 8 + width + max(len(step.why) for step in steps) > room:
+        below = (Text.assemble((step.command, "bold"), (_below(step.why, room), "dim")) for step in steps)
         return Text.assemble(("next  ", "dim"), Text("\n      ").join(below))
     lines = (Text.assemble((f"{step.command:<{width}}", "bold"), (f"  {step.why}", "dim")) for step in steps)
     return Text.assemble(("next  ", "dim"), Text("\n      ").join(lines))
+
+
+def _below(why: str, room: int) -> str:
+    return "".join(f"\n        {line}" for line in wrap(why, max(8, room - 8)))
 
 
 def facts_text(facts: Mapping[str, str]) -> Group:
