@@ -28,6 +28,17 @@ from dynamodt.script.read import read_versions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
 
+SPLIT = """
+from dynamodt import without
+
+def transform_up(item):
+    first, _, last = item["name"].partition(" ")
+    return {**item, "first": first, "last": last}
+
+def transform_down(item):
+    return without(item, "first", "last")
+"""
+
 _BATCH = 25
 
 

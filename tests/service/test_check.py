@@ -10,21 +10,11 @@ from dynamodt import api
 from dynamodt.checks.check import CheckOptions
 from dynamodt.checks.findings import TableCheck
 from dynamodt.script.samples import read_images, version_of
-from tests.service.bench import Bench
+from tests.service.bench import SPLIT, Bench
 from tests.service.conftest import MakeTable
 
 pytestmark = pytest.mark.endpoints("ministack")
 
-SPLIT = """
-from dynamodt import without
-
-def transform_up(item):
-    first, _, last = item["name"].partition(" ")
-    return {**item, "first": first, "last": last}
-
-def transform_down(item):
-    return without(item, "first", "last")
-"""
 DROP = """
 from dynamodt import without
 

@@ -22,21 +22,11 @@ from dynamodt.runs.history import applied_by, first_record
 from dynamodt.runs.jobs import new_run
 from dynamodt.state.state import State
 from tests.emulators import one_judge_is_quick
-from tests.service.bench import Bench
+from tests.service.bench import SPLIT, Bench
 from tests.service.conftest import MakeTable
 
 pytestmark = one_judge_is_quick
 
-SPLIT = """
-from dynamodt import without
-
-def transform_up(item):
-    first, _, last = item["name"].partition(" ")
-    return {**item, "first": first, "last": last}
-
-def transform_down(item):
-    return without(item, "first", "last")
-"""
 CLEAN_UP = """
 from dynamodt import without
 

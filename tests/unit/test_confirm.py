@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import questionary
-from prompt_toolkit.application import create_app_session
-from prompt_toolkit.input import PipeInput, create_pipe_input
-from prompt_toolkit.output import DummyOutput
+from prompt_toolkit.input import PipeInput
 
 from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.request import Request, as_typed
@@ -24,14 +20,6 @@ STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket"), prote
 EFFECT = "table users of stage prod, about 5 items: v2 split is taken back, to version 1"
 HERE = Path()
 DOWN = Request("down", "prod", ("users",))
-
-
-@pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
-    for stream in (sys.stdin, sys.stdout):
-        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
-    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
-        yield pipe
 
 
 @pytest.fixture(autouse=True)

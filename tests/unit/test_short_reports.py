@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from prompt_toolkit.application import create_app_session
-from prompt_toolkit.input import PipeInput, create_pipe_input
-from prompt_toolkit.output import DummyOutput
+from prompt_toolkit.input import PipeInput
 from rich.console import Console
 
 from dynamodt.cli import stack_reports
@@ -61,14 +57,6 @@ def test_a_resource_is_told_once() -> None:
 
 
 # ---------------------------------------------------------------- asking
-
-
-@pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
-    for stream in (sys.stdin, sys.stdout):
-        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
-    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
-        yield pipe
 
 
 @pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False), ("\r", False), ("\x03", False)])

@@ -9,7 +9,6 @@ from dynamodt.errors import DynamodtError
 from dynamodt.model.tables import Image
 
 Level = Literal["fault", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
 
 
 class Fault(NamedTuple):

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import Image, Index, IndexKey, KeyAttribute, TableSpec, name_in_requests
+from dynamodt.model.tables import MOST_INDEX_BYTES, Image, Index, IndexKey, KeyAttribute, TableSpec, name_in_requests
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -214,13 +214,10 @@ def list_tables(connection: Connection) -> list[str]:
     return names
 
 
-_MOST_BYTES = {"HASH": 2048, "RANGE": 1024}
-
-
 def _index_keys(table: dict[str, Any]) -> tuple[IndexKey, ...]:
     types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
     return tuple(
-        IndexKey(e["AttributeName"], types[e["AttributeName"]], _MOST_BYTES[e["KeyType"]], index["IndexName"])
+        IndexKey(e["AttributeName"], types[e["AttributeName"]], MOST_INDEX_BYTES[e["KeyType"]], index["IndexName"])
         for index in _indexes(table)
         for e in index["KeySchema"]
     )

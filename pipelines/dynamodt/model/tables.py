@@ -42,6 +42,9 @@ class TableExtras(NamedTuple):
     ttl: str = ""
 
 
+MOST_INDEX_BYTES = {"HASH": 2048, "RANGE": 1024}  # of a value of an index's partition key, of its sort key
+
+
 class IndexKey(NamedTuple):
     """An attribute that is a key of an index. An item without it is not in the index; one with a value of another type,
     an empty one, or one of more than `most` bytes is refused."""

@@ -7,10 +7,10 @@ that earlier versions add by `items()` are read after the table, by a phase of t
 
 Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases,
 and among what this process remembers of its own insertions, those of the earlier versions' dry runs included
-(`pipeline.settle`). Not seen are two insertions of one key in
-different processes, or too far apart, and a collision with an item that is at its key since an earlier phase could not
-move it. A phase that moves an item away and another one to its key is rehearsed in the order of the pages,
-which a run may not keep. What is inserted into another table is not seen by this table's later versions.
+(`pipeline.settle`). Not seen are two insertions of one key in different processes, or too far apart, and a collision
+with an item that is at its key since an earlier phase could not move it. A phase that moves an item away and another
+one to its key is rehearsed in the order of the pages, which a run may not keep. What is inserted into another table is
+not seen by this table's later versions.
 
 Memory is bounded by a page and what the phases make of it, the remembered keys, and the rows of `items()`.
 """

@@ -29,7 +29,7 @@ from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import PARTLY_UNDONE, TABLE, after, unfinished
+from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import Storage, open_storage
 
@@ -99,19 +99,19 @@ def _take_over(
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
 
-    def planned() -> tuple[list[Entry], int]:
+    def planned() -> tuple[list[Entry], int, Applied]:
         known = _Known(scripts, state.applied(name), state.runs(name), spec, of or Provenance(author()))
         entries = [_of_table(entry, spec) for entry in entries_of(known)]
-        return entries, _at(known.applied, entries)
+        return entries, _at(known.applied, entries), known.applied
 
-    (entries, at), before = planned(), state.applied(name)
+    entries, at, before = planned()
     if entries and not dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_dead_letters(stage, state, runs)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
             check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
-            (entries, at), before = planned(), state.applied(name)
+            entries, at, before = planned()
             entries = _with_texts(open_storage(stage.connection, stage.storage), scripts, entries)
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
@@ -130,8 +130,7 @@ def _with_texts(storage: Storage, scripts: Sequence[Script], entries: Sequence[E
     def kept(entry: Entry) -> Entry:
         if entry.applied is None:
             return entry
-        text = keep_text(storage, numbered[entry.record.version])
-        return entry._replace(record=replace(entry.record, text=text), applied=replace(entry.applied, text=text))
+        return entry.with_text(keep_text(storage, numbered[entry.record.version]))
 
     return list(map(kept, entries))
 
@@ -263,7 +262,7 @@ def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
 
 def _check_followed(name: str, known: _Known, past: Past) -> None:
     """Raises Refused where the table has a history of its own, or an applied version that the record lacks."""
-    if any(record.status not in ("adopted", "repaired") for record in known.runs):
+    if any(record.status not in TAKEN_OVER for record in known.runs):
         raise Refused(
             "the table has a history of its own here already",
             where=f"table {name}",

@@ -135,7 +135,7 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
 
 def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
     """The context with what the run's record accepts, after what the command accepts was added to it. A run that has
-    succeeded with dead letters tolerates as many of them again. Raises as `letters.chosen`, with nothing recorded."""
+    succeeded with dead letters tolerates as many of them again. Raises as `chosen`, with nothing recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
         found = chosen(StoredDeadLetters(context.state, context.storage, record), options.accept, record)

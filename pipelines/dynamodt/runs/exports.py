@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
-from dynamodt.export.datafiles import DataFile, check_same_table, check_there, data_files, read_manifest
+from dynamodt.export.datafiles import DataFile, Manifest, check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,
@@ -221,8 +221,7 @@ def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
 
 def _found(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: ExportFolder) -> SourceExport:
     objects = _objects(stage, bucket, owner)
-    manifest = read_manifest(objects, folder, table.arn)
-    check_same_table(manifest, table, objects.place(folder.key))
+    manifest = _manifest(objects, folder, table)
     files = data_files(objects, manifest)
     check_there(objects, files)
     source = ExportSource(bucket, folder.key, table.arn, owner, incremental=manifest.kind == "incremental")
@@ -242,11 +241,17 @@ def opened(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, 
         if export.status != COMPLETED:
             raise UsageError(f"the export is {export.status}", where=place, hint="wait for it, or name another one")
         objects, folder = _objects(stage, export.bucket, export.owner), folder_of(export)
-    manifest = read_manifest(objects, folder, there.arn)
-    check_same_table(manifest, there, objects.place(folder.key))
+    manifest = _manifest(objects, folder, there)
     if manifest.kind == "incremental":
         raise UsageError("is an incremental export", where=place, hint="name a full export")
     return data_files(objects, manifest), objects
+
+
+def _manifest(objects: S3Objects, folder: ExportFolder, table: TableIdentity) -> Manifest:
+    """The export's manifest. Raises what reading it raises, and for the export of another table."""
+    manifest = read_manifest(objects, folder, table.arn)
+    check_same_table(manifest, table, objects.place(folder.key))
+    return manifest
 
 
 def _objects(stage: Stage, bucket: str, owner: str) -> S3Objects:

@@ -26,7 +26,7 @@ from dynamodt.script.names import check_no_state_table
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import plan
 from dynamodt.state import prepared
-from dynamodt.state.runs import TABLE, TARGET, half_rolled_back, started_with, unfinished
+from dynamodt.state.runs import TABLE, TAKEN_OVER, TARGET, half_rolled_back, started_with, unfinished
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _describe(stage: Stage, name: str) -> TableSpec:
 def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> None:
     """Raises Refused for a table whose versions were applied by another tool, and not imported."""
     key = record_key(spec)
-    if key is None or any(run.status not in ("adopted", "repaired") for run in runs):
+    if key is None or any(run.status not in TAKEN_OVER for run in runs):
         return
     if has_applied_versions(tables.get_attributes(stage.connection, spec.name, key, (STATE,))):
         raise Refused(

@@ -62,7 +62,7 @@ def repair(
             storage = open_storage(stage.connection, stage.storage)
             texts = [keep_text(storage, script) for script, _ in edits]
             entries = [
-                _with_text(_entry(edit, reason.strip(), of), text) for edit, text in zip(edits, texts, strict=True)
+                _entry(edit, reason.strip(), of).with_text(text) for edit, text in zip(edits, texts, strict=True)
             ]
             state.record_all(entries, lease.token)
     applied, accepted = state.applied(name), {entry.record.version for entry in entries}
@@ -136,8 +136,3 @@ def _entry(edit: _Edit, reason: str, of: Provenance | None) -> Entry:
     )
     present = replace(applied, checksum=script.checksum, files=script.file_checksums, text="")
     return Entry(record, applied=present, instead_of=applied.checksum)
-
-
-def _with_text(entry: Entry, text: str) -> Entry:
-    assert entry.applied is not None
-    return entry._replace(record=replace(entry.record, text=text), applied=replace(entry.applied, text=text))

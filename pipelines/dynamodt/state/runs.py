@@ -166,6 +166,7 @@ TRANSITIONS: Final = (
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
+TAKEN_OVER: Final = frozenset({"adopted", "repaired"})  # of a history that began elsewhere: nothing ran here
 ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "repaired", "undone", "replaced", "closed"})
 
 

@@ -56,6 +56,11 @@ class Entry(NamedTuple):
     reverted: bool = False
     instead_of: str | None = None
 
+    def with_text(self, text: str) -> Entry:
+        """With the place in the storage of the text that the version is applied with from now on."""
+        assert self.applied is not None
+        return self._replace(record=replace(self.record, text=text), applied=replace(self.applied, text=text))
+
 
 class State:
     """The state table of one stage. Every method raises ServiceError when the table cannot be used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from dynamodt.errors import ScriptError, UsageError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import (
     KEY_TYPES,
+    MOST_INDEX_BYTES,
     STATE_TABLE,
     Direction,
     Image,
@@ -36,7 +38,6 @@ from dynamodt.script.versions import is_reversible
 Key = Mapping[str, str]
 _NAME = re.compile(r"(?P<table>[^/]+)/v(?P<number>[1-9][0-9]*)(_\w+)?")
 _KEY_HINT = 'pass key={"id": "S"}, or write KEY = {"id": "S"} in the script, or name the table in dynamodt.toml'
-_MOST_BYTES = (2048, 1024)  # of an index's partition key, of its sort key
 
 
 class Subject(NamedTuple):
@@ -117,7 +118,7 @@ def _spec(stage: Stage, table: str, key: tuple[KeyAttribute, ...]) -> TableSpec:
     keys = (
         IndexKey(attribute.name, attribute.type, most, name)
         for name, attributes in indexes
-        for attribute, most in zip(attributes, _MOST_BYTES, strict=False)
+        for attribute, most in zip(attributes, MOST_INDEX_BYTES.values(), strict=False)
     )
     return TableSpec(table, key, indexes=len(indexes), index_keys=tuple(keys))
 
@@ -153,9 +154,11 @@ def rehearsed(
 def _check_distinct(subject: Subject, images: Sequence[Image]) -> None:
     """Raises ItemError for an item that the table cannot hold, UsageError for two with one key."""
     texts = [key_text(_insertion(subject, image).key) for image in images]
-    if twice := next((text for text in texts if texts.count(text) > 1), ""):
-        image = images[texts.index(twice)]
-        raise UsageError(f"two items have one key: {key_of(subject.table, image)}", hint="give each item its own key")
+    number = Counter(texts)
+    for text, image in zip(texts, images, strict=True):
+        if number[text] > 1:
+            what = f"two items have one key: {key_of(subject.table, image)}"
+            raise UsageError(what, hint="give each item its own key")
 
 
 def _insertion(subject: Subject, image: Image) -> Insert:
