@@ -20,8 +20,9 @@ from zipfile import ZipFile
 from dynamodt.cli.app import main
 from dynamodt.cli.console import message_console, print_error
 from dynamodt.cli.result import CommandResult
-from dynamodt.config.stage import REGION_VARIABLES, ambient_connection, load_stage
+from dynamodt.config.stage import ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
+from dynamodt.dynamodb.network import REGION_VARIABLES
 from dynamodt.errors import Busy, DynamodtError, UsageError, suggest
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.options import CONFIRMED, GLUE, MIGRATIONS, OF_A_RUN

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from dynamodt.config.serverless import SERVICE
 from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings, table_source
 from dynamodt.dynamodb.clients import account_id, region_of
+from dynamodt.dynamodb.network import environment_endpoints, environment_region
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import LOOKUPS, STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec, TableNames
 
@@ -58,9 +59,6 @@ _EMULATED_ACCOUNT = "000000000000"
 EMBEDDED_STORAGE = "s3://dynamodt-local/dynamodt"
 
 _STORAGE = "DYNAMODT_STORAGE"
-_ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"  # for all services; for one of them with its name: AWS_ENDPOINT_URL_S3
-_IGNORE_VARIABLE = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
-REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -89,7 +87,7 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     if not declared and service and not (service.storage or os.environ.get(_STORAGE)):
         hint = f"deploy the service first, or write storage under [stages.{name}] in {FILE_NAME}"
         raise UsageError("the service has no deployment bucket yet", where=f"stage {name}", hint=hint)
-    endpoint, others = _environment_endpoints()
+    endpoint, others = environment_endpoints()
     if name == LOCAL and endpoint == os.environ.get(EMBEDDED_URL):  # by `local env`: it is the embedded stage's own
         endpoint = None
     return _stage(name, known, service or StageSettings(), folder, endpoint, others)
@@ -130,7 +128,7 @@ def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
 
 def ambient_connection(region: str) -> Connection:
     """The connection of a process that AWS has started in a region: with the process's own role."""
-    endpoint, others = _environment_endpoints()
+    endpoint, others = environment_endpoints()
     return Connection(region, endpoint, endpoints=others)
 
 
@@ -201,17 +199,6 @@ def _embedded_connection(settings: StageSettings) -> Connection:
     return Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS, embedded=True)
 
 
-def _environment_endpoints() -> tuple[str | None, tuple[tuple[str, str], ...]]:
-    """AWS_ENDPOINT_URL, and (SERVICE, URL) for each AWS_ENDPOINT_URL_SERVICE, unless botocore ignores them."""
-    if os.environ.get(_IGNORE_VARIABLE, "").lower() == "true":
-        return None, ()
-    prefix = f"{_ENDPOINT_VARIABLE}_"
-    given = {name: url for name, url in sorted(os.environ.items()) if url and name.startswith(prefix)}
-    return os.environ.get(_ENDPOINT_VARIABLE) or None, tuple(
-        (name.removeprefix(prefix), _without_slash(url)) for name, url in given.items()
-    )
-
-
 def _connection(
     name: str, settings: StageSettings, endpoint: str | None, others: tuple[tuple[str, str], ...]
 ) -> Connection:
@@ -225,7 +212,7 @@ def _connection(
     url = connection.endpoint()
     on_this_machine = url is not None and urlsplit(_checked_endpoint(url, name)).hostname in _LOOPBACK
     needs_no_secret = name == LOCAL and on_this_machine and settings.profile is None and not _has_credentials()
-    region = settings.region or _first_variable(REGION_VARIABLES) or region_of(settings.profile)
+    region = settings.region or environment_region() or region_of(settings.profile)
     if region is None and name == LOCAL and on_this_machine:
         region = LOCAL_REGION
     if region is None:
@@ -239,11 +226,7 @@ def _checked_endpoint(endpoint: str, name: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         where = f"AWS_ENDPOINT_URL, or {place('stages', name, 'endpoint_url')}"
         raise UsageError(f"{endpoint!r} is not the URL of an endpoint", where=where, hint="write http://HOST:PORT")
-    return _without_slash(endpoint)
-
-
-def _without_slash(url: str) -> str:
-    return url.rstrip("/")
+    return endpoint.rstrip("/")
 
 
 def _has_credentials() -> bool:

@@ -36,6 +36,26 @@ _HEAD_BYTES = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}[^\r\n]*)\r\n")
 _PORTS = {"https": 443, "http": 80}
 
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"  # for all services; for one of them with its name: AWS_ENDPOINT_URL_S3
+_IGNORE_VARIABLE = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
+
+
+def environment_region() -> str | None:
+    """The region that the environment names."""
+    return next((os.environ[name] for name in REGION_VARIABLES if os.environ.get(name)), None)
+
+
+def environment_endpoints() -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    """AWS_ENDPOINT_URL, and (SERVICE, URL) for each AWS_ENDPOINT_URL_SERVICE, unless botocore ignores them."""
+    if os.environ.get(_IGNORE_VARIABLE, "").lower() == "true":
+        return None, ()
+    prefix = f"{_ENDPOINT_VARIABLE}_"
+    given = {name: url for name, url in sorted(os.environ.items()) if url and name.startswith(prefix)}
+    return os.environ.get(_ENDPOINT_VARIABLE) or None, tuple(
+        (name.removeprefix(prefix), url.rstrip("/")) for name, url in given.items()
+    )
+
 
 class Route(NamedTuple):
     """How an endpoint is reached: its URL, the proxy's URL (empty: direct) with the headers for it, and the file of the

@@ -1,0 +1,93 @@
+"""How a connector reaches DynamoDB and S3: a value that travels with the pipeline, of which a worker makes its clients.
+
+Region, endpoint, proxies and credentials that are not given are found on the worker, as botocore finds them there. No
+client and no secret is pickled.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from dynamodt.dynamodb.clients import client, region_of
+from dynamodt.dynamodb.network import environment_endpoints, environment_region
+from dynamodt.dynamodb.table import describe
+from dynamodt.dynamodb.wire import Wire
+from dynamodt.errors import UsageError
+from dynamodt.export.objects import S3Objects
+from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
+from dynamodt.script.names import is_table_name
+
+METRICS = "dynamodt.io"  # the namespace of the connectors' metrics
+_CONNECTIONS = 64  # that a process keeps open to one endpoint
+_ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]*:table/[A-Za-z0-9_.-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a connector's tables are. `endpoint_url` is that of an emulator or a VPC endpoint, `profile` one of the
+    worker's AWS profiles. Raises UsageError for a malformed URL or an empty name."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("region", "endpoint_url", "profile"):
+            given = getattr(self, name)
+            if given is not None and not (isinstance(given, str) and given):
+                raise UsageError(f"{name} is {given!r}", hint=f"leave {name} out, or give it as a text")
+        parts = urlsplit(self.endpoint_url) if self.endpoint_url is not None else None
+        if parts is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise UsageError(f"endpoint_url is {self.endpoint_url!r}", hint="write http://HOST:PORT")
+
+    def connection(self, table: str = "") -> Connection:
+        """The connection to the account and region of a table. Raises UsageError without a region."""
+        region = self.region or environment_region() or region_of(self.profile)
+        if region is None and is_elsewhere(table):
+            region = table.split(":")[3]
+        if region is None:
+            hint = "give the connector its region, or set AWS_REGION for the workers"
+            raise UsageError("there is no AWS region", where=_place(table), hint=hint)
+        found = Connection(region, self.endpoint_url and self.endpoint_url.rstrip("/"), self.profile)
+        if self.endpoint_url is None:
+            url, others = environment_endpoints()
+            found = replace(found, endpoint_url=url, endpoints=others)
+        return found.of_table(table)
+
+    def wire(self, table: str) -> Wire:
+        """The calls to a table, over connections that the threads of this process share. Raises ServiceError without
+        credentials."""
+        return _wire(self.connection(table))
+
+    def describe(self, table: str) -> TableSpec:
+        """The table's key, indexes, size and capacity. Raises ServiceError, naming the table."""
+        return describe(self.connection(table), table)
+
+    def objects(self, bucket: str, region: str = "", owner: str = "") -> S3Objects:
+        """A bucket of S3; `owner` is the account that it must belong to (empty: any)."""
+        at = self if self.region or not region else replace(self, region=region)
+        return S3Objects(client(at.connection(), "s3", owner=owner), bucket)
+
+    def shown(self) -> dict[str, str | None]:
+        """What `display_data` has of it."""
+        return {"region": self.region, "endpoint_url": self.endpoint_url, "profile": self.profile}
+
+
+@lru_cache(maxsize=32)
+def _wire(connection: Connection) -> Wire:
+    return Wire(connection, _CONNECTIONS)
+
+
+def _place(table: str) -> str:
+    return f"table {table}" if table else "dynamodt.io"
+
+
+def check_table(table: object, where: str) -> str:
+    """The table, a name or an ARN. Raises UsageError at `where` for anything else."""
+    if not isinstance(table, str) or not (is_table_name(table) or _ARN.fullmatch(table)):
+        hint = "a name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'; a table elsewhere has an ARN"
+        raise UsageError(f"{table!r} is not the name or the ARN of a DynamoDB table", where=where, hint=hint)
+    return table
