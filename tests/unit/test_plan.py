@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dynamodt.dynamodb.reads import segments
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import AppliedVersion, DeadLetterSource, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.jobs import fitted, jobs, needs_consistent_read, segments
+from dynamodt.runs.jobs import fitted, jobs, needs_consistent_read
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 

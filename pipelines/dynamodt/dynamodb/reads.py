@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -100,18 +100,34 @@ def read_estimate(table: TableSpec, consistent: bool) -> float:
     return size / (4096.0 if consistent else 8192.0)
 
 
+_SEGMENT_BYTES = 64 * 1024 * 1024
+_SEGMENTS_PER_WORKER = 4
+_SEGMENT_ITEMS = 2_500  # of a small table
+_MOST_FOR_ITEMS = 64
+_MAX_SEGMENTS = 10_000
+
+
+def segments(spec: TableSpec, workers: int = 1) -> int:
+    """The number of segments of a table: of about 64 MB, which spreads a split group over partitions at the price of
+    one row each. A small table has smaller ones, so that each worker and each split group has several."""
+    least = max(_SEGMENTS_PER_WORKER * workers, min(_MOST_FOR_ITEMS, spec.item_count // _SEGMENT_ITEMS))
+    return min(_MAX_SEGMENTS, max(least, spec.size_bytes // _SEGMENT_BYTES))
+
+
 IN_FLIGHT = 8  # pages of a whole scan that are requested at once, of at most 1 MB each
-_LIMITED_SECONDS = 1.0  # of the budget, for a page of a whole scan
+_LIMITED_SECONDS = 1.0  # of the budget, for a page that has no limit of its own
 _MOST_ITEMS = 1000  # of such a page
 
 
 class ScanPage(NamedTuple):
-    """One response to Scan; `cursor` is where the next one starts, None at the segment's end."""
+    """One response to Scan; `cursor` is where the next one starts, None at the segment's end. `evaluated` counts the
+    items before a filter."""
 
     images: list[Image]
     cursor: Image | None
     rcu: float
     throttles: int = 0  # before the response
+    evaluated: int = 0
 
 
 class Found(NamedTuple):
@@ -154,6 +170,68 @@ class Free:
         pass
 
 
+class Scans:
+    """Pages of the segments of a table or index, by the parameters `body` of its Scan, retried as `Retried` does.
+
+    `units` estimates how many read units a number of items takes, `where` is an error's.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        body: dict[str, Any],
+        where: str,
+        rate_queue: RateLimitedQueue,
+        units: Callable[[int], float],
+        *,
+        backoff: Backoff = Backoff(),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._body = {**body, "ReturnConsumedCapacity": "TOTAL"}
+        self._where = where
+        self._rate_queue = rate_queue
+        self._units = units
+        self._sleep = sleep
+        self._closing = False
+        self._calls = Retried(wire, where, backoff=backoff, sleep=self._rest, throttled=rate_queue.throttled)
+
+    def begin(self, segment: int, total: int, cursor: Image | None, limit: int | None = None) -> Callable[[], ScanPage]:
+        """Requests a page, once the budget allows it: at most `limit` items (None: what the budget lets pass in a
+        second) and 1 MB. The function that it returns waits for the page. Raises ServiceError."""
+        body = {**self._body, "Segment": segment, "TotalSegments": total}
+        if limit is None and self._rate_queue.limited:
+            limit = max(1, int(min(_MOST_ITEMS, self._rate_queue.within(_LIMITED_SECONDS, self._units(1)))))
+        if limit is not None:
+            body["Limit"] = limit
+        if cursor is not None:
+            body["ExclusiveStartKey"] = cursor
+        taken = self._rate_queue.enter(self._units(limit or 0))
+        return partial(self._page, taken, self._calls.begin("Scan", body))
+
+    def close(self, sent: Iterable[Callable[[], ScanPage]]) -> None:
+        """Ends what was begun and is not awaited: nothing is sent again."""
+        self._closing = True
+        for answered in sent:
+            with suppress(Exception):
+                answered()
+
+    def _page(self, taken: float, answered: Callable[[], Answered]) -> ScanPage:
+        try:
+            answer, throttles = answered()
+        except Refusal as refusal:
+            raise service_error("Scan", self._where, refusal.code, refusal.message) from refusal
+        rcu = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
+        images = answer["Items"]
+        evaluated = answer.get("ScannedCount", len(images))
+        self._rate_queue.leave(taken, self._units(evaluated), rcu)
+        return ScanPage(images, answer.get("LastEvaluatedKey"), rcu, throttles, evaluated)
+
+    def _rest(self, seconds: float) -> None:
+        if self._closing:
+            raise ServiceError("the scan is closed", where=self._where)
+        self._sleep(seconds)
+
+
 class Reads:
     """Reads of one table, retried as `Retried` does (ServiceError).
 
@@ -175,24 +253,15 @@ class Reads:
         self._rate_queue = rate_queue
         self._units = units
         self._calls = Retried(wire, self._where, backoff=backoff, sleep=sleep, throttled=rate_queue.throttled)
+        body = {"TableName": name_in_requests(table.name)}
+        self._scans = [
+            Scans(wire, {**body, "ConsistentRead": c}, self._where, rate_queue, units, backoff=backoff, sleep=sleep)
+            for c in (False, True)
+        ]
 
     def scan(self, segment: int, total: int, cursor: Image | None, limit: int, consistent: bool) -> ScanPage:
         """The next page of a segment: at most `limit` items and 1 MB."""
-        body: dict[str, Any] = {
-            "TableName": name_in_requests(self._table.name),
-            "Segment": segment,
-            "TotalSegments": total,
-            "Limit": limit,
-            "ConsistentRead": consistent,
-            "ReturnConsumedCapacity": "TOTAL",
-        }
-        if cursor is not None:
-            body["ExclusiveStartKey"] = cursor
-        taken = self._rate_queue.enter(self._units(limit))
-        answer, throttles = self._call("Scan", body)
-        rcu = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
-        self._rate_queue.leave(taken, self._units(len(answer["Items"])), rcu)
-        return ScanPage(answer["Items"], answer.get("LastEvaluatedKey"), rcu, throttles)
+        return self._scans[consistent].begin(segment, total, cursor, limit)()
 
     def items(self, keys: Sequence[Image]) -> Found:
         """The current items of these keys, strongly consistent; an absent item is left out."""
@@ -235,12 +304,6 @@ class Reads:
             raise service_error(operation, self._where, refusal.code, refusal.message) from refusal
 
 
-class PageLimiter(RateLimitedQueue, Protocol):
-    """A budget that also decides how large a request may be; implemented by `rate.ReadLimiter`."""
-
-    def within(self, seconds: float, estimate: float) -> int: ...
-
-
 class WholeScan:
     """All items of a table or index, by the parameters `body` of its Scan.
 
@@ -254,61 +317,29 @@ class WholeScan:
         body: dict[str, Any],
         segments: int,
         where: str,
-        rate_queue: PageLimiter,
+        rate_queue: RateLimitedQueue,
         item_units: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._body = {**body, "TotalSegments": segments, "ReturnConsumedCapacity": "TOTAL"}
         self._segments = segments
-        self._where = where
-        self._rate_queue = rate_queue
-        self._item_units = item_units
-        self._sleep = sleep
-        self._closing = False
-        self._calls = Retried(wire, where, sleep=self._rest, throttled=rate_queue.throttled)
+        self._scans = Scans(wire, body, where, rate_queue, lambda items: items * item_units, sleep=sleep)
 
     def items(self) -> Generator[Image, None, None]:
         """The items, in any order. Once the iterator is closed no request is sent, and none is awaited any more."""
         due: deque[tuple[int, Image | None]] = deque((number, None) for number in range(self._segments))
-        sent: deque[tuple[int, float, Callable[[], Answered]]] = deque()
+        sent: deque[tuple[int, Callable[[], ScanPage]]] = deque()
         try:
             while due or sent:
                 while due and len(sent) < IN_FLIGHT:
-                    sent.append(self._send(*due.popleft()))
-                segment, taken, answered = sent.popleft()
-                answer = self._page(taken, answered)
-                if "LastEvaluatedKey" in answer:
-                    due.appendleft((segment, answer["LastEvaluatedKey"]))
-                yield from answer["Items"]
+                    segment, cursor = due.popleft()
+                    sent.append((segment, self._scans.begin(segment, self._segments, cursor)))
+                segment, answered = sent.popleft()
+                page = answered()
+                if page.cursor is not None:
+                    due.appendleft((segment, page.cursor))
+                yield from page.images
         finally:
-            self._closing = True
-            for _, _, answered in sent:
-                with suppress(Exception):
-                    answered()
-
-    def _send(self, segment: int, cursor: Image | None) -> tuple[int, float, Callable[[], Answered]]:
-        body = {**self._body, "Segment": segment}
-        taken = 0.0
-        if self._rate_queue.limited:
-            body["Limit"] = min(_MOST_ITEMS, self._rate_queue.within(_LIMITED_SECONDS, self._item_units))
-            taken = self._rate_queue.enter(body["Limit"] * self._item_units)
-        if cursor is not None:
-            body["ExclusiveStartKey"] = cursor
-        return segment, taken, self._calls.begin("Scan", body)
-
-    def _page(self, taken: float, answered: Callable[[], Answered]) -> dict[str, Any]:
-        try:
-            answer = answered().answer
-        except Refusal as refusal:
-            raise service_error("Scan", self._where, refusal.code, refusal.message) from refusal
-        units = answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
-        self._rate_queue.leave(taken, answer.get("ScannedCount", 0) * self._item_units, units)
-        return answer
-
-    def _rest(self, seconds: float) -> None:
-        if self._closing:
-            raise ServiceError("the scan is closed", where=self._where)
-        self._sleep(seconds)
+            self._scans.close(answered for _, answered in sent)
 
 
 def projected(names: Sequence[str], where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client
+from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
 from dynamodt.export.datafiles import DataFile, Manifest, check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
@@ -38,7 +39,7 @@ from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.runs import ABORT, FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder
-from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, segments
+from dynamodt.runs.jobs import NONE, SCAN, WINDOWS
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import incremental_run
 from dynamodt.state.storage import is_owned_by, with_owner

@@ -13,13 +13,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, read_settings
+from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import DynamodtError, Refused, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
 from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, sampled
-from dynamodt.runs.jobs import EXPORT, just_ran, segments
+from dynamodt.runs.jobs import EXPORT, just_ran
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
 from dynamodt.runs.options import GLUE, RunOptions

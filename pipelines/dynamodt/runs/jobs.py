@@ -22,7 +22,7 @@ from dynamodt.model.runs import (
     ScanSource,
     Script,
 )
-from dynamodt.model.tables import Direction, Stage, TableSpec
+from dynamodt.model.tables import Direction, Stage
 from dynamodt.state.runs import ITEMS, retry_run
 
 if TYPE_CHECKING:
@@ -31,18 +31,13 @@ if TYPE_CHECKING:
 
 SCAN, EXPORT = "scan", "export"  # sources of a version's items
 WINDOWS, NONE = "windows", "none"  # how a run catches up after an export; or by a scan
-_SEGMENT_BYTES = 64 * 1024 * 1024
-_SEGMENTS_PER_WORKER = 4
 _SEGMENTS_PER_GROUP = 4
 _SEGMENTS_IN_TURN = 64  # over all workers: they share 40,000 WCU/s, an account's default for a table
-_SEGMENT_ITEMS = 2_500  # of a small table
-_MOST_FOR_ITEMS = 64
 _GROUPS_PER_WORKER = 4
 _AHEAD = 2  # pages of each split group, where several share a process and its memory
 _FEW_WORKERS = 8
 _PAGE_ITEMS = 500  # of a few workers, each of which writes more in a second than one partition takes
 _WORKERS_PER_REPLICA = 50
-_MAX_SEGMENTS = 10_000
 _FRESH = timedelta(seconds=60)
 
 
@@ -118,13 +113,6 @@ def retry_job(
     run = retry_run(like.run, number)
     source = DeadLetterSource(dead_letters, like.origin, confirmed, left_out)
     return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
-
-
-def segments(spec: TableSpec, workers: int = 1) -> int:
-    """The number of segments of a table: of about 64 MB, which spreads a split group over partitions at the price of
-    one row each. A small table has smaller ones, so that each worker and each split group has several."""
-    least = max(_SEGMENTS_PER_WORKER * workers, min(_MOST_FOR_ITEMS, spec.item_count // _SEGMENT_ITEMS))
-    return min(_MAX_SEGMENTS, max(least, spec.size_bytes // _SEGMENT_BYTES))
 
 
 def fitted(job: Job, workers: int) -> Job:

@@ -11,7 +11,7 @@ from typing import Any
 from dynamodt.config.names import tables_in_use, with_names
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.dynamodb.clients import client
-from dynamodt.dynamodb.reads import WholeScan, projected, read_estimate
+from dynamodt.dynamodb.reads import WholeScan, projected, read_estimate, segments
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import PreparedRef, Script
@@ -19,7 +19,7 @@ from dynamodt.model.tables import Image, Item, Stage, name_in_requests
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
-from dynamodt.runs.jobs import needs_consistent_read, segments
+from dynamodt.runs.jobs import needs_consistent_read
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_script
 from dynamodt.script.apply import prepare_rows

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Refused, suggest
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by
-from dynamodt.runs.jobs import SCAN, new_run, segments
+from dynamodt.runs.jobs import SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
