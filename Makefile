@@ -138,8 +138,9 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 
 lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, every version the newest that fits
 	@$(MAKE) --no-print-directory $(INSTALLED)
-	$(PIP_COMPILE) --extra dev --no-build-isolation --output-file requirements/base.lock pyproject.toml
-	$(PIP_COMPILE) --no-build-isolation --constraint requirements/base.lock --output-file requirements/job.lock pyproject.toml
+	@sed -nE 's/^ .*"(apache-beam==[0-9.]+)".*/\1/p' pyproject.toml >$(VENV)/beam.txt
+	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/base.lock pyproject.toml
+	$(PIP_COMPILE) --extra beam --no-build-isolation --constraint requirements/base.lock --output-file requirements/job.lock pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
 	$(PIP_COMPILE) --output-file requirements/ministack.lock requirements/ministack.in
 	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in
@@ -188,5 +189,5 @@ $(LOWEST): pyproject.toml $(INSTALLED)
 	@echo 'Installing the lowest versions that are allowed into $(VENV)/lowest (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv --clear $(VENV)/lowest
 	@sed -nE 's/^ .*"([a-z0-9-]+)>=([0-9.]+).*/\1==\2/p' pyproject.toml >$(VENV)/lowest/constraints.txt
-	@$(VENV)/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/lowest/constraints.txt --editable '.[dev]'
+	@$(VENV)/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/lowest/constraints.txt --editable '.[beam,dev]'
 	@touch $@

@@ -48,6 +48,7 @@ _TOGETHER = {
     "/test_spark_workers.py": "spark",
     "/test_story.py": "wheel",  # built once
     "/test_installed.py": "wheel",
+    "/test_base.py": "wheel",
 }
 _MINUTES = float(os.environ.get("DYNAMODT_MINUTES") or "inf")  # after so many no test begins
 _BEGUN = time.monotonic()

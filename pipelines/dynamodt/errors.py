@@ -24,6 +24,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import join
 
@@ -164,6 +165,36 @@ class DeadLetters(RunFailed):
 
 class ItemError(DynamodtError):
     """One item cannot be transformed or written; `where` is the attribute path. It becomes a dead letter."""
+
+
+# ---------------------------------------------------------------- of the installation
+
+
+def require(module: str, extra: str, where: str, way_around: str = "") -> None:
+    """Raises UsageError, with the line that installs it, if a package of one of dynamodt's extras is not installed.
+    Imports nothing."""
+    if find_spec(module) is None:
+        what = f"{module.replace('_', '-')} is not installed, and this needs it"
+        raise UsageError(what, where=where, hint=f"{installing(extra)}{way_around}")
+
+
+def installing(extra: str) -> str:
+    """The line that adds an extra to this installation, from where it was installed: an index, a wheel, a folder."""
+    import json
+    import sys
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        origin = json.loads(distribution(PROGRAM).read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # run from its folder
+        origin = {}
+    url, version = origin.get("url", ""), origin.get("vcs_info", {})
+    if version:
+        url = f"{version['vcs']}+{url}@{version['commit_id']}"
+    wanted = f"{PROGRAM}[{extra}]" + (f" @ {url}" if url else "")
+    editable = origin.get("dir_info", {}).get("editable", False)
+    words = ["-e", f"{url.removeprefix('file://')}[{extra}]"] if editable else [wanted]
+    return join([sys.executable, "-m", "pip", "install", *words])
 
 
 # ---------------------------------------------------------------- of the file system

@@ -215,6 +215,7 @@ class ReadLimiter:
 
 _RESERVE = 50  # workers, to one part that is kept for workers that join
 _WORTH_A_WRITE = 0.02  # an allocation that would grow by less stays: each change writes a row
+_ROUNDING = 1e-9  # units per second: what is left of a budget by rounding is granted to none
 
 
 class Allocation(NamedTuple):
@@ -261,4 +262,4 @@ def _changed(wanted: Mapping[str, float], allocations: Mapping[str, Allocation])
 
 
 def _is_worth_a_write(grant: float, before: float) -> bool:
-    return grant < before or grant > before * (1.0 + _WORTH_A_WRITE)
+    return grant < before or grant > before * (1.0 + _WORTH_A_WRITE) + _ROUNDING

@@ -26,6 +26,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def base(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A folder with nothing but a `.venv` that has the wheel and what it requires without an extra."""
+    found = Project(tmp_path_factory.mktemp("base"))
+    wheel.install_base_into(found.folder / ".venv", built)
+    try:
+        yield found
+    finally:
+        found.sh("dynamodt local stop")
+
+
+@pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A folder with nothing but a `.venv` that has the wheel."""
     found = Project(tmp_path_factory.mktemp("service"))

@@ -7,7 +7,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterator, Sequence
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dynamodt.local import install
 from tests import ROOT
@@ -36,12 +41,44 @@ def build(source: Path) -> Path:
 def install_into(environment: Path, wheel: Path) -> None:
     """A new environment with the wheel. Its dependencies are those of the environment that runs the tests, and so is
     the emulator: to install them anew takes minutes, and tests pip."""
+    packages = _install(environment, wheel)
+    (packages / "zz_dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # after its own
+
+
+def install_base_into(environment: Path, wheel: Path) -> None:
+    """A new environment with the wheel and what it requires without an extra, and nothing else: links to what the
+    environment that runs the tests has of it."""
+    packages = _install(environment, wheel)
+    for name in required("dynamodt", (packages,)):
+        files = distribution(name).files or ()
+        for entry in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
+            (packages / entry).symlink_to(Path(sysconfig.get_path("purelib")) / entry)
+
+
+def required(name: str, path: Sequence[Path] = ()) -> set[str]:
+    """The packages that a package requires without an extra, and all that these require."""
+    found: set[str] = set()
+    waiting = [*_requirements(next(iter(distributions(name=name, path=[*map(str, path), *sys.path]))))]
+    while waiting:
+        needed = waiting.pop()
+        if needed not in found:
+            found.add(needed)
+            waiting += _requirements(distribution(needed))
+    return found
+
+
+def _requirements(of: Distribution) -> Iterator[str]:
+    for requirement in map(Requirement, of.requires or ()):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield canonicalize_name(requirement.name)
+
+
+def _install(environment: Path, wheel: Path) -> Path:
     venv.create(environment, symlinks=True)
     _pip("--python", str(environment), "install", "--quiet", "--no-deps", "--no-index", str(wheel))
-    packages = next(environment.glob("lib/*/site-packages"))
-    (packages / "zz_dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # after its own
     emulators = install.environment(environment, print).folder.parent
     (environment / emulators.name).symlink_to(emulators)
+    return next(environment.glob("lib/*/site-packages"))
 
 
 def _copy_tree(source: Path, target: Path) -> None:

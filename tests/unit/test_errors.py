@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+from importlib import metadata
+from typing import Any
 
 import pytest
 
@@ -41,3 +44,33 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     for kind in KINDS:
         if kind is not errors.ItemError:  # no command ends with it
             assert str(kind.exit_code) in drawn[kind.__name__]
+
+
+# ---------------------------------------------------------------- the line that installs an extra
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        ({}, "'dynamodt[beam]'"),
+        ({"url": "file:///a/b.whl", "archive_info": {}}, "'dynamodt[beam] @ file:///a/b.whl'"),
+        ({"url": "file:///a/clone", "dir_info": {}}, "'dynamodt[beam] @ file:///a/clone'"),
+        ({"url": "file:///a/clone", "dir_info": {"editable": True}}, "-e '/a/clone[beam]'"),
+        (
+            {"url": "https://git.example/d", "vcs_info": {"vcs": "git", "commit_id": "0a1b"}},
+            "'dynamodt[beam] @ git+https://git.example/d@0a1b'",
+        ),
+    ],
+)
+def test_an_extra_is_added_from_where_dynamodt_was_installed(
+    monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any], line: str
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            return json.dumps(origin) if origin and name == "direct_url.json" else None
+
+    monkeypatch.setattr(metadata, "distribution", lambda name: Installed())
+    with pytest.raises(errors.UsageError, match="no-such-package is not installed") as refused:
+        errors.require("no_such_package", "beam", "--runner direct")
+    assert refused.value.hint.endswith(f" -m pip install {line}")
+    errors.require("json", "beam", "--runner direct")

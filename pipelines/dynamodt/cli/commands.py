@@ -58,7 +58,7 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     if request.command not in ("init", DOCTOR):
         _require_transforms(folder)
     if request.command in (PLAN, *MIGRATIONS, *OF_A_RUN):
-        _check_runner(request.options)
+        _check_runner(request.options, runs=request.command != PLAN)
     from dynamodt.dynamodb.network import mentioning
 
     with mentioning(recorder.notify):
@@ -75,10 +75,10 @@ def _executed(request: Request, folder: Path, recorder: ProgressRecorder) -> Com
     return _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
 
 
-def _check_runner(options: RunOptions) -> None:
+def _check_runner(options: RunOptions, runs: bool) -> None:
     from dynamodt.runs.runner import check_runner
 
-    check_runner(options)
+    check_runner(options, runs)
 
 
 def ended_early(request: Request, recorder: ProgressRecorder | None, error: BaseException) -> CommandResult:

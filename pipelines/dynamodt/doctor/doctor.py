@@ -170,7 +170,7 @@ def _finding(name: str, check: Callable[[], Seen], where: str) -> Finding:
 
 
 def _versions() -> Seen:
-    found = [f"{name} {metadata.version(name)}" for name in _PACKAGES]
+    found = [f"{name} {next((one.version for one in metadata.distributions(name=name)), '-')}" for name in _PACKAGES]
     return OK, ", ".join([f"dynamodt {__version__}", f"Python {platform.python_version()}", *found]), ""
 
 

@@ -129,8 +129,9 @@ def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> 
 
 def _spark(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
     from dynamodt.pipeline.spark.context import spark_context, workers
-    from dynamodt.pipeline.spark.runner import SparkRunner
+    from dynamodt.pipeline.spark.runner import SparkRunner, check_beam
 
+    check_beam()
     context = spark_context(spark_master, note)
     return Engine(SparkRunner(context), workers(context))
 

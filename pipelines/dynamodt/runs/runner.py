@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import CostReached, DynamodtError, Fenced, RunFailed, ServiceError
+from dynamodt.errors import CostReached, DynamodtError, Fenced, RunFailed, ServiceError, require
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import MAX_USD, Job
 from dynamodt.pipeline import author_output
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dynamodt.state.state import State
 
 RUNNERS = ("direct", "spark")  # and those of Beam itself
+_BEAM = "apache_beam"
 _LOOK_SECONDS = 0.5
 _GRANTERS = 10  # as many connections as botocore keeps for a client
 
@@ -154,10 +156,14 @@ class _Background(threading.Thread):
             self.ended.set()
 
 
-def check_runner(options: RunOptions) -> None:
-    """Check the runner's name and Beam's options, before anything is started. Raises UsageError for an unknown runner,
-    one without its job server, and options that Beam does not accept."""
-    if options.runner in (*RUNNERS, GLUE) and not options.beam_args:
+def check_runner(options: RunOptions, runs: bool = True) -> None:
+    """Check the runner's name and Beam's options, before anything is started. If the command `runs` a pipeline, Beam
+    must be installed, unless the deployed job runs it. Raises UsageError for an unknown runner, one without its job
+    server, and options that Beam does not accept."""
+    plain = options.runner in (*RUNNERS, GLUE) and not options.beam_args
+    if options.runner != GLUE and (runs or not plain):
+        _require_beam(options)
+    if plain or (options.runner == GLUE and find_spec(_BEAM) is None):  # the job checks them itself
         return
     from dynamodt.pipeline.process import muted_beam
 
@@ -167,11 +173,16 @@ def check_runner(options: RunOptions) -> None:
         check_runner(options.runner, options.beam_args)
 
 
+def _require_beam(options: RunOptions) -> None:
+    require(_BEAM, "beam", f"--runner {options.runner}", " (`--runner glue` runs without it)")
+
+
 def ready(options: RunOptions, note: Note) -> RunOptions:
     """Prepare the runner, which may take a while and is reported to `note`; returns the options with `workers` set.
 
     Raises UsageError for software that is missing on this machine, Refused or RunFailed for an unusable Spark.
     """
+    _require_beam(options)
     if options.runner == "direct" and not options.beam_args:
         return options
     return replace(options, workers=_engine(options, note).workers)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dynamodt.errors import ItemError, Refused, ScriptError, file_error, is_of_the_disk, suggest
+from dynamodt.errors import ItemError, Refused, ScriptError, file_error, is_of_the_disk, require, suggest
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
@@ -84,6 +84,7 @@ def find(storage: Storage, script: Script) -> PreparedRef:
 def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
     """The prepared rows as a mapping that is read-only in depth. Raises Refused when the file is missing or differs
     from its manifest."""
+    _require_parquet(script.path)
     hint = "prepare it again: " + suggest("prepare", table=script.table, version=script.sequence)
     with _temporary() as path:
         if not storage.download(_data_name(script), path):
@@ -121,6 +122,7 @@ def _manifest_name(script: Script) -> str:
 
 
 def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script, content: _Content) -> int:
+    _require_parquet(script.path)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -157,6 +159,11 @@ def _check_key(key: Any, script: Script, seen: set[Any]) -> None:
 
 def _json(value: Any, path: str) -> str:
     return orjson.dumps(encode_value(value, path)).decode()
+
+
+def _require_parquet(where: str) -> None:
+    """Raises UsageError where the package that reads and writes the prepared rows is not installed."""
+    require("pyarrow", "beam", where)
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[Any, Any]]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.errors import Refused, RunFailed, require
 from dynamodt.model.tables import WORK_FOLDER
 from dynamodt.pipeline.spark.jar import check_java, jar
 from dynamodt.state.storage import make_work_folder
@@ -126,11 +126,9 @@ def spark_context(master: str, note: Callable[[str], None]) -> Any:
 
 
 def _spark_context_class() -> Any:
-    try:
-        from pyspark import SparkContext
-    except ModuleNotFoundError as error:
-        hint = "pip install 'dynamodt[spark]' (in a clone, `make run RUNNER=spark` does it)"
-        raise UsageError("pyspark is not installed", where="--runner spark", hint=hint) from error
+    require("pyspark", "spark", "--runner spark", " (in a clone, `make run RUNNER=spark` does it)")
+    from pyspark import SparkContext
+
     return SparkContext
 
 

@@ -1,8 +1,9 @@
 """SparkRunner: Beam's own Spark runner, called in the driver's JVM on an existing SparkContext.
 
 There is no job server: the pipeline is passed as a protocol buffer, by py4j. The executors start Python in a PROCESS
-environment, whose command is a small script that Spark distributes. `_optimize_pipeline` is private to Beam, so Beam's
-version is pinned (`setup.py`, `infra/beam-spark/pom.xml`).
+environment, whose command is a small script that Spark distributes. This is the one module that uses what is private
+to Beam, `PortableRunner._optimize_pipeline`: so it runs with one version of Beam only, which is that of the extra
+`spark`, of the jobs (`requirements/job.lock`), and of the jar's other half (`infra/beam-spark/pom.xml`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from dynamodt.errors import RunFailed
+from dynamodt.errors import RunFailed, UsageError, installing
 from dynamodt.pipeline.spark.context import PYTHON_LOG, executor_cores, java_class, last_line, local_cores, log_hint
 
+BEAM = "2.77.0"
 BOOT = "dynamodt_harness"
 _SCRIPT = """#!/bin/sh
 (: >>{log}) 2>/dev/null && exec 2>>{log}
@@ -46,6 +49,13 @@ _EXECUTOR_S_OWN = "/proc/$PPID/fd/2"
 # moment. Spark can do without an executor, but not with a broken one: so the executor is killed with a harness that was
 # ended by a signal, except for the one that the executor itself sends.
 _FOLLOW = "[ $code -gt 128 ] && [ $code -ne 143 ] && kill -9 $PPID"
+
+
+def check_beam(version: str = beam.__version__) -> None:
+    """Raises UsageError for another version of Beam than the one whose private API is used here."""
+    if version != BEAM:
+        what = f"Beam {version} is installed, and its Spark runner works with {BEAM} alone"
+        raise UsageError(what, where="--runner spark", hint=installing("spark"))
 
 
 def process_environment(context: Any) -> Any:
@@ -139,9 +149,9 @@ def _as_json(options: PipelineOptions) -> str:
 
 def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]:
     """Prepare the call of Java's SparkPipelineRunner. The returned function makes it, and returns the final state."""
-    beam = context._jvm.org.apache.beam
-    translation = beam.sdk.util.construction.PipelineOptionsTranslation
-    beam.sdk.io.FileSystems.setDefaultPipelineOptions(beam.sdk.options.PipelineOptionsFactory.create())
+    java_beam = context._jvm.org.apache.beam
+    translation = java_beam.sdk.util.construction.PipelineOptionsTranslation
+    java_beam.sdk.io.FileSystems.setDefaultPipelineOptions(java_beam.sdk.options.PipelineOptionsFactory.create())
     java = getattr(translation.fromJson(options), "as")(java_class(context, _OPTIONS_CLASS))
     # the same for all pipelines of a command: they share the harnesses, which got their options at the start
     invocation = f"{JOB}-{context.applicationId}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
@@ -149,12 +159,12 @@ def _java_call(context: Any, pipeline: bytes, options: str) -> Callable[[], str]
     java.setUsesProvidedSparkContext(True)
     java.setAppName(invocation)
     java.setJobName(JOB)
-    beam.runners.spark.translation.SparkContextFactory.setProvidedSparkContext(context._jsc)
-    beam.runners.spark.metrics.MetricsAccumulator.clear()
-    proto = getattr(beam.model.pipeline.v1, "RunnerApi$Pipeline").parseFrom(pipeline)
-    create = beam.runners.fnexecution.provisioning.JobInfo.create
+    java_beam.runners.spark.translation.SparkContextFactory.setProvidedSparkContext(context._jsc)
+    java_beam.runners.spark.metrics.MetricsAccumulator.clear()
+    proto = getattr(java_beam.model.pipeline.v1, "RunnerApi$Pipeline").parseFrom(pipeline)
+    create = java_beam.runners.fnexecution.provisioning.JobInfo.create
     info = create(invocation, JOB, _NO_ARTIFACTS, translation.toProto(java))
-    return lambda: str(beam.runners.spark.SparkPipelineRunner(java).run(proto, info).getState().toString())
+    return lambda: str(java_beam.runners.spark.SparkPipelineRunner(java).run(proto, info).getState().toString())
 
 
 class _Result(PipelineResult):
