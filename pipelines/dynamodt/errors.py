@@ -156,7 +156,10 @@ class Aborted(RunFailed):
 
 
 class CostReached(Aborted):
-    """The runs of a command have cost as much as `--max-usd` allows; the pages in progress were completed."""
+    """The runs of a command have cost as much as `--max-usd` allows; the pages in progress were completed. `higher` is
+    a limit that continues them; 0: twice the one that was given."""
+
+    higher = 0.0
 
 
 class DeadLetters(RunFailed):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt import api as operations
+from dynamodt.cli.run_details import continuing
 from dynamodt.errors import CostReached, Refused
 from dynamodt.runs.cost import Prices
 from dynamodt.runs.spending import Spending
@@ -66,13 +67,18 @@ def test_it_stops_at_the_limit_and_continues_with_a_higher_one(
     (report,) = bench.up(table, max_usd=100.0)
     assert isinstance(report.error, CostReached) and report.error.exit_code == 1
     (run,) = report.versions
-    assert run.status == "stopped" and 100 <= run.counts.changed < ITEMS
+    assert run.status == "paused" and 100 <= run.counts.changed < ITEMS
     (record,) = bench.history(table)
     assert (
         "the limit of $100.00 is reached: $" in record.error and "a higher --max-usd continues the run" in record.error
     )
     (version,) = operations.status(bench.stage, bench.folder, [table])[0].versions
     assert version.state == "unfinished" and version.run is not None and version.run.error == record.error
+
+    assert continuing(version.run, "local", table).options.max_usd == record.higher_usd > 100
+    with pytest.raises(Refused, match="is paused: the limit of") as refused:
+        operations.control_run(bench.stage, table, "resume")
+    assert f"--max-usd {record.higher_usd:g} continues it" in refused.value.hint
 
     (again,) = bench.up(table, max_usd=100.0)  # the first attempt has cost as much
     assert isinstance(again.error, CostReached) and again.versions[0].counts.changed == run.counts.changed

@@ -12,10 +12,10 @@ the command is refused. The time applies to each table.
 On a stage with `protected = true` in dynamodt.toml, a table is written only if point-in-time recovery is on, or with
 --allow-no-pitr; a global table only with --single-region-writers, which states that no other region writes to it.
 After an undo that has restored items in part, --accept-partly-restored lets the run transform these items, too.
-With --max-usd the command's runs stop between two pages when together they have cost as much, all attempts of a run
-that is continued included; the same command with a higher limit continues. Metered are read and write units, those of
-the indexes included, the journal's requests to S3, and an export; not the workers. It needs a table on demand, in a
-region whose prices are known. In JSON, the error of a run that it has stopped has "limit": "max-usd".
+With --max-usd the command's runs pause between two pages when together they have cost as much, all attempts of a run
+that is continued included: the command ends, and the same one with a higher limit continues. Metered are read and
+write units, those of the indexes included, the journal's requests to S3, and an export; not the workers. It needs a
+table on demand, in a region whose prices are known. In JSON, the error of a run that it has paused has "limit": "max-usd".
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
 --max-errors N lets a run succeed with up to N dead letters, which a warning reports. Their items stay as they are, the
@@ -30,7 +30,8 @@ Arguments after `--` are passed to Beam unchanged.
           {"version", "name", "run", "status",
            "counts": {"read", "changed", "unchanged", "superseded", "vanished", "dead"},
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
-  status: succeeded, failed, stopped, dry-run (wcu is then an estimate) or refused (another run must be finished first).
+  status: succeeded, failed, stopped, paused (by --max-usd), dry-run (wcu is then an estimate) or refused (another run
+  must be finished first).
   A table or version that failed has an "error", a version with dead letters
   "dead_letters": the location of their file, and "accepted": how many of them are accepted. A table's "notices" are
   sentences about what receives its writes, about dead letters of a version that has succeeded, and about applied
@@ -91,7 +92,7 @@ Examples:
   dynamodt up --stage prod --single-region-writers    a global table that this region alone writes
   dynamodt up --stage prod --wait-lock 10m   after a deployment, even if two run at once
   dynamodt up --table users --max-wcu 200    leave the rest to the application
-  dynamodt up --stage prod --max-usd 5       stop when it has cost $5
+  dynamodt up --stage prod --max-usd 5       pause when it has cost $5
   dynamodt up --table users --source export  read an export in S3, not the table
   dynamodt up --stage prod --pause-on-alarm api-errors --pause-on-alarm api-latency
   dynamodt up --stage prod --runner glue     in the deployed job

@@ -94,7 +94,7 @@ Examples:
    "budget": {"rcu", "wcu"}, "seconds", "seconds_left"}
   and at the end one with the results
   {"runs": [{"table", "direction", "version", "name", "run", "status", "counts", ...}]}
-  status: running, paused or held; at the end succeeded, failed, stopped or gone.
+  status: running, paused or held; at the end succeeded, failed, stopped, paused (by --max-usd) or gone.
   percent and seconds_left are null if unknown; a budget of 0 is no limit.
 """,
     "plan": """Show what the pending versions would read, write, take and cost, and what stands in the way.
@@ -205,11 +205,11 @@ Examples:
 """,
     "runs": """List the runs of the tables, the newest first.
 
-A run is running, paused, held (by an alarm), stopping, gone (its process died or sends no heartbeat), failed, stopped
-or succeeded; undoing, undone, or partly-undone (its journal lacks parts: `undo` continues when they are restored) and
-then closed, when `stamp` has recorded the applied versions; replaced, when a later run has started in its place and
-nothing of it was written; stamped, adopted or repaired, when it was recorded only. The holder of a running run is
-shown. `history` shows more of each.
+A run is running, paused (also by --max-usd, then without a process), held (by an alarm), stopping, gone (its process
+died or sends no heartbeat), failed, stopped or succeeded; undoing, undone, or partly-undone (its journal lacks parts:
+`undo` continues when they are restored) and then closed, when `stamp` has recorded the applied versions; replaced, when
+a later run has started in its place and nothing of it was written; stamped, adopted or repaired, when it was recorded
+only. The holder of a running run is shown. `history` shows more of each.
 
 \b
 Examples:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REDRAW_EVERY = 0.2
 _ROOM_FOR_A_BAR = 60  # columns
-_ENDED_STYLES = {"failed": "red", "gone": "red", "stopped": "yellow"}
+_ENDED_STYLES = {"failed": "red", "gone": "red", "stopped": "yellow", "paused": "yellow"}
 
 
 class BarDisplay(ProgressRecorder):

@@ -187,7 +187,7 @@ def _remarks(run: RunReport) -> list[Text]:
     covered = [Text(f"not covered: changes after the time of the export, {run.uncovered}", "yellow")]
     remarks = covered if run.uncovered else []
     remarks += [Text(text, "dim") for name, text in _MEANINGS.items() if getattr(counts, name)]
-    if not counts.balanced and run.status != "stopped":
+    if not counts.balanced and run.status not in ("stopped", "paused"):
         gone = counts.read - sum(counts[1:])
         remarks.append(
             Text(f"the balance does not hold: {gone:,} of {counts.read:,} items are not counted", "bold red")

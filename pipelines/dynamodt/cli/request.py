@@ -25,6 +25,7 @@ from dynamodt.runs.options import (
     takes_several_tables,
 )
 from dynamodt.script.names import seconds
+from dynamodt.state.runs import LEFT_EARLY
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
@@ -318,9 +319,10 @@ def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
     ]
 
 
-def with_higher_limit(request: Request) -> Request:
-    """The request with twice the limit of its cost, which an earlier attempt has reached."""
-    return replace(request, options=replace(request.options, max_usd=2 * request.options.max_usd))
+def with_higher_limit(request: Request, reached: CostReached) -> Request:
+    """The request with a higher limit of its cost, which an earlier attempt has reached."""
+    higher = reached.higher or 2 * request.options.max_usd
+    return replace(request, options=replace(request.options, max_usd=higher))
 
 
 def rehearsal(command: Command) -> Command:
@@ -357,11 +359,11 @@ def _shown(request: Request, run: RunReport) -> Request:
 
 def _onward(request: Request, report: TableReport) -> list[Step]:
     """How to continue an unfinished run."""
-    left = next((run for run in report.versions if run.status in ("failed", "stopped")), None)
+    left = next((run for run in report.versions if run.status in LEFT_EARLY), None)
     if left is None or request.options.dry_run:
         return []
-    goes_on = left.status == "stopped" or isinstance(report.error, ServiceError)
-    onward = with_higher_limit(request) if isinstance(report.error, CostReached) else request
+    goes_on = left.status != "failed" or isinstance(report.error, ServiceError)
+    onward = with_higher_limit(request, report.error) if isinstance(report.error, CostReached) else request
     steps: list[Step] = [(onward, "continue it")] if goes_on else []
     steps += [(_shown(request, left), "its dead letters, by error")] if left.dead_letters else []
     steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []

@@ -86,7 +86,9 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
         return error
     hint = error.hint
     if isinstance(error, CostReached):
-        hint = Hint(f"what is done stays; to continue from the last checkpoint: {as_typed(with_higher_limit(request))}")
+        hint = Hint(
+            f"what is done stays; to continue from the last checkpoint: {as_typed(with_higher_limit(request, error))}"
+        )
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
     hint = with_plugin(with_tables(with_stage(hint, request.stage), names), request.stage)

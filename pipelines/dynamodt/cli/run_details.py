@@ -23,10 +23,11 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import counted, outcome, picked
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
-from dynamodt.runs.options import RunOptions
+from dynamodt.runs.history import goal
+from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
 from dynamodt.runs.shown import inert, printable
-from dynamodt.state.runs import texts_reported
+from dynamodt.state.runs import LEFT_EARLY, texts_reported
 
 if TYPE_CHECKING:
     from dynamodt.runs.show import Frame
@@ -47,7 +48,7 @@ def print_details(console: Console, request: Request, found: RunDetails, stage: 
     if record.error:
         console.print(Text(f"error: {record.error.removeprefix(f'{record.dead_letters}: ')}", "red"))
     _print_dead_letters(console, found, stage, request.verbose)
-    steps = _after_show(request, found)
+    steps = _after_show(request, found, stage)
     if steps:
         console.print()
         show(console, steps_text(steps, console.width))
@@ -247,10 +248,18 @@ def _group(group: ErrorGroup) -> Document:
     }
 
 
-def _after_show(request: Request, found: RunDetails) -> list[NextStep]:
+def continuing(run: RunRecord, stage: str, table: str) -> Command:
+    """The command that continues an unfinished run; one that has cost as much as it may, with a higher limit."""
+    higher = RunOptions(max_usd=run.higher_usd)
+    return Command(run.direction, stage, (table,), None if run.direction == "up" else goal(run), options=higher)
+
+
+def _after_show(request: Request, found: RunDetails, stage: Stage) -> list[NextStep]:
     """What can be done about a run's dead letters, while they can be replayed."""
     record, open_letters = found.record, found.counts.dead - found.record.accepted_items
-    if open_letters <= 0 or found.final or not (record.tolerated or record.status in ("failed", "stopped")):
+    if record.status == "paused":
+        return [NextStep(as_typed(continuing(record, request.stage, stage.names.logical(record.table))), "continue it")]
+    if open_letters <= 0 or found.final or not (record.tolerated or record.status in LEFT_EARLY):
         return []
     keys = [key for group in found.groups for key in group.keys][:1]
     reason = RunOptions(reason="TEXT")

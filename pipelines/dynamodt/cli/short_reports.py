@@ -15,7 +15,7 @@ from rich.text import Text
 from dynamodt.cli.baseline import texts_kept
 from dynamodt.cli.report import NARROW, STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
-from dynamodt.cli.run_details import why_lines
+from dynamodt.cli.run_details import continuing, why_lines
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
@@ -39,6 +39,7 @@ _TO_BE_DONE = ("running", "paused", "held", "stopping", "unfinished", "pending")
 LEFT = {
     "failed": "failed",
     "stopped": "was stopped",
+    "paused": "is paused",
     "gone": "has no live process",
     "undoing": "is being undone, unfinished",
     "partly-undone": "is undone in part: parts of its journal are missing",
@@ -192,7 +193,8 @@ def undo_command(run: RunRecord, stage: str) -> str:
 
 def reason(run: RunRecord) -> list[str]:
     """Why a run has ended early; that of one with dead letters is where they are."""
-    return [printable(run.error)] if run.error and not run.dead_letters and run.status in LEFT else []
+    told = run.status == "paused" or (run.status in LEFT and not run.dead_letters)
+    return [printable(run.error.removeprefix(f"run {run.run}: "))] if run.error and told else []
 
 
 def print_status(
@@ -220,8 +222,8 @@ def _version_lines(status: TableStatus, stage: str, table_names: TableNames, nar
 
 
 def _shown_state(version: VersionStatus) -> str:
-    """The state; of a version whose run is at work, the run's: it may be paused, or held by an alarm."""
-    if version.state != "running" or version.run is None:
+    """The state; of a version whose run is at work or unfinished, the run's: it may be paused, or held by an alarm."""
+    if version.state not in ("running", "unfinished") or version.run is None:
         return version.state
     return version.run.status if version.run.status in _TO_BE_DONE else version.state
 
@@ -249,11 +251,9 @@ def _version_line(
 
 def _left_lines(run: RunRecord, stage: str, table: str) -> list[Text]:
     """An unfinished run, and the command that continues it."""
-    to = None if run.direction == "up" else run.version - 1
     undone = run.status in ("undoing", "partly-undone")
-    words = undo_command(run, stage) if undone else as_typed(Command(run.direction, stage, (table,), to))
-    onward = f"`{words}` continues it"
-    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
+    words = undo_command(run, stage) if undone else as_typed(continuing(run, stage, table))
+    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (f"`{words}` continues it", "dim")]
     shown[1:1] = [(line, "yellow") for line in reason(run)]
     lines = [Text(f"       {line}", style) for line, style in shown]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

@@ -162,6 +162,7 @@ class RunRecord:
     commit: str = ""  # of the git repository that its script was read from
     undone_reason: str = ""
     budget: Units = Units()  # units a second, of all its workers together, at its last end; 0: unlimited
+    higher_usd: float = 0.0  # of one that has cost as much as it may: a limit that continues it
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
 
     @property

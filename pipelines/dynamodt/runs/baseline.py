@@ -29,7 +29,7 @@ from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
+from dynamodt.state.runs import LEFT_EARLY, PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import Storage, open_storage
 
@@ -152,7 +152,7 @@ def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entr
 def _with_lost_dead_letters(stage: Stage, state: State, runs: Sequence[RunRecord]) -> frozenset[str]:
     """Unfinished runs that cannot continue, since their dead letters are lost."""
     storage = open_storage(stage.connection, stage.storage)
-    left = (run for run in runs if run.status in ("failed", "stopped"))
+    left = (run for run in runs if run.status in LEFT_EARLY)
     return frozenset(run.run for run in left if has_lost_dead_letters(state, storage, run))
 
 

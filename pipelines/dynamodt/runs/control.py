@@ -144,10 +144,15 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
 
     Raises Refused when no run holds the table, Fenced when the run ends or is taken over at this moment.
     """
-    leases = State(stage.connection, stage.state_table).leases
+    state = State(stage.connection, stage.state_table)
+    leases = state.leases
     lease = leases.read(table)
     if not lease.run:
-        raise Refused("no run is at work", where=f"table {table}", hint=suggest("history", table=table))
+        left = next((one for one in state.runs(table) if one.status == "paused"), None)
+        paused = f"; run {left.run} is paused: {left.error.removeprefix(f'run {left.run}: ')}" if left else ""
+        onward = left and suggest(left.direction, table=table, max_usd=f"{left.higher_usd:g}") + " continues it"
+        hint = onward or suggest("history", table=table)
+        raise Refused(f"no run is at work{paused}", where=f"table {table}", hint=hint)
     if lease.owner and command != "unlock":
         raise Refused(
             f"run {lease.run} of table {lease.owner} writes to it, and is controlled there",

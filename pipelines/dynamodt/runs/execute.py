@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from dynamodt.errors import Aborted, Busy, DynamodtError, Fenced, ServiceError
+from dynamodt.errors import Aborted, Busy, CostReached, DynamodtError, Fenced, ServiceError
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
@@ -368,6 +368,7 @@ def _record_end(
     """Records the end; returns what has ended the run. A state table that is out of reach leaves the run unfinished: it
     is reported as far as it is known, and its end is not what ended it. Raises Fenced."""
     try:
+        recorder.record = replace(recorder.record, higher_usd=error.higher if isinstance(error, CostReached) else 0.0)
         recorder.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages, budget)
     except ServiceError as failed:
         error = error or failed
@@ -388,7 +389,8 @@ def _status(error: BaseException | None) -> str:
     if error is None:
         return after("running", "succeed")
     failed = isinstance(error, DynamodtError) and not isinstance(error, Aborted)
-    return after("running", "fail" if failed else "stop")
+    stopped = "pause" if isinstance(error, CostReached) else "stop"
+    return after("running", "fail" if failed else stopped)
 
 
 def _text(error: BaseException | None) -> str:

@@ -228,7 +228,7 @@ OPTIONS = (
     Option("options.share", ("--share",), ("prepare", PLAN, CHECK, *_RUNS), "Of the provisioned or maximum capacity.",
            "PERCENT", float, DEFAULT_SHARE, minimum=1, maximum=100, shows_default=True),
     _flag("options.strict", ("--strict",), ("up",), "Refuse versions of a newer release, without a file here."),
-    Option("options.max_usd", ("--max-usd",), _RUNS, "Stop when the command's runs have cost this much.", "USD", float,
+    Option("options.max_usd", ("--max-usd",), _RUNS, "Pause when the command's runs have cost this much.", "USD", float,
            0.0, minimum=0),
     Option("options.max_usd", ("--max-usd",), (PLAN,), "Fail above this cost.", "USD", float, 0.0, minimum=0),
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),

@@ -36,10 +36,10 @@ class Spending:
     def check(self, limit: float, run: str) -> None:
         """Raises CostReached when all runs together have reached the limit."""
         if self.total >= limit:
-            raise CostReached(
-                f"the limit of {usd(limit)} is reached: {usd(self.total)} so far; a higher --max-usd continues the run",
-                where=f"run {run}",
-            )
+            what = f"the limit of {usd(limit)} is reached: {usd(self.total)} so far"
+            reached = CostReached(f"{what}; a higher --max-usd continues the run", where=f"run {run}")
+            reached.higher = round(2 * self.total, 2 if self.total >= 1 else 6)
+            raise reached
 
 
 class Meter:

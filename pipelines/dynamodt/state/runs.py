@@ -132,9 +132,11 @@ TRANSITIONS: Final = (
     ),
     Transition("running", "fail", "failed", "An error or a dead letter ended it; its checkpoints remain."),
     Transition("running", "stop", "stopped", "An operator stopped it after a page; its checkpoints remain."),
+    Transition("running", "pause", "paused", "It has cost as much as it may; a higher limit continues it."),
     Transition("running", "continue", "running", "Its process died; the next one continues from the checkpoints."),
     Transition("failed", "continue", "running", "The cause was removed, and the same run continues."),
     Transition("stopped", "continue", "running", "The same run continues."),
+    Transition("paused", "continue", "running", "The same run continues, with a higher limit."),
     Transition("", "stamp", "stamped", "Nothing ran here: an operator recorded which versions are applied."),
     Transition("", "adopt", "adopted", "It ran elsewhere, according to the record of the tool that ran it."),
     Transition("", "repair", "repaired", "Nothing ran here: an operator accepted an edit of an applied version."),
@@ -143,6 +145,7 @@ TRANSITIONS: Final = (
     ),
     Transition("failed", "undo", "undoing", "What it has written is taken back, instead of continuing."),
     Transition("stopped", "undo", "undoing", "What it has written is taken back, instead of continuing."),
+    Transition("paused", "undo", "undoing", "What it has written is taken back, instead of continuing."),
     Transition("running", "undo", "undoing", "Its process died; what it has written is taken back."),
     Transition("undoing", "undo", "undoing", "The undo was stopped, or died: it continues from its checkpoints."),
     *(
@@ -152,7 +155,7 @@ TRANSITIONS: Final = (
             "replaced",
             "It has no effect: none of its writes remains, or an operator has recorded which versions are applied.",
         )
-        for status in ("running", "failed", "stopped", "undoing", "partly-undone")
+        for status in ("running", "failed", "stopped", "paused", "undoing", "partly-undone")
     ),
     Transition("undoing", "undone", "undone", "Every item that is still as the run wrote it is as before the run."),
     Transition("undoing", "lack", "partly-undone", "What its journal still holds is taken back; the version stays."),
@@ -185,7 +188,7 @@ def unfinished(status: str) -> bool:
 UNDOING = "undoing"
 AT_WORK = ("running", UNDOING)
 PARTLY_UNDONE = "partly-undone"
-LEFT = ("failed", "stopped", "gone", PARTLY_UNDONE)  # the same command continues such a run
+LEFT_EARLY = ("failed", "stopped", "paused")  # its end is recorded, and it can be continued
 
 
 def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
@@ -218,7 +221,7 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
     if run is None:
         return version
     status = run_progress(run, lease, alive)
-    if status not in LEFT:
+    if run.status in AT_WORK and status != "gone":
         held = lease.pause_reason if status == "held" else ""
         return replace(version, state="running", run=replace(run, status=status), held=held)
     by_undo = run.status in (UNDOING, PARTLY_UNDONE)  # only an undo continues such a run
@@ -231,9 +234,7 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
 def half_rolled_back(records: Iterable[RunRecord]) -> frozenset[int]:
     """The versions whose `down` has begun and not ended: their scripts may be edited."""
     return frozenset(
-        record.version
-        for record in records
-        if record.direction == "down" and record.status in ("running", "failed", "stopped")
+        record.version for record in records if record.direction == "down" and record.status in ("running", *LEFT_EARLY)
     )
 
 
