@@ -15,7 +15,8 @@ After an undo that has restored items in part, --accept-partly-restored lets the
 With --max-usd the command's runs pause between two pages when together they have cost as much, all attempts of a run
 that is continued included: the command ends, and the same one with a higher limit continues. Metered are read and
 write units, those of the indexes included, the journal's requests to S3, and an export; not the workers. It needs a
-table on demand, in a region whose prices are known. In JSON, the error of a run that it has paused has "limit": "max-usd".
+table on demand, in a region whose prices are known. In JSON, the error of a run that it has
+paused has "limit": "max-usd".
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
 --max-errors N lets a run succeed with up to N dead letters, which a warning reports. Their items stay as they are, the
