@@ -43,7 +43,7 @@ from dynamodt.runs.options import (
 )
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table
-from dynamodt.state.runs import ENDED, LEFT_EARLY
+from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -389,7 +389,7 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
     """A run that failed or was stopped is an error, even if the report has none."""
     error = table.error
     if error is None:
-        ended = (run for run in table.versions if run.status in LEFT_EARLY)
+        ended = (run for run in table.versions if run.left_early)
         error = next((unsuccessful(run, names) for run in ended), None)
     if error is not None and table.versions:
         error = with_way_on(request, error)

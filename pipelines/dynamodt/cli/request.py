@@ -25,7 +25,6 @@ from dynamodt.runs.options import (
     takes_several_tables,
 )
 from dynamodt.script.names import seconds
-from dynamodt.state.runs import LEFT_EARLY
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
@@ -359,7 +358,7 @@ def _shown(request: Request, run: RunReport) -> Request:
 
 def _onward(request: Request, report: TableReport) -> list[Step]:
     """How to continue an unfinished run."""
-    left = next((run for run in report.versions if run.status in LEFT_EARLY), None)
+    left = next((run for run in report.versions if run.left_early), None)
     if left is None or request.options.dry_run:
         return []
     goes_on = left.status != "failed" or isinstance(report.error, ServiceError)

@@ -20,14 +20,14 @@ from dynamodt.cli.request import NextStep, Request, as_typed
 from dynamodt.config.stage import embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts, Units
-from dynamodt.model.reports import counted, outcome, picked
+from dynamodt.model.reports import LEFT_EARLY, counted, outcome, picked
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
 from dynamodt.runs.history import goal
 from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
 from dynamodt.runs.shown import inert, printable
-from dynamodt.state.runs import LEFT_EARLY, texts_reported
+from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:
     from dynamodt.runs.show import Frame

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from dynamodt.model.runs import RunRecord, ScriptText
     from dynamodt.model.tables import Direction, Image, Item
 
+LEFT_EARLY = ("failed", "stopped", "paused")  # of a run: its end is recorded, and the same command continues it
+
 
 class Cost(NamedTuple):
     """The estimated cost of a run, from a dry run (`runs.cost` lists what is excluded).
@@ -38,7 +40,7 @@ class RunReport:
     version: int
     name: str
     run: str
-    status: str  # "succeeded", "failed", "stopped", "dry-run", "refused" (to continue it)
+    status: str  # "succeeded", "failed", "stopped", "paused", "dry-run", "refused" (to continue it)
     counts: Counts = Counts()
     consumed: Units = Units()
     seconds: float = 0.0
@@ -58,6 +60,11 @@ class RunReport:
     def tolerated(self) -> int:
         """The dead letters with which it has succeeded, accepted ones aside."""
         return self.counts.dead - self.accepted if self.status == "succeeded" else 0
+
+    @property
+    def left_early(self) -> bool:
+        """Whether its end is recorded, and the same command continues it."""
+        return self.status in LEFT_EARLY
 
     @property
     def outcome(self) -> str:

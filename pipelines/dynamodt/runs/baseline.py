@@ -15,7 +15,7 @@ from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.dynamo_data_transform import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.pages import Counts
-from dynamodt.model.reports import TakeOver, VersionOutcome
+from dynamodt.model.reports import LEFT_EARLY, TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
@@ -29,7 +29,7 @@ from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import LEFT_EARLY, PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
+from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import Storage, open_storage
 

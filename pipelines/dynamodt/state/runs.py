@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from dynamodt.errors import Refused, suggest
 from dynamodt.model.pages import Counts
-from dynamodt.model.reports import VersionStatus
+from dynamodt.model.reports import LEFT_EARLY, VersionStatus
 from dynamodt.model.runs import (
     FINAL_SCAN,
     INCREMENTAL,
@@ -188,7 +188,6 @@ def unfinished(status: str) -> bool:
 UNDOING = "undoing"
 AT_WORK = ("running", UNDOING)
 PARTLY_UNDONE = "partly-undone"
-LEFT_EARLY = ("failed", "stopped", "paused")  # its end is recorded, and it can be continued
 
 
 def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
