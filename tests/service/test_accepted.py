@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,36 @@ def test_a_letter_is_accepted_by_its_key_and_the_others_are_replayed(bench: Benc
         retry(bench, run)
     assert undo(bench, run).run.counts == Counts(read=28, changed=28)
     assert bench.tables.items(table) == numbered(30) and bench.applied(table) == []
+
+
+def test_a_dry_run_leaves_what_is_accepted_as_it_is(bench: Bench, table: str) -> None:
+    bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
+    run = last(bench, table).run
+    assert isinstance(retry(bench, run, accept=("20",), reason="old").error, DeadLetters)
+    (tried,) = bench.up(table, dry_run=True)
+    assert isinstance(tried.error, DeadLetters) and [line["key"] for line in bench.dead_letters(tried)] == [
+        {"id": {"N": "3"}}
+    ]
+    bench.script(table, FRAIL.format(bad="()"))
+    (tried,), (report,) = bench.up(table, dry_run=True), bench.up(table)
+    assert tried.error is None and tried.versions[0].counts.dead == report.versions[0].counts.dead == 1
+
+
+def test_a_retry_that_was_stopped_goes_on_before_the_rest_is_accepted(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
+    run = last(bench, table).run
+    with monkeypatch.context() as killed:  # its list of what it replays is stored, and nothing else
+        killed.setattr("dynamodt.runs.execute.RunRecorder.begin", lambda recorder: sys.exit(9))
+        with pytest.raises(SystemExit):
+            retry(bench, run)
+    with pytest.raises(UsageError) as unknown:
+        retry(bench, run, accept=("3",), reason="old")
+    assert f"replays its dead letters first: dynamodt retry {run}" in unknown.value.hint
+    assert isinstance(retry(bench, run, accept_all=True, reason="old").error, DeadLetters)
+    assert any("what dies again is not accepted yet" in text for text in bench.recorder.notes)
+    assert retry(bench, run, accept_all=True, reason="old").error is None
 
 
 def test_what_is_not_accepted_still_fails_the_run_and_what_is_stays_so(bench: Bench, table: str) -> None:

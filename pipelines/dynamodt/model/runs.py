@@ -281,6 +281,7 @@ class Job:
     fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
     earlier: tuple[str, ...] = ()  # phases whose dead letters it may meet again (`pipeline.earlier`)
     before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
+    accepted: frozenset[str] = frozenset()  # of a dry run: keys of the dead letters that a run would leave as they are
 
     @property
     def origin(self) -> Origin:

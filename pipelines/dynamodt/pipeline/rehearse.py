@@ -29,7 +29,7 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.runs import INSERTED_ROWS, EarlierRows, Job
-from dynamodt.model.tables import Image, Insert, Remove, TableSpec
+from dynamodt.model.tables import Change, Image, Insert, Remove, TableSpec
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.inserted import inserted_items, statements
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 20_000  # of `items()` that are kept whole; of the others it is only known that they are there
 _UNKNOWN: Image = {}  # an item that is there, and of which no more is known
+
+
+class AcceptedError(Exception):
+    """The item is a dead letter that a person has accepted: it counts as one, and is not listed again."""
 
 
 class RehearseVersion(beam.DoFn):
@@ -103,7 +107,7 @@ class RehearseVersion(beam.DoFn):
         return [
             dead_letter(key_of(table, one.image), one.image, one.step, one.error)
             for one in outcomes
-            if one.error is not None and one.step == step
+            if one.error is not None and one.step == step and not isinstance(one.error, AcceptedError)
         ]
 
     def finish_bundle(self) -> None:
@@ -158,10 +162,17 @@ class _Phase:
         """What the phase makes of each image."""
         if self._job.inserts_rows and self._job.direction == "down":
             return self._removals(images)
-        attempts = [attempted(image, self.version.change_of, self._write) for image in images]
+        attempts = [attempted(image, self._change_of, self._write) for image in images]
         placed = self._placed(inserts_of([found.change for found in attempts if found.change is not None]))
         with self._memory.lock:
             return [settled(found, placed, self._memory) for found in attempts]
+
+    def _change_of(self, image: Image) -> Change | None:
+        """Raises AcceptedError for the item of a dead letter that is accepted: no run would try it again."""
+        table = self._written_table if self._job.inserts_rows else self._job.table
+        if self._job.accepted and key_text(key_of(table, image)) in self._job.accepted:
+            raise AcceptedError
+        return self.version.change_of(image)
 
     def _removals(self, rows: Sequence[Image]) -> list[Outcome]:
         """Rows of `items()` are deleted while they are unchanged."""
@@ -238,7 +249,7 @@ class _Phase:
         """The item after the phase, if it is still at its key: an insertion of its own is taken for possible."""
         if not image:
             return image
-        return effect(image, attempted(image, self.version.change_of, self._write).change).stays
+        return effect(image, attempted(image, self._change_of, self._write).change).stays
 
     # ------------------------------------------------------------ rows of `items()`
 

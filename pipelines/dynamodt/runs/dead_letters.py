@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.pages import Acceptance, Claim
+from dynamodt.model.reports import counted
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Item
 from dynamodt.runs.history import doubts_hint, now
@@ -138,16 +139,26 @@ def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
     succeeded with dead letters tolerates as many of them again. Raises as `chosen`, with nothing recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
-        found = chosen(StoredDeadLetters(context.state, context.storage, record), options.accept, record)
+        stored = StoredDeadLetters(context.state, context.storage, record)
+        found = chosen(stored, options.accept, record, stored.replaying)
+        context.observer.notify(f"run {record.run}: {_what_is_accepted(found.items, record, stored, context.state)}")
         if found.items:
             of, name = provenance(options), object_key(record.table, record.run, accepted_file(context.token))
             context.storage.write(name, found.content)
             accepted = Acceptance(found.items, of.by, now(), of.reason, name)
             recorder.keep(accepted=(*record.accepted, accepted))
-        else:
-            context.observer.notify(f"run {record.run}: what is to be accepted is accepted already")
     options = replace(options, max_errors=max(options.max_errors, record.tolerated))
     return replace(context, options=options, accepted=accepted_of(context.storage, recorder.record))
+
+
+def _what_is_accepted(items: int, record: RunRecord, stored: StoredDeadLetters, state: State) -> str:
+    """What a command accepts, and what it cannot: dead letters that the rest of the run may bring."""
+    what = f"{counted(items, 'dead letter')} accepted" if items else "no dead letter is accepted by this command"
+    if stored.replaying:
+        what += "; a retry was stopped before its end, and replays others first: what dies again is not accepted yet"
+    if totals_of(state, phases(record)).done < record.planned:
+        what += "; the run has not read all items yet: what dies in the rest is not accepted yet"
+    return what
 
 
 def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:

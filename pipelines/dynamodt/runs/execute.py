@@ -126,8 +126,8 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     """
     options, step = context.options, planned.steps[0]
     if options.dry_run:
-        note_half_done(context.state, planned, context.observer)
-        record = fresh_record(planned, step, options)
+        accepts = note_half_done(context.state, planned, context.observer)
+        record = replace(fresh_record(planned, step, options), accepted=accepts)
         yield _rehearsed(context, record.run), record
         return
     before = unfinished_run(context.state, context.storage, planned, options)
@@ -265,8 +265,9 @@ def _phases(
 ) -> tuple[list[Job], list[Job]]:
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
+    left = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
     main = [
-        replace(job, governed=is_governed(context, job), fences=context.fences)
+        replace(job, governed=is_governed(context, job), fences=context.fences, accepted=left)
         for job in jobs(context.stage, planned, step, context.options, record, context.token, source)
     ]
     later = begun_later(record, main)
@@ -340,10 +341,10 @@ def _end(
         error = error or failed
     if error is None:
         doubtful, unreadable = count_dead(dead_letters, "doubt"), count_dead(dead_letters, "read")
-        accepted, tolerated = context.accepted.items, context.options.max_errors
-        left = LeftDeadLetters(dead_letters_at, doubtful, unreadable, accepted, tolerated)
+        accepted = totals.counts.dead - dead_letters.count(b"\n") if context.options.dry_run else context.accepted.items
+        left = LeftDeadLetters(dead_letters_at, doubtful, unreadable, accepted, context.options.max_errors)
         error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", left, run)
-    kept_at = dead_letters_at if totals.counts.dead else ""
+    kept_at = dead_letters_at if dead_letters or (totals.counts.dead and not context.options.dry_run) else ""
     error = _record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
     report = replace(
         recorder.report(samples(context, phases)),

@@ -68,7 +68,7 @@ def jobs(
         prepared=step.prepared,
         consistent=planned.needs_consistent_read,
         dry_run=options.dry_run,
-        max_errors=options.max_errors,
+        max_errors=options.max_errors + (record.accepted_items if options.dry_run else 0),
         attempt=token,
         journal=record.journal,
     )

@@ -315,7 +315,8 @@ def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunO
     if what:
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
     if accepts:
-        chosen(StoredDeadLetters(state, open_storage(stage.connection, stage.storage), record), options.accept, record)
+        stored = StoredDeadLetters(state, open_storage(stage.connection, stage.storage), record)
+        chosen(stored, options.accept, record, stored.replaying)
 
 
 def _accepted_before(record: RunRecord) -> str:

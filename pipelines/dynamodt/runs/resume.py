@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Refused, suggest
+from dynamodt.model.pages import Acceptance
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by
@@ -162,13 +163,18 @@ def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunReco
     return found
 
 
-def note_half_done(state: State, planned: TablePlan, observer: Observer) -> None:
-    """Notify that a dry run also transforms the items that an unfinished run has written."""
+def note_half_done(state: State, planned: TablePlan, observer: Observer) -> tuple[Acceptance, ...]:
+    """Notify that a dry run also transforms the items that an unfinished run has written; returns what is accepted of
+    the dead letters of the one that the plan's first step would continue."""
+    accepted: tuple[Acceptance, ...] = ()
     for record in state.runs(planned.table.name):
         if record.run not in planned.gone and unfinished(record.status) and has_written(state, record):
             observer.notify(
                 f"run {record.run} is unfinished: the dry run also transforms the items that it has written"
             )
+            if (record.version, record.direction) == (planned.steps[0].script.sequence, planned.direction):
+                accepted = record.accepted
+    return accepted
 
 
 def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()) -> None:

@@ -16,7 +16,7 @@ from dynamodt.model.runs import RunRecord
 from dynamodt.script.codec import key_text
 from dynamodt.script.keys import Shape, key_meant, key_typed, shape_of
 from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key
-from dynamodt.state.runs import Phase, phases, unfinished
+from dynamodt.state.runs import Phase, phases, retry_run, unfinished
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image
@@ -63,6 +63,12 @@ class Accepted:
     def has(self, part: str, text: str) -> bool:
         """Whether the dead letter with this key (`key_text`) is accepted."""
         return self.all_of(part) or text in self.some_of(part)
+
+    def keys(self, storage: Storage) -> frozenset[str]:
+        """The keys of all of them (`key_text`)."""
+        whole = (storage.read(part) or b"" for part, keys in self._parts.items() if keys is None)
+        read = (key_text(json.loads(line)["key"]) for lines in whole for line in lines.splitlines())
+        return frozenset(read).union(*(keys for keys in self._parts.values() if keys))
 
     def pairs(self, parts: Sequence[str]) -> Pairs:
         """Those of these parts that are accepted by their keys."""
@@ -128,6 +134,17 @@ class StoredDeadLetters:
             for phase in (one for one in found if one.run.partition("/retry")[0] == main.run):
                 yield from replayed.outstanding(self._committed(phase))
 
+    @property
+    def replaying(self) -> bool:
+        """Whether a retry was stopped before its end: what it replays is not outstanding."""
+        for main in (one for one in phases(self._record) if "/retry" not in one.run):
+            for name in Replayed(self._storage, self._record.table, main.run).names:
+                number = int(name.rpartition("/")[2].partition(".")[0])
+                claims = list(self._state.splits(retry_run(main.run, number)).all(1))
+                if not claims or not all(claim.done for claim in claims):
+                    return True
+        return False
+
     def _committed(self, phase: Phase) -> list[str]:
         claims = {claim.split: claim for claim in self._state.splits(phase.run).all(phase.splits)}
         if not claims:
@@ -155,9 +172,12 @@ class Chosen(NamedTuple):
     items: int
 
 
-def chosen(dead_letters: Iterable[StoredDeadLetter], keys: Sequence[str], record: RunRecord) -> Chosen:
+def chosen(
+    dead_letters: Iterable[StoredDeadLetter], keys: Sequence[str], record: RunRecord, replaying: bool = False
+) -> Chosen:
     """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. There are none
-    where the command that has accepted them has died: typed again, it continues the run.
+    where the command that has accepted them has died, or where a retry was stopped before its end (`replaying`): typed
+    again, the command continues the run.
 
     Raises UsageError for a key without a dead letter, Refused where there is none to accept.
     """
@@ -175,8 +195,8 @@ def chosen(dead_letters: Iterable[StoredDeadLetter], keys: Sequence[str], record
         if not typed and not dead_letter.accepted and len(others) < _NAMED:
             others.append(key_typed(dead_letter.key))
     if wanted.unknown:
-        raise _unknown(record, wanted.unknown, others)
-    if not parts and not (record.accepted and unfinished(record.status)):
+        raise _unknown(record, wanted.unknown, others, replaying)
+    if not parts and not replaying and not (record.accepted and unfinished(record.status)):
         which = ", ".join(keys) + (" is" if len(keys) == 1 else " are") if keys else "its dead letters are"
         what = f"{which} accepted already" if record.accepted else "no dead letter is left to accept"
         hint = suggest("history", table=record.table) + " shows by whom, and why" if record.accepted else ""
@@ -211,12 +231,14 @@ class _Wanted:
         return found
 
 
-def _unknown(record: RunRecord, unknown: Sequence[str], known: Sequence[str]) -> UsageError:
+def _unknown(record: RunRecord, unknown: Sequence[str], known: Sequence[str], replaying: bool) -> UsageError:
     number = "1 key has" if len(unknown) == 1 else f"{len(unknown)} keys have"
     named = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
+    first = "a retry was stopped before its end, and replays its dead letters first: "
+    onward = first + suggest("retry", record.run) + "; " if replaying else ""
     some = f"some that have one: {', '.join(known)}; all of them: " if known else "those that have one: "
     return UsageError(
         f"{number} no dead letter in run {record.run}: {named}",
         where=f"table {record.table}",
-        hint=some + suggest("show", record.run, keys=True),
+        hint=onward + (some + suggest("show", record.run, keys=True)),
     )
