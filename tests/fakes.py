@@ -61,6 +61,7 @@ class FakeDynamoDB:
     hands_back: bool = True  # ReturnValuesOnConditionCheckFailure in batches, which not every emulator has
     items: dict[str, Image] = field(default_factory=dict)
     faults: deque[str] = field(default_factory=deque)
+    read_faults: deque[str] = field(default_factory=deque)  # one a Scan
     before_write: Callable[[FakeDynamoDB], None] | None = None
     calls: Counter[str] = field(default_factory=Counter)
     others: dict[str, dict[str, Image]] = field(default_factory=dict)  # the items of other tables, by its name
@@ -98,13 +99,22 @@ class FakeDynamoDB:
     # ------------------------------------------------------------ reads
 
     def _scan(self, request: dict[str, Any]) -> dict[str, Any]:
+        fault = self.read_faults.popleft() if self.read_faults else ""
+        if fault == "throttled":
+            raise Throttled("ProvisionedThroughputExceededException")
+        if fault == "reset":
+            raise InDoubt("reset before its end")
         total, segment = request["TotalSegments"], request["Segment"]
         mine = [text for text in sorted(self.items) if sum(text.encode()) % total == segment]
         start = request.get("ExclusiveStartKey")
         if start is not None:
             mine = [text for text in mine if text > self._text(start)]
-        page = [self.items[text] for text in mine[: min(self.page, request["Limit"])]]
-        answer: dict[str, Any] = {"Items": page, "ConsumedCapacity": {"CapacityUnits": 0.5}}
+        page = [self.items[text] for text in mine[: min(self.page, request.get("Limit", self.page))]]
+        answer: dict[str, Any] = {
+            "Items": page,
+            "ScannedCount": len(page),
+            "ConsumedCapacity": {"CapacityUnits": 0.5},
+        }
         if len(mine) > len(page):
             answer["LastEvaluatedKey"] = self._key(page[-1])
         return answer

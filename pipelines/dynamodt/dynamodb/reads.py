@@ -199,14 +199,19 @@ class Scans:
         """Requests a page, once the budget allows it: at most `limit` items (None: what the budget lets pass in a
         second) and 1 MB. The function that it returns waits for the page. Raises ServiceError."""
         body = {**self._body, "Segment": segment, "TotalSegments": total}
-        if limit is None and self._rate_queue.limited:
-            limit = max(1, int(min(_MOST_ITEMS, self._rate_queue.within(_LIMITED_SECONDS, self._units(1)))))
+        limit = limit or self.page_items()
         if limit is not None:
             body["Limit"] = limit
         if cursor is not None:
             body["ExclusiveStartKey"] = cursor
         taken = self._rate_queue.enter(self._units(limit or 0))
         return partial(self._page, taken, self._calls.begin("Scan", body))
+
+    def page_items(self) -> int | None:
+        """How many items the budget lets pass in a second, at most 1,000; None without one."""
+        if not self._rate_queue.limited:
+            return None
+        return max(1, int(min(_MOST_ITEMS, self._rate_queue.within(_LIMITED_SECONDS, self._units(1)))))
 
     def close(self, sent: Iterable[Callable[[], ScanPage]]) -> None:
         """Ends what was begun and is not awaited: nothing is sent again."""

@@ -247,8 +247,8 @@ class Manifest:
     until: datetime | None = None
 
 
-def read_manifest(objects: S3Objects, folder: ExportFolder, table_arn: str) -> Manifest:
-    """The summary of a finished export of this table.
+def read_manifest(objects: S3Objects, folder: ExportFolder, table_arn: str = "") -> Manifest:
+    """The summary of a finished export of this table; without an ARN, of any.
 
     Raises Refused when it is unfinished or in Ion, UsageError when it is of another table, RunFailed when it is
     damaged.
@@ -258,7 +258,8 @@ def read_manifest(objects: S3Objects, folder: ExportFolder, table_arn: str) -> M
     data = objects.read(folder.file(f"{SUMMARY}.json")) or b""
     _check_md5(objects, folder, SUMMARY, hashlib.md5(data, usedforsecurity=False).digest())
     summary = _json(data, place)
-    _check_table(summary, table_arn, place)
+    if table_arn:
+        _check_table(summary, table_arn, place)
     _check_format(summary, place)
     try:
         return _manifest(folder, summary)

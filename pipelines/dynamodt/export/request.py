@@ -272,11 +272,7 @@ class AwsExports:
 
     def describe(self, arn: str) -> Export:
         check_arn(arn, self._region)
-        with explained("DescribeExport", arn):
-            try:
-                return export_of(self._dynamodb.describe_export(ExportArn=arn)["ExportDescription"])
-            except self._dynamodb.exceptions.ExportNotFoundException as error:
-                raise not_found(arn) from error
+        return described(self._dynamodb, arn)
 
     def _raise_if_refused(self, error: ClientError, table: str) -> None:
         """Raises Refused for errors with a remedy that `explained` does not cover."""
@@ -298,6 +294,15 @@ class AwsExports:
             "it, or request with another token",
             "LimitExceededException": "too many exports at once: wait until some have completed",
         }.get(code)
+
+
+def described(dynamodb: Any, arn: str) -> Export:
+    """An export's state. Raises UsageError when no export has this ARN, or DynamoDB has forgotten it."""
+    with explained("DescribeExport", arn):
+        try:
+            return export_of(dynamodb.describe_export(ExportArn=arn)["ExportDescription"])
+        except dynamodb.exceptions.ExportNotFoundException as error:
+            raise not_found(arn) from error
 
 
 class TableIdentity(NamedTuple):

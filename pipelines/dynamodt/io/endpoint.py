@@ -7,15 +7,18 @@ client and no secret is pickled.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from dynamodt.dynamodb.clients import client, region_of
 from dynamodt.dynamodb.network import environment_endpoints, environment_region
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import UsageError
+from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
 from dynamodt.script.names import is_table_name
@@ -66,6 +69,11 @@ class Endpoint:
         """The table's key, indexes, size and capacity. Raises ServiceError, naming the table."""
         return describe(self.connection(table), table)
 
+    def dynamodb(self, region: str) -> Any:
+        """A boto3 client for DynamoDB, of this region unless another one is given."""
+        at = self if self.region else replace(self, region=region)
+        return client(at.connection(), "dynamodb")
+
     def objects(self, bucket: str, region: str = "", owner: str = "") -> S3Objects:
         """A bucket of S3; `owner` is the account that it must belong to (empty: any)."""
         at = self if self.region or not region else replace(self, region=region)
@@ -83,6 +91,16 @@ def _wire(connection: Connection) -> Wire:
 
 def _place(table: str) -> str:
     return f"table {table}" if table else "dynamodt.io"
+
+
+@contextmanager
+def in_full() -> Iterator[None]:
+    """An error of the code within has its place and its next step in its text: of an error on a worker, Beam passes on
+    the text alone."""
+    try:
+        yield
+    except DynamodtError as error:
+        raise type(error)("; ".join(filter(None, (str(error), error.hint)))) from error
 
 
 def check_table(table: object, where: str) -> str:

@@ -1,0 +1,155 @@
+"""What a read of DynamoDB is asked for: checked where a pipeline is built, and split into segments on a worker.
+
+Everything here travels with the pipeline, as plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dynamodt.dynamodb.reads import projected, read_estimate, segments
+from dynamodt.dynamodb.table import index_capacity
+from dynamodt.errors import UsageError
+from dynamodt.io.endpoint import Endpoint, check_table
+from dynamodt.model.tables import Image, name_in_requests
+from dynamodt.script.codec import encode_value
+
+if TYPE_CHECKING:
+    from boto3.dynamodb.conditions import ConditionBase
+
+MOST_SEGMENTS = 1_000_000  # DynamoDB's
+_CONDITION = 'Attr("age").gt(3) of boto3.dynamodb.conditions, or filter="age > :least" with filter_values={":least": 3}'
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A table to read, as an element of `ReadAllFromDynamoDB`. What is None is as the transform has it."""
+
+    table: str
+    index: str | None = None
+    projection: Sequence[str] | None = None
+    segments: int | None = None
+
+    @classmethod
+    def of(cls, element: Any, where: str) -> ReadRequest:
+        """The request of an element: a table's name or ARN, a ReadRequest, or a row or a dict with the same fields.
+        Raises UsageError for anything else."""
+        if isinstance(element, cls):
+            check_table(element.table, where)
+            return element
+        if isinstance(element, str):
+            return cls(check_table(element, where))
+        fields = element if isinstance(element, Mapping) else getattr(element, "_asdict", lambda: None)()
+        if (
+            not isinstance(fields, Mapping)
+            or "table" not in fields
+            or set(fields) - {field.name for field in dataclass_fields(cls)}
+        ):
+            hint = "give a table's name, or a ReadRequest: table, index, projection, segments"
+            raise UsageError(f"an element of type {type(element).__name__} names no table", where=where, hint=hint)
+        check_table(fields["table"], where)
+        return cls(**fields)
+
+
+class Segment(NamedTuple):
+    """A segment to scan. `body` are the parameters of its Scan, `item_units` the read units of an item, `items` how
+    many it may have, `keys` the table's key attributes."""
+
+    table: str
+    body: dict[str, Any]
+    number: int
+    total: int
+    item_units: float = 0.0
+    items: float = 0.0
+    bytes: float = 0.0
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How tables are read. `filter` holds the parameters of a request that a filter becomes."""
+
+    endpoint: Endpoint = Endpoint()
+    segments: int | None = None
+    projection: tuple[str, ...] | None = None
+    filter: tuple[tuple[str, Any], ...] = ()
+    index: str | None = None
+    consistent: bool = False
+
+    def body(self, request: ReadRequest, where: str) -> dict[str, Any]:
+        """The parameters of the table's Scan. Raises UsageError for an invalid projection."""
+        body: dict[str, Any] = {"TableName": name_in_requests(request.table), "ConsistentRead": self.consistent}
+        index = request.index or self.index
+        if index:
+            body["IndexName"] = index
+        body.update(self.filter)
+        if request.projection is not None or self.projection is not None:
+            found = projected(request.projection or self.projection or (), where)
+            names = {**found["ExpressionAttributeNames"], **body.get("ExpressionAttributeNames", {})}
+            body.update(found, ExpressionAttributeNames=names)
+        return body
+
+    def segments_of(self, request: ReadRequest) -> Iterator[Segment]:
+        """The segments of a table, by its description. Raises UsageError for an index that does not exist; ServiceError
+        for a table that does not, or that the worker may not describe."""
+        where = f"table {request.table}"
+        spec = self.endpoint.describe(request.table)
+        index = request.index or self.index
+        if index:
+            index_capacity(self.endpoint.connection(request.table), spec, index, where)
+        total = check_segments(request.segments or self.segments, where) or segments(spec)
+        body, units = self.body(request, where), read_estimate(spec, self.consistent)
+        items, size = spec.item_count / total, spec.size_bytes / total
+        for number in range(total):
+            yield Segment(request.table, body, number, total, units, items, size, spec.key_names)
+
+
+def check_segments(number: int | None, where: str) -> int | None:
+    """Raises UsageError for a number of segments that DynamoDB does not take."""
+    if number is not None and not (isinstance(number, int) and 1 <= number <= MOST_SEGMENTS):
+        hint = "leave segments out, and it is chosen by the table's size; or give 1 to 1,000,000"
+        raise UsageError(f"segments is {number!r}", where=where, hint=hint)
+    return number
+
+
+def filter_parameters(
+    given: ConditionBase | str | None, names: Mapping[str, str] | None, values: Mapping[str, Any] | None, where: str
+) -> tuple[tuple[str, Any], ...]:
+    """The parameters of a request for a filter: boto3's condition, or the text of an expression with its names and
+    values. Raises UsageError for anything else, ItemError for a value that DynamoDB does not have."""
+    if given is None or isinstance(given, str):
+        return _text_parameters(given, names or {}, values or {}, where)
+    from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
+
+    if not isinstance(given, ConditionBase):
+        raise UsageError(f"filter is of type {type(given).__name__}", where=where, hint=f"give {_CONDITION}")
+    if names or values:
+        hint = "they belong to an expression that is a text; a condition has its own"
+        raise UsageError("filter_names and filter_values are given with a condition", where=where, hint=hint)
+    built = ConditionExpressionBuilder().build_expression(given)
+    return _text_parameters(
+        built.condition_expression, built.attribute_name_placeholders, built.attribute_value_placeholders, where
+    )
+
+
+def _text_parameters(
+    text: str | None, names: Mapping[str, str], values: Mapping[str, Any], where: str
+) -> tuple[tuple[str, Any], ...]:
+    if not text:
+        if text is not None or names or values:
+            raise UsageError("there is no filter, but its names or values", where=where, hint=f"give {_CONDITION}")
+        return ()
+    for placeholder, sign in [*((name, "#") for name in names), *((value, ":") for value in values)]:
+        if not (isinstance(placeholder, str) and placeholder.startswith(sign) and placeholder[1:2].strip("0123456789")):
+            hint = 'names are {"#n": "name"}, values {":least": 3}: a letter comes after the sign'
+            raise UsageError(f"filter has the placeholder {placeholder!r}", where=where, hint=hint)
+    encoded: Image = {name: encode_value(value, name) for name, value in values.items()}
+    found: dict[str, Any] = {
+        "FilterExpression": text,
+        "ExpressionAttributeNames": dict(names),
+        "ExpressionAttributeValues": encoded,
+    }
+    return tuple((name, part) for name, part in found.items() if part)

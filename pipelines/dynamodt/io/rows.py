@@ -1,0 +1,125 @@
+"""Items as rows of a schema: a NamedTuple type, or names with types."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence, Set
+from decimal import Decimal
+from functools import partial
+from numbers import Integral
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import apache_beam as beam
+from apache_beam import coders
+from apache_beam.typehints.row_type import RowTypeConstraint
+
+from dynamodt.errors import ItemError, UsageError
+from dynamodt.model.tables import Item
+
+_FORMS = 'a NamedTuple type, or [("id", str), ("age", Optional[int])]'
+
+
+class Schema:
+    """The fields of rows. Raises UsageError for anything but a NamedTuple type, or pairs of a name and a type."""
+
+    def __init__(self, given: Any) -> None:
+        self._type = given if isinstance(given, type) and issubclass(given, tuple) else None
+        fields = _fields(given)
+        if not fields:
+            raise UsageError(f"schema is {given!r}", where="dynamodt.io", hint=f"give {_FORMS}")
+        self.fields: tuple[tuple[str, Any], ...] = fields
+
+    @property
+    def element_type(self) -> Any:
+        """What the rows' PCollection has as its type; a NamedTuple gets Beam's row coder."""
+        if self._type is None:
+            return RowTypeConstraint.from_fields(list(self.fields))
+        coders.registry.register_coder(self._type, coders.RowCoder)
+        return self._type
+
+    def reader(self) -> Callable[[Item], Any]:
+        """Makes a row of an item. It raises ItemError for an attribute that is missing, or of another type."""
+        made: Any = self._type or beam.Row
+        fields = [(name, *_of(kind)) for name, kind in self.fields]
+
+        def row(item: Item) -> Any:
+            found: dict[str, Any] = {}
+            for name, optional, convert in fields:
+                value = item.get(name)
+                if value is None:
+                    if not optional:
+                        raise ItemError("is missing, and not optional", where=name, hint=f"{name}: Optional[...]")
+                    found[name] = None
+                else:
+                    found[name] = _converted(convert, name, value)
+            return made(**found)
+
+        return row
+
+
+def _fields(given: Any) -> tuple[tuple[str, Any], ...]:
+    if isinstance(given, type) and issubclass(given, tuple) and hasattr(given, "_fields"):
+        hints = get_type_hints(given)
+        return tuple((name, hints.get(name, Any)) for name in given._fields)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        pairs = [tuple(pair) if isinstance(pair, Sequence) else () for pair in given]
+        if all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+            return tuple(pairs)
+    return ()
+
+
+def _of(kind: Any) -> tuple[bool, Callable[[Any], Any]]:
+    """Whether a field may be None, and what makes its value."""
+    if get_origin(kind) in (Union, types.UnionType):
+        kinds = [one for one in get_args(kind) if one is not type(None)]
+        return len(kinds) < len(get_args(kind)), _converter(kinds[0]) if len(kinds) == 1 else _unchanged
+    return kind is Any, _converter(kind)
+
+
+def _converter(kind: Any) -> Callable[[Any], Any]:
+    origin = get_origin(kind) or kind
+    if origin is Any or not isinstance(origin, type):
+        return _unchanged
+    if issubclass(origin, bool | str | bytes | Decimal):
+        return partial(_same_type, origin)
+    if issubclass(origin, Integral):
+        return partial(_made, origin, _integer)
+    if issubclass(origin, float):
+        return partial(_made, origin, partial(_same_type, Decimal))
+    inner = [_of(argument)[1] for argument in get_args(kind)]
+    if issubclass(origin, Mapping):
+        convert = inner[1] if len(inner) == 2 else _unchanged
+        return lambda value: {name: convert(one) for name, one in _same_type(Mapping, value).items()}
+    if issubclass(origin, Sequence | Set):
+        convert = inner[0] if inner else _unchanged
+        made = set if issubclass(origin, Set) else list
+        return lambda value: made(map(convert, _same_type((list, set), value)))
+    return _unchanged
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _made(kind: Callable[[Any], Any], read: Callable[[Any], Any], value: Any) -> Any:
+    return kind(read(value))
+
+
+def _same_type(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _integer(value: Any) -> int:
+    if _same_type(Decimal, value) != value.to_integral_value():
+        raise TypeError
+    return int(value)
+
+
+def _converted(convert: Callable[[Any], Any], name: str, value: Any) -> Any:
+    try:
+        return convert(value)
+    except TypeError as error:
+        what = f"is a {type(value).__name__} that the schema's type does not hold"
+        raise ItemError(what, where=name, hint="correct the type of the field, or leave it out") from error
