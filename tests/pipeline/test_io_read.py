@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
+from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 from boto3.dynamodb.conditions import Attr
@@ -26,6 +29,7 @@ from dynamodt.io import (
     ReadRequest,
 )
 from dynamodt.io import read as reading
+from dynamodt.io.budget import Budget
 from dynamodt.io.endpoint import METRICS, Endpoint
 from dynamodt.model.tables import Connection, KeyAttribute, TableSpec
 from tests import ROOT
@@ -276,3 +280,35 @@ def test_a_file_that_a_runner_splits_is_read_once(bucket: FakeObjects, monkeypat
             splits=True,
         )
     assert splits and splits[0].residual_roots
+
+
+# ---------------------------------------------------------------- budgets
+
+
+def test_a_budget_is_divided_among_processes_and_shared_by_threads() -> None:
+    direct = beam.Pipeline(runner=FnApiRunner())
+    whole = Budget.of("max_rcu", 100.0, None, "here").on(direct, "here")
+    assert whole.processes == 1 and whole.queue() is pickle.loads(pickle.dumps(whole)).queue()
+    assert whole.queue() is not Budget.of("max_rcu", 100.0, None, "here").on(direct, "here").queue()
+    options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=4"])
+    part = Budget.of("max_rcu", 100.0, None, "here").on(beam.Pipeline(FnApiRunner(), options), "here")
+    assert part.queue().within(1.0, 1.0) == 25.0 and not Budget().queue().limited
+
+
+def test_a_budget_on_another_runner_needs_the_number_of_its_processes() -> None:
+    elsewhere = beam.Pipeline(runner=PortableRunner())
+    with pytest.raises(UsageError, match="a budget is given, and not among how many processes of the PortableRunner"):
+        elsewhere | ReadFromDynamoDB("things", max_rcu=5)
+    assert elsewhere | "Given" >> ReadFromDynamoDB("things", max_rcu=5, processes=3)
+    for wrong in ({"max_rcu": 0}, {"max_rcu": 5, "processes": 0}):
+        with pytest.raises(UsageError):
+            ReadFromDynamoDB("things", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_limited_read_asks_for_pages_that_fit_its_budget(
+    things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, asked = set[int](), things._scan
+    monkeypatch.setattr(things, "_scan", lambda request: (limits.add(request["Limit"]), asked(request))[1])
+    run(ReadFromDynamoDB("things", max_rcu=1000, segments=2), holds(*numbers(43)))
+    assert limits and max(limits) <= 1000

@@ -20,8 +20,9 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider
 
-from dynamodt.dynamodb.reads import Free, RateLimitedQueue, ScanPage, Scans, projected
+from dynamodt.dynamodb.reads import ScanPage, Scans, projected
 from dynamodt.errors import ItemError, UsageError
+from dynamodt.io.budget import Budget
 from dynamodt.io.endpoint import METRICS, Endpoint, check_table, in_full
 from dynamodt.io.positions import Position, SegmentPart, SegmentParts
 from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_segments, filter_parameters
@@ -72,16 +73,15 @@ class ReadAllFromDynamoDB(beam.PTransform):
         if raw and schema is not None:
             raise UsageError("raw and schema exclude each other", where=where, hint="leave one of them out")
         self._form = ItemForm(raw, None if schema is None else Schema(schema))
-        self._max_rcu = max_rcu
-        self._processes = processes
+        self._budget = Budget.of("max_rcu", max_rcu, processes, where)
 
     def expand(self, pcoll: Any) -> Any:
+        reader = _ReadSegments(self._options.endpoint, self._form, self._budget.on(pcoll.pipeline, self._where))
         return (
             pcoll
             | "Split into segments" >> beam.ParDo(_SplitTables(self._options, self._where)).with_output_types(Segment)
             | "Spread" >> beam.Reshuffle()
-            | "Read pages"
-            >> beam.ParDo(_ReadSegments(self._options.endpoint, self._form)).with_output_types(self._form.element_type)
+            | "Read pages" >> beam.ParDo(reader).with_output_types(self._form.element_type)
         )
 
     def display_data(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class ReadAllFromDynamoDB(beam.PTransform):
             "projection": None if options.projection is None else ", ".join(options.projection),
             "filter": dict(options.filter).get("FilterExpression"),
             "consistent": options.consistent,
-            "max_rcu": self._max_rcu,
+            "max_rcu": self._budget.units,
         }
         return {name: value for name, value in shown.items() if value is not None}
 
@@ -113,7 +113,8 @@ class ReadFromDynamoDB(ReadAllFromDynamoDB):
       index: the index to read in place of the table.
       consistent: strongly consistent reads, at twice the cost. A global index has none.
       max_rcu: the most read units a second, over all `processes`; by default as many as the table gives.
-      processes: of how many processes of the runner this budget is; see `dynamodt.io.budget`.
+      processes: the runner's worker processes, each of which has an equal part of `max_rcu`; known of Beam's
+        in-process runner, and needed on any other.
       raw: elements are images, DynamoDB's JSON: `{"id": {"S": "u1"}}`.
       schema: a NamedTuple type, or pairs of names and types: elements are rows.
       region, endpoint_url, profile: where the table is; by default as the worker's environment has it.
@@ -215,9 +216,10 @@ class _SplitTables(beam.DoFn):
 class _ReadSegments(beam.DoFn):
     """The items of segments."""
 
-    def __init__(self, endpoint: Endpoint, form: ItemForm) -> None:
+    def __init__(self, endpoint: Endpoint, form: ItemForm, budget: Budget) -> None:
         self._endpoint = endpoint
         self._form = form
+        self._budget = budget
 
     def setup(self) -> None:
         self._metrics = PageMetrics()
@@ -230,7 +232,11 @@ class _ReadSegments(beam.DoFn):
             made = self._form.reader(where, segment.keys)
             units = segment.item_units
             scans = Scans(
-                self._endpoint.wire(segment.table), segment.body, where, self._queue(), lambda items: items * units
+                self._endpoint.wire(segment.table),
+                segment.body,
+                where,
+                self._budget.queue(),
+                lambda items: items * units,
             )
             with closing(pages(scans, segment, tracker.current_restriction(), self._metrics)) as found:
                 for page in found:
@@ -238,9 +244,6 @@ class _ReadSegments(beam.DoFn):
                         return
                     self._metrics.read(len(page.images))
                     yield from map(made, page.images)
-
-    def _queue(self) -> RateLimitedQueue:
-        return Free()
 
 
 def pages(scans: Scans, segment: Segment, part: SegmentPart, metrics: PageMetrics) -> Generator[ScanPage, None, None]:

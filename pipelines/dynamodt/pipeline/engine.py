@@ -25,7 +25,11 @@ _SECONDS = 5.0
 def own_processes(words: Sequence[str]) -> int:
     """How many processes Beam's in-process runner starts: as many as the options say, or one for each core; 1 if it
     works in this one."""
-    options = PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions)
+    return processes_of(PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions))
+
+
+def processes_of(options: DirectOptions) -> int:
+    """How many processes Beam's in-process runner has by its options."""
     if options.direct_running_mode != "multi_processing":
         return 1
     return max(1, int(options.direct_num_workers) or os.cpu_count() or 1)

@@ -1,0 +1,64 @@
+"""A budget of capacity units a second, without a state table: each process of the runner has an equal part.
+
+Beam's in-process runners have one process, or as many as `--direct_num_workers` gives with
+`--direct_running_mode=multi_processing`. Of another runner the number is not known where a pipeline is built, and it
+must be given. The threads of a process share its part, and wait for their turn.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+from uuid import uuid4
+
+from apache_beam.options.pipeline_options import DirectOptions
+
+from dynamodt.dynamodb.reads import Free, RateLimitedQueue
+from dynamodt.errors import UsageError
+from dynamodt.pipeline import rate_limit
+from dynamodt.pipeline.engine import processes_of
+from dynamodt.rate import TokenBucket
+
+_IN_PROCESS = ("SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "PrismRunner", "InProcess")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`units` a second over all `processes` of a transform, which `key` distinguishes from others; None: no limit."""
+
+    units: float | None = None
+    processes: int | None = None
+    key: str = ""
+
+    @classmethod
+    def of(cls, option: str, units: float | None, processes: int | None, where: str) -> Budget:
+        """The budget that a transform is given as `option`. Raises UsageError for anything but positive numbers."""
+        if units is not None and not (isinstance(units, int | float) and units > 0):
+            raise UsageError(f"{option} is {units!r}", where=where, hint=f"leave {option} out, or give units a second")
+        if processes is not None and not (isinstance(processes, int) and processes > 0):
+            hint = "give the number of worker processes, or leave it out on Beam's in-process runner"
+            raise UsageError(f"processes is {processes!r}", where=where, hint=hint)
+        return cls(units, processes, uuid4().hex)
+
+    def on(self, pipeline: Any, where: str) -> Budget:
+        """The budget with the number of the runner's processes. Raises UsageError where it is needed and not known."""
+        if self.units is None or self.processes is not None:
+            return self
+        runner = type(pipeline.runner).__name__
+        if runner not in _IN_PROCESS:
+            hint = "give processes=N, the number of worker processes (of Spark: executors x cores), each of which gets "
+            what = f"a budget is given, and not among how many processes of the {runner} it is divided"
+            raise UsageError(what, where=where, hint=hint + "an N-th of the budget")
+        return replace(self, processes=processes_of(pipeline.options.view_as(DirectOptions)))
+
+    def queue(self) -> RateLimitedQueue:
+        """The part of this process, which its threads share."""
+        return Free() if self.units is None else _queue(self)
+
+
+@lru_cache(maxsize=256)
+def _queue(budget: Budget) -> RateLimitedQueue:
+    rate = (budget.units or 0.0) / (budget.processes or 1)
+    return rate_limit.RateLimitedQueue(TokenBucket(rate, time.monotonic), 1.0, lambda: None, time.sleep)
