@@ -208,7 +208,8 @@ class FakeOperations:
         /,
     ) -> list[TableCheck]:
         self.calls.append(("check", names, options, reading))
-        shown = Shown((("item", {"id": {"S": "u1"}, "name": {"S": "Ada"}}),), ("id",), invented=False)
+        image = {"id": {"S": "u1"}, "name": {"S": "Ada"}}
+        shown = Shown((("item", image),), ("id",), False, {"id": {"S": "u1"}}, False)
         fault = Finding("fault", "raises", "ValueError: 'Ada'", where="transforms/bad/v1_a.py:3", items=2, shown=shown)
         found: list[TableCheck] = []
         for name in names:

@@ -162,6 +162,7 @@ class _Checking:
         for script in chosen:
             checked, images = self._one(script, images, derived, elsewhere)
             found.append(checked)
+        notices += [_UNPREPARED.format(one.version) for one in found if one.prepared == "missing"]
         return tuple(found), notices
 
     def _version_of(self, sample: Sample, at: int, first: int) -> int:
@@ -239,6 +240,12 @@ class _Checking:
             return prepared.load(storage, script, prepared.find(storage, script))
         except Refused:
             return None
+
+
+_UNPREPARED = (
+    "version {} joins prepared data, which is missing: `prepare` must run first; until then its errors may be those of "
+    "the missing rows, and the versions after it get only the items that it does not fail on"
+)
 
 
 def _no_items(table: str) -> str:

@@ -1,4 +1,5 @@
-"""The same version in another process: another hash seed, time and time zone, other order of items, fresh modules.
+"""The same version in another process: another hash seed, time, time zone and current folder, other order of items and
+of their attributes, fresh modules.
 
 A script that is loaded after `shift` gets classes and functions that are more than a year off, on another weekday and
 at another time of the day, so that a result that depends on the clock differs.
@@ -30,6 +31,7 @@ from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
 
 _SEED = "4242"  # of hashes; this process's own is another one, or random
+_TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `Asked.alike`
 _ZONE = "Asia/Kathmandu"  # local time there: hardly any machine's, and 5:45 ahead of UTC, so that hours differ
 
 
@@ -50,12 +52,13 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: the side applied to the images, in their order or the reverse, at this time or another one."""
+    """A request: the side applied to the images. `alike` is how much is as in the process that asks: 0 nothing, 1 the
+    time, 2 also the order of items, 3 that of attributes, 4 the current folder."""
 
     side: Side
     images: tuple[Image, ...] = ()
-    reverse: bool = False
-    shifted: bool = True
+    alike: int = 0
+    folder: str = os.sep
     rows: int = 0  # of items(), instead of the images
 
 
@@ -71,12 +74,10 @@ class Elsewhere:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def observed(
-        self, side: Side, images: Sequence[Image], *, reverse: bool = True, shifted: bool = True
-    ) -> list[Observed] | None:
+    def observed(self, side: Side, images: Sequence[Image], alike: int = 0) -> list[Observed] | None:
         """What the side makes of the images there, in their order. None: that process has ended, or the script cannot
         be loaded there."""
-        found: list[Observed] | None = self._asked(Asked(side, tuple(images), reverse, shifted))
+        found: list[Observed] | None = self._asked(Asked(side, tuple(images), alike))
         return found
 
     def rows(self, side: Side, most: int) -> list[Image] | None:
@@ -85,7 +86,8 @@ class Elsewhere:
         return found
 
     def _asked(self, asked: Asked) -> Any:
-        asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)))
+        folder = os.getcwd() if asked.alike >= _FOLDER else os.sep
+        asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)), folder=folder)
         process = self._process = self._process or _started()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -110,7 +112,8 @@ class Elsewhere:
 
 def _started() -> subprocess.Popen[bytes]:
     package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = os.pathsep.join([package, *map(os.path.abspath, filter(None, given))])
     return subprocess.Popen(
         [sys.executable, "-m", "dynamodt.checks.elsewhere"],
         stdin=subprocess.PIPE,
@@ -131,21 +134,31 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
-    reset = shift() if asked.shifted else lambda: None
+    reset = shift() if asked.alike < _TIME else lambda: None
+    os.chdir(asked.folder)
     watch = Watch(asked.side.seconds)
     try:
         with watch.at_work():
             if asked.rows:
                 return rows_of(asked.side.script, asked.side.target or asked.side.table, watch, asked.rows)
             subject = asked.side.open(watch)
-            images = asked.images[::-1] if asked.reverse else asked.images
+            reverse = asked.alike < _ITEMS
+            images = asked.images[::-1] if reverse else asked.images
+            images = images if asked.alike >= _ATTRIBUTES else tuple(map(_turned, images))
             found = [subject.observe(image) for image in images]
             subject.close()
-        return found[::-1] if asked.reverse else found
+        return found[::-1] if reverse else found
     except (DynamodtError, HangError):
         return None
     finally:
         reset()
+
+
+def _turned(value: Any) -> Any:
+    """An image with the attributes of the item and of its maps in the reverse order."""
+    if isinstance(value, dict):
+        return {name: _turned(inner) for name, inner in reversed(value.items())}
+    return list(map(_turned, value)) if isinstance(value, list) else value
 
 
 # ---------------------------------------------------------------- another time

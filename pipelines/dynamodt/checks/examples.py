@@ -19,13 +19,14 @@ import secrets
 from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
 from typing import Any, Final
 
 from dynamodt.checks.findings import Fault, Finding, Level, Shown
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
+from dynamodt.script.diff import key_of
 
 _MOST_SHRUNK = 8  # findings whose items are made smaller
 _MOST_WARNINGS = 8  # of variants
@@ -37,13 +38,14 @@ FaultsOf = Callable[[Image], list[Fault]]  # of one item
 @dataclass
 class Met:
     """A kind of fault, the first item that shows it, and the number of items of the sample that do. Of a variant, `why`
-    is how it differs. `invented`: the fault's images have replaced values."""
+    is how it differs from the item `base`. `invented`: the fault's images have replaced values."""
 
     fault: Fault
     image: Image
     items: int = 0
     why: str = ""
     invented: bool = False
+    base: Image = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ class Judge:
 
     def _as_it_is(self, met: Met) -> tuple[Fault, Shown | None]:
         images = met.fault.images or ((("item", met.image),) if met.image else ())
-        return met.fault, Shown(images, self.table.key_names, met.invented) if images else None
+        return met.fault, self._shown(met, images, met.invented) if images else None
+
+    def _shown(self, met: Met, images: tuple[tuple[str, Image], ...], invented: bool) -> Shown:
+        of = met.base or (met.image if met.items else {})
+        return Shown(images, self.table.key_names, invented, key_of(self.table, of) if of else {}, not met.items)
 
     def _smallest(self, met: Met, replacer: Replacer) -> tuple[Fault, Shown | None]:
         """The smallest item that shows the fault, with its values replaced where it still does, and the fault of it."""
@@ -91,7 +97,7 @@ class Judge:
         fault = next((fault for fault in self.faults_of(shown) if fault.kind == kind), None)
         if fault is None:  # the version keeps something between items
             return self._as_it_is(met)
-        return fault, Shown(fault.images or (("item", shown),), keys, invented)
+        return fault, self._shown(met, fault.images or (("item", shown),), invented)
 
     def _shows(self, image: Image, kind: str) -> bool:
         has_key = all(attribute.type in image.get(attribute.name, {}) for attribute in self.table.key)

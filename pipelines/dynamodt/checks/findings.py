@@ -26,11 +26,14 @@ class Fault(NamedTuple):
 
 class Shown(NamedTuple):
     """The smallest item that shows a finding, and what the version makes of it: pairs of a label and an image. `key`
-    are the key's attributes. `invented`: the values were replaced, and are nobody's data."""
+    are the key's attributes. `invented`: the values were replaced, and are nobody's data. `of` is the key of the
+    sample's item that shows it, or whose `variant` does; empty where the sample has none."""
 
     images: tuple[tuple[str, Image], ...]
     key: tuple[str, ...]
     invented: bool
+    of: Image
+    variant: bool
 
 
 @dataclass(frozen=True, slots=True)

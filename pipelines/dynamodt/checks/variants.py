@@ -53,6 +53,7 @@ class Variant(NamedTuple):
 
     image: Image
     deviations: tuple[Deviation, ...]
+    base: Image
 
 
 def shape(image: Image) -> frozenset[tuple[Path_, str]]:
@@ -64,12 +65,13 @@ def shape(image: Image) -> frozenset[tuple[Path_, str]]:
     )
 
 
-def bases(images: Iterable[Image]) -> list[Image]:
-    """An item of each shape of the sample, and the widest of each, which has the longest value of each attribute."""
+def bases(images: Iterable[Image], keys: Sequence[str] = ()) -> list[Image]:
+    """An item of each shape of the sample, and the widest of each, which has the longest value of each attribute that
+    is not among `keys`."""
     found: dict[frozenset[tuple[Path_, str]], tuple[Image, Image]] = {}
     for image in images:
         first, widest = found.get(shape(image), (image, {}))
-        found[shape(image)] = (first, _wider(widest or image, image))
+        found[shape(image)] = (first, _wider(widest or image, image, keys))
     several = list(found.values())[:_SHAPES]
     return [first for first, _ in several] + [
         widest for first, widest in several if widest != first and image_bytes(widest) <= MAX_ITEM_BYTES
@@ -89,8 +91,9 @@ def large(image: Image, table: TableSpec) -> Image | None:
     return {**image, longest: {"S": text + (text * (room // len(text.encode()) + 1))[:room]}}
 
 
-def _wider(one: Image, other: Image) -> Image:
-    return {name: max(value, other.get(name, value), key=value_bytes) for name, value in one.items()}
+def _wider(one: Image, other: Image, keys: Sequence[str]) -> Image:
+    both = {name: (value, value if name in keys else other.get(name, value)) for name, value in one.items()}
+    return {name: max(values, key=value_bytes) for name, values in both.items()}
 
 
 def _values(image: Image, above: Path_ = ()) -> Iterable[tuple[Path_, AttributeValue]]:
@@ -124,7 +127,7 @@ def _variant(base: Image, table: TableSpec, wanted: Sequence[Deviation]) -> Vari
         after = _deviated(image, deviation, table, whole=deviation.path)
         effective += [deviation] if after != image else []
         image = after
-    return Variant(image, tuple(effective))
+    return Variant(image, tuple(effective), base)
 
 
 def _deviations(paths: Sequence[Path_]) -> st.SearchStrategy[Deviation]:

@@ -33,6 +33,12 @@ _HERE_ALONE: Final = (
     "use no random value, no hash() of a text (zlib.crc32 is stable), no list of a set without sorted(), and no local "
     "time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
 )
+_CAUSES: Final = (  # in the order of `elsewhere.Asked.alike`
+    ("it depends on the time", "take the time out of it, or let prepare(context) give one moment to all"),
+    (_BEFORE, "keep nothing between items: no counter, no cache of results"),
+    ("it depends on the order of attributes", "DynamoDB keeps no order of an item's or a map's attributes: sort names"),
+    ("it depends on the current folder", "open files by Path(__file__).parent: a worker runs in another folder"),
+)
 _KINDS = 16  # of faults of variants that are made smaller
 _SECONDS_FOR_VARIANTS = 30
 _CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
@@ -181,6 +187,7 @@ class VersionTrial:
         fault = by_chance(self._asked.script, "transform_up", image, observed, other, why, hint)
         self._meet(fault, image, len(differing))
         self._met[fault.kind].invented = why != _BEFORE and invented
+        self._met[fault.kind].base = images[first]
 
     def _there(self, images: Sequence[Image]) -> list[Observed]:
         """What the version makes of the items in the other process. An error that only another time causes there does
@@ -190,7 +197,7 @@ class VersionTrial:
         failed = [n for n, one in enumerate(there) if one.raised is not None and self._made[n][1].raised is None]
         if failed:
             self._elsewhere.close()
-            now = self._elsewhere.observed(side, images, shifted=False) or there
+            now = self._elsewhere.observed(side, images, alike=1) or there
             there = [now[n] if n in failed else one for n, one in enumerate(there)]
         return there
 
@@ -217,13 +224,9 @@ class VersionTrial:
     def _cause(self, images: Sequence[Image], number: int) -> tuple[str, str]:
         """Why a result differs elsewhere, by trying again there with less that differs."""
         side = self._asked.side()
-        trials = (
-            (True, "it depends on the time", "take the time out of it, or let prepare(context) give one moment to all"),
-            (False, _BEFORE, "keep nothing between items: no counter, no cache of results"),
-        )
-        for reverse, why, hint in trials:
+        for alike, (why, hint) in enumerate(_CAUSES, 1):
             self._elsewhere.close()
-            there = self._elsewhere.observed(side, images, reverse=reverse, shifted=False)
+            there = self._elsewhere.observed(side, images, alike=alike)
             if there is not None and agree(self._made[number][1], there[number]):
                 return why, hint
         return "it differs in another process", _HERE_ALONE
@@ -234,7 +237,7 @@ class VersionTrial:
         from dynamodt.checks import variants
 
         script, table = self._asked.script, self._asked.table
-        bases = variants.bases(images) or [_assumed(script, table)]
+        bases = variants.bases(images, table.key_names) or [_assumed(script, table)]
         strategy = variants.variants(bases, table)
         with self._watch.at_work():
             new = self._new_kinds(trial, [] if self._hangs else variants.drawn(strategy, self._examples()))
@@ -244,7 +247,8 @@ class VersionTrial:
                     if small is not None:
                         faults = (fault for fault in trial.faults(small.image)[0] if fault.kind == kind)
                         fault = next(faults, met.fault)
-                        new[kind] = replace(met, fault=fault, image=small.image, why=_why(small.deviations))
+                        of, why = small.base if images else {}, _why(small.deviations)
+                        new[kind] = replace(met, fault=fault, image=small.image, why=why, base=of)
         self._met.update(new)
         if images and not self._hangs:
             self._on_a_large_item(trial, images)
@@ -261,7 +265,9 @@ class VersionTrial:
             raised = trial.up.observe(large).raised
         if raised is not None and raised.name == "size":
             fault = Fault("size", "of a large item", raised.text, raised.hint, raised.line)
-            self._met[fault.kind] = Met(fault, widest, why=f"an item has {image_bytes(large):,} bytes before")
+            self._met[fault.kind] = Met(
+                fault, widest, base=widest, why=f"an item has {image_bytes(large):,} bytes before"
+            )
 
     def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, Met]:
         """The kinds of faults that variants show, and no item of the sample."""
@@ -270,7 +276,7 @@ class VersionTrial:
             self._variants += 1
             for fault in trial.faults(variant.image)[0]:
                 if fault.grave and fault.kind not in self._met and fault.kind not in new:
-                    new[fault.kind] = Met(fault, variant.image, why=_why(variant.deviations))
+                    new[fault.kind] = Met(fault, variant.image, why=_why(variant.deviations), base=variant.base)
             if any(met.fault.name == "hangs" for met in new.values()):
                 break
         return new

@@ -204,6 +204,15 @@ def _print_version(console: Console, table: TableCheck, version: VersionCheck) -
         _print_finding(console, finding)
 
 
+def _label(shown: Shown, label: str) -> str:
+    """Of an item: which one of the sample it is, or is a variant of, where its own key does not tell."""
+    if label != "item" or not (shown.variant or shown.invented):
+        return label
+    key = f" {key_line(decode(shown.of), shown.key)}" if shown.of else ""
+    what = ("a variant of the item" if key else "a variant of no item") if shown.variant else "the item"
+    return f"{what}{key}{', with replaced values' if shown.invented else ''}"
+
+
 def _print_finding(console: Console, finding: Finding) -> None:
     items = f" ({counted(finding.items, 'item')})" if finding.items else ""
     line = Text.assemble(
@@ -213,7 +222,8 @@ def _print_finding(console: Console, finding: Finding) -> None:
     show(console, line)
     if finding.shown is not None:
         for label, image in finding.shown.images:
-            show(console, Text.assemble((f"        {label}: ", "dim"), clip(value_text(decode(image)), _WIDE)))
+            labelled = f"        {_label(finding.shown, label)}: "
+            show(console, Text.assemble((labelled, "dim"), clip(value_text(decode(image)), _WIDE)))
     if finding.hint and finding.level == "fault":
         show(console, Text(f"        {printable(finding.hint)}", "dim"))
 
@@ -263,6 +273,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "what": _public_what(finding),
         "hint": str(finding.hint),
         "example": known,
+        **({} if shown is None else {"variant": shown.variant, "of": dict(shown.of)}),
     }
 
 
@@ -316,7 +327,7 @@ def _markdown_finding(finding: Finding) -> Iterator[str]:
     yield f"\n- **{finding.level}**, {finding.name}: {_plain(_public_what(finding))}{items}{where}"
     if finding.shown is not None:
         for label, image in finding.shown.images:
-            yield f"  - {label}: `{_code(_public_text(finding.shown, image))}`"
+            yield f"  - {_plain(_label(finding.shown, label))}: `{_code(_public_text(finding.shown, image))}`"
     if finding.hint and finding.level == "fault":
         yield f"  - {_plain(str(finding.hint))}"
 

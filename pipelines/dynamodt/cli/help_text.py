@@ -167,7 +167,8 @@ Examples:
      "effect": {"kind", "changed", "unchanged", "moved", "deleted", "inserted", "into_target",
                 "attributes": [{"path", "added", "changed", "retyped", "removed"}],
                 "leaves_indexes", "bytes": {"before", "after", "most"}},
-     "findings": [{"level", "name", "what", "hint", "where", "items", "example": [{"label", "item"}]}]}]}]}
+     "findings": [{"level", "name", "what", "hint", "where", "items", "example": [{"label", "item"}],
+                   "variant", "of": KEY}]}]}]}
   level: fault or warning; kind: none, expanding, contracting or both; reversible: yes, lossy, no, none
   (no transform_down), or "" if not known; bound: with 95 % certainty at most this share of the items
   shows a fault. An example has replaced values; where there are none, its key and the types. Of a table

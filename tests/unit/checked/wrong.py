@@ -81,6 +81,23 @@ def transform_up(item):
     return item
 """,
     ),
+    "the first attribute of a map": Wrong(
+        "deterministic",
+        """
+def transform_up(item):
+    address = item.get("address") or {"city": "", "zip": ""}
+    return {**item, "first": next(iter(item if len(address) < 2 else address))}
+""",
+    ),
+    "a file of the current folder": Wrong(
+        "deterministic",
+        """
+from os.path import exists
+
+def transform_up(item):
+    return {**item, "licensed": exists("LICENSE")}
+""",
+    ),
     "hash() of a text": Wrong(
         "deterministic",
         """
