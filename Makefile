@@ -17,6 +17,9 @@ EMULATOR := $(VENV)/ministack/.installed
 SECURITY := $(VENV)/security/.installed
 BENCH := $(VENV)/bench/.installed
 LOWEST := $(VENV)/lowest/.installed
+PACKAGING := $(VENV)/packaging/.installed
+# What `make test-pythons` runs: all, or such as "locked-3.13 lowest-3.12".
+SESSIONS ?=
 PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement
 PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
 	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
@@ -33,7 +36,7 @@ SEED := 20
 MINUTES :=
 test-chaos: WORKERS := 2
 # Many containers set it; every process of the tests would compile the package again, and pytest all of its asserts.
-test test-quick test-unit test-pipeline test-service test-e2e test-chaos coverage: export PYTHONDONTWRITEBYTECODE :=
+test test-quick test-unit test-pythons test-pipeline test-service test-e2e test-chaos coverage: export PYTHONDONTWRITEBYTECODE :=
 COMMA := ,
 # Probes that take themselves out when they are hit; what a tracer does for each line doubled what the tests compute.
 COVERED := $(BIN)/python -W "ignore:Unable to activate pytest branch coverage" -m slipcover
@@ -49,7 +52,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint format lock clean
+.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pythons test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint format lock clean
 
 ##@ Use
 help: ## this list
@@ -92,6 +95,9 @@ test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs not
 
 test-lowest: $(LOWEST) ## test-unit with the lowest versions that pyproject.toml allows (needs a package index)
 	PYTHONHASHSEED=0 $(VENV)/lowest/bin/python $(TESTS) $(AT_ONCE) tests/unit transforms $(ARGS)
+
+test-pythons: $(PACKAGING) ## unit and pipeline on each Python found here, with the locked and the lowest Beam (2 minutes each)
+	WORKERS=$(WORKERS) $(VENV)/packaging/bin/nox --envdir $(VENV)/pythons --no-error-on-missing-interpreters $(if $(SESSIONS),--session $(SESSIONS)) -- $(ARGS)
 
 test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs nothing)
 	$(PYTEST) tests/pipeline $(ARGS)
@@ -140,11 +146,14 @@ lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, eve
 	@$(MAKE) --no-print-directory $(INSTALLED)
 	@sed -nE 's/^ .*"(apache-beam==[0-9.]+)".*/\1/p' pyproject.toml >$(VENV)/beam.txt
 	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/base.lock pyproject.toml
+	@sed -nE 's/^ .*"(apache-beam)>=([0-9.]+).*/\1==\2/p' pyproject.toml >$(VENV)/beam.txt
+	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/beam-lowest.lock pyproject.toml
 	$(PIP_COMPILE) --extra beam --no-build-isolation --constraint requirements/base.lock --output-file requirements/job.lock pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
 	$(PIP_COMPILE) --output-file requirements/ministack.lock requirements/ministack.in
 	$(PIP_COMPILE) --output-file requirements/security.lock requirements/security.in
 	$(PIP_COMPILE) --output-file requirements/bench.lock requirements/bench.in
+	$(PIP_COMPILE) --output-file requirements/packaging.lock requirements/packaging.in
 
 clean: ## stop the local stage and delete .venv, caches and builds (the local stage keeps its data)
 	@if test -x $(BIN)/dynamodt; then $(BIN)/dynamodt local stop >/dev/null 2>&1 || true; fi
@@ -182,6 +191,12 @@ $(BENCH): requirements/bench.lock $(INSTALLED)
 	@echo 'Installing what make bench compares with into $(VENV)/bench (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv $(VENV)/bench
 	@$(VENV)/bench/bin/python $(PIP_LOCKED) requirements/bench.lock
+	@touch $@
+
+$(PACKAGING): requirements/packaging.lock $(INSTALLED)
+	@echo 'Installing what the package is built and checked with into $(VENV)/packaging (once) ...' >&2
+	@$(BIN)/python -m venv $(VENV)/packaging
+	@$(VENV)/packaging/bin/python $(PIP_LOCKED) requirements/packaging.lock
 	@touch $@
 
 # Each bound `name>=version` of pyproject.toml as the constraint `name==version`.

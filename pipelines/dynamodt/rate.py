@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import fsum, inf
 from typing import NamedTuple
 
 
@@ -215,7 +215,6 @@ class ReadLimiter:
 
 _RESERVE = 50  # workers, to one part that is kept for workers that join
 _WORTH_A_WRITE = 0.02  # an allocation that would grow by less stays: each change writes a row
-_ROUNDING = 1e-9  # units per second: what is left of a budget by rounding is granted to none
 
 
 class Allocation(NamedTuple):
@@ -238,14 +237,15 @@ def shares(allowed: float, allocations: Mapping[str, Allocation]) -> dict[str, f
         return _changed(dict.fromkeys(allocations, inf), allocations)
     fair = allowed / (len(allocations) + len(allocations) // _RESERVE)
     grants = {name: one.granted for name, one in allocations.items()}
-    wanted = sum(max(0.0, fair - grant) for grant in grants.values())
+    # fsum, which is the same on every Python: from 3.12 on sum rounds in another way
+    wanted = fsum(max(0.0, fair - grant) for grant in grants.values())
     if wanted > _free(allowed, grants, allocations):
         grants = {name: min(fair, grant) for name, grant in grants.items()}
     return _changed(_raised(fair, _free(allowed, grants, allocations), grants), allocations)
 
 
 def _free(allowed: float, grants: Mapping[str, float], allocations: Mapping[str, Allocation]) -> float:
-    return allowed - sum(max(grants[name], one.using) for name, one in allocations.items())
+    return allowed - fsum(max(grants[name], one.using) for name, one in allocations.items())
 
 
 def _raised(fair: float, free: float, grants: Mapping[str, float]) -> dict[str, float]:
@@ -262,4 +262,4 @@ def _changed(wanted: Mapping[str, float], allocations: Mapping[str, Allocation])
 
 
 def _is_worth_a_write(grant: float, before: float) -> bool:
-    return grant < before or grant > before * (1.0 + _WORTH_A_WRITE) + _ROUNDING
+    return grant < before or grant > before * (1.0 + _WORTH_A_WRITE)
