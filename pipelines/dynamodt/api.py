@@ -182,6 +182,7 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
     state = State(stage.connection, stage.state_table)
     found = [_status(stage, state, folder, name) for name in _chosen(stage, folder, names)]
+    found += [] if names else running.without_files(state, stage, [one.table for one in found])
     return [with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
 
 

@@ -150,3 +150,25 @@ def test_a_stamp_says_what_it_did_with_each_version(bench: Bench, table: str) ->
     ]  # fmt: skip
     taken = operations.stamp(bench.stage, bench.folder, table, 1, bench.recorder)
     assert outcomes(taken) == [(1, "recorded")] and stored(bench, taken.records[0].text) == text
+
+
+def test_while_a_run_is_unfinished_no_edit_is_to_be_repaired(bench: Bench, table: str) -> None:
+    bench.script(table, "def transform_up(item):\n    raise ValueError\n", 3)
+    failed = bench.up(table)[0].versions[0]
+    edit(bench, table, 1)
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and "repair" not in report.error.hint
+    assert f"dynamodt undo {failed.run}" in report.error.hint
+    undo(bench, failed.run)
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and "repair" in report.error.hint
+    repair(bench, table)
+
+
+def test_a_table_whose_files_are_gone_is_shown(bench: Bench, table: str, make_table: MakeTable) -> None:
+    other = make_table(id="S")
+    bench.script(other, UP)
+    (bench.folder / "transforms" / table).rename(bench.folder / "gone")
+    shown = {one.table: one for one in operations.status(bench.stage, bench.folder, ())}
+    assert [version.state for version in shown[table].versions] == ["missing", "missing"]
+    assert table not in {one.table for one in operations.status(bench.stage, bench.folder, (other,))}

@@ -17,7 +17,7 @@ import pytest
 
 from dynamodt.checks.check import CheckOptions
 from dynamodt.cli import app as cli
-from dynamodt.cli import commands, menu
+from dynamodt.cli import commands, completion, menu
 from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
@@ -976,3 +976,21 @@ def test_the_stage_of_the_environment_is_shown_and_stays_in_hints(
     assert "stage dev, of DYNAMODT_STAGE" in err and "dynamodt status --stage dev" in out
     _, out, err = run(capfd, "up", "-t", "users", "--stage", "local")
     assert "DYNAMODT_STAGE" not in err and "dynamodt status --stage local" in out
+
+
+def test_a_table_name_is_checked_before_the_stage_is_opened(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(operations, "open_stage", lambda *of: opened.append(of))
+    code, _, err = run(capfd, "init", "--table", "a")
+    assert (code, opened) == (2, []) and "'a' is not the name of a DynamoDB table" in err
+
+
+def test_run_ids_are_completed_from_the_history_and_without_one_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    (option,) = (option for option in options_of("show") if option.field == "run")
+    parsed = {"stage": "prod", "tables": "users"}
+    monkeypatch.setattr(completion, "_history", lambda stage, tables: [f"2026-{stage}-{tables}"])
+    assert completion.offered(option, parsed) == ["2026-prod-users"]
+    monkeypatch.setattr(completion, "_history", lambda stage, tables: 1 // 0)
+    assert completion.offered(option, parsed) == []

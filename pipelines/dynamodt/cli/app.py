@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.pace import ProgressRecorder
 
 
+NAMES = (PROGRAM, "ddt")
 OnResult = Callable[["CommandResult"], None]
 
 
@@ -59,7 +60,7 @@ def _without_help(argv: list[str]) -> list[str]:
 
 def _main(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | None) -> int:
     try:
-        request = app(argv, prog_name=PROGRAM, standalone_mode=False, obj={"beam_args": beam_args})
+        request = app(argv, prog_name=_typed_name(), standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
         return _misused("--json" in argv, error, on_result)
     except UsageError as error:
@@ -70,6 +71,12 @@ def _main(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | Non
         return _run(request, on_result)
     unwritten = _report_unwritten(console.flush_results())
     return (request if isinstance(request, int) else 0) or unwritten  # --help and --version end the parser with a code
+
+
+def _typed_name() -> str:
+    """The program as it was typed: a shell completes each name by itself."""
+    name = Path(sys.argv[0]).name
+    return name if name in NAMES else PROGRAM
 
 
 def _report_unwritten(error: DynamodtError | None) -> int:
@@ -310,39 +317,21 @@ def _parameter(option: Option) -> Parameter:
         about.update(envvar=option.variable or None, autocompletion=_completion(option))
         typed = typer.Option(default, *option.names, **about)
     else:
-        typed = typer.Argument(default, show_default=False, **about)
+        typed = typer.Argument(default, show_default=False, autocompletion=_completion(option), **about)
     return Parameter(option.parameter, Parameter.KEYWORD_ONLY, default=typed, annotation=kind)
 
 
-def _completion(option: Option) -> Callable[[str], list[str]] | None:
-    """What completes an option's value in a shell: from the files of this folder, without a request."""
-    known = {"tables": _tables, "stage": _stages}.get(option.field)
-    offered = ("direct", "spark", GLUE) if option.field == "options.runner" else option.choices
-    if known is None and not offered:
+def _completion(option: Option) -> Callable[[typer.Context, str], list[str]] | None:
+    """What completes an option's value in a shell; None for one of any value."""
+    if not option.choices and option.field not in ("tables", "stage", "run", "options.runner"):
         return None
 
-    def complete(incomplete: str) -> list[str]:
-        return [one for one in (offered or known()) if one.startswith(incomplete)]  # type: ignore[misc]
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from dynamodt.cli.completion import offered
+
+        return [one for one in offered(option, ctx.params) if one.startswith(incomplete)]
 
     return complete
-
-
-def _tables() -> list[str]:
-    """The tables that have a folder here, for the completion of a shell."""
-    from dynamodt.script.read import tables
-
-    folder = Path("transforms")
-    return list(tables(folder)) if folder.is_dir() else []
-
-
-def _stages() -> list[str]:
-    """The stages of dynamodt.toml here."""
-    from dynamodt.config.settings import FILE_NAME, read_settings
-
-    try:
-        return sorted({"local", *read_settings(Path(FILE_NAME))})
-    except (DynamodtError, OSError):
-        return ["local"]
 
 
 def _request(command: str, parsed: Mapping[str, Any], outer: Mapping[str, Any]) -> Request:

@@ -22,11 +22,7 @@ from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
-from dynamodt.errors import (
-    DynamodtError,
-    UsageError,
-    suggest,
-)
+from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
 from dynamodt.runs.options import (
@@ -42,7 +38,7 @@ from dynamodt.runs.options import (
     RunOptions,
 )
 from dynamodt.runs.pace import ProgressRecorder
-from dynamodt.script.names import check_no_state_table
+from dynamodt.script.names import check_no_state_table, check_table_name
 from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
@@ -253,6 +249,7 @@ def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
 
     api, dry_run = load_operations(), request.options.dry_run
     for table in request.tables:
+        check_table_name(table)
         check_no_state_table(load_stage(request.stage, folder), table)
     keys, written = api.declare(request.stage, folder, request.tables, request.key, dry_run=dry_run)
     request = replace(request, tables=request.tables or tuple(keys))

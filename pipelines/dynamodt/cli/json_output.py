@@ -244,7 +244,7 @@ def _record(run: RunRecord) -> Document:
 
 def accepted_documents(run: RunRecord) -> list[Document]:
     """What was accepted of a run's dead letters: how many by each command, by whom, when and why."""
-    return [picked(one, "items by when why") for one in run.accepted]
+    return [{**picked(one, "items by when why"), "reason": one.why} for one in run.accepted]
 
 
 def _version_of(run: Current | RunRecord) -> Document:

@@ -48,14 +48,19 @@ def _way_on(status: TableStatus, states: set[str]) -> Hint:
         return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
     if states == {"missing"}:
         return Hint("use the release that has the files: what is applied stays as it is")
+    undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)
+    if undone is not None:
+        return "finish the undo: " + suggest("undo", undone.run)
+    half_done = next((v.run for v in left(status) if v.run), None)
+    if "edited" in states and half_done is not None:
+        return f"revert the edit, and finish the run {half_done.run}; or take it back: " + suggest(
+            "undo", half_done.run
+        )
     if states & {"edited", "missing"}:
         way = "bring the file back as it was applied, and put a change into a new version; or accept an edit: "
         return way + suggest("repair", table=status.table, reason="WHY")
     if states == {"running"}:
         return suggest("status", follow=True) + " watches the run"
-    undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)
-    if undone is not None:
-        return "finish the undo: " + suggest("undo", undone.run)
     back = next((v.run for v in left(status) if v.run and v.run.direction == "down"), None)
     if back is not None:
         return "finish it: " + suggest("down", table=status.table, to=back.version - 1)

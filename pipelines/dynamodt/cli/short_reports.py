@@ -218,7 +218,9 @@ def _version_lines(status: TableStatus, stage: str, table_names: TableNames, nar
     names = max((len(version.name) for version in status.versions), default=0)
     states = max((len(_shown_state(version)) for version in status.versions), default=0)
     width = max(8, states)
-    return [line for each in status.versions for line in _version_line(each, names, width, stage, table_names, narrow)]
+    edited = any(version.state == "edited" for version in status.versions)
+    lines = (_version_line(each, names, width, stage, table_names, narrow, edited) for each in status.versions)
+    return [line for each in lines for line in each]
 
 
 def _shown_state(version: VersionStatus) -> str:
@@ -229,7 +231,7 @@ def _shown_state(version: VersionStatus) -> str:
 
 
 def _version_line(
-    version: VersionStatus, names: int, states: int, stage: str, table_names: TableNames, narrow: bool
+    version: VersionStatus, names: int, states: int, stage: str, table_names: TableNames, narrow: bool, edited: bool
 ) -> list[Text]:
     state = _shown_state(version)
     line = Text.assemble(
@@ -246,14 +248,15 @@ def _version_line(
         held = f": {printable(version.held)}" if version.held else ""
         run = f"{version.run.direction}, run {version.run.run}{held}"
         return [line, Text(f"       {run}", "dim"), *changed] if narrow else [line.append(run, "dim"), *changed]
-    return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table))]
+    return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table), edited)]
 
 
-def _left_lines(run: RunRecord, stage: str, table: str) -> list[Text]:
-    """An unfinished run, and the command that continues it."""
+def _left_lines(run: RunRecord, stage: str, table: str, edited: bool) -> list[Text]:
+    """An unfinished run, and the command that continues it, once no applied version is `edited`."""
     undone = run.status in ("undoing", "partly-undone")
+    first = "once the edit is reverted, " if edited and not undone else ""
     words = undo_command(run, stage) if undone else as_typed(continuing(run, stage, table))
-    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (f"`{words}` continues it", "dim")]
+    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (f"{first}`{words}` continues it", "dim")]
     shown[1:1] = [(line, "yellow") for line in reason(run)]
     lines = [Text(f"       {line}", style) for line, style in shown]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

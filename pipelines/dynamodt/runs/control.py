@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.dynamodb.table import list_tables
-from dynamodt.errors import Refused, UsageError, suggest
+from dynamodt.dynamodb.table import describe, list_tables
+from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
 from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
@@ -23,6 +24,7 @@ from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, Watch, holder, is_alive, is_gone, observed_life
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.runs import AT_WORK, phases, run_progress, with_runs
 from dynamodt.state.split_rows import RunTotals, totals_of
@@ -95,6 +97,17 @@ def version_states(
     versions = tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions)
     records, lease, alive = _seen(state, table)
     return with_runs(versions, records, lease, alive)
+
+
+def without_files(state: State, stage: Stage, here: Sequence[str]) -> list[TableStatus]:
+    """The project's other tables that are there and have applied versions: their folders have no file here."""
+    found = []
+    for table in (meant[-1] for meant in state.names(stage).values() if meant[-1] not in here):
+        applied = state.applied(table)
+        with suppress(ServiceError):
+            if applied and describe(stage.connection, table):
+                found.append(TableStatus(table, max(applied), statuses((), applied)))
+    return found
 
 
 def with_younger(found: TableStatus, younger: str) -> TableStatus:

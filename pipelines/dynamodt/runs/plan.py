@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
-from dynamodt.errors import Refused, ServiceError, suggest
+from dynamodt.errors import DynamodtError, Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
@@ -89,7 +89,11 @@ def plan_table(
     files = read_versions(folder / "transforms", name, stage.names)
     spec = usable_table(stage, name)
     gone = runs_on_gone_tables(stage, spec, runs)
-    scripts = plan(files, applied, direction, to, half_rolled_back(run for run in runs if run.run not in gone))
+    here = [run for run in runs if run.run not in gone]
+    try:
+        scripts = plan(files, applied, direction, to, half_rolled_back(here))
+    except Refused as error:
+        raise _not_repaired_yet(error, here) from error
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec, runs)
     scripts, unprepared = _prepared(stage, scripts, direction, dry_run)
@@ -97,6 +101,15 @@ def plan_table(
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
     at, consistent = max(applied, default=0), needs_consistent_read(applied.values())
     return TablePlan(spec, direction, steps, at, files, consistent, gone, unprepared)
+
+
+def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtError:
+    """The refusal of an edit; while a run is unfinished, with its end as the next step: `repair` would be refused."""
+    left = next((run for run in runs if unfinished(run.status)), None)
+    if left is None or not any(part[:1] == ("repair",) for part in error.hint.parts if isinstance(part, tuple)):
+        return error
+    what = f"revert the edit: run {left.run} (version {left.version}, {left.status}) must end first; or take it back: "
+    return error.hinted(what + suggest("undo", left.run))
 
 
 def pending_steps(

@@ -1,0 +1,78 @@
+"""What a shell completes: tables, stages and choices by the files of the folder, and run ids by the history."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dynamodt.errors import DynamodtError
+from dynamodt.runs.options import GLUE, Option
+
+_SECONDS = 3.0  # for the history of a stage; without an answer nothing is completed
+
+
+def offered(option: Option, parsed: Mapping[str, Any]) -> Sequence[str]:
+    """The values of an option; `parsed` are those of the options before it."""
+    if option.field == "options.runner":
+        return "direct", "spark", GLUE
+    known: dict[str, Callable[[], Sequence[str]]] = {
+        "tables": _tables,
+        "stage": _stages,
+        "run": lambda: _runs(parsed.get("stage") or "local", parsed.get("tables") or ()),
+    }
+    return known[option.field]() if option.field in known else option.choices
+
+
+def _tables() -> Sequence[str]:
+    """The tables that have a folder here."""
+    from dynamodt.script.read import tables
+
+    folder = Path("transforms")
+    return list(tables(folder)) if folder.is_dir() else []
+
+
+def _stages() -> Sequence[str]:
+    """The stages of dynamodt.toml here."""
+    from dynamodt.config.settings import FILE_NAME, read_settings
+
+    try:
+        return sorted({"local", *read_settings(Path(FILE_NAME))})
+    except (DynamodtError, OSError):
+        return ["local"]
+
+
+def _runs(stage: str, tables: str | Sequence[str]) -> Sequence[str]:
+    """The ids of the stage's runs, the newest first. A stage that does not run, or does not answer, has none."""
+
+    def give_up(*_: Any) -> None:
+        raise TimeoutError
+
+    with suppress(Exception):
+        signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+        try:
+            return _history(stage, tables)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return []
+
+
+def _history(stage_name: str, named: str | Sequence[str]) -> list[str]:
+    from dynamodt.config.names import with_names
+    from dynamodt.config.stage import load_stage
+    from dynamodt.local import stage as local
+    from dynamodt.script.read import tables
+    from dynamodt.state.state import State
+
+    folder = Path.cwd()
+    stage = load_stage(stage_name, folder)
+    if stage.embedded and not local.status(folder).running:
+        return []
+    stage = with_names(local.open_stage(stage, folder), folder)
+    names = (named,) if isinstance(named, str) else named
+    chosen = tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names)
+    state = State(stage.connection, stage.state_table)
+    return sorted((run.run for table in chosen for run in state.runs(table)), reverse=True)
