@@ -218,8 +218,22 @@ def test_a_way_back_may_succeed_with_dead_letters_too(bench: Bench, table: str) 
     run = last(bench, table).run
     assert (report.error, report.at, bench.applied(table)) == (None, 0, [])
     bench.tables.put(table, {"id": 5, "n": 12})
+    bench.script(table, BOTH.format(bad="()") + "# corrected\nCORRECTED = 1\n")
     assert retry(bench, run).error is None and bench.applied(table) == []
     assert bench.tables.items(table) == numbered(30)
+
+
+def test_what_a_run_has_left_is_left_by_the_other_direction(bench: Bench, table: str) -> None:
+    bench.script(table, BOTH.format(bad="(3, 20)"))
+    bench.up(table, max_errors=2)
+    assert retry(bench, last(bench, table).run, accept=("3",), reason="a test").error is None
+    assert bench.down(table)[0].versions[0].counts == Counts(read=30, changed=28, unchanged=2)
+    assert bench.tables.items(table) == numbered(30)
+    bench.up(table, max_errors=2)
+    for lost in Path(bench.stage.storage.url).glob(f"runs/{table}/{last(bench, table).run}/dead/*"):
+        lost.unlink()
+    (report,) = bench.down(table)
+    assert isinstance(report.error, Refused) and "which items it has not transformed is not known" in str(report.error)
 
 
 def test_dead_letters_of_an_export_are_replayed_without_another_one(

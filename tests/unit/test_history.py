@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, KeyAttribute, TableSpec
 from dynamodt.pipeline.process import Terminated
 from dynamodt.runs.execute import _text
-from dynamodt.runs.history import RunRecorder, first_record, next_record
+from dynamodt.runs.history import RunRecorder, first_record, last_change, next_record
+from dynamodt.runs.undo import _script as undone_script
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SCRIPT = Script("users", 2, "split_name", "v2_split_name.py", "", "ab" * 32)
@@ -106,3 +108,31 @@ def test_an_interrupt_is_told_by_the_name_of_its_signal() -> None:
     assert _text(Terminated()) == "stopped by SIGTERM"
     assert _text(ValueError("boom")) == "boom"
     assert _text(None) == ""
+
+
+@dataclass
+class Recorded:
+    """A state table with these runs, none of which has written an item that counts."""
+
+    records: list[RunRecord]
+
+    def runs(self, table: str) -> list[RunRecord]:
+        return sorted(self.records, key=lambda record: record.run)
+
+
+def test_the_last_change_is_by_the_lease_and_not_by_clocks() -> None:
+    """The first run was on a machine whose clock is ahead; the versions of one command were recorded by one that was
+    set back."""
+    up = replace(first_record(SCRIPT, "up", "20260101T1200", 4), status="succeeded", ended="2026-01-01T12:00", token=1)
+    down = replace(first_record(SCRIPT, "down", "20260101T1100", 4), status="succeeded", ended="2026-01-01T11:00")
+    down = replace(down, token=2)
+    assert last_change(Recorded([up, down]), up) == down  # type: ignore[arg-type]
+    further = replace(up, version=3, run="20260101T1155", ended="2026-01-01T11:55")
+    assert last_change(Recorded([up, further]), up) == further  # type: ignore[arg-type]
+    back = replace(down, version=1, run="20260101T1050", ended="2026-01-01T10:50")
+    assert last_change(Recorded([back, down]), down) == back  # type: ignore[arg-type]
+
+
+def test_an_undo_recognizes_writes_by_the_stamp_that_its_run_began_with() -> None:
+    record = first_record(SCRIPT, "up", "01RUN", 4, began={"STAMP": "_run"})
+    assert (undone_script(record).stamp, undone_script(replace(record, began={"STAMP": ""})).stamp) == ("_run", None)

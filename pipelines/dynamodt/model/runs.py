@@ -164,6 +164,7 @@ class RunRecord:
     budget: Units = Units()  # units a second, of all its workers together, at its last end; 0: unlimited
     higher_usd: float = 0.0  # of one that has cost as much as it may: a limit that continues it
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
+    token: int = 0  # of the lease under which its row was last written: it grows, whatever a machine's clock shows
 
     @property
     def content(self) -> str:
@@ -247,6 +248,7 @@ class EarlierRows:
 
 Origin = ScanSource | ExportSource | RowsSource | JournalSource
 Source = Origin | DeadLetterSource | EarlierRows
+LeftPart = tuple[str, tuple[str, ...] | None]  # a stored part of dead letters, and which of its keys; None: all
 Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
 
 
@@ -280,6 +282,7 @@ class Job:
     governed: bool = False  # it waits for a part of the budget before its first request
     fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
     earlier: tuple[str, ...] = ()  # phases whose dead letters it may meet again (`pipeline.earlier`)
+    untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.untransformed`)
     before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
     accepted: frozenset[str] = frozenset()  # of a dry run: keys of the dead letters that a run would leave as they are
 

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from dynamodt.errors import ItemError
 from dynamodt.model.tables import (
     Atomic,
     Change,
@@ -28,16 +27,6 @@ if TYPE_CHECKING:
 
 Shown = Literal["written", "unwritten", "unclear", "gone"]
 Count = Literal["changed", "unchanged", "superseded", "vanished"]
-
-
-class WrittenOrNot(ItemError):
-    """It cannot be told whether an item is the run's own result."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the run may have written this item before, as a dead letter's, and it was changed since",
-            hint="look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it",
-        )
 
 
 class Current(NamedTuple):

@@ -19,10 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.model.runs import DeadLetterSource, Job
+from dynamodt.errors import WrittenOrNot
+from dynamodt.model.runs import Job
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
-from dynamodt.pipeline.conflicts import Current, Shown, WrittenOrNot, inserts_of, is_made, shown
+from dynamodt.pipeline.conflicts import Current, Shown, inserts_of, is_made, shown
 from dynamodt.pipeline.outcomes import dead_letters
+from dynamodt.pipeline.untransformed import asked_again
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import carries, key_of, parts_of, transaction_digest
@@ -97,7 +99,7 @@ class EarlierWrites:
 
     def _loaded(self) -> dict[str, list[Sent]]:
         storage, job = self._storage, self._job
-        self._again = frozenset(_asked_again(storage, job))
+        self._again = asked_again(storage, job)
         found: dict[str, list[Sent]] = {}
         for run in job.earlier:
             for sent in sent_by(storage, job, run):
@@ -120,13 +122,6 @@ def _of_transaction(made: Atomic, image: Image, current: Current) -> Shown:
 def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
     made = {transaction_digest(one) for one in sent if isinstance(one, Atomic)}
     return isinstance(change, Atomic) and transaction_digest(change) in made
-
-
-def _asked_again(storage: Storage, job: Job) -> Iterator[str]:
-    """The items in doubt that an operator has asked to be transformed."""
-    parts = job.source.parts if isinstance(job.source, DeadLetterSource) else ()
-    doubtful = [part for part in parts if part.endswith("-doubt.jsonl")]
-    return (key_text(dead_letter.key) for dead_letter in dead_letters(storage, doubtful))
 
 
 # ---------------------------------------------------------------- from the journals

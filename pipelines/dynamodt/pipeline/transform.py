@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
+from dynamodt.errors import WrittenOrNot
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Change
-from dynamodt.pipeline.conflicts import WrittenOrNot
 from dynamodt.pipeline.earlier import EarlierWrites
 from dynamodt.pipeline.inserted import inserted_items
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store

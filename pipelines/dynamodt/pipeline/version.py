@@ -11,6 +11,7 @@ from apache_beam.utils.shared import Shared
 from dynamodt.model.runs import Job, PreparedRef
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.author_output import begin
+from dynamodt.pipeline.untransformed import leaving
 from dynamodt.script.apply import Apply
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.diff import key_of
@@ -66,6 +67,7 @@ class Version:
         self._job = job
         self._lazy = lazy
         self._output = resources.output
+        self._storage = resources.storage
         self._prepared = PreparedCache(job, resources)
         self._transform: Transform | None = None
         self._bound: ChangeOf | None = None
@@ -107,7 +109,7 @@ class Version:
             transform = self._load()
             transform.start_bundle()
         job = self._job
-        return Apply(
+        change_of = Apply(
             job.script,
             transform,
             job.table,
@@ -117,6 +119,7 @@ class Version:
             snapshot=job.export is not None,
             final_scan=job.export is not None and job.export.final_scan,
         ).change_of
+        return leaving(job, self._storage(), change_of) if job.untransformed else change_of
 
     def _inserted_item(self, image: Image) -> Change | None:
         """A row of `items()`: inserted if absent on the way up, deleted if unchanged on the way down."""

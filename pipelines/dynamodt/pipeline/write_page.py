@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.batch import DONE, Verdict, Writes
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue
 from dynamodt.dynamodb.wire import Statement
-from dynamodt.errors import ItemError, ScriptError, ServiceError
+from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import (
@@ -36,7 +36,6 @@ from dynamodt.pipeline.conflicts import (
     Current,
     Ends,
     Unclear,
-    WrittenOrNot,
     by_source,
     inserts_of,
     judged,

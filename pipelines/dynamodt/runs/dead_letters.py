@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.pages import Acceptance, Claim
 from dynamodt.model.reports import counted
-from dynamodt.model.runs import Job, RunRecord
+from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item
-from dynamodt.runs.history import doubts_hint, now
+from dynamodt.runs.history import doubts_hint, now, written_order
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.shown import key_line
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
 _SAMPLES = 3
+_DECIDING = ("succeeded", "stamped", "adopted")  # whether a version is applied
 _FRAME = r'File "{path}", line (\d+)'
 
 
@@ -241,6 +242,40 @@ def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> 
 def count_dead(dead_letters: bytes, step: str) -> int:
     """How many of the dead letters are of this step: "doubt" (writes without an answer), "read" (unreadable lines)."""
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
+
+
+def leaving(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each with what they do not transform: what the version's other direction has left, and in a dry run
+    what is accepted."""
+    left = _left_by_other(context.state, context.storage, record)
+    accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
+    return [replace(job, untransformed=left, accepted=accepted) for job in jobs]
+
+
+def _left_by_other(state: State, storage: Storage, record: RunRecord) -> tuple[LeftPart, ...]:
+    """The parts with the dead letters that the last run of the record's version, if it was of the other direction, has
+    succeeded with: their items are not transformed by it. Raises Refused where some of them are lost."""
+    others = [one for one in state.runs(record.table) if one.version == record.version and one.run != record.run]
+    last = max((one for one in others if one.status in _DECIDING), key=written_order, default=None)
+    if last is None or last.direction == record.direction or not last.counts.dead:
+        return ()
+    stored = StoredDeadLetters(state, storage, last)
+    rows = object_key(last.table, last.run + INSERTED_ROWS, "")  # of `items()`: no items of the table
+    found = {(part.name, part.only) for part in stored.parts()}
+    if sum(1 for _ in stored) < last.counts.dead:
+        raise Refused(
+            f"dead letters that run {last.run} ({last.direction} of version {last.version}) has left are gone "
+            "(deleted, or expired): which items it has not transformed is not known",
+            where=storage.place(object_key(last.table, last.run, DEAD)),
+            hint="restore them; or transform the items by hand, and record it: "
+            + suggest("stamp", table=last.table, to=record.version - (record.direction == "down")),
+            run=last.run,
+        )
+    return tuple(
+        (name, None if only is None else tuple(sorted(only)))
+        for name, only in sorted(found, key=lambda one: one[0])
+        if not name.startswith(rows)
+    )
 
 
 def _outstanding(context: RunContext, main: Job, source: Job) -> list[Part]:

@@ -26,6 +26,7 @@ from dynamodt.runs.dead_letters import (
     count_dead,
     first_of,
     gather_dead_letters,
+    leaving,
     retries,
     retry_number,
     samples,
@@ -265,11 +266,8 @@ def _phases(
 ) -> tuple[list[Job], list[Job]]:
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
-    left = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
-    main = [
-        replace(job, governed=is_governed(context, job), fences=context.fences, accepted=left)
-        for job in jobs(context.stage, planned, step, context.options, record, context.token, source)
-    ]
+    main = leaving(context, record, jobs(context.stage, planned, step, context.options, record, context.token, source))
+    main = [replace(job, governed=is_governed(context, job), fences=context.fences) for job in main]
     later = begun_later(record, main)
     again = retries(context, [*main, *later]) if record.attempts > 1 else []
     if context.options.only and not (context.options.accept or context.options.accept_all):

@@ -315,7 +315,7 @@ def reverted_by(state: State, record: RunRecord) -> AppliedVersion:
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
     counting = (one for one in ups if one.status in (*_APPLYING, "repaired"))
     applied = applied_by(record)
-    for one in sorted(counting, key=lambda one: (one.ended, one.run)):
+    for one in sorted(counting, key=written_order):
         if one.status in _APPLYING:
             applied = applied_by(one)
         else:
@@ -336,7 +336,14 @@ def last_change(state: State, record: RunRecord) -> RunRecord:
     return max([record, *others], key=_order)
 
 
-def _order(record: RunRecord) -> tuple[bool, str, str]:
-    """Orders runs by their ends, since a failed run may continue after others; equal ends by their ids."""
-    going_on = unfinished(record.status)
-    return going_on, "" if going_on else record.ended, record.run
+def _order(record: RunRecord) -> tuple[bool, int, int, str, str]:
+    """Orders runs by their ends, since a failed run may continue after others."""
+    return unfinished(record.status), *written_order(record)
+
+
+def written_order(record: RunRecord) -> tuple[int, int, str, str]:
+    """Orders runs of a table by the lease under which each was last recorded: their ids and times are of the clocks of
+    several machines, or of one that was set back. Those of one lease are of one command, by their versions."""
+    version = record.version if record.direction == "up" else -record.version
+    ended = "" if unfinished(record.status) else record.ended
+    return record.token, version if record.token else 0, ended, record.run

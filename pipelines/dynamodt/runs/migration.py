@@ -37,6 +37,7 @@ from dynamodt.runs.resume import (
     check_not_undoing,
     check_nothing_half_done,
     check_unfinished,
+    going_on,
     reopened,
 )
 from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen
@@ -96,6 +97,7 @@ class TableMigration:
         with_rows = options.runner != GLUE
         reopens = reopened(state, table, options.only, self.applied)
         applied = before(self.applied, reopens)
+        runs = [going_on(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
         planned = plan_table(stage, folder, table, self.direction, to, applied, runs, with_rows, options.dry_run)
         self.planned = planned = replace(with_writers(stage, planned, options), reopens=reopens)
         self.begins = not runs and not self.applied

@@ -14,6 +14,7 @@ All is decided before the lease is taken, and again under it, since another comm
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import segments
@@ -21,7 +22,7 @@ from dynamodt.errors import Refused, suggest
 from dynamodt.model.pages import Acceptance
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
-from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by
+from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by, written_order
 from dynamodt.runs.jobs import SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
@@ -35,6 +36,7 @@ from dynamodt.state.runs import (
     PARTLY_UNDONE,
     UNDOING,
     Difference,
+    after,
     differences,
     may_be_repeated,
     unfinished,
@@ -154,9 +156,10 @@ def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunReco
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
     check_not_undoing(records)
+    last = max(records, key=written_order, default=None)
     for record in (record for record in records if unfinished(record.status) or record.run == only):
         if (record.version, record.direction) == wanted:
-            continues = record.run == only or record is records[-1] or has_written(state, record)
+            continues = record.run == only or record is last or has_written(state, record)
             found = record if continues else None
         elif has_written(state, record):
             raise _half_done(state, record)
@@ -302,6 +305,11 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
         hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
         raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
     return Reopened(record, None if record.direction == "up" else reverted_by(state, record))
+
+
+def going_on(reopens: Reopened) -> RunRecord:
+    """The record of a run that is reopened, as it is from then on: the script of a `down` may be corrected."""
+    return replace(reopens.record, status=after(reopens.record.status, "reopen"))
 
 
 def before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:

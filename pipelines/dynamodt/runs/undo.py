@@ -234,7 +234,9 @@ def _under(base: str, record: RunRecord, run: str) -> str:
 def _script(record: RunRecord) -> Script:
     """The version as its run has recorded it; its file may be edited or gone."""
     path = f"v{record.version}_{record.name}.py"
-    return Script(record.table, record.version, record.name, path, "", record.checksum)
+    return Script(
+        record.table, record.version, record.name, path, "", record.checksum, stamp=record.began.get("STAMP") or None
+    )
 
 
 # ---------------------------------------------------------------- the undo

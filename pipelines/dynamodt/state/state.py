@@ -164,7 +164,8 @@ class State:
         return written
 
     def _write(self, entries: Sequence[Entry], held: Sequence[Fence]) -> list[RunRecord]:
-        raised = (replace(entry.record, revision=entry.record.revision + 1) for entry in entries)
+        token = held[0][1]
+        raised = (replace(entry.record, revision=entry.record.revision + 1, token=token) for entry in entries)
         entries = [entry._replace(record=record) for entry, record in zip(entries, raised, strict=True)]
         ours = [self.leases.condition(*each) for each in held]
         try:
