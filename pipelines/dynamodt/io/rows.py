@@ -39,25 +39,30 @@ class Schema:
 
     def reader(self) -> Callable[[Item], Any]:
         """Makes a row of an item. It raises ItemError for an attribute that is missing, or of another type."""
-        made: Any = self._type or beam.Row
-        fields = [(name, *_of(kind)) for name, kind in self.fields]
+        return _reader(self._type or beam.Row, self.fields)
 
-        def row(item: Item) -> Any:
-            found: dict[str, Any] = {}
-            for name, optional, convert in fields:
-                value = item.get(name)
-                if value is None:
-                    if not optional:
-                        raise ItemError("is missing, and not optional", where=name, hint=f"{name}: Optional[...]")
-                    found[name] = None
-                else:
-                    found[name] = _converted(convert, name, value)
-            return made(**found)
 
-        return row
+def _reader(made: Callable[..., Any], given: Sequence[tuple[str, Any]]) -> Callable[[Item], Any]:
+    fields = [(name, *_of(kind)) for name, kind in given]
+
+    def row(item: Item) -> Any:
+        found: dict[str, Any] = {}
+        for name, optional, convert in fields:
+            value = item.get(name)
+            if value is None:
+                if not optional:
+                    raise ItemError("is missing, and not optional", where=name, hint=f"{name}: Optional[...]")
+                found[name] = None
+            else:
+                found[name] = _converted(convert, name, value)
+        return made(**found)
+
+    return row
 
 
 def _fields(given: Any) -> tuple[tuple[str, Any], ...]:
+    if isinstance(given, RowTypeConstraint):
+        return tuple((name, kind) for name, kind in given._fields)
     if isinstance(given, type) and issubclass(given, tuple) and hasattr(given, "_fields"):
         hints = get_type_hints(given)
         return tuple((name, hints.get(name, Any)) for name in given._fields)
@@ -78,6 +83,9 @@ def _of(kind: Any) -> tuple[bool, Callable[[Any], Any]]:
 
 def _converter(kind: Any) -> Callable[[Any], Any]:
     origin = get_origin(kind) or kind
+    if fields := _fields(kind):  # of a map
+        row = _reader(origin if isinstance(origin, type) else beam.Row, fields)
+        return lambda value: row(_same_type(dict, value))
     if origin is Any or not isinstance(origin, type):
         return _unchanged
     if issubclass(origin, bool | str | bytes | Decimal):

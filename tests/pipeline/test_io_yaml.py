@@ -1,0 +1,87 @@
+"""The readers in Beam YAML, by the provider file of the package."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from dynamodt import io
+from dynamodt.errors import UsageError
+from dynamodt.io.endpoint import Endpoint
+from dynamodt.model.tables import KeyAttribute, TableSpec
+from tests import ROOT
+from tests.fake_objects import FakeObjects
+from tests.fakes import FakeDynamoDB, numbers
+
+yaml_main = pytest.importorskip("apache_beam.yaml.main", reason='needs pip install "dynamodt[yaml]"')
+pytestmark = pytest.mark.pipeline
+
+PROVIDER = f"{io.__path__[0]}/dynamodb.yaml"
+FULL = "s3://bucket/AWSDynamoDB/01604474854028-a1b2c3d4"
+
+
+def run(text: str) -> None:
+    yaml_main.run(["--yaml_pipeline", dedent(text) + f"providers:\n  - include: {PROVIDER}\n"])
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = TableSpec("things", (KeyAttribute("id", "N"),))
+    fake, objects = FakeDynamoDB(spec), FakeObjects.of_folder(ROOT / "tests" / "exports" / "full")
+    fake.put(*numbers(9), {"id": 9, "note": "with a map", "place": {"city": "Bern"}})
+    monkeypatch.setattr(Endpoint, "wire", lambda self, table: fake)
+    monkeypatch.setattr(Endpoint, "describe", lambda self, table: spec)
+    monkeypatch.setattr(Endpoint, "objects", lambda self, *bucket: objects)
+
+
+def test_a_yaml_pipeline_reads_a_table_and_an_export(services: None) -> None:
+    run(
+        f"""
+        pipeline:
+          transforms:
+            - type: ReadFromDynamoDB
+              name: Things
+              config:
+                table: things
+                schema:
+                  type: object
+                  properties:
+                    id: {{type: integer}}
+                    note: {{type: string}}
+                    place: {{type: object, properties: {{city: {{type: string}}}}}}
+                  required: [id, note]
+            - type: Filter
+              name: Some
+              input: Things
+              config: {{language: python, keep: id >= 8}}
+            - type: MapToFields
+              name: Flat
+              input: Some
+              config:
+                language: python
+                fields: {{id: id, city: "place.city if place else None"}}
+            - type: AssertEqual
+              input: Flat
+              config: {{elements: [{{id: 8, city: null}}, {{id: 9, city: Bern}}]}}
+            - type: ReadFromDynamoDBExport
+              name: Books
+              config:
+                export: {FULL}
+                schema: {{type: object, properties: {{Title: {{type: string}}}}}}
+            - type: AssertEqual
+              name: Titles
+              input: Books.items
+              config: {{elements: [{{Title: Book 103 Title}}, {{Title: Bike}}, {{Title: null}}]}}
+        """
+    )
+
+
+def test_what_is_no_schema_is_named() -> None:
+    from dynamodt.io.beam_yaml import read_from_dynamodb
+
+    wrong: list[Any] = [{}, {"type": "object"}, {"type": "object", "properties": {"id": "string"}}]
+    for schema in wrong:
+        with pytest.raises(UsageError, match=r"not a JSON schema of an object.*properties: \{id"):
+            read_from_dynamodb("things", schema)
