@@ -11,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 
 from dynamodt.errors import UsageError
+from dynamodt.io.endpoint import in_full
 from dynamodt.io.export import ReadFromDynamoDBExport
 from dynamodt.io.read import ReadFromDynamoDB
 
@@ -98,6 +99,7 @@ class ReadExport(beam.PTransform):
         return dict((pbegin | self._read)._asdict())
 
 
+@in_full()
 def _fields(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The fields of a JSON schema. Raises UsageError for anything else."""
     from apache_beam.typehints.schemas import named_fields_from_schema
@@ -106,4 +108,4 @@ def _fields(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
     try:
         return list(named_fields_from_schema(json_schema_to_beam_schema(dict(schema))))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"schema is not a JSON schema of an object: {error}; {_EXAMPLE}", hint=_EXAMPLE) from error
+        raise UsageError(f"schema is not a JSON schema of an object: {error}", hint=_EXAMPLE) from error

@@ -95,12 +95,14 @@ def _place(table: str) -> str:
 
 @contextmanager
 def in_full() -> Iterator[None]:
-    """An error of the code within has its place and its next step in its text: of an error on a worker, Beam passes on
-    the text alone."""
+    """An error of the code within, or of a function with this decorator, has its place and its next step in its text:
+    a traceback shows no more, and Beam passes on no more from a worker."""
     try:
         yield
     except DynamodtError as error:
-        raise type(error)("; ".join(filter(None, (str(error), error.hint)))) from error
+        if error.hint and error.hint in str(error):  # of a function within
+            raise
+        raise type(error)("; ".join(filter(None, (str(error), error.hint))), hint=error.hint) from error
 
 
 def check_table(table: object, where: str) -> str:

@@ -73,6 +73,7 @@ class ExportFile(NamedTuple):
 class ReadAllFromDynamoDBExport(beam.PTransform):
     """The items of the exports of a PCollection: places in S3 and ARNs. Otherwise as `ReadFromDynamoDBExport`."""
 
+    @in_full()
     def __init__(
         self,
         *,
@@ -136,6 +137,7 @@ class ReadFromDynamoDBExport(ReadAllFromDynamoDBExport):
     Refused for an export that is unfinished, in Ion, or without what `view` needs, and RunFailed for a damaged one.
     """
 
+    @in_full()
     def __init__(
         self,
         export: str,

@@ -40,6 +40,7 @@ class ReadAllFromDynamoDB(beam.PTransform):
     Otherwise as `ReadFromDynamoDB`, whose arguments it has.
     """
 
+    @in_full()
     def __init__(
         self,
         *,
@@ -75,6 +76,7 @@ class ReadAllFromDynamoDB(beam.PTransform):
         self._form = ItemForm(raw, None if schema is None else Schema(schema))
         self._budget = Budget.of("max_rcu", max_rcu, processes, where)
 
+    @in_full()
     def expand(self, pcoll: Any) -> Any:
         reader = _ReadSegments(self._options.endpoint, self._form, self._budget.on(pcoll.pipeline, self._where))
         return (
@@ -123,6 +125,7 @@ class ReadFromDynamoDB(ReadAllFromDynamoDB):
     exist or that may not be read, and UsageError for an index that does not exist.
     """
 
+    @in_full()
     def __init__(
         self,
         table: str,
