@@ -307,6 +307,12 @@ def normal(raw: str) -> Decimal:
     return Decimal(raw).normalize(_EXACT)
 
 
+def as_stored(value: AttributeValue) -> AttributeValue:
+    """A value of a key in the form in which the service gives it back: `101` for `101.00`. An emulator stores that
+    form, and finds no item by another one."""
+    return {"N": format(normal(value["N"]), "f")} if "N" in value else value
+
+
 def _number_bytes(raw: str) -> int:
     """A byte for two significant digits, those before and after the point counted apart, one more, and one for a minus
     (measured on the service by the public suite paritysuite/dynamodb-conformance; AWS's page is less exact)."""

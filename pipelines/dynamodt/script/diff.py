@@ -29,6 +29,7 @@ from dynamodt.model.tables import (
 )
 from dynamodt.script.codec import (
     MAX_ITEM_BYTES,
+    as_stored,
     attribute_name,
     digest,
     encode,
@@ -132,6 +133,7 @@ def insert(spec: TableSpec, item: Item) -> Insert:
                 where=attribute.name,
             )
         _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
+        image[attribute.name] = as_stored(image[attribute.name])
     _check_index_keys(spec, image)
     if not surely_fit(image):
         check_size(image)
