@@ -98,6 +98,14 @@ def test_create_asks_for_the_name(terminal: Terminal, folder: Path) -> None:
 def test_init_without_transforms_takes_names(terminal: Terminal, tmp_path: Path) -> None:
     terminal.keys.send_text("users orders" + ENTER + "n" + "y")
     assert choose(Request("init", interactive=True), tmp_path) == Request("init", tables=("users", "orders"))
+    terminal.keys.send_text("users" + ENTER + "id:S" + ENTER + "n" + "y")
+    assert choose(Request("init", interactive=True), tmp_path) == Request("init", tables=("users",), key="id:S")
+
+
+def test_a_dead_letter_is_accepted_with_a_reason(terminal: Terminal, folder: Path) -> None:
+    terminal.keys.send_text("2026013" + ENTER + "u1" + ENTER + "old data" + ENTER + "y")
+    options = RunOptions(accept=("u1",), reason="old data")
+    assert choose(Request("retry", interactive=True), folder) == Request("retry", run="2026013", options=options)
 
 
 def test_no_at_the_end_runs_nothing(terminal: Terminal, folder: Path) -> None:

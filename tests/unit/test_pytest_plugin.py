@@ -75,7 +75,9 @@ def transform_down(item): item.pop('w'); return {**item, 'id': item['id'][1:]}
 """,
     """
 IDEMPOTENT = True
-def prepare(context): yield 'k', (context.folder / 'k.txt').read_text()
+def prepare(context):
+    assert {'id', 'n'} == set(next(context.items(projection=['id', 'n'])))
+    yield 'k', (context.folder / 'k.txt').read_text()
 def transform_up(item, prepared): return {**item, 'k': prepared['k'], 'x': item['w']}
 def transform_down(item): return item
 """,
@@ -177,14 +179,13 @@ def test_a_version_that_cannot_be_loaded_is_named(ask: Ask, pytester: pytest.Pyt
 
 
 def test_prepare_that_needs_a_stage_skips_its_version_and_those_after_it(ask: Ask, pytester: pytest.Pytester) -> None:
-    version(
-        pytester.path, 1, "def prepare(context): yield from context.items()\ndef transform_up(item, p): return item"
-    )
+    text = "def prepare(context): yield from context.client('s3')\ndef transform_up(item, p): return item"
+    version(pytester.path, 1, text)
     version(pytester.path, 2, "def transform_up(item): return item")
     sample(pytester.path, {"id": "1"})
     found = ask("--dynamodt")
     found.assert_outcomes(passed=3, skipped=4)
-    found.stdout.fnmatch_lines(["*prepare of version 1 needs more than this folder: *a test has no table to read*"])
+    found.stdout.fnmatch_lines(["*prepare of version 1 needs more than this folder: *no client of s3; test it by*"])
 
 
 def test_without_transforms_the_folder_is_named(ask: Ask) -> None:

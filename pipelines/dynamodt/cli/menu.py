@@ -46,7 +46,7 @@ def choose(request: Request, folder: Path) -> Request | None:
     Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
     """
     while (asked := _command(replace(request, interactive=False), folder)).command != _LEAVE:
-        for question in (_stage, _tables, _version, _texts, _dry_run):
+        for question in (_stage, _tables, _version, _texts, _accepting, _dry_run):
             asked = question(asked, folder)
         questionary.print(f"\n  {as_typed(asked)}\n", style="bold")
         # `down` and its like ask by themselves, with what they will do
@@ -116,7 +116,8 @@ def _target(command: str, numbered: Sequence[questionary.Choice]) -> int | None:
 
 def _texts(request: Request, folder: Path) -> Request:
     """The options that are typed as text: a name, a run, or rates, if none is given."""
-    asked = [option for option in options_of(request.command) if option.question]
+    takes_key = len(request.tables) == 1 and request.stage == "local"
+    asked = [one for one in options_of(request.command) if one.question and (one.field != "key" or takes_key)]
     if any(option.value(request) != option.default for option in asked):
         return request
     for option in asked:
@@ -124,6 +125,23 @@ def _texts(request: Request, folder: Path) -> Request:
         text = _answer(questionary.text(option.question, validate=_is_rate if rate else None)).strip()
         request = _with(request, option, float(text or 0) if rate else text)
     return request
+
+
+def _accepting(request: Request, folder: Path) -> Request:
+    """The dead letters that `retry` accepts, and why; none: all are replayed."""
+    given = request.options
+    if request.command != "retry" or given.accept or given.accept_all:
+        return request
+    key = _answer(questionary.text("Accept a dead letter as it is? (its key, or all; none: replay them)")).strip()
+    if not key:
+        return request
+    reason = given.reason or _answer(questionary.text("Why may it stay as it is?", validate=_is_text)).strip()
+    accept = () if key == "all" else (key,)
+    return replace(request, options=replace(given, accept=accept, accept_all=not accept, reason=reason))
+
+
+def _is_text(text: str) -> bool | str:
+    return bool(text.strip()) or "the history shows it"
 
 
 def _with(request: Request, option: Option, value: Any) -> Request:

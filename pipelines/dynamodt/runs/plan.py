@@ -96,8 +96,7 @@ def plan_table(
         raise _not_repaired_yet(error, here) from error
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec, runs)
-    scripts, unprepared = _prepared(stage, scripts, direction, dry_run)
-    steps = tuple(_step(stage, spec, script, direction, with_rows) for script in scripts)
+    steps, unprepared = _steps(stage, spec, scripts, direction, with_rows, dry_run)
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
     at, consistent = max(applied, default=0), needs_consistent_read(applied.values())
     return TablePlan(spec, direction, steps, at, files, consistent, gone, unprepared)
@@ -130,19 +129,22 @@ def _found(stage: Stage, script: Script) -> PreparedRef | None:
         return None
 
 
-def _prepared(
-    stage: Stage, scripts: tuple[Script, ...], direction: Direction, dry_run: bool
-) -> tuple[tuple[Script, ...], Refused | None]:
-    """The scripts up to the first whose prepared data cannot be used, and why; all of them, of a run, which is refused
-    as a whole. A dry run whose first version lacks it is refused, too."""
-    for number, script in enumerate(scripts if dry_run else ()):
+def _steps(
+    stage: Stage, spec: TableSpec, scripts: Sequence[Script], direction: Direction, with_rows: bool, dry_run: bool
+) -> tuple[tuple[Step, ...], Refused | None]:
+    """The steps of the scripts; of a dry run, up to the first whose prepared data cannot be used, and why. A dry run
+    whose first version lacks it is refused, as a run is as a whole."""
+    steps: list[Step] = []
+    for script in scripts:
+        _check_step(script, direction)
         try:
-            _prepared_of(stage, script, direction)
+            ref = _prepared_of(stage, script, direction)
         except Refused as error:
-            if not number:
+            if not (dry_run and steps):
                 raise
-            return scripts[:number], error
-    return scripts, None
+            return tuple(steps), error
+        steps.append(_step(stage, spec, script, direction, with_rows, ref))
+    return tuple(steps), None
 
 
 def _run_of(script: Script, applied: Mapping[int, AppliedVersion]) -> str:
@@ -207,7 +209,8 @@ def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> 
         )
 
 
-def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, with_rows: bool) -> Step:
+def _check_step(script: Script, direction: Direction) -> None:
+    """Executes the file once: its faults show before the first page is read. Raises ScriptError, Refused."""
     if script.target_table and direction == "down":
         raise Refused(
             f"version {script.sequence} wrote to {script.target_table}: `down` cannot take that back",
@@ -218,8 +221,12 @@ def _step(stage: Stage, table: TableSpec, script: Script, direction: Direction, 
             + suggest("history")
             + ") has inserted, where that is unchanged",
         )
-    check_script(script)  # executes the file once: its faults show before the first page is read
-    ref = _prepared_of(stage, script, direction)
+    check_script(script)
+
+
+def _step(
+    stage: Stage, table: TableSpec, script: Script, direction: Direction, with_rows: bool, ref: PreparedRef | None
+) -> Step:
     target = _target(stage, script)
     of_rows = table_of_rows(target or table, direction)
     with labelled(script):

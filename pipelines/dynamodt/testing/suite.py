@@ -9,7 +9,8 @@ with a sample       `up`, `down`: no item becomes a dead letter; `key_kept`: no 
 ==================  ================================================================================================
 
 A version gets the sample as the versions before it leave it, or, where the sample has a later version, as
-`transform_down` leaves it. Prepared rows are those that the script's `prepare` gives here, without a stage.
+`transform_down` leaves it. Prepared rows are those that the script's `prepare` gives here, without a stage: the items
+of a table are its saved sample.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ import pytest
 
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Image
+from dynamodt.model.tables import Image, Item
 from dynamodt.pipeline.settle import Outcome
 from dynamodt.script.apply import prepare_rows
 from dynamodt.script.attempt import effect
-from dynamodt.script.codec import key_text
+from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, key_shown
 from dynamodt.script.functions import check
 from dynamodt.script.load import error_text, shown
@@ -199,16 +200,18 @@ class Table:
         if not script.has_prepare:
             return None
         try:
-            return dict(prepare_rows(script, _Offline(self.project / "transforms" / self.name, script)))
+            return dict(prepare_rows(script, _Offline(self, script)))
         except DynamodtError as error:
-            pytest.skip(f"prepare of version {script.sequence} needs more than this folder: {error.what}")
+            way = "; test it by dynamodt.testing.transformed(..., prepared={...})"
+            pytest.skip(f"prepare of version {script.sequence} needs more than this folder: {error.what}{way}")
 
 
 class _Offline:
-    """The argument of `prepare` in a test: the folder, and no stage."""
+    """The argument of `prepare` in a test: the folder, saved samples as the items of tables, and no stage."""
 
-    def __init__(self, folder: Path, script: Script) -> None:
-        self.folder = folder
+    def __init__(self, table: Table, script: Script) -> None:
+        self._table = table
+        self.folder = table.project / "transforms" / table.name
         self.table = script.table
         self.stage = "test"
         self.version = script.sequence
@@ -217,13 +220,24 @@ class _Offline:
         """There is none."""
         raise UsageError(f"a test has no client of {service}")
 
-    def items(self, *_: object, **__: object) -> NoReturn:
-        """There are none."""
-        raise UsageError("a test has no table to read")
+    def items(
+        self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
+    ) -> Iterator[Item]:
+        """The saved sample of the table; of `projection`, the attributes as a whole. Raises UsageError without one."""
+        found = self._table if table in (None, self._table.name) else Table(self._table.project, str(table))
+        if found.missing:
+            raise UsageError(f"table {found.name} has {found.missing}")
+        names = None if projection is None else {path.partition(".")[0].partition("[")[0] for path in projection}
+        for image in found.sample[0]:
+            yield {name: value for name, value in decode(image).items() if names is None or name in names}
 
-    def prepared(self, version: int) -> NoReturn:
-        """There are none."""
-        raise UsageError("a test has no prepared data of another version")
+    def prepared(self, version: int) -> Mapping[Any, Any]:
+        """The rows that an earlier version's `prepare` gives here. Raises UsageError where it has none."""
+        earlier = (script for script in self._table.scripts[: self.version - 1] if script.sequence == version)
+        found = next((self._table.prepared(script) for script in earlier), None)
+        if found is None:
+            raise UsageError(f"there is no earlier version {version!r} with a prepare function")
+        return found
 
 
 def tests_of(table: Table, script: Script) -> dict[str, Callable[[], None]]:
