@@ -1,5 +1,5 @@
-"""A table in another region than its stage, by its ARN: transformed, taken back, and refused where a run would need a
-transaction with the state table."""
+"""A table in another region or account than its stage, by its ARN: transformed, taken back, and refused where a run
+would need a transaction with the state table."""
 
 from __future__ import annotations
 
@@ -79,6 +79,40 @@ def test_it_is_transformed_and_taken_back(elsewhere: Bench, there: Tables, name:
     assert all("n" not in item for item in there.items(name))
     (status,) = api.status(stage, elsewhere.folder, ["users"])
     assert (status.table, status.at, status.younger) == (arn, 0, "")
+
+
+OTHER_ACCOUNT = "222222222222"
+TRUST = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}'
+
+
+@pytest.fixture
+def of_another_account(bench: Bench, endpoint: Endpoint, name: str) -> tuple[Bench, Tables]:
+    """A stage whose table of that name is another account's, reached by a role of that account."""
+    other = replace(endpoint.connection, access_key=OTHER_ACCOUNT)  # what ministack takes an account from
+    dynamodb = client(other, "dynamodb")
+    dynamodb.create_table(TableName=name, **KEYS)
+    theirs = Tables(dynamodb)
+    theirs.put(name, *({"id": f"u{number}"} for number in range(30)))
+    role = client(other, "iam").create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    bench.script("users", MARK)
+    arn = f"arn:aws:dynamodb:{endpoint.connection.region}:{OTHER_ACCOUNT}:table/{name}"
+    named = TableNames({"users": arn}, roles={"users": role})
+    return replace(bench, stage=with_names(replace(bench.stage, names=named), bench.folder)), theirs
+
+
+def test_a_table_of_another_account_is_reached_by_its_role(of_another_account: tuple[Bench, Tables], name: str) -> None:
+    """Its items are that account's; its lease, its history and its files are the stage's, whose own table of that name
+    is left alone."""
+    stranger, theirs = of_another_account
+    stage, arn = stranger.stage, stranger.stage.names.real("users")
+    (report,) = stranger.up("users")
+    assert report.error is None and report.table == arn
+    assert len(theirs.items(name)) == 30 and all(item["n"] == 1 for item in theirs.items(name))
+    assert stranger.tables.items(name) == [{"id": "here"}]
+    state = State(stage.connection, stage.state_table)
+    assert [record.table for record in state.runs(arn)] == [arn] and state.leases.read(arn).token
+    assert stage.state_table not in client(stage.connection.of_table(arn), "dynamodb").list_tables()["TableNames"]
+    assert stranger.down("users")[0].error is None and all("n" not in item for item in theirs.items(name))
 
 
 def test_deletions_need_no_transaction(elsewhere: Bench, there: Tables, name: str) -> None:

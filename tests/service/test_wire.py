@@ -40,6 +40,7 @@ APPLIED = ["lost", "truncated", "cut", "slow"]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wants to wait 30 s for the time-outs of these tests, or for the back-off; its lengths are tested apart."""
     monkeypatch.setattr(http, "READ_SECONDS", SLOW_SECONDS / 2)
+    monkeypatch.setattr(http, "MENTION_SECONDS", SLOW_SECONDS / 4)
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
 
 
@@ -250,6 +251,7 @@ def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Be
 def test_a_batch_that_is_too_large_goes_in_parts(
     endpoint: Endpoint, proxy: Proxy, bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(http, "MENTION_SECONDS", 10.0)
     monkeypatch.setattr(http, "READ_SECONDS", 30.0)  # 7.5 MB take their time on a busy machine
     wire = Wire(proxy.connection, 2)
     table = make_table(id="N")

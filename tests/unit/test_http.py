@@ -46,6 +46,8 @@ class Pieces:
     def __init__(self, *pieces: bytes) -> None:
         self._left = deque(piece for piece in pieces if piece)
 
+    def settimeout(self, seconds: float) -> None: ...
+
     def recv(self, size: int) -> bytes:
         if not self._left:
             return b""

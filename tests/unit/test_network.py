@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.dynamodb import clients, network
+from dynamodt.dynamodb import answers, clients, http
+from dynamodt.dynamodb.answers import mentioning
 from dynamodt.dynamodb.clients import client, explained, resolved
-from dynamodt.dynamodb.network import mentioning
 from dynamodt.dynamodb.reads import Retried
-from dynamodt.dynamodb.wire import Refusal, Unsent, Wire
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Unsent, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection
 from tests.networks import CA, canned, listening, proxy
@@ -248,7 +248,7 @@ def test_a_lost_connection_is_tried_again_for_longer_and_is_no_throttle() -> Non
 
 
 def test_a_silent_endpoint_is_mentioned_and_then_reported(bare: pytest.MonkeyPatch) -> None:
-    bare.setattr(network, "MENTION_SECONDS", 0.01)
+    bare.setattr(answers, "MENTION_SECONDS", 0.01)
     mentioned = threading.Event()
     notes: list[str] = []
 
@@ -304,6 +304,76 @@ def test_an_endpoint_that_falls_silent_is_given_up_after_three_tries(bare: pytes
         with pytest.raises(ServiceError, match="accepts connections and does not answer"), explained("Query", "here"):
             dynamodb.list_tables()
     assert len(endpoint.requests) == 1 + 3
+
+
+class Moments:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def outages(bare: pytest.MonkeyPatch) -> tuple[Moments, list[str]]:
+    """The clock of the outages, and what is mentioned about them. Nothing waits between tries."""
+    clock, notes = Moments(), list[str]()
+    bare.setattr(answers.outages, "_clock", clock)
+    bare.setattr(answers, "_listeners", [notes.append])
+    bare.setattr(answers.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds + 0.1))
+    return clock, notes
+
+
+@WAYS
+def test_a_lost_connection_is_mentioned_while_it_is_tried_again(outages: tuple[Moments, list[str]], way: Way) -> None:
+    """By both clients, once, and not for an interruption that the next try ends; the end is mentioned, too."""
+    clock, notes = outages
+    with canned() as endpoint:
+        connection, url = to(f"http://127.0.0.1:{endpoint.port}"), f"http://127.0.0.1:{endpoint.port}"
+        way(connection)
+        answers.outages.failed(url, "reset")
+        way(connection)
+        assert notes == []
+        answers.outages.failed(url, f"{url} refuses connections")
+        clock.now += answers.LOST_SECONDS
+        answers.outages.failed(url, f"{url} refuses connections")
+        answers.outages.failed(url, f"{url} refuses connections")
+        assert notes == [f"{url} refuses connections: it is tried again for about a minute"]
+        way(connection)
+    assert notes[1:] == [f"{url} answers again"]
+
+
+def test_a_call_outlasts_an_interruption_and_ends_after_a_minute_of_it(outages: tuple[Moments, list[str]]) -> None:
+    """botocore's own tries are over within a second. A later call to a host that has been lost for so long ends soon,
+    and so does one that must not be carried out twice."""
+    clock, notes = outages
+    with canned() as endpoint:
+        connection = to(f"http://127.0.0.1:{endpoint.port}")
+        patient, hasty = client(connection, "dynamodb"), client(connection, "dynamodb", attempts=0)
+        patient.list_tables()
+        patient.close()
+    for dynamodb, least in ((hasty, 0.0), (patient, answers.LASTING_SECONDS)):
+        with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
+            dynamodb.list_tables()
+        assert least <= clock.now < least + 20.0
+    before = clock.now
+    with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
+        patient.list_tables()
+    assert clock.now < before + 20.0 and len(notes) == 1
+
+
+def test_silence_of_a_host_that_has_answered_is_mentioned(outages: tuple[Moments, list[str]]) -> None:
+    with canned() as endpoint:
+        wire = Wire(to(f"http://127.0.0.1:{endpoint.port}"))
+        wire.call("ListTables", {})
+        endpoint.silent = True
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(http, "MENTION_SECONDS", 0.01)
+            patched.setattr(http, "READ_SECONDS", 0.02)
+            with pytest.raises(InDoubt, match="does not answer"):
+                wire.call("ListTables", {})
+    assert len(outages[1]) == 1 and "no response from http://127.0.0.1" in outages[1][0]
 
 
 # ---------------------------------------------------------------- the embedded stage

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from rich.console import Console
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, after_preparation, next_steps, program, with_stage
+from dynamodt.cli.result import with_way_on
 from dynamodt.cli.short_reports import print_runs
-from dynamodt.errors import DynamodtError, as_hint, suggest
+from dynamodt.errors import DynamodtError, ServiceError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
@@ -451,6 +453,28 @@ def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
     undone = replace(versions[1], run=replace(left, direction="down", status="gone"))
     text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 2, (undone,))]))
     assert "no live process\n       `dynamodt down --table users --to 1` continues it" in text
+
+
+def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt_toml(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the plugin, or with what it needs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYNAMODT_SERVICE", '{"stage": "dev", "storage": "s3://b/x", "tables": {"users": "users-dev"}}')
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    needs = "(this needs [stages.dev] in dynamodt.toml, with"
+    left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "2025-06-01T10:00:00Z")
+    runs = [replace(left, status=status) for status in ("failed", "undoing", "partly-undone")]
+    statuses = [TableStatus("users", 1, (VersionStatus(2, "b", "unfinished", run=run),), younger="new") for run in runs]
+    text = shown(lambda console: short_reports.print_status(console, statuses, "dev"))
+    assert "`sls dynamodt up --table users --stage dev` continues it\n" in text
+    assert text.count(f"`dynamodt undo --stage dev 01RUN` continues it {needs}") == 2
+    assert text.count(f"dynamodt stamp --table users --stage dev --to N {needs}") == 3
+    text = shown(lambda console: short_reports.print_history(console, {"users": runs}, "dev", {"users": "new"}))
+    assert text.count(f"dynamodt undo --stage dev 01RUN {needs}") == 2 and text.count(needs) == 3
+    asked = Request("up", "dev", ("users",), options=RunOptions(max_wcu=5))
+    hint = with_way_on(asked, ServiceError("lost", hint="wait")).hint  # type: ignore[union-attr, attr-defined]
+    assert f"dynamodt up --table users --stage dev --max-wcu 5 {needs}" in hint
 
 
 def test_status_shows_a_paused_run_as_paused_and_one_that_an_alarm_holds_as_held() -> None:

@@ -15,7 +15,8 @@ _ANY = {"--table": "--table", "--stage": "--stage", "--dry-run": "--dry"}
 _RUNS = {**_ANY, "--to": "--to", "--runner": "--runner", "--wait-lock": "--wait-lock"}
 _OF_PLUGIN = {
     **dict.fromkeys(("init", "history", "status"), _ANY),
-    **dict.fromkeys(("up", "down"), _RUNS),
+    "up": _RUNS,
+    "down": {**_RUNS, "--yes": "--yes"},
     "prepare": {**_ANY, "--version": "--tNumber"},
 }
 
@@ -36,7 +37,7 @@ def of_plugin(words: Sequence[str], environment: Mapping[str, str] = os.environ)
         flag, equals, value = rest.pop(0).partition("=")
         if flag not in flags:
             return ""
-        named = [] if flag == "--dry-run" else [value if equals else rest.pop(0)]
+        named = [] if flag in ("--dry-run", "--yes") else [value if equals else rest.pop(0)]
         typed += [flags[flag], *(_stage_of(given, named[0]) if flag == "--stage" else named)]
     return join(typed)
 
@@ -56,6 +57,12 @@ def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.envi
     others = list(dict.fromkeys(part[0] for part in typed if not isinstance(part, str) and "--stage" in part))
     needs = needs_entry(stage, environment) if others else ""
     return Hint(*typed, *([f"; {', '.join(f'`{name}`' for name in others)}: {needs}"] if needs else []))
+
+
+def with_needs(typed: str, words: Sequence[str], stage: str, environment: Mapping[str, str] = os.environ) -> str:
+    """A command as it is typed, with what it needs if the plugin does not have it."""
+    needs = "" if of_plugin(words, environment) else needs_entry(stage, environment)
+    return f"{typed} ({needs})" if needs else typed
 
 
 def needs_entry(stage: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynamodt.cli import json_output
-from dynamodt.cli.plugin import with_plugin
+from dynamodt.cli.plugin import with_needs, with_plugin
 from dynamodt.cli.request import Request, as_typed, with_higher_limit, with_stage, with_tables
 from dynamodt.errors import (
     PROGRAM,
@@ -25,7 +25,7 @@ from dynamodt.errors import (
 from dynamodt.model.reports import RunReport
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
-from dynamodt.runs.options import GLUE, MIGRATIONS
+from dynamodt.runs.options import GLUE, MIGRATIONS, command_argv
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,13 +61,17 @@ def _seriousness(error: json_output.Document) -> int:
     return _MOST_SERIOUS_FIRST.index(error["exit_code"])
 
 
+def _typed(request: Request) -> str:
+    return with_needs(as_typed(request), command_argv(request), request.stage)
+
+
 def with_way_on(request: Request, error: BaseException) -> BaseException:
     """A run that lost a service is continued by the same command, which the hint has."""
     if not isinstance(error, ServiceError) or "same command" in error.hint:
         return error
     again = request.options.dry_run or request.command == "prepare"
     way = "to start again" if again else "the same command continues it from its last checkpoint"
-    return error.hinted(f"{error.hint}; {way}: " + as_typed(request) if error.hint else f"{way}: {as_typed(request)}")
+    return error.hinted(f"{error.hint}; {way}: " + _typed(request) if error.hint else f"{way}: {_typed(request)}")
 
 
 def unsuccessful(run: RunReport, names: TableNames) -> DynamodtError:
@@ -87,10 +91,10 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
     hint = error.hint
     if isinstance(error, CostReached):
         hint = Hint(
-            f"what is done stays; to continue from the last checkpoint: {as_typed(with_higher_limit(request, error))}"
+            f"what is done stays; to continue from the last checkpoint: {_typed(with_higher_limit(request, error))}"
         )
     if isinstance(error, DeadLetters) and request.options.dry_run:
-        hint = Hint(f"each line names the key and the error; fix the script or the data, then: {as_typed(request)}")
+        hint = Hint(f"each line names the key and the error; fix the script or the data, then: {_typed(request)}")
     hint = with_plugin(with_tables(with_stage(hint, request.stage), names), request.stage)
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 
@@ -104,17 +108,17 @@ def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
     if request.interactive:
         return StoppedError.by(error, f"nothing was started; to choose again: {PROGRAM} -i")
     if request.follow:
-        return StoppedError.by(error, f"the runs continue; to watch them again: {as_typed(request)}")
+        return StoppedError.by(error, f"the runs continue; to watch them again: {_typed(request)}")
     if request.options.runner == GLUE:
-        return StoppedError.by(error, f"a job that was started continues; to follow it: {as_typed(request)}")
+        return StoppedError.by(error, f"a job that was started continues; to follow it: {_typed(request)}")
     if request.options.dry_run:
-        return StoppedError.by(error, f"nothing was written; to start again: {as_typed(request)}")
+        return StoppedError.by(error, f"nothing was written; to start again: {_typed(request)}")
     if request.command not in MIGRATIONS:
-        return StoppedError.by(error, f"to continue, run the same command again: {as_typed(request)}")
+        return StoppedError.by(error, f"to continue, run the same command again: {_typed(request)}")
     return StoppedError.by(
         error,
         suggest("status") + " shows the progress; the same command continues from the last checkpoint: "
-        f"{as_typed(request)}",
+        f"{_typed(request)}",
     )
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.baseline import texts_kept
+from dynamodt.cli.plugin import with_needs
 from dynamodt.cli.report import NARROW, STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
 from dynamodt.cli.run_details import continuing, why_lines
@@ -20,7 +21,7 @@ from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
-from dynamodt.runs.options import Command
+from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.shown import clip, printable
 from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
 
@@ -63,8 +64,9 @@ def print_history(
 
 
 def younger_text(table: str, reason: str, stage: str) -> Text:
-    command = as_typed(Command("stamp", stage, (table,)))
-    return Text(f"  {printable(reason)}\n  record which versions are applied: {command} --to N", "yellow")
+    command = Command("stamp", stage, (table,))
+    typed = with_needs(f"{as_typed(command)} --to N", command_argv(command), stage)
+    return Text(f"  {printable(reason)}\n  record which versions are applied: {typed}", "yellow")
 
 
 def print_reported(console: Console, request: Request, lease: Lease, names: TableNames = TableNames()) -> None:
@@ -188,7 +190,8 @@ def _text(text: ScriptText) -> Text:
 
 
 def undo_command(run: RunRecord, stage: str) -> str:
-    return as_typed(Command("undo", stage, run=run.run))
+    command = Command("undo", stage, run=run.run)
+    return with_needs(as_typed(command), command_argv(command), stage)
 
 
 def reason(run: RunRecord) -> list[str]:
@@ -255,8 +258,9 @@ def _left_lines(run: RunRecord, stage: str, table: str, edited: bool) -> list[Te
     """An unfinished run, and the command that continues it, once no applied version is `edited`."""
     undone = run.status in ("undoing", "partly-undone")
     first = "once the edit is reverted, " if edited and not undone else ""
-    words = undo_command(run, stage) if undone else as_typed(continuing(run, stage, table))
-    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (f"{first}`{words}` continues it", "dim")]
+    command = Command("undo", stage, run=run.run) if undone else continuing(run, stage, table)
+    onward = with_needs(f"{first}`{as_typed(command)}` continues it", command_argv(command), stage)
+    shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
     shown[1:1] = [(line, "yellow") for line in reason(run)]
     lines = [Text(f"       {line}", style) for line, style in shown]
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])

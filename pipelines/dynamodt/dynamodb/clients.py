@@ -30,10 +30,10 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
+from dynamodt.dynamodb.answers import FirstAnswers, retried_longer
 from dynamodt.dynamodb.network import (
     CONNECT_SECONDS,
     READ_SECONDS,
-    FirstAnswers,
     Route,
     ca_bundle,
     client_reason,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 STAGE_TAG = "dynamodt:stage"
 BUCKET_TAG = "dynamodt:bucket"  # on a key: the bucket of its stage, whose name is unique in all of AWS
 
-
+_ATTEMPTS = 6
 _NO_CREDENTIALS_HINT = (
     "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` for the stage in dynamodt.toml"
 )
@@ -114,7 +114,7 @@ def _watched(made: botocore.session.Session, **settings: Any) -> botocore.sessio
     from botocore.config import Config
 
     made.set_default_client_config(Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **settings))
-    FirstAnswers().watch(made)
+    FirstAnswers(lambda error: client_reason(error).what).watch(made)
     return made
 
 
@@ -245,17 +245,19 @@ def client(
     connection: Connection,
     service: str,
     *,
-    attempts: int = 6,
+    attempts: int = _ATTEMPTS,
     seconds: float = READ_SECONDS,
     owner: str | None = None,
 ) -> Any:
-    """A shared, thread-safe client. Retries are botocore's standard mode: bounded by `attempts`, with jitter; `seconds`
-    is the read timeout of one attempt.
+    """A shared, thread-safe client. Retries are botocore's standard mode: bounded by `attempts`, with jitter; without a
+    number, a lost connection is tried again for up to a minute. `seconds` is the read timeout of one attempt.
 
     `owner`, for S3: the account that must own each bucket; None: that of the connection's credentials, except at an
     endpoint, where an emulator may have no accounts; empty: any, for a bucket that the user names.
     """
     made = _made(connection, service, _config(connection, service, attempts, seconds))
+    if attempts == _ATTEMPTS:
+        made.meta.events.register("needs-retry", retried_longer)
     if service == "dynamodb":
         made.meta.events.register("before-parse.dynamodb", _check_whole)
     if service == "s3" and (owner or (owner is None and not connection.endpoint("S3"))):
@@ -263,7 +265,7 @@ def client(
     return made
 
 
-def _config(connection: Connection, service: str, attempts: int = 6, seconds: float = READ_SECONDS) -> Any:
+def _config(connection: Connection, service: str, attempts: int = _ATTEMPTS, seconds: float = READ_SECONDS) -> Any:
     from botocore.config import Config
 
     by_path = service == "s3" and connection.endpoint("S3")

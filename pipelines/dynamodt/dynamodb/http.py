@@ -28,7 +28,8 @@ from urllib.parse import quote, urlsplit
 
 from urllib3.util import wait_for_read
 
-from dynamodt.dynamodb.network import READ_SECONDS, Connector, Route, Unreachable
+from dynamodt.dynamodb.answers import MENTION_SECONDS, outages
+from dynamodt.dynamodb.network import READ_SECONDS, Connector, Route, Unreachable, shown
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -48,9 +49,10 @@ class Read(NamedTuple):
     kept: bool
 
 
-def read_response(connection: socket.socket) -> Read:
-    """The response to a POST. Raises OSError or `http.client.HTTPException` when it is missing or truncated."""
-    received, end = _received(connection)
+def read_response(connection: socket.socket, late: Callable[[], None] = lambda: None) -> Read:
+    """The response to a POST. Raises OSError or `http.client.HTTPException` when it is missing or truncated; calls
+    `late` if it has not begun after `MENTION_SECONDS`."""
+    received, end = _received(connection, late)
     head = received[: end + 2]
     status, lengths = _SIMPLE.match(head), _LENGTH.findall(head)
     if status is None or len(lengths) != 1 or status[1] in _NO_BODY or _NOT_SIMPLE.search(head):
@@ -61,9 +63,16 @@ def read_response(connection: socket.socket) -> Read:
     return Read(int(status[1]), body if len(body) == length else _rest(connection, body, length), True)
 
 
-def _received(connection: socket.socket) -> tuple[bytes, int]:
+def _received(connection: socket.socket, late: Callable[[], None]) -> tuple[bytes, int]:
     """The first bytes, at least up to the end of the head, and where that is (-2: the stream ended before)."""
-    received = connection.recv(_RECEIVED)
+    connection.settimeout(MENTION_SECONDS)
+    try:
+        received = connection.recv(_RECEIVED)
+    except TimeoutError:
+        late()
+        connection.settimeout(READ_SECONDS - MENTION_SECONDS)
+        received = connection.recv(_RECEIVED)
+    connection.settimeout(READ_SECONDS)
     while received and (end := received.find(b"\r\n\r\n")) < 0 and len(received) < _RECEIVED:
         more = connection.recv(_RECEIVED)
         if not more:
@@ -137,6 +146,7 @@ class Exchanges:
 
     def __init__(self, route: Route, kept: int) -> None:
         self._url = route.url
+        self._place = shown(route.url)
         self._connector = Connector(route)
         self._begin = f"POST {self._connector.target} HTTP/1.1\r\n{self._connector.headers}"
         self._idle: deque[socket.socket] = deque(maxlen=kept)  # the longest unused one is dropped, and so closed
@@ -166,13 +176,21 @@ class Exchanges:
     def _response(self, connection: socket.socket) -> Response:
         kept = False
         try:
-            status, data, kept = read_response(connection)
+            status, data, kept = read_response(connection, self._late)
+        except BROKEN as error:
+            if not isinstance(error, TimeoutError):  # which `late` has mentioned
+                outages.failed(self._place, f"{self._place} gave no whole response: {error}")
+            raise
         finally:
             if kept:
                 self._idle.append(connection)
             else:
                 connection.close()
+        outages.answered(self._place)
         return Response(status, data)
+
+    def _late(self) -> None:
+        outages.silent(self._place)
 
     def close(self) -> None:
         """Closes the persistent connections."""
@@ -200,6 +218,8 @@ class Exchanges:
         try:
             made = self._connector.connect()
         except Unreachable as error:
+            if self.connected:
+                outages.failed(self._place, str(error))
             ended = time.monotonic()
             slow = ended - begun >= _SLOW_SECONDS
             self._failed, self._failed_until = error, ended + _SLOW_SECONDS if slow else 0.0

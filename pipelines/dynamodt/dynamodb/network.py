@@ -1,5 +1,4 @@
-"""Connections to one URL, direct or through a proxy, with TLS where the URL has it; why there is none; and the first
-call to each host.
+"""Connections to one URL, direct or through a proxy, with TLS where the URL has it; and why there is none.
 
 A proxy is used as botocore uses it: for an `https` URL by a tunnel (CONNECT), for an `http` URL by requests with the
 whole URL as their target.
@@ -11,9 +10,7 @@ import os
 import re
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -24,7 +21,6 @@ from botocore.exceptions import (
     HTTPClientError,
     ProxyConnectionError,
     ReadTimeoutError,
-    SSLError,
 )
 
 if TYPE_CHECKING:
@@ -296,72 +292,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             if isinstance(found, BaseException) and id(found) not in seen:
                 seen.add(id(found))
                 waiting.append(found)
-
-
-# ---------------------------------------------------------------- the first call
-
-
-FIRST_TRIES = 3  # of a call to a host that has never answered this process, or that is silent
-MENTION_SECONDS = 10.0
-_listeners: list[Callable[[str], None]] = []
-
-
-@contextmanager
-def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
-    """Calls `notify`, from another thread, about each host whose first response takes longer than 10 s."""
-    _listeners.append(notify)
-    try:
-        yield
-    finally:
-        _listeners.remove(notify)
-
-
-class FirstAnswers:
-    """Watches the calls of a session's clients to hosts that have not answered yet: an endpoint that is out of reach or
-    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full, but for
-    three responses in a row that do not come in time."""
-
-    def __init__(self) -> None:
-        self._answered: set[str] = set()
-        self._timers: dict[int, threading.Timer] = {}  # of the call of each thread
-
-    def watch(self, made: botocore.session.Session) -> None:
-        """Watches all clients that the session makes from now on."""
-        made.register("before-send", self._sent)
-        made.register("needs-retry", self._tried)
-        made.register("after-call-error", self._failed)
-
-    def _sent(self, request: Any, **_: Any) -> None:
-        url = shown(request.url)
-        if url in self._answered or threading.get_ident() in self._timers:
-            return
-        timer = threading.Timer(MENTION_SECONDS, _mention, [url])
-        timer.daemon = True
-        self._timers[threading.get_ident()] = timer
-        timer.start()
-
-    def _tried(self, response: Any, attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> None:
-        url = shown(request_dict["url"])
-        if response is not None:
-            self._answered.add(url)
-            self._failed()
-        elif _is_final(caught_exception, attempts, first=url not in self._answered):
-            raise caught_exception
-
-    def _failed(self, **_: Any) -> None:
-        timer = self._timers.pop(threading.get_ident(), None)
-        if timer is not None:
-            timer.cancel()
-
-
-def _is_final(error: BaseException, attempts: int, first: bool) -> bool:
-    """Whether a call that failed is not tried again: neither a certificate nor a silent server changes at once."""
-    if isinstance(error, ReadTimeoutError):
-        return first or attempts >= FIRST_TRIES
-    lost = isinstance(error, ConnectionError | HTTPClientError)
-    return first and lost and (attempts >= FIRST_TRIES or isinstance(error, SSLError))
-
-
-def _mention(url: str) -> None:
-    for notify in list(_listeners):
-        notify(f"no response from {url} for {MENTION_SECONDS:.0f} s: still waiting")

@@ -1,0 +1,167 @@
+"""Hosts that do not answer: the first call to each, and those that have answered and do so no more.
+
+Both are mentioned while the call is still tried, so that a command that waits says for what.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ConnectionError, HTTPClientError, ReadTimeoutError, SSLError
+
+if TYPE_CHECKING:
+    import botocore.session
+
+FIRST_TRIES = 3  # of a call to a host that has never answered this process, or that is silent
+MENTION_SECONDS = 10.0
+_listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
+    """Calls `notify`, from any thread, about each host whose response takes longer than 10 s, or that is lost."""
+    _listeners.append(notify)
+    try:
+        yield
+    finally:
+        _listeners.remove(notify)
+
+
+class FirstAnswers:
+    """Watches the calls of a session's clients to hosts that have not answered yet: an endpoint that is out of reach or
+    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full, but for
+    three responses in a row that do not come in time. `why`: the reason that an error is reported with."""
+
+    def __init__(self, why: Callable[[ConnectionError | HTTPClientError], str]) -> None:
+        self._why = why
+        self._answered: set[str] = set()
+        self._timers: dict[int, threading.Timer] = {}  # of the call of each thread
+
+    def watch(self, made: botocore.session.Session) -> None:
+        """Watches all clients that the session makes from now on."""
+        made.register("before-send", self._sent)
+        made.register("needs-retry", self._tried)
+        made.register("after-call-error", self._failed)
+
+    def _sent(self, request: Any, **_: Any) -> None:
+        url = _host(request.url)
+        if url in self._answered or threading.get_ident() in self._timers:
+            return
+        timer = threading.Timer(MENTION_SECONDS, _mention, [url])
+        timer.daemon = True
+        self._timers[threading.get_ident()] = timer
+        timer.start()
+
+    def _tried(self, response: Any, attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> None:
+        url = _host(request_dict["url"])
+        if response is not None:
+            self._answered.add(url)
+            self._failed()
+            outages.answered(url)
+            return
+        answered = url in self._answered
+        if answered and isinstance(caught_exception, _LOST):
+            outages.failed(url, self._why(caught_exception))
+        if _is_final(caught_exception, attempts, first=not answered):
+            raise caught_exception
+
+    def _failed(self, **_: Any) -> None:
+        timer = self._timers.pop(threading.get_ident(), None)
+        if timer is not None:
+            timer.cancel()
+
+
+def _is_final(error: BaseException, attempts: int, first: bool) -> bool:
+    """Whether a call that failed is not tried again: neither a certificate nor a silent server changes at once."""
+    if isinstance(error, ReadTimeoutError):
+        return first or attempts >= FIRST_TRIES
+    return first and isinstance(error, _LOST) and (attempts >= FIRST_TRIES or isinstance(error, SSLError))
+
+
+_LOST = (ConnectionError, HTTPClientError)
+_LONGEST_PAUSE = 10.0  # seconds: shorter than the thirty that a lease lasts
+LASTING_SECONDS = 60.0
+
+
+def retried_longer(attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
+    """A handler of `needs-retry`, for clients whose calls may be carried out twice: a lost connection is tried again
+    until its host has been lost for a minute. botocore's own tries are over within a second, and an interruption of
+    two would end a run. A host that has never answered, or is silent, is given up by `FirstAnswers`."""
+    lost = isinstance(caught_exception, _LOST) and not isinstance(caught_exception, ReadTimeoutError | SSLError)
+    if not lost or outages.lasted(_host(request_dict["url"])) >= LASTING_SECONDS:
+        return None
+    time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE, 2.0 ** (attempts - 2))))
+    return 0.0  # seconds for which botocore sleeps
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _mention(url: str) -> None:
+    _tell(f"no response from {url} for {MENTION_SECONDS:.0f} s: still waiting")
+
+
+def _tell(text: str) -> None:
+    for notify in list(_listeners):
+        notify(text)
+
+
+# ---------------------------------------------------------------- a host that has answered before
+
+
+LOST_SECONDS = 2.0
+
+
+class Outages:
+    """Mentions each host, by the scheme, host and port of its URL, that has answered and does so no more, and that it
+    answers again. A connection that is lost once is not mentioned: the next try finds another."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        self._mentioned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def failed(self, url: str, what: str) -> None:
+        """A try had no response. Those of the last seconds had none either, if it is mentioned."""
+        now = self._clock()
+        if now - self._since.setdefault(url, now) >= LOST_SECONDS and self._is_new(url):
+            _tell(f"{what}: it is tried again for about a minute")
+
+    def lasted(self, url: str) -> float:
+        """Seconds since the first try without a response, after which there was none; 0: there is no such try."""
+        now = self._clock()
+        return now - self._since.get(url, now)
+
+    def silent(self, url: str) -> None:
+        """A response does not come in `MENTION_SECONDS`."""
+        self._since.setdefault(url, self._clock())
+        if self._is_new(url):
+            _mention(url)
+
+    def answered(self, url: str) -> None:
+        """There was a response."""
+        if url in self._since:
+            with self._lock:
+                self._since.pop(url, None)
+                again = url in self._mentioned
+                self._mentioned.discard(url)
+            if again:
+                _tell(f"{url} answers again")
+
+    def _is_new(self, url: str) -> bool:
+        with self._lock:
+            new = url not in self._mentioned
+            self._mentioned.add(url)
+        return new
+
+
+outages = Outages()  # of this process
