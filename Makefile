@@ -147,7 +147,7 @@ lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, eve
 	@sed -nE 's/^ .*"(apache-beam==[0-9.]+)".*/\1/p' pyproject.toml >$(VENV)/beam.txt
 	$(PIP_COMPILE) --extra beam,dev,yaml --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/base.lock pyproject.toml
 	@sed -nE 's/^ .*"(apache-beam)>=([0-9.]+).*/\1==\2/p' pyproject.toml >$(VENV)/beam.txt
-	$(PIP_COMPILE) --extra beam,dev,yaml --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/beam-lowest.lock pyproject.toml
+	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/beam-lowest.lock pyproject.toml
 	$(PIP_COMPILE) --extra beam --no-build-isolation --constraint requirements/base.lock --output-file requirements/job.lock pyproject.toml
 	$(PIP_COMPILE) --constraint requirements/base.lock --output-file requirements/spark.lock requirements/spark.in
 	$(PIP_COMPILE) --output-file requirements/ministack.lock requirements/ministack.in

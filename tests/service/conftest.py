@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.emulators import Endpoint
 from tests.service.account import Account
 from tests.service.bench import Bench, make_bench
 from tests.service.proxy import Proxy, proxy_before
+from tests.waiting import until
 
 MakeTable = Callable[..., str]
 
@@ -123,3 +126,23 @@ def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatc
     found.script()
     found.configure()
     return found
+
+
+_SERVER = "apache_beam.runners.portability.local_job_service_main"
+
+
+@pytest.fixture(scope="session")
+def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """Beam's options for a job server of its own, whose workers are this very process."""
+    folder = tmp_path_factory.mktemp("job-server")
+    port = folder / "port"
+    words = ["--port", "0", "--port_file", str(port), "--staging_dir", str(folder / "staging")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", _SERVER, *words], cwd=folder, stdout=log, stderr=log)
+    try:
+        told = f"its port is in {port} (see {folder / 'log'})"
+        found = until(lambda: port.exists() and port.read_text().strip(), told, process)
+        yield f"--job_endpoint=localhost:{int(found)}", "--environment_type=LOOPBACK"
+    finally:
+        process.kill()
+        process.wait()

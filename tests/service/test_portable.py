@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,35 +10,14 @@ from dynamodt.errors import ScriptError
 from dynamodt.model.pages import Counts
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.waiting import until
 
 pytestmark = pytest.mark.endpoints("ministack")  # what is sent is the same
 
 
-SERVER = "apache_beam.runners.portability.local_job_service_main"
-
-
-@pytest.fixture(scope="module")
-def portable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+@pytest.fixture
+def portable(job_server: tuple[str, ...]) -> dict[str, Any]:
     """The options of a run on a job server, whose workers are this very process."""
-    folder = tmp_path_factory.mktemp("job-server")
-    port = folder / "port"
-    words = ["--port", "0", "--port_file", str(port), "--staging_dir", str(folder / "staging")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", SERVER, *words], cwd=folder, stdout=log, stderr=log)
-    try:
-        place = f"localhost:{_written(port, process, folder / 'log')}"
-        yield {
-            "runner": "PortableRunner",
-            "beam_args": (f"--job_endpoint={place}", "--environment_type=LOOPBACK"),
-        }
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _written(port: Path, process: subprocess.Popen[bytes], log: Path) -> int:
-    return int(until(lambda: port.exists() and port.read_text().strip(), f"its port is in {port} (see {log})", process))
+    return {"runner": "PortableRunner", "beam_args": job_server}
 
 
 def test_a_version_goes_up_and_down_again(bench: Bench, make_table: MakeTable, portable: dict[str, Any]) -> None:

@@ -1,0 +1,113 @@
+"""The reading connectors on the emulators, and on the runners that have processes of their own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+from boto3.dynamodb.conditions import Attr
+
+from dynamodt.errors import DynamodtError
+from dynamodt.io import ReadFromDynamoDB
+from dynamodt.io.endpoint import METRICS
+from dynamodt.pipeline.engine import engine
+from tests.emulators import Endpoint
+from tests.service.bench import Bench
+from tests.service.conftest import MakeTable
+
+ITEMS: list[dict[str, Any]] = [
+    {"id": number, "age": number % 90, "tags": {"a", "b"}, "place": {"city": f"c{number}"}, "b": b"\x00"}
+    for number in range(300)
+]
+
+
+class Person(NamedTuple):
+    id: int
+    age: int
+
+
+@pytest.fixture
+def place(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Where the tables are; credentials are the environment's, as a worker has them."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", endpoint.connection.access_key or "")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", endpoint.connection.secret_key or "")
+    return {"region": endpoint.connection.region, "endpoint_url": endpoint.connection.endpoint_url}
+
+
+@pytest.fixture
+def people(bench: Bench, make_table: MakeTable) -> str:
+    table = make_table(id="N")
+    bench.tables.put(table, *ITEMS)
+    return table
+
+
+def test_a_table_is_read_with_filter_projection_and_types(people: str, place: dict[str, Any]) -> None:
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        old = pipeline | "Old" >> ReadFromDynamoDB(
+            people, filter=Attr("age").gt(87), projection=["id", "place.city"], segments=3, consistent=True, **place
+        )
+        cities = [{"id": i["id"], "place": i["place"]} for i in ITEMS if i["age"] > 87]
+        assert_that(old, equal_to(cities), label="old")
+        text = {"filter": "#a = :a", "filter_names": {"#a": "age"}, "filter_values": {":a": 3}, "max_rcu": 5000}
+        some = pipeline | "Some" >> ReadFromDynamoDB(people, **text, **place)  # type: ignore[arg-type]
+        assert_that(some, equal_to([i for i in ITEMS if i["age"] == 3]), label="some")
+        rows = pipeline | "Rows" >> ReadFromDynamoDB(people, schema=Person, **place)
+        assert_that(rows | beam.Map(lambda one: one.id), equal_to(list(range(300))), label="rows")
+    found = pipeline.result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
+    assert sum(one.committed for one in found if one.key.metric.name == "items_read") == 300 + len(cities) + 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"index": "by_age"}, "there is no index 'by_age'; it has no index"),
+        ({"filter": "age >>> 3"}, "Scan was refused: ValidationException"),
+    ],
+)
+def test_what_the_service_refuses_names_the_table(
+    people: str, place: dict[str, Any], asked: dict[str, Any], told: str
+) -> None:
+    with (
+        pytest.raises(DynamodtError, match=f"table {people}: {told}"),
+        beam.Pipeline(runner=FnApiRunner()) as pipeline,
+    ):
+        pipeline | ReadFromDynamoDB(people, **asked, **place)
+
+
+def test_a_table_that_does_not_exist_is_named(place: dict[str, Any]) -> None:
+    with (
+        pytest.raises(DynamodtError, match="table nobody: the table does not exist; create the table first"),
+        beam.Pipeline(runner=FnApiRunner()) as pipeline,
+    ):
+        pipeline | ReadFromDynamoDB("nobody", **place)
+
+
+def counted(runner: Any, people: str, place: dict[str, Any], *words: str) -> None:
+    """Reads the table on a runner, and compares what came out there."""
+    with beam.Pipeline(runner=runner, options=PipelineOptions([*words])) as pipeline:
+        read = pipeline | ReadFromDynamoDB(people, segments=7, max_rcu=5000, processes=2, **place)
+        ids = read | beam.Map(lambda item: int(item["id"]))
+        assert_that(ids, equal_to(list(range(300))))
+
+
+@pytest.mark.chaos
+@pytest.mark.endpoints("ministack")
+def test_processes_of_beam_read_a_table(people: str, place: dict[str, Any]) -> None:
+    words = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    counted(engine("direct").runner, people, place, *words)
+
+
+@pytest.mark.chaos
+@pytest.mark.endpoints("ministack")
+def test_executors_of_spark_read_a_table(people: str, place: dict[str, Any], spark_master: str) -> None:
+    counted(engine("spark", spark_master).runner, people, place)
+
+
+@pytest.mark.chaos
+@pytest.mark.endpoints("ministack")
+def test_a_job_server_reads_a_table(people: str, place: dict[str, Any], job_server: tuple[str, ...]) -> None:
+    counted(engine("PortableRunner").runner, people, place, *job_server)
