@@ -43,12 +43,12 @@ QUICK = [
     S(("delete",), undo="once", export=False),
     S(("target",), undo="once", export=False),
     S(("move",), fault="late", undo="crash"),
-    S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
-    S(("move",), act="takes", fault="twice", then="retry", undo="once"),
-    S(("fan",), act="again", fault="twice", then="window", undo="once"),
 ]
 EXPORTED = ("move", "fan", "lone")  # a scan would meet what they insert
 THOROUGH = [
+    S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+    S(("move",), act="takes", fault="twice", then="retry", undo="once"),
+    S(("fan",), act="again", fault="twice", then="window", undo="once"),
     S(("update",), act="note", export=False),
     S(("update",), act="add", export=False),
     S(("update",), act="create"),

@@ -150,6 +150,7 @@ class Inserter(threading.Thread):
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:

@@ -44,6 +44,7 @@ def locked(wheels: Path) -> Path:
     return lock
 
 
+@pytest.mark.chaos
 def test_it_is_made_once_from_a_folder_of_wheels(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, notes = locked(wheels), list[str]()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))  # of the project: it would come before the emulator's
@@ -63,6 +64,7 @@ def test_it_is_made_once_from_a_folder_of_wheels(wheels: Path, tmp_path: Path, m
     assert install.release_of(lock) != first.release
 
 
+@pytest.mark.chaos
 def test_without_an_index_the_error_says_what_to_do(wheels: Path, tmp_path: Path) -> None:
     lock = locked(wheels)
     next(wheels.glob("*.whl")).unlink()

@@ -108,7 +108,7 @@ COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}
 
 
 @pytest.mark.endpoints("ministack")  # it is about what is not sent
-@pytest.mark.parametrize("command", ["up", "undo"])
+@pytest.mark.parametrize("command", ["up", pytest.param("undo", marks=pytest.mark.chaos)])
 def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
     bench: Bench, make_table: MakeTable, command: str
 ) -> None:

@@ -100,6 +100,7 @@ def test_dead_letters_of_all_workers_together_stop_the_run(spark: OnSpark, make_
     assert 50 < report.versions[0].counts.dead < 160
 
 
+@pytest.mark.chaos
 def test_an_abort_is_obeyed_within_a_page(spark: OnSpark, make_table: MakeTable) -> None:
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(800)))
@@ -120,6 +121,7 @@ def changed(state: State, run: str) -> int:
     return state.splits(run).totals(64).counts.changed
 
 
+@pytest.mark.chaos
 def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTable) -> None:
     """At this rate the items take longer than anybody waits for them here: it is raised when enough was seen."""
     rate, items = 20.0, 1500

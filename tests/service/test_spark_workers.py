@@ -28,6 +28,7 @@ def options(spark_master: str) -> dict[str, Any]:
     return {"runner": "spark", "spark_master": spark_master}
 
 
+@pytest.mark.chaos
 def test_what_python_said_is_told_when_it_does_not_start(
     bench: Bench, make_table: MakeTable, options: dict[str, Any]
 ) -> None:

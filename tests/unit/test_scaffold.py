@@ -170,6 +170,7 @@ def transform_down(item: Item) -> Result:
 """
 
 
+@pytest.mark.chaos
 def test_the_templates_and_the_public_types_pass_mypy_strict_in_a_project(tmp_path: Path) -> None:
     init(tmp_path / "transforms", ["users", "orders"], {"orders": (KeyAttribute("n", "N"),)})
     _, test = create(tmp_path / "transforms", "users", "typed")
