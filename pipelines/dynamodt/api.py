@@ -59,6 +59,7 @@ from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.provenance import provenance, signed
 from dynamodt.runs.resume import check_free, not_unfinished
+from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
 from dynamodt.runs.spending import Spending
 from dynamodt.runs.validation import Validation
@@ -127,26 +128,26 @@ def retry(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Continue an unfinished run of these tables, its dead letters first, or replay those of a run that has succeeded
-    with some; what the options accept is not replayed. Raises UsageError for a run that does not exist, and for an
-    accepted key without a dead letter, Refused for a run that has nothing to retry."""
+    with some; what the options accept is not replayed. Raises UsageError for a run that does not exist, and for a key
+    without a dead letter, Refused where nothing is left to retry."""
     if (options.accept or options.accept_all) and not options.reason:
         raise UsageError("what is accepted needs a reason", where="--accept", hint="add it: --reason TEXT")
     state = State(stage.connection, stage.state_table)
     record = find_run(state, _chosen(stage, folder, names), run, stage)
-    in_turn(
-        state.leases,
-        record.table,
-        options,
-        observer.notify,
-        lambda: check_retriable(stage, state, find_run(state, [record.table], record.run), options),
-    )
+
+    def retriable() -> None:
+        check_retriable(stage, state, find_run(state, [record.table], record.run), options)
+
+    in_turn(state.leases, record.table, options, observer.notify, retriable)
     options = replace(options, only=record.run)
+    if options.dry_run:
+        return [rehearse_retry(stage, folder, record, options, observer)]
     if options.runner == GLUE:
         request = Command("retry", tables=(record.table,), run=record.run, options=options)
         move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
         return _in_job(stage, folder, request, [move], observer)
-    options = signed(options, folder)
-    report = migrate(stage, folder, record.table, record.direction, goal(record), options, observer, engine)
+    to, options = goal(record), signed(options, folder)
+    report = migrate(stage, folder, record.table, record.direction, to, options, observer, engine)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
     return noted([report], observer)
@@ -299,8 +300,7 @@ def check(
     observer: Observer,
     reading: RunOptions = RunOptions(),
 ) -> list[TableCheck]:
-    """Try versions of tables on samples of their items; see `checks.check`. Of `reading`, the limits of reads apply.
-    Tables are independent of each other's errors."""
+    """Try versions of tables on samples of their items; see `checks.check`. Of `reading`, the limits of reads apply."""
     return check_tables(stage, folder, _chosen(stage, folder, names), options, reading, observer.notify)
 
 

@@ -79,6 +79,18 @@ def test_a_dry_run_leaves_what_is_accepted_as_it_is(bench: Bench, table: str) ->
     assert tried.error is None and tried.versions[0].counts.dead == report.versions[0].counts.dead == 1
 
 
+def test_a_retry_is_tried_in_memory(bench: Bench, table: str) -> None:
+    bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
+    before, items = last(bench, table), bench.tables.items(table)
+    tried = retry(bench, before.run, dry_run=True, accept=("3",), reason="of a test")
+    assert isinstance(tried.error, DeadLetters) and "id = 20: ValueError: a bad one" in tried.error.what
+    bench.script(table, FRAIL.format(bad="(20,)"))
+    tried = retry(bench, before.run, dry_run=True, accept=("20",), reason="of a test")
+    assert tried.error is None and tried.versions[0].status == "dry-run"
+    assert tried.versions[0].counts == Counts(read=2, changed=1, dead=1)
+    assert bench.tables.items(table) == items and last(bench, table) == before
+
+
 def test_a_retry_that_was_stopped_goes_on_before_the_rest_is_accepted(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

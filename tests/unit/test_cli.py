@@ -292,7 +292,6 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
         ("undo",),
         ("retry",),
         ("retry", "01RUN", "--doubtful", "perhaps"),
-        ("retry", "01RUN", "--dry-run"),
         ("retry", "01RUN", "--accept-all"),
         ("retry", "01RUN", "--accept", "u1", "--reason", " "),
         ("retry", "01RUN", "--accept", "u1", "--accept-all", "--reason", "why"),

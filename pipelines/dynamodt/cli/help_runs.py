@@ -155,10 +155,12 @@ key, or JSON.
 
 A run that has succeeded with dead letters (--max-errors) can be retried until a later run has changed its table. Its
 version is not applied while the retry is in progress; what dies again is tolerated as before.
+--dry-run applies the version in memory to the items of the dead letters as they are now; the rest of an unfinished run
+is not tried.
 
 \b
 Examples:
-  dynamodt retry 20260131T101500.123456Z-1a2b3c
+  dynamodt retry 20260131T101500.123456Z-1a2b3c --dry-run
   dynamodt retry 20260131T1015 --table users --in-doubt done
   dynamodt retry 20260131T1015 --accept u1 --accept u2 --reason "test accounts"
   dynamodt retry 20260131T1015 --accept 'ORDER#7,2026-01-31' --reason "cancelled"

@@ -33,13 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request(Command):
-    """A command as it was typed. `name` is the version that `create` makes, `key` the one
-    of a table that `init` declares, `limits` are those of `throttle`; `purge`
-    and `yes` are for `destroy`: delete the data too, and ask nothing; `state_only` is for `deploy`; `full` and `in_job`
-    are for `doctor`: try the service, and run in the deployed job; `follow` and `check` are for `status`, `keys` and
-    `verbose` for `show`. `log_file` gets the messages in `log_format`, which is that of stderr without a file.
-    `sample`, `items`, `export`, `variants`, `save` and `markdown` are for `check`; `sample`, `max_hours` and `markdown`
-    also for `plan`."""
+    """A command as it was typed. `name` is the version that `create` makes, `key` the one of a table that `init`
+    declares, `limits` are those of `throttle`; `purge` and `yes` are for `destroy`: delete the data too, and ask
+    nothing; `state_only` is for `deploy`; `full` and `in_job` are for `doctor`: try the service, and run in the
+    deployed job; `follow` and `check` are for `status`, `keys` and `verbose` for `show`. `log_file` gets the messages
+    in `log_format`, which is that of stderr without a file. `sample`, `items`, `export`, `variants`, `save` and
+    `markdown` are for `check`; `sample`, `max_hours` and `markdown` also for `plan`."""
 
     name: str = ""
     key: str = ""
@@ -239,6 +238,8 @@ def steps_of(request: Request, report: TableReport) -> list[Step]:
     asked = replace(
         request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="", options=options
     )
+    if request.command == "retry" and options.dry_run:
+        return [(replace(request, json=False, options=replace(request.options, dry_run=False)), "replay them")]
     if request.command == "retry":  # it continues as `up` or `down` would
         options = replace(options, in_doubt="", accept=(), accept_all=False)
         asked = replace(asked, command=report.direction, run="", options=options)

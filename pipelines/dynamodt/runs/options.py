@@ -250,7 +250,7 @@ OPTIONS = (
     Option("options.alarms", ("--pause-on-alarm",), _RUNS,
            "Pause while this CloudWatch alarm is on; may be repeated.", "NAME", default=(), repeated=True),
     _flag("options.dry_run", ("--dry-run", "--dry", "-d"),
-          (*FILES, "prepare", *MIGRATIONS, "undo", *READING, *BASELINE, *STACK),
+          (*FILES, "prepare", *MIGRATIONS, *OF_A_RUN, *READING, *BASELINE, *STACK),
           "Write nothing; show what would be done."),
     Option("log_file", ("--log-file",), ("prepare", *_RUNS), "Also append all messages, with their times, to a file.",
            "PATH"),

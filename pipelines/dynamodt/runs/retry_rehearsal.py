@@ -1,0 +1,129 @@
+"""`retry --dry-run`: what a retry would make of a run's dead letters, as their items are now. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.wire import Wire
+from dynamodt.errors import DeadLetters
+from dynamodt.model.pages import Counts, Units
+from dynamodt.model.reports import RunReport, TableReport, counted
+from dynamodt.model.runs import INSERTED_ROWS, RunRecord
+from dynamodt.model.tables import STATE_TABLE, Item, Stage
+from dynamodt.pipeline.author_output import labelled
+from dynamodt.pipeline.process import muted_beam
+from dynamodt.runs.history import goal
+from dynamodt.runs.migration import TableMigration, table_report
+from dynamodt.runs.shown import key_line
+from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen
+from dynamodt.script.attempt import Attempt, effect
+from dynamodt.script.codec import decode, key_text
+from dynamodt.script.diff import write_units
+from dynamodt.script.load import error_text
+from dynamodt.script.rehearse import Rehearsal
+from dynamodt.state import prepared
+from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
+
+if TYPE_CHECKING:
+    from dynamodt.runs.options import Observer, RunOptions
+    from dynamodt.runs.plan import Step, TablePlan
+
+_SAMPLES = 3
+
+
+def rehearse_retry(
+    stage: Stage, folder: Path, record: RunRecord, options: RunOptions, observer: Observer
+) -> TableReport:
+    """The dead letters that the retry would replay, applied in memory to the present items; what the options accept
+    stays. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises what prevents the retry."""
+    migration = TableMigration(record.table, record.direction)
+    migration.plan(stage, folder, goal(record), options, observer)
+    planned = migration.planned
+    assert planned is not None and planned.steps
+    storage = open_storage(stage.connection, stage.storage)
+    stored = StoredDeadLetters(State(stage.connection, stage.state_table), storage, record)
+    left, accepted = _left(stored, options, record)
+    tried = [one for one in left if one.line["step"] in ("transform", "write") and INSERTED_ROWS not in one.part.name]
+    if len(tried) < len(left):
+        what = "rows of items(), lines that cannot be read and writes in doubt are not tried"
+        observer.notify(f"{counted(len(left) - len(tried), 'dead letter')} of {len(left):,}: {what}")
+    report = _tried(stage, planned, planned.steps[0], record, tried, accepted)
+    if report.counts.dead > accepted:
+        number = report.counts.dead - accepted
+        what = f"{counted(number, 'item')} could still not be transformed: {report.first_dead_letter}"
+        migration.error = DeadLetters(what, where=f"run {record.run}", hint="fix the script or the data, and try again")
+    return table_report(stage, migration, [report])
+
+
+def _left(stored: StoredDeadLetters, options: RunOptions, record: RunRecord) -> tuple[list[StoredDeadLetter], int]:
+    """The dead letters that are neither accepted nor to be, and the number of the others."""
+    everything = list(stored)
+    parts: dict[str, list[Item] | None] = {}
+    if options.accept or options.accept_all:
+        parts = json.loads(chosen(everything, options.accept, record, stored.replaying).content)["parts"]
+    keys = {part: None if listed is None else set(map(key_text, listed)) for part, listed in parts.items()}
+
+    def stays(one: StoredDeadLetter) -> bool:
+        listed = keys.get(one.part.name, set())
+        return one.accepted or listed is None or key_text(one.key) in listed
+
+    left = [one for one in everything if not stays(one)]
+    return left, len(everything) - len(left)
+
+
+def _tried(
+    stage: Stage, planned: TablePlan, step: Step, record: RunRecord, tried: list[StoredDeadLetter], accepted: int
+) -> RunReport:
+    table, script = planned.table, step.script
+    with closing(Wire(stage.connection.of_table(table.name))) as wire:
+        there = Reads(wire, table).items([one.key for one in tried])
+    images = [there.items[text] for one in tried if (text := key_text(one.key)) in there.items]
+    storage = open_storage(stage.connection, stage.storage)
+    rows = prepared.load(storage, script, step.prepared) if step.prepared else {}
+    request = Statements(table, script.guard, InsertedRows(STATE_TABLE, record.run)).write
+    rehearsal = Rehearsal(
+        script, table, planned.direction, prepared=rows, target=step.target, run=record.run, request=request
+    )
+    with muted_beam(), labelled(script), rehearsal:
+        attempts = [rehearsal.attempt(image) for image in images]
+    kinds = Counter(map(_kind, attempts))
+    gone = len(tried) - len(images)
+    counts = Counts(len(tried) + accepted, kinds["changed"], kinds["unchanged"], 0, gone, kinds["dead"] + accepted)
+    changes = [one.change for one in attempts if one.change is not None]
+    return RunReport(
+        table.name,
+        planned.direction,
+        script.sequence,
+        script.name,
+        record.run,
+        "failed" if kinds["dead"] else "dry-run",
+        counts,
+        Units(there.rcu, float(sum(map(write_units, changes)))),
+        samples=tuple(_sample(one) for one in attempts if one.change is not None)[:_SAMPLES],
+        key_names=table.key_names,
+        rehearsal=True,
+        accepted=accepted,
+        first_dead_letter=next((_dead(one, table.key_names) for one in attempts if one.error is not None), ""),
+    )
+
+
+def _kind(attempt: Attempt) -> str:
+    return "dead" if attempt.error is not None else "unchanged" if attempt.change is None else "changed"
+
+
+def _dead(attempt: Attempt, keys: tuple[str, ...]) -> str:
+    assert attempt.error is not None
+    return f"{key_line(decode(attempt.image), keys)}: {error_text(attempt.error)}"
+
+
+def _sample(attempt: Attempt) -> tuple[Item, Item | None]:
+    stays, inserts = effect(attempt.image, attempt.change)
+    after = stays if stays is not None else inserts[0].item if inserts else None
+    return decode(attempt.image), None if after is None else decode(after)
