@@ -16,8 +16,8 @@ from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
-from tests.pipeline.exporter import Exporter
-from tests.pipeline.undoing import undone
+from tests.pipeline.exporter import Exporter, by_id
+from tests.pipeline.undoing import left, undone, undone_again
 
 MakeBench = Callable[..., Bench]
 PAGES = TableSpec("things", (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")))
@@ -113,3 +113,33 @@ def test_a_refused_move_that_the_network_repeats_after_the_run_is_undone_whole(
     assert texts(bench)[0] == "x1"
     undone(bench, job)
     assert texts(bench) == BEFORE
+
+
+# ---------------------------------------------------------------- between splits, which are undone in no order
+
+TAKES = """
+from dynamodt import Delete, Put
+
+def transform_up(item):
+    if item["id"] > 1000:
+        return item
+    return {first} if item["id"] < 100 else {second}
+"""
+REPLACED = TAKES.format(first="Delete()", second='[{**item, "n": 8}, Put({"id": item["id"] - 100, "n": 7})]')
+CHAINED = TAKES.format(first='{**item, "id": item["id"] + 1000}', second='{**item, "id": item["id"] - 100, "n": 9}')
+
+
+@pytest.mark.parametrize("text", [REPLACED, CHAINED], ids=["replaced", "chained"])
+def test_a_key_that_another_split_frees_gets_its_item_back_in_the_end(bench: Bench, text: str) -> None:
+    """An item leaves its key, and one of another split is put there: it is back first or last, as the splits come.
+    With this id the splits are undone in the order in which they were written."""
+    bench.dynamodb.put(*({"id": number, "n": number} for number in (*range(1, 30), *range(101, 130))))
+    before = by_id(bench)
+    exporter = Exporter(bench)
+    job = replace(exporter.job(exporter.export(), text), max_errors=99, run="20260101T000000.000000Z-000000")
+    bench.execute(job)
+    first = undone(bench, job)
+    waiting = left(bench, job)
+    assert waiting and first.superseded == len(waiting) and first.dead == 0
+    assert undone_again(bench, job) == Counts(read=len(waiting), changed=len(waiting))
+    assert by_id(bench) == before

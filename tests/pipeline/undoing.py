@@ -13,6 +13,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.migrate import undo
+from dynamodt.runs.not_restored import next_pass
 from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
@@ -39,6 +40,16 @@ def undone(
     totals = bench.state.splits(back.run).totals(back.splits)
     assert totals.done == back.splits and totals.counts.balanced, totals
     return totals.counts
+
+
+def undone_again(bench: Bench, job: Job) -> Counts:
+    """The counts of a pass over what `undone` has left waiting."""
+    first = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run), attempt=job.attempt + 2)
+    back = next_pass(first, 1)
+    bench.state.lease(back)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        undo(pipeline, back, bench.resources)
+    return bench.state.splits(back.run).totals(back.splits).counts
 
 
 def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:

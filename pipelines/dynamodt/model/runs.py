@@ -230,12 +230,13 @@ class JournalSource:
     """The journal of `run` (a run or one of its phases), which the job takes back.
 
     `attempts` limits it to pages of the attempts from the first to before the second; 0 is no limit. `partial`: pages
-    whose journal is incomplete are left out.
+    whose journal is incomplete are left out. `waiting`: a phase whose waiting items alone are done again.
     """
 
     run: str
     attempts: tuple[int, int] = (0, 0)
     partial: bool = False
+    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,7 @@ class EarlierRows:
 
 Origin = ScanSource | ExportSource | RowsSource | JournalSource
 Source = Origin | DeadLetterSource | EarlierRows
-LeftPart = tuple[str, tuple[str, ...] | None]  # a stored part of dead letters, and which of its keys; None: all
+LeftPart = tuple[str, tuple[str, ...] | None]  # a part of dead letters, and which of its keys; None: all
 Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
 
 

@@ -6,7 +6,7 @@ A dead letter has the whole item; what an undo did not restore has keys, names o
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,16 @@ from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample,
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_shown, parts_of, patched
 from dynamodt.script.load import error_text
-from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job, page_prefix
+from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job, page_prefix, part_of
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.conflicts import Collision
     from dynamodt.state.storage import Storage
 
 MOST_SAMPLES = 3
+# Why an undo leaves an item whose key another split may free: it is done again at the end.
+WAITS = "an item that the run has inserted is at its key, and stays"
+FOLLOWS = "an item that the run has inserted is at the key that the run moved it from"
 
 
 @dataclass(slots=True)
@@ -201,3 +204,18 @@ def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[No
         lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)
         name = page_prefix(key_of_job(job, NOT_RESTORED), page.claim.split, page.number, page.claim.fencing_token)
         objects.write(f"{name}left.jsonl", b"".join(lines))
+
+
+def waits(line: bytes) -> bool:
+    """Whether an item that an undo has not restored is done again at its end."""
+    return orjson.loads(line)["why"] in (WAITS, FOLLOWS)
+
+
+def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int], set[str]]:
+    """The keys of those, by `key_text`, of each split and page: another page may have a record of the same key."""
+    found: dict[tuple[int, int], set[str]] = {}
+    for part in parts:
+        for line in (objects.read(part) or b"").splitlines():
+            if waits(line):
+                found.setdefault(part_of(part)[:2], set()).add(key_text(orjson.loads(line)["key"]))
+    return found

@@ -12,7 +12,7 @@ done again. Like all writes, its writes are conditional: a concurrent write of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,22 +28,33 @@ from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import inserts_of, own_rows
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
-from dynamodt.pipeline.outcomes import MOST_SAMPLES, WriteResult, samples, store_not_restored
+from dynamodt.pipeline.outcomes import (
+    FOLLOWS,
+    MOST_SAMPLES,
+    WAITS,
+    WriteResult,
+    samples,
+    store_not_restored,
+    waiting_keys,
+)
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.restoration import CHANGED, DELETED, STAYS, UNCONFIRMED, Restoration, restoration
+from dynamodt.pipeline.restoration import CHANGED, DELETED, STAYS, TAKEN, UNCONFIRMED, Restoration, restoration
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
 from dynamodt.pipeline.write_page import PageWriter
-from dynamodt.script.codec import key_text
+from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import key_of, parts_of, write_units
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import (
+    NOT_RESTORED,
     attempt_of,
+    committed_notes,
     committed_parts,
     counts,
     due,
     is_note,
     journal_prefix,
+    object_key,
     part_of,
     split_prefix,
 )
@@ -124,6 +135,12 @@ class Records(NamedTuple):
     unconfirmed: dict[str, Image]
     void: dict[str, list[Update]]
 
+    def only(self, keys: Collection[str]) -> Records:
+        """The records of these keys. Deletions that are not confirmed wait for none."""
+        by_key = {text: found for text, found in self.by_key.items() if text in keys}
+        void = {text: found for text, found in self.void.items() if text in keys}
+        return self._replace(by_key=by_key, void=void, unconfirmed={})
+
 
 def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> Records:
     """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
@@ -190,12 +207,25 @@ class RestoreItems(beam.DoFn):
         rate_queue, units = self._rate_limiter.reads, self._rate_limiter.read_estimate
         self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=resources.sleep)
         self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
+        self._only = self._waiting()
+
+    def _waiting(self) -> dict[tuple[int, int], set[str]] | None:
+        """The keys that are done again, by split and page; None: all."""
+        source = self._job.source
+        if not (isinstance(source, JournalSource) and source.waiting):
+            return None
+        rows = self._resources.state().splits(source.waiting).all(self._job.splits)
+        names = self._storage.names(object_key(self._job.table.name, source.waiting, NOT_RESTORED))
+        return waiting_keys(self._storage, committed_notes(names, {row.split: row for row in rows}, recovers=True))
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job), suppress(Interrupted):
             if context_of(self._job).interrupted:
                 return
-            items = PageItems(self._table, self._records_of(page), self._reads, self._job.script.stamp)
+            records = self._records_of(page)
+            if self._only is not None:
+                records = records.only(self._only.get((page.page.claim.split, page.page.number), set()))
+            items = PageItems(self._table, records, self._reads, self._job.script.stamp, self._inserted)
             write_result = (
                 foreseen(items.changes) if self._job.dry_run else items.restored(self._page_writer(items).write)
             )
@@ -244,8 +274,16 @@ class PageItems:
     """The items of one page, read when it is made: `changes` restore them, `counts` are of all items, and by kind of
     those that need no write."""
 
-    def __init__(self, table: TableSpec, records: Records, reads: Reads, stamp: str | None = None) -> None:
+    def __init__(
+        self,
+        table: TableSpec,
+        records: Records,
+        reads: Reads,
+        stamp: str | None = None,
+        inserted: InsertedItems | None = None,
+    ) -> None:
         self._table = table
+        self._inserted = inserted
         self._moved_to = records.moved_to
         self._unconfirmed = records.unconfirmed
         self._moved_from = records.moved_from
@@ -285,10 +323,20 @@ class PageItems:
             found = write([waiting.pop(text) for text in ready])
             lost.update(map(key_text, [*found.void, *(dead_letter.key for dead_letter in found.dead)]))
             total.add(found)
+        follows = self._freed_later(set(waiting), lost)
         for text in waiting:
-            self._found[text] = Restoration(None, (), STAYS)
+            self._found[text] = Restoration(None, (), FOLLOWS if text in follows else STAYS)
             total.counts = total.counts._replace(superseded=total.counts.superseded + 1)
         return total
+
+    def _freed_later(self, waiting: set[str], lost: set[str]) -> set[str]:
+        """Those of the waiting keys whose sources all wait for a key of their own."""
+        later = {text for text in lost if text in self._found and self._found[text].why == WAITS}
+        found: set[str] = set()
+        while more := {text for text in waiting - found if self._sources(text) & (waiting | lost) <= later}:
+            found |= more
+            later |= more
+        return found
 
     def _sources(self, text: str) -> set[str]:
         return {source for source in self._moved_from.get(text, ()) if source in self._records}
@@ -323,7 +371,13 @@ class PageItems:
             return {}
         current = self._reads.items(list(keys.values()))
         self.rcu += current.rcu
-        return {text: self._restoration(text, current.items) for text in texts}
+        found = {text: self._restoration(text, current.items) for text in texts}
+        taken = {text: keys[text] for text, one in found.items() if one.why == TAKEN}
+        own = self._inserted.of(list(taken.values())) if taken and self._inserted is not None else {}
+        for text, row in own.items():
+            if row.item == image_digest(current.items[text]):
+                found[text] = found[text]._replace(why=WAITS)
+        return found
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
         """An item that was moved and does not exist under either key stays deleted: an undo deletes it last."""

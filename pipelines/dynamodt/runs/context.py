@@ -154,6 +154,10 @@ class Follower:
         """The number of items that a phase has changed."""
         return self._totals[job.run].counts.changed
 
+    def read(self, job: Job) -> int:
+        """The number of items that a phase has read."""
+        return self._totals[job.run].counts.read
+
     def progressed(self, job: Job, totals: Totals) -> None:
         self._totals[job.run] = totals
         progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)

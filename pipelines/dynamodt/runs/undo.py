@@ -7,37 +7,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from io import BytesIO
-from itertools import islice
-from typing import NamedTuple
-
-import orjson
 
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.reports import NotRestored, RunReport, UndoReport
+from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
-from dynamodt.runs.dead_letters import committed_parts, samples
+from dynamodt.runs.dead_letters import samples
 from dynamodt.runs.history import goal, last_change, now, report_of, reverted_by, unrecorded
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
+from dynamodt.runs.not_restored import NotRestoredCounts, count_waiting, gather_not_restored, next_pass, once_each
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
 from dynamodt.runs.provenance import provenance
-from dynamodt.state.object_keys import NOT_RESTORED, NOT_RESTORED_FILE, key_of_job
+from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
-
-_SHOWN = 3
 
 
 def undo(
@@ -268,16 +262,32 @@ class _Undo:
         error: BaseException | None = None
         try:
             run_phases(context, self.jobs, follower)
+            self._free_keys(follower)
         except Fenced:
             raise
         except (DynamodtError, KeyboardInterrupt, SystemExit) as raised:
             error = raised
-        report = self._report(follower.totals, error or self._completion_error(follower.totals))
+        totals = once_each(follower, self.jobs)
+        report = self._report(totals, error or self._completion_error(totals))
         report = replace(report, run=replace(report.run, seconds=round(time.monotonic() - began, 3)))
         context.observer.run_ended(report.run)
         if error is not None and not isinstance(error, DynamodtError):
             raise error
         return report
+
+    def _free_keys(self, follower: Follower) -> None:
+        """Do the items again whose key an item of another split had, which is back by now: splits are undone in no
+        order among each other. Each pass frees the keys for the next one, as long as there are fewer left."""
+        context, last, before = self.context, self.jobs, 0
+        while all(map(follower.complete, last)) and not context.options.dry_run:
+            left = sum(count_waiting(context, job) for job in last)
+            if not left or (before and left >= before):
+                return
+            before, last = left, [next_pass(job, self.number) for job in last]
+            self.jobs = [*self.jobs, *last]
+            for job in last:
+                follower.add(job)
+            run_phases(context, last, follower)
 
     def _completion_error(self, totals: Totals) -> DynamodtError | None:
         """The error of an undo that has ended incomplete, or None."""
@@ -352,28 +362,3 @@ class _Undo:
             {*applied_now, record.version} if again else {*applied_now} - ({record.version} if reverted else set())
         )
         self.at = max(numbers, default=0)
-
-
-class NotRestoredCounts(NamedTuple):
-    """The items that an undo has not restored: their number, how many are restored in part, and the first few."""
-
-    items: int
-    partly: int
-    first: tuple[NotRestored, ...]
-
-
-def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
-    """Join the items that the phases have not restored into one JSON-lines file."""
-    parts = [part for job in jobs for part in committed_parts(context, job, key_of_job(job, NOT_RESTORED))]
-    lines = b"".join(context.storage.read(part) or b"" for part in parts)
-    if lines:
-        context.storage.write(name, lines)
-    first = tuple(map(_not_restored, islice(BytesIO(lines), _SHOWN)))
-    return NotRestoredCounts(
-        lines.count(b"\n"), sum(bool(_not_restored(line).restored) for line in BytesIO(lines)), first
-    )
-
-
-def _not_restored(line: bytes) -> NotRestored:
-    one = orjson.loads(line)
-    return NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"]))

@@ -1,0 +1,84 @@
+"""What an undo has not restored: its items, and its passes over those whose key another split has freed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from dynamodt.model.pages import Totals
+from dynamodt.model.reports import NotRestored
+from dynamodt.model.runs import Job, JournalSource
+from dynamodt.pipeline.outcomes import waiting_keys, waits
+from dynamodt.runs.dead_letters import committed_parts
+from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
+
+if TYPE_CHECKING:
+    from dynamodt.runs.context import Follower, RunContext
+
+_SHOWN = 3
+_PASSES = 1000  # of one try, at most: the ids of its phases are numbered together with those of other tries
+
+
+def next_pass(job: Job, number: int) -> Job:
+    """The phase of the try `number` that does again what this one has left waiting."""
+    assert isinstance(job.source, JournalSource)
+    head, _, last = job.run.rpartition("/undo")
+    done, dot, stint = last.partition(".")
+    turn = 1 if int(done) == number else int(done) % _PASSES + 1
+    run = f"{head}/undo{number * _PASSES + turn}{dot}{stint}"
+    return replace(job, run=run, source=replace(job.source, waiting=job.run))
+
+
+def count_waiting(context: RunContext, job: Job) -> int:
+    """The number of items that a phase has left waiting."""
+    return sum(map(len, waiting_keys(context.storage, not_restored_parts(context, job)).values()))
+
+
+def once_each(follower: Follower, jobs: Sequence[Job]) -> Totals:
+    """The totals of the phases, in which an item that was done again counts once: as in the last pass."""
+    totals = follower.totals
+    again = sum(follower.read(job) for job in jobs if isinstance(job.source, JournalSource) and job.source.waiting)
+    counts = totals.counts
+    return totals._replace(counts=counts._replace(read=counts.read - again, superseded=counts.superseded - again))
+
+
+class NotRestoredCounts(NamedTuple):
+    """The items that an undo has not restored: their number, how many are restored in part, and the first few."""
+
+    items: int
+    partly: int
+    first: tuple[NotRestored, ...]
+
+
+def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
+    """Join the items that the phases have not restored into one JSON-lines file."""
+    again = {job.source.waiting for job in jobs if isinstance(job.source, JournalSource)}
+    kept = [
+        line
+        for job in jobs
+        for part in not_restored_parts(context, job)
+        for line in (context.storage.read(part) or b"").splitlines(keepends=True)
+        if job.run not in again or not waits(line)
+    ]
+    lines = b"".join(kept)
+    if lines:
+        context.storage.write(name, lines)
+    first = tuple(map(_not_restored, islice(BytesIO(lines), _SHOWN)))
+    return NotRestoredCounts(
+        lines.count(b"\n"), sum(bool(_not_restored(line).restored) for line in BytesIO(lines)), first
+    )
+
+
+def not_restored_parts(context: RunContext, job: Job) -> list[str]:
+    """The parts that a phase has stored."""
+    return committed_parts(context, job, key_of_job(job, NOT_RESTORED))
+
+
+def _not_restored(line: bytes) -> NotRestored:
+    one = orjson.loads(line)
+    return NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"]))
