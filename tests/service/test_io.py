@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -31,11 +34,13 @@ class Person(NamedTuple):
 
 
 @pytest.fixture
-def place(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Where the tables are; credentials are the environment's, as a worker has them."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", endpoint.connection.access_key or "")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", endpoint.connection.secret_key or "")
-    return {"region": endpoint.connection.region, "endpoint_url": endpoint.connection.endpoint_url}
+def place(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+    """Where the tables are. The credentials are in a file, which Spark's executors find, whoever has started them."""
+    file, keys = Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]), endpoint.connection
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"[reader]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n")
+    yield {"region": keys.region, "endpoint_url": keys.endpoint_url, "profile": "reader"}
+    file.unlink()
 
 
 @pytest.fixture
