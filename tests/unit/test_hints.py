@@ -14,7 +14,7 @@ import typer
 
 from dynamodt.cli.app import app
 from dynamodt.cli.plugin import of_plugin, with_plugin
-from dynamodt.cli.request import Request, next_steps, with_stage
+from dynamodt.cli.request import Request, check, next_steps, with_stage
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts
@@ -110,6 +110,7 @@ IN_A_SERVICE = {"DYNAMODT_SERVICE": SERVICE, "AWS_REGION": "eu-west-1"}
         (["up", "--table", "users", "--stage", "dev", "--dry-run"], "sls dynamodt up --table users --stage d --dry"),
         (["prepare", "--table=users", "--version", "3"], "sls dynamodt prepare --table users --tNumber 3"),
         (["history", "--stage", "other"], "sls dynamodt history --stage other"),
+        (["down", "--yes", "--table", "users"], "sls dynamodt down --yes --table users"),
         (["up", "--max-errors", "3"], ""),
         (["undo", "--stage", "dev", "RUN"], ""),
         (["down", "RUN"], ""),
@@ -148,3 +149,16 @@ def test_a_stage_that_only_the_framework_knows(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no stage 'dev'") as caught:
         load_stage("dev", tmp_path)
     assert "known to `sls dynamodt up`" in caught.value.hint
+
+
+@pytest.mark.parametrize("folders", [(), ("orders",)])
+def test_an_example_names_a_table_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in folders:
+        (tmp_path / "transforms" / folder).mkdir(parents=True)
+        (tmp_path / "transforms" / folder / "v1_x.py").write_text("")
+    with pytest.raises(UsageError) as caught:
+        check(Request("down"))
+    assert caught.value.hint == f"dynamodt down --table {(*folders, 'users')[0]}"

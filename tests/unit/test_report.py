@@ -477,6 +477,13 @@ def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt
     assert f"dynamodt up --table users --stage dev --max-wcu 5 {needs}" in hint
 
 
+def test_files_of_one_name_are_told_apart() -> None:
+    files = [Path("transforms") / table / "v1_initial.py" for table in ("users", "carts")]
+    asked = Request("init", "dev", ("users", "carts"))
+    for made, named in ((files[:1], "in v1_initial.py, then"), (files, "users/v1_initial.py, carts/v1_initial.py")):
+        assert named in shown(lambda console, made=made: short_reports.print_files(console, asked, made))  # type: ignore[misc]
+
+
 def test_status_shows_a_paused_run_as_paused_and_one_that_an_alarm_holds_as_held() -> None:
     run = RunRecord("users", "01RUN", 2, "b", "up", "", "paused", "2025-06-01T10:00:00Z")
     paused = VersionStatus(2, "b", "running", run=run)

@@ -98,14 +98,15 @@ def _check_accepting(options: RunOptions) -> None:
     if options.accept and options.accept_all:
         raise UsageError("--accept and --accept-all exclude each other", hint="leave one of them out")
     if (options.accept or options.accept_all) and not options.reason.strip():
-        name = "--accept" if options.accept else "--accept-all"
-        raise UsageError(f"{name} needs --reason", hint="say why the items may stay as they are: --reason TEXT")
+        raise UsageError(f"--accept{'' if options.accept else '-all'} needs --reason", hint="say why: --reason TEXT")
 
 
 def _example(command: str) -> Hint:
     if command in (*OF_A_RUN, SHOW):
         return suggest("history") + " shows the ids of runs"
-    return suggest(command, *_ARGUMENTS.get(command, ()), table="users", **_EXAMPLES.get(command, {}))
+    from dynamodt.config import names
+
+    return suggest(command, *_ARGUMENTS.get(command, ()), table=names.example(), **_EXAMPLES.get(command, {}))
 
 
 _EXCLUSIVE = (("check", "follow"), ("items", "export"), ("json", "markdown"))

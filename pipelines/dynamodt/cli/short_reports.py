@@ -123,7 +123,8 @@ def print_files(
         )
         show(console, Text.assemble(("next  ", "dim"), lacks))
     elif files and not request.options.dry_run:
-        written = ", ".join(path.name for path in files if path.suffix == ".py" and path.parent.name != "tests")
+        scripts = [path for path in files if path.suffix == ".py" and path.parent.name != "tests"]
+        written = ", ".join(path.name if len(scripts) == 1 else f"{path.parent.name}/{path.name}" for path in scripts)
         if written:
             show(console, Text.assemble(("next  ", "dim"), f"write the transformation of an item in {written}, then:"))
         show(console, steps_text(after_files(request)))

@@ -70,6 +70,11 @@ def tables_in_use(folder: Path) -> tuple[str, ...]:
     return tuple(sorted({*here, *(target for logical in here for target in _targets(folder, logical))}))
 
 
+def example() -> str:
+    """A table for a command that is shown as an example: one of the current folder, if it has any."""
+    return next(iter(_folders(Path("transforms"))), "users")
+
+
 def named_in(script: Script, folder: Path) -> list[str]:
     """The tables whose logical names are written in a script, or in a module that it uses."""
     texts = [script.text, *(file.content.decode() for file in script.files if file.name.endswith(".py"))]
