@@ -126,6 +126,22 @@ def test_what_the_stage_lacks_says_what_creates_it(findings: Callable[..., dict[
     assert found["glue job"].status == "skipped" and found["credentials"].status == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("given", "is_aws"),
+    [
+        ({}, True),
+        ({"endpoint_url": "http://127.0.0.1:8000"}, False),
+        ({"endpoints": (("DYNAMODB", "http://127.0.0.1:8000"),)}, False),
+        ({"endpoints": (("S3", "http://127.0.0.1:8000"),)}, True),
+        ({"endpoints": (("DYNAMODB", "https://vpce-1.dynamodb.eu-west-1.vpce.amazonaws.com"),)}, True),
+        ({"endpoint_url": "https://amazonaws.com.evil.example"}, False),
+    ],
+)
+def test_an_emulator_is_judged_as_one_however_its_url_is_given(given: dict[str, Any], is_aws: bool) -> None:
+    """What it lacks is skipped, and what is harmless there differs, rather than being wrong."""
+    assert Connection(region="eu-west-1", **given).is_aws is is_aws
+
+
 def test_the_actions_are_those_of_the_template() -> None:
     policies = {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in resource("JobRole")["Policies"]}
     granted = {statement["Sid"]: statement["Action"] for each in policies.values() for statement in each}

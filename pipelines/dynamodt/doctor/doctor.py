@@ -189,7 +189,7 @@ def _proxy(stage: Stage) -> Seen:
 
 
 def _credentials(stage: Stage) -> Seen:
-    if stage.connection.endpoint_url:
+    if not stage.connection.is_aws:
         return "skipped", "an endpoint of its own", ""
     with explained("GetCallerIdentity", f"region {stage.connection.region}"):
         found = client(stage.connection, "sts").get_caller_identity()
@@ -262,8 +262,8 @@ def _key(stage: Stage) -> Seen:
 
 
 def _glue_job(stage: Stage) -> Seen:
-    if stage.embedded:
-        return "skipped", "the embedded stage has no Glue", ""
+    if stage.embedded or not (stage.connection.is_aws or stage.connection.endpoint("GLUE")):
+        return "skipped", "the embedded stage has no Glue" if stage.embedded else "an endpoint of its own", ""
     try:
         job = client(stage.connection, "glue").get_job(JobName=stage.job_name)["Job"]
     except ClientError as error:
@@ -329,7 +329,7 @@ _GRANT = "grant the actions to the role or user that runs dynamodt (infra/templa
 
 
 def _permissions(stage: Stage, name: str) -> Seen:
-    if stage.connection.endpoint_url or name in dict(stage.connection.table_roles):
+    if not stage.connection.is_aws or name in dict(stage.connection.table_roles):
         return "skipped", "an endpoint of its own, or a role of another account", ""
     place = place_of(stage.connection, name)
     if place is None:
@@ -343,7 +343,7 @@ def _permissions(stage: Stage, name: str) -> Seen:
 def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> str | None:
     """The actions that the caller's policies do not allow, by iam:SimulatePrincipalPolicy; None if that cannot be
     called, or IAM cannot be reached. Resource policies and those of an organisation may refuse more."""
-    if stage.connection.endpoint_url or _is_iam_silent(stage.connection):
+    if not stage.connection.is_aws or _is_iam_silent(stage.connection):
         return None
     try:
         caller = client(stage.connection, "sts").get_caller_identity()["Arn"]

@@ -75,7 +75,7 @@ class Scratch:
         if not stage.storage.url.startswith("s3://"):
             self.bucket = ""
         self.prefix = f"{prefix}/doctor/{table}".lstrip("/")
-        self.is_aws = stage.connection.endpoint_url is None
+        self.is_aws = stage.connection.is_aws
         self.job = stage.job_name
 
     @cached_property

@@ -134,6 +134,15 @@ class Connection:
         """The URL that is given for a service."""
         return dict(self.endpoints).get(service, self.endpoint_url)
 
+    @property
+    def is_aws(self) -> bool:
+        """Whether DynamoDB is AWS's own: no URL is given for it, or one of AWS's, such as a VPC endpoint's."""
+        url = self.endpoint()
+        return url is None or _OF_AWS.match(url) is not None
+
+
+_OF_AWS = re.compile(r"https?://[\w.-]+\.(amazonaws\.com|amazonaws\.com\.cn|api\.aws)(?=[:/]|$)")
+
 
 @dataclass(frozen=True, slots=True)
 class StorageSpec:
