@@ -184,12 +184,8 @@ def with_stage(hint: Hint, stage: str) -> Hint:
 
 def _staged(words: tuple[str, ...], stage: str) -> tuple[str, ...]:
     takes_stage = any(option.field == "stage" for option in options_of(words[0]))
-    if (
-        (stage == "local" and not os.environ.get(STAGE_VARIABLE))
-        or not takes_stage
-        or "--stage" in words
-        or "--help" in words
-    ):
+    is_default = stage == "local" and not os.environ.get(STAGE_VARIABLE)
+    if is_default or not takes_stage or "--stage" in words or "--help" in words:
         return words
     return (words[0], *option_words("--stage", stage), *words[1:])
 
