@@ -103,7 +103,7 @@ def test_init_without_transforms_takes_names(terminal: Terminal, tmp_path: Path)
 
 
 def test_a_dead_letter_is_accepted_with_a_reason(terminal: Terminal, folder: Path) -> None:
-    terminal.keys.send_text("2026013" + ENTER + "u1" + ENTER + "old data" + ENTER + "y")
+    terminal.keys.send_text("2026013" + ENTER + "u1" + ENTER + "old data" + ENTER + "n" + "y")
     options = RunOptions(accept=("u1",), reason="old data")
     assert choose(Request("retry", interactive=True), folder) == Request("retry", run="2026013", options=options)
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, after_preparation, next_steps, program, with_stage
-from dynamodt.cli.result import with_way_on
+from dynamodt.cli.result import each_once, with_way_on
 from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError, ServiceError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
@@ -651,3 +651,20 @@ def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str
     short_reports.print_reported(Console(file=stream, width=200), Request(command, tables=("users",)), lease)
     assert said in stream.getvalue()
     assert json_output.reported_document(command, lease, Units())["pause_reason"] == pause_reason
+
+
+def test_several_tables_have_one_block_of_next_steps_which_forty_columns_hold() -> None:
+    tables = [TableReport(name, "up", (replace(RUN, table=name),), 2, latest=4) for name in ("orders", "users")]
+    text = shown(lambda console: report.print_migrations(console, Request("up"), STAGE, tables))
+    assert text.count("next  ") == 1 and text.count("dynamodt status") == 1
+    assert "dynamodt up --table orders --table users" in text
+    narrow = shown(lambda console: report.print_migrations(console, Request("up"), STAGE, tables), width=40)
+    block = narrow[narrow.index("next  ") :].splitlines()
+    assert all(len(line) <= 40 or line.strip().startswith("dynamodt") for line in block[1:])
+    assert block[block.index("      dynamodt status") + 1].strip() == "what is applied, what is pending"
+
+
+def test_an_error_of_several_tables_is_printed_once() -> None:
+    one, same = (DynamodtError("no such bucket", where="s3://b", hint="make it") for _ in range(2))
+    other = DynamodtError("no such bucket", where="s3://c", hint="make it")
+    assert each_once([one, same, other, one]) == [one, other]

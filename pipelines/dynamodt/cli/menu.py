@@ -13,7 +13,17 @@ from dynamodt.cli.confirm import is_asked
 from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.settings import FILE_NAME, read_settings
-from dynamodt.runs.options import MIGRATIONS, OF_A_RUN, READING, Option, options_of, takes_several_tables
+from dynamodt.runs.options import (
+    CHECK,
+    MIGRATIONS,
+    OF_A_RUN,
+    PLAN,
+    READING,
+    SHOW,
+    Option,
+    options_of,
+    takes_several_tables,
+)
 from dynamodt.script import read
 from dynamodt.script.names import parse_version_file, version_files
 
@@ -34,7 +44,7 @@ _COMMANDS = (
         "repair",
         "init",
     ),
-    *("undo", "retry", "pause", "resume", "throttle", "abort", "unlock"),
+    *(SHOW, CHECK, PLAN, "undo", "retry", "pause", "resume", "throttle", "abort", "unlock"),
     _LEAVE,
 )
 
@@ -80,7 +90,7 @@ def _stage(request: Request, folder: Path) -> Request:
 def _tables(request: Request, folder: Path) -> Request:
     transforms = folder / "transforms"
     known = read.tables(transforms) if transforms.is_dir() else ()
-    if request.tables or request.command in OF_A_RUN:
+    if request.tables or request.command in (*OF_A_RUN, SHOW):
         return request
     if request.command == "init" or not known:
         text = _answer(questionary.text("Which tables? (names, with spaces between them; none: all)"))
