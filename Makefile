@@ -20,6 +20,7 @@ LOWEST := $(VENV)/lowest/.installed
 PACKAGING := $(VENV)/packaging/.installed
 # What `make test-pythons` runs: all, or such as "locked-3.13 lowest-3.12".
 SESSIONS ?=
+DIST ?= dist
 PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement
 PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
 	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
@@ -52,7 +53,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pythons test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint format lock clean
+.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pythons test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint dist image format lock clean
 
 ##@ Use
 help: ## this list
@@ -130,13 +131,25 @@ bench: $(INSTALLED) $(EMULATOR) $(SPARK) $(BENCH) spark-jar ## measure it beside
 ## ARGS: --only cpu,rate,partitions,memory,startup,workers,safety,requests; --size 0.1; --times 3
 	PYTHONPATH=. $(BIN)/python -m benchmarks.run $(ARGS)
 
-lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/
+lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(VENV)/security/bin/cfn-lint infra/template.yaml
 	$(VENV)/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file infra/template.yaml
+	$(VENV)/security/bin/hadolint Dockerfile
+
+dist: $(PACKAGING) ## wheel, source distribution and the packed plugin, checked, in DIST (dist)
+	rm -rf $(DIST)
+	$(VENV)/packaging/bin/python -m build --outdir $(DIST) .
+	$(VENV)/packaging/bin/twine check --strict $(DIST)/*
+	$(VENV)/packaging/bin/check-wheel-contents $(DIST)/*.whl
+	npm pack --ignore-scripts --pack-destination $(abspath $(DIST)) ./infra/serverless
+
+image: ## the Dockerfile's image, dynamodt (Docker; only said when there is no engine)
+	@if docker info >/dev/null 2>&1; then docker build --tag dynamodt . && docker run --rm dynamodt --version; \
+	else echo 'image: no Docker engine answers; the image is not built' >&2; fi
 
 format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 	$(BIN)/ruff format .
