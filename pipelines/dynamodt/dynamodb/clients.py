@@ -55,7 +55,7 @@ BUCKET_TAG = "dynamodt:bucket"  # on a key: the bucket of its stage, whose name 
 
 _ATTEMPTS = 6
 _NO_CREDENTIALS_HINT = (
-    "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` for the stage in dynamodt.toml"
+    "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` (of a stage: in dynamodt.toml)"
 )
 _CONFIGURATION = "correct the AWS configuration: the variables AWS_*, ~/.aws/config and ~/.aws/credentials"
 
@@ -312,8 +312,8 @@ _CLOCK = ("Signature expired", "Signature not yet current")  # of the messages o
 _PROXY_USER = "give the proxy's credentials: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
 _HINTS = {
     "InsufficientStorage": NO_SPACE,  # of the embedded emulator's S3
-    "ResourceNotFoundException": "create the table first, or check the stage, the region and the name",
-    "NoSuchBucket": "create the bucket, or correct the stage's `storage` in dynamodt.toml",
+    "ResourceNotFoundException": "create the table first, or check its name, the region and the stage",
+    "NoSuchBucket": "create the bucket, or correct its name (of a stage: `storage` in dynamodt.toml)",
     "404": "check that the bucket and the key exist",
     "AccessDeniedException": "grant the action to the role or user that runs dynamodt",
     "AccessDenied": _GRANT_OR_OWNER,
