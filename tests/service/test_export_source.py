@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -29,6 +29,7 @@ from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport
 from dynamodt.model.tables import Item, StorageSpec
+from dynamodt.runs import history
 from dynamodt.runs.exports import CatchingUp
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
@@ -648,3 +649,21 @@ def test_an_undo_restores_what_the_run_has_put_another_item_in_place_of(bench: B
     bench.run(table, TAKES_KEYS, source="export", catch_up="none")
     report = undo(bench, last(bench, table).run)
     assert (report.error, report.not_restored, bench.tables.items(table)) == (None, 0, items)
+
+
+def test_an_export_from_before_the_last_run_is_refused(
+    bench: Bench, make_table: MakeTable, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its items lack what the version before has written: this one would find nothing to do, and be applied."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    made = bucket.export(table)
+    later = datetime.now(UTC) + timedelta(seconds=9)  # than the export, whatever a second is a part of
+    monkeypatch.setattr(history, "now", lambda: later.isoformat(timespec="seconds"))
+    bench.run(table, 'def transform_up(item):\n    return {**item, "kind": "a"}\n')
+    text = 'def transform_up(item):\n    return {**item, "old": True} if "kind" in item else item\n'
+    bench.script(table, text, 2, "next")
+    (report,) = bench.up(table, source="export", export=bucket.url(made), catch_up="none")
+    assert isinstance(report.error, Refused) and "older than the last change of the table, by run" in str(report.error)
+    (report,) = bench.up(table, source="export", export="new", catch_up="none")
+    assert report.error is None and report.versions[0].counts == Counts(read=2, changed=2)

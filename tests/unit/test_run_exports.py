@@ -81,7 +81,8 @@ def test_the_owner_of_a_named_bucket_is_looked_up_once_by_a_run(monkeypatch: pyt
         return SourceExport(ExportSource(bucket, "x", "arn", owner), 1, 1, None)
 
     monkeypatch.setattr(exports, "_found", found)
-    context = SimpleNamespace(stage=AWAY, options=RunOptions(export="s3://theirs/x"))
+    state = SimpleNamespace(runs=lambda table: [])
+    context = SimpleNamespace(stage=AWAY, options=RunOptions(export="s3://theirs/x"), state=state)
     recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", ""))
     for _ in range(2):
         sourced(context, TABLE, recorder)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ from dynamodt.export.request import (
 from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.runs import ABORT, FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource
 from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.runs.history import RunRecorder
+from dynamodt.runs.history import RunRecorder, changed_since
 from dynamodt.runs.jobs import NONE, SCAN, WINDOWS
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import incremental_run
@@ -46,6 +46,7 @@ from dynamodt.state.storage import is_owned_by, with_owner
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext
+    from dynamodt.state.state import State
 
 NEW = "new"
 _MOST_EXPORTS = 100
@@ -81,9 +82,18 @@ def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> Sou
             recorder.keep(exports=(export,), began={**recorder.record.began, **owner})
     with forgotten_if_bad(recorder, 0, unread=not recorder.record.splits):
         found = _full(context, table, recorder.record)
+        if context.options.export not in ("", NEW) and not recorder.record.splits:
+            _check_recent(context.state, recorder.record, found)
     recorder.keep(splits=found.files)
     final_scan = context.options.catch_up == SCAN and not context.options.dry_run
     return replace(found, source=replace(found.source, final_scan=final_scan))
+
+
+def _check_recent(state: State, record: RunRecord, found: SourceExport) -> None:
+    later = changed_since(state, record, found.until) if found.until else None
+    if later is not None:
+        what = f"the export is older than the last change of the table, by run {later.run}"
+        raise Refused(what, where=f"table {record.table}", hint="leave out --export: a new one is requested")
 
 
 def read_again(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:

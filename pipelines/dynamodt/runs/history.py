@@ -336,6 +336,15 @@ def last_change(state: State, record: RunRecord) -> RunRecord:
     return max([record, *others], key=_order)
 
 
+def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecord | None:
+    """A run that has changed the record's table after a moment, or was undone after it; None: there is none."""
+    for other in state.runs(record.table):
+        when = other.undone.partition(" ")[0] or (other.ended if has_changed(state, other) else "")
+        if other.run != record.run and when and datetime.fromisoformat(when) > moment:
+            return other
+    return None
+
+
 def _order(record: RunRecord) -> tuple[bool, int, int, str, str]:
     """Orders runs by their ends, since a failed run may continue after others."""
     return unfinished(record.status), *written_order(record)
