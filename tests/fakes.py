@@ -70,6 +70,7 @@ class FakeDynamoDB:
     )  # and their key attributes; of the state table pk, sk
     tokens: set[str] = field(default_factory=set)  # of transactions that took effect: sent again, they are no-ops
     lock: threading.RLock = field(default_factory=threading.RLock)
+    refused: frozenset[str] = frozenset()  # attributes for which the request of a batch is refused
     longest: float = inf  # characters of a statement: a longer one has its whole request refused
 
     def put(self, *items: Item) -> None:
@@ -152,6 +153,28 @@ class FakeDynamoDB:
             raise InDoubt("reset after it was applied")
         units = len(responses) - sum(one.get("Error", {}).get("Code") in _THROTTLES for one in responses)
         return {"Responses": responses, "ConsumedCapacity": [{"CapacityUnits": float(units)}]}
+
+    def _batchwriteitem(self, request: dict[str, Any]) -> dict[str, Any]:
+        fault = self._fault()
+        if fault == "throttled":
+            raise Throttled("ProvisionedThroughputExceededException")
+        if fault == "lost":
+            raise InDoubt("reset before it was applied")
+        ((table, writes),) = request["RequestItems"].items()
+        keys = [self._text(w["PutRequest"]["Item"] if "PutRequest" in w else w["DeleteRequest"]["Key"]) for w in writes]
+        assert len(set(keys)) == len(keys) <= 25, "a key twice, or too many"
+        if any(write.get("PutRequest", {}).get("Item", {}).keys() & self.refused for write in writes):
+            raise Refusal("ValidationException", "an index does not take it", {})
+        left = [write for n, write in enumerate(writes) if fault == "partial" and n % 2]
+        for key, write in zip(keys, writes, strict=True):
+            if write not in left and "PutRequest" in write:
+                self.items[key] = write["PutRequest"]["Item"]
+            elif write not in left:
+                self.items.pop(key, None)
+        if fault == "reset":
+            raise InDoubt("reset after it was applied")
+        units = [{"CapacityUnits": float(len(writes) - len(left))}]
+        return {"UnprocessedItems": {table: left} if left else {}, "ConsumedCapacity": units}
 
     def _answered(self, statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
         if fault == "full" or (fault == "partial" and index % 2):

@@ -16,6 +16,7 @@ from dynamodt.export.request import ExportRequest
 from dynamodt.export.stand_in import StandInExports
 from dynamodt.io.endpoint import Endpoint
 from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.script.codec import decode
 from tests import ROOT
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.pipeline
 PAGE = (ROOT / "docs" / "connectors.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 ORDERS = [{"id": f"o{n}", "customer": f"c{n % 2}", "total": 60 * n} for n in range(1, 5)]
+TABLES: dict[str, FakeDynamoDB] = {}
 CUSTOMERS = [{"id": "c0", "name": "Ann"}]
 
 
@@ -41,7 +43,9 @@ class Described:
 
 @pytest.fixture(autouse=True)
 def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    tables = {"orders": table("orders", ORDERS), "customers": table("customers", CUSTOMERS)}
+    TABLES.update(orders=table("orders", ORDERS), customers=table("customers", CUSTOMERS))
+    TABLES["large-orders"] = table("large-orders", [])
+    tables = TABLES
     objects = FakeObjects()
     exports = StandInExports(Described(), tables["orders"], objects, "shop-exports", "orders", lambda: 1.7e9)  # type: ignore[arg-type]
     exports.request(ExportRequest(tables["orders"].spec, "a token"))
@@ -74,9 +78,24 @@ def joined(printed: str, folder: Path) -> None:
     assert sorted(printed.splitlines()) == ["o1 ?", "o2 Ann", "o3 ?", "o4 Ann"]
 
 
+def copied(printed: str, folder: Path) -> None:
+    assert TABLES["large-orders"].items == TABLES["orders"].items and printed == ""
+
+
+def patched(printed: str, folder: Path) -> None:
+    items = [decode(image) for image in TABLES["orders"].items.values()]
+    assert items == [{**order, "large": order["total"] > 100} for order in ORDERS] and printed == ""
+
+
 @pytest.mark.parametrize(
     ("marker", "check"),
-    [("Attr(", filtered), ("WriteToParquet", to_parquet), ("AsDict", joined)],
+    [
+        ("CombinePerKey(sum)", filtered),
+        ("WriteToParquet", to_parquet),
+        ("AsDict", joined),
+        ("large-orders", copied),
+        ('mode="patch"', patched),
+    ],
 )
 def test_an_example_runs(
     marker: str, check: Callable[[str, Path], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""The readers in Beam YAML, by the provider file of the package."""
+"""The connectors in Beam YAML, by the provider file of the package."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ def run(text: str) -> None:
 
 
 @pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch) -> None:
+def services(monkeypatch: pytest.MonkeyPatch) -> FakeDynamoDB:
     spec = TableSpec("things", (KeyAttribute("id", "N"),))
     fake, objects = FakeDynamoDB(spec), FakeObjects.of_folder(ROOT / "tests" / "exports" / "full")
     fake.put(*numbers(9), {"id": 9, "note": "with a map", "place": {"city": "Bern"}})
     monkeypatch.setattr(Endpoint, "wire", lambda self, table: fake)
     monkeypatch.setattr(Endpoint, "describe", lambda self, table: spec)
     monkeypatch.setattr(Endpoint, "objects", lambda self, *bucket: objects)
+    return fake
 
 
-def test_a_yaml_pipeline_reads_a_table_and_an_export(services: None) -> None:
+def test_a_yaml_pipeline_reads_a_table_and_an_export(services: FakeDynamoDB) -> None:
     run(
         f"""
         pipeline:
@@ -76,6 +77,35 @@ def test_a_yaml_pipeline_reads_a_table_and_an_export(services: None) -> None:
               config: {{elements: [{{Title: Book 103 Title}}, {{Title: Bike}}, {{Title: null}}]}}
         """
     )
+
+
+def test_a_yaml_pipeline_writes_rows(services: FakeDynamoDB) -> None:
+    run(
+        """
+        pipeline:
+          transforms:
+            - type: Create
+              config: {elements: [{id: 8, note: theirs}, {id: 20, note: new}]}
+            - type: WriteToDynamoDB
+              input: Create
+              config: {table: things, mode: put_if_absent}
+            - type: MapToFields
+              name: Codes
+              input: WriteToDynamoDB.failed
+              config: {language: python, fields: {code: code, id: element.id}}
+            - type: AssertEqual
+              input: Codes
+              config: {elements: [{code: exists, id: 8}]}
+        """
+    )
+    assert services.get({"id": 20}) == {"id": {"N": "20"}, "note": {"S": "new"}} and len(services.items) == 11
+
+
+def test_a_yaml_pipeline_has_no_pairs() -> None:
+    from dynamodt.io.beam_yaml import Write
+
+    with pytest.raises(UsageError, match="patch in a pipeline of Python"):
+        Write("things", mode="patch")
 
 
 def test_what_is_no_schema_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The reading connectors on the emulators, and on the runners that have processes of their own."""
+"""The connectors on the emulators, and on the runners that have processes of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from boto3.dynamodb.conditions import Attr
 
 from dynamodt.errors import DynamodtError
-from dynamodt.io import ReadFromDynamoDB
+from dynamodt.io import ReadFromDynamoDB, WriteOutcome, WriteToDynamoDB
 from dynamodt.io.endpoint import METRICS
 from dynamodt.pipeline.engine import engine
 from tests.emulators import Endpoint
@@ -91,12 +91,53 @@ def test_a_table_that_does_not_exist_is_named(place: dict[str, Any]) -> None:
         pipeline | ReadFromDynamoDB("nobody", **place)
 
 
+def test_a_table_is_copied_patched_and_emptied(
+    people: str, bench: Bench, make_table: MakeTable, place: dict[str, Any]
+) -> None:
+    """Each mode, with what the service itself refuses: a taken key, an item that is not as `old`, an absent one."""
+    copy = make_table(id="N")
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        old = pipeline | ReadFromDynamoDB(people, filter=Attr("age").gt(87), **place)
+        written(old | WriteToDynamoDB(copy, max_wcu=10_000, **place))
+    items = bench.tables.items(copy)
+    assert sorted(items, key=lambda item: item["id"]) == [item for item in ITEMS if item["age"] > 87]
+    first, second = sorted(items, key=lambda item: item["id"])[:2]
+    free = {"id": 1000, "age": 1}
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        absent = pipeline | beam.Create([first, {**second, "age": 1}, free]) | WriteToDynamoDB(
+            copy, mode="put_if_absent", **place
+        )  # fmt: skip
+        codes(absent, "exists")
+    pairs = [
+        (first, {**first, "age": 1}),
+        ({**second, "age": 2}, {**second, "age": 3}),
+        ({"id": 9999}, {"id": 9999, "n": 1}),
+    ]
+    for _ in range(2):  # as a runner repeats a bundle
+        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+            patched = pipeline | beam.Create(pairs) | WriteToDynamoDB(copy, mode="patch", guard="changed", **place)
+            codes(patched, "conflict", "missing")
+    assert {item["id"]: item["age"] for item in bench.tables.items(copy)}.items() >= {(first["id"], 1), (1000, 1)}
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        written(pipeline | beam.Create([*ITEMS, free]) | WriteToDynamoDB(copy, mode="delete", **place))
+    assert bench.tables.items(copy) == []
+
+
+def written(outcome: WriteOutcome) -> None:
+    codes(outcome)
+
+
+def codes(outcome: WriteOutcome, *expected: str) -> None:
+    assert_that(outcome.failed | beam.Map(lambda failed: failed.error.code), equal_to(list(expected)))
+
+
 def counted(runner: Any, people: str, place: dict[str, Any], *words: str) -> None:
     """Reads the table on a runner, and compares what came out there."""
     with beam.Pipeline(runner=runner, options=PipelineOptions([*words])) as pipeline:
         read = pipeline | ReadFromDynamoDB(people, segments=7, max_rcu=5000, processes=2, **place)
         ids = read | beam.Map(lambda item: int(item["id"]))
         assert_that(ids, equal_to(list(range(300))))
+        codes(read | WriteToDynamoDB(people, max_wcu=5000, processes=2, **place))
 
 
 @pytest.mark.chaos

@@ -150,10 +150,11 @@ def test_an_unanswered_request_is_one_verdict_for_each(error: Exception, outcome
     assert writes.single(CALL)() == ([Verdict(outcome, None, str(error))], 0.0, False)  # type: ignore[arg-type]
 
 
-def test_a_refusal_of_a_whole_batch_is_one_verdict_for_each() -> None:
-    code = "ItemCollectionSizeLimitExceededException"
-    answer = Writes(raising(Refusal(code, "full", {})), "things").batch(statements(3))()
-    assert answer.verdicts == [Verdict("rejected", None, "full")] * 3
+def test_a_refusal_of_a_whole_batch_is_found_by_smaller_ones() -> None:
+    writes = Writes(raising(Refusal("ItemCollectionSizeLimitExceededException", "full", {})), "things")
+    answer = writes.batch(statements(3))()
+    assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3 and answer.whole
+    assert writes.batch(statements(1))().verdicts == [Verdict("rejected", None, "full")]
 
 
 def test_verdicts_keep_the_order_of_their_statements() -> None:

@@ -1,4 +1,4 @@
-"""Batches of conditional writes, with a verdict for each write.
+"""Batches of writes, with a verdict for each write: conditional ones are PartiQL statements, others a BatchWriteItem.
 
 Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed, or
 another region writes the item at this moment), throttled (without effect, for its rate), unsent (without effect, since
@@ -7,16 +7,18 @@ there is no connection), doubt (the write may have taken effect), rejected (the 
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from dynamodt.dynamodb.clients import service_error
 from dynamodt.dynamodb.wire import (
+    BatchWrite,
     Call,
     InDoubt,
     Refusal,
@@ -28,9 +30,8 @@ from dynamodt.dynamodb.wire import (
     is_throttle,
 )
 from dynamodt.errors import ServiceError
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Image
+from dynamodt.model.tables import Image, name_in_requests
+from dynamodt.script.codec import key_text
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
 
@@ -53,8 +54,17 @@ _REJECTIONS = frozenset(
         "ItemCollectionSizeLimitExceededException",
     }
 )
-# One statement's fault, reported for all: smaller batches find it. DynamoDB Local has then carried out some of them.
-_WHOLE = frozenset({"ValidationException", "SerializationException", "RequestEntityTooLarge", "HTTP413"})
+# One write's fault, reported for all: smaller batches find it. DynamoDB Local has then carried out some of them.
+_WHOLE = frozenset(
+    {
+        "ValidationException",
+        "SerializationException",
+        "RequestEntityTooLarge",
+        "HTTP413",
+        "ItemCollectionSizeLimitExceededException",
+        "ReplicatedWriteConflictException",
+    }
+)
 
 
 class Verdict(NamedTuple):
@@ -85,49 +95,72 @@ Coming = Callable[[], BatchAnswer]  # waits for the response to a request
 class Writes:
     """Sends writes to one table. The functions that `batch` and `single` return wait for the response; they raise
     ServiceError for what no retry resolves (no permission, no table). Transactions' units of the table `uncounted` are
-    left out."""
+    left out. `answered` is called with the number of writes of each request, and its seconds."""
 
-    def __init__(self, wire: Wire, table: str, uncounted: str = "") -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        table: str,
+        uncounted: str = "",
+        answered: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._answered = answered
         self._wire = wire
+        self._name = name_in_requests(table)
         self.where = f"table {table}"
         self._uncounted = uncounted
 
-    def batch(self, statements: Sequence[Statement]) -> Coming:
-        """Sends up to 25 statements in one request, or in several when they exceed 4 MB together."""
-        payload = _payload(statements)
-        if len(payload) > MAX_REQUEST_BYTES and len(statements) > 1:
-            return self._halves(statements)
-        return partial(self._answers, statements, self._wire.begin("BatchExecuteStatement", payload))
+    def batch(self, writes: Sequence[Statement] | Sequence[BatchWrite]) -> Coming:
+        """Sends up to 25 writes of one kind in one request, or in several when they exceed 4 MB together."""
+        operation, body = self._request(writes)
+        payload = orjson.dumps(body)
+        if len(payload) > MAX_REQUEST_BYTES and len(writes) > 1:
+            return self._halves(writes)
+        return self._timed(len(writes), partial(self._answers, operation, writes, self._wire.begin(operation, payload)))
 
-    def _halves(self, statements: Sequence[Statement]) -> Coming:
+    def _timed(self, writes: int, coming: Coming) -> Coming:
+        if self._answered is None:
+            return coming
+        return partial(_timed, self._answered, writes, time.monotonic(), coming)
+
+    def _request(self, writes: Sequence[Statement] | Sequence[BatchWrite]) -> tuple[str, dict[str, Any]]:
+        if isinstance(writes[0], Statement):
+            return "BatchExecuteStatement", _statements(writes)
+        items = {self._name: [write[1] for write in writes]}
+        return "BatchWriteItem", {"RequestItems": items, "ReturnConsumedCapacity": "INDEXES"}
+
+    def _halves(self, writes: Sequence[Any]) -> Coming:
         """Two requests. If the second cannot be sent (credentials cannot be renewed), the first is still awaited."""
-        middle = len(statements) // 2
-        first = self.batch(statements[:middle])
+        middle = len(writes) // 2
+        first = self.batch(writes[:middle])
         try:
-            return partial(_together, first, self.batch(statements[middle:]))
+            return partial(_together, first, self.batch(writes[middle:]))
         except ServiceError:
             with suppress(ServiceError):
                 first()
             raise
 
-    def _answers(self, statements: Sequence[Statement], answered: Callable[[], dict[str, Any]]) -> BatchAnswer:
+    def _answers(self, operation: str, writes: Sequence[Any], answered: Callable[[], dict[str, Any]]) -> BatchAnswer:
         try:
             answer = answered()
         except Refusal as refusal:
-            if refusal.code in _WHOLE and len(statements) > 1:
-                return BatchAnswer([Verdict("doubt", None, str(refusal))] * len(statements), None, whole=True)
-            return BatchAnswer([self._refused("BatchExecuteStatement", refusal)] * len(statements), None)
+            if refusal.code in _WHOLE and len(writes) > 1:
+                return BatchAnswer([Verdict("doubt", None, str(refusal))] * len(writes), None, whole=True)
+            return BatchAnswer([self._refused(operation, refusal)] * len(writes), None)
         except (Throttled, Unsent, InDoubt) as error:
             whole = not isinstance(error, Unsent)
-            return BatchAnswer([_unanswered(error)] * len(statements), 0.0, whole)
-        return BatchAnswer([self._statement(r) for r in answer["Responses"]], _units(answer.get("ConsumedCapacity")))
+            return BatchAnswer([_unanswered(error)] * len(writes), 0.0, whole)
+        units = _units(answer.get("ConsumedCapacity"))
+        if operation == "BatchWriteItem":
+            return BatchAnswer(_processed(writes, answer), units)
+        return BatchAnswer([self._statement(r) for r in answer["Responses"]], units)
 
     def single(self, call: Call) -> Coming:
         """Sends one UpdateItem, PutItem, DeleteItem or TransactWriteItems, the last with a token that makes it safe to
         retry."""
         if call.operation == "TransactWriteItems":
             call.body.setdefault("ClientRequestToken", uuid.uuid4().hex)
-        return partial(self._only_answer, call.operation, self._wire.begin(call.operation, call.body))
+        return self._timed(1, partial(self._only_answer, call.operation, self._wire.begin(call.operation, call.body)))
 
     def _only_answer(self, operation: str, answered: Callable[[], dict[str, Any]]) -> BatchAnswer:
         try:
@@ -171,6 +204,12 @@ class Writes:
         raise service_error(operation, self.where, _long(code), message)
 
 
+def _timed(answered: Callable[[int, float], None], writes: int, begun: float, coming: Coming) -> BatchAnswer:
+    answer = coming()
+    answered(writes, time.monotonic() - begun)
+    return answer
+
+
 def _together(first: Coming, second: Coming) -> BatchAnswer:
     try:
         one = first()
@@ -180,12 +219,24 @@ def _together(first: Coming, second: Coming) -> BatchAnswer:
     return BatchAnswer(one.verdicts + other.verdicts, wcu, one.whole or other.whole)
 
 
-def _payload(statements: Sequence[Statement]) -> bytes:
+def _statements(statements: Sequence[Any]) -> dict[str, Any]:
     entries = [
         {"Statement": text, "Parameters": parameters, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         for text, parameters in statements
     ]
-    return orjson.dumps({"Statements": entries, "ReturnConsumedCapacity": "INDEXES"})
+    return {"Statements": entries, "ReturnConsumedCapacity": "INDEXES"}
+
+
+def _processed(writes: Sequence[BatchWrite], answer: dict[str, Any]) -> list[Verdict]:
+    """What is unprocessed was throttled, or exceeds what one answer takes: either way it had no effect."""
+    left = [one for requests in answer.get("UnprocessedItems", {}).values() for one in requests]
+    if not left:
+        return [DONE] * len(writes)
+    names = tuple(writes[0].key)
+    images = (one["PutRequest"]["Item"] if "PutRequest" in one else one["DeleteRequest"]["Key"] for one in left)
+    unprocessed = {key_text({name: image[name] for name in names}) for image in images}
+    again = Verdict("throttled", None, "BatchWriteItem leaves writes unprocessed")
+    return [again if key_text(write.key) in unprocessed else DONE for write in writes]
 
 
 def _unanswered(error: Throttled | Unsent | InDoubt) -> Verdict:

@@ -16,11 +16,11 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from dynamodt.dynamodb.wire import Call, Statement
+from dynamodt.dynamodb.expressions import MAX_OPERATORS, Expression, operators
+from dynamodt.dynamodb.wire import BatchWrite, Call, Request, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.tables import (
     Atomic,
-    AttributeValue,
     Change,
     Check,
     Guard,
@@ -107,8 +107,6 @@ def inserted_row(image: Image) -> InsertedRow:
 
 
 MAX_STATEMENT = 8192
-MAX_EXPRESSION = 4096
-MAX_OPERATORS = 300
 _CACHED_SHAPES = 4096
 _OTHER_GUARD = (
     'set GUARD = "changed" in the script: an update compares only the attributes that it touches then (with an export '
@@ -128,15 +126,19 @@ class Statements:
     """Makes the requests for changes of one table; an insertion names its own table. A statement's text depends only on
     attribute names and is cached by them.
 
+    With the `guard` None an update requires its item to exist, and no more.
+
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
     fails for an absent item, where a statement succeeds. `meets`: a transaction or deletion fails for an item that the
     run has inserted.
     """
 
+    conditional = True  # a change may be refused, and its item is looked at then
+
     def __init__(
         self,
         spec: TableSpec,
-        guard: Guard = "item",
+        guard: Guard | None = "item",
         inserted: InsertedRows | None = None,
         *,
         confirms: bool = False,
@@ -151,7 +153,7 @@ class Statements:
         self._keys = spec.key_names
         self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
 
-    def write(self, change: Change) -> Statement | Call:
+    def write(self, change: Change) -> Request:
         """The request for a change. Raises ItemError for a transaction about an item too wide for its expressions."""
         if type(change) is Update:
             return self._update(change)
@@ -195,19 +197,27 @@ class Statements:
 
     def _where(self, change: Update | Remove) -> str:
         equal = [f"{quoted(name)}=?" for name in (*self._keys, *self._guarded(change))]
-        missing = [f"{quoted(name)} IS MISSING" for name in _added(change)]
+        missing = [f"{quoted(name)} IS MISSING" for name in self._added(change)]
         return " AND ".join(equal + missing)
 
     def _too_wide(self, text: str, change: Update | Remove) -> bool:
-        terms = len(self._keys) + len(self._guarded(change)) + len(_added(change))
-        return len(text) > MAX_STATEMENT or _operators(terms) > MAX_OPERATORS
+        terms = len(self._keys) + len(self._guarded(change)) + len(self._added(change))
+        return len(text) > MAX_STATEMENT or operators(terms) > MAX_OPERATORS
 
     def _guarded(self, change: Update | Remove | Check, whole: bool = False) -> tuple[str, ...]:
         """The attributes that must still be as they were read: all of them for a deletion, a check or a `whole` update,
         and with the guard "item"."""
         if whole or self._guard == "item" or not isinstance(change, Update):
             return tuple(name for name in change.read if name not in self._keys)
+        if self._guard is None:
+            return ()
         return tuple(name for name in (*change.sets, *change.removes) if name in change.read)
+
+    def _added(self, change: Update | Remove | Check) -> list[str]:
+        """The new attributes, which must be absent."""
+        if self._guard is None or not isinstance(change, Update):
+            return []
+        return [name for name in change.sets if name not in change.read]
 
     def _insert(self, change: Insert) -> Statement | Call:
         names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}': ?" for name in change.item)
@@ -302,11 +312,11 @@ class Statements:
         return {"TableName": name_in_requests(change.table), "Item": change.item, **condition, **names}
 
     def _delete_expression(self, change: Remove | Check) -> dict[str, Any]:
-        expression = _Expression()
+        expression = Expression()
         return expression.body(ConditionExpression=self._condition(expression, change))
 
     def _update_expression(self, change: Update, whole: bool = False) -> dict[str, Any]:
-        expression = _Expression()
+        expression = Expression()
         clauses = []
         if change.sets:
             clauses.append("SET " + ",".join(expression.equal(n, v) for n, v in change.sets.items()))
@@ -315,12 +325,12 @@ class Statements:
         condition = self._condition(expression, change, whole)
         return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
 
-    def _condition(self, expression: _Expression, change: Update | Remove | Check, whole: bool = False) -> str:
+    def _condition(self, expression: Expression, change: Update | Remove | Check, whole: bool = False) -> str:
         """The item exists, its guarded attributes are as read, and new ones are absent. Raises ItemError."""
         exists = f"attribute_exists({expression.name(self._keys[0])})"
         equal = [expression.equal(name, change.read[name]) for name in self._guarded(change, whole)]
-        missing = [f"attribute_not_exists({expression.name(name)})" for name in _added(change)]
-        expression.check_operators(len(equal) + len(missing) + 1)
+        missing = [f"attribute_not_exists({expression.name(name)})" for name in self._added(change)]
+        expression.checkoperators(len(equal) + len(missing) + 1)
         return " AND ".join([exists, *equal, *missing])
 
     # ------------------------------------------------------------ where no expression is long enough
@@ -343,47 +353,20 @@ class Statements:
         """An absent item has no key attribute that is equal: it is not created."""
         values = {**change.key, **{name: change.read[name] for name in self._guarded(change)}}
         equal = {name: {"ComparisonOperator": "EQ", "AttributeValueList": [value]} for name, value in values.items()}
-        return {**equal, **{name: {"Exists": False} for name in _added(change)}}
+        return {**equal, **{name: {"Exists": False} for name in self._added(change)}}
 
 
-class _Expression:
-    """Collects the placeholders of an expression, as short as possible: an expression has at most 4 KB."""
+class Replacing(Statements):
+    """As `Statements`, but an insertion replaces what has its key, and a removal deletes whatever is there: requests of
+    a BatchWriteItem, which takes no conditions."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-        self._values: dict[str, AttributeValue] = {}
+    conditional = False
 
-    def name(self, name: str) -> str:
-        return self._names.setdefault(name, f"#{len(self._names):x}")
-
-    def equal(self, name: str, value: AttributeValue) -> str:
-        placeholder = f":{len(self._values):x}"
-        self._values[placeholder] = value
-        return f"{self.name(name)}={placeholder}"
-
-    def check_operators(self, terms: int) -> None:
-        """Raises ItemError when a condition of this many terms, joined by AND, has too many operators."""
-        if _operators(terms) > MAX_OPERATORS:
-            raise _wide(f"{_operators(terms)} of {MAX_OPERATORS} operators of a condition")
-
-    def body(self, **expressions: str) -> dict[str, Any]:
-        """The expressions with their placeholders. Raises ItemError when one is too long."""
-        for kind, text in expressions.items():
-            if len(text) > MAX_EXPRESSION:
-                raise _wide(f"{len(text):,} of {MAX_EXPRESSION:,} bytes of its {kind}")
-        body: dict[str, Any] = {**expressions}
-        body["ExpressionAttributeNames"] = {short: name for name, short in self._names.items()}
-        if self._values:
-            body["ExpressionAttributeValues"] = self._values
-        return body
-
-
-def _operators(terms: int) -> int:
-    return 2 * terms - 1
-
-
-def _wide(measure: str) -> ItemError:
-    return ItemError(f"the item has too many attributes for a transaction ({measure})")
+    def write(self, change: Change) -> BatchWrite:
+        """The request for an insertion or a removal."""
+        if isinstance(change, Insert):
+            return BatchWrite(change.key, {"PutRequest": {"Item": change.item}})
+        return BatchWrite(change.key, {"DeleteRequest": {"Key": change.key}})
 
 
 def _can_name(*names: str) -> bool:
@@ -394,7 +377,3 @@ def _can_name(*names: str) -> bool:
 def quoted(name: str) -> str:
     """A quoted attribute or table name for PartiQL."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def _added(change: Update | Remove | Check) -> list[str]:
-    return [name for name in change.sets if name not in change.read] if isinstance(change, Update) else []

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -31,7 +31,7 @@ from dynamodt.errors import ServiceError
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
-    from dynamodt.model.tables import AttributeValue, Connection
+    from dynamodt.model.tables import AttributeValue, Connection, Image
 
 
 _THROTTLES = frozenset(
@@ -50,7 +50,14 @@ _THROTTLES = frozenset(
 _DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})
 
 
-MAX_STATEMENTS = 25  # of one batch
+MAX_STATEMENTS = 25  # of one batch, and writes of one BatchWriteItem
+
+
+class BatchWrite(NamedTuple):
+    """One unconditional write of a BatchWriteItem: a PutRequest or a DeleteRequest, and its item's key."""
+
+    key: Image
+    body: dict[str, Any]
 
 
 class Statement(NamedTuple):
@@ -65,6 +72,9 @@ class Call(NamedTuple):
 
     operation: str
     body: dict[str, Any]
+
+
+Request: TypeAlias = Statement | Call | BatchWrite  # of one change
 
 
 class Throttled(Exception):

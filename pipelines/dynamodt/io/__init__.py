@@ -11,14 +11,19 @@ from dynamodt.io.export import (
 )
 from dynamodt.io.read import ReadAllFromDynamoDB, ReadFromDynamoDB
 from dynamodt.io.requests import ReadRequest
+from dynamodt.io.write import FailedWrite, WriteError, WriteOutcome, WriteToDynamoDB
 
 __all__ = [
     "ExportChange",
     "ExportItems",
+    "FailedWrite",
     "ReadAllFromDynamoDB",
     "ReadAllFromDynamoDBExport",
     "ReadFromDynamoDB",
     "ReadFromDynamoDBExport",
     "ReadRequest",
     "UnreadableLine",
+    "WriteError",
+    "WriteOutcome",
+    "WriteToDynamoDB",
 ]

@@ -1,4 +1,4 @@
-"""The readers as Beam YAML has them: rows of a JSON schema. `dynamodb.yaml` beside this module names them.
+"""The connectors as Beam YAML has them: rows of a JSON schema. `dynamodb.yaml` beside this module names them.
 
 Beam YAML needs the extra `yaml` of this package.
 """
@@ -6,15 +6,18 @@ Beam YAML needs the extra `yaml` of this package.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import apache_beam as beam
+from apache_beam.typehints.row_type import RowTypeConstraint
 
 from dynamodt.errors import UsageError
 from dynamodt.io.endpoint import in_full
 from dynamodt.io.export import ReadFromDynamoDBExport
 from dynamodt.io.read import ReadFromDynamoDB
+from dynamodt.io.write import FailedWrite, Mode, WriteToDynamoDB
 
+_ROWS = "rows can be put, put if absent or deleted; patch in a pipeline of Python"
 _EXAMPLE = "schema: {type: object, properties: {id: {type: string}, age: {type: integer}}, required: [id]}"
 
 
@@ -97,6 +100,55 @@ class ReadExport(beam.PTransform):
 
     def expand(self, pbegin: Any) -> dict[str, Any]:
         return dict((pbegin | self._read)._asdict())
+
+
+class Write(beam.PTransform):
+    """Writes rows to a table: the output `written`, and the output `failed` of rows with `element`, `code` and
+    `message`.
+
+    Args:
+      table (str): The table's name, or its ARN.
+      mode (str): `put`, `put_if_absent` or `delete`.
+      max_wcu (float): The most write units a second.
+      processes (int): The runner's worker processes, among which max_wcu is divided.
+      region (str): The table's region.
+      endpoint_url (str): The URL of an emulator or a VPC endpoint.
+      profile (str): An AWS profile of the workers.
+    """
+
+    @in_full()
+    def __init__(
+        self,
+        table: str,
+        mode: str = "put",
+        max_wcu: float | None = None,
+        processes: int | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        profile: str | None = None,
+    ) -> None:
+        super().__init__()
+        if mode == "patch":
+            raise UsageError("mode is 'patch', whose elements are pairs", where="WriteToDynamoDB", hint=_ROWS)
+        self._write = WriteToDynamoDB(
+            table,
+            mode=cast(Mode, mode),
+            max_wcu=max_wcu,
+            processes=processes,
+            region=region,
+            endpoint_url=endpoint_url,
+            profile=profile,
+        )
+
+    def expand(self, pcoll: Any) -> dict[str, Any]:
+        found = pcoll | self._write
+        row_type = RowTypeConstraint.from_fields([("element", pcoll.element_type), ("code", str), ("message", str)])
+        failed = found.failed | "As rows" >> beam.Map(_failed_row).with_output_types(row_type)
+        return {"written": found.written, "failed": failed}
+
+
+def _failed_row(failed: FailedWrite) -> beam.Row:
+    return beam.Row(element=failed.element, code=failed.error.code, message=failed.error.message)
 
 
 @in_full()

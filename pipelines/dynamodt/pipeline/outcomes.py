@@ -64,6 +64,15 @@ class WriteResult:
         else:
             self.without_effect(change)
 
+    def bury(self, change: Change, error: BaseException, now: Image | None, step: str) -> None:
+        """Count a change as a dead letter, with the current image or the one that was read. One in doubt may have had
+        an effect, and is not reported as void: an undo then judges it by the item."""
+        image = now or (change.item if isinstance(change, Insert) else change.read)
+        self.counts = self.counts._replace(dead=self.counts.dead + 1)
+        self.dead.append(dead_letter(change.key, image, step, error))
+        if step != "doubt":
+            self.without_effect(change)
+
     def add(self, other: WriteResult) -> None:
         """Add the outcomes of other changes of the same page."""
         self.counts, self.units = self.counts.plus(other.counts), self.units.plus(other.units)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Statement
+from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Request
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import WrittenPage
 from dynamodt.model.tables import Atomic, Change
@@ -26,7 +26,7 @@ class Pending:
     """A change that has no outcome yet, and what has happened to it so far."""
 
     change: Change
-    request: Statement | Call
+    request: Request
     doubts: list[Change] = field(default_factory=list)  # what was sent and has an unknown outcome
     transactions: list[Atomic] = field(default_factory=list)  # what was sent with insertions, whatever the answer
     tries: int = 0  # throttles and doubts in a row
@@ -171,7 +171,7 @@ class RequestPipeline:
         first = batch[0].request
         if isinstance(first, Call):
             return self._writes.single(first)
-        return self._writes.batch([pending.request for pending in batch])  # type: ignore[misc]
+        return self._writes.batch([pending.request for pending in batch])  # type: ignore[arg-type]
 
 
 def _metered(batch: list[Pending], answer: BatchAnswer) -> float:

@@ -29,7 +29,7 @@ from dynamodt.dynamodb.reads import Free, RateLimitedQueue
 from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
-from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
+from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Update
 from dynamodt.pipeline.conflicts import (
     Again,
     Collision,
@@ -40,10 +40,11 @@ from dynamodt.pipeline.conflicts import (
     inserts_of,
     judged,
 )
-from dynamodt.pipeline.outcomes import WriteResult, collision, dead_letter
+from dynamodt.pipeline.outcomes import WriteResult, collision
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import same_image
+from dynamodt.script.diff import carries
 from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ _UNCLEAR_HINT = (
     "look at the item: it may or may not be transformed, and no command takes it up again. "
     "A script that sets STAMP leaves no such doubt"
 )
+
+
+class GaveUp(ItemError):
+    """A change had all its tries: throttled, or without an answer."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,9 @@ class PageWriter:
     sleep: Callable[[float], None] = time.sleep
     dice: Callable[[], float] = random.random
 
-    def write(self, changes: Sequence[Change]) -> WriteResult:
-        """Write the changes to their end, without recording an intent."""
-        task = WriteTask(self)
+    def write(self, changes: Sequence[Change], result: WriteResult | None = None) -> WriteResult:
+        """Write the changes to their end, without recording an intent. What they come to is added to `result`."""
+        task = WriteTask(self, result=result)
         task.begin(changes)
         while isinstance(step := task.step(), Wait):
             self.sleep(step.seconds)
@@ -106,13 +111,14 @@ class WriteTask:
         writer: PageWriter,
         record_intent: Callable[[Sequence[Change]], None] = lambda changes: None,
         assure: Callable[[], None] = lambda: None,
+        result: WriteResult | None = None,
     ) -> None:
         self._writer = writer
         self._record_intent = record_intent
         self._requests = RequestPipeline(
             writer.writes, writer.writers, (writer.assure, assure), writer.rate_queue, writer.heed
         )
-        self._result = WriteResult()
+        self._result = WriteResult() if result is None else result
         self._waiting: list[Pending] = []
         self._retried: list[Pending] = []  # of the round at work
         self._lost: Verdict | None = None  # of the round at work, where a request found no connection
@@ -191,7 +197,8 @@ class WriteTask:
 
     def _fitted(self, waiting: list[Pending]) -> list[Pending]:
         """The pending changes, fitted to the current items; without those that end by what is there."""
-        whole = [pending for pending in waiting if _depends_on_all(pending.change)]
+        looks = self._writer.statements.conditional
+        whole = [pending for pending in waiting if looks and _depends_on_all(pending.change)]
         if not whole:
             return waiting
         current = self._read([pending.change.key for pending in whole], ())
@@ -275,7 +282,7 @@ class WriteTask:
         if self._lost is not None:
             what = f"gave up after {pending.tries} tries: {self._lost.message}"
             raise ServiceError(what, where=self._writer.writes.where, hint=self._lost.hint)
-        error = ItemError(f"gave up after {pending.tries} tries: {why}", hint=hint)
+        error = GaveUp(f"gave up after {pending.tries} tries: {why}", hint=hint)
         self._bury(pending.change, error, step="doubt" if pending.doubts else "write")
         return True
 
@@ -291,7 +298,7 @@ class WriteTask:
         """The refused changes that are sent again, fitted to the current items. The others are counted."""
         if not refused:
             return []
-        current, left = self._current(refused), []
+        current, left = self._current(refused) if self._writer.statements.conditional else Current({}, {}, {}), []
         for pending, known in refused:
             pending.conflicts += 1
             self._result.contention = self._result.contention.plus(Contention(conflicts=1))
@@ -315,7 +322,10 @@ class WriteTask:
     def _judged(self, pending: Pending, current: Current, known: Image | None = None) -> bool:
         """Whether a change is sent again, fitted to the current items; otherwise it is counted."""
         change = pending.change
-        found = judged(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
+        if self._writer.statements.conditional:
+            found = judged(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
+        else:  # another region writes the item at this moment
+            found = Again(change)
         if isinstance(found, Ends):
             self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
@@ -331,9 +341,14 @@ class WriteTask:
         return False
 
     def _transform_again(self, pending: Pending, now: Image) -> bool:
-        """Transform the current item; returns whether there is a new change to send."""
+        """Transform the current item; returns whether there is a new change to send. Without a function to transform
+        it, an item that has all that the change would write needs none."""
+        if self._writer.change_of is None:
+            there = isinstance(pending.change, Update) and carries(pending.change, now)
+            self._result.end(pending.change, "unchanged" if there else "superseded")
+            return False
         try:
-            change = self._writer.change_of(now) if self._writer.change_of is not None else None
+            change = self._writer.change_of(now)
             if change is None:
                 self._result.end(pending.change, "superseded")
                 return False
@@ -353,13 +368,8 @@ class WriteTask:
         return True
 
     def _bury(self, change: Change, error: BaseException, now: Image | None = None, step: str = "write") -> None:
-        """End a change as a dead letter (guarantee G2), with the current image or the one that was read. One in doubt
-        may have had an effect, and is not reported as void: an undo then judges it by the item."""
-        image = now or (change.item if isinstance(change, Insert) else change.read)
-        self._result.counts = self._result.counts._replace(dead=self._result.counts.dead + 1)
-        self._result.dead.append(dead_letter(change.key, image, step, error))
-        if step != "doubt":
-            self._result.without_effect(change)
+        """End a change as a dead letter (guarantee G2)."""
+        self._result.bury(change, error, now, step)
 
 
 def _too_many_conflicts(pending: Pending) -> str:

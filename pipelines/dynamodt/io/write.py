@@ -1,0 +1,357 @@
+"""`WriteToDynamoDB`: puts, insertions, guarded patches and deletions, for any pipeline.
+
+::
+
+    elements ── change ── pages of one bundle ── written page by page ──▶ written
+                                                 `pipeline.write_page` └▶ failed, with the error
+
+A page has each key once: a later element of the same key is written after the earlier one, in the next page. Several
+requests of a page are unanswered at once, each of at most 25 writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.utils.windowed_value import WindowedValue
+
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import Replacing, Statements
+from dynamodt.errors import ItemError, UsageError
+from dynamodt.io.budget import Budget
+from dynamodt.io.endpoint import METRICS, Endpoint, check_table, in_full
+from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
+from dynamodt.pipeline.inserted import Lookups
+from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.write_page import GaveUp, PageWriter
+from dynamodt.script.codec import encode, key_text
+from dynamodt.script.diff import change, insert
+
+Mode: TypeAlias = Literal["put", "put_if_absent", "patch", "delete"]
+Code: TypeAlias = Literal["invalid", "exists", "conflict", "missing", "rejected", "gave_up", "in_doubt"]
+
+PAGE = 500  # elements that a bundle gathers before it writes
+_WRITERS = 8  # requests of a page that are unanswered at once
+_FAILED, _WRITTEN = "failed", "written"
+_ENDS: dict[str, tuple[Code, str]] = {
+    "superseded": ("conflict", "the item is not as `old` any more"),
+    "vanished": ("missing", "there is no item of this key"),
+}
+_EXISTS: tuple[Code, str] = ("exists", "another item has this key")
+
+
+class WriteError(NamedTuple):
+    """Why an element was not written.
+
+    - `invalid`: the table cannot hold it; nothing was sent.
+    - `exists`: of `put_if_absent`, another item has its key.
+    - `conflict`: of a guarded patch, the item is not as `old`, nor has it all that the patch sets.
+    - `missing`: of a patch, there is no item.
+    - `rejected`: DynamoDB refuses the write.
+    - `gave_up`: it was throttled at each of its tries.
+    - `in_doubt`: a request was never answered, and the item does not show whether it had an effect.
+    """
+
+    code: Code
+    message: str
+
+
+class FailedWrite(NamedTuple):
+    """An element that was not written."""
+
+    element: Any
+    error: WriteError
+
+
+class WriteOutcome(NamedTuple):
+    """The two outputs of writing: the elements, and `FailedWrite`s."""
+
+    written: Any
+    failed: Any
+
+
+class WriteToDynamoDB(beam.PTransform):
+    """Writes the elements of a PCollection to a table.
+
+    Args:
+      table: the table's name, or its ARN where it is in another account or region.
+      mode: `put`, of items: each replaces what has its key. `put_if_absent`, of items: each is written where its key is
+        free; an equal item there counts as written. `patch`, of pairs `(old, new)` of one key: what differs is set and
+        removed. `delete`, of items or keys: what has the key is deleted.
+      guard: of a patch, what must be as in `old`: `item`, each attribute of it; `changed`, those that the patch sets or
+        removes; None: the item must exist. Attributes that `old` does not have and the patch does not set are kept.
+      max_wcu: the most write units a second, over all `processes`; by default as many as the table takes.
+      processes: the runner's worker processes, each of which has an equal part of `max_wcu`; known of Beam's
+        in-process runner, and needed on any other.
+      region, endpoint_url, profile: where the table is; by default as the worker's environment has it.
+
+    Returns two PCollections: `written`, the elements, and `failed`, `FailedWrite`s. An element that the table cannot
+    hold fails alone. Throttled and unanswered writes are sent again with back-off. Elements of one key in one bundle
+    are written in their order; those of different bundles have none.
+
+    A bundle that the runner repeats has the same result for put and delete unless others write the same keys meanwhile,
+    and for `put_if_absent` and guarded patches in any case: what a first attempt has written counts as written.
+
+    Raises UsageError at construction for what can be known there; on a worker ServiceError for a table that does not
+    exist or may not be written, and when no connection can be had.
+    """
+
+    @in_full()
+    def __init__(
+        self,
+        table: str,
+        *,
+        mode: Mode = "put",
+        guard: Guard | None = "item",
+        max_wcu: float | None = None,
+        processes: int | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        profile: str | None = None,
+    ) -> None:
+        super().__init__()
+        where = self._where = type(self).__name__
+        _check_one_of("mode", mode, get_args(Mode), where)
+        _check_one_of("guard", guard, (*get_args(Guard), None), where)
+        self._target = Target(check_table(table, where), mode, guard, Endpoint(region, endpoint_url, profile))
+        self._budget = Budget.of("max_wcu", max_wcu, processes, where)
+
+    @in_full()
+    def expand(self, pcoll: Any) -> WriteOutcome:
+        writer = _WriteElements(self._target, self._budget.on(pcoll.pipeline, self._where))
+        outputs = pcoll | "Write elements" >> beam.ParDo(writer).with_outputs(_FAILED, main=_WRITTEN)
+        outputs[_WRITTEN].element_type = pcoll.element_type
+        outputs[_FAILED].element_type = FailedWrite
+        return WriteOutcome(outputs[_WRITTEN], outputs[_FAILED])
+
+    def display_data(self) -> dict[str, Any]:
+        target = self._target
+        guard = target.guard if target.mode == "patch" else None
+        shown = {"table": target.table, "mode": target.mode, "guard": guard, "max_wcu": self._budget.units}
+        return {name: value for name, value in {**shown, **target.endpoint.shown()}.items() if value is not None}
+
+
+def _check_one_of(option: str, value: object, allowed: Sequence[object], where: str) -> None:
+    if value not in allowed:
+        raise UsageError(f"{option} is {value!r}", where=where, hint=f"give one of {', '.join(map(repr, allowed))}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The table that is written to, and how."""
+
+    table: str
+    mode: Mode
+    guard: Guard | None
+    endpoint: Endpoint
+
+    def statements(self, spec: TableSpec) -> Statements:
+        """The requests of the mode."""
+        return Replacing(spec) if self.mode in ("put", "delete") else Statements(spec, self.guard)
+
+
+class _Element(NamedTuple):
+    """An element with its change, and where it belongs in event time."""
+
+    value: Any
+    change: Change
+    timestamp: Any
+    window: Any
+
+
+class _WriteElements(beam.DoFn):
+    """Elements to elements, and to `FailedWrite`s."""
+
+    def __init__(self, target: Target, budget: Budget) -> None:
+        self._target = target
+        self._budget = budget
+
+    @in_full()
+    def setup(self) -> None:
+        target = self._target
+        self._metrics = WriteMetrics()
+        self._spec = _described(target.endpoint, target.table)
+        self._change_of = _CHANGES[target.mode]
+        wire = target.endpoint.wire(target.table)
+        self._writer = PageWriter(
+            Writes(wire, target.table, answered=self._metrics.request),
+            Lookups(Reads(wire, self._spec)),
+            target.statements(self._spec),
+            None,
+            _WRITERS,
+            rate_queue=self._budget.queue(),
+        )
+
+    def start_bundle(self) -> None:
+        self._pages: list[list[_Element]] = []
+        self._met: dict[str, int] = {}
+        self._size = 0
+
+    def process(
+        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[Any]:
+        try:
+            found = self._change_of(self._spec, element)
+        except (ItemError, TypeError, ValueError) as error:
+            yield self._failed(element, WriteError("invalid", _text(error)))
+            return
+        if found is None:  # a patch without a difference
+            yield element
+            return
+        self._gather(_Element(element, found, timestamp, window))
+        if self._size == PAGE:
+            yield from self._written()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        yield from self._written()
+
+    def _gather(self, element: _Element) -> None:
+        """Put an element into the first page that follows those with its key."""
+        text = key_text(element.change.key)
+        number = self._met.get(text, 0)
+        if number == len(self._pages):
+            self._pages.append([])
+        self._pages[number].append(element)
+        self._met[text] = number + 1
+        self._size += 1
+
+    def _written(self) -> Iterator[Any]:
+        pages = self._pages
+        self.start_bundle()
+        for page in pages:
+            ends = PageEnds()
+            with in_full():
+                self._writer.write([element.change for element in page], ends)
+            self._metrics.page(ends)
+            for element in page:
+                error = ends.error(element.change)
+                value = element.value if error is None else self._failed(element.value, error)
+                yield _in_window(value, element)
+
+    def _failed(self, element: Any, error: WriteError) -> TaggedOutput:
+        self._metrics.failed(error)
+        return TaggedOutput(_FAILED, FailedWrite(element, error))
+
+
+def _in_window(value: Any, element: _Element) -> Any:
+    place = partial(WindowedValue, timestamp=element.timestamp, windows=(element.window,))
+    return TaggedOutput(value.tag, place(value.value)) if isinstance(value, TaggedOutput) else place(value)
+
+
+@lru_cache(maxsize=256)
+def _described(endpoint: Endpoint, table: str) -> TableSpec:
+    return endpoint.describe(table)
+
+
+# ---------------------------------------------------------------- elements as changes
+
+
+def _put(spec: TableSpec, element: Any) -> Insert:
+    return insert(spec, _item(element))
+
+
+def _patch(spec: TableSpec, element: Any) -> Update | None:
+    if not (isinstance(element, tuple | list) and len(element) == 2):
+        raise ItemError("an element must be a pair: (old, new)")
+    old, new = map(_item, element)
+    if lacking := [name for name in spec.key_names if name not in old]:
+        raise ItemError("old has no such key attribute", where=lacking[0])
+    found = change(spec, encode(old), old, new)
+    if found is None or isinstance(found, Update):
+        return found
+    raise ItemError("old and new have different keys", hint="delete the one, and put the other")
+
+
+def _delete(spec: TableSpec, element: Any) -> Remove:
+    item = _item(element)
+    key = insert(replace(spec, index_keys=()), {name: item[name] for name in spec.key_names if name in item}).key
+    return Remove(key, key)
+
+
+_CHANGES: dict[str, Callable[[TableSpec, Any], Change | None]] = {
+    "put": _put,
+    "put_if_absent": _put,
+    "patch": _patch,
+    "delete": _delete,
+}
+
+
+def _item(element: Any) -> Item:
+    """An element as an item: a dict, or a row, whose fields that are None it lacks."""
+    if isinstance(element, dict):
+        return element
+    fields = getattr(element, "_asdict", None) or getattr(element, "as_dict", None)
+    if fields is None:
+        raise ItemError(f"an item must be a dict or a row, not {type(element).__name__}")
+    return {name: value for name, value in fields().items() if value is not None}
+
+
+def _text(error: Exception) -> str:
+    hint = getattr(error, "hint", "")
+    return f"{error} ({hint})" if hint else str(error)
+
+
+# ---------------------------------------------------------------- what came of them
+
+
+@dataclass(slots=True)
+class PageEnds(WriteResult):
+    """The outcomes of a page, by key."""
+
+    errors: dict[str, WriteError] = field(default_factory=dict)
+
+    def error(self, change: Change) -> WriteError | None:
+        """Why a change was not written; None if it was."""
+        return self.errors.get(key_text(change.key)) if self.errors else None
+
+    def end(self, change: Change, kind: str, *, unconfirmed: bool = False) -> None:
+        WriteResult.end(self, change, kind, unconfirmed=unconfirmed)
+        if kind in _ENDS:
+            found = _EXISTS if isinstance(change, Insert) else _ENDS[kind]
+            self.errors[key_text(change.key)] = WriteError(*found)
+
+    def bury(self, change: Change, error: BaseException, now: Image | None, step: str) -> None:
+        self.counts = self.counts._replace(dead=self.counts.dead + 1)
+        code: Code = "in_doubt" if step == "doubt" else "gave_up" if isinstance(error, GaveUp) else "rejected"
+        self.errors[key_text(change.key)] = WriteError(code, getattr(error, "what", str(error)))
+
+
+class WriteMetrics:
+    """What is counted of writes, in the namespace `dynamodt.io`."""
+
+    def __init__(self) -> None:
+        self._items = Metrics.counter(METRICS, "items_written")
+        self._failures = Metrics.counter(METRICS, "items_failed")
+        self._units = Metrics.counter(METRICS, "write_units")
+        self._throttles = Metrics.counter(METRICS, "write_throttles")
+        self._conflicts = Metrics.counter(METRICS, "write_conflicts")
+        self._sizes = Metrics.distribution(METRICS, "write_batch_items")
+        self._latency = Metrics.distribution(METRICS, "write_latency_ms")
+        self._rest = 0.0
+
+    def request(self, size: int, seconds: float) -> None:
+        """A request was answered."""
+        self._sizes.update(size)
+        self._latency.update(round(1000 * seconds))
+
+    def page(self, ends: PageEnds) -> None:
+        """A page was written."""
+        self._rest += ends.units.wcu
+        whole = int(self._rest)
+        self._rest -= whole
+        self._units.inc(whole)
+        self._throttles.inc(ends.contention.throttles)
+        self._conflicts.inc(ends.contention.conflicts)
+        self._items.inc(ends.counts.changed + ends.counts.unchanged)
+
+    def failed(self, error: WriteError) -> None:
+        """An element was not written."""
+        self._failures.inc()
+        Metrics.counter(METRICS, f"failed_{error.code}").inc()
