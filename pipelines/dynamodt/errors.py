@@ -173,13 +173,6 @@ class ItemError(DynamodtError):
 class WrittenOrNot(ItemError):
     """It cannot be told whether an item is the run's own result."""
 
-    def __init__(
-        self,
-        what: str = "the run may have written this item before, as a dead letter's, and it was changed since",
-        hint: str = "look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it",
-    ) -> None:
-        super().__init__(what, hint=hint)
-
 
 # ---------------------------------------------------------------- of the installation
 

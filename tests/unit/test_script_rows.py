@@ -63,7 +63,7 @@ def test_rows_that_an_index_refuses_by_now_can_still_be_deleted() -> None:
     rows = replace(rows, text=rows.text + "def transform_down(item):\n    return item\n", has_down=True)
 
     def read(direction: Direction) -> tuple[str, int]:
-        began = plan._step(stage, indexed, rows, direction, True).began
+        began = plan._step(stage, indexed, rows, direction, True, None).began
         job = Job("run", stage, indexed, rows, direction, 1, source=RowsSource())
         return began["items"], sum(len(page.images) for page in row_pages(job, Claim(0, 1), item_rows(rows)))
 

@@ -153,7 +153,13 @@ def test_the_document_of_a_run() -> None:
     document = details_document(FOUND)
     assert (document["status"], document["by"], document["reason"]) == ("failed", "ann@host", "ticket 12")
     assert document["accepted"] == [
-        {"items": 1, "by": "bob", "when": "2026-01-31T10:20:00+00:00", "why": "a test account"}
+        {
+            "items": 1,
+            "by": "bob",
+            "when": "2026-01-31T10:20:00+00:00",
+            "why": "a test account",
+            "reason": "a test account",
+        }
     ]
     first, second = document["errors"]
     assert first["keys"] == ["u1", "u3", "u4", "u5"] and first["keys_left_out"] == 0

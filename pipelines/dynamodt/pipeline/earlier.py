@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from dynamodt.pipeline.inserted import InsertedItems
     from dynamodt.state.storage import Storage
 
+_MAY_BE_WRITTEN = "the run may have written this item before, as a dead letter's, and it was changed since"
+_HINT = "look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it"
 Rows = dict[str, "InsertedRow"]
 
 
@@ -81,7 +83,7 @@ class EarlierWrites:
             return change
         if _is_one_of(change, [one.change for one, shown in zip(sent, shows, strict=True) if shown == "unclear"]):
             return change  # its row refuses it
-        raise WrittenOrNot
+        raise WrittenOrNot(_MAY_BE_WRITTEN, hint=_HINT)
 
     def _shown(self, sent: Sent, image: Image, rows: Rows) -> Shown:
         current = Current({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)

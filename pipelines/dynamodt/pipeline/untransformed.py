@@ -45,7 +45,7 @@ def leaving(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
             return None
         if change_of(image) is None:
             return None
-        raise WrittenOrNot(_CHANGED.format("up" if job.direction == "down" else "down"), _HINT)
+        raise WrittenOrNot(_CHANGED.format("up" if job.direction == "down" else "down"), hint=_HINT)
 
     return change_of_others
 
