@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from dynamodt.checks import elsewhere as another
 from dynamodt.checks import subject, variants
 from dynamodt.checks.check import of_file
 from dynamodt.checks.elsewhere import Elsewhere
@@ -107,13 +110,19 @@ def test_items_of_a_file_must_have_the_key_and_one_each(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- faults and warnings
 
 
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / "transforms" / "users" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"sequence = 1\n{text}", encoding="utf-8")
+    return path
+
+
 def checked(
     folder: Path, text: str, images: list[Image], elsewhere: Elsewhere, **more: Any
 ) -> tuple[VersionCheck, list[Image]]:
-    path = folder / "transforms" / "users" / "v1_change.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"sequence = 1\n{text}", encoding="utf-8")
-    asked = Asked(read_script(path, folder), USERS, **{"examples": 60, "seconds": 20.0, **more})
+    asked = Asked(
+        read_script(written(folder, "v1_change.py", text), folder), USERS, **{"examples": 60, "seconds": 20.0, **more}
+    )
     return VersionTrial(asked, elsewhere).check(images)
 
 
@@ -220,6 +229,17 @@ def test_the_limit_of_a_call_is_for_the_author_s_code_alone(
     text = "def transform_up(item): return item\n"
     found, _ = checked(tmp_path, text, NAMED[:1], elsewhere, seconds=0.1, examples=1)
     assert not found.faults
+
+
+def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code that does not end cannot be interrupted in its own process."""
+    silent = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    monkeypatch.setattr(another, "_MOST_SECONDS", 0.0)
+    monkeypatch.setattr(another, "_started", lambda: Popen(silent, stdin=PIPE, stdout=PIPE))
+    script = read_script(written(tmp_path, "v1_change.py", READS_NAME), tmp_path)
+    side = another.Side(script, "up", USERS, None, {}, 0.01)
+    with Elsewhere() as process:
+        assert process.observed(side, NAMED) is None
 
 
 def test_what_is_lost_is_a_warning_and_a_wrong_way_back_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:

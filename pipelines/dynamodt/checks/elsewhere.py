@@ -10,17 +10,21 @@ A worker of a run is another process than the one that read the item first, so a
 
 from __future__ import annotations
 
+import ast
 import datetime as real
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date as _DATE  # noqa: N812
 from datetime import datetime as _DATETIME  # noqa: N812
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
@@ -29,8 +33,10 @@ from dynamodt.checks.subject import HangError, Observed, Subject, Watch, rows_of
 from dynamodt.errors import DynamodtError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
+from dynamodt.script.load import parse
 
 _SEED = "4242"  # of hashes; this process's own is another one, or random
+_MOST_SECONDS = 60.0  # of a request, besides what the items may take: native code that hangs is not interrupted
 _TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `Asked.alike`
 _ZONE = "Asia/Kathmandu"  # local time there: hardly any machine's, and 5:45 ahead of UTC, so that hours differ
 
@@ -90,6 +96,8 @@ class Elsewhere:
         asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)), folder=folder)
         process = self._process = self._process or _started()
         assert process.stdin is not None and process.stdout is not None
+        bound = threading.Timer(_MOST_SECONDS + asked.side.seconds * len(asked.images), process.kill)
+        bound.start()
         try:
             pickle.dump(asked, process.stdin)
             process.stdin.flush()
@@ -97,6 +105,8 @@ class Elsewhere:
         except (OSError, EOFError, pickle.PickleError):
             self.close()
             return None
+        finally:
+            bound.cancel()
 
     def close(self) -> None:
         """Ends the process; the next request starts another one."""
@@ -134,6 +144,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
+    _import_packages(asked.side.script)
     reset = shift() if asked.alike < _TIME else lambda: None
     os.chdir(asked.folder)
     watch = Watch(asked.side.seconds)
@@ -152,6 +163,26 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
         return None
     finally:
         reset()
+
+
+def _import_packages(script: Script) -> None:
+    """Imports the installed packages that a script imports. It is done before the clock is shifted: the native code of
+    some, such as pandas, does not end while it is imported with another class in the place of `datetime`."""
+    texts = (script.text, *(file.content.decode() for file in script.files if file.name.endswith(".py")))
+    for node in (node for text in texts for node in ast.walk(parse(text, script.path))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+        for name in filter(_is_installed, names):
+            with suppress(Exception):  # the script's own import says what is wrong
+                import_module(name)
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module is one of an installed package, and not the author's."""
+    with suppress(ImportError, ValueError):
+        spec = find_spec(name.partition(".")[0])
+        return spec is not None and "-packages" in (spec.origin or "")
+    return False
 
 
 def _turned(value: Any) -> Any:
