@@ -113,6 +113,9 @@ def test_a_table_of_another_account_is_reached_by_its_role(of_another_account: t
     assert [record.table for record in state.runs(arn)] == [arn] and state.leases.read(arn).token
     assert stage.state_table not in client(stage.connection.of_table(arn), "dynamodb").list_tables()["TableNames"]
     assert stranger.down("users")[0].error is None and all("n" not in item for item in theirs.items(name))
+    (again,) = stranger.up("users")
+    undone = api.undo(stage, stranger.folder, ["users"], again.versions[0].run, RunOptions(), stranger.recorder)
+    assert undone.error is None and all("n" not in item for item in theirs.items(name))
 
 
 def test_deletions_need_no_transaction(elsewhere: Bench, there: Tables, name: str) -> None:
