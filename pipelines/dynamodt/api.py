@@ -367,7 +367,8 @@ def _chosen(stage: Stage, folder: Path, names: Sequence[str]) -> tuple[str, ...]
     """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""
     found = tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names)
     if not found:
-        raise UsageError("transforms/ holds no table", hint="begin with one: " + suggest("init", table="users"))
+        hint = "name the table: --table TABLE; or begin with one: " + suggest("init", table="users")
+        raise UsageError("transforms/ holds no table", hint=hint)
     return found
 
 

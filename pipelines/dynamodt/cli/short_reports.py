@@ -258,7 +258,7 @@ def _version_line(
 def _left_lines(run: RunRecord, stage: str, table: str, edited: bool) -> list[Text]:
     """An unfinished run, and the command that continues it, once no applied version is `edited`."""
     undone = run.status in ("undoing", "partly-undone")
-    first = "once the edit is reverted, " if edited and not undone else ""
+    first = "once the edit is reverted, " if edited and run.direction == "up" and not undone else ""
     command = Command("undo", stage, run=run.run) if undone else continuing(run, stage, table)
     onward = with_needs(f"{first}`{as_typed(command)}` continues it", command_argv(command), stage)
     shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
