@@ -365,11 +365,10 @@ def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[P
 
 def _chosen(stage: Stage, folder: Path, names: Sequence[str]) -> tuple[str, ...]:
     """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""
-    found = tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names)
-    if not found:
-        hint = "name the table: --table TABLE; or begin with one: " + suggest("init", table="users")
-        raise UsageError("transforms/ holds no table", hint=hint)
-    return found
+    if found := tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names):
+        return found
+    hint = "name the table: --table TABLE; or begin with one: " + suggest("init", table="users")
+    raise UsageError("transforms/ holds no table", hint=hint)
 
 
 def _status(stage: Stage, state: State, folder: Path, name: str) -> TableStatus:
