@@ -22,7 +22,8 @@ from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.io import FailedWrite, WriteOutcome, WriteToDynamoDB
 from dynamodt.io import write as writing
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import METRICS, Endpoint
+from dynamodt.io.endpoint import Endpoint
+from dynamodt.io.metrics import METRICS
 from dynamodt.model.tables import IndexKey, KeyAttribute, TableSpec
 from dynamodt.pipeline.write_page import PageWriter
 from tests.fakes import FakeDynamoDB

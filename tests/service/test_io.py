@@ -16,7 +16,7 @@ from boto3.dynamodb.conditions import Attr
 
 from dynamodt.errors import DynamodtError
 from dynamodt.io import ReadFromDynamoDB, WriteOutcome, WriteToDynamoDB
-from dynamodt.io.endpoint import METRICS
+from dynamodt.io.metrics import METRICS
 from dynamodt.pipeline.engine import engine
 from tests.emulators import Endpoint
 from tests.service.bench import Bench

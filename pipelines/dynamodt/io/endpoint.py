@@ -23,7 +23,6 @@ from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
 from dynamodt.script.names import is_table_name
 
-METRICS = "dynamodt.io"  # the namespace of the connectors' metrics
 _CONNECTIONS = 64  # that a process keeps open to one endpoint
 _ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]*:table/[A-Za-z0-9_.-]{1,255}")
 

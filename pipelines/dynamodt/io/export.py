@@ -22,7 +22,8 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import Chunk, DataFile, DataReader, Manifest, data_files, read_manifest
 from dynamodt.export.request import FAILED, check_arn, described, failure, find, folder_of, split_url
-from dynamodt.io.endpoint import METRICS, Endpoint, in_full
+from dynamodt.io.endpoint import Endpoint, in_full
+from dynamodt.io.metrics import METRICS
 from dynamodt.io.positions import FileLines
 from dynamodt.io.read import ItemForm
 from dynamodt.io.rows import Schema

@@ -17,13 +17,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider
 
 from dynamodt.dynamodb.reads import ScanPage, Scans, projected
 from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import METRICS, Endpoint, check_table, in_full
+from dynamodt.io.endpoint import Endpoint, check_table, in_full
+from dynamodt.io.metrics import PageMetrics
 from dynamodt.io.positions import Position, SegmentPart, SegmentParts
 from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_segments, filter_parameters
 from dynamodt.io.rows import Schema
@@ -279,31 +279,3 @@ def pages(scans: Scans, segment: Segment, part: SegmentPart, metrics: PageMetric
             yield page
     finally:
         scans.close(coming)
-
-
-class PageMetrics:
-    """What is counted of pages, in the namespace `dynamodt.io`."""
-
-    def __init__(self) -> None:
-        self._items = Metrics.counter(METRICS, "items_read")
-        self._pages = Metrics.counter(METRICS, "pages_read")
-        self._units = Metrics.counter(METRICS, "read_units")
-        self._throttles = Metrics.counter(METRICS, "read_throttles")
-        self._sizes = Metrics.distribution(METRICS, "read_page_items")
-        self._latency = Metrics.distribution(METRICS, "read_latency_ms")
-        self._rest = 0.0
-
-    def page(self, page: ScanPage, seconds: float) -> None:
-        """A page was received, after a wait of some seconds."""
-        self._rest += page.rcu
-        whole = int(self._rest)
-        self._rest -= whole
-        self._units.inc(whole)
-        self._pages.inc()
-        self._throttles.inc(page.throttles)
-        self._latency.update(round(1000 * seconds))
-
-    def read(self, items: int) -> None:
-        """Items of a page are output."""
-        self._items.inc(items)
-        self._sizes.update(items)

@@ -17,7 +17,6 @@ from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -26,7 +25,8 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Replacing, Statements
 from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import METRICS, Endpoint, check_table, in_full
+from dynamodt.io.endpoint import Endpoint, check_table, in_full
+from dynamodt.io.metrics import WriteMetrics
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
@@ -236,7 +236,7 @@ class _WriteElements(beam.DoFn):
                 yield _in_window(value, element)
 
     def _failed(self, element: Any, error: WriteError) -> TaggedOutput:
-        self._metrics.failed(error)
+        self._metrics.failed(error.code)
         return TaggedOutput(_FAILED, FailedWrite(element, error))
 
 
@@ -321,37 +321,3 @@ class PageEnds(WriteResult):
         self.counts = self.counts._replace(dead=self.counts.dead + 1)
         code: Code = "in_doubt" if step == "doubt" else "gave_up" if isinstance(error, GaveUp) else "rejected"
         self.errors[key_text(change.key)] = WriteError(code, getattr(error, "what", str(error)))
-
-
-class WriteMetrics:
-    """What is counted of writes, in the namespace `dynamodt.io`."""
-
-    def __init__(self) -> None:
-        self._items = Metrics.counter(METRICS, "items_written")
-        self._failures = Metrics.counter(METRICS, "items_failed")
-        self._units = Metrics.counter(METRICS, "write_units")
-        self._throttles = Metrics.counter(METRICS, "write_throttles")
-        self._conflicts = Metrics.counter(METRICS, "write_conflicts")
-        self._sizes = Metrics.distribution(METRICS, "write_batch_items")
-        self._latency = Metrics.distribution(METRICS, "write_latency_ms")
-        self._rest = 0.0
-
-    def request(self, size: int, seconds: float) -> None:
-        """A request was answered."""
-        self._sizes.update(size)
-        self._latency.update(round(1000 * seconds))
-
-    def page(self, ends: PageEnds) -> None:
-        """A page was written."""
-        self._rest += ends.units.wcu
-        whole = int(self._rest)
-        self._rest -= whole
-        self._units.inc(whole)
-        self._throttles.inc(ends.contention.throttles)
-        self._conflicts.inc(ends.contention.conflicts)
-        self._items.inc(ends.counts.changed + ends.counts.unchanged)
-
-    def failed(self, error: WriteError) -> None:
-        """An element was not written."""
-        self._failures.inc()
-        Metrics.counter(METRICS, f"failed_{error.code}").inc()
