@@ -345,7 +345,7 @@ def test_ctrl_c_ends_with_what_was_done(things: Project, go_on: Path) -> None:
     (version,) = json.loads(out)["tables"][0]["versions"]
     assert version["status"] == "stopped"
     doubled = _doubled(things, "interrupted")
-    assert 0 < version["counts"]["changed"] == doubled < 1000  # what is said is what was written
+    assert 0 < version["counts"]["changed"] <= doubled < 1000  # a page that is left counts once it is complete
     status = things.json("status", "--table", "interrupted")["tables"][0]
     assert [v["state"] for v in status["versions"]] == ["applied", "unfinished"]
     assert status["versions"][1]["run"]["status"] == "stopped"
