@@ -13,9 +13,11 @@ from uuid import uuid4
 
 from dynamodt.model.runs import INSERTED_ROWS, Job, JournalSource, RowsSource
 from dynamodt.pipeline.migrate import migrate, undo
+from dynamodt.pipeline.outcomes import waiting_keys
 from dynamodt.runs.jobs import retry_job
+from dynamodt.runs.not_restored import next_pass
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.object_keys import DEAD, committed_notes, key_of_job
+from dynamodt.state.object_keys import DEAD, NOT_RESTORED, committed_notes, key_of_job
 from dynamodt.state.runs import retry_run, undo_run
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeState
@@ -134,7 +136,8 @@ def drawn(seed: int) -> Draw:
     )
     draw = replace(draw, slow=dice.random() < 0.5)
     if not draw.target:
-        return draw
+        chain = draw.export and dice.random() < 0.2  # each item waits for the key of another, of any split
+        return replace(draw, kinds=("freed", dice.choice(["freed", "delete", "fan"])), items=9) if chain else draw
     return replace(draw, kinds=tuple(dice.choice(INTO_TARGET) for _ in draw.kinds))
 
 
@@ -164,6 +167,8 @@ class Case:
         self.bench = Bench(self.folder, self.dynamodb, self.state, self.storage, resources, objects)  # type: ignore[arg-type]
         self.exporter = Exporter(self.bench)
         self.done: list[Job] = []
+        self.undone: list[Job] = []
+        self.attempt = 0
         self.replayed: set[str] = set()  # parts of dead letters
         keys = range(1, draw.items + 1)
         free = (key + step for key in keys for step in (0, -1, *HUNDREDS.values()) if key + step > 0)
@@ -172,6 +177,7 @@ class Case:
             self.application.target, self.application.acts = TARGET, ACTS_BESIDE
         for key in keys:
             self.application.put(key)
+        self.before = self.application.items()
         self.world.acts = self.application.act
 
     def jobs(self) -> Iterator[Job]:
@@ -242,12 +248,30 @@ class Case:
         self.settle()
 
     def undo(self) -> None:
+        """Each phase, the last one first; then the passes over what waits for a key of another split."""
         self.application.quiet = not self.draw.acts_in_undo
-        attempt = self.done[-1].attempt
-        for job in reversed(self.done):
-            back = replace(job, run=undo_run(job.run, 1), source=JournalSource(job.run), attempt=attempt + 1)
-            attempt = self.finish(undo, back, self.draw.undo_deaths).attempt
+        self.attempt = self.done[-1].attempt
+        last = [replace(job, run=undo_run(job.run, 1), source=JournalSource(job.run)) for job in reversed(self.done)]
+        before = 0
+        while last:
+            last = [self._undone(job) for job in last]
+            self.undone += last
+            waiting = sum(map(len, map(self.waiting, last)))
+            if not waiting or (before and waiting >= before):
+                break
+            before, last = waiting, [next_pass(job, 1) for job in last]
         self.settle()
+
+    def _undone(self, job: Job) -> Job:
+        job = self.finish(undo, replace(job, attempt=self.attempt + 1), self.draw.undo_deaths)
+        self.attempt = job.attempt
+        return job
+
+    def waiting(self, job: Job) -> dict[tuple[int, int], set[str]]:
+        """The keys that a phase of the undo has left waiting."""
+        claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
+        names = self.storage.names(key_of_job(job, NOT_RESTORED))
+        return waiting_keys(self.storage, committed_notes(names, claims, recovers=True))
 
     def settle(self) -> None:
         self.dynamodb.faults.clear()

@@ -6,7 +6,9 @@ import json
 from functools import cached_property
 
 from dynamodt.model.pages import Counts
+from dynamodt.model.runs import JournalSource
 from dynamodt.model.tables import Item
+from dynamodt.pipeline.outcomes import waits
 from dynamodt.script.codec import decode
 from tests.fuzz.case import HUNDREDS, Case
 
@@ -76,6 +78,17 @@ def key_of(src: str) -> int:
 
 def left_of(case: Case) -> set[int]:
     """The keys that the undo reports."""
-    names = [name for name in case.storage.objects if name.startswith("runs/") and "/not-restored/" in name]
-    lines = [json.loads(line) for name in names for line in case.storage.objects[name].splitlines()]
-    return {id_of(line["key"]) for line in lines}
+    return set(reasons(case))
+
+
+def reasons(case: Case) -> dict[int, str]:
+    """Why the undo has left an item: of what waits for a key, those that wait after the last pass."""
+    again = {job.source.waiting for job in case.undone if isinstance(job.source, JournalSource)}
+    found = (
+        line
+        for name, content in case.storage.objects.items()
+        if name.startswith("runs/") and "/not-restored/" in name
+        for line in content.splitlines()
+        if not (waits(line) and any(run and f"/{run}/not-restored/" in name for run in again))
+    )
+    return {id_of(line["key"]): line["why"] for line in map(json.loads, found)}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from dynamodt.pipeline.restoration import UNCONFIRMED
 from tests.fuzz.case import OWN_ROWS, Case
-from tests.fuzz.ends import PUTS, End, key_of, left_of
+from tests.fuzz.ends import PUTS, End, key_of, left_of, reasons
 
 # ---------------------------------------------------------------- after the run
 
@@ -109,6 +110,7 @@ def breaches_of_undo(case: Case) -> Iterator[str]:
     """What the run has moved or deleted, and the application has changed or put there since, stays and is reported;
     then the item may be at its old key, too."""
     end, left = End(case), left_of(case)
+    yield from _left_without_need(end)
     for src in end.living():
         there = [item for item in end.items.values() if str(item["src"]).partition("/")[0] == src]
         open_ = {key_of(src), *end.expected(src).values()} & (left | end.doubts)
@@ -124,3 +126,13 @@ def breaches_of_undo(case: Case) -> Iterator[str]:
     for src in end.app.removed & end.by_src.keys():
         if end.kind(src) not in ("delete", "move", "freed", "split"):
             yield f"deleted, and back: {src}"
+
+
+def _left_without_need(end: End) -> Iterator[str]:
+    """Where nobody else writes, an item is as before the run, unless its deletion or a write has no answer."""
+    case = end.case
+    open_ = {key for key, why in reasons(case).items() if why == UNCONFIRMED} | end.doubts
+    keys = {*case.before, *end.items} - open_
+    differ = {key: end.items.get(key) for key in keys if end.items.get(key) != case.before.get(key)}
+    if differ and not case.draw.acts and not end.is_tired:
+        yield f"not as before the run: {differ}, left: {reasons(case)}"

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 
-from dynamodt.model.pages import AppliedPage, Claim, DeadLetter, Page
+from dynamodt.errors import Refused
+from dynamodt.model.pages import AppliedPage, Claim, Counts, DeadLetter, Page
 from dynamodt.model.runs import Job, Script
 from dynamodt.model.tables import Connection, Image, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.pipeline.outcomes import dead_letter
+from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.transform import apply_page
-from dynamodt.runs.dead_letters import first_of
+from dynamodt.runs.dead_letters import first_of, leaving
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.stored_dead_letters import Accepted
+from dynamodt.state.storage import FolderStorage
+from tests.unit.followed_runs import RECORD
+from tests.unit.followed_runs import Stage as Stages
 
 
 class Base(BaseException):
@@ -95,3 +105,23 @@ def test_a_message_that_no_utf_8_can_hold_is_spelt_out() -> None:
     kept = dead_letter({"id": {"S": "u1"}}, {"id": {"S": "u1"}}, "transform", ValueError("half a pair: \ud83d"))
     assert kept.error == "ValueError: half a pair: \\ud83d"
     assert orjson.loads(orjson.dumps(kept._asdict())) == kept._asdict()
+
+
+# ---------------------------------------------------------------- what the other direction has left
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_an_unreadable_line_that_was_tolerated_has_no_key_to_leave(tmp_path: Path, journal: bool) -> None:
+    """Its item was not transformed, and nobody knows which one it is: to take it back would spoil it."""
+    stages, storage = Stages(), FolderStorage(tmp_path)
+    up = replace(RECORD, status="succeeded", splits=1, counts=Counts(100, 99, dead=1), tolerated=1, journal=journal)
+    stages.write(up)
+    stages.split(up.run, 0, 100)
+    page = Page(Claim(0, 1), 1, [])
+    bad = DeadLetter({}, {}, "read", "file 1, line 3: no item")
+    store(storage, replace(JOB, run=up.run), page, UNREADABLE, [bad])
+    context: Any = SimpleNamespace(state=stages.state, storage=storage, options=RunOptions(), accepted=Accepted({}))
+    down = replace(up, run="02RUN", direction="down", status="running", counts=Counts())
+    with pytest.raises(Refused, match=r"1 line of its export was unreadable to run 01RUN") as refused:
+        leaving(context, down, [JOB])
+    assert ("undo 01RUN" in str(refused.value.hint)) == journal and "stamp" in str(refused.value.hint)

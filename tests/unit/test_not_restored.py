@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.runs import Job, JournalSource, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs.not_restored import next_pass, once_each
+from dynamodt.runs.undo import undo_jobs
+from tests.unit.followed_runs import RECORD
+from tests.unit.followed_runs import Stage as Stages
 
 STAGE = Stage("test", Connection("us-east-1"), StorageSpec("somewhere"), "state", local=True)
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
@@ -44,3 +48,34 @@ def test_what_was_done_again_counts_as_in_the_last_pass() -> None:
     follower: Any = Follower()
     assert once_each(follower, [first, again]).counts == Counts(10, 7, 1, 2)
     assert once_each(follower, [first, again]).counts.balanced
+
+
+# ---------------------------------------------------------------- a pass with dead letters
+
+
+def next_undo(*counted: tuple[str, Counts]) -> tuple[int, list[str]]:
+    """The try that the next undo of a run with one split makes, and its phases, after what its phases have counted."""
+    stage, of = Stages(), replace(RECORD, status="undoing", splits=1)
+    stage.split("01RUN", 0, 100)
+    for run, counts in counted:
+        rows = stage.state.splits(run)
+        rows.checkpoint(rows.claim(0, 1), 1, None, Totals(counts, done=1))
+    context: Any = SimpleNamespace(
+        stage=STAGE, state=stage.state, options=SimpleNamespace(dry_run=False, max_errors=0), token=3, fences=()
+    )
+    number, jobs = undo_jobs(context, of, TABLE, None, of.run)
+    return number, [job.run for job in jobs]
+
+
+WAITING = ("01RUN/undo1", Counts(9, 7, 0, 2))
+
+
+@pytest.mark.parametrize("dead", [("01RUN/undo1001",), ("01RUN/undo1001", "01RUN/undo1002")])
+def test_after_a_pass_with_dead_letters_an_undo_is_tried_anew(dead: tuple[str, ...]) -> None:
+    """Its rows are done: the same pass would count the same dead letters for ever."""
+    passes = [(run, Counts(2, 1, 0, 1)) for run in dead[:-1]] + [(dead[-1], Counts(2, 1, dead=1))]
+    assert next_undo(WAITING, *passes) == (2, ["01RUN/undo2"])
+
+
+def test_a_pass_without_dead_letters_goes_on() -> None:
+    assert next_undo(WAITING, ("01RUN/undo1001", Counts(2, 1, 0, 1))) == (1, ["01RUN/undo1"])

@@ -254,7 +254,7 @@ def leaving(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list
 
 def _left_by_other(state: State, storage: Storage, record: RunRecord) -> tuple[LeftPart, ...]:
     """The parts with the dead letters that the last run of the record's version, if it was of the other direction, has
-    succeeded with: their items are not transformed by it. Raises Refused where some of them are lost."""
+    succeeded with: their items are not transformed by it. Raises Refused where some are lost, or have no key."""
     others = [one for one in state.runs(record.table) if one.version == record.version and one.run != record.run]
     last = max((one for one in others if one.status in _DECIDING), key=written_order, default=None)
     if last is None or last.direction == record.direction or not last.counts.dead:
@@ -271,10 +271,26 @@ def _left_by_other(state: State, storage: Storage, record: RunRecord) -> tuple[L
             + suggest("stamp", table=last.table, to=record.version - (record.direction == "down")),
             run=last.run,
         )
+    if lines := sum(1 for one in stored if not one.key):
+        raise _unknown_items(last, lines, record)
     return tuple(
         (name, None if only is None else tuple(sorted(only)))
         for name, only in sorted(found, key=lambda one: one[0])
         if not name.startswith(rows)
+    )
+
+
+def _unknown_items(last: RunRecord, lines: int, record: RunRecord) -> Refused:
+    """The refusal where the other direction has left lines of its export, of which no key is known."""
+    were = "1 line of its export was" if lines == 1 else f"{lines:,} lines of its export were"
+    undo = "undo that run by its journal: " + suggest("undo", last.run) + "; or " if last.journal else ""
+    by_hand = "transform the items by hand, and record it: "
+    return Refused(
+        f"{were} unreadable to run {last.run} ({last.direction} of version {last.version}): which items it has not "
+        "transformed is not known",
+        where=f"table {last.table}",
+        hint=undo + by_hand + suggest("stamp", table=last.table, to=record.version - (record.direction == "down")),
+        run=last.run,
     )
 
 

@@ -19,6 +19,7 @@ from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext
+    from dynamodt.state.state import State
 
 _SHOWN = 3
 _PASSES = 1000  # of one try, at most: the ids of its phases are numbered together with those of other tries
@@ -32,6 +33,16 @@ def next_pass(job: Job, number: int) -> Job:
     turn = 1 if int(done) == number else int(done) % _PASSES + 1
     run = f"{head}/undo{number * _PASSES + turn}{dot}{stint}"
     return replace(job, run=run, source=replace(job.source, waiting=job.run))
+
+
+def with_passes(state: State, jobs: Sequence[Job], number: int) -> list[Job]:
+    """The phases of the try `number`, and those of its passes that have begun."""
+    found = list(jobs)
+    again = [next_pass(job, number) for job in jobs]
+    while any(True for job in again for _ in state.splits(job.run).all(job.splits)):
+        found += again
+        again = [next_pass(job, number) for job in again]
+    return found
 
 
 def count_waiting(context: RunContext, job: Job) -> int:

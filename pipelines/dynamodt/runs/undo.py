@@ -22,7 +22,14 @@ from dynamodt.runs.history import goal, last_change, now, report_of, reverted_by
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
-from dynamodt.runs.not_restored import NotRestoredCounts, count_waiting, gather_not_restored, next_pass, once_each
+from dynamodt.runs.not_restored import (
+    NotRestoredCounts,
+    count_waiting,
+    gather_not_restored,
+    next_pass,
+    once_each,
+    with_passes,
+)
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
@@ -215,7 +222,7 @@ def undo_jobs(
             )
             for one in begun
         ]
-        if not any(rows(job.run).totals(job.splits).counts.dead for job in jobs):
+        if not any(rows(job.run).totals(job.splits).counts.dead for job in with_passes(context.state, jobs, number)):
             return number, jobs
         number += 1
 
