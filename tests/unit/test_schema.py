@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 
 from dynamodt.config import settings
-from dynamodt.config.declare import schema
-from dynamodt.config.settings import settings_of
+from dynamodt.config.settings import schema, settings_of
 from dynamodt.errors import UsageError
 
 pytestmark = pytest.mark.unit
 
 SCHEMA: dict[str, Any] = json.loads(schema())
 ROOT = Path(__file__).parents[2]
-NOTES = {"$schema", "$defs", "title", "description", "default"}
+NOTES = {"$schema", "$defs", "title", "description", "default", "examples"}
 KINDS = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
 
 
@@ -50,6 +49,7 @@ def _holds(value: Any, rule: dict[str, Any], word: str, of: Any) -> bool:
         "maxProperties": lambda: not isinstance(value, dict) or len(value) <= of,
         "required": lambda: not isinstance(value, dict) or value.keys() >= set(of),
         "anyOf": lambda: any(not any(faults(value, one)) for one in of),
+        "allOf": lambda: not any(one for each in of for one in faults(value, each)),
         "$ref": lambda: not any(faults(value, SCHEMA["$defs"][of.removeprefix("#/$defs/")])),
         "if": lambda: any(faults(value, of)) or not any(faults(value, rule["then"])),
         "properties": lambda: True, "items": lambda: True, "additionalProperties": lambda: True,
@@ -66,13 +66,15 @@ def refused_by_both(text: str) -> tuple[bool, bool]:
 
 
 def test_every_setting_of_the_parser_is_in_the_schema_and_no_other() -> None:
-    stages = SCHEMA["properties"]["stages"]
-    of_a_stage = {*settings._STAGE_KEYS}
-    assert stages["properties"]["local"]["properties"].keys() == of_a_stage
-    assert stages["additionalProperties"]["properties"].keys() == of_a_stage
-    deploy = SCHEMA["$defs"]["deploy"]["properties"]
-    assert deploy.keys() == settings._READERS.keys()
-    tables = SCHEMA["$defs"]["localTable"]["anyOf"]
+    plain = {
+        name
+        for name in settings.StageSettings.__dataclass_fields__
+        if name not in ("extras", "table_names", "table_roles")
+    }
+    assert settings.rules("stage").keys() == plain
+    deploy = settings.rules("deploy")
+    assert deploy.keys() == settings.DeploySettings.__dataclass_fields__.keys()
+    tables = [*SCHEMA["$defs"]["localTable"]["anyOf"], *SCHEMA["$defs"]["table"]["anyOf"]]
     assert {name for one in tables for name in one.get("properties", {})} == set(settings._OF_A_TABLE)
     defaults = settings.DeploySettings()
     found = {name: rule["default"] for name, rule in deploy.items() if "default" in rule}

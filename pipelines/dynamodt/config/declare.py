@@ -13,7 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynamodt.config.serverless import service_keys
-from dynamodt.config.settings import FILE_NAME, Key, StageSettings, place, read_settings, settings_of
+from dynamodt.config.settings import (
+    FILE_NAME,
+    SCHEMA_FILE,
+    Key,
+    StageSettings,
+    place,
+    read_settings,
+    schema,
+    settings_of,
+)
 from dynamodt.errors import Refused, UsageError, file_explained, suggest
 from dynamodt.model.tables import KEY_TYPES, WORK_FOLDER, KeyAttribute
 from dynamodt.script.names import check_table_name
@@ -22,7 +31,6 @@ from dynamodt.state.storage import make_work_folder
 _HEADER = "[stages.local.tables]"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HINT = "write the partition key, then the sort key if there is one: --key id:S, or --key pk:S,sk:N"
-SCHEMA_FILE = "dynamodt.schema.json"
 _BEGIN = f"""\
 #:schema ./{WORK_FOLDER}/{SCHEMA_FILE}
 # The stages of this project. The stage `local` is an emulator on this machine, which creates these tables: the
@@ -80,11 +88,6 @@ def declare(folder: Path, keys: Mapping[str, Key], dry_run: bool = False) -> Pat
         file.write_text(text, encoding="utf-8")
     _write_schema(folder)
     return file
-
-
-def schema() -> str:
-    """The JSON schema of `dynamodt.toml`, for editors."""
-    return (Path(__file__).parent / SCHEMA_FILE).read_text(encoding="utf-8")
 
 
 def _write_schema(folder: Path) -> None:

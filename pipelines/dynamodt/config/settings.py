@@ -7,10 +7,12 @@ is ignored could deploy to the wrong bucket.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from dynamodt.errors import UsageError
 from dynamodt.model.tables import KEY_TYPES, LOOKUPS, KeyAttribute, TableExtras
 
 FILE_NAME = "dynamodt.toml"
+SCHEMA_FILE = "dynamodt.schema.json"
 
 
 def place(*keys: str) -> str:
@@ -48,41 +51,66 @@ def as_text(value: object, path: str) -> str:
     return value.strip()
 
 
-def as_choice(value: object, path: str, choices: Collection[str]) -> str:
-    text = as_text(value, path)
-    if text not in choices:
-        raise UsageError(f"cannot be {text!r}", where=place(path), hint=f"one of: {', '.join(choices)}")
-    return text
-
-
-def as_texts(value: object, path: str) -> tuple[str, ...]:
+def _as_list(value: object, path: str) -> list[Any]:
     if not isinstance(value, list):
         hint = 'write a list of strings: ["one", "two"]'
         raise UsageError(f"must be a list, not {value!r}", where=place(path), hint=hint)
-    return tuple(as_text(one, path) for one in value)
+    return value
 
 
-def as_flag(value: object, path: str) -> bool:
+def _as_flag(value: object, path: str) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"must be true or false, not {value!r}", where=place(path), hint="write it without quotes")
     return value
 
 
-def as_number(value: object, path: str, least: int, most: int) -> int:
+def _as_number(value: object, path: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UsageError(f"must be a whole number, not {value!r}", where=place(path), hint="write it without quotes")
-    if not least <= value <= most:
-        raise UsageError(f"cannot be {value}", where=place(path), hint=f"from {least:,} to {most:,}")
     return value
 
 
-_WORKER_TYPES = ("G.1X", "G.2X", "G.4X", "G.8X", "G.12X", "G.16X", "R.1X", "R.2X", "R.4X", "R.8X")
-_PACKAGES = ("index", "wheels")
+# ---------------------------------------------------------------- by the schema
+
+Rule = dict[str, Any]
+_TYPED: dict[str, Callable[[object, str], Any]] = {"string": as_text, "integer": _as_number, "boolean": _as_flag}
+_KINDS = {str: "string", int: "integer"}  # of an enumeration's values
+
+
+def schema() -> str:
+    """The JSON schema of `dynamodt.toml`: editors read it, and plain settings are read by it."""
+    return (Path(__file__).parent / SCHEMA_FILE).read_text(encoding="utf-8")
+
+
+@cache
+def rules(of: str) -> dict[str, Rule]:
+    """The schema's rule of each key: of a "stage", or of its "deploy"."""
+    found: dict[str, Rule] = json.loads(schema())["$defs"][of]["properties"]
+    return found
+
+
+def _ruled(rule: Rule, value: object, path: str) -> Any:
+    """A setting as its rule has it: a text, a number, a flag or a list. Raises UsageError for another value."""
+    if rule.get("type") == "array":
+        return tuple(_ruled({**rule, **rule["items"]}, one, path) for one in _as_list(value, path))
+    found = _TYPED[rule.get("type") or _KINDS[type(rule["enum"][0])]](value, path)
+    if accepted := _accepted_instead(rule, found):
+        raise UsageError(f"cannot be {found!r}", where=place(path), hint=accepted)
+    return found
+
+
+def _accepted_instead(rule: Rule, value: Any) -> str:
+    """What a rule accepts; empty if it accepts this value."""
+    if value not in rule.get("enum", (value,)):
+        return f"one of: {', '.join(map(str, rule['enum']))}"
+    if "minimum" in rule and not rule["minimum"] <= value <= rule["maximum"]:
+        return f"from {rule['minimum']:,} to {rule['maximum']:,}"
+    if "pattern" in rule and not re.search(rule["pattern"], value):
+        return f"write it like this: {json.dumps(rule['examples'][0])} ({rule['description']})"
+    return ""
+
+
 _FLEXIBLE = ("G.1X", "G.2X")
-# the periods that CloudWatch Logs accepts
-_LOG_DAYS = 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
-_LONGEST_MINUTES = 10_080  # of Glue: a week
-_MANY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,63 +140,15 @@ class DeploySettings:
 
 def deploy_settings(values: dict[str, Any], path: str) -> DeploySettings:
     """The settings of a table at `path`. Raises UsageError, naming the key."""
-    check_keys(values, _READERS, path)
-    settings = DeploySettings(**{key: _READERS[key](value, f"{path}.{key}") for key, value in values.items()})
+    check_keys(values, rules("deploy"), path)
+    settings = DeploySettings(**{key: _ruled(rules("deploy")[key], values[key], f"{path}.{key}") for key in values})
     if settings.flex and settings.worker_type not in _FLEXIBLE:
         hint = f"with flex = true, choose one of: {', '.join(_FLEXIBLE)}"
         raise UsageError(f"{settings.worker_type} is not for FLEX", where=place(path, "worker_type"), hint=hint)
     return settings
 
 
-def _whole(least: int, most: int = _MANY) -> Callable[[object, str], int]:
-    return lambda value, path: as_number(value, path, least, most)
-
-
-def _log_days(value: object, path: str) -> int:
-    days = as_number(value, path, _LOG_DAYS[0], _LOG_DAYS[-1])
-    if days not in _LOG_DAYS:
-        hint = f"one of: {', '.join(map(str, _LOG_DAYS))}"
-        raise UsageError(f"cannot be {days}", where=place(path), hint=hint)
-    return days
-
-
-def _matching(pattern: str, example: str) -> Callable[[object, str], str]:
-    def read(value: object, path: str) -> str:
-        text = as_text(value, path)
-        if not re.fullmatch(pattern, text):
-            raise UsageError(f"cannot be {text!r}", where=place(path), hint=f"write it like this: {example}")
-        return text
-
-    return read
-
-
-_email = _matching(r"[^@\s,]+@[^@\s,]+", '"team@example.com"')
-_schedule = _matching(r"cron\((\S+ ){5}\S+\)", '"cron(0 3 * * ? *)", in UTC')
-_stack_name = _matching(r"[A-Za-z][A-Za-z0-9-]{0,127}", '["shop-prod"]')
-_account = _matching(r"\d{12}", '"123456789012"')
-_policy_arn = _matching(r"arn:[^,\s]+:policy/[^,\s]+", '["arn:aws:iam::123456789012:policy/read-countries"]')
-
-_READERS: dict[str, Callable[[object, str], Any]] = {
-    "glue_version": _matching(r"\d+\.\d+", '"5.1"'),
-    "worker_type": lambda value, path: as_choice(value, path, _WORKER_TYPES),
-    "workers": _whole(2),
-    "timeout_minutes": _whole(1, _LONGEST_MINUTES),
-    "flex": as_flag,
-    "max_concurrent_runs": _whole(1),
-    "log_days": _log_days,
-    "run_days": _whole(0),
-    "alarm_email": _email,
-    "schedule": _schedule,
-    "application_stacks": lambda value, path: tuple(_stack_name(one, path) for one in as_texts(value, path)),
-    "packages": lambda value, path: as_choice(value, path, _PACKAGES),
-    "requirements": as_text,
-    "policy_arns": lambda value, path: tuple(_policy_arn(one, path) for one in as_texts(value, path)),
-}
-
-
-_TEXT_KEYS = ("region", "profile", "role_arn", "endpoint_url", "storage", "kms_key", "state_table", "glue_job")
-_FLAG_KEYS = ("protected", "single_region_writers")
-_STAGE_KEYS = (*_TEXT_KEYS, *_FLAG_KEYS, "storage_owner", "table_name", "tables", "deploy")
+_OF_PARTS = ("table_name", "tables", "deploy")  # of a stage: what no single rule describes
 _INDEX_HINT = 'write its name and its key: indexes = { by_status = { status = "S", placed_at = "N" } }'
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
 _DOTTED = 'a table\'s name with a dot needs quotes: "my.table" = ...'
@@ -239,22 +219,18 @@ def _parse(text: str, file: Path) -> dict[str, Any]:
 
 def _stage(name: str, values: dict[str, Any]) -> StageSettings:
     path = f"stages.{name}"
-    for key in values.keys() - {*_STAGE_KEYS}:
+    for key in values.keys() - rules("stage").keys():
         if isinstance(values[key], dict):
             hint = f'if it is the stage {name}.{key}, put its name into quotes: [stages."{name}.{key}"]'
             raise UsageError("is not a known key", where=place(path, key), hint=hint)
-    check_keys(values, _STAGE_KEYS, path)
-    texts: dict[str, Any] = {key: as_text(values[key], f"{path}.{key}") for key in _TEXT_KEYS if key in values}
-    flags: dict[str, Any] = {key: as_flag(values[key], f"{path}.{key}") for key in _FLAG_KEYS if key in values}
+    check_keys(values, rules("stage"), path)
+    plain = [key for key in values if key not in _OF_PARTS]
+    found = {key: _ruled(rules("stage")[key], values[key], f"{path}.{key}") for key in plain}
     deploy = deploy_settings(as_table(values.get("deploy", {}), f"{path}.deploy"), f"{path}.deploy")
-    if "storage_owner" in values:
-        texts["storage_owner"] = _account(values["storage_owner"], f"{path}.storage_owner")
     if "table_name" in values:
-        texts["table_name"] = _pattern(values["table_name"], name, f"{path}.table_name")
+        found["table_name"] = _pattern(values["table_name"], name, f"{path}.table_name")
     keys, extras, names, roles = _tables(values.get("tables", {}), f"{path}.tables", creates=name == "local")
-    return StageSettings(
-        **texts, **flags, tables=keys, extras=extras, table_names=names, table_roles=roles, deploy=deploy
-    )
+    return StageSettings(**found, tables=keys, extras=extras, table_names=names, table_roles=roles, deploy=deploy)
 
 
 # ---------------------------------------------------------------- tables
