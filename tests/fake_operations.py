@@ -190,11 +190,10 @@ class FakeOperations:
         version: int,
         observer: Observer,
         /,
-        dry_run: bool = False,
         options: RunOptions = RunOptions(),
     ) -> PreparedRef:
         runner = [] if options.runner == "direct" else [options.runner]
-        self.calls.append(("prepare", table, version, dry_run, *runner))
+        self.calls.append(("prepare", table, version, options.dry_run, *runner))
         return PREPARED
 
     def check(
@@ -244,24 +243,16 @@ class FakeOperations:
         return [Path("transforms") / table / f"v2_{name}.py"]
 
     def stamp(
-        self,
-        stage: Stage,
-        folder: Path,
-        table: str,
-        to: int,
-        observer: Observer,
-        /,
-        dry_run: bool = False,
-        options: RunOptions = RunOptions(),
+        self, stage: Stage, folder: Path, table: str, to: int, observer: Observer, options: RunOptions, /
     ) -> TakeOver:
-        self.calls.append(("stamp", table, to, dry_run))
-        return TakeOver(table, tuple(_recorded(table, n, "stamped") for n in range(1, to + 1)), to, 4, dry_run)
+        self.calls.append(("stamp", table, to, options.dry_run))
+        return TakeOver(table, tuple(_recorded(table, n, "stamped") for n in range(1, to + 1)), to, 4, options.dry_run)
 
     def repair(
-        self, stage: Stage, folder: Path, table: str, to: int | None, reason: str, observer: Observer, /,
-        dry_run: bool = False, options: RunOptions = RunOptions(),
-    ) -> TakeOver:  # fmt: skip
-        self.calls.append(("repair", table, to, reason, dry_run))
+        self, stage: Stage, folder: Path, table: str, to: int | None, observer: Observer, options: RunOptions, /
+    ) -> TakeOver:
+        reason = options.reason
+        self.calls.append(("repair", table, to, reason, options.dry_run))
         outcomes = (VersionOutcome(1, "initial", "accepted"), VersionOutcome(2, "split_name", "unchanged"))
         return TakeOver(
             table,
@@ -272,22 +263,15 @@ class FakeOperations:
             ),
             2,
             4,
-            dry_run,
+            options.dry_run,
             outcomes,
         )
 
     def import_history(
-        self,
-        stage: Stage,
-        folder: Path,
-        table: str,
-        observer: Observer,
-        /,
-        dry_run: bool = False,
-        options: RunOptions = RunOptions(),
+        self, stage: Stage, folder: Path, table: str, observer: Observer, options: RunOptions, /
     ) -> TakeOver:
-        self.calls.append(("import_history", table, dry_run))
-        return TakeOver(table, (_recorded(table, 1, "adopted"),), 1, 4, dry_run)
+        self.calls.append(("import_history", table, options.dry_run))
+        return TakeOver(table, (_recorded(table, 1, "adopted"),), 1, 4, options.dry_run)
 
     def _table(
         self, table: str, direction: Direction, versions: Sequence[int], options: RunOptions, observer: Observer

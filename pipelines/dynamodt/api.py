@@ -57,7 +57,7 @@ from dynamodt.runs.migration import (
 )
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
-from dynamodt.runs.provenance import provenance, signed
+from dynamodt.runs.provenance import signed
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
@@ -201,45 +201,22 @@ def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
 
 
 def stamp(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    to: int,
-    observer: Observer,
-    dry_run: bool = False,
-    options: RunOptions = RunOptions(),
+    stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied, with who and why of the options; see `runs.baseline`."""
-    of = provenance(signed(options, folder))
-    return baseline.stamp(stage, folder, stage.names.real(name), to, observer, dry_run, of)
+    return baseline.stamp(stage, folder, stage.names.real(name), to, observer, signed(options, folder))
 
 
-def repair(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    to: int | None,
-    reason: str,
-    observer: Observer,
-    dry_run: bool = False,
-    options: RunOptions = RunOptions(),
-) -> TakeOver:
-    """Accept the edits of a table's applied versions; see `runs.repair.repair`. Of the options, who applies."""
-    of = provenance(signed(options, folder))
-    return repairing.repair(stage, folder, stage.names.real(name), to, reason, observer, dry_run, of)
+def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
+    """Accept the edits of a table's applied versions, with who and why of the options; see `runs.repair.repair`."""
+    return repairing.repair(stage, folder, stage.names.real(name), to, observer, signed(options, folder))
 
 
 def import_history(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    observer: Observer,
-    dry_run: bool = False,
-    options: RunOptions = RunOptions(),
+    stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
     """Import a table's record of dynamo-data-transform, with who and why of the options; see `runs.baseline`."""
-    of = provenance(signed(options, folder))
-    return baseline.import_history(stage, folder, stage.names.real(name), observer, dry_run, of)
+    return baseline.import_history(stage, folder, stage.names.real(name), observer, signed(options, folder))
 
 
 def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:
@@ -265,16 +242,10 @@ def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: ProgressRe
 
 
 def prepare(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    version: int,
-    observer: Observer,
-    dry_run: bool = False,
-    options: RunOptions = RunOptions(),
+    stage: Stage, folder: Path, name: str, version: int, observer: Observer, options: RunOptions = RunOptions()
 ) -> PreparedRef:
     """Run a version's `prepare` and store its rows, here or in the deployed job. A dry run only counts them. Of the
-    options, the runner and the limits of reads apply."""
+    options, the runner, the dry run and the limits of reads apply."""
     table = stage.names.real(name)
     script = next((s for s in read_versions(folder / "transforms", table, stage.names) if s.sequence == version), None)
     if script is None:
@@ -283,8 +254,8 @@ def prepare(
         raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
     if options.runner == GLUE:
         stage = with_names(stage, folder, (table, *named_in(script, folder)))
-        return on_glue.prepare(stage, folder, script, replace(options, dry_run=dry_run), as_watcher(observer))
-    return preparing.prepare(stage, folder, script, observer, dry_run, options)
+        return on_glue.prepare(stage, folder, script, options, as_watcher(observer))
+    return preparing.prepare(stage, folder, script, observer, options)
 
 
 def unprepared(stage: Stage, folder: Path, name: str, at: int) -> int:

@@ -18,6 +18,7 @@ from dynamodt.model.reports import TakeOver
 from dynamodt.model.tables import Item
 from dynamodt.runs.history import first_record
 from dynamodt.runs.lock import held
+from dynamodt.runs.options import RunOptions
 from dynamodt.script.read import read_versions
 from dynamodt.state.rows import Rows
 from dynamodt.state.state import State
@@ -65,11 +66,11 @@ def put_record(endpoint: Endpoint, table: str, **changes: Any) -> Item:
 
 
 def stamp(bench: Bench, table: str, to: int, dry_run: bool = False) -> TakeOver:
-    return operations.stamp(bench.stage, bench.folder, table, to, bench.recorder, dry_run=dry_run)
+    return operations.stamp(bench.stage, bench.folder, table, to, bench.recorder, RunOptions(dry_run=dry_run))
 
 
 def adopt(bench: Bench, table: str, dry_run: bool = False) -> TakeOver:
-    return operations.import_history(bench.stage, bench.folder, table, bench.recorder, dry_run=dry_run)
+    return operations.import_history(bench.stage, bench.folder, table, bench.recorder, RunOptions(dry_run=dry_run))
 
 
 def state_of(bench: Bench) -> State:

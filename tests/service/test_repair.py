@@ -12,6 +12,7 @@ from dynamodt.errors import Busy, Refused, UsageError
 from dynamodt.model.reports import TakeOver
 from dynamodt.model.runs import AppliedVersion
 from dynamodt.runs.lock import held
+from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 from tests.service.bench import Bench
@@ -34,7 +35,7 @@ def table(bench: Bench, make_table: MakeTable) -> str:
 
 
 def repair(bench: Bench, table: str, to: int | None = None, reason: str = "a test", **more: Any) -> TakeOver:
-    return operations.repair(bench.stage, bench.folder, table, to, reason, bench.recorder, **more)
+    return operations.repair(bench.stage, bench.folder, table, to, bench.recorder, RunOptions(reason=reason, **more))
 
 
 def edit(bench: Bench, table: str, number: int) -> str:

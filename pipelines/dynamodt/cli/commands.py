@@ -206,21 +206,20 @@ def _control(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
 
 
 def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    table, dry_run = request.tables[0], request.options.dry_run
+    table, options = request.tables[0], request.options
     if request.command == "stamp":
-        taken = api.stamp(stage, folder, table, request.to or 0, recorder, dry_run=dry_run, options=request.options)
+        taken = api.stamp(stage, folder, table, request.to or 0, recorder, options)
     elif request.command == "repair":
-        options = request.options
-        taken = api.repair(stage, folder, table, request.to, options.reason, recorder, dry_run=dry_run, options=options)
+        taken = api.repair(stage, folder, table, request.to, recorder, options)
     else:
-        taken = api.import_history(stage, folder, table, recorder, dry_run=dry_run, options=request.options)
+        taken = api.import_history(stage, folder, table, recorder, options)
     document = json_output.baseline_document(taken)
     return CommandResult(document, lambda console: baseline.print_baseline(console, request, taken, stage.names))
 
 
 def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     table, version, dry_run = request.tables[0], request.number or 0, request.options.dry_run
-    prepared = api.prepare(stage, folder, table, version, recorder, dry_run=dry_run, options=request.options)
+    prepared = api.prepare(stage, folder, table, version, recorder, request.options)
     document = json_output.prepared_document(stage.names.real(table), version, prepared, dry_run)
     (status,) = api.status(stage, folder, [table]) if not dry_run else (TableStatus(table, 0, ()),)
     earlier = 0 if dry_run else api.unprepared(stage, folder, table, status.at)

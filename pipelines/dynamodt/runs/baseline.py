@@ -22,9 +22,9 @@ from dynamodt.runs.dead_letters import has_lost_dead_letters
 from dynamodt.runs.history import applied_by, now
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import held
-from dynamodt.runs.options import Observer
+from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
-from dynamodt.runs.provenance import Provenance, author
+from dynamodt.runs.provenance import Provenance, provenance
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
@@ -47,15 +47,7 @@ class _Known(NamedTuple):
 # ---------------------------------------------------------------- the two operations
 
 
-def stamp(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    to: int,
-    observer: Observer,
-    dry_run: bool = False,
-    of: Provenance | None = None,
-) -> TakeOver:
+def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied, and none above; 0: none at all.
 
     Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
@@ -67,12 +59,10 @@ def stamp(
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
     spec = usable_table(stage, name)
     run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, dry_run, of, lambda known: _stamped(known, run, to))
+    return _take_over(stage, spec, scripts, run, observer, options, lambda known: _stamped(known, run, to))
 
 
-def import_history(
-    stage: Stage, folder: Path, name: str, observer: Observer, dry_run: bool = False, of: Provenance | None = None
-) -> TakeOver:
+def import_history(stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions) -> TakeOver:
     """Import the table's record of dynamo-data-transform: the applied versions, and the runs that applied them. It may
     be repeated after that tool has run again.
 
@@ -83,7 +73,7 @@ def import_history(
     past = _past(stage, spec)
     _check_files(name, stage.names.logical(name), past.versions, scripts)
     run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, dry_run, of, lambda known: _adopted(name, known, run, past))
+    return _take_over(stage, spec, scripts, run, observer, options, lambda known: _adopted(name, known, run, past))
 
 
 def _take_over(
@@ -92,20 +82,19 @@ def _take_over(
     scripts: tuple[Script, ...],
     run: str,
     observer: Observer,
-    dry_run: bool,
-    of: Provenance | None,
+    options: RunOptions,
     entries_of: Callable[[_Known], list[Entry]],
 ) -> TakeOver:
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
 
     def planned() -> tuple[list[Entry], int, Applied]:
-        known = _Known(scripts, state.applied(name), state.runs(name), spec, of or Provenance(author()))
+        known = _Known(scripts, state.applied(name), state.runs(name), spec, provenance(options))
         entries = [_of_table(entry, spec) for entry in entries_of(known)]
         return entries, _at(known.applied, entries), known.applied
 
     entries, at, before = planned()
-    if entries and not dry_run:
+    if entries and not options.dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_dead_letters(stage, state, runs)
@@ -117,10 +106,10 @@ def _take_over(
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
             ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
             state.record_all([*entries, *ended], lease.token)
-    if not dry_run:
+    if not options.dry_run:
         state.record_name(stage, stage.names.logical(name), name)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
-    return TakeOver(name, tuple(records), at, len(scripts), dry_run, _outcomes(scripts, before, entries))
+    return TakeOver(name, tuple(records), at, len(scripts), options.dry_run, _outcomes(scripts, before, entries))
 
 
 def _with_texts(storage: Storage, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Entry]:
@@ -173,18 +162,18 @@ def _at(applied: Applied, entries: Sequence[Entry]) -> int:
 def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
     """The changes, from the highest version down."""
     missing = [script for script in known.scripts if script.sequence <= to and script.sequence not in known.applied]
-    entries = [_come(_record(script, "up", "stamp", run, known.of), script) for script in missing]
+    entries = [_come(recorded(script, "up", "stamp", run, known.of), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
-    entries += [Entry(_record(version, "down", "stamp", run, known.of), reverted=True) for version in surplus]
+    entries += [Entry(recorded(version, "down", "stamp", run, known.of), reverted=True) for version in surplus]
     confirmed = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
     if not entries and known.scripts and confirmed:  # for a recreated table, or items that were repaired by hand
         script = known.scripts[max(to, 1) - 1]
-        entries = [Entry(_record(script, "up" if to else "down", "stamp", run, known.of))]
+        entries = [Entry(recorded(script, "up" if to else "down", "stamp", run, known.of))]
     return sorted(entries, key=lambda entry: -entry.record.version)
 
 
-def _record(version: Script | AppliedVersion, direction: Direction, event: str, run: str, of: Provenance) -> RunRecord:
-    """The record of a version whose run is not known."""
+def recorded(version: Script | AppliedVersion, direction: Direction, event: str, run: str, of: Provenance) -> RunRecord:
+    """The record of a version that is not run: its run is another one, or not known."""
     number = version.sequence if isinstance(version, Script) else version.version
     moment = now()
     return RunRecord(
@@ -254,7 +243,7 @@ def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
     entries = [Entry(_past_record(name, one, files, known.of)) for one in past.runs if _past_run_id(one) not in written]
     for number in pending:
         script = files[number]
-        unknown = _record(script, "up", "adopt", run, known.of)
+        unknown = recorded(script, "up", "adopt", run, known.of)
         ran = _past_record(name, made[number], files, known.of) if number in made else unknown
         entries.append(_come(ran, script))
     return entries

@@ -138,17 +138,15 @@ def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tup
         yield row
 
 
-def prepare(
-    stage: Stage, folder: Path, script: Script, observer: Observer, dry_run: bool, options: RunOptions
-) -> PreparedRef:
+def prepare(stage: Stage, folder: Path, script: Script, observer: Observer, options: RunOptions) -> PreparedRef:
     """Run the script's `prepare` here and store its rows. A dry run only counts them."""
     check_script(script)
     storage = open_storage(stage.connection, stage.storage)
-    if not dry_run:
+    if not options.dry_run:
         storage.check()
     with labelled(script), closing(PreparationContext(stage, folder, script, options)) as context:
         rows = counted(prepare_rows(script, context), observer)
-        if not dry_run:
+        if not options.dry_run:
             return prepared_data.save(storage, script, rows, now())
         number = sum(1 for _ in rows)
     return PreparedRef(url="", rows=number, sha256="", script_checksum=script.checksum, created=now())

@@ -14,39 +14,32 @@ from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.reports import TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
-from dynamodt.runs.history import goal, now
+from dynamodt.runs.baseline import recorded
+from dynamodt.runs.history import goal
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, held
-from dynamodt.runs.options import Observer
+from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
-from dynamodt.runs.provenance import Provenance, author
+from dynamodt.runs.provenance import Provenance, provenance
 from dynamodt.runs.resume import check_not_undoing
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, another_script, is_unedited
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import after, unfinished
+from dynamodt.state.runs import unfinished
 from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import open_storage
 
 _Edit = tuple[Script, AppliedVersion]
 
 
-def repair(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    to: int | None,
-    reason: str,
-    observer: Observer,
-    dry_run: bool = False,
-    of: Provenance | None = None,
-) -> TakeOver:
-    """Accept the edits of the applied versions of a table, up to `to` (None: of all), for a reason.
+def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
+    """Accept the edits of the applied versions of a table, up to `to` (None: of all), for the reason of the options.
 
     Raises UsageError without a reason and for a version that is not applied, Refused for a file that is another script,
     while a run holds the table, and while one is unfinished.
     """
-    if not reason.strip():
+    of = provenance(replace(options, reason=options.reason.strip()))
+    if not of.reason:
         raise UsageError("the reason is empty", hint='write why the edit is accepted: --reason "a corrected type"')
     scripts = read_versions(folder / "transforms", name, stage.names)
     spec = usable_table(stage, name)
@@ -54,16 +47,14 @@ def repair(
     edits = _edits(scripts, state.applied(name), name, to)
     _check_ended(stage, state, spec)
     check_not_leased(state.leases, name)
-    run, entries = new_run(), [_entry(edit, reason.strip(), of) for edit in edits]
-    if entries and not dry_run:
+    run, entries = new_run(), [_entry(edit, of) for edit in edits]
+    if entries and not options.dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             _check_ended(stage, state, spec)
             edits = _edits(scripts, state.applied(name), name, to)
             storage = open_storage(stage.connection, stage.storage)
             texts = [keep_text(storage, script) for script, _ in edits]
-            entries = [
-                _entry(edit, reason.strip(), of).with_text(text) for edit, text in zip(edits, texts, strict=True)
-            ]
+            entries = [_entry(edit, of).with_text(text) for edit, text in zip(edits, texts, strict=True)]
             state.record_all(entries, lease.token)
     applied, accepted = state.applied(name), {entry.record.version for entry in entries}
     outcomes = tuple(
@@ -72,7 +63,7 @@ def repair(
         if to is None or number <= to
     )
     records = tuple(entry.record for entry in entries)
-    return TakeOver(name, records, max(applied, default=0), len(scripts), dry_run, outcomes)
+    return TakeOver(name, records, max(applied, default=0), len(scripts), options.dry_run, outcomes)
 
 
 def _edits(scripts: Sequence[Script], applied: Applied, table: str, to: int | None) -> list[_Edit]:
@@ -115,24 +106,8 @@ def _is_unfinished(run: RunRecord) -> Refused:
     )
 
 
-def _entry(edit: _Edit, reason: str, of: Provenance | None) -> Entry:
+def _entry(edit: _Edit, of: Provenance) -> Entry:
     script, applied = edit
-    moment = now()
-    record = RunRecord(
-        table=applied.table,
-        run=new_run(),
-        version=applied.version,
-        name=applied.name,
-        direction="up",
-        checksum=script.checksum,
-        status=after("", "repair"),
-        started=moment,
-        ended=moment,
-        by=of.by if of else author(),
-        reason=reason,
-        commit=of.commit if of else "",
-        files=script.file_checksums,
-        text_before=applied.text,
-    )
+    record = replace(recorded(script, "up", "repair", new_run(), of), text_before=applied.text)
     present = replace(applied, checksum=script.checksum, files=script.file_checksums, text="")
     return Entry(record, applied=present, instead_of=applied.checksum)
