@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from dynamodt.config.settings import FILE_NAME, place
 from dynamodt.dynamodb.clients import account_id, client, explained
+from dynamodt.dynamodb.network import Tolerated
 from dynamodt.dynamodb.table import list_tables, place_of
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import Script
@@ -165,19 +166,15 @@ class _Lookups:
 
     def _of_parameter(self, name: str, where: str) -> str:
         if name not in self._parameters:
-            with explained("GetParameter", where):
-                self._parameters[name] = self._read_parameter(name, where)
+            self._parameters[name] = self._read_parameter(name, where)
         return self._parameters[name].strip()
 
     def _read_parameter(self, name: str, where: str) -> str:
-        try:
+        with explained("GetParameter", where), Tolerated("ParameterNotFound"):
             found = client(self.stage.connection, "ssm").get_parameter(Name=name, WithDecryption=True)
             return str(found["Parameter"]["Value"])
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ParameterNotFound":
-                raise
-            hint = f"create it in {self.stage.connection.region}, or write the table's name"
-            raise UsageError(f"there is no parameter {name}", where=where, hint=hint) from None
+        hint = f"create it in {self.stage.connection.region}, or write the table's name"
+        raise UsageError(f"there is no parameter {name}", where=where, hint=hint)
 
     def _of_arn(self, logical: str, arn: str, where: str) -> str:
         """The table's name, or its ARN if it is in another account or region than the stage. Raises UsageError for one

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.deploy.packages import PREFIX, is_asset
 from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG, account_id, client, explained
+from dynamodt.dynamodb.network import Tolerated, refusal
 from dynamodt.errors import DynamodtError, ServiceError, UsageError
 from dynamodt.export.datafiles import export_of_file
 from dynamodt.export.objects import S3Objects
@@ -52,9 +53,9 @@ def bucket_facts(connection: Connection, bucket: str) -> BucketFacts | None:
         try:
             found = s3.head_bucket(Bucket=bucket)
         except ClientError as error:
-            if _status(error) == 404:
+            if refusal(error).status == 404:
                 return None
-            if _status(error) in (301, 403):
+            if refusal(error).status in (301, 403):
                 place = f"account {account_id(connection)}, region {connection.region}"
                 raise _not_ours(
                     bucket, f"the bucket is in another account or region, or s3:ListBucket is not granted ({place})"
@@ -85,17 +86,9 @@ def _stage(s3: Any, bucket: str) -> str:
 
 def _if_set(ask: Callable[..., dict[str, Any]], operation: str, bucket: str) -> dict[str, Any]:
     """A part of a bucket's configuration; empty if it is not set, which S3 reports as an error."""
-    with explained(operation, f"bucket {bucket}"):
-        try:
-            return ask(Bucket=bucket)
-        except ClientError as error:
-            if _status(error) == 404:
-                return {}
-            raise
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+    with explained(operation, f"bucket {bucket}"), Tolerated(404):
+        return ask(Bucket=bucket)
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +294,9 @@ def key_facts(connection: Connection, key: str) -> KeyFacts | None:
         try:
             found = kms.describe_key(KeyId=key)["KeyMetadata"]
         except ClientError as error:
-            if _code(error) == _DENIED:
+            if refusal(error).code == _DENIED:
                 return KeyFacts(key, "", "", "")
-            if _code(error) == _ABSENT:
+            if refusal(error).code == _ABSENT:
                 return None
             raise
     if found["KeyManager"] != "CUSTOMER":
@@ -332,15 +325,6 @@ def schedule_deletion(connection: Connection, key: str) -> int:
 
 def _tags(kms: Any, arn: str) -> dict[str, str]:
     """The tags of a key; empty for a key of AWS or of another account, whose tags cannot be read."""
-    with explained("ListResourceTags", f"key {arn}"):
-        try:
-            found = kms.list_resource_tags(KeyId=arn)["Tags"]
-        except ClientError as error:
-            if _code(error) in (_DENIED, _ABSENT):
-                return {}
-            raise
-    return {tag["TagKey"]: tag["TagValue"] for tag in found}
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response["Error"]["Code"])
+    with explained("ListResourceTags", f"key {arn}"), Tolerated(_DENIED, _ABSENT):
+        return {tag["TagKey"]: tag["TagValue"] for tag in kms.list_resource_tags(KeyId=arn)["Tags"]}
+    return {}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.network import Tolerated, refusal
+from dynamodt.dynamodb.table import NO_RESOURCE
 from dynamodt.errors import Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import ABORT
 from dynamodt.pipeline.process import StoppedError, Terminated
@@ -116,7 +118,7 @@ class GlueJob:
             try:
                 return dict(call(**request))
             except ClientError as error:
-                code = error.response.get("Error", {}).get("Code", "")
+                code = refusal(error).code
                 if code == "EntityNotFoundException":
                     hint = "deploy it: " + suggest("deploy")
                     raise Refused("the job is not deployed", where=self.where, hint=hint) from error
@@ -159,17 +161,13 @@ def tail(connection: Connection, group: str, job_run: str, lines: int) -> list[s
     Raises ServiceError if it cannot be read. Needs logs:DescribeLogStreams and logs:GetLogEvents on the group.
     """
     logs = client(connection, "logs", attempts=_LOG_ATTEMPTS, seconds=_LOG_SECONDS)
-    with explained("GetLogEvents", f"log group {group}"):
-        try:
-            streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=job_run)["logStreams"]
-            names = [stream["logStreamName"] for stream in streams]
-            if not names:
-                return []
+    with explained("GetLogEvents", f"log group {group}"), Tolerated(NO_RESOURCE):
+        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=job_run)["logStreams"]
+        if names := [stream["logStreamName"] for stream in streams]:
             answer = logs.get_log_events(logGroupName=group, logStreamName=_driver(names), limit=lines)
-        except logs.exceptions.ResourceNotFoundException:
-            return []
-    text = "\n".join(event["message"].rstrip("\n") for event in answer["events"])
-    return text.splitlines()[-lines:]
+            text = "\n".join(event["message"].rstrip("\n") for event in answer["events"])
+            return text.splitlines()[-lines:]
+    return []
 
 
 def _driver(names: list[str]) -> str:

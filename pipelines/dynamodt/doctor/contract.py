@@ -11,7 +11,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from dynamodt.doctor.suite import OF_STORAGE, Answer, Check, Scratch, code_of, differs
+from dynamodt.doctor.suite import OF_STORAGE, Answer, Check, Scratch, differs
+from dynamodt.dynamodb.network import refusal
 
 _GUIDE = "docs.aws.amazon.com/amazondynamodb/latest/developerguide"
 _API = "docs.aws.amazon.com/amazondynamodb/latest/APIReference"
@@ -262,7 +263,7 @@ def _transaction(found: Scratch, id: str, value: Any = _A) -> str:
         found.dynamodb.transact_write_items(TransactItems=[{"Put": absent}], ClientRequestToken=f"{found.table}-{id}")
     except ClientError as error:
         reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", ())]
-        return " ".join([code_of(error), *reasons])
+        return " ".join([refusal(error).code, *reasons])
     return "done"
 
 

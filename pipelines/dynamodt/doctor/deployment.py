@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 
 from dynamodt.deploy.glue_runs import GlueJob
 from dynamodt.deploy.stacks import GONE, UNMADE, Stack, StackState, ended, known_events
-from dynamodt.doctor.suite import Check, Scratch, code_of, differs
+from dynamodt.doctor.suite import Check, Scratch, differs
 from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.network import refusal
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
@@ -86,7 +87,7 @@ def _absent_job(found: Scratch) -> str:
     try:
         client(found.connection, "glue").get_job(JobName=f"{found.table}-absent")
     except ClientError as error:
-        return differs("EntityNotFoundException", code_of(error))
+        return differs("EntityNotFoundException", refusal(error).code)
     return "an absent job was found"
 
 

@@ -26,9 +26,10 @@ from dynamodt.config.names import with_names
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.suite import Check, Finding, Status, code_of, run_suite, scratch
+from dynamodt.doctor.suite import Check, Finding, Status, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.dynamodb.table import consumers, describe, description, has_point_in_time_recovery, place_of
+from dynamodt.dynamodb.network import Tolerated, refusal
+from dynamodt.dynamodb.table import NO_RESOURCE, consumers, describe, description, has_point_in_time_recovery, place_of
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Connection, Stage, name_in_requests
@@ -214,24 +215,20 @@ def _clock(stage: Stage) -> Seen:
 
 
 def _state_table(stage: Stage) -> Seen:
-    with explained("DescribeTable", f"table {stage.state_table}"):
-        try:
-            table = client(stage.connection, "dynamodb").describe_table(TableName=stage.state_table)["Table"]
-        except ClientError as error:
-            if code_of(error) != "ResourceNotFoundException":
-                raise
-            return _no_state_table(stage)
+    with explained("DescribeTable", f"table {stage.state_table}"), Tolerated(NO_RESOURCE):
+        table = client(stage.connection, "dynamodb").describe_table(TableName=stage.state_table)["Table"]
+        return _state_table_of(stage, table)
+    if stage.makes_state_table:
+        return OK, f"{stage.state_table} is created on first use", ""
+    return WRONG, f"there is no table {stage.state_table}", suggest("deploy", stage=stage.name) + " creates it"
+
+
+def _state_table_of(stage: Stage, table: Mapping[str, Any]) -> Seen:
     key = [(each["AttributeName"], each["KeyType"]) for each in table["KeySchema"]]
     if key != _STATE_KEY:
         return WRONG, f"{stage.state_table} has the key {key}", "name another state_table in dynamodt.toml"
     denied = _denied(stage, STATE_ACTIONS, [table["TableArn"]])
     return (WRONG, denied, _GRANT) if denied else (OK, f"{stage.state_table}, {table['TableStatus']}", "")
-
-
-def _no_state_table(stage: Stage) -> Seen:
-    if stage.makes_state_table:
-        return OK, f"{stage.state_table} is created on first use", ""
-    return WRONG, f"there is no table {stage.state_table}", suggest("deploy", stage=stage.name) + " creates it"
 
 
 def _storage(stage: Stage) -> Seen:
@@ -267,9 +264,9 @@ def _glue_job(stage: Stage) -> Seen:
     try:
         job = client(stage.connection, "glue").get_job(JobName=stage.job_name)["Job"]
     except ClientError as error:
-        if code_of(error) == "EntityNotFoundException":
+        if refusal(error).code == "EntityNotFoundException":
             return "skipped", f"no job {stage.job_name} is deployed", ""
-        return "skipped", f"it cannot be read: {code_of(error)}", ""
+        return "skipped", f"it cannot be read: {refusal(error).code}", ""
     modules = job.get("DefaultArguments", {}).get("--additional-python-modules", "")
     return OK, f"{stage.job_name}, Glue {job.get('GlueVersion')}, {modules.rpartition('/')[2]}", ""
 
@@ -396,5 +393,5 @@ def _is_refused(call: Callable[[], Any]) -> bool:
     try:
         call()
     except ClientError as error:
-        return code_of(error) == "AccessDeniedException"
+        return refusal(error).code == "AccessDeniedException"
     return False

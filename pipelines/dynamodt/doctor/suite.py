@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.network import refusal
+from dynamodt.dynamodb.table import ACTIVE_SOON, create_table
 from dynamodt.errors import DynamodtError
+from dynamodt.model.tables import KeyAttribute
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image, Stage
@@ -27,7 +30,6 @@ Note = Callable[[str], None]
 
 INDEX = "by_g"
 _SCRATCH = "dynamodt-doctor-"
-_WAIT = {"Delay": 1, "MaxAttempts": 120}
 
 
 class Finding(NamedTuple):
@@ -112,7 +114,7 @@ class Scratch:
         try:
             responses = self.dynamodb.batch_execute_statement(Statements=words)["Responses"]
         except ClientError as error:
-            return [Answer(f"request: {code_of(error)}")] * len(words)
+            return [Answer(f"request: {refusal(error).code}")] * len(words)
         return [Answer(one.get("Error", {}).get("Code", "done"), one.get("Error", {}).get("Item")) for one in responses]
 
     def call(self, operation: str, **parameters: Any) -> Answer:
@@ -120,17 +122,13 @@ class Scratch:
         try:
             getattr(self.dynamodb, operation)(TableName=self.table, **parameters)
         except ClientError as error:
-            return Answer(code_of(error), error.response.get("Item"))
+            return Answer(refusal(error).code, error.response.get("Item"))
         return Answer("done")
 
 
 def differs(expected: object, seen: object) -> str:
     """What was seen instead of the expected; empty if they are equal."""
     return "" if expected == seen else f"{seen} instead of {expected}"
-
-
-def code_of(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager
@@ -154,20 +152,8 @@ def scratch(stage: Stage, note: Note) -> Iterator[Scratch]:
 
 
 def _create(found: Scratch) -> None:
-    index = {
-        "IndexName": INDEX,
-        "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
-        "Projection": {"ProjectionType": "ALL"},
-    }
-    with explained("CreateTable", f"table {found.table}"):
-        found.dynamodb.create_table(
-            TableName=found.table,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("id", "g")],
-            GlobalSecondaryIndexes=[index],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        found.dynamodb.get_waiter("table_exists").wait(TableName=found.table, WaiterConfig=_WAIT)
+    indexes = {INDEX: (KeyAttribute("g", "S"),)}
+    create_table(found.dynamodb, found.table, (KeyAttribute("id", "S"),), f"table {found.table}", indexes)
 
 
 def _delete(found: Scratch) -> None:
@@ -176,7 +162,7 @@ def _delete(found: Scratch) -> None:
         try:
             found.dynamodb.delete_table(TableName=found.table)
         except found.dynamodb.exceptions.ResourceInUseException:  # it is being created still
-            found.dynamodb.get_waiter("table_exists").wait(TableName=found.table, WaiterConfig=_WAIT)
+            found.dynamodb.get_waiter("table_exists").wait(TableName=found.table, WaiterConfig=ACTIVE_SOON)
             found.dynamodb.delete_table(TableName=found.table)
     if found.bucket:
         with explained("DeleteObject", f"bucket {found.bucket}"):
@@ -245,7 +231,7 @@ def _object(found: Scratch) -> str:
         found.s3.get_object(**where, IfMatch=tag)
         return "a range of a replaced object"
     except ClientError as error:
-        return differs((b"234", 412), (part, error.response["ResponseMetadata"]["HTTPStatusCode"]))
+        return differs((b"234", 412), (part, refusal(error).status))
 
 
 def _listing(found: Scratch) -> str:
@@ -261,7 +247,7 @@ def _owner(found: Scratch) -> str:
     try:
         found.s3.head_bucket(Bucket=found.bucket, ExpectedBucketOwner="123456789012")
     except ClientError as error:
-        return differs(403, error.response["ResponseMetadata"]["HTTPStatusCode"])
+        return differs(403, refusal(error).status)
     return "another account's bucket was accepted"
 
 
@@ -274,7 +260,7 @@ def _export(found: Scratch, **moments: Any) -> str:
     try:
         return str(found.dynamodb.export_table_to_point_in_time(TableArn=table, **where, **moments)["ExportArn"])
     except ClientError as error:
-        return code_of(error)
+        return refusal(error).code
 
 
 def _needs_recovery(found: Scratch) -> str:

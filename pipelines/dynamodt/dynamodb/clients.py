@@ -37,6 +37,7 @@ from dynamodt.dynamodb.network import (
     Route,
     ca_bundle,
     client_reason,
+    refusal,
     route_to,
     shown,
     url_of_requests,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     import botocore.session
 
     from dynamodt.model.tables import Connection
-
 
 # Tags of the resources that infra/template.yaml creates and keeps.
 STAGE_TAG = "dynamodt:stage"
@@ -166,8 +166,7 @@ def _not_renewed(error: Exception, where: str, profile: str) -> ServiceError:
         what = f"the session of IAM Identity Center has ended, or was not begun: {error}"
         return ServiceError(what, where=where, hint=f"aws sso login --profile {profile}")
     if isinstance(error, ClientError):
-        detail = error.response.get("Error", {})
-        code, message = detail.get("Code", ""), detail.get("Message", "")
+        code, message, _ = refusal(error)
         what = f"the credentials could not be renewed: {error.operation_name} was refused: {code}: {message}"
         hint = _HINTS.get(code, _RENEW)
         if code.startswith("AccessDenied"):
@@ -338,8 +337,8 @@ def explained(operation: str, where: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        detail = error.response.get("Error", {})
-        raise service_error(operation, where, detail.get("Code", ""), detail.get("Message", "")) from error
+        code, message, _ = refusal(error)
+        raise service_error(operation, where, code, message) from error
     except BotoCoreError as error:
         raise _client_error(operation, where, error) from error
     except Exception as error:
@@ -394,7 +393,5 @@ def bucket_owner(connection: Connection) -> str:
     try:
         return account_id(connection)
     except ServiceError as error:
-        hint = (
-            error.hint + "; or name the account that owns the bucket, storage_owner in dynamodt.toml: then no request "
-        )
-        raise error.hinted(hint + "is sent to STS for it") from error
+        way = "; or name the account that owns the bucket, storage_owner in dynamodt.toml: then no request is sent to "
+        raise error.hinted(error.hint + f"{way}STS for it") from error

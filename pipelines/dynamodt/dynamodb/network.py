@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from botocore.exceptions import (
+    ClientError,
     ConnectionClosedError,
     ConnectionError,
     HTTPClientError,
@@ -259,6 +260,36 @@ def interruption(url: str, error: object) -> Reason:
     """The reason where a connection ended before the whole response came."""
     hint = "check the network, and a proxy or firewall in between"
     return Reason(f"{shown(url)} gave no whole response: {error}", hint)
+
+
+class RefusedCall(NamedTuple):
+    """How a service refused a call; empty or 0 where the response does not tell."""
+
+    code: str
+    message: str
+    status: int
+
+
+def refusal(error: ClientError) -> RefusedCall:
+    """What a client of botocore was refused with."""
+    detail, answer = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+    return RefusedCall(str(detail.get("Code", "")), detail.get("Message", ""), answer.get("HTTPStatusCode", 0))
+
+
+class Tolerated:
+    """Ends the calls within without an error, where one is refused with one of these codes (texts) or statuses."""
+
+    def __init__(self, *signs: str | int) -> None:
+        self._signs = signs
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> bool:
+        if not isinstance(error, ClientError):
+            return False
+        found = refusal(error)
+        return found.code in self._signs or found.status in self._signs
 
 
 def client_reason(error: ConnectionError | HTTPClientError) -> Reason:

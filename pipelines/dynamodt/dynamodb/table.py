@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
+from dynamodt.dynamodb.network import Tolerated
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import MOST_INDEX_BYTES, Image, Index, IndexKey, KeyAttribute, TableSpec, name_in_requests
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
+
+NO_RESOURCE = "ResourceNotFoundException"
+ACTIVE_SOON = {"Delay": 1, "MaxAttempts": 120}  # of a waiter
+_WHOLE = {"ProjectionType": "ALL"}
 
 
 def describe(connection: Connection, name: str) -> TableSpec:
@@ -167,14 +173,11 @@ class TablePlace(NamedTuple):
 
 def place_of(connection: Connection, name: str) -> TablePlace | None:
     """The ARNs of a table; None when it does not exist. Raises ServiceError when it cannot be described."""
-    dynamodb = _client(connection, name)
-    with explained("DescribeTable", f"table {name}"):
-        try:
-            table = dynamodb.describe_table(TableName=name_in_requests(name))["Table"]
-        except dynamodb.exceptions.ResourceNotFoundException:
-            return None
-    key = (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", "")
-    return TablePlace(table["TableArn"], key, table.get("TableStatus", "ACTIVE"))
+    with explained("DescribeTable", f"table {name}"), Tolerated(NO_RESOURCE):
+        table = _client(connection, name).describe_table(TableName=name_in_requests(name))["Table"]
+        key = (table.get("SSEDescription") or {}).get("KMSMasterKeyArn", "")
+        return TablePlace(table["TableArn"], key, table.get("TableStatus", "ACTIVE"))
+    return None
 
 
 def stage_of(connection: Connection, place: TablePlace) -> str:
@@ -182,6 +185,30 @@ def stage_of(connection: Connection, place: TablePlace) -> str:
     with explained("ListTagsOfResource", f"table {place.arn}"):
         pages = client(connection, "dynamodb").get_paginator("list_tags_of_resource").paginate(ResourceArn=place.arn)
         return next((str(tag["Value"]) for page in pages for tag in page["Tags"] if tag["Key"] == STAGE_TAG), "")
+
+
+Key = Sequence[KeyAttribute]
+
+
+def create_table(dynamodb: Any, name: str, key: Key, where: str, indexes: Mapping[str, Key] = {}) -> None:
+    """Creates an on-demand table with these global indexes, which hold all attributes, and waits until it is active;
+    also one that another process has just created. Raises ServiceError."""
+    types = dict((*key, *(attribute for index in indexes.values() for attribute in index)))
+    made = [{"IndexName": index, "KeySchema": _schema(of), "Projection": _WHOLE} for index, of in indexes.items()]
+    with explained("CreateTable", where):
+        with suppress(dynamodb.exceptions.ResourceInUseException):
+            dynamodb.create_table(
+                TableName=name,
+                KeySchema=_schema(key),
+                AttributeDefinitions=[{"AttributeName": each, "AttributeType": kind} for each, kind in types.items()],
+                BillingMode="PAY_PER_REQUEST",
+                **({"GlobalSecondaryIndexes": made} if made else {}),
+            )
+        dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig=ACTIVE_SOON)
+
+
+def _schema(key: Key) -> list[dict[str, str]]:
+    return [{"AttributeName": k.name, "KeyType": role} for k, role in zip(key, ("HASH", "RANGE"), strict=False)]
 
 
 def delete_table(connection: Connection, name: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import explained
+from dynamodt.dynamodb.network import Tolerated
 from dynamodt.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -179,16 +180,10 @@ class S3Objects:
             raise RunFailed(f"{what} while it was read", where=self.place(key), hint=hint) from error
 
     def _unless_absent(self, operation: str, call: Any, key: str) -> dict[str, Any] | None:
-        from botocore.exceptions import ClientError
-
-        with explained(operation, self.place(key)):
-            try:
-                answer: dict[str, Any] = call(Bucket=self._bucket, Key=key)
-            except ClientError as error:
-                if error.response["Error"]["Code"] in _ABSENT:
-                    return None
-                raise
-        return answer
+        with explained(operation, self.place(key)), Tolerated(*_ABSENT):
+            answer: dict[str, Any] = call(Bucket=self._bucket, Key=key)
+            return answer
+        return None
 
 
 def hashed(pieces: Iterator[bytes], md5: _Hash) -> Iterator[bytes]:

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
-
 from dynamodt.config.stage import EMBEDDED_URL, LOCAL, embedded_stage
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.dynamodb.table import list_tables
+from dynamodt.dynamodb.network import Tolerated
+from dynamodt.dynamodb.table import create_table, list_tables
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator, install
@@ -37,9 +36,7 @@ _STOP_SECONDS = 120.0
 _SILENT_SECONDS = 150.0  # longer than a command waits for the emulator that it starts
 _RECORD_SECONDS = 5.0  # longer than an emulator takes to write a lost record again
 _POLL_SECONDS = 0.05
-_KEY_ROLES = ("HASH", "RANGE")
-_WAIT = {"Delay": 1, "MaxAttempts": 60}
-_EXISTS = ("ResourceInUseException", "BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+_EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")  # of two commands, the second finds the first's
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,38 +312,30 @@ def create_missing_tables(
     existing = set(list_tables(connection))
     missing = tuple(name for name in tables if name not in existing)
     for name in missing:
-        with explained("CreateTable", f"table {name}"):
-            _create_table(client(connection, "dynamodb"), name, tables[name], extras.get(name, TableExtras()))
+        _create_table(client(connection, "dynamodb"), name, tables[name], extras.get(name, TableExtras()))
     return missing
 
 
 def create_missing_bucket(connection: Connection, bucket: str) -> bool:
     """Creates the bucket if it does not exist; returns whether it was created. Raises ServiceError."""
-    s3 = client(connection, "s3")
-    with explained("CreateBucket", f"bucket {bucket}"):
-        return not _bucket_exists(s3, bucket) and _create_bucket(s3, bucket, connection.region)
+    s3, where = client(connection, "s3"), f"bucket {bucket}"
+    with explained("HeadBucket", where), Tolerated(404):
+        s3.head_bucket(Bucket=bucket)
+        return False
+    region = connection.region
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    with explained("CreateBucket", where), Tolerated(*_EXISTS):
+        s3.create_bucket(Bucket=bucket, **place)
+        return True
+    return False
 
 
 def _create_table(dynamodb: Any, name: str, key: tuple[KeyAttribute, ...], extras: TableExtras) -> None:
-    types = dict((*key, *(attribute for index in extras.indexes.values() for attribute in index)))
-    indexes = [
-        {"IndexName": index, "KeySchema": _schema(of), "Projection": {"ProjectionType": "ALL"}}
-        for index, of in extras.indexes.items()
-    ]
-    try:
-        dynamodb.create_table(
-            TableName=name,
-            KeySchema=_schema(key),
-            AttributeDefinitions=[{"AttributeName": each, "AttributeType": kind} for each, kind in types.items()],
-            BillingMode="PAY_PER_REQUEST",
-            **({"GlobalSecondaryIndexes": indexes} if indexes else {}),
-        )
-    except ClientError as error:
-        _raise_unless_exists(error)
-    dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig=_WAIT)
+    create_table(dynamodb, name, key, f"table {name}", extras.indexes)
     if extras.ttl:
         ttl = {"Enabled": True, "AttributeName": extras.ttl}
-        dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
+        with explained("UpdateTimeToLive", f"table {name}"):
+            dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
 
 
 def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, note: Note) -> None:
@@ -365,33 +354,3 @@ def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, note: N
     if lacks:
         what = f"table {name} was created without {', '.join(lacks)} of dynamodt.toml; to create all tables again: "
         note(what + suggest("local reset"))
-
-
-def _schema(key: tuple[KeyAttribute, ...]) -> list[dict[str, str]]:
-    return [{"AttributeName": k.name, "KeyType": role} for k, role in zip(key, _KEY_ROLES, strict=False)]
-
-
-def _bucket_exists(s3: Any, bucket: str) -> bool:
-    try:
-        s3.head_bucket(Bucket=bucket)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            return False
-        raise
-    return True
-
-
-def _create_bucket(s3: Any, bucket: str, region: str) -> bool:
-    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    try:
-        s3.create_bucket(Bucket=bucket, **place)
-    except ClientError as error:
-        _raise_unless_exists(error)
-        return False
-    return True
-
-
-def _raise_unless_exists(error: ClientError) -> None:
-    """Of two commands on an empty stage, the second may find what the first has just created."""
-    if error.response["Error"]["Code"] not in _EXISTS:
-        raise error

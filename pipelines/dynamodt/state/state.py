@@ -22,16 +22,18 @@ STORAGE#s3://...          NAME#prod#users      the table that a logical name mea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import client, explained, service_error
+from dynamodt.dynamodb.network import Tolerated
 from dynamodt.dynamodb.reads import Answered, Retried
+from dynamodt.dynamodb.table import NO_RESOURCE, create_table
 from dynamodt.dynamodb.wire import Refusal, shared_wire
 from dynamodt.errors import DynamodtError, Fenced, Refused, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
+from dynamodt.model.tables import KeyAttribute
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
 _PREFIX = "TABLE#"
+_KEY = (KeyAttribute("pk", "S"), KeyAttribute("sk", "S"))
 _RUN = "RUN#"
 
 
@@ -79,27 +82,10 @@ class State:
 
     def ensure(self) -> None:
         """Creates the table when it is missing: for the local stage; the deployment creates it elsewhere."""
-        dynamodb, table = self.rows.dynamodb, self.rows.table
-        with explained("DescribeTable", self.rows.where):
-            try:
-                dynamodb.describe_table(TableName=table)
-                return
-            except dynamodb.exceptions.ResourceNotFoundException:
-                pass
-        with explained("CreateTable", self.rows.where):
-            self._create()
-            dynamodb.get_waiter("table_exists").wait(TableName=table)
-
-    def _create(self) -> None:
-        key = [("pk", "HASH"), ("sk", "RANGE")]
-        dynamodb = self.rows.dynamodb
-        with suppress(dynamodb.exceptions.ResourceInUseException):  # another command has just created it
-            dynamodb.create_table(
-                TableName=self.rows.table,
-                KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in key],
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in key],
-                BillingMode="PAY_PER_REQUEST",
-            )
+        with explained("DescribeTable", self.rows.where), Tolerated(NO_RESOURCE):
+            self.rows.dynamodb.describe_table(TableName=self.rows.table)
+            return
+        create_table(self.rows.dynamodb, self.rows.table, _KEY, self.rows.where)
 
     # ------------------------------------------------------------ names
 

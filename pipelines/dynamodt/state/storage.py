@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from dynamodt.dynamodb.clients import bucket_owner, client, explained
+from dynamodt.dynamodb.network import Tolerated
 from dynamodt.errors import Refused, ServiceError, UsageError, file_explained
 
 if TYPE_CHECKING:
@@ -102,16 +103,10 @@ def with_owner(stage: Stage) -> Stage:
 
 def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
     """Whether a bucket belongs to an account; false also where HeadBucket is refused to the caller."""
-    from botocore.exceptions import ClientError
-
-    with explained("HeadBucket", f"bucket {bucket}"):
-        try:
-            client(connection, "s3", owner=account).head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
-                return False
-            raise
-    return True
+    with explained("HeadBucket", f"bucket {bucket}"), Tolerated(403):
+        client(connection, "s3", owner=account).head_bucket(Bucket=bucket)
+        return True
+    return False
 
 
 class S3Storage:
@@ -134,23 +129,15 @@ class S3Storage:
             self._s3.upload_fileobj(file, self._bucket, self._root + name, ExtraArgs=self._encryption)
 
     def read(self, name: str) -> bytes | None:
-        with explained("GetObject", self.place(name)):
-            try:
-                return bytes(self._s3.get_object(Bucket=self._bucket, Key=self._root + name)["Body"].read())
-            except self._s3.exceptions.NoSuchKey:
-                return None
+        with explained("GetObject", self.place(name)), Tolerated("NoSuchKey"):
+            return bytes(self._s3.get_object(Bucket=self._bucket, Key=self._root + name)["Body"].read())
+        return None
 
     def download(self, name: str, path: Path) -> bool:
-        from botocore.exceptions import ClientError
-
-        with explained("GetObject", self.place(name)):
-            try:
-                self._s3.download_file(self._bucket, self._root + name, str(path))
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in ("404", "NoSuchKey"):
-                    raise
-                return False
-        return True
+        with explained("GetObject", self.place(name)), Tolerated("404", "NoSuchKey"):
+            self._s3.download_file(self._bucket, self._root + name, str(path))
+            return True
+        return False
 
     def names(self, prefix: str) -> Iterator[str]:
         pages = self._s3.get_paginator("list_objects_v2")
