@@ -1,6 +1,6 @@
 """The CPU of reading and writing a table by `dynamodt.io` in Beam's in-process runner, by boto3, and by dynamodb_pyio.
 
-    .venv/bin/python benchmarks/connectors.py [ITEMS]
+    .venv/bin/python benchmarks/connectors.py [ITEMS [WAY ...]]
 
 A server of its own process answers with pages that are prepared, of items of about 500 bytes, and takes all writes.
 Microseconds of CPU (user and system) an item, of the reading or writing process alone, without what the same process
@@ -71,6 +71,8 @@ def serve(items: int) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # one packet an answer
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -216,17 +218,17 @@ def taken(way: str, url: str, items: int) -> float:
     """The median of the seconds of CPU."""
     python = str(_BENCH) if way.endswith("pyio") else sys.executable
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": REGION, "PATH": "/usr/bin"}
-    command = [python, __file__, way, url, str(items)]
+    command = [python, __file__, "measure", way, url, str(items)]
     runs = [subprocess.run(command, env=keys, check=True, capture_output=True, text=True) for _ in range(TIMES)]
     return statistics.median(float(run.stdout.split()[-1]) for run in runs)
 
 
-def main(items: int) -> None:
+def main(items: int, *only: str) -> None:
     server = subprocess.Popen([sys.executable, __file__, "serve", str(items)], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        for way in WAYS:
+        for way in only or WAYS:
             if way.endswith("pyio") and not _BENCH.exists():
                 print(f"{way:28} not installed: make bench installs it")
                 continue
@@ -240,7 +242,7 @@ def main(items: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(int(sys.argv[2]))
-    elif len(sys.argv) == 4:
-        measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1:2] == ["measure"]:
+        measure(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, *sys.argv[2:])

@@ -30,6 +30,7 @@ from dynamodt.io.metrics import WriteMetrics
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.process import collect_less
 from dynamodt.pipeline.write_page import GaveUp, PageWriter
 from dynamodt.script.codec import encode, key_text
 from dynamodt.script.diff import change, insert
@@ -176,6 +177,7 @@ class _WriteElements(beam.DoFn):
     @in_full()
     def setup(self) -> None:
         target = self._target
+        collect_less()  # as the readers
         self._metrics = WriteMetrics()
         self._spec = _described(target.endpoint, target.table)
         self._change_of = _CHANGES[target.mode]
