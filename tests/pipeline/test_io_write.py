@@ -19,9 +19,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import DynamodtError, UsageError
-from dynamodt.io import FailedWrite, WriteOutcome, WriteToDynamoDB
+from dynamodt.io import FailedWrite, WriteOutcome, WriteToDynamoDB, budget
 from dynamodt.io import write as writing
-from dynamodt.io.budget import Budget
 from dynamodt.io.endpoint import Endpoint
 from dynamodt.io.metrics import METRICS
 from dynamodt.model.tables import IndexKey, KeyAttribute, TableSpec
@@ -51,8 +50,10 @@ def things(monkeypatch: pytest.MonkeyPatch) -> FakeDynamoDB:
 class Written:
     """What a bundle has written: the elements, and those that failed."""
 
-    def __init__(self, elements: list[Any], mode: Any = "put", guard: Any = "item") -> None:
-        writer = writing._WriteElements(writing.Target("things", mode, guard, Endpoint()), Budget())
+    def __init__(
+        self, elements: list[Any], mode: Any = "put", guard: Any = "item", of: budget.Budget = budget.Budget()
+    ) -> None:
+        writer = writing._WriteElements(writing.Target("things", mode, guard, Endpoint()), of)
         writer.setup()
         writer.start_bundle()
         found = [output for element in elements for output in writer.process(element, 0, GlobalWindow())]
@@ -204,6 +205,31 @@ def test_no_permission_fails_the_bundle(things: FakeDynamoDB, monkeypatch: pytes
     monkeypatch.setattr(things, "_batchwriteitem", denied, raising=False)
     with pytest.raises(DynamodtError, match="table things"):
         Written([item(1)])
+
+
+class Clock:
+    """The time of the budget, which its waits alone move."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_process_writes_within_its_part_of_the_budget(
+    things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """A unit an item: 300 units, of which this process has 10 a second."""
+    clock = Clock()
+    monkeypatch.setattr(budget, "time", clock)
+    fill(things, mode, 300)
+    assert not Written(elements(mode, 300), mode, of=budget.Budget(20.0, 2, mode)).failed
+    expect(things, mode, 300)
+    assert 290 / 10 <= clock.now <= 300 / 10 * 1.5
 
 
 def test_a_pipeline_has_windows_metrics_and_two_outputs(things: FakeDynamoDB) -> None:
