@@ -8,6 +8,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -27,6 +28,7 @@ from dynamodt.cli.request import Request
 from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
+from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate
 from dynamodt.runs.estimate import Sample
 from dynamodt.runs.options import RunOptions
@@ -193,6 +195,14 @@ def test_what_is_tried_prints_nothing_and_ends_nothing(tmp_path: Path, elsewhere
     found, _ = checked(tmp_path, text, NAMED, elsewhere)
     assert [one.name for one in found.faults] == ["raises"] and "os._exit" in found.faults[0].what
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_logged_meanwhile_has_its_table_and_version(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    text = "import logging\ndef transform_up(item):\n    logging.getLogger('shop').warning('seen')\n    return item\n"
+    lines: list[Line] = []
+    with captured(lines.append):
+        checked(tmp_path, text, NAMED, elsewhere)
+    assert lines and {(line.table, line.version, line.text) for line in lines} == {("users", 1, "WARNING shop: seen")}
 
 
 @pytest.mark.parametrize(
@@ -405,10 +415,23 @@ def test_json_and_markdown_have_no_value_that_was_not_replaced(tmp_path: Path, e
     assert "secret" in plain and "secret" not in markdown and "secret" not in json.dumps(document)
 
 
+def test_several_tables_have_one_step_for_what_they_have_saved(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    found, _ = checked(tmp_path, "def transform_up(item): return item\n", users(), elsewhere)
+    two = [TableCheck(table, 0, "a file", 1, versions=(found,), saved="x") for table in ("carts", "users")]
+    steps = check_report._next_steps(Request("check", "local"), two, TableNames())
+    assert [step.command for step in steps] == [
+        "pytest --dynamodt",
+        "dynamodt up --table carts --dry-run",
+        "dynamodt up --table users --dry-run",
+    ]
+
+
 def test_the_report_states_what_a_sample_can_show(tmp_path: Path, elsewhere: Elsewhere) -> None:
     found, _ = checked(tmp_path, "def transform_up(item): return item\n", users(), elsewhere)
     plain, markdown, document = report_of(TableCheck("users", 0, "random segments of a scan", 100, versions=(found,)))
     assert "with 95 % certainty at most 3 %" in plain and "at most 3 %" in markdown
+    few, _, _ = report_of(TableCheck("users", 0, "a file", 2, versions=(replace(found, bound=1.0),)))
+    assert "at most 100 % of" in few
     assert document["tables"][0]["versions"][0]["bound"] == 0.03
     plain, _, _ = report_of(TableCheck("users", 0, "a scan of the whole table", 100, whole=True, versions=(found,)))
     assert "all 100 items of the table were tried" in plain and "certainty" not in plain

@@ -109,18 +109,24 @@ def test_a_reset_is_asked_for_on_a_terminal_if_there_is_anything(
     keys: PipeInput, tmp_path: Path, typed: str, done: bool
 ) -> None:
     reset = Request("local reset")
-    confirm_reset(reset, tmp_path)
+    confirm_reset(reset, STAGE, tmp_path)
     (tmp_path / ".dynamodt" / "local").mkdir(parents=True)
     keys.send_text(typed)
     if done:
-        confirm_reset(reset, tmp_path)
+        confirm_reset(reset, STAGE, tmp_path)
     else:
         with pytest.raises(Refused, match="nothing was changed"):
-            confirm_reset(reset, tmp_path)
-    confirm_reset(replace(reset, yes=True), tmp_path)
+            confirm_reset(reset, STAGE, tmp_path)
+    confirm_reset(replace(reset, yes=True), STAGE, tmp_path)
 
 
-@pytest.mark.parametrize("_", [1])
-def test_a_reset_without_a_terminal_asks_nothing(tmp_path: Path, _: int) -> None:
+def test_a_reset_without_a_terminal_is_refused_on_a_protected_stage_alone(tmp_path: Path) -> None:
+    reset, local = Request("local reset"), replace(STAGE, name="local")
+    confirm_reset(reset, local, tmp_path)  # there is nothing to delete
     (tmp_path / ".dynamodt" / "local").mkdir(parents=True)
-    confirm_reset(Request("local reset"), tmp_path)
+    confirm_reset(reset, replace(local, protected=False), tmp_path)
+    confirm_reset(replace(reset, yes=True), local, tmp_path)
+    for asked in (reset, replace(reset, json=True)):
+        with pytest.raises(Refused, match="no terminal") as caught:
+            confirm_reset(asked, local, tmp_path)
+        assert "dynamodt local reset --yes" in str(caught.value.hint) and caught.value.exit_code == 3

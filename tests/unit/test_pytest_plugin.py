@@ -188,6 +188,20 @@ def test_prepare_that_needs_a_stage_skips_its_version_and_those_after_it(ask: As
     found.stdout.fnmatch_lines(["*prepare of version 1 needs more than this folder: *no client of s3; test it by*"])
 
 
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [("('k', 1), ('k', 2)", "the key 'k' twice"), ("('k', object())", "cannot be stored"), ("7", "row 1")],
+)
+def test_rows_of_prepare_that_a_stage_would_refuse_fail(
+    ask: Ask, pytester: pytest.Pytester, rows: str, why: str
+) -> None:
+    version(pytester.path, 1, f"def prepare(context): yield from [{rows}]\ndef transform_up(item, p): return item")
+    sample(pytester.path, {"id": "1"})
+    found = ask("--dynamodt", "-k", "up")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines([f"*{why}*"])
+
+
 def test_without_transforms_the_folder_is_named(ask: Ask) -> None:
     found = ask("--dynamodt")
     assert found.ret == pytest.ExitCode.USAGE_ERROR

@@ -20,7 +20,7 @@ from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, after_preparation, next_steps, program, with_stage
 from dynamodt.cli.result import each_once, with_way_on
 from dynamodt.cli.short_reports import print_runs
-from dynamodt.errors import DynamodtError, ServiceError, as_hint, suggest
+from dynamodt.errors import DynamodtError, Refused, ServiceError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
@@ -380,6 +380,9 @@ def test_a_hint_names_the_stage_of_the_command() -> None:
 def test_after_a_failure_a_dry_run_comes_next() -> None:
     failed = TableReport("users", "up", (replace(RUN, status="failed"),), 1, latest=4)
     assert next_steps(replace(UP, to=2), failed, {})[0].command == "dynamodt up --table users --to 2 --dry-run"
+    tried = replace(UP, options=RunOptions(dry_run=True))
+    refused = replace(failed, error=Refused("needs prepared data"))
+    assert [step.command for step in next_steps(tried, refused, {})] == ["dynamodt status"]
     made = next_steps(replace(UP, options=RunOptions(max_errors=3)), failed, {"DYNAMODT_MAKE": "1"})
     assert made[0].command == "make run TABLE=users DRY=1 ARGS='--max-errors 3'"
 
@@ -509,6 +512,8 @@ def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
     assert first.split() == [record.run, "a_table_wi…", "v999", "down", "succeeded", "14m", "ago", "123G", "123k"]
     assert holder == f"  held by ada@laptop, process 17, since {started}"
     assert max(map(len, (head, first, second))) <= 80
+    narrow = shown(lambda console: print_runs(console, runs[:1], 1_748_772_000.0 + 840), width=40).splitlines()
+    assert narrow == [record.run, "  a_table_with_a_long_name v999 down  succeeded", "  14m ago, 123G read, 123k dead"]
     wide = shown(lambda console: print_runs(console, runs), width=120)
     assert "a_table_with_a_long_name" in wide and "123,456,789,012" in wide and "2025-06-01 10:00:00" in wide
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt.errors import UsageError
+from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs.validation import Validation, validate
 from tests import ROOT
 
@@ -54,6 +55,15 @@ def test_all_gaps_and_doubles_are_listed_beside_the_files(tmp_path: Path) -> Non
         "version 4 is missing between v3_c.py and v6_d.py",
         "is not named as a version, v<N>_<name>.py",
     ]
+
+
+def test_what_a_file_prints_and_logs_has_its_table_and_version(tmp_path: Path) -> None:
+    lines: list[Line] = []
+    rows = "import logging\nprint('at load')\ndef items():\n    logging.warning('a row')\n    yield {'id': '1'}\n"
+    with captured(lines.append):
+        written(tmp_path, users__v1_a=f"sequence = 1\n{rows}")
+    assert {line.text for line in lines} == {"at load", "WARNING root: a row"}
+    assert {(line.table, line.version) for line in lines} == {("users", 1)}
 
 
 def test_all_functions_of_a_file_are_checked(tmp_path: Path) -> None:

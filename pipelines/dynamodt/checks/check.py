@@ -21,6 +21,7 @@ from dynamodt.export.datafiles import DataFile, DataReader
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Stage, TableSpec
+from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.estimate import sampled
 from dynamodt.runs.exports import opened
@@ -197,7 +198,7 @@ class _Checking:
         watch, found = Watch(self.options.seconds), dict[str, Image]()
         try:
             side = self._asked(script, False).side("down")
-            with watch.at_work():
+            with labelled(script), watch.at_work():
                 subject = side.open(watch)
                 for image in images:
                     found.update(applied_to_all(subject, [image])[0])

@@ -18,6 +18,7 @@ from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
+from dynamodt.pipeline.author_output import labelled
 from dynamodt.script.codec import image_bytes, key_text
 from dynamodt.script.diff import key_of
 from dynamodt.script.load import parse
@@ -75,6 +76,11 @@ class VersionTrial:
         self._hangs = False
 
     def check(self, images: Sequence[Image]) -> tuple[VersionCheck, list[Image]]:
+        """What the version logs meanwhile has its table and number."""
+        with labelled(self._asked.script):
+            return self._checked(images)
+
+    def _checked(self, images: Sequence[Image]) -> tuple[VersionCheck, list[Image]]:
         script = self._asked.script
         try:
             rows = self._rows() if script.has_items else []

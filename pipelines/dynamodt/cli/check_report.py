@@ -145,10 +145,15 @@ def _bound(table: TableCheck, version: VersionCheck) -> str:
         return ""
     if table.whole:
         return f"all {counted(table.items, 'item')} of the table were tried"
-    share = f"{100 * version.bound:.2g} %"
+    share = f"{_percent(100 * version.bound)} %"
     return (
         f"none of {counted(version.items, 'item')} shows a fault: with 95 % certainty at most {share} of the table's do"
     )
+
+
+def _percent(share: float) -> str:
+    """Two digits below ten, no decimals from there on: `0.3`, `8.6`, `100`."""
+    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
 def _heading(table: TableCheck) -> str:
@@ -179,16 +184,15 @@ def print_check(console: Console, request: Request, found: Sequence[TableCheck],
 
 
 def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames) -> list[NextStep]:
-    """Prepared data that is missing, and the dry run of what has no fault."""
-    steps: list[NextStep] = []
+    """Prepared data that is missing, the tests on saved samples, and the dry run of what has no fault."""
+    saved = any(table.saved for table in found)
+    steps = [NextStep("pytest --dynamodt", "test the versions on what was saved")] if saved else []
     for table in found:
         name = (names.logical(table.table),)
         unprepared = [version.version for version in table.versions if version.prepared == "missing"]
         for number in unprepared:
             prepare = Command("prepare", request.stage, name, number=number)
             steps.append(NextStep(as_typed(prepare), "gather the data that the version joins"))
-        if table.saved:
-            steps.append(NextStep("pytest --dynamodt", "test the versions on what was saved"))
         if not table.faults and not unprepared and any(version.version > table.at for version in table.versions):
             steps.append(rehearsed(request.stage, *name))
     return steps

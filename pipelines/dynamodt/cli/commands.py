@@ -278,7 +278,9 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
     if request.command == "local stop":
         local.stop(folder)
     elif request.command == "local reset":
-        confirm_reset(request, folder)
+        from dynamodt.config.stage import embedded_stage
+
+        confirm_reset(request, embedded_stage(folder), folder)
         local.reset(folder)
     status = local.status(folder)
     return CommandResult(json_output.local_document(status), lambda console: short_reports.print_local(console, status))

@@ -45,21 +45,30 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
             what = "another command has changed the table, or its lease, before the answer: nothing was changed"
             raise Refused(what, where=where, hint="to see what it does now: " + as_typed(request))
         return replace(request, to=shown[0].to) if len(shown) == 1 and request.to is None else request
+    _refuse_protected(request, stage)
+    return request
+
+
+def confirm_reset(request: Request, stage: Stage, folder: Path) -> None:
+    """The same before `local reset`, if there is anything to delete."""
+    data = folder / WORK_FOLDER / LOCAL
+    if not (is_asked(request) and data.exists()):
+        return
+    if on_terminal(request):
+        _ask(
+            request, [f"the emulator's tables, with all items, its buckets and its log are deleted: {data}"], str(data)
+        )
+    else:
+        _refuse_protected(request, stage)
+
+
+def _refuse_protected(request: Request, stage: Stage) -> None:
+    """Raises Refused on a protected stage: nobody can be asked."""
     if stage.protected:
         raise Refused(
             f"the stage is protected: `{request.command}` asks for confirmation, and there is no terminal",
             where=f"stage {stage.name}",
             hint="to confirm it: " + as_typed(replace(request, yes=True)),
-        )
-    return request
-
-
-def confirm_reset(request: Request, folder: Path) -> None:
-    """The same before `local reset`, which needs no `--yes`: what it deletes is of this machine."""
-    data = folder / WORK_FOLDER / LOCAL
-    if is_asked(request) and on_terminal(request) and data.exists():
-        _ask(
-            request, [f"the emulator's tables, with all items, its buckets and its log are deleted: {data}"], str(data)
         )
 
 

@@ -126,15 +126,14 @@ def run_lines(run: Current, now: float, width: int) -> RenderableType:
     left = run.pace.seconds_left()
     idle = run.run_progress.idle.partition(":")[0]  # the reason is noted when the pause begins
     outlook = Text(idle, "yellow") if idle else Text("" if left is None else remaining(left))
-    speed = run.pace.speed()
-    return Group(_bar_line(run, run.share, now, outlook, width), _figures_line(figures(run.run_progress, speed), width))
+    return Group(_bar_line(run, run.share, now, outlook, width), _figures_line(run.figures, width))
 
 
 def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
     """A run that has ended: its progress and figures."""
     well = report.status in ENDED | {"dry-run"}
     outcome = Text(report.status, _ENDED_STYLES.get(report.status, "green" if well else ""))
-    parts = figures(run.run_progress, None)
+    parts = figures(run.run_progress._replace(wcu=0.0, rcu=0.0), None)  # it waits for nothing any more
     if report.seconds > 0:
         parts.insert(1, f"{report.counts.read / report.seconds:,.0f} items/s")
     written = [] if report.rehearsal or report.status == "dry-run" else [f"{report.consumed.wcu:,.0f} WCU"]
@@ -202,7 +201,7 @@ class LineDisplay(ProgressRecorder):
 
     def _figures(self, run: Current) -> list[str]:
         percent, left = run.share.percent, run.pace.seconds_left()
-        parts = ([] if percent is None else [f"{percent}%"]) + figures(run.run_progress, run.pace.speed())
+        parts = ([] if percent is None else [f"{percent}%"]) + run.figures
         parts += [] if left is None else [remaining(left)]
         return parts + ([run.run_progress.idle] if run.run_progress.idle else [])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from shlex import join, quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import PROGRAM, CostReached, Hint, ServiceError, UsageError, option_words, suggest
+from dynamodt.errors import PROGRAM, CostReached, Hint, Refused, ServiceError, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
 from dynamodt.runs.options import (
     GLUE,
@@ -67,8 +67,8 @@ class Request(Command):
 
 _ARGUMENTS = {"create": ("split_name",)}
 _EXAMPLES: dict[str, dict[str, str | int]] = {
-    "prepare": {"version": 3},
-    "stamp": {"to": 3},
+    "prepare": {"version": "N"},
+    "stamp": {"to": "N"},
     "repair": {"reason": "WHY"},
     "throttle": {"wcu": 200},
 }
@@ -333,8 +333,9 @@ def _after(request: Request, report: TableReport) -> list[Step]:
     plain = replace(request, to=None, options=replace(options, max_errors=0, wait_lock=""))
     status = replace(plain, command="status", tables=()), "what is applied, what is pending"
     if report.error is not None or any(run.status == "failed" for run in report.versions):
-        rehearsed = replace(request, options=replace(options, dry_run=True))
-        return [*_onward(request, report), (rehearsed, "try it without writing"), status]
+        rehearsed = replace(request, options=replace(options, dry_run=True)), "try it without writing"
+        refused = request.options.dry_run and isinstance(report.error, Refused)  # it would be again
+        return [*_onward(request, report), *([] if refused else [rehearsed]), status]
     if request.options.dry_run:
         return [(replace(request, options=options), "write it"), status] if report.versions else [status]
     steps = [_preparation(plain, report)] if report.unprepared else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
@@ -286,9 +286,12 @@ def print_runs(
     moment = time.time() if now is None else now
     rows = [_HEAD, *(_row(run, moment, console.width >= _WIDE, names) for run in runs)]
     widths = _widths(rows, console.width)
-    show(console, _line(rows[0], widths, "dim"))
+    narrow = sum(widths) + len(widths) - 1 > console.width
+    if not narrow:
+        show(console, _line(rows[0], widths, "dim"))
     for run, row in zip(runs, rows[1:], strict=True):
-        show(console, _line(row, widths, "", style_of(run.status)))
+        style = style_of(run.status)
+        show(console, *(_lines(row, style) if narrow else (_line(row, widths, "", style),)))
         if run.record.reason:
             show(console, Text(f"  by {run.record.by}: {printable(run.record.reason)}", "dim"))
         if run.holder is not None:
@@ -339,6 +342,14 @@ def _line(row: tuple[str, ...], widths: Sequence[int], style: str, status_style:
         line.append(padded, status_style if number == _STATUS else None).append(" ")
     line.rstrip()
     return line
+
+
+def _lines(row: tuple[str, ...], status_style: str) -> Iterator[Text]:
+    """A run on a terminal that is too narrow for a line of columns."""
+    run, table, version, status, started, read, dead = row
+    yield Text(run)
+    yield Text.assemble(f"  {table} {version}  ", (status, status_style))
+    yield Text(f"  {started}, {read} read" + ("" if dead == "-" else f", {dead} dead"), "dim")
 
 
 def ago(seconds: float) -> str:

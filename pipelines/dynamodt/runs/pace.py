@@ -122,11 +122,12 @@ def _progress(first: _Sample, last: _Sample) -> float:
 # ---------------------------------------------------------------- in words
 
 
-def figures(run_progress: RunProgress, speed: Speed | None) -> list[str]:
-    """A run's figures, the most important first; those that are 0 are left out."""
+def figures(run_progress: RunProgress, speed: Speed | None, before: Totals = Totals()) -> list[str]:
+    """A run's figures, the most important first; those that are 0 are left out. `before`: what it had recorded when it
+    was continued."""
     counts, contention = run_progress.totals.counts, run_progress.totals.contention
-    if waiting := _awaited_budget(run_progress):
-        return [waiting, counted(0, "item")]
+    if waiting := _awaited_budget(run_progress, before):
+        return [waiting, counted(counts.read, "item")]
     parts = [counted(counts.read, "item")]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
     parts += [f"{_rate(speed.items)} items/s"] if speed else []
@@ -136,11 +137,13 @@ def figures(run_progress: RunProgress, speed: Speed | None) -> list[str]:
     return parts + ([counted(contention.throttles, "throttle")] if contention.throttles else [])
 
 
-def _awaited_budget(run_progress: RunProgress) -> str:
-    """What a run is waiting for that has a budget, and has recorded nothing: at a low rate, a page takes seconds."""
+def _awaited_budget(run_progress: RunProgress, before: Totals) -> str:
+    """What a run is waiting for that has a budget, and has recorded nothing yet, or nothing since it was continued: at
+    a low rate, a page takes seconds."""
     budget = ((0.0 if run_progress.rehearsal else run_progress.wcu, "WCU/s"), (run_progress.rcu, "RCU/s"))
     limits = [f"{_rate(limit)} {name}" for limit, name in budget if limit]
-    begun = run_progress.totals.counts.read or run_progress.totals.done or run_progress.idle
+    now = run_progress.totals
+    begun = now.counts.read > before.counts.read or now.done > before.done or run_progress.idle
     return f"waiting for its budget of {', '.join(limits)}" if limits and not begun else ""
 
 
@@ -201,6 +204,8 @@ class Current:
     shown: str = ""  # the table's names
     run_progress: RunProgress = RunProgress(Totals(), 0)
     pace: Pace = field(default_factory=Pace)
+    before: Totals | None = None  # what was recorded when it was first observed
+    found: bool = False  # it is another process's
 
     @property
     def title(self) -> str:
@@ -211,8 +216,14 @@ class Current:
     def share(self) -> Share:
         return share_of(self.run_progress, self.expected_items)
 
+    @property
+    def figures(self) -> list[str]:
+        """Its figures, with its present speed. One of another process was not continued here."""
+        return figures(self.run_progress, self.pace.speed(), Totals() if self.found else self.before or Totals())
+
     def observed(self, now: float, run_progress: RunProgress) -> None:
         """Take in the run's progress."""
+        self.before = self.before or run_progress.totals
         self.run_progress = run_progress
         self.run = self.run or run_progress.run
         self.pace.observed(now, run_progress, self.share)
@@ -241,7 +252,7 @@ class ProgressRecorder:
         """A run of another process, active for `elapsed` seconds."""
         self.run_started(record.table, record.version, record.name, record.direction, expected_items)
         run = self.running[record.table]
-        run.run, run.since = record.run, run.since - elapsed
+        run.run, run.since, run.found = record.run, run.since - elapsed, True
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         run = self.running.get(table)

@@ -17,6 +17,7 @@ from dynamodt.config.stage import embedded_stage
 from dynamodt.errors import DynamodtError, ScriptError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import muted_beam
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
@@ -116,7 +117,7 @@ def _read(path: Path, folder: Path, beside: Folder, errors: list[DynamodtError])
 def _script_errors(
     script: Script, scripts: Sequence[Script], key: tuple[KeyAttribute, ...], keys: Keys
 ) -> Iterator[DynamodtError]:
-    with muted_beam():
+    with muted_beam(), labelled(script):
         found = list(function_errors(script))
     yield from found
     spec = TableSpec(script.table, key or script.key)
@@ -127,7 +128,8 @@ def _script_errors(
         checks.append(partial(_check_rows, script, of_rows))
     for check in checks:
         try:
-            check()
+            with labelled(script):
+                check()
         except DynamodtError as error:
             yield error
 

@@ -137,6 +137,14 @@ def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script, 
     return len(seen)
 
 
+def storable(rows: Iterable[tuple[Any, Any]], script: Script) -> Iterator[tuple[Any, Any]]:
+    """The rows, one at a time. Raises as `save` does; stores nothing."""
+    seen: set[Any] = set()
+    for key, value in rows:
+        _row(key, value, script, seen)
+        yield key, value
+
+
 def _row(key: Any, value: Any, script: Script, seen: set[Any]) -> tuple[str, str]:
     try:
         row = _json(key, "key"), _json(value, f"value of {key!r}")

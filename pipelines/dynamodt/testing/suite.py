@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dynamodt.errors import DynamodtError, UsageError, suggest
+from dynamodt.errors import DynamodtError, ScriptError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
 from dynamodt.pipeline.settle import Outcome
@@ -36,6 +36,7 @@ from dynamodt.script.functions import check
 from dynamodt.script.load import error_text, shown
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.samples import read_images, sample_path, version_of
+from dynamodt.state.prepared import storable
 from dynamodt.testing.rehearsed import Rehearsed, Subject, rehearsed, subject
 
 _SHOWN = 3  # failures of a test
@@ -196,14 +197,18 @@ class Table:
         return rehearsed(self.subject(script), images, "down", self.prepared(script))
 
     def prepared(self, script: Script) -> Mapping[Any, Any] | None:
-        """The rows that the script's `prepare` gives without a stage. Skips the test where it needs one."""
+        """The rows that the script's `prepare` gives without a stage. Skips the test where it needs one. Raises
+        ScriptError for rows that could not be stored."""
         if not script.has_prepare:
             return None
         try:
-            return dict(prepare_rows(script, _Offline(self, script)))
+            rows = list(prepare_rows(script, _Offline(self, script)))
         except DynamodtError as error:
+            if isinstance(error, ScriptError) and error.__cause__ is None:  # of a row, and not of what `prepare` reads
+                raise
             way = "; test it by dynamodt.testing.transformed(..., prepared={...})"
             pytest.skip(f"prepare of version {script.sequence} needs more than this folder: {error.what}{way}")
+        return dict(storable(rows, script))
 
 
 class _Offline:
