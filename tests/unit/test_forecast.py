@@ -109,6 +109,8 @@ def test_the_rate_is_that_of_the_budget_and_says_where_it_comes_from(tmp_path: P
     assert rate()[:2] == (2000.0, 1000.0) and "no limit" in rate().why
     local = replace(STAGE, local=True)
     assert rate(stage=local)[:2] == (0.0, 0.0) and "is not known" in rate(stage=local).why
+    half = rate(stage=local, max_wcu=7.0).why  # why the time is not known, where the version reads the table
+    assert half == "reads: no budget on a local stage without --max-rcu; writes: 7 a second, by --max-wcu"
 
 
 def test_without_prepared_data_a_version_and_those_after_it_have_no_estimate(tmp_path: Path) -> None:
@@ -147,6 +149,7 @@ def test_the_upper_estimates_of_all_tables_are_compared() -> None:
     cost, hours = exceeded(two, 5.99, 1.99)
     assert cost.exit_code == 3 and "would cost up to $6.00, and --max-usd is $5.99" in cost.what
     assert "would take up to 2.00 h, and --max-hours is 1.99 h" in hours.what
+    assert exceeded(two, 0.0, 0.001)[0].what.endswith("--max-hours is 0.001 h")
 
 
 def test_a_limit_of_what_is_not_known_is_refused() -> None:

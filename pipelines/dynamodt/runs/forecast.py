@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, read_settings
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import DynamodtError, Refused, ScriptError
+from dynamodt.model.pages import Units
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
@@ -216,8 +217,7 @@ class _Forecasting:
         """The units a second of a run's budget, and where they come from."""
         limits, written = budget(self.stage, table, target or table, self.options), target or table
         if self.stage.local:
-            given = [text for value, text in ((limits.rcu, "by --max-rcu"), (limits.wcu, "by --max-wcu")) if value]
-            return Rate(*limits, " and ".join(given) or "a local stage has no budget, and its speed is not known")
+            return Rate(*limits, _why_locally(limits))
         reads = _why("--max-rcu", self.options.max_rcu, table.read_units, table.provisioned, self.options.share)
         writes = _why("--max-wcu", self.options.max_wcu, written.write_units, written.provisioned, self.options.share)
         why = f"reads: {reads}; writes: {writes}"
@@ -258,6 +258,14 @@ class _Forecasting:
         return amount + workers * _DPU[self.glue.worker_type] * price * max(60.0, seconds) / 3600
 
 
+def _why_locally(limits: Units) -> str:
+    if not any(limits):
+        return "a local stage has no budget, and its speed is not known"
+    sides = (("reads", "--max-rcu", limits.rcu), ("writes", "--max-wcu", limits.wcu))
+    given, missing = "{}: {:,.0f} a second, by {}", "{0}: no budget on a local stage without {2}"
+    return "; ".join((given if limit else missing).format(side, limit, option) for side, option, limit in sides)
+
+
 def _why(option: str, given: float, capacity: float, provisioned: bool, share: float) -> str:
     if given:
         return f"{given:,.0f} a second, by {option}"
@@ -285,8 +293,12 @@ def exceeded(found: Sequence[TableForecast], max_usd: float, max_hours: float) -
         seconds = _sum(one.seconds for one in found)
         hours = seconds.times(1 / 3600) if seconds is not None else None
         why = next((one.unknown or one.rate.why for one in found if one.seconds is None), "")
-        errors += _over("--max-hours", "take", hours, max_hours, lambda amount: f"{amount:,.2f} h", why)
+        errors += _over("--max-hours", "take", hours, max_hours, _hours, why)
     return errors
+
+
+def _hours(amount: float) -> str:
+    return f"{amount:,.2f} h" if amount >= 0.1 else f"{amount:.2g} h"
 
 
 def _over(option: str, verb: str, total: Span | None, limit: float, shown: Any, why: str) -> list[Refused]:
