@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -170,7 +171,8 @@ def test_a_taken_key_is_told_and_an_equal_item_is_written(things: FakeDynamoDB) 
         ("patch", item(1), r"an element must be a pair: \(old, new\)"),
         ("patch", (item(1), item(2)), "old and new have different keys"),
         ("patch", (item(1), {"n": 2}), "the key attribute is missing from the result"),
-        ("patch", ({"n": 1}, item(2)), "id"),
+        ("patch", ({"n": 1}, item(2)), "id: old needs the key attribute with type N"),
+        ("patch", ({"id": "x"}, {"id": "x", "n": 2}), "id: old needs the key attribute with type N"),
     ],
 )
 def test_what_a_table_cannot_hold_fails_alone(things: FakeDynamoDB, mode: str, element: Any, told: str) -> None:
@@ -220,16 +222,32 @@ class Clock:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reported", [True, False])
 def test_a_process_writes_within_its_part_of_the_budget(
-    things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, mode: str
+    things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, mode: str, reported: bool
 ) -> None:
-    """A unit an item: 300 units, of which this process has 10 a second."""
-    clock = Clock()
+    """A unit an item: 300 units, of which this process has 10 a second. DynamoDB Local does not report units."""
+    clock, sent = Clock(), list[tuple[float, int]]()
     monkeypatch.setattr(budget, "time", clock)
     fill(things, mode, 300)
-    assert not Written(elements(mode, 300), mode, of=budget.Budget(20.0, 2, mode)).failed
+    for name in ("_batchwriteitem", "_batchexecutestatement"):
+        monkeypatch.setattr(things, name, partial(noted, getattr(things, name), clock, sent, reported))
+    assert not Written(elements(mode, 300), mode, of=budget.Budget(20.0, 2, f"{mode} {reported}")).failed
     expect(things, mode, 300)
-    assert 290 / 10 <= clock.now <= 300 / 10 * 1.5
+    assert 290 / 10 <= clock.now <= 300 / 10 * 1.1
+    for begin, _ in sent:
+        within = sum(size for at, size in sent if begin <= at < begin + 2.0)
+        assert within <= 10 * (2.0 + 0.25) + 1, "more than a quarter of a second was saved up"
+
+
+def noted(
+    asked: Callable[[Any], Any], clock: Clock, sent: list[tuple[float, int]], reported: bool, request: dict[str, Any]
+) -> Any:
+    """A request's answer, once its time and its size are kept, without its units where they are not `reported`."""
+    answer = asked(request)
+    writes = request["Statements"] if "Statements" in request else request["RequestItems"]["things"]
+    sent.append((clock.now, len(writes)))
+    return answer if reported else {name: part for name, part in answer.items() if name != "ConsumedCapacity"}
 
 
 def test_a_pipeline_has_windows_metrics_and_two_outputs(things: FakeDynamoDB) -> None:
@@ -279,6 +297,12 @@ def test_rows_are_items(things: FakeDynamoDB) -> None:
 def test_what_is_wrong_is_told_at_construction(how: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         WriteToDynamoDB(**{"table": "things", **how})
+
+
+def test_a_transform_is_applied_to_one_of_the_outputs(things: FakeDynamoDB) -> None:
+    outcome = beam.Pipeline(runner=FnApiRunner()) | beam.Create([]) | WriteToDynamoDB("things")
+    with pytest.raises(AttributeError, match="it has the outputs written and failed; apply the next transform to one"):
+        outcome | beam.Map(print)
 
 
 def test_a_budget_needs_the_number_of_processes(things: FakeDynamoDB) -> None:

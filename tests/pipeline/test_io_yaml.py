@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from textwrap import dedent
 from typing import Any
 
@@ -99,6 +101,23 @@ def test_a_yaml_pipeline_writes_rows(services: FakeDynamoDB) -> None:
         """
     )
     assert services.get({"id": 20}) == {"id": {"N": "20"}, "note": {"S": "new"}} and len(services.items) == 11
+
+
+def test_the_example_of_the_document_runs(
+    services: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its providers are of its own, which Beam YAML checks, and what it logs is JSON."""
+    orders = FakeDynamoDB(TableSpec("orders", (KeyAttribute("id", "S"),)))
+    orders.put(*({"id": f"o{total}", "customer": "c", "total": total} for total in (5, 500)))
+    monkeypatch.setattr(Endpoint, "wire", lambda self, table: orders)
+    monkeypatch.setattr(Endpoint, "describe", lambda self, table: orders.spec)
+    (example,) = re.findall(
+        r"^```yaml\n(.*?)^```", (ROOT / "docs" / "connectors.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    with caplog.at_level("INFO"):
+        yaml_main.run(["--yaml_pipeline", example])
+    logged = [message for message in caplog.messages if '"customer"' in message]
+    assert [json.loads(message) for message in logged] == [{"id": "o500", "customer": "c", "total": 500}]
 
 
 def test_a_yaml_pipeline_has_no_pairs() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 from apache_beam.options.pipeline_options import DirectOptions
@@ -21,6 +21,7 @@ from dynamodt.pipeline import rate_limit
 from dynamodt.pipeline.engine import processes_of
 from dynamodt.rate import TokenBucket
 
+_REQUEST_SECONDS = 0.25  # as much as a bucket saves up
 _IN_PROCESS = ("SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "PrismRunner", "InProcess")
 
 
@@ -35,9 +36,9 @@ class Budget:
     @classmethod
     def of(cls, option: str, units: float | None, processes: int | None, where: str) -> Budget:
         """The budget that a transform is given as `option`. Raises UsageError for anything but positive numbers."""
-        if units is not None and not (isinstance(units, int | float) and units > 0):
+        if units is not None and not (_is_number(units) and units > 0):
             raise UsageError(f"{option} is {units!r}", where=where, hint=f"leave {option} out, or give units a second")
-        if processes is not None and not (isinstance(processes, int) and processes > 0):
+        if processes is not None and not (type(processes) is int and processes > 0):
             hint = "give the number of worker processes, or leave it out on Beam's in-process runner"
             raise UsageError(f"processes is {processes!r}", where=where, hint=hint)
         return cls(units, processes, uuid4().hex)
@@ -53,12 +54,28 @@ class Budget:
             raise UsageError(what, where=where, hint=hint + "an N-th of the budget")
         return replace(self, processes=processes_of(pipeline.options.view_as(DirectOptions)))
 
+    def shown(self, option: str) -> dict[str, float | None]:
+        """What `display_data` has of it."""
+        return {option: self.units, "processes": self.processes}
+
     def queue(self) -> RateLimitedQueue:
         """The part of this process, which its threads share."""
         return Free() if self.units is None else _queue(self)
 
 
+class _Part(rate_limit.RateLimitedQueue):
+    """The part of a process. A request takes at most what a fraction of a second lets pass, so that a low budget is
+    kept in each second, not only in the long run."""
+
+    def within(self, seconds: float, estimate: float) -> float:
+        return super().within(min(seconds, _REQUEST_SECONDS), estimate)
+
+
+def _is_number(given: object) -> TypeGuard[float]:
+    return isinstance(given, int | float) and not isinstance(given, bool)
+
+
 @lru_cache(maxsize=256)
 def _queue(budget: Budget) -> RateLimitedQueue:
     rate = (budget.units or 0.0) / (budget.processes or 1)
-    return rate_limit.RateLimitedQueue(TokenBucket(rate, time.monotonic), 1.0, lambda: None, time.sleep)
+    return _Part(TokenBucket(rate, time.monotonic), 1.0, lambda: None, time.sleep)

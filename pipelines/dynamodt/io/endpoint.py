@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
+
+from apache_beam.pvalue import PBegin
 
 from dynamodt.dynamodb.clients import client, region_of
 from dynamodt.dynamodb.network import environment_endpoints, environment_region
@@ -102,6 +104,28 @@ def in_full() -> Iterator[None]:
         if error.hint and error.hint in str(error):  # of a function within
             raise
         raise type(error)("; ".join(filter(None, (str(error), error.hint))), hint=error.hint) from error
+
+
+def check_begin(given: Any, transform: Any) -> None:
+    """Raises UsageError for a transform that begins a pipeline, and is applied to a PCollection."""
+    name = type(transform).__name__
+    if not isinstance(given, PBegin):
+        hint = f"apply it to the pipeline; {name.replace('Read', 'ReadAll', 1)} reads what the elements name"
+        raise UsageError("it begins a pipeline, and is applied to a PCollection", where=name, hint=hint)
+
+
+def no_such_output(outputs: Any, name: str) -> NoReturn:
+    """What several outputs lack: of a transform that is applied to all of them, Beam reports it as its error."""
+    kind = type(outputs).__name__
+    fields = " and ".join(outputs._fields)
+    raise AttributeError(f"{kind} has no {name}: it has the outputs {fields}; apply the next transform to one of them")
+
+
+def check_flag(option: str, given: object, where: str) -> bool:
+    """Raises UsageError for anything but True and False, which DynamoDB would refuse, or take for True."""
+    if not isinstance(given, bool):
+        raise UsageError(f"{option} is {given!r}", where=where, hint="give True or False")
+    return given
 
 
 def check_table(table: object, where: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -22,7 +22,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import Chunk, DataFile, DataReader, Manifest, data_files, read_manifest
 from dynamodt.export.request import FAILED, check_arn, described, failure, find, folder_of, split_url
-from dynamodt.io.endpoint import Endpoint, in_full
+from dynamodt.io.endpoint import Endpoint, check_begin, in_full, no_such_output
 from dynamodt.io.metrics import METRICS
 from dynamodt.io.positions import FileLines
 from dynamodt.io.read import ItemForm
@@ -60,6 +60,9 @@ class ExportItems(NamedTuple):
 
     items: Any
     unreadable: Any
+
+    def __getattr__(self, name: str) -> NoReturn:
+        no_such_output(self, name)
 
 
 class ExportFile(NamedTuple):
@@ -154,7 +157,9 @@ class ReadFromDynamoDBExport(ReadAllFromDynamoDBExport):
         super().__init__(view=view, raw=raw, schema=schema, region=region, endpoint_url=endpoint_url, profile=profile)
         self._export = _checked(export, type(self).__name__)
 
+    @in_full()
     def expand(self, pbegin: Any) -> ExportItems:
+        check_begin(pbegin, self)
         return super().expand(pbegin | "Export" >> beam.Create([self._export], reshuffle=False))
 
     def display_data(self) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.dynamodb.reads import ScanPage, Scans, projected
 from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import Endpoint, check_table, in_full
+from dynamodt.io.endpoint import Endpoint, check_begin, check_flag, check_table, in_full
 from dynamodt.io.metrics import PageMetrics
 from dynamodt.io.positions import Position, SegmentPart, SegmentParts
-from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_segments, filter_parameters
+from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_index, check_segments, filter_parameters
 from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Image
 from dynamodt.pipeline.process import collect_less
@@ -69,10 +69,10 @@ class ReadAllFromDynamoDB(beam.PTransform):
             check_segments(segments, where),
             None if projection is None else tuple(projection),
             filter_parameters(filter, filter_names, filter_values, where),
-            index,
-            consistent,
+            check_index(index, where),
+            check_flag("consistent", consistent, where),
         )
-        if raw and schema is not None:
+        if check_flag("raw", raw, where) and schema is not None:
             raise UsageError("raw and schema exclude each other", where=where, hint="leave one of them out")
         self._form = ItemForm(raw, None if schema is None else Schema(schema))
         self._budget = Budget.of("max_rcu", max_rcu, processes, where)
@@ -96,7 +96,8 @@ class ReadAllFromDynamoDB(beam.PTransform):
             "projection": None if options.projection is None else ", ".join(options.projection),
             "filter": dict(options.filter).get("FilterExpression"),
             "consistent": options.consistent,
-            "max_rcu": self._budget.units,
+            "raw": self._form.raw,
+            **self._budget.shown("max_rcu"),
         }
         return {name: value for name, value in shown.items() if value is not None}
 
@@ -164,7 +165,9 @@ class ReadFromDynamoDB(ReadAllFromDynamoDB):
         )
         self._table = check_table(table, self._where)
 
+    @in_full()
     def expand(self, pbegin: Any) -> Any:
+        check_begin(pbegin, self)
         return super().expand(pbegin | "Table" >> beam.Create([self._table], reshuffle=False))
 
     def display_data(self) -> dict[str, Any]:
@@ -175,7 +178,7 @@ class ItemForm:
     """What elements are: images, dicts, or rows of a schema."""
 
     def __init__(self, raw: bool = False, schema: Schema | None = None) -> None:
-        self._raw = raw
+        self.raw = raw
         self._schema = schema
 
     @property
@@ -185,7 +188,7 @@ class ItemForm:
     def reader(self, where: str, keys: Sequence[str] = ()) -> Callable[[Image], Any]:
         """Makes an element of an image. It raises ItemError at `where`, with the item's key, where the item is not of
         the schema."""
-        if self._raw:
+        if self.raw:
             return lambda image: image
         if self._schema is None:
             return decode

@@ -97,10 +97,10 @@ class ReadOptions:
         for a table that does not, or that the worker may not describe."""
         where = f"table {request.table}"
         spec = self.endpoint.describe(request.table)
-        index = request.index or self.index
+        index = check_index(request.index, where) or self.index
         if index:
             index_capacity(self.endpoint.connection(request.table), spec, index, where)
-        total = check_segments(request.segments or self.segments, where) or segments(spec)
+        total = check_segments(self.segments if request.segments is None else request.segments, where) or segments(spec)
         body, units = self.body(request, where), read_estimate(spec, self.consistent)
         items, size = spec.item_count / total, spec.size_bytes / total
         for number in range(total):
@@ -109,10 +109,17 @@ class ReadOptions:
 
 def check_segments(number: int | None, where: str) -> int | None:
     """Raises UsageError for a number of segments that DynamoDB does not take."""
-    if number is not None and not (isinstance(number, int) and 1 <= number <= MOST_SEGMENTS):
+    if number is not None and not (type(number) is int and 1 <= number <= MOST_SEGMENTS):
         hint = "leave segments out, and it is chosen by the table's size; or give 1 to 1,000,000"
         raise UsageError(f"segments is {number!r}", where=where, hint=hint)
     return number
+
+
+def check_index(index: str | None, where: str) -> str | None:
+    """Raises UsageError for anything but a name: for an empty one the table would be read."""
+    if index is not None and not (isinstance(index, str) and index):
+        raise UsageError(f"index is {index!r}", where=where, hint="give an index's name, or leave index out")
+    return index
 
 
 def filter_parameters(

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence, Set
 from decimal import Decimal
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import apache_beam as beam
@@ -91,9 +91,9 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
     if issubclass(origin, bool | str | bytes | Decimal):
         return partial(_same_type, origin)
     if issubclass(origin, Integral):
-        return partial(_made, origin, _integer)
-    if issubclass(origin, float):
-        return partial(_made, origin, partial(_same_type, Decimal))
+        return partial(_made, _of_python(origin, int), _integer)
+    if issubclass(origin, Real):
+        return partial(_made, _of_python(origin, float), partial(_same_type, Decimal))
     inner = [_of(argument)[1] for argument in get_args(kind)]
     if issubclass(origin, Mapping):
         convert = inner[1] if len(inner) == 2 else _unchanged
@@ -103,6 +103,11 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
         made = set if issubclass(origin, Set) else list
         return lambda value: made(map(convert, _same_type((list, set), value)))
     return _unchanged
+
+
+def _of_python(kind: Any, own: type) -> Any:
+    """A type of numpy stands for a width alone: the values of Beam's rows are Python's, which JSON has, too."""
+    return kind if issubclass(kind, own) else own
 
 
 def _unchanged(value: Any) -> Any:

@@ -12,9 +12,9 @@ requests of a page are unanswered at once, each of at most 25 writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -25,7 +25,7 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Replacing, Statements
 from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import Endpoint, check_table, in_full
+from dynamodt.io.endpoint import Endpoint, check_table, in_full, no_such_output
 from dynamodt.io.metrics import WriteMetrics
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
@@ -33,7 +33,7 @@ from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.process import collect_less
 from dynamodt.pipeline.write_page import GaveUp, PageWriter
 from dynamodt.script.codec import encode, key_text
-from dynamodt.script.diff import change, insert
+from dynamodt.script.diff import change, checked_key, insert
 
 Mode: TypeAlias = Literal["put", "put_if_absent", "patch", "delete"]
 Code: TypeAlias = Literal["invalid", "exists", "conflict", "missing", "rejected", "gave_up", "in_doubt"]
@@ -76,6 +76,9 @@ class WriteOutcome(NamedTuple):
 
     written: Any
     failed: Any
+
+    def __getattr__(self, name: str) -> NoReturn:
+        no_such_output(self, name)
 
 
 class WriteToDynamoDB(beam.PTransform):
@@ -134,8 +137,8 @@ class WriteToDynamoDB(beam.PTransform):
 
     def display_data(self) -> dict[str, Any]:
         target = self._target
-        guard = target.guard if target.mode == "patch" else None
-        shown = {"table": target.table, "mode": target.mode, "guard": guard, "max_wcu": self._budget.units}
+        guard = str(target.guard) if target.mode == "patch" else None
+        shown = {"table": target.table, "mode": target.mode, "guard": guard, **self._budget.shown("max_wcu")}
         return {name: value for name, value in {**shown, **target.endpoint.shown()}.items() if value is not None}
 
 
@@ -263,9 +266,9 @@ def _patch(spec: TableSpec, element: Any) -> Update | None:
     if not (isinstance(element, tuple | list) and len(element) == 2):
         raise ItemError("an element must be a pair: (old, new)")
     old, new = map(_item, element)
-    if lacking := [name for name in spec.key_names if name not in old]:
-        raise ItemError("old has no such key attribute", where=lacking[0])
-    found = change(spec, encode(old), old, new)
+    image = encode(old)
+    checked_key(spec, image, "old")
+    found = change(spec, image, old, new)
     if found is None or isinstance(found, Update):
         return found
     raise ItemError("old and new have different keys", hint="delete the one, and put the other")
@@ -273,7 +276,7 @@ def _patch(spec: TableSpec, element: Any) -> Update | None:
 
 def _delete(spec: TableSpec, element: Any) -> Remove:
     item = _item(element)
-    key = insert(replace(spec, index_keys=()), {name: item[name] for name in spec.key_names if name in item}).key
+    key = checked_key(spec, encode({name: item[name] for name in spec.key_names if name in item}), "a deletion")
     return Remove(key, key)
 
 

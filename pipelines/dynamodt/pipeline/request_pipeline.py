@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Request
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import WrittenPage
-from dynamodt.model.tables import Atomic, Change
+from dynamodt.model.tables import Atomic, Change, Insert
 from dynamodt.rate import REQUEST_SECONDS, smaller
 from dynamodt.script.diff import write_units
 
@@ -148,7 +148,7 @@ class RequestPipeline:
         return _Sent(left, self._begun(left), estimate, taken)
 
     def _estimated(self, batch: list[Pending]) -> float:
-        return float(sum(write_units(pending.change) for pending in batch)) if self._rate_queue.limited else 0.0
+        return sum(map(_units, batch)) if self._rate_queue.limited else 0.0
 
     def _awaited(self, sent: _Sent) -> tuple[BatchAnswer, bool]:
         """The answer to a batch, charged to the budget, and whether most of the batch was throttled. A change that was
@@ -180,7 +180,14 @@ def _metered(batch: list[Pending], answer: BatchAnswer) -> float:
         return answer.wcu
     spent = ("done", "conflict")
     answered = zip(batch, answer.verdicts, strict=True)
-    return float(sum(write_units(p.change) for p, verdict in answered if verdict.outcome in spent))
+    return sum(_units(pending) for pending, verdict in answered if verdict.outcome in spent)
+
+
+def _units(pending: Pending) -> float:
+    """The estimated units of a change. An insertion that is no transaction costs half of one."""
+    units = float(write_units(pending.change))
+    in_transaction = isinstance(pending.request, Call) and pending.request.operation == "TransactWriteItems"
+    return units / 2 if isinstance(pending.change, Insert) and not in_transaction else units
 
 
 _NAP_SECONDS = 0.5

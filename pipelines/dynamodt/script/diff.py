@@ -126,25 +126,26 @@ def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
 def insert(spec: TableSpec, item: Item) -> Insert:
     """The insertion of a whole item. Raises ItemError when its key is missing or of the wrong type."""
     image = encode(item)
-    for attribute, most in zip(spec.key, _MAX_KEY_BYTES, strict=False):
-        if attribute.type not in image.get(attribute.name, {}):
-            raise ItemError(
-                f"a new item needs the key attribute with type {attribute.type} for table {spec.name}",
-                where=attribute.name,
-            )
-        _check_key_size(attribute.name, value_bytes(image[attribute.name]), most)
-        image[attribute.name] = as_stored(image[attribute.name])
+    image.update(key := checked_key(spec, image, "a new item"))
     _check_index_keys(spec, image)
     if not surely_fit(image):
         check_size(image)
-    return Insert(spec.name, key_of(spec, image), image)
+    return Insert(spec.name, key, image)
 
 
-def _check_key_size(name: str, size: int, most: int) -> None:
-    if not size:
-        raise ItemError("a key attribute must not be empty", where=name)
-    if size > most:
-        raise ItemError(f"the key attribute has {size:,} bytes; DynamoDB takes at most {most:,}", where=name)
+def checked_key(spec: TableSpec, image: Image, what: str) -> Image:
+    """The key of an image, as the table stores it. Raises ItemError when `what` lacks it, or no key is like it."""
+    key = {}
+    for attribute, most in zip(spec.key, _MAX_KEY_BYTES, strict=False):
+        name, kind = attribute.name, attribute.type
+        if kind not in image.get(name, {}):
+            raise ItemError(f"{what} needs the key attribute with type {kind} for table {spec.name}", where=name)
+        if not (size := value_bytes(image[name])):
+            raise ItemError("a key attribute must not be empty", where=name)
+        if size > most:
+            raise ItemError(f"the key attribute has {size:,} bytes; DynamoDB takes at most {most:,}", where=name)
+        key[name] = as_stored(image[name])
+    return key
 
 
 def _check_index_keys(spec: TableSpec, values: Image) -> None:
