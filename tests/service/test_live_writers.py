@@ -7,9 +7,7 @@ import pytest
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.live_writers import (
-    migrate_under_writers,
-)
+from tests.service.live_writers import migrate_under_writers
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
         watched.now += 3 * ALARM_SECONDS
         return states("OK")
 
-    slow._read = read_slowly
+    slow.read = read_slowly
     slow.tick()
     slow.tick()
     assert watched.reads == 1

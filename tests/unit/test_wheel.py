@@ -19,17 +19,7 @@ from packaging.utils import canonicalize_name
 import dynamodt
 from dynamodt.config.settings import DeploySettings
 from dynamodt.deploy import packages
-from dynamodt.deploy.packages import (
-    Assets,
-    build,
-    job_locks,
-    job_pins,
-    parts,
-    places,
-    wheel,
-    wheel_name,
-    zip_of_wheels,
-)
+from dynamodt.deploy.packages import Assets, build, job_locks, job_pins, parts, places, wheel, wheel_name, zip_of_wheels
 from dynamodt.errors import RunFailed, UsageError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import ROOT

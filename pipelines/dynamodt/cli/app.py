@@ -20,16 +20,7 @@ from dynamodt.cli.help_text import EPILOG, HELP
 from dynamodt.cli.request import Request, in_folder
 from dynamodt.errors import PROGRAM, DynamodtError, Hint, UsageError, suggest
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import (
-    ALIASES,
-    GLUE,
-    MIGRATIONS,
-    OF_A_RUN,
-    STAGE_VARIABLE,
-    Option,
-    RunOptions,
-    options_of,
-)
+from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, STAGE_VARIABLE, Option, RunOptions, options_of
 
 if TYPE_CHECKING:
     from dynamodt.cli.result import CommandResult

@@ -10,15 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from dynamodt.model.tables import (
-    Atomic,
-    Change,
-    Check,
-    Image,
-    Insert,
-    Remove,
-    Update,
-)
+from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Remove, Update
 from dynamodt.script.codec import image_digest, key_text, same_image
 from dynamodt.script.diff import Part, as_before, carries, parts_of, transaction_digest
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
@@ -41,40 +42,33 @@ class InsertedItems:
         return {text: inserted_row(image) for text, image in by_key if image is not None}
 
 
+@dataclass(eq=False)
 class Lookups:
     """Reads what `pipeline.conflicts` judges by. `sources` reads the table that is transformed, `placed` the one that
     is inserted into, if it is another. `meets`: an item that the run has inserted is no source. `phase`: the one that
     writes."""
 
-    def __init__(
-        self,
-        sources: Reads,
-        placed: Reads | None = None,
-        inserted: InsertedItems | None = None,
-        *,
-        meets: bool = False,
-        phase: str = "",
-    ) -> None:
-        self._phase = phase
-        self._sources = sources
-        self._placed = placed
-        self._inserted = inserted
-        self._meets = meets
+    sources: Reads
+    placed: Reads | None = None
+    inserted: InsertedItems | None = None
+    _: KW_ONLY
+    meets: bool = False
+    phase: str = ""
 
     def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> Current:
         """The items as they are now, strongly consistent. `known` are keys of sources that came with a refusal:
         they are not read again, but asked for as insertions."""
         wanted, places = _each_once(sources), _each_once(places)
-        if self._placed is None:
-            there = placed = self._sources.items(_each_once([*wanted, *places]))
+        if self.placed is None:
+            there = placed = self.sources.items(_each_once([*wanted, *places]))
             rcu = there.rcu
         else:
-            there, placed = self._sources.items(wanted), self._placed.items(places)
+            there, placed = self.sources.items(wanted), self.placed.items(places)
             rcu = there.rcu + placed.rcu
-        asked = [*places, *wanted, *known] if self._meets else places
+        asked = [*places, *wanted, *known] if self.meets else places
         # The rows last: by then each insertion that the items show has its row, even if both were written late.
-        inserted = self._inserted.of(asked) if self._inserted is not None and asked else {}
-        return Current(there.items, placed.items, inserted, self._meets, rcu, self._phase)
+        inserted = self.inserted.of(asked) if self.inserted is not None and asked else {}
+        return Current(there.items, placed.items, inserted, self.meets, rcu, self.phase)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:

@@ -30,16 +30,7 @@ from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Update
-from dynamodt.pipeline.conflicts import (
-    Again,
-    Collision,
-    Current,
-    Ends,
-    Unclear,
-    by_source,
-    inserts_of,
-    judged,
-)
+from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, Unclear, by_source, inserts_of, judged
 from dynamodt.pipeline.outcomes import WriteResult, collision
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff

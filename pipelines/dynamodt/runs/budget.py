@@ -225,39 +225,34 @@ class CapacityWatch:
             self._context.observer.notify(f"the table's capacity has changed: the run's limits are now {limits}")
 
 
+@dataclass(eq=False)
 class Allocator:
     """Divides a run's budget among its workers, once a second, in the process that follows the run.
 
     `executor` sends grants concurrently: a thousand in sequence would take seconds.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        leases: LeaseRows,
-        workers: WorkerRows,
-        clock: Callable[[], float] = time.monotonic,
-        executor: Executor | None = None,
-    ) -> None:
-        self._job = job
-        self._executor = executor
-        self._leases = leases
-        self._workers = workers
-        self._clock = clock
-        self._looked_at = clock()
-        self._worker_registry = WorkerRegistry(workers, job.governed)
+    job: Job
+    leases: LeaseRows
+    workers: WorkerRows
+    clock: Callable[[], float] = time.monotonic
+    executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        self._looked_at = self.clock()
+        self._worker_registry = WorkerRegistry(self.workers, self.job.governed)
         self._ramps: tuple[Ramp, Ramp] | None = None
 
     def tick(self) -> None:
         """Read the workers and the limits, and write a new grant for each worker whose part changes."""
-        now = self._clock()
+        now = self.clock()
         seconds = now - self._looked_at
-        if seconds < (LOOK_SECONDS if self._ramps or not self._job.governed else _WAITING_SECONDS):
+        if seconds < (LOOK_SECONDS if self._ramps or not self.job.governed else _WAITING_SECONDS):
             return
         self._looked_at = now
-        lease = self._leases.read(self._job.lease)
+        lease = self.leases.read(self.job.lease)
         limits = Units(lease.rcu or inf, lease.wcu or inf)
-        if not (self._job.governed or self._ramps or lease.rcu or lease.wcu):
+        if not (self.job.governed or self._ramps or lease.rcu or lease.wcu):
             return
         sample = self._worker_registry.look(now, seconds)
         live = self._worker_registry.live(now)
@@ -276,8 +271,8 @@ class Allocator:
     def _first_ramps(self, limits: Units) -> tuple[Ramp, Ramp]:
         """A governed run starts low; one that was limited while it runs starts at its limits."""
         start = Units(*map(_start, limits, ON_DEMAND))
-        start = start if self._job.governed else limits
-        return Ramp(limits.rcu, start.rcu, self._clock), Ramp(limits.wcu, start.wcu, self._clock)
+        start = start if self.job.governed else limits
+        return Ramp(limits.rcu, start.rcu, self.clock), Ramp(limits.wcu, start.wcu, self.clock)
 
     def _allocate(self, live: list[WorkerState], allowed: Units) -> None:
         allowed = self._usable(allowed, len(live))
@@ -293,13 +288,13 @@ class Allocator:
     def _usable(self, allowed: Units, workers: int) -> Units:
         """Limits each worker of a fleet to what one partition takes, since its pages lie in one: the first to start
         would be granted the whole budget."""
-        if self._job.shards == 1:
+        if self.job.shards == 1:
             return allowed
         return Units(min(allowed.rcu, workers * _PARTITION.rcu), min(allowed.wcu, workers * _PARTITION.wcu))
 
     def _send(self, grants: Mapping[str, Grant]) -> None:
-        each = map if self._executor is None else self._executor.map
-        deque(each(self._workers.grant, grants.keys(), grants.values()), maxlen=0)
+        each = map if self.executor is None else self.executor.map
+        deque(each(self.workers.grant, grants.keys(), grants.values()), maxlen=0)
 
 
 _ATTEMPTS = 2  # few: the workers continue until an unreadable alarm is reported
@@ -347,50 +342,45 @@ def watching(
     return (AlarmWatch(names, read, set_pause_reason, note).tick,)
 
 
+@dataclass(eq=False)
 class AlarmWatch:
     """Pauses a run while one of its alarms is in ALARM or cannot be read.
 
     `read` returns the alarms' states by name, `pause_reason` writes the reason to the lease (empty: continue).
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        read: Callable[[], Mapping[str, str]],
-        pause_reason: Callable[[str], None],
-        note: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._names = names
-        self._read = read
-        self._pause_reason = pause_reason
-        self._note = note
-        self._clock = clock
+    names: Sequence[str]
+    read: Callable[[], Mapping[str, str]]
+    pause_reason: Callable[[str], None]
+    note: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._due = float("-inf")
         self._reason: str | None = None  # None: not written yet; an earlier attempt may have left one
 
     def tick(self) -> None:
         """Read the alarms, ten seconds after the last look. Raises Fenced when another process has taken the run over,
         ServiceError when the lease cannot be written."""
-        if self._clock() < self._due:
+        if self.clock() < self._due:
             return
         why = self._why()
-        self._due = self._clock() + ALARM_SECONDS
+        self._due = self.clock() + ALARM_SECONDS
         if why == self._reason:
             return
-        self._pause_reason(why)
+        self.pause_reason(why)
         if why:
-            self._note(f"the run pauses: {why}")
+            self.note(f"the run pauses: {why}")
         elif self._reason:
-            self._note("the run continues: no alarm pauses it")
+            self.note("the run continues: no alarm pauses it")
         self._reason = why
 
     def _why(self) -> str:
         try:
-            states = self._read()
+            states = self.read()
         except DynamodtError as error:
             return f"the alarms cannot be read: {error}" + (f" ({error.hint})" if error.hint else "")
-        reasons = [_reason(name, states.get(name)) for name in self._names if states.get(name) not in _QUIET]
+        reasons = [_reason(name, states.get(name)) for name in self.names if states.get(name) not in _QUIET]
         return "; ".join(reasons)
 
 

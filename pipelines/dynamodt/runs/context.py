@@ -101,34 +101,30 @@ def aborted(run: str) -> Aborted:
     return Aborted("the run was aborted", where=f"run {run}", hint="the same command goes on from its checkpoints")
 
 
+@dataclass(eq=False)
 class Follower:
     """Adds up a run's phases, over all attempts, and reports the progress together with the lease's limits.
 
     `begins` is called with each phase before it writes anything."""
 
-    def __init__(
-        self,
-        state: State,
-        phases: Sequence[Job],
-        observer: Observer,
-        clock: Callable[[], float] = time.monotonic,
-        begins: Callable[[Job], None] = lambda job: None,
-    ) -> None:
-        self.begins = begins
-        self._observer = observer
-        self._state = state
+    state: State
+    phases: Sequence[Job]
+    observer: Observer
+    clock: Callable[[], float] = time.monotonic
+    begins: Callable[[Job], None] = lambda job: None
+
+    def __post_init__(self) -> None:
         self._lease = Lease("", 0)
         self._lease_read = float("-inf")
-        self._clock = clock
         self._planned = 0
         self._splits: dict[str, SplitTotals] = {}
         self._totals: dict[str, Totals] = {}
-        for job in phases:
+        for job in self.phases:
             self.add(job)
 
     def add(self, job: Job) -> None:
         """Follow one more phase."""
-        self._splits[job.run] = SplitTotals(self._state.splits(job.run), job.splits)
+        self._splits[job.run] = SplitTotals(self.state.splits(job.run), job.splits)
         self._totals[job.run] = self._splits[job.run].look()
         self._planned += job.splits
 
@@ -162,10 +158,10 @@ class Follower:
         self._totals[job.run] = totals
         progress = RunProgress.under(self._lease_now(job), self.totals, self._planned)
         progress = progress._replace(run=job.base_run, rehearsal=job.dry_run)
-        self._observer.progressed(job.table.name, progress)
+        self.observer.progressed(job.table.name, progress)
 
     def _lease_now(self, job: Job) -> Lease:
         """The lease, at most a second old."""
-        if self._clock() - self._lease_read >= _LEASE_SECONDS:
-            self._lease, self._lease_read = self._state.leases.read(job.lease), self._clock()
+        if self.clock() - self._lease_read >= _LEASE_SECONDS:
+            self._lease, self._lease_read = self.state.leases.read(job.lease), self.clock()
         return self._lease

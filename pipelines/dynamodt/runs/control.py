@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -220,6 +220,7 @@ Sleep = Callable[[float], None]
 CountItems = Callable[[str], int]  # DynamoDB's own count of a table
 
 
+@dataclass(eq=False)
 class TableWatch:
     """Polls one table, and reports the runs that begin, progress and end to its watcher.
 
@@ -227,27 +228,20 @@ class TableWatch:
     ended when the first live run is seen.
     """
 
-    def __init__(
-        self,
-        state: State,
-        table: str,
-        count_items: CountItems,
-        watcher: ProgressRecorder,
-        clock: Clock = time.time,
-        before: Mapping[str, int] | None = None,
-        lives: Watch | None = None,
-    ) -> None:
-        self._state = state
-        self._lives = lives or Watch()
-        self._table = table
-        self._count_items = count_items
-        self._watcher = watcher
-        self._clock = clock
+    state: State
+    table: str
+    count_items: CountItems
+    watcher: ProgressRecorder
+    clock: Clock = time.time
+    before: Mapping[str, int] | None = None
+    lives: Watch | None = None
+
+    def __post_init__(self) -> None:
+        self._lives = self.lives or Watch()
         self._held = ""  # the run that held the lease at the last look
         self._gone = ""  # a run whose process was gone at the first look
         self._shown: RunRecord | None = None
-        self._before = before
-        self._totals = RunTotals(state)
+        self._totals = RunTotals(self.state)
         self.ended: dict[str, RunReport] = {}
 
     @property
@@ -262,10 +256,10 @@ class TableWatch:
 
     def look(self) -> bool:
         """Look once; returns whether a run is active."""
-        lease, life = self._lives.look(self._state.leases, self._table)
+        lease, life = self._lives.look(self.state.leases, self.table)
         alive = not life.is_over and not lease.owner
         held = lease.run if alive else ""
-        if not held and self._before is None:
+        if not held and self.before is None:
             self._note_gone(lease.run, holder(lease))
             return False
         if held != self._held:
@@ -278,21 +272,21 @@ class TableWatch:
         """Report once that the process of a run is gone."""
         if run != self._gone:
             self._gone = run
-            self._watcher.notify(f"{self._table}: left by {process}, which is gone; the same command continues it")
+            self.watcher.notify(f"{self.table}: left by {process}, which is gone; the same command continues it")
 
     def settle(self, held: str = "") -> None:
         """Report the runs that have ended since the lease's holder changed, also those that no look has seen."""
         self._held = held
-        records = [record for record in self._state.runs(self._table) if record.run != held]
-        if self._before is None:
-            self._before = {record.run: record.attempts for record in records}
+        records = [record for record in self.state.runs(self.table) if record.run != held]
+        if self.before is None:
+            self.before = {record.run: record.attempts for record in records}
         for record in records:
             shown = self._shown is not None and record.run == self._shown.run
-            if shown or (record.attempts > self._before.get(record.run, 0) and record.run not in self.ended):
+            if shown or (record.attempts > self.before.get(record.run, 0) and record.run not in self.ended):
                 self._end(record)
 
     def _show(self, lease: Lease) -> None:
-        record = self._state.run(self._table, lease.run)
+        record = self.state.run(self.table, lease.run)
         if record is None or record.status not in AT_WORK:
             if record is not None and self._shown is not None and self._shown.run == record.run:
                 self._end(record)
@@ -300,19 +294,19 @@ class TableWatch:
         if self._shown is None or self._shown.run != record.run:
             self._begin(record, lease)
         totals = self._totals.look(record)
-        self._watcher.progressed(self._table, RunProgress.under(lease, totals, record.planned or record.splits))
+        self.watcher.progressed(self.table, RunProgress.under(lease, totals, record.planned or record.splits))
 
     def _begin(self, record: RunRecord, lease: Lease) -> None:
         self.ended.pop(record.run, None)  # it failed, and continues now
-        self._shown, self._totals = record, RunTotals(self._state)
+        self._shown, self._totals = record, RunTotals(self.state)
         since = record.started if record.attempts == 1 else lease.since
-        elapsed = max(0.0, self._clock() - datetime.fromisoformat(since).timestamp())
-        items = self._count_items(self._table)
-        self._watcher.run_found(record, items, elapsed)
+        elapsed = max(0.0, self.clock() - datetime.fromisoformat(since).timestamp())
+        items = self.count_items(self.table)
+        self.watcher.run_found(record, items, elapsed)
 
     def _end(self, record: RunRecord) -> None:
         if record.status in AT_WORK:  # its end is not recorded
-            totals = self._totals if self._shown is not None else RunTotals(self._state)
+            totals = self._totals if self._shown is not None else RunTotals(self.state)
             reached = totals.look(record)
             report = replace(
                 report_of(record), status="gone", counts=reached.counts, consumed=reached.units, error=_GONE
@@ -321,7 +315,7 @@ class TableWatch:
             report = report_of(record)
         self._shown = None
         self.ended[record.run] = report
-        self._watcher.run_ended(report)
+        self.watcher.run_ended(report)
 
 
 def follow_runs(

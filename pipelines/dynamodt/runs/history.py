@@ -18,16 +18,7 @@ from dynamodt.model.reports import RunReport, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.runs.provenance import Provenance, author
-from dynamodt.state.runs import (
-    PARTLY_UNDONE,
-    UNDOING,
-    after,
-    phases,
-    texts_of,
-    texts_reported,
-    unfinished,
-    with_begun,
-)
+from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, texts_of, texts_reported, unfinished, with_begun
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State

@@ -24,12 +24,7 @@ from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
 from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
-from dynamodt.runs.preflight import (
-    note_changed_files,
-    note_other_key,
-    refuse_unsafe,
-    with_writers,
-)
+from dynamodt.runs.preflight import note_changed_files, note_other_key, refuse_unsafe, with_writers
 from dynamodt.runs.restored import refuse_restored
 from dynamodt.runs.resume import (
     accepted,

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.runs import AppliedVersion, Script
-from dynamodt.model.tables import (
-    Connection,
-    Stage,
-    TableSpec,
-    is_elsewhere,
-    name_in_requests,
-)
+from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
 from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions

@@ -11,14 +11,7 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Hint, Refused, suggest
 from dynamodt.model.runs import AppliedVersion, RunRecord
-from dynamodt.model.tables import (
-    Change,
-    Check,
-    Image,
-    Journaled,
-    Stage,
-    TableSpec,
-)
+from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
 from dynamodt.pipeline.restoration import restoration
 from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.plan import younger, younger_reported
