@@ -200,12 +200,17 @@ def test_what_was_never_answered_is_told(things: FakeDynamoDB) -> None:
     assert Written([item(n) for n in range(3)]).codes == ["in_doubt"] * 3
 
 
-def test_no_permission_fails_the_bundle(things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "told"), [("AccessDeniedException", "grant the action"), ("ExpiredToken", "then run the pipeline again$")]
+)
+def test_what_no_retry_resolves_fails_the_bundle(
+    things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+) -> None:
     def denied(request: Any) -> Any:
-        raise Refusal("AccessDeniedException", "not authorized", {})
+        raise Refusal(code, "not authorized", {})
 
     monkeypatch.setattr(things, "_batchwriteitem", denied, raising=False)
-    with pytest.raises(DynamodtError, match="table things"):
+    with pytest.raises(DynamodtError, match=f"^table things: .*{told}"):
         Written([item(1)])
 
 
@@ -289,6 +294,7 @@ def test_rows_are_items(things: FakeDynamoDB) -> None:
     [
         ({"mode": "upsert"}, "mode is 'upsert'; give one of 'put', 'put_if_absent', 'patch', 'delete'"),
         ({"guard": "all"}, "guard is 'all'"),
+        ({"guard": "changed"}, "guard is 'changed', and mode 'put' has none"),
         ({"max_wcu": 0}, "max_wcu is 0"),
         ({"table": "a b"}, "is not the name or the ARN"),
         ({"region": ""}, "region is ''"),

@@ -294,7 +294,7 @@ def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
         if response_dict["status_code"] == 200:
             raise ServiceError(
                 "a response of DynamoDB was truncated",
-                hint="check the network or a proxy in between, and run the same command again: it continues",
+                hint=f"check the network or a proxy in between, and {CONTINUES}",
             ) from error
 
 
@@ -302,7 +302,9 @@ _GRANT_OR_OWNER = (
     "grant the action to the role or user that runs dynamodt; a bucket of the stage must belong to its account, or to "
     "the one that storage_owner names in dynamodt.toml"
 )
-_RENEW = "renew them (`aws sso login`, for example), then run the same command again: it continues"
+AGAIN = "run the same command again"  # what a connector puts in other words
+CONTINUES = f"{AGAIN}: it continues"
+_RENEW = f"renew them (`aws sso login`, for example), then {CONTINUES}"
 _EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired")
 _INVALID = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken")
 _SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
@@ -328,7 +330,7 @@ _WHAT = {"ResourceNotFoundException": NO_TABLE, "NoSuchBucket": "the bucket does
 _NO_RESPONSE = "ResponseParserError"  # botocore's, by name as well
 _OTHER = "the response is not the service's own: check the endpoint, and a proxy or login page in between"
 _TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
-_DAMAGED = "run the same command again; if that ends the same, the object is damaged: create it again"
+_DAMAGED = f"{AGAIN}; if that ends the same, the object is damaged: create it again"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from apache_beam.pvalue import PBegin
 
-from dynamodt.dynamodb.clients import client, region_of
+from dynamodt.dynamodb.clients import AGAIN, CONTINUES, client, region_of
 from dynamodt.dynamodb.network import environment_endpoints, environment_region
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Wire
@@ -25,6 +25,7 @@ from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
 from dynamodt.script.names import is_table_name
 
+_AGAIN = "run the pipeline again"
 _CONNECTIONS = 64  # that a process keeps open to one endpoint
 _ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]*:table/[A-Za-z0-9_.-]{1,255}")
 
@@ -97,13 +98,14 @@ def _place(table: str) -> str:
 @contextmanager
 def in_full() -> Iterator[None]:
     """An error of the code within, or of a function with this decorator, has its place and its next step in its text:
-    a traceback shows no more, and Beam passes on no more from a worker."""
+    a traceback shows no more, and Beam passes on no more from a worker. A pipeline is no command, and begins anew."""
     try:
         yield
     except DynamodtError as error:
         if error.hint and error.hint in str(error):  # of a function within
             raise
-        raise type(error)("; ".join(filter(None, (str(error), error.hint))), hint=error.hint) from error
+        hint = error.hint.replace(CONTINUES, _AGAIN).replace(AGAIN, _AGAIN)
+        raise type(error)("; ".join(filter(None, (str(error), hint))), hint=hint) from error
 
 
 def check_begin(given: Any, transform: Any) -> None:

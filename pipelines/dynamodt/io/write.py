@@ -124,6 +124,9 @@ class WriteToDynamoDB(beam.PTransform):
         where = self._where = type(self).__name__
         _check_one_of("mode", mode, get_args(Mode), where)
         _check_one_of("guard", guard, (*get_args(Guard), None), where)
+        if guard == "changed" and mode != "patch":
+            hint = "leave guard out, or give pairs (old, new) to mode='patch'"
+            raise UsageError(f"guard is {guard!r}, and mode {mode!r} has none", where=where, hint=hint)
         self._target = Target(check_table(table, where), mode, guard, Endpoint(region, endpoint_url, profile))
         self._budget = Budget.of("max_wcu", max_wcu, processes, where)
 
