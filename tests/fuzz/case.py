@@ -248,23 +248,28 @@ class Case:
         self.settle()
 
     def undo(self) -> None:
-        """Each phase, the last one first; then the passes over what waits for a key of another split."""
+        """Each phase, the last one first, with the passes over what waits for a key of another split of it; then those
+        over what waits for a key of another phase."""
         self.application.quiet = not self.draw.acts_in_undo
         self.attempt = self.done[-1].attempt
-        last = [replace(job, run=undo_run(job.run, 1), source=JournalSource(job.run)) for job in reversed(self.done)]
-        before = 0
-        while last:
-            last = [self._undone(job) for job in last]
-            self.undone += last
-            waiting = sum(map(len, map(self.waiting, last)))
-            if not waiting or (before and waiting >= before):
-                break
-            before, last = waiting, [next_pass(job, 1) for job in last]
+        last: list[Job] = []
+        for job in reversed(self.done):
+            last += self._freed([self._undone(replace(job, run=undo_run(job.run, 1), source=JournalSource(job.run)))])
+        self._freed(last)
         self.settle()
+
+    def _freed(self, last: list[Job]) -> list[Job]:
+        before = 0
+        while waiting := sum(map(len, map(self.waiting, last))):
+            if before and waiting >= before:
+                break
+            before, last = waiting, [self._undone(next_pass(job, 1)) for job in last]
+        return last
 
     def _undone(self, job: Job) -> Job:
         job = self.finish(undo, replace(job, attempt=self.attempt + 1), self.draw.undo_deaths)
         self.attempt = job.attempt
+        self.undone.append(job)
         return job
 
     def waiting(self, job: Job) -> dict[tuple[int, int], set[str]]:

@@ -187,6 +187,20 @@ def test_a_later_window_leaves_what_a_refused_fan_out_has_written(bench: Bench, 
     assert by_id(bench) == {1: 2, 101: 7}
 
 
+@pytest.mark.parametrize("kept", [5, 2])
+def test_an_undo_follows_no_row_of_another_transaction(bench: Bench, kept: int) -> None:
+    """A retry inserts what was refused before, beside another change of its source: what the refused transaction would
+    have written there are values of the application, 2 among them."""
+    job, _, _ = dead_job(bench, FAN)
+    bench.dynamodb.delete({"id": 101})
+    bench.dynamodb.put({"id": 1, "n": kept})
+    again, _ = retried(bench, job)
+    assert by_id(bench) == {1: 2 * kept, 101: 7}
+    undone(bench, replace(again, attempt=8))
+    undone(bench, replace(job, attempt=9))
+    assert by_id(bench) == {1: kept} and not left(bench, again) and not left(bench, job)
+
+
 def test_a_retry_after_a_repeated_move_meets_another_item(bench: Bench, network: Network) -> None:
     """The moved item is gone from its key: what is there since is the application's, and has its turn."""
     job, _, _ = dead_job(bench, MOVE)

@@ -647,8 +647,25 @@ def test_an_undo_restores_what_the_run_has_put_another_item_in_place_of(bench: B
     table, items = make_table(id="N"), numbered(*range(40), *range(100, 140))
     bench.tables.put(table, *items)
     bench.run(table, TAKES_KEYS, source="export", catch_up="none")
+    foreseen = undo(bench, last(bench, table).run, dry_run=True)
     report = undo(bench, last(bench, table).run)
     assert (report.error, report.not_restored, bench.tables.items(table)) == (None, 0, items)
+    assert (foreseen.not_restored, foreseen.run.counts) == (0, report.run.counts)
+
+
+def test_what_waits_in_a_window_is_back_before_the_main_phase_is_undone(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    """The main phase has changed the items that a window deletes, and in whose place it puts others."""
+    table, items = make_table(id="N"), numbered(*range(40), *range(100, 140))
+    bench.tables.put(table, *items)
+    between.append(lambda: bench.tables.put(table, *({**item, "x": 1, "go": True} for item in items)))
+    go = TAKES_KEYS.replace("    if item", '    if "go" not in item:\n        return {**item, "x": 1}\n    if item', 1)
+    go = go.replace('"n": -1', '"n": -1, "x": 1')
+    exported(bench, table, "IDEMPOTENT = True\n" + go, journal=True)
+    report = undo(bench, last(bench, table).run)
+    assert bench.tables.items(table) == [{**item, "go": True} for item in items], report
+    assert (report.error, report.not_restored) == (None, 0)
 
 
 def test_an_export_from_before_the_last_run_is_refused(

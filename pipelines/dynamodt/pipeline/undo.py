@@ -13,7 +13,7 @@ done again. Like all writes, its writes are conditional: a concurrent write of t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import apache_beam as beam
@@ -25,8 +25,8 @@ from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
-from dynamodt.pipeline.conflicts import inserts_of, own_rows
+from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
+from dynamodt.pipeline.conflicts import Current, inserts_of, is_made, own_rows
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import (
     FOLLOWS,
@@ -142,21 +142,24 @@ class Records(NamedTuple):
         return self._replace(by_key=by_key, void=void, unconfirmed={})
 
 
-def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems) -> Records:
+def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, phase: str = "") -> Records:
     """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
     Insertions, and changes in one transaction with them, are shown by their rows in the state table: a transaction that
-    was refused, and that the network repeats after its page has ended, may still take effect as a whole."""
+    was refused, and that the network repeats after its page has ended, may still take effect as a whole. The row of
+    another transaction with the same insertion, of a later version of the item or of another `phase`, shows nothing."""
     found = Records({}, {}, {}, {}, {})
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
         found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
     intended = [(part_of(name).fencing_token, change) for name in page.parts for change in journal.intended(name)]
     rows = inserted.of([part.key for part in inserts_of([change for _, change in intended])])
+    current = Current({}, {}, rows, phase=phase)
     for fencing_token, change in intended:
         void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
-        inserts = bool(inserts_of([change]))
-        if not inserts or own_rows(change, rows):
-            _add(found, change, set() if inserts else void)
+        if not inserts_of([change]):
+            _add(found, change, void)
+        elif is_made(change, current) if isinstance(change, Atomic) else own_rows(change, rows):
+            _add(found, change, set())
     return found
 
 
@@ -226,9 +229,7 @@ class RestoreItems(beam.DoFn):
             if self._only is not None:
                 records = records.only(self._only.get((page.page.claim.split, page.page.number), set()))
             items = PageItems(self._table, records, self._reads, self._job.script.stamp, self._inserted)
-            write_result = (
-                foreseen(items.changes) if self._job.dry_run else items.restored(self._page_writer(items).write)
-            )
+            write_result = items.foreseen() if self._job.dry_run else items.restored(self._page_writer(items).write)
             store_not_restored(self._storage, self._job, page.page, items.left(write_result))
             yield WrittenPage(
                 page.page,
@@ -242,13 +243,10 @@ class RestoreItems(beam.DoFn):
     def _records_of(self, page: JournalPage) -> Records:
         """The page's records. A partial undo leaves out pages that lack a part of the journal: the missing part may be
         of a later change."""
-        if not (isinstance(self._job.source, JournalSource) and self._job.source.partial):
-            return records_of(page, self._journal, self._inserted)
-        try:
-            if is_complete(page, self._journal):
-                return records_of(page, self._journal, self._inserted)
-        except RunFailed:
-            pass
+        assert isinstance(self._job.source, JournalSource)
+        with suppress(RunFailed) if self._job.source.partial else nullcontext():
+            if not self._job.source.partial or is_complete(page, self._journal):
+                return records_of(page, self._journal, self._inserted, self._job.source.run)
         return Records({}, {}, {}, {}, {})
 
     def _page_writer(self, items: PageItems) -> PageWriter:
@@ -329,6 +327,17 @@ class PageItems:
             total.counts = total.counts._replace(superseded=total.counts.superseded + 1)
         return total
 
+    def foreseen(self) -> WriteResult:
+        """The outcome without concurrent writes, the units estimated. An item that waits is back once its key is free,
+        and one that was moved here is deleted then."""
+        waits = [text for text, found in self._found.items() if found.why == WAITS]
+        back = {text: restoration(self._table, self._records[text], None) for text in waits}
+        self._found.update(back)
+        self.counts = self.counts._replace(superseded=self.counts.superseded - len(back))
+        changes = [*self.changes, *(found.change for found in back.values() if found.change is not None)]
+        units = Units(wcu=float(sum(map(write_units, changes))))
+        return WriteResult(Counts(changed=len(changes)), units, written=changes[:MOST_SAMPLES])
+
     def _freed_later(self, waiting: set[str], lost: set[str]) -> set[str]:
         """Those of the waiting keys whose sources all wait for a key of their own."""
         later = {text for text in lost if text in self._found and self._found[text].why == WAITS}
@@ -354,7 +363,9 @@ class PageItems:
             for dead_letter in write_result.dead
         }
         again = self._judged([text for text in map(key_text, write_result.void) if text not in dead])
-        found = {**self._found, **{text: _not_written(one) for text, one in again.items()}}
+        for text, one in again.items():  # with a change: it was changed while it was being written, and changed back
+            again[text] = one._replace(why=CHANGED, restored=()) if one.change is not None else one
+        found = {**self._found, **again}
         judged = {
             text: NotRestored(self._records[text][-1].key, one.left, one.why, one.restored)
             for text, one in found.items()
@@ -385,14 +396,3 @@ class PageItems:
         if moved_to and text not in current and not moved_to.keys() & current.keys():
             return Restoration(None, (), DELETED)
         return restoration(self._table, self._records[text], current.get(text))
-
-
-def _not_written(found: Restoration) -> Restoration:
-    """The item was changed while it was being written, and changed back."""
-    return found._replace(why=CHANGED, restored=()) if found.change is not None else found
-
-
-def foreseen(changes: Sequence[Change]) -> WriteResult:
-    """The outcome of the changes without concurrent writes, their units estimated."""
-    units = Units(wcu=float(sum(map(write_units, changes))))
-    return WriteResult(Counts(changed=len(changes)), units, written=list(changes[:MOST_SAMPLES]))

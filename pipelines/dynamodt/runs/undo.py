@@ -268,8 +268,7 @@ class _Undo:
         began = time.monotonic()
         error: BaseException | None = None
         try:
-            run_phases(context, self.jobs, follower)
-            self._free_keys(follower)
+            self._run_phases(follower)
         except Fenced:
             raise
         except (DynamodtError, KeyboardInterrupt, SystemExit) as raised:
@@ -282,19 +281,32 @@ class _Undo:
             raise error
         return report
 
-    def _free_keys(self, follower: Follower) -> None:
+    def _run_phases(self, follower: Follower) -> None:
+        """Undo each phase, and what it has left waiting, before those that wrote earlier: an item must be as an earlier
+        phase has left it when that one is undone. In the end, what waits for a key that an earlier phase had filled."""
+        last = []
+        for job in list(self.jobs):
+            run_phases(self.context, [job], follower)
+            if not follower.complete(job):
+                return
+            last += self._free_keys(follower, [job])
+        self._free_keys(follower, last)
+
+    def _free_keys(self, follower: Follower, last: list[Job]) -> list[Job]:
         """Do the items again whose key an item of another split had, which is back by now: splits are undone in no
-        order among each other. Each pass frees the keys for the next one, as long as there are fewer left."""
-        context, last, before = self.context, self.jobs, 0
+        order among each other. Each pass frees the keys for the next one, as long as there are fewer left. Returns the
+        last pass."""
+        context, before = self.context, 0
         while all(map(follower.complete, last)) and not context.options.dry_run:
             left = sum(count_waiting(context, job) for job in last)
             if not left or (before and left >= before):
-                return
+                break
             before, last = left, [next_pass(job, self.number) for job in last]
             self.jobs = [*self.jobs, *last]
             for job in last:
                 follower.add(job)
             run_phases(context, last, follower)
+        return last
 
     def _completion_error(self, totals: Totals) -> DynamodtError | None:
         """The error of an undo that has ended incomplete, or None."""
