@@ -197,12 +197,22 @@ def test_what_is_tried_prints_nothing_and_ends_nothing(tmp_path: Path, elsewhere
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_logged_meanwhile_has_its_table_and_version(tmp_path: Path, elsewhere: Elsewhere) -> None:
-    text = "import logging\ndef transform_up(item):\n    logging.getLogger('shop').warning('seen')\n    return item\n"
+def test_what_is_logged_has_its_table_and_version_and_is_shown_once_an_item(
+    tmp_path: Path, elsewhere: Elsewhere
+) -> None:
+    text = (
+        "import logging\nlog = logging.getLogger('shop')\nIDEMPOTENT = True\n"
+        "def items():\n    log.warning('rows')\n    yield {'id': 'r'}\n"
+        "def transform_up(item):\n    log.warning('up %s', item['id'])\n    return {**item, 'l': item['name'].lower()}\n"
+        "def transform_down(item):\n    log.warning('down %s', item['id'])\n    return {**item, 'name': 'A'}\n"
+    )
     lines: list[Line] = []
     with captured(lines.append):
-        checked(tmp_path, text, NAMED, elsewhere)
-    assert lines and {(line.table, line.version, line.text) for line in lines} == {("users", 1, "WARNING shop: seen")}
+        found, _ = checked(tmp_path, text, NAMED, elsewhere)
+    assert found.variants and found.faults
+    assert {(line.table, line.version) for line in lines} == {("users", 1)}
+    each = [f"WARNING shop: {side} {item['id']['S']}" for item in NAMED for side in ("up", "down")]
+    assert sorted(line.text for line in lines) == sorted(["WARNING shop: rows", *each])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ version is *expanding* when every attribute that an item has stays as it is, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from dynamodt.checks.findings import Effect, Fault, Growth, Path
 from dynamodt.checks.subject import Observed, Outcome, Raised, Subject, applied_to_all, same_items
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
+from dynamodt.pipeline.process import unheard
 from dynamodt.script.codec import image_bytes, key_text, same, same_image
 from dynamodt.script.diff import key_of, key_shown
 
@@ -28,7 +29,8 @@ _CHANCE = "leave out the time, random values and what is kept between items; wha
 
 @dataclass(frozen=True)
 class Trial:
-    """A version's two sides as they are tried on single items. `down`: None without a transform_down."""
+    """A version's two sides as they are tried on single items. `down`: None without a transform_down. Of all that it
+    logs for an item, the first application of each side is shown."""
 
     up: Subject
     down: Subject | None
@@ -40,7 +42,7 @@ class Trial:
             assert first.raised is not None
             return [_raises(first.raised, "transform_up", image)], first
         found = [*_altering(self.up, first, "transform_up")]
-        second = self.up.observe(image)
+        second = _again(self.up, image)
         if not agree(first, second):
             return [*found, _by_chance(self.up, "transform_up", image, first, second)], first
         if self.up.script.idempotent:
@@ -55,7 +57,7 @@ class Trial:
 
     def idempotent(self, outcome: Outcome) -> bool | None:
         """Whether another application changes nothing; None where that raises."""
-        again, raised = applied_to_all(self.up, outcome.items.values())
+        again, raised = _all_again(self.up, outcome.items.values())
         return None if raised else same_items(again, outcome.items)
 
     def _reversal(self, down: Subject, image: Image, after: Outcome) -> Iterator[Fault]:
@@ -68,7 +70,7 @@ class Trial:
                 yield _raises(first.raised, "transform_down", image, ("after transform_up", one))
                 return
             yield from _altering(down, first, "transform_down")
-            second = down.observe(one)
+            second = _again(down, one)
             if not agree(first, second):
                 yield _by_chance(down, "transform_down", one, first, second)
                 return
@@ -89,7 +91,7 @@ class Trial:
         images = (("item", image), *_labelled("after transform_up", after.items), *_labelled("after both", back))
         lost = _lost(image, back.get(own))
         remains = _remains(image, after.items, back)
-        again, raised = applied_to_all(self.up, back.values())
+        again, raised = _all_again(self.up, back.values())
         line = self.up.script.path
         if remains:
             what = f"transform_down leaves {', '.join(remains)}, which transform_up has added"
@@ -104,6 +106,16 @@ class Trial:
             what = f"transform_up does not keep all that transform_down would need: {lost}"
             hint = "`undo` restores such items from the journal"
             yield Fault("reversible", f"lossy {lost}", what, hint, line, images, grave=False)
+
+
+def _again(subject: Subject, image: Image) -> Observed:
+    with unheard():
+        return subject.observe(image)
+
+
+def _all_again(subject: Subject, images: Iterable[Image]) -> tuple[dict[str, Image], Raised | None]:
+    with unheard():
+        return applied_to_all(subject, images)
 
 
 def _raises(raised: Raised, side: str, image: Image, *more: tuple[str, Image]) -> Fault:
@@ -163,7 +175,7 @@ def _labelled(label: str, items: Mapping[str, Image]) -> list[tuple[str, Image]]
 
 
 def _not_idempotent(subject: Subject, side: str, image: Image, outcome: Outcome) -> Iterator[Fault]:
-    again, raised = applied_to_all(subject, outcome.items.values())
+    again, raised = _all_again(subject, outcome.items.values())
     if raised is None and same_items(again, outcome.items):
         return
     names = sorted(

@@ -19,6 +19,7 @@ from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled
+from dynamodt.pipeline.process import unheard
 from dynamodt.script.codec import image_bytes, key_text
 from dynamodt.script.diff import key_of
 from dynamodt.script.load import parse
@@ -76,7 +77,7 @@ class VersionTrial:
         self._hangs = False
 
     def check(self, images: Sequence[Image]) -> tuple[VersionCheck, list[Image]]:
-        """What the version logs meanwhile has its table and number."""
+        """What the version logs has its table and number, and is shown once for each item of the sample."""
         with labelled(self._asked.script):
             return self._checked(images)
 
@@ -90,10 +91,11 @@ class VersionTrial:
         if trial is None:
             return self._of_rows(rows, images), [*images, *rows]
         self._on_items(trial, images)
-        if not self._hangs:
-            self._in_another_process(trial, images)
-        self._on_variants(trial, images)
-        found = self._result(trial, rows)
+        with unheard():
+            if not self._hangs:
+                self._in_another_process(trial, images)
+            self._on_variants(trial, images)
+            found = self._result(trial, rows)
         with self._watch.at_work():
             for side in filter(None, (trial.up, trial.down)):
                 side.close()
@@ -130,7 +132,8 @@ class VersionTrial:
         table = asked.target or asked.table
         with self._watch.at_work():
             rows = rows_of(asked.script, table, self._watch, _ROWS)
-            again = rows_of(asked.script, table, self._watch, _ROWS)
+            with unheard():
+                again = rows_of(asked.script, table, self._watch, _ROWS)
         there = self._elsewhere.rows(asked.side(), _ROWS)
         if again != rows or (there is not None and there != rows):
             what = "items() gives other rows each time" if again != rows else "items() gives other rows elsewhere"
