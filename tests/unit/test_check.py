@@ -203,7 +203,7 @@ def test_what_is_logged_has_its_table_and_version_and_is_shown_once_an_item(
     text = (
         "import logging\nlog = logging.getLogger('shop')\nIDEMPOTENT = True\n"
         "def items():\n    log.warning('rows')\n    yield {'id': 'r'}\n"
-        "def transform_up(item):\n    log.warning('up %s', item['id'])\n    return {**item, 'l': item['name'].lower()}\n"
+        "def transform_up(item):\n    log.warning('up %s', item['id'])\n    return {**item, 'l': item['name'] + ''}\n"
         "def transform_down(item):\n    log.warning('down %s', item['id'])\n    return {**item, 'name': 'A'}\n"
     )
     lines: list[Line] = []

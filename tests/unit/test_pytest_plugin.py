@@ -202,6 +202,32 @@ def test_rows_of_prepare_that_a_stage_would_refuse_fail(
     found.stdout.fnmatch_lines([f"*{why}*"])
 
 
+@pytest.mark.parametrize(
+    ("body", "failed", "shown"),
+    [
+        ("yield from LIST[0]", 2, "*prepare fails*list index*|*v1_change.py:4: *yield from LIST?0?*"),
+        ("yield open(context.folder / 'none.csv')", 2, "*FileNotFoundError*|*v1_change.py:4: *yield open*"),
+        ("yield from context.prepared(7)", 2, "*no earlier version 7*|*v1_change.py:4: *prepared(7)*"),
+        ("raise ConnectionError('refused')", 0, "*needs more than this folder: ConnectionError: refused*"),
+        (
+            "\n  try: context.client('s3')\n  except Exception as e: raise KeyError('s3') from e\n  yield",
+            0, "*needs more than this folder: a test has no client of s3*",
+        ),
+    ],
+)  # fmt: skip
+def test_an_error_in_prepare_fails_with_the_author_s_lines_unless_it_needs_a_service(
+    ask: Ask, pytester: pytest.Pytester, body: str, failed: int, shown: str
+) -> None:
+    prepare = f"LIST = []\ndef prepare(context): {body}\ndef transform_up(item, p): return item\n"
+    version(pytester.path, 1, prepare)
+    version(pytester.path, 2, "def transform_up(item): return item\ndef transform_down(item): return item")
+    version(pytester.path, 3, "def prepare(c): yield from c.prepared(1)\ndef transform_up(item, p): return item")
+    sample(pytester.path, {"id": "1"})
+    found = ask("--dynamodt", "-k", "not loads and not chain")
+    found.assert_outcomes(failed=failed, skipped=7 - failed)
+    found.stdout.fnmatch_lines(shown.split("|"))
+
+
 def test_without_transforms_the_folder_is_named(ask: Ask) -> None:
     found = ask("--dynamodt")
     assert found.ret == pytest.ExitCode.USAGE_ERROR

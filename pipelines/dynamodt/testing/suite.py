@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dynamodt.errors import DynamodtError, ScriptError, UsageError, suggest
+from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
 from dynamodt.pipeline.settle import Outcome
@@ -167,8 +167,12 @@ class Table:
 
     def _made_by(self, number: int) -> list[Image]:
         """The table's items after a version; what it inserts into another table changes none of them."""
-        found, script = self.up(number), self.scripts[number - 1]
-        if any(outcome.error is not None for outcome in found.outcomes):
+        script = self.scripts[number - 1]
+        try:
+            found = self.up(number)
+        except (Failed, DynamodtError):  # its test `up` says why
+            found = None
+        if found is None or any(outcome.error is not None for outcome in found.outcomes):
             pytest.skip(f"version {number} fails on the sample")
         return self.before(number) if script.target_table else found.images
 
@@ -204,11 +208,40 @@ class Table:
         try:
             rows = list(prepare_rows(script, _Offline(self, script)))
         except DynamodtError as error:
-            if isinstance(error, ScriptError) and error.__cause__ is None:  # of a row, and not of what `prepare` reads
-                raise
+            missing = _beyond_folder(error)
+            if missing is None:
+                raise _of_prepare(script, error) from error
             way = "; test it by dynamodt.testing.transformed(..., prepared={...})"
-            pytest.skip(f"prepare of version {script.sequence} needs more than this folder: {error.what}{way}")
+            pytest.skip(f"prepare of version {script.sequence} needs more than this folder: {missing}{way}")
         return dict(storable(rows, script))
+
+
+class _NotHere(UsageError):
+    """`prepare` asks for what a test has not: a client, or the items of a table without a saved sample."""
+
+
+def _beyond_folder(error: BaseException) -> str | None:
+    """What `prepare` needs that is not in this folder: a stage, or a service that it cannot reach, whatever the script
+    has made of that error. None: it is the script that is wrong."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, _NotHere):
+            return at.what
+        if isinstance(at, pytest.skip.Exception):  # of an earlier version, by context.prepared
+            return str(at)
+        of_network = isinstance(at, OSError) and at.filename is None
+        if of_network or type(at).__module__.startswith("botocore."):
+            return error_text(at)
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _of_prepare(script: Script, error: DynamodtError) -> Exception:
+    """The failure of a test: an error in `prepare`, with the script's lines; or of a row, as it is."""
+    if isinstance(error.__cause__, Failed):  # of an earlier version, by context.prepared
+        return error.__cause__
+    frames = [f"  {line}" for line in _frames(script, error.__cause__ or error)]
+    return Failed("\n".join([str(error), *frames])) if frames else error
 
 
 class _Offline:
@@ -223,7 +256,7 @@ class _Offline:
 
     def client(self, service: str) -> NoReturn:
         """There is none."""
-        raise UsageError(f"a test has no client of {service}")
+        raise _NotHere(f"a test has no client of {service}")
 
     def items(
         self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
@@ -231,7 +264,7 @@ class _Offline:
         """The saved sample of the table; of `projection`, the attributes as a whole. Raises UsageError without one."""
         found = self._table if table in (None, self._table.name) else Table(self._table.project, str(table))
         if found.missing:
-            raise UsageError(f"table {found.name} has {found.missing}")
+            raise _NotHere(f"table {found.name} has {found.missing}")
         names = None if projection is None else {path.partition(".")[0].partition("[")[0] for path in projection}
         for image in found.sample[0]:
             yield {name: value for name, value in decode(image).items() if names is None or name in names}
