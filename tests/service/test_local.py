@@ -131,6 +131,7 @@ def test_its_files_are_the_owners_alone(folder: Path) -> None:
 
 def test_another_port_is_taken_when_the_last_one_is_in_use(folder: Path) -> None:
     url = local.ensure_started(folder)
+    (folder / "dynamodt.toml").write_text("being = [edited")
     local.stop(folder)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

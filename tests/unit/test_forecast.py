@@ -159,9 +159,8 @@ def test_a_limit_of_what_is_not_known_is_refused() -> None:
     assert "cannot be estimated: no budget" in hours.what
 
 
-def shown(write: Any, *found: TableForecast) -> str:
+def shown(write: Any, *found: TableForecast, request: Request = Request("plan", stage="prod")) -> str:
     stream = StringIO()
-    request = Request("plan", stage="prod")
     write(Console(file=stream, width=200), request, found, TableNames())
     return stream.getvalue()
 
@@ -186,6 +185,12 @@ def test_text_markdown_and_json_say_the_same(tmp_path: Path) -> None:
     assert document["versions"][0]["wcu"]["indexes"]["by_half"]["likely"] == 5_000_000
     assert document["usd"]["as_of"] == PRICE.as_of
     assert [one["stops"] for one in document["obstacles"]] == [True, False]
+
+
+def test_the_dry_run_that_follows_a_plan_has_its_limits_but_for_the_cost(tmp_path: Path) -> None:
+    limits = RunOptions(max_wcu=60.0, max_rcu=7.0, max_usd=5.0, source="export")
+    text = shown(print_plan, table(versions=(version(tmp_path),)), request=Request("plan", to=1, options=limits))
+    assert "dynamodt up --table things --to 1 --max-wcu 60 --max-rcu 7 --source export --dry-run" in text
 
 
 def test_several_tables_are_summed_and_an_error_is_that_of_its_table() -> None:

@@ -194,7 +194,7 @@ def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames
             prepare = Command("prepare", request.stage, name, number=number)
             steps.append(NextStep(as_typed(prepare), "gather the data that the version joins"))
         if not table.faults and not unprepared and any(version.version > table.at for version in table.versions):
-            steps.append(rehearsed(request.stage, *name))
+            steps.append(rehearsed(request, *name))
     return steps
 
 

@@ -138,7 +138,7 @@ def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNa
     ready = (
         table for table in found if table.versions and not table.error and not any(one.stops for one in table.obstacles)
     )
-    return [rehearsed(request.stage, names.logical(table.table)) for table in ready]
+    return [rehearsed(request, names.logical(table.table)) for table in ready]
 
 
 def _position(found: TableForecast) -> str:

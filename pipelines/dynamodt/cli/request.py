@@ -258,9 +258,11 @@ def after_files(request: Request) -> list[NextStep]:
     return [tried] if in_service() else [checked, tried]
 
 
-def rehearsed(stage: str, table: str) -> NextStep:
-    """What comes after a look at a sample of the table."""
-    return NextStep(as_typed(rehearsal(Command("up", stage, (table,)))), "try it on all items, without writing")
+def rehearsed(request: Request, table: str) -> NextStep:
+    """What comes after a look at a sample of the table: a dry run with the same limits, but for the cost, which a dry
+    run does not have."""
+    up = Command("up", request.stage, (table,), request.to, options=replace(request.options, max_usd=0.0))
+    return NextStep(as_typed(rehearsal(up)), "try it on all items, without writing")
 
 
 def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[NextStep]:

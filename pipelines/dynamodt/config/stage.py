@@ -93,9 +93,10 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
     return _stage(name, known, service or StageSettings(), folder, endpoint, others)
 
 
-def embedded_stage(folder: Path) -> Stage:
-    """The embedded stage, as `load_stage` has it where neither the environment nor the file names an endpoint."""
-    known = read_settings(folder / FILE_NAME)
+def embedded_stage(folder: Path, by_file: bool = True) -> Stage:
+    """The embedded stage, as `load_stage` has it where neither the environment nor the file names an endpoint. Without
+    `by_file`, as it is where there is no file. Raises UsageError for an invalid one."""
+    known = read_settings(folder / FILE_NAME) if by_file else {}
     settings = replace(known.get(LOCAL, StageSettings()), endpoint_url=None)
     return _stage(LOCAL, {**known, LOCAL: settings}, StageSettings(), folder, None, ())
 

@@ -22,7 +22,7 @@ from dynamodt.config.stage import EMBEDDED_URL, LOCAL, embedded_stage
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated
 from dynamodt.dynamodb.table import create_table, list_tables
-from dynamodt.errors import Refused, ServiceError, suggest
+from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator, install
 from dynamodt.local.emulator import Record
@@ -259,7 +259,10 @@ def _refuse_under_a_run(folder: Path, record: Record) -> None:
     """Raises Refused while a run is active: it would fail after a minute of retries, or lose its tables."""
     from dynamodt.runs.control import runs_at_work  # late: `local status` needs nothing of it
 
-    stage = embedded_stage(folder)
+    try:
+        stage = embedded_stage(folder)
+    except UsageError:  # dynamodt.toml is being edited: it is not needed to end the emulator
+        stage = embedded_stage(folder, by_file=False)
     reach = replace(stage.connection, endpoint_url=emulator.url(record.port))
     for lease in runs_at_work(replace(stage, connection=reach)):
         raise Refused(
