@@ -683,7 +683,7 @@ def test_a_plan_above_its_limits_is_refused(operations: FakeOperations, capfd: A
 def test_a_check_fails_by_its_faults_and_keeps_items_to_itself(operations: FakeOperations, capfd: Any) -> None:
     words = ("-t", "users", "--sample", "50", "--version", "2", "--variants", "7", "--max-rcu", "9", "--save")
     code, out, err = run(capfd, "check", *words)
-    assert code == 0 and "v1 a  no fault" in out and "dynamodt up --table users --dry-run" in out
+    assert code == 0 and "v1 a  no fault" in out and "dynamodt up --table users --max-rcu 9 --dry-run" in out
     expected = CheckOptions(sample=50, version=2, variants=7, save=True)
     assert operations.calls[-1] == ("check", ("users",), expected, RunOptions(max_rcu=9.0))
     code, out, err = run(capfd, "check", "-t", "bad", "-t", "users")

@@ -1,5 +1,5 @@
-"""The same version in another process: another hash seed, time, time zone and current folder, other order of items and
-of their attributes, fresh modules.
+"""The same version in another process: another hash seed, time, time zone and current folder, another machine's and
+user's name, other order of items and of their attributes, fresh modules.
 
 A script that is loaded after `shift` gets classes and functions that are more than a year off, on another weekday and
 at another time of the day, so that a result that depends on the clock differs.
@@ -14,6 +14,8 @@ import ast
 import datetime as real
 import os
 import pickle
+import platform
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date as _DATE  # noqa: N812
 from datetime import datetime as _DATETIME  # noqa: N812
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +41,10 @@ from dynamodt.script.load import parse
 _SEED = "4242"  # of hashes; this process's own is another one, or random
 _MOST_SECONDS = 60.0  # of a request, besides what the items may take: native code that hangs is not interrupted
 _TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `Asked.alike`
+_NAME = "elsewhere"  # of the machine and the user there
 _ZONE = "Asia/Kathmandu"  # local time there: hardly any machine's, and 5:45 ahead of UTC, so that hours differ
+_NAMED = ("HOSTNAME", "LOGNAME", "USER", "LNAME", "USERNAME")
+_THERE = {"PYTHONHASHSEED": _SEED, "TZ": _ZONE, **dict.fromkeys(_NAMED, _NAME)}
 
 
 class Side(NamedTuple):
@@ -129,7 +135,7 @@ def _started() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONHASHSEED": _SEED, "PYTHONPATH": path, "TZ": _ZONE},
+        env={**os.environ, **_THERE, "PYTHONPATH": path},
     )
 
 
@@ -157,7 +163,8 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
             images = asked.images[::-1] if reverse else asked.images
             images = images if asked.alike >= _ATTRIBUTES else tuple(map(_turned, images))
             found = [subject.observe(image) for image in images]
-            subject.close()
+            with suppress(DynamodtError, HangError):  # is found where it was asked
+                subject.close()
         return found[::-1] if reverse else found
     except (DynamodtError, HangError):
         return None
@@ -198,6 +205,7 @@ def _turned(value: Any) -> Any:
 _SHIFT = real.timedelta(days=401, hours=7, minutes=13, seconds=11, microseconds=123_457)
 _SECONDS = _SHIFT.total_seconds()
 _NANOSECONDS = int(_SECONDS * 1e9)
+_CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")  # and the same in nanoseconds
 
 
 class _Kind(type):
@@ -229,11 +237,12 @@ class _Date(_DATE, metaclass=_Kind):
 
 def shift() -> Callable[[], None]:
     """Shifts this process's clock; returns what sets it right again."""
-    before = {name: getattr(time, name) for name in ("time", "time_ns", "gmtime", "localtime", "strftime", "ctime")}
+    names = (*_CLOCKS, *(f"{name}_ns" for name in _CLOCKS), "gmtime", "localtime", "strftime", "ctime")
+    before = {name: getattr(time, name) for name in names}
     of = before["localtime"]
     shifted: dict[str, Callable[..., Any]] = {
-        "time": lambda: before["time"]() + _SECONDS,
-        "time_ns": lambda: before["time_ns"]() + _NANOSECONDS,
+        **{name: partial(_later, before[name], _SECONDS) for name in _CLOCKS},
+        **{f"{name}_ns": partial(_later, before[f"{name}_ns"], _NANOSECONDS) for name in _CLOCKS},
         "gmtime": lambda seconds=None: before["gmtime"](_moment(seconds)),
         "localtime": lambda seconds=None: of(_moment(seconds)),
         "strftime": lambda form, moment=None: before["strftime"](form, of(_moment(None)) if moment is None else moment),
@@ -245,6 +254,10 @@ def shift() -> Callable[[], None]:
 
     _set(shifted, _Datetime, _Date)
     return lambda: _set(before, _DATETIME, _DATE)
+
+
+def _later(clock: Callable[[], Any], by: float) -> Any:
+    return clock() + by
 
 
 def _set(functions: dict[str, Callable[..., Any]], datetime: type, date: type) -> None:
@@ -264,6 +277,8 @@ for _class, _name in ((_Datetime, "datetime"), (_Date, "date")):
 
 def _main() -> None:
     """Keeps the pipes for itself: what the author's code prints goes nowhere."""
+    for module, name in ((socket, "gethostname"), (socket, "getfqdn"), (platform, "node")):
+        setattr(module, name, lambda *_: _NAME)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):

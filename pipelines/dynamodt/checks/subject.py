@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from types import FrameType
 from typing import Any, NamedTuple
@@ -249,10 +249,12 @@ class Subject:
         return "size" if "DynamoDB keeps at most" in error.what else "values"
 
     def close(self) -> None:
-        """Ends the class's life cycle, whatever it raises: it has been reported where it matters."""
-        with suppress(Exception, HangError), self._watch.call():
-            self._transform.finish_bundle()
-            self._transform.teardown()
+        """Ends the class's life cycle. Raises ScriptError where that fails, HangError."""
+        with self._watch.call():
+            try:
+                self._transform.finish_bundle()
+            finally:
+                self._transform.teardown()
 
 
 def _without_digits(text: str) -> str:

@@ -32,8 +32,8 @@ _CHUNK = 100
 _NOTIFY_SECONDS = 2.0
 _BEFORE: Final = "it depends on the items before it"
 _HERE_ALONE: Final = (
-    "use no random value, no hash() of a text (zlib.crc32 is stable), no list of a set without sorted(), and no local "
-    "time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
+    "use no random value, no hash() of a text (zlib.crc32 is stable), no list of a set without sorted(), no name of "
+    "the machine, and no local time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
 )
 _CAUSES: Final = (  # in the order of `elsewhere.Asked.alike`
     ("it depends on the time", "take the time out of it, or let prepare(context) give one moment to all"),
@@ -96,9 +96,9 @@ class VersionTrial:
                 self._in_another_process(trial, images)
             self._on_variants(trial, images)
             found = self._result(trial, rows)
-        with self._watch.at_work():
-            for side in filter(None, (trial.up, trial.down)):
-                side.close()
+        unended = self._unended(trial)
+        if unended:
+            found = replace(found, findings=(*unended, *found.findings), bound=None)
         return found, self._after(rows)
 
     # ------------------------------------------------------------ loading
@@ -109,12 +109,24 @@ class VersionTrial:
             up = asked.side("up").open(self._watch)
             return Trial(up, asked.side("down").open(self._watch) if asked.script.has_down else None)
 
-    def _unloaded(self, error: BaseException, images: Sequence[Image]) -> VersionCheck:
+    def _unended(self, trial: Trial) -> list[Finding]:
+        """What ending the life of the version's classes shows: a run would fail with it."""
+        found = []
+        for side in filter(None, (trial.up, trial.down)):
+            try:
+                with self._watch.at_work():
+                    side.close()
+            except (ScriptError, HangError) as error:
+                found.append(self._of_life(error, "its end"))
+        return found
+
+    def _of_life(self, error: BaseException, when: str) -> Finding:
         if isinstance(error, ScriptError):
-            finding = Finding("fault", "loads", error.what, str(error.hint), error.where)
-        else:
-            finding = Finding("fault", "hangs", f"loading it {error}", "", self._asked.script.path)
-        return replace(self._empty(len(images)), findings=(finding,))
+            return Finding("fault", "loads", error.what, str(error.hint), error.where)
+        return Finding("fault", "hangs", f"{when} {error}", "", self._asked.script.path)
+
+    def _unloaded(self, error: BaseException, images: Sequence[Image]) -> VersionCheck:
+        return replace(self._empty(len(images)), findings=(self._of_life(error, "loading it"),))
 
     def _empty(self, items: int) -> VersionCheck:
         script = self._asked.script

@@ -41,6 +41,19 @@ def transform_up(item):
     return {**item, "migrated_at": datetime.now(timezone.utc).isoformat(timespec="hours")}
 """,
     ),
+    "the machine, and how long it runs": Wrong(
+        "deterministic",
+        """
+import platform
+import socket
+import time
+
+def transform_up(item):
+    if item.get("active"):
+        return {**item, "at": int(time.monotonic()) // 3600}
+    return {**item, "by": socket.gethostname() + platform.node()}
+""",
+    ),
     "an hour in the local time zone": Wrong(
         "deterministic",
         """
@@ -610,6 +623,17 @@ STAMP = "state"
 
 def transform_up(item):
     return {**item, "schema": 2}
+""",
+    ),
+    "a class whose bundle cannot be finished": Wrong(
+        "loads",
+        """
+class TransformUp:
+    def process(self, item):
+        yield {**item, "schema": 2}
+
+    def finish_bundle(self):
+        self.client.flush()
 """,
     ),
     "two rows with one key": Wrong(
