@@ -283,6 +283,22 @@ class Row(NamedTuple):
     none: str | None = None
 
 
+class Place(NamedTuple):
+    city: str
+    none: str | None = None
+
+
+def test_nested_rows_are_maps_and_floats_decimals(things: FakeDynamoDB) -> None:
+    """What a schema reads can be written again: Beam has no decimals in YAML, and a row of its own is a tuple."""
+    places = {"a": Place("x"), "l": [beam.Row(city="y")], "m": {"k": Place("z")}, "f": 0.1, "fs": [1.5, float("1e22")]}
+    assert not Written([beam.Row(id=1, **places)]).failed
+    of = [{"M": {"city": {"S": city}}} for city in "xyz"]
+    numbers = {"f": {"N": "0.1"}, "fs": {"L": [{"N": "1.5"}, {"N": "1E+22"}]}}
+    expected = {"id": {"N": "1"}, "a": of[0], "l": {"L": [of[1]]}, "m": {"M": {"k": of[2]}}, **numbers}
+    assert things.get(item(1)) == expected
+    assert Written([beam.Row(id=2, f=float("nan"))]).codes == Written([item(2, f=0.1)]).codes == ["invalid"]
+
+
 def test_rows_are_items(things: FakeDynamoDB) -> None:
     assert not Written([beam.Row(id=1, n=2, none=None), Row(2, 3)]).failed
     assert things.get(item(1)) == {"id": {"N": "1"}, "n": {"N": "2"}}

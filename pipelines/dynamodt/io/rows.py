@@ -1,4 +1,4 @@
-"""Items as rows of a schema: a NamedTuple type, or names with types."""
+"""Items as rows of a schema, a NamedTuple type, or names with types; and rows as items."""
 
 from __future__ import annotations
 
@@ -136,3 +136,30 @@ def _converted(convert: Callable[[Any], Any], name: str, value: Any) -> Any:
     except TypeError as error:
         what = f"is a {type(value).__name__} that the schema's type does not hold"
         raise ItemError(what, where=name, hint="correct the type of the field, or leave it out") from error
+
+
+_PLAIN = frozenset({str, int, bool, bytes, Decimal, set, frozenset, type(None)})
+
+
+def as_item(row: Any) -> Item | None:
+    """A row as an item, without the fields that are None; None for what is no row. Nested rows are maps: to the codec a
+    NamedTuple is a list. A row has no exact decimals, so that a float becomes the shortest one that reads as the same
+    float."""
+    fields = getattr(row, "_asdict", None) or getattr(row, "as_dict", None)
+    if fields is None:
+        return None
+    return {name: _stored(value) for name, value in fields().items() if value is not None}
+
+
+def _stored(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    if type(value).__module__ == "numpy":
+        value = value.tolist()
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if (item := as_item(value)) is not None:
+        return item
+    if isinstance(value, Mapping):
+        return {name: _stored(one) for name, one in value.items()}
+    return list(map(_stored, value)) if isinstance(value, list | tuple) else value

@@ -27,6 +27,7 @@ from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
 from dynamodt.io.endpoint import Endpoint, check_table, in_full, no_such_output
 from dynamodt.io.metrics import WriteMetrics
+from dynamodt.io.rows import as_item
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
@@ -292,13 +293,11 @@ _CHANGES: dict[str, Callable[[TableSpec, Any], Change | None]] = {
 
 
 def _item(element: Any) -> Item:
-    """An element as an item: a dict, or a row, whose fields that are None it lacks."""
-    if isinstance(element, dict):
-        return element
-    fields = getattr(element, "_asdict", None) or getattr(element, "as_dict", None)
-    if fields is None:
+    """An element as an item: a dict, or a row."""
+    found = element if isinstance(element, dict) else as_item(element)
+    if found is None:
         raise ItemError(f"an item must be a dict or a row, not {type(element).__name__}")
-    return {name: value for name, value in fields().items() if value is not None}
+    return found
 
 
 def _text(error: Exception) -> str:
