@@ -120,6 +120,14 @@ def test_the_example_of_the_document_runs(
     assert [json.loads(message) for message in logged] == [{"id": "o500", "customer": "c", "total": 500}]
 
 
+def test_a_filter_has_decimals_which_yaml_has_not() -> None:
+    from dynamodt.io.beam_yaml import read_from_dynamodb
+
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
+    reader = read_from_dynamodb("things", schema, filter="n > :n", filter_values={":n": 1.5})
+    assert dict(reader._options.filter)["ExpressionAttributeValues"] == {":n": {"N": "1.5"}}
+
+
 def test_a_yaml_pipeline_has_no_pairs() -> None:
     from dynamodt.io.beam_yaml import Write
 

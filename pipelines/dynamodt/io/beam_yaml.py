@@ -15,6 +15,7 @@ from dynamodt.errors import UsageError
 from dynamodt.io.endpoint import in_full
 from dynamodt.io.export import ReadFromDynamoDBExport
 from dynamodt.io.read import ReadFromDynamoDB
+from dynamodt.io.rows import as_value
 from dynamodt.io.write import FailedWrite, Mode, WriteToDynamoDB
 
 _ROWS = "rows can be put, put if absent or deleted; patch in a pipeline of Python"
@@ -61,7 +62,7 @@ def read_from_dynamodb(
         schema=_fields(schema),
         filter=filter,
         filter_names=filter_names,
-        filter_values=filter_values,
+        filter_values=None if filter_values is None else {name: as_value(one) for name, one in filter_values.items()},
         index=index,
         consistent=consistent,
         segments=segments,

@@ -200,7 +200,8 @@ class ItemForm:
                 return row(item)
             except ItemError as error:
                 key = {name: item[name] for name in keys if name in item}
-                raise error.hinted(error.hint, where=f"{where}, item {key or '?'}, attribute {error.where}") from error
+                item_place = f"{where}, item {key}" if key else where  # an export does not tell the key
+                raise error.hinted(error.hint, where=f"{item_place}, attribute {error.where}") from error
 
         return checked
 

@@ -148,10 +148,11 @@ def as_item(row: Any) -> Item | None:
     fields = getattr(row, "_asdict", None) or getattr(row, "as_dict", None)
     if fields is None:
         return None
-    return {name: _stored(value) for name, value in fields().items() if value is not None}
+    return {name: as_value(value) for name, value in fields().items() if value is not None}
 
 
-def _stored(value: Any) -> Any:
+def as_value(value: Any) -> Any:
+    """A value of a row as one of an item."""
     if type(value) in _PLAIN:
         return value
     if type(value).__module__ == "numpy":
@@ -161,5 +162,5 @@ def _stored(value: Any) -> Any:
     if (item := as_item(value)) is not None:
         return item
     if isinstance(value, Mapping):
-        return {name: _stored(one) for name, one in value.items()}
-    return list(map(_stored, value)) if isinstance(value, list | tuple) else value
+        return {name: as_value(one) for name, one in value.items()}
+    return list(map(as_value, value)) if isinstance(value, list | tuple) else value
