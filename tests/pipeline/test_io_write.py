@@ -255,6 +255,22 @@ def noted(
     return answer if reported else {name: part for name, part in answer.items() if name != "ConsumedCapacity"}
 
 
+def test_a_patch_without_a_difference_is_counted_apart(things: FakeDynamoDB) -> None:
+    things.put(item(1, n=1))
+    elements = [(item(1, n=1), item(1, n=1)), (item(1, n=1), item(1, n=2))]
+    counted = piped(elements, lambda found: None, mode="patch")
+    assert (counted["items_unchanged"], counted["items_written"]) == (1, 1)
+
+
+def test_a_table_is_described_anew_for_each_pipeline(things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook, where a table is made again with another key."""
+    described = list[str]()
+    monkeypatch.setattr(Endpoint, "describe", lambda self, table: (described.append(table), SPEC)[1])
+    for _ in range(2):
+        piped([item(n) for n in range(3)], lambda found: None)
+    assert len(described) == 2
+
+
 def test_a_pipeline_has_windows_metrics_and_two_outputs(things: FakeDynamoDB) -> None:
     elements = [TimestampedValue(item(n, **({"city": 5} if n == 5 else {})), 10 * n) for n in range(6)]
     things.faults.extend(["partial", "throttled"])

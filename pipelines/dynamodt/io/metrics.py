@@ -53,6 +53,7 @@ class WriteMetrics:
 
     def __init__(self) -> None:
         self._items = Metrics.counter(METRICS, "items_written")
+        self._unchanged = Metrics.counter(METRICS, "items_unchanged")
         self._failures = Metrics.counter(METRICS, "items_failed")
         self._units = Units("write_units")
         self._throttles = Metrics.counter(METRICS, "write_throttles")
@@ -71,6 +72,10 @@ class WriteMetrics:
         self._throttles.inc(ends.contention.throttles)
         self._conflicts.inc(ends.contention.conflicts)
         self._items.inc(ends.counts.changed + ends.counts.unchanged)
+
+    def unchanged(self) -> None:
+        """An element has nothing to write."""
+        self._unchanged.inc()
 
     def failed(self, code: str) -> None:
         """An element was not written."""

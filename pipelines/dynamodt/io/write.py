@@ -186,7 +186,7 @@ class _WriteElements(beam.DoFn):
         target = self._target
         collect_less()  # as the readers
         self._metrics = WriteMetrics()
-        self._spec = _described(target.endpoint, target.table)
+        self._spec = _described(target.endpoint, target.table, self._budget.key)
         self._change_of = _CHANGES[target.mode]
         wire = target.endpoint.wire(target.table)
         self._writer = PageWriter(
@@ -212,6 +212,7 @@ class _WriteElements(beam.DoFn):
             yield self._failed(element, WriteError("invalid", _text(error)))
             return
         if found is None:  # a patch without a difference
+            self._metrics.unchanged()
             yield element
             return
         self._gather(_Element(element, found, timestamp, window))
@@ -255,7 +256,8 @@ def _in_window(value: Any, element: _Element) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _described(endpoint: Endpoint, table: str) -> TableSpec:
+def _described(endpoint: Endpoint, table: str, transform: str) -> TableSpec:
+    """A table's description, once for a transform: the next pipeline of the process may find another key or index."""
     return endpoint.describe(table)
 
 
