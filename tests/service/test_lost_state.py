@@ -1,14 +1,16 @@
 """The state table out of reach at the end of a run: the run is reported as far as it is known, with what ended it, and
-the same command continues it."""
+the same command continues it. A state table that was restored from a backup: refused."""
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.errors import RunFailed, ServiceError
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.errors import Refused, RunFailed, ServiceError
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
@@ -96,3 +98,87 @@ def test_an_undo_whose_end_cannot_be_recorded_is_reported_and_continued(bench: B
     report = operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
     assert report.error is None and (report.run.status, report.at) == ("undone", 0)
     assert all("n" not in item for item in bench.tables.items(table))
+
+
+# ---------------------------------------------------------------- a state table that was restored from a backup
+
+
+class Backup:
+    """The rows of the state table at one moment."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._client, self._table = bench.tables.client, bench.stage.state_table
+        self._rows = self._all()
+
+    def _all(self) -> list[dict[str, Any]]:
+        pages = self._client.get_paginator("scan").paginate(TableName=self._table, ConsistentRead=True)
+        return [row for page in pages for row in page["Items"]]
+
+    def restore(self) -> None:
+        for row in self._all():
+            self._client.delete_item(TableName=self._table, Key={name: row[name] for name in ("pk", "sk")})
+        for row in self._rows:
+            self._client.put_item(TableName=self._table, Item=row)
+
+
+def marks(bench: Bench, table: str) -> set[Any]:
+    return {item.get("n") for item in bench.tables.items(table)}
+
+
+def check_refused_until_stamped(bench: Bench, table: str) -> None:
+    """Nothing is written until a person has looked at the items."""
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and "the state table is older than the storage" in report.error.what
+    assert marks(bench, table) == {1}
+    operations.stamp(bench.stage, bench.folder, table, 1, bench.recorder)
+    (report,) = bench.up(table)
+    assert (report.error, report.at, marks(bench, table)) == (None, 1, {1})
+    (report,) = bench.down(table, to=0)
+    assert (report.error, marks(bench, table)) == (None, {None})
+
+
+def test_a_state_table_from_before_a_run_is_refused(bench: Bench, table: str) -> None:
+    before = Backup(bench)
+    assert bench.up(table)[0].error is None
+    before.restore()
+    check_refused_until_stamped(bench, table)
+
+
+def test_a_person_may_state_that_nothing_is_applied(bench: Bench, table: str) -> None:
+    before = Backup(bench)
+    run = bench.up(table)[0].versions[0].run
+    operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    before.restore()
+    assert isinstance(bench.up(table)[0].error, Refused)
+    operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder)
+    (report,) = bench.up(table)
+    assert (report.error, marks(bench, table)) == (None, {1})
+
+
+@pytest.mark.parametrize("later", [True, False], ids=["of the next attempt", "of the same attempt"])
+def test_a_state_table_from_within_a_run_is_refused(
+    bench: Bench, table: str, later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written since the backup would be transformed again, or left by an undo."""
+    monkeypatch.setattr("dynamodt.runs.jobs._PAGE_ITEMS", 2)
+    batch, backups, calls = Writes.batch, list[Backup](), count()
+
+    def backed_up(writes: Writes, *arguments: Any) -> Any:
+        if next(calls) == 1:
+            backups.append(Backup(bench))
+            if later:
+                raise RuntimeError("the machine is lost")
+        return batch(writes, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writes, "batch", backed_up)
+        (report,) = bench.up(table)
+    assert (report.error is None) is not later
+    if later:
+        (report,) = bench.up(table)
+        assert report.error is None
+    backups[0].restore()
+    run = report.versions[0].run
+    with pytest.raises(Refused, match="the state table is older"):
+        operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    check_refused_until_stamped(bench, table)

@@ -25,6 +25,7 @@ from dynamodt.runs.lock import held
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger
 from dynamodt.runs.provenance import Provenance, provenance
+from dynamodt.runs.restored import lacks_rows, last_begun, note_begun
 from dynamodt.runs.resume import check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, is_unedited
@@ -42,6 +43,7 @@ class _Known(NamedTuple):
     runs: Sequence[RunRecord]
     table: TableSpec
     of: Provenance  # who takes them over
+    behind: bool = False  # the state table is older than the storage
 
 
 # ---------------------------------------------------------------- the two operations
@@ -87,9 +89,11 @@ def _take_over(
 ) -> TakeOver:
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
+    storage = open_storage(stage.connection, stage.storage)
+    behind = _is_behind(state, storage, spec)
 
     def planned() -> tuple[list[Entry], int, Applied]:
-        known = _Known(scripts, state.applied(name), state.runs(name), spec, provenance(options))
+        known = _Known(scripts, state.applied(name), state.runs(name), spec, provenance(options), behind)
         entries = [_of_table(entry, spec) for entry in entries_of(known)]
         return entries, _at(known.applied, entries), known.applied
 
@@ -97,15 +101,16 @@ def _take_over(
     if entries and not options.dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             runs = state.runs(name)
-            gone = runs_on_gone_tables(stage, spec, runs) | _with_lost_dead_letters(stage, state, runs)
+            gone = runs_on_gone_tables(stage, spec, runs) | _lost(state, storage, runs, behind)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
             check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
             entries, at, before = planned()
-            entries = _with_texts(open_storage(stage.connection, stage.storage), scripts, entries)
+            entries = _with_texts(storage, scripts, entries)
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
             ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
             state.record_all([*entries, *ended], lease.token)
+            note_begun(storage, spec, run, lease.token)
     if not options.dry_run:
         state.record_name(stage, stage.names.logical(name), name)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
@@ -138,11 +143,18 @@ def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entr
     return tuple(VersionOutcome(number, *found[number]) for number in sorted(found))
 
 
-def _with_lost_dead_letters(stage: Stage, state: State, runs: Sequence[RunRecord]) -> frozenset[str]:
-    """Unfinished runs that cannot continue, since their dead letters are lost."""
-    storage = open_storage(stage.connection, stage.storage)
-    left = (run for run in runs if run.status in LEFT_EARLY)
-    return frozenset(run.run for run in left if has_lost_dead_letters(state, storage, run))
+def _lost(state: State, storage: Storage, runs: Sequence[RunRecord], behind: bool) -> frozenset[str]:
+    """Unfinished runs that cannot continue, since their dead letters are lost, or rows of the state table."""
+    left = (run for run in runs if unfinished(run.status))
+    lost = (run for run in left if behind or (run.status in LEFT_EARLY and has_lost_dead_letters(state, storage, run)))
+    return frozenset(run.run for run in lost)
+
+
+def _is_behind(state: State, storage: Storage, spec: TableSpec) -> bool:
+    """Whether the state table is older than what its runs have stored."""
+    left = [run for run in state.runs(spec.name) if unfinished(run.status)]
+    older = last_begun(storage, spec)[1] > state.leases.read(spec.name).token
+    return older or any(lacks_rows(state, storage, run) for run in left)
 
 
 def _of_table(entry: Entry, spec: TableSpec) -> Entry:
@@ -166,7 +178,7 @@ def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
     surplus = [version for number, version in known.applied.items() if number > to]
     entries += [Entry(recorded(version, "down", "stamp", run, known.of), reverted=True) for version in surplus]
     confirmed = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
-    if not entries and known.scripts and confirmed:  # for a recreated table, or items that were repaired by hand
+    if not entries and known.scripts and (confirmed or known.behind):  # of a recreated table, or repaired by hand
         script = known.scripts[max(to, 1) - 1]
         entries = [Entry(recorded(script, "up" if to else "down", "stamp", run, known.of))]
     return sorted(entries, key=lambda entry: -entry.record.version)

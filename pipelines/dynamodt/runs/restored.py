@@ -1,11 +1,14 @@
 """A table that was restored from a moment within a run, found by that run's journal: an item that is still as the run
-wrote it would be transformed twice. Also how much a run has written so far.
+wrote it would be transformed twice. A state table that was restored, found by the storage: the same would happen. Also
+how much a run has written so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import orjson
 
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import shared_wire
@@ -18,13 +21,14 @@ from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import JOURNAL, Claims, counts, due, is_note, object_key, part_of
+from dynamodt.state.object_keys import JOURNAL, Claims, PartName, begun_key, counts, due, is_note, object_key, part_of
 from dynamodt.state.runs import phases, transformed
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
     from dynamodt.runs.plan import TablePlan
     from dynamodt.state.state import State
+    from dynamodt.state.storage import Storage
 
 
 def refuse_restored(
@@ -127,6 +131,66 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
         hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
         + _record_and_repeat(planned, run),
         run=run.run,
+    )
+
+
+# ---------------------------------------------------------------- a state table that was restored
+
+
+def begin(storage: Storage, table: TableSpec, run: str, token: int) -> None:
+    """Store that a run begins under the lease of this token. Raises Refused where the storage has a later one: the
+    state table was restored from a moment before it, or is another one, and lacks what that run has written."""
+    last, before = last_begun(storage, table)
+    if before >= token:
+        raise _older(table.name, f"run {last} has begun on this table since, which the state table does not show")
+    note_begun(storage, table, run, token)
+
+
+def note_begun(storage: Storage, table: TableSpec, run: str, token: int) -> None:
+    """Store that the lease of this token is the table's last one, whatever the storage had."""
+    storage.write(begun_key(table.name), orjson.dumps({"run": run, "token": token, "table": table.identity}))
+
+
+def last_begun(storage: Storage, table: TableSpec) -> tuple[str, int]:
+    """The last run that has begun on the table, and the token of its lease; 0: none has, or on an earlier table of this
+    name."""
+    last = orjson.loads(storage.read(begun_key(table.name)) or b"{}")
+    return (last["run"], last["token"]) if last.get("table") == table.identity != "" else ("", 0)
+
+
+def check_rows(state: State, storage: Storage, record: RunRecord) -> None:
+    """Raises Refused where the journal of a run has pages after those that its rows show."""
+    if lacks_rows(state, storage, record):
+        why = f"the journal of run {record.run} has pages after those that the state table shows"
+        raise _older(record.table, why, record.run)
+
+
+def lacks_rows(state: State, storage: Storage, record: RunRecord) -> bool:
+    """Whether the journal of a run has pages after those that its rows show."""
+    for each in phases(record):
+        claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
+        names = storage.names(object_key(record.table, each.run, JOURNAL))
+        if any(_is_later(part_of(name), claims) for name in names):
+            return True
+    return False
+
+
+def _is_later(part: PartName, claims: Claims) -> bool:
+    """Whether an owner that the rows do not show has written a part. A page is journaled before it is in its row."""
+    if part.split < 0:
+        return False
+    claim = claims.get(part.split)
+    return claim is None or part.fencing_token > claim.fencing_token or part.page > claim.page + 1
+
+
+def _older(table: str, why: str, run: str = "") -> Refused:
+    return Refused(
+        f"the state table is older than the storage (restored from a backup?): {why}; items would be transformed twice",
+        where=f"table {table}",
+        hint="use the state table that has recorded it; or look at the items, record which versions are applied, "
+        + suggest("stamp", table=table, to="N")
+        + " (0: none), and type the same command again",
+        run=run,
     )
 
 

@@ -34,6 +34,7 @@ from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
 from dynamodt.runs.provenance import provenance
+from dynamodt.runs.restored import begin, check_rows
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
@@ -67,6 +68,9 @@ def _attempt(
     with _holding(state, record, options, observer) as (token, fences, base):
         record = find_run(state, [record.table], record.run)  # as it is under the lease
         check_undoable(state, record)
+        check_rows(state, storage, record)
+        if not options.dry_run:
+            begin(storage, table, record.run, token)
         found = check_journal(state, storage, record, observer.notify)
         refused = refusal(found, storage, record)
         if refused is not None and not options.partial:

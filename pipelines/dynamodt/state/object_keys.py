@@ -78,8 +78,14 @@ _OF_A_RUN = re.compile(
     r"|samples/[0-9]+-[0-9]+\.json|(?:retries|accepted)/[0-9]+\.json|(?:dead-letters|not-restored)\.jsonl)"
 )
 _OF_PREPARE = re.compile(r"prepared/([^/]+)/v[0-9]+\.(?:parquet|json)")
+_OF_A_TABLE = re.compile(r"runs/([^/]+)/last-begun\.json")
 _OF_A_TEXT = re.compile(r"scripts/([^/]+)/v[0-9]+-[0-9a-f]{16}\.py")
 RUN_ID = re.compile(_RUN)
+
+
+def begun_key(table: str) -> str:
+    """The object with the last lease under which a run of a table has begun (docs/adr/082)."""
+    return object_key(table, "last-begun.json", "")[:-1]
 
 
 def text_key(table: str, version: int, checksum: str) -> str:
@@ -96,11 +102,11 @@ def keep_text(storage: Storage, script: Script) -> str:
 
 
 def table_and_run(name: str) -> tuple[str, str] | None:
-    """The table and the run that have an object of this name in the storage; the run is empty for prepared data
-    and the texts of versions. None for a name that no such object has."""
+    """The table and the run that have an object of this name in the storage; the run is empty for what is of the whole
+    table, prepared data and the texts of versions. None for a name that no such object has."""
     if found := _OF_A_RUN.fullmatch(name):
         return table_of(found[1]), found[2]
-    found = _OF_PREPARE.fullmatch(name) or _OF_A_TEXT.fullmatch(name)
+    found = _OF_PREPARE.fullmatch(name) or _OF_A_TEXT.fullmatch(name) or _OF_A_TABLE.fullmatch(name)
     return (table_of(found[1]), "") if found else None
 
 
