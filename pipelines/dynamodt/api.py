@@ -37,11 +37,11 @@ from dynamodt.runs import control as running
 from dynamodt.runs import forecast as forecasting
 from dynamodt.runs import plan as planning
 from dynamodt.runs import prepare as preparing
-from dynamodt.runs import repair as repairing
 from dynamodt.runs import runner as engine
 from dynamodt.runs import show as showing
 from dynamodt.runs import undo as undoing
 from dynamodt.runs.control import find_run, run_states, version_states, with_younger
+from dynamodt.runs.cost import Spending
 from dynamodt.runs.execute import migrate
 from dynamodt.runs.forecast import TableForecast
 from dynamodt.runs.history import goal
@@ -61,7 +61,6 @@ from dynamodt.runs.provenance import signed
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
-from dynamodt.runs.spending import Spending
 from dynamodt.runs.validation import Validation
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.versions import statuses
@@ -208,8 +207,8 @@ def stamp(
 
 
 def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
-    """Accept the edits of a table's applied versions, with who and why of the options; see `runs.repair.repair`."""
-    return repairing.repair(stage, folder, stage.names.real(name), to, observer, signed(options, folder))
+    """Accept the edits of a table's applied versions, with who and why of the options; see `runs.baseline`."""
+    return baseline.repair(stage, folder, stage.names.real(name), to, observer, signed(options, folder))
 
 
 def import_history(

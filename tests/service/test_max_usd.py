@@ -10,8 +10,7 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.cli.run_details import continuing
 from dynamodt.errors import CostReached, Refused
-from dynamodt.runs.cost import Prices
-from dynamodt.runs.spending import Spending
+from dynamodt.runs.cost import Prices, Spending
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.undoing import undo

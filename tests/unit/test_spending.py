@@ -14,10 +14,9 @@ from dynamodt.model.pages import JournalCount, Totals, Units
 from dynamodt.model.runs import Job, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs.context import run_phases
-from dynamodt.runs.cost import GB, PRICES, check_exports_priced, check_priced, usd
+from dynamodt.runs.cost import GB, PRICES, Spending, check_exports_priced, check_priced, metered, note_export, usd
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
-from dynamodt.runs.spending import Spending, metered, note_export
 
 pytestmark = pytest.mark.unit
 

@@ -8,16 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import (
-    baseline,
-    check_report,
-    json_output,
-    planning,
-    report,
-    run_details,
-    short_reports,
-    stack_reports,
-)
+from dynamodt.cli import check_report, json_output, planning, report, run_details, short_reports, stack_reports
 from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
@@ -214,7 +205,7 @@ def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: 
     else:
         taken = api.import_history(stage, folder, table, recorder, options)
     document = json_output.baseline_document(taken)
-    return CommandResult(document, lambda console: baseline.print_baseline(console, request, taken, stage.names))
+    return CommandResult(document, lambda console: planning.print_baseline(console, request, taken, stage.names))
 
 
 def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

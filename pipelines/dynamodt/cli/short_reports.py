@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.baseline import texts_kept
+from dynamodt.cli.planning import texts_kept
 from dynamodt.cli.plugin import with_needs
 from dynamodt.cli.report import NARROW, STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed

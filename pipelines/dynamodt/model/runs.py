@@ -283,7 +283,7 @@ class Job:
     governed: bool = False  # it waits for a part of the budget before its first request
     fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
     earlier: tuple[str, ...] = ()  # phases whose dead letters it may meet again (`pipeline.earlier`)
-    untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.untransformed`)
+    untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.version`)
     before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
     accepted: frozenset[str] = frozenset()  # of a dry run: keys of the dead letters that a run would leave as they are
 

@@ -23,8 +23,7 @@ from dynamodt.errors import WrittenOrNot
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
 from dynamodt.pipeline.conflicts import Current, Shown, inserts_of, is_made, shown
-from dynamodt.pipeline.outcomes import dead_letters
-from dynamodt.pipeline.untransformed import asked_again
+from dynamodt.pipeline.outcomes import asked_again, dead_letters
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import carries, key_of, parts_of, transaction_digest

@@ -15,7 +15,7 @@ import orjson
 from dynamodt.errors import DynamodtError, ItemError
 from dynamodt.model.pages import AppliedPage, Contention, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_shown, parts_of, patched
@@ -193,13 +193,25 @@ def dead_letters(
     found: dict[str, DeadLetter] = {}
     without = set(left_out)
     for part in parts:
-        for line in (objects.read(part) or b"").splitlines():
-            record = orjson.loads(line)
-            dead_letter = DeadLetter(*(record[name] for name in DeadLetter._fields))
+        for dead_letter in dead_letters_in(objects, part):
             text = key_text(dead_letter.key)
             if (part, text) not in without:
                 found[text] = dead_letter
     yield from found.values()
+
+
+def dead_letters_in(objects: Storage, part: str) -> Iterator[DeadLetter]:
+    """All dead letters of a part, in the order in which they were stored."""
+    for line in (objects.read(part) or b"").splitlines():
+        record = orjson.loads(line)
+        yield DeadLetter(*(record[name] for name in DeadLetter._fields))
+
+
+def asked_again(objects: Storage, job: Job) -> frozenset[str]:
+    """The items in doubt that an operator has asked to be transformed, by `key_text`."""
+    parts = job.source.parts if isinstance(job.source, DeadLetterSource) else ()
+    doubtful = [part for part in parts if part.endswith("-doubt.jsonl")]
+    return frozenset(key_text(dead_letter.key) for dead_letter in dead_letters(objects, doubtful))
 
 
 def _line(job: Job, dead_letter: DeadLetter) -> bytes:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from dynamodt.errors import Aborted, CostReached
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
+from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import fitted
-from dynamodt.runs.spending import Meter, Spending
 from dynamodt.runs.stored_dead_letters import Accepted
 from dynamodt.state.split_rows import SplitTotals, sum_of
 

@@ -20,7 +20,7 @@ from dynamodt.model.tables import Direction, Stage
 from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, aborted, is_governed, run_phases
-from dynamodt.runs.cost import foreseen
+from dynamodt.runs.cost import Spending, foreseen, note_export
 from dynamodt.runs.dead_letters import (
     check_replayable,
     count_dead,
@@ -54,7 +54,6 @@ from dynamodt.runs.resume import (
     targets,
     unfinished_run,
 )
-from dynamodt.runs.spending import Spending, note_export
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
 from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
 from dynamodt.state.state import State
