@@ -137,7 +137,8 @@ def test_an_item_that_is_not_of_the_schema_is_named(things: FakeDynamoDB) -> Non
 
 def test_tables_come_from_a_collection(things: FakeDynamoDB) -> None:
     asked = [ReadRequest("things", segments=2), beam.Row(table="things", projection=["id"]), "things"]
-    assert run(ReadAllFromDynamoDB(), of=asked)["items_read"] == 3 * 43
+    read = {"table": "things", "segments": Decimal(3)}  # as ReadFromDynamoDB gives it
+    assert run(ReadAllFromDynamoDB(), of=[*asked, read])["items_read"] == 4 * 43
 
 
 def test_a_request_has_what_was_asked_for(things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +196,12 @@ def test_a_missing_index_is_refused_on_the_worker_with_those_there_are(
     monkeypatch.setattr(Endpoint, "connection", lambda self, table="": Connection("eu-west-1"))
     with pytest.raises(DynamodtError, match="table things: there is no index 'by_age'; its indexes are by_note"):
         run(ReadFromDynamoDB("things", index="by_age"))
-    for wrong, why in ((7, "an element of type int names no table"), (ReadRequest("things", ""), "index is ''")):
+    unknown = {"table": "things", "filter": "n > :n"}
+    for wrong, why in (
+        (7, "an element of type int names no table"),
+        (unknown, "an element has the unknown field 'filter'"),
+        (ReadRequest("things", ""), "index is ''"),
+    ):
         with pytest.raises(DynamodtError, match=why):
             run(ReadAllFromDynamoDB(), of=[wrong])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.reads import projected, read_estimate, segments
@@ -43,13 +44,11 @@ class ReadRequest:
         if isinstance(element, str):
             return cls(check_table(element, where))
         fields = element if isinstance(element, Mapping) else getattr(element, "_asdict", lambda: None)()
-        if (
-            not isinstance(fields, Mapping)
-            or "table" not in fields
-            or set(fields) - {field.name for field in dataclass_fields(cls)}
-        ):
-            hint = "give a table's name, or a ReadRequest: table, index, projection, segments"
+        hint = "give a table's name, or a ReadRequest: table, index, projection, segments"
+        if not isinstance(fields, Mapping) or "table" not in fields:
             raise UsageError(f"an element of type {type(element).__name__} names no table", where=where, hint=hint)
+        if unknown := sorted(set(fields) - {field.name for field in dataclass_fields(cls)}):
+            raise UsageError(f"an element has the unknown field {unknown[0]!r}", where=where, hint=hint)
         check_table(fields["table"], where)
         return cls(**fields)
 
@@ -107,8 +106,10 @@ class ReadOptions:
             yield Segment(request.table, body, number, total, units, items, size, spec.key_names)
 
 
-def check_segments(number: int | None, where: str) -> int | None:
+def check_segments(number: int | Decimal | None, where: str) -> int | None:
     """Raises UsageError for a number of segments that DynamoDB does not take."""
+    if isinstance(number, Decimal) and number == number.to_integral_value():  # of an item that was read
+        number = int(number)
     if number is not None and not (type(number) is int and 1 <= number <= MOST_SEGMENTS):
         hint = "leave segments out, and it is chosen by the table's size; or give 1 to 1,000,000"
         raise UsageError(f"segments is {number!r}", where=where, hint=hint)
