@@ -3,6 +3,7 @@ the same command continues it. A state table that was restored from a backup: re
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -142,6 +143,16 @@ def test_a_state_table_from_before_a_run_is_refused(bench: Bench, table: str) ->
     assert bench.up(table)[0].error is None
     before.restore()
     check_refused_until_stamped(bench, table)
+
+
+def test_an_emulator_that_was_killed_has_table_and_state_of_one_moment(bench: Bench, table: str) -> None:
+    """The embedded stage's files are later than both: the run is made again."""
+    before, items = Backup(bench), bench.tables.items(table)
+    embedded = replace(bench, stage=replace(bench.stage, embedded=True))
+    assert embedded.up(table)[0].error is None
+    before.restore()
+    bench.tables.put(table, *items)
+    assert embedded.up(table)[0].error is None and marks(bench, table) == {1}
 
 
 def test_a_person_may_state_that_nothing_is_applied(bench: Bench, table: str) -> None:

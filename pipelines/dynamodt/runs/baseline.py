@@ -91,7 +91,7 @@ def _take_over(
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
     storage = open_storage(stage.connection, stage.storage)
-    behind = _is_behind(state, storage, spec)
+    behind = _is_behind(stage, state, storage, spec)
 
     def planned() -> tuple[list[Entry], int, Applied]:
         known = _Known(scripts, state.applied(name), state.runs(name), spec, provenance(options), behind)
@@ -151,11 +151,11 @@ def _lost(state: State, storage: Storage, runs: Sequence[RunRecord], behind: boo
     return frozenset(run.run for run in lost)
 
 
-def _is_behind(state: State, storage: Storage, spec: TableSpec) -> bool:
+def _is_behind(stage: Stage, state: State, storage: Storage, spec: TableSpec) -> bool:
     """Whether the state table is older than what its runs have stored."""
     left = [run for run in state.runs(spec.name) if unfinished(run.status)]
     older = last_begun(storage, spec)[1] > state.leases.read(spec.name).token
-    return older or any(lacks_rows(state, storage, run) for run in left)
+    return older or any(lacks_rows(stage, state, storage, run) for run in left)
 
 
 def _of_table(entry: Entry, spec: TableSpec) -> Entry:

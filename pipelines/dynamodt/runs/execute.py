@@ -137,7 +137,7 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     note = context.observer.notify
     with held_all(leases, table, targets(planned), run, note, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
-        begin(context.storage, planned.table, run, lease.token)
+        begin(context.stage, context.storage, planned.table, run, lease.token)
         record = _record(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
@@ -164,7 +164,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     """The record of a run that is continued. Raises Refused for options other than it began with."""
     step, observer, state = planned.steps[0], context.observer, context.state
     check_continued(left, context.options)
-    check_rows(state, context.storage, left)
+    check_rows(context.stage, state, context.storage, left)
     again = "its dead letters are replayed" if planned.reopens else "it continues from its checkpoints"
     observer.notify(f"run {left.run} {'has' if planned.reopens else 'was left'} {left.status}: {again}")
     for one in changed_facts(state, left, step):

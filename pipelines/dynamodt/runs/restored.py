@@ -137,11 +137,12 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 # ---------------------------------------------------------------- a state table that was restored
 
 
-def begin(storage: Storage, table: TableSpec, run: str, token: int) -> None:
+def begin(stage: Stage, storage: Storage, table: TableSpec, run: str, token: int) -> None:
     """Store that a run begins under the lease of this token. Raises Refused where the storage has a later one: the
-    state table was restored from a moment before it, or is another one, and lacks what that run has written."""
+    state table was restored from a moment before it, or is another one, and lacks what that run has written. Of the
+    embedded stage, an emulator that was killed has the table and the state table of one moment."""
     last, before = last_begun(storage, table)
-    if before >= token:
+    if before >= token and not stage.embedded:
         raise _older(table.name, f"run {last} has begun on this table since, which the state table does not show")
     note_begun(storage, table, run, token)
 
@@ -158,16 +159,16 @@ def last_begun(storage: Storage, table: TableSpec) -> tuple[str, int]:
     return (last["run"], last["token"]) if last.get("table") == table.identity != "" else ("", 0)
 
 
-def check_rows(state: State, storage: Storage, record: RunRecord) -> None:
+def check_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) -> None:
     """Raises Refused where the journal of a run has pages after those that its rows show."""
-    if lacks_rows(state, storage, record):
+    if lacks_rows(stage, state, storage, record):
         why = f"the journal of run {record.run} has pages after those that the state table shows"
         raise _older(record.table, why, record.run)
 
 
-def lacks_rows(state: State, storage: Storage, record: RunRecord) -> bool:
-    """Whether the journal of a run has pages after those that its rows show."""
-    for each in phases(record):
+def lacks_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) -> bool:
+    """Whether the journal of a run has pages after those that its rows show, and its table may have their writes."""
+    for each in () if stage.embedded else phases(record):
         claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
         names = storage.names(object_key(record.table, each.run, JOURNAL))
         if any(_is_later(part_of(name), claims) for name in names):

@@ -68,9 +68,9 @@ def _attempt(
     with _holding(state, record, options, observer) as (token, fences, base):
         record = find_run(state, [record.table], record.run)  # as it is under the lease
         check_undoable(state, record)
-        check_rows(state, storage, record)
+        check_rows(stage, state, storage, record)
         if not options.dry_run:
-            begin(storage, table, record.run, token)
+            begin(stage, storage, table, record.run, token)
         found = check_journal(state, storage, record, observer.notify)
         refused = refusal(found, storage, record)
         if refused is not None and not options.partial:
