@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.prism_runner import PrismRunner
 from apache_beam.testing.util import assert_that, equal_to
 from boto3.dynamodb.conditions import Attr
 
@@ -22,6 +24,7 @@ from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
+PRISM = shutil.which("prism")
 ITEMS: list[dict[str, Any]] = [
     {"id": number, "age": number % 90, "tags": {"a", "b"}, "place": {"city": f"c{number}"}, "b": b"\x00"}
     for number in range(300)
@@ -157,3 +160,11 @@ def test_executors_of_spark_read_a_table(people: str, place: dict[str, Any], spa
 @pytest.mark.endpoints("ministack")
 def test_a_job_server_reads_a_table(people: str, place: dict[str, Any], job_server: tuple[str, ...]) -> None:
     counted(engine("PortableRunner").runner, people, place, *job_server)
+
+
+@pytest.mark.chaos
+@pytest.mark.endpoints("ministack")
+@pytest.mark.skipif(PRISM is None, reason="prism is not on the PATH: docs/connectors.md, Runners")
+def test_prism_reads_a_table(people: str, place: dict[str, Any]) -> None:
+    """The runner that `DirectRunner` tries first, where it can download it."""
+    counted(PrismRunner(), people, place, f"--prism_location={PRISM}")
