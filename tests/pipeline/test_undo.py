@@ -12,7 +12,7 @@ from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Change, Image, Item, Update
 from dynamodt.pipeline.intents import IntentLog
-from dynamodt.pipeline.restoration import DELETED
+from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
 from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode
@@ -220,6 +220,19 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
     assert journal.voids == []
     intent_log.record_result([key], [])
     assert journal.voids == [(3, 7, 2, Note(1, [key], []))]
+
+
+@pytest.mark.parametrize("fault", ["reset", "lost"])
+def test_a_deletion_without_an_answer_is_not_taken_back(bench: Bench, fault: str) -> None:
+    """The item is gone: by the run, or by the application, before the request was lost."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    job = bench.job("from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n", splits=1)
+    bench.dynamodb.faults.append(fault)
+    if fault == "lost":
+        bench.dynamodb.before_write = once(lambda table: table.delete({"id": 1}))
+    assert bench.execute(job) == Counts(read=1, changed=1)
+    assert undone(bench, job) == Counts(read=1, superseded=1)
+    assert left(bench, job)[1].why == UNCONFIRMED and bench.items() == []
 
 
 # ---------------------------------------------------------------- deaths
