@@ -1,6 +1,7 @@
 """One fuzzed case: a seed draws a version, a table, faults, deaths and acts of an application; a run, and its undo.
 
-The script is never idempotent: each transformation adds one to `times`. What must hold is in `invariants`.
+Each transformation adds one to `times`; few scripts are idempotent instead, and keep a journal. What must hold is in
+`invariants`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from tests.pipeline.exporter import Exporter
 HUNDREDS = {"move": 100, "beside": 200, "alone": 300, "left": 400, "right": 500}
 INSERTING = ("move", "fan", "split", "freed", "lone")
 IN_PLACE = ("update", "delete", "same")
+REPEATABLE = ("move", "fan", "lone", *IN_PLACE)
 _BEGIN = """
 from dynamodt import Delete, Put
 
@@ -108,6 +110,7 @@ class Draw:
     acts_in_undo: bool
     row_faults: float
     target: bool
+    idempotent: bool = False
     slow: bool = False  # a request may be repeated when its phase has ended; more phases follow
 
 
@@ -137,7 +140,12 @@ def drawn(seed: int) -> Draw:
     draw = replace(draw, slow=dice.random() < 0.5)
     if not draw.target:
         chain = draw.export and dice.random() < 0.2  # each item waits for the key of another, of any split
-        return replace(draw, kinds=("freed", dice.choice(["freed", "delete", "fan"])), items=9) if chain else draw
+        if chain:
+            return replace(draw, kinds=("freed", dice.choice(["freed", "delete", "fan"])), items=9)
+        if draw.export and dice.random() < 0.15:
+            kinds = tuple(dice.choice(REPEATABLE) for _ in draw.kinds)
+            return replace(draw, kinds=kinds, rows=False, head=draw.head + "IDEMPOTENT = True\n", idempotent=True)
+        return draw
     return replace(draw, kinds=tuple(dice.choice(INTO_TARGET) for _ in draw.kinds))
 
 
@@ -184,13 +192,16 @@ class Case:
         """The passes of the run; each is asked for when those before it are done."""
         draw = self.draw
         text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
+        text = text.replace('item["times"] + 1', "1") if draw.idempotent else text
         export = self.exporter.export() if draw.export else None
         shown = export
         job = self.exporter.job(export, text) if export else self.bench.job(text)
         job = replace(
             job, run=f"run{self.seed}", max_errors=99, page_items=draw.page_items, split_groups=draw.split_groups
         )
-        job = replace(job, read_ahead=2, target=replace(NUMBERED, name=TARGET) if draw.target else None)
+        job = replace(
+            job, read_ahead=2, journal=draw.idempotent, target=replace(NUMBERED, name=TARGET) if draw.target else None
+        )
         yield job
         if draw.rows:
             yield replace(job, run=job.run + INSERTED_ROWS, splits=1, source=RowsSource())
@@ -219,7 +230,7 @@ class Case:
     def dead_letters_of(self, job: Job) -> tuple[str, ...]:
         """The parts of its dead letters that `retry` takes up."""
         claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
-        names = committed_notes(self.storage.names(key_of_job(job, DEAD)), claims, recovers=True)
+        names = committed_notes(self.storage.names(key_of_job(job, DEAD)), claims)
         return tuple(name for name in names if not name.endswith("-doubt.jsonl"))
 
     def finish(self, rate_queue: Callable[..., None], job: Job, deaths: tuple[int, ...]) -> Job:
@@ -276,7 +287,7 @@ class Case:
         """The keys that a phase of the undo has left waiting."""
         claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
         names = self.storage.names(key_of_job(job, NOT_RESTORED))
-        return waiting_keys(self.storage, committed_notes(names, claims, recovers=True))
+        return waiting_keys(self.storage, committed_notes(names, claims))
 
     def settle(self) -> None:
         self.dynamodb.faults.clear()

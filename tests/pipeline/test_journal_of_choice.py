@@ -1,4 +1,4 @@
-"""An idempotent script with a journal: it is there for an undo, and a run that died is continued without it."""
+"""An idempotent script with a journal: it is there for an undo, and a page that an attempt has left is recovered."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Insert, Remove
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import journal_prefix
+from dynamodt.state.object_keys import is_note, journal_prefix
+from dynamodt.state.split_rows import SplitRows
 from tests.fakes import numbers
 from tests.pipeline.conftest import Bench
+from tests.pipeline.undoing import undone
 
 # Each item moves to another key, as one transaction: two changes in the journal, one item in the balance.
 MOVE = """
@@ -26,7 +28,7 @@ MARK = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "seen": 
 
 def journaled(bench: Bench, job: Job) -> list[object]:
     journal = Journal(bench.storage, job.table, journal_prefix(job))
-    names = [name for name in bench.storage.names(journal_prefix(job)) if name.endswith(".zst")]
+    names = [name for name in bench.storage.names(journal_prefix(job)) if not is_note(name)]
     return [part for name in names for change in journal.intended(name) for part in parts_of(change)]
 
 
@@ -58,3 +60,20 @@ def test_a_run_that_died_between_intent_and_checkpoint_keeps_its_balance(bench: 
         str({"id": {"N": str(number)}}) for number in range(12)
     }
     assert any(isinstance(change, Insert) for change in changes)
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_an_undo_takes_back_a_page_whose_checkpoint_was_overtaken(
+    bench: Bench, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The intent of the next page arrives before the checkpoint, and the process dies in between: both pages may be
+    written, and the next attempt finds nothing to change in them."""
+    before = list(numbers(24))
+    bench.dynamodb.put(*before)
+    job = bench.job(MARK, journal=True, splits=1, page_items=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(SplitRows, "checkpoint", lambda *arguments, **options: None)
+        bench.leave(job, writes)
+    bench.execute(replace(job, attempt=2))
+    assert undone(bench, replace(job, attempt=3)).changed == 24
+    assert bench.items() == before

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Fenced
-from dynamodt.model.pages import Claim, Counts, Intent, Totals, Units
+from dynamodt.model.pages import Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Item
 from dynamodt.state.lease_rows import Grant, LeaseRows, Report
@@ -159,16 +159,6 @@ def test_a_unit_from_its_claim_to_its_next_owner(network: Network) -> None:
     units.checkpoint(successor, 3, None, read(15, done=True))
     ended = units.read(0)
     assert ended is not None and ended.done and ended.totals == read(15, done=True) and ended.intent is None
-
-
-def test_what_is_passed_over_may_be_announced_anew() -> None:
-    """Who reads again from the last checkpoint on announces the same page, in fewer parts."""
-    units = behind(Network()).splits("run")
-    units.intend(units.claim(0, 1), intent(2, "a", "b"))
-    again: Claim = units.claim(0, 1, recovers=False)
-    units.intend(again, intent(1, "c"))
-    found = units.read(0)
-    assert found is not None and found.intent is not None and found.intent.parts == ("c",)
 
 
 def test_a_workers_reports_and_its_grants(network: Network) -> None:

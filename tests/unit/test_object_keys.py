@@ -12,6 +12,7 @@ from dynamodt.state.object_keys import (
     committed_parts,
     due,
     folder_of,
+    is_unknown,
     note_name,
     object_key,
     page_prefix,
@@ -83,17 +84,32 @@ def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> Non
     ],
 )
 def test_dead_letters(name: str, counts: bool) -> None:
-    assert committed_notes([name], {0: TAKEN_OVER}, recovers=True) == [name] * counts
+    assert committed_notes([name], {0: TAKEN_OVER}) == [name] * counts
 
 
-def test_of_a_page_that_was_announced_and_read_again_the_last_owner_s_letters_count() -> None:
-    """An idempotent script's: an item that has died for the first owner may have been mended for the second."""
-    names = [dead_letter(3, 1), dead_letter(3, 2), dead_letter(4, 2)]
-    assert committed_notes(names, {0: TAKEN_OVER}, recovers=False) == names[1:]
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [
+        (part(6, 2), False),  # without an intent yet
+        (part(7, 2), True),
+        (part(9, 1), True),
+        (part(6, 3), True),
+        (part_name("journal/", 1, 1, 1, 0), True),
+        ("journal/foreign", False),
+    ],
+)
+def test_what_the_rows_cannot_know_yet(name: str, unknown: bool) -> None:
+    assert is_unknown(name, {0: TAKEN_OVER}) is unknown
+
+
+def test_an_intent_is_known_before_the_checkpoint_of_the_page_before_it() -> None:
+    """With a part of the page after it, which was never intended."""
+    ahead = TAKEN_OVER._replace(intent=intent(part(7, 2)))
+    assert [is_unknown(part(page, 2), {0: ahead}) for page in (7, 8, 9)] == [False, False, True]
 
 
 def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
-    assert committed_parts([part(1, 1)], {}) == committed_notes([dead_letter(1, 1)], {}, recovers=True) == []
+    assert committed_parts([part(1, 1)], {}) == committed_notes([dead_letter(1, 1)], {}) == []
 
 
 def test_the_objects_of_a_table_that_is_named_by_its_arn_are_in_one_folder() -> None:

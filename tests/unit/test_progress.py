@@ -60,10 +60,9 @@ def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
 
 
 def test_an_announcement_of_what_is_recorded_is_over() -> None:
-    """As an idempotent script's, which its next owner passes over: he reads the page again, and finds it done."""
     units = FakeState().splits("run")
     units.intend(units.claim(0, 1), Intent(("part",), None, False, Counts(), 0.0, 1, Totals()))
-    units.checkpoint(units.claim(0, 2, recovers=False), 1, None, Totals(), intended=False)
+    units.checkpoint(units.claim(0, 2), 1, None, Totals(), intended=False)
     claim = units.claim(0, 3)
     assert (claim.page, claim.intent) == (1, None)
     assert [period.parts for period in claim.periods if period.parts] == [("part",)]

@@ -8,7 +8,7 @@ What a later owner finds, by where the earlier one died::
 
 With a journal, only changes that were recorded are ever sent, and the record is conditional on the split's fencing
 token: so a fenced worker cannot begin a page, and what it has begun is known to the next owner. Without one (an
-idempotent script) the page is read and applied again.
+idempotent script, unless an undo is wanted) the page is read and applied again.
 """
 
 from __future__ import annotations

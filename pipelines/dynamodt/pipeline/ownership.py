@@ -84,10 +84,8 @@ class ReadPages(beam.DoFn):
                 yield page
 
     def _claims(self, split_group: SplitGroup) -> Iterator[Claim]:
-        """The splits that are not done, each claimed when it is needed. A page of an idempotent script with an intent
-        is read again, as its journal serves undo only."""
-        job = self._job
-        claims = (self._splits.claim(split, job.attempt, recovers=not job.script.idempotent) for split in split_group)
+        """The splits that are not done, each claimed when it is needed."""
+        claims = (self._splits.claim(split, self._job.attempt) for split in split_group)
         return (claim for claim in claims if not claim.done)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page] | Iterator[JournalPage]:

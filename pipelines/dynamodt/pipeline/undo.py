@@ -219,7 +219,7 @@ class RestoreItems(beam.DoFn):
             return None
         rows = self._resources.state().splits(source.waiting).all(self._job.splits)
         names = self._storage.names(object_key(self._job.table.name, source.waiting, NOT_RESTORED))
-        return waiting_keys(self._storage, committed_notes(names, {row.split: row for row in rows}, recovers=True))
+        return waiting_keys(self._storage, committed_notes(names, {row.split: row for row in rows}))
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
         with reporting(self._leases, self._job), suppress(Interrupted):

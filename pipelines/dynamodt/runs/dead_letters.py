@@ -77,7 +77,6 @@ class _Kept:
         self._state = state
         self._storage = storage
         self._record = record
-        self._recovers = record.began.get("IDEMPOTENT") != str(True)
 
     def retries(self, main: Phase) -> list[tuple[Phase, str]]:
         """The retries of a phase that have begun, each with the name of the list of what it replays."""
@@ -95,7 +94,7 @@ class _Kept:
         if died <= 0:
             return False
         names = self._storage.names(object_key(self._record.table, one.run, DEAD))
-        parts = committed_notes(names, claims, self._recovers)
+        parts = committed_notes(names, claims)
         return sum(len(self._lines(part)) for part in parts) < died
 
     def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
@@ -303,7 +302,7 @@ def _outstanding(context: RunContext, main: Job, source: Job) -> list[Part]:
 def committed_parts(context: RunContext, job: Job, prefix: str) -> list[str]:
     """The stored parts of a phase's dead letters (or of what an undo has not restored) whose pages are committed."""
     claims = {claim.split: claim for claim in context.state.splits(job.run).all(job.splits)}
-    return committed_notes(context.storage.names(prefix), claims, recovers=not job.script.idempotent)
+    return committed_notes(context.storage.names(prefix), claims)
 
 
 def _main_of(job: Job) -> Job:

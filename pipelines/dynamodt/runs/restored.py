@@ -21,7 +21,7 @@ from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import JOURNAL, Claims, PartName, begun_key, counts, due, is_note, object_key, part_of
+from dynamodt.state.object_keys import JOURNAL, Claims, begun_key, counts, due, is_note, is_unknown, object_key, part_of
 from dynamodt.state.runs import phases, transformed
 from dynamodt.state.storage import open_storage
 
@@ -171,17 +171,9 @@ def lacks_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) 
     for each in () if stage.embedded else phases(record):
         claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
         names = storage.names(object_key(record.table, each.run, JOURNAL))
-        if any(_is_later(part_of(name), claims) for name in names):
+        if any(is_unknown(name, claims) for name in names):
             return True
     return False
-
-
-def _is_later(part: PartName, claims: Claims) -> bool:
-    """Whether an owner that the rows do not show has written a part. A page is journaled before it is in its row."""
-    if part.split < 0:
-        return False
-    claim = claims.get(part.split)
-    return claim is None or part.fencing_token > claim.fencing_token or part.page > claim.page + 1
 
 
 def _older(table: str, why: str, run: str = "") -> Refused:

@@ -119,7 +119,6 @@ class StoredDeadLetters:
         self._state = state
         self._storage = storage
         self._record = record
-        self._recovers = record.began.get("IDEMPOTENT") != str(True)
         self.accepted = accepted_of(storage, record)
 
     def __iter__(self) -> Iterator[StoredDeadLetter]:
@@ -150,7 +149,7 @@ class StoredDeadLetters:
         if not claims:
             return []
         names = self._storage.names(object_key(self._record.table, phase.run, DEAD))
-        return committed_notes(names, claims, self._recovers)
+        return committed_notes(names, claims)
 
 
 def dead_letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[StoredDeadLetter]:

@@ -171,10 +171,9 @@ def committed_parts(names: Iterable[str], claims: Claims) -> list[str]:
     return [name for name in names if (claim := _claim(name, claims)) and _part_counts(name, claim)]
 
 
-def committed_notes(names: Iterable[str], claims: Claims, recovers: bool) -> list[str]:
-    """The committed dead letters, or other objects that a page stores before its checkpoint. `recovers`: the next owner
-    completes an intended page; without it, as for an idempotent script, the page is read again."""
-    return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim, recovers)]
+def committed_notes(names: Iterable[str], claims: Claims) -> list[str]:
+    """The committed dead letters, or other objects that a page stores before its checkpoint."""
+    return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim)]
 
 
 def counts(name: str, claim: Claim) -> bool:
@@ -188,6 +187,15 @@ def due(claim: Claim) -> JournalCount:
     if intent is None:
         return claim.journal
     return intent.before.journal.plus(JournalCount(len(intent.parts), intent.records))
+
+
+def is_unknown(name: str, claims: Claims) -> bool:
+    """Whether an object of the journal was stored by an owner, or for a page, that the splits' rows cannot know yet:
+    they are older. A page is journaled before its intent, which may precede the checkpoint of the page before it."""
+    part, claim = part_of(name), _claim(name, claims)
+    if claim is None or part.fencing_token > claim.fencing_token:
+        return part.split >= 0
+    return part.page > 1 + max(claim.page, claim.intent.page if claim.intent is not None else 0)
 
 
 def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
@@ -231,8 +239,8 @@ def _reached(claim: Claim) -> int:
     return claim.page if claim.intent is None else max(claim.page, claim.intent.page - 1)
 
 
-def _note_counts(name: str, claim: Claim, recovers: bool) -> bool:
-    found = _by_last_owner(name, claim) or (recovers and _of_intent_writer(name, claim))
+def _note_counts(name: str, claim: Claim) -> bool:
+    found = _by_last_owner(name, claim) or _of_intent_writer(name, claim)
     return found and part_of(name).page <= claim.page
 
 

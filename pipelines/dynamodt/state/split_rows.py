@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Fenced
-from dynamodt.model.pages import Claim, Intent, JournalCount, OwnershipPeriod, Totals
+from dynamodt.model.pages import Claim, Intent, OwnershipPeriod, Totals
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Cursor, Item
 from dynamodt.state.rows import SCHEMA, ConditionFailed, RowKey, Rows, attributes, from_row, write_once
@@ -49,9 +49,9 @@ class SplitRows:
         self._rows = rows
         self._run = run
 
-    def claim(self, split: int, attempt: int, *, recovers: bool = True) -> Claim:
-        """Takes a split over, for an attempt that is not older than its owner's; returns the row as claimed. Without
-        `recovers`, the previous owner's intent is dropped, and work resumes from the last checkpoint."""
+    def claim(self, split: int, attempt: int) -> Claim:
+        """Takes a split over, for an attempt that is not older than its owner's; returns the row as claimed, with the
+        intent that the previous owner has left."""
         claimant = secrets.token_hex(8)
         for _ in range(_CLAIM_TRIES):
             row = self._rows.get(self._key(split)) or {}
@@ -59,21 +59,18 @@ class SplitRows:
                 break
             before = self._claim(split, row)
             token = before.fencing_token + 1
-            claimed = before._replace(fencing_token=token, periods=_with_period(before, attempt, recovers))
-            if not recovers:
-                claimed = claimed._replace(journal=before.journal.plus(_intended(before.intent)), intent=None)
-            if self._take(claimed, attempt, row, recovers, claimant):
+            claimed = before._replace(fencing_token=token, periods=_with_period(before, attempt))
+            if self._take(claimed, attempt, row, claimant):
                 return claimed
         raise self._fenced(split)
 
-    def _take(self, claimed: Claim, attempt: int, row: Item, recovers: bool, claimant: str) -> bool:
+    def _take(self, claimed: Claim, attempt: int, row: Item, claimant: str) -> bool:
         """Only if the row is as it was read: a live owner may have written since, and work would resume before what it
-        has written. The parts of a dropped intent are in the new ownership period."""
+        has written."""
         token, journal, periods = claimed.fencing_token, claimed.journal, claimed.periods
         taken = attributes(Claim, fencing_token=token, journal=journal, periods=periods)
         taken |= {"attempt": attempt, "claimant": claimant, "intended": 0}
-        taken |= {} if row and recovers else attributes(Claim, intent=None)
-        taken |= {} if row else {"page": 0, "schema": SCHEMA}
+        taken |= {} if row else {"page": 0, "schema": SCHEMA, **attributes(Claim, intent=None)}
         condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(fencing_token)"
         values = {name: row[name] for name in ("fencing_token", "page", "intent")} if row else {}
         try:
@@ -159,18 +156,12 @@ class SplitRows:
         return Fenced(f"another process has taken split {split} over", where=f"run {self._run}")
 
 
-def _with_period(before: Claim, attempt: int, recovers: bool) -> tuple[OwnershipPeriod, ...]:
+def _with_period(before: Claim, attempt: int) -> tuple[OwnershipPeriod, ...]:
     """The new owner's period starts with the intended page; earlier ones stay as they were, recorded or not."""
     intent, token = before.intent, before.fencing_token + 1
     if intent is None:
         return (*before.periods, OwnershipPeriod(token, before.page, (), attempt))
-    after = intent.page - 1 if recovers else before.page
-    return (*before.periods, OwnershipPeriod(token, after, intent.parts, attempt))
-
-
-def _intended(intent: Intent | None) -> JournalCount:
-    """What the journal keeps of an intended page that the next owner reads again."""
-    return JournalCount() if intent is None else JournalCount(len(intent.parts), intent.records)
+    return (*before.periods, OwnershipPeriod(token, intent.page - 1, intent.parts, attempt))
 
 
 ROWS = 100  # that a look reads at most: one BatchGetItem
