@@ -142,16 +142,6 @@ def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: 
     assert found.is_whole and found.due.records >= 20
 
 
-@pytest.mark.parametrize("writes", range(4))
-def test_an_idempotent_run_s_next_owner_reads_again_what_was_announced(bench: Bench, writes: int) -> None:
-    bench.dynamodb.put(*numbers(20))
-    job = bench.job('IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "m": 1}\n', splits=1, journal=True)
-    bench.leave(job, writes)
-    bench.execute(replace(job, attempt=2))
-    found = found_in(bench, job)
-    assert found.is_whole and found.due.records >= 20
-
-
 def test_a_large_journal_tells_how_far_it_is(bench: Bench, job: Job) -> None:
     told: list[str] = []
     moments = iter(range(0, 1000, 20))
