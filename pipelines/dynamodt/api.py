@@ -51,6 +51,7 @@ from dynamodt.runs.migration import (
     check_retriable,
     hold_back,
     noted,
+    of_a_rehearsal,
     plan_migration,
     refused,
     table_report,
@@ -98,7 +99,7 @@ def up(
         return [table_report(stage, plan) for plan in plans]
     options, spending = signed(options, folder), Spending()
     found = [migrate(stage, folder, name, "up", to, options, observer, engine, spending) for name in chosen]
-    return noted(found, observer)
+    return of_a_rehearsal(stage, folder, found, observer) if options.dry_run else noted(found, observer)
 
 
 def down(

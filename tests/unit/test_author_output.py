@@ -273,7 +273,7 @@ def followed(display: Any) -> None:
     display.run_started("users", 2, "split", "up", 10)
     display.progressed("users", RunProgress(Totals(Counts(5, 5)), 1, idle="paused", run="01RUN"))
     display.said(LINE)
-    display.notify("a note")
+    display.notify("warning: a note")
     display.run_ended(REPORT)
     display.failed(Refused("it cannot be", where="table users", hint="try it"))
     display.close()
@@ -293,7 +293,7 @@ def test_a_log_in_json_has_an_object_a_line(monkeypatch: pytest.MonkeyPatch) -> 
         "run": "01RUN",
         "message": "text",
     }
-    assert [one["level"] for one in found] == ["INFO", "INFO", "WARNING", "INFO", "ERROR", "ERROR"]
+    assert [one["level"] for one in found] == ["INFO", "INFO", "WARNING", "WARNING", "ERROR", "ERROR"]
     assert found[-1]["message"] == "it cannot be; table users; hint: try it"
 
 

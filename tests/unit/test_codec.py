@@ -176,6 +176,7 @@ REFUSALS: list[tuple[Item, str, str]] = [
     ({1: "x"}, "1", "must be a string, not int"),  # type: ignore[dict-item]
     ({None: "x"}, "None", "must be a string, not NoneType"),  # type: ignore[dict-item]
     ({"": "x"}, "", "must not be empty"),
+    ({"é" * 32_768: "x"}, "é" * 120, "65,536 bytes"),
     ({"a": [{"": "x"}]}, "a[0].", "must not be empty"),
     ({"a": object()}, "a", "type object"),
     ({"a": [1 + 2j]}, "a[0]", "type complex"),

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any, NamedTuple
@@ -249,12 +249,14 @@ class Subject:
         return "size" if "DynamoDB keeps at most" in error.what else "values"
 
     def close(self) -> None:
-        """Ends the class's life cycle. Raises ScriptError where that fails, HangError."""
+        """Ends the class's life cycle. Raises ScriptError where its bundle cannot be finished; a run leaves an error of
+        teardown unnoticed, as Beam does. Raises HangError."""
         with self._watch.call():
             try:
                 self._transform.finish_bundle()
             finally:
-                self._transform.teardown()
+                with suppress(ScriptError):
+                    self._transform.teardown()
 
 
 def _without_digits(text: str) -> str:

@@ -222,7 +222,8 @@ class LineDisplay(ProgressRecorder):
 
     def notify(self, text: str) -> None:
         text = self.names.in_text(text)
-        self._write(Line(self._now(), "INFO", "", text), text)
+        level = "WARNING" if text.startswith("warning: ") else "INFO"
+        self._write(Line(self._now(), level, "", text), text)
 
 
 def timed_lines(console: Console) -> Writer:

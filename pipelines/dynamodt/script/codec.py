@@ -183,6 +183,9 @@ def _check_depth(path: str, depth: int) -> None:
         raise ItemError(f"nested deeper than {MAX_NESTING} levels", where=path[:120], hint="flatten it")
 
 
+_LONGEST_NAME = 65_535  # bytes
+
+
 def attribute_name(name: object, path: str) -> str:
     """The name, if DynamoDB accepts it. Raises ItemError at `path`."""
     if type(name) is not str:
@@ -191,6 +194,9 @@ def attribute_name(name: object, path: str) -> str:
         raise ItemError("an attribute name must not be empty", where=path)
     if not name.isascii():
         _check_unicode(name, repr(path))
+    if len(name) > _LONGEST_NAME // 4 and (size := len(name.encode())) > _LONGEST_NAME:
+        what = f"an attribute name has {size:,} bytes; DynamoDB takes at most {_LONGEST_NAME:,}"
+        raise ItemError(what, where=path[:120], hint="put it into a value")
     return name
 
 
