@@ -51,13 +51,13 @@ from dynamodt.runs.migration import (
     check_retriable,
     hold_back,
     noted,
-    of_a_rehearsal,
     plan_migration,
     refused,
     table_report,
 )
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
+from dynamodt.runs.preflight import of_a_rehearsal
 from dynamodt.runs.provenance import signed
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.runs.retry_rehearsal import rehearse_retry

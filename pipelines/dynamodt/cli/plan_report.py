@@ -130,7 +130,7 @@ def print_plan(console: Console, request: Request, found: Sequence[TableForecast
     show(console, *(Text(line, "bold") for line in _totals(found)))
     if steps := _next_steps(request, found, names):
         console.print()
-        show(console, steps_text(steps))
+        show(console, steps_text(steps, console.width))
 
 
 def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNames) -> list[NextStep]:

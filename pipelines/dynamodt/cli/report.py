@@ -321,7 +321,7 @@ def _differ_in_tables(one: Command, other: Command) -> bool:
     return several and bool(one.tables) == bool(other.tables) and replace(one, tables=other.tables) == other
 
 
-def steps_text(steps: Sequence[NextStep], room: int = NARROW) -> Text:
+def steps_text(steps: Sequence[NextStep], room: int) -> Text:
     """The commands with their reasons; on a narrow terminal, below them, unless one line of `room` columns has both."""
     width = max(len(step.command) for step in steps)
     if room < NARROW and 8 + width + max(len(step.why) for step in steps) > room:

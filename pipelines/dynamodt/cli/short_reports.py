@@ -127,7 +127,7 @@ def print_files(
         written = ", ".join(path.name if len(scripts) == 1 else f"{path.parent.name}/{path.name}" for path in scripts)
         if written:
             show(console, Text.assemble(("next  ", "dim"), f"write the transformation of an item in {written}, then:"))
-        show(console, steps_text(after_files(request)))
+        show(console, steps_text(after_files(request), console.width))
 
 
 def print_local(console: Console, status: LocalStatus) -> None:

@@ -36,7 +36,6 @@ from dynamodt.runs.resume import (
     reopened,
 )
 from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen
-from dynamodt.script.read import read_versions
 from dynamodt.script.read import tables as all_tables
 from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
@@ -287,31 +286,6 @@ def noted(reports: list[TableReport], observer: Observer) -> list[TableReport]:
         for sentence in tolerated_reported(report.versions):
             observer.notify(f"warning: {sentence}")
     return reports
-
-
-def of_a_rehearsal(stage: Stage, folder: Path, reports: Sequence[TableReport], observer: Observer) -> list[TableReport]:
-    """The reports of a dry run, with a notice of each table that the run would find otherwise: a table before it would
-    have inserted into it, or into the table that its versions insert into. It is also notified."""
-    inserted: dict[str, tuple[str, int]] = {}  # by the table that receives them, where they come from
-    found: list[TableReport] = []
-    for report in reports:
-        versions = {run.version for run in report.versions}
-        scripts = read_versions(folder / "transforms", report.table, stage.names) if versions else ()
-        targets = {one.target_table: one.sequence for one in scripts if one.target_table and one.sequence in versions}
-        met = [name for name in (report.table, *targets) if versions and name in inserted]
-        said = tuple(_untried(name, *inserted[name], report.table) for name in met)
-        for sentence in said:
-            observer.notify(f"warning: {sentence}")
-        found.append(replace(report, notices=(*report.notices, *said)))
-        inserted = {**{name: (report.table, number) for name, number in targets.items()}, **inserted}
-    return found
-
-
-def _untried(table: str, source: str, version: int, tried: str) -> str:
-    return (
-        f"table {tried}: what version {version} of table {source} inserts into table {table} is not there in a dry "
-        f"run, and is not tried; run table {source} first, then try table {tried} again"
-    )
 
 
 def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunOptions = RunOptions()) -> None:

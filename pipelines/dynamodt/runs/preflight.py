@@ -1,21 +1,25 @@
-"""Checks before a run starts: the script fits the table and the options, and the table can be restored."""
+"""Checks before a run starts: the script fits the table and the options, and the table can be restored; and what a dry
+run has not tried."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.errors import Refused, ServiceError
+from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import AppliedVersion, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
 from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.script.apply import NO_INSERTION
+from dynamodt.script.read import read_versions
 from dynamodt.script.versions import changed_files
 from dynamodt.state.runs import WRITERS, declared_key
 
@@ -242,3 +246,31 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
             where=script.path,
             hint="catch up by incremental exports (--catch-up windows), or set STAMP or IDEMPOTENT in the script",
         )
+
+
+# ---------------------------------------------------------------- after a dry run
+
+
+def of_a_rehearsal(stage: Stage, folder: Path, reports: Sequence[TableReport], observer: Observer) -> list[TableReport]:
+    """The reports of a dry run, with a notice of each table that the run would find otherwise: a table before it would
+    have inserted into it, or into the table that its versions insert into. It is also notified."""
+    inserted: dict[str, tuple[str, int]] = {}  # by the table that receives them, where they come from
+    found: list[TableReport] = []
+    for report in reports:
+        versions = {run.version for run in report.versions}
+        scripts = read_versions(folder / "transforms", report.table, stage.names) if versions else ()
+        targets = {one.target_table: one.sequence for one in scripts if one.target_table and one.sequence in versions}
+        met = [name for name in (report.table, *targets) if versions and name in inserted]
+        said = tuple(_untried(name, *inserted[name], report.table) for name in met)
+        for sentence in said:
+            observer.notify(f"warning: {sentence}")
+        found.append(replace(report, notices=(*report.notices, *said)))
+        inserted = {**{name: (report.table, number) for name, number in targets.items()}, **inserted}
+    return found
+
+
+def _untried(table: str, source: str, version: int, tried: str) -> str:
+    return (
+        f"table {tried}: what version {version} of table {source} inserts into table {table} is not there in a dry "
+        f"run, and is not tried; run table {source} first, then try table {tried} again"
+    )
