@@ -226,6 +226,23 @@ def test_what_was_inserted_into_a_target_table_is_deleted(bench: Bench, make_tab
     assert bench.tables.items(table) == numbered(12)
 
 
+def test_what_was_inserted_into_a_target_is_taken_back_after_that_table_s_later_run(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    """Before it, the inserted items would all be as somebody has changed them since."""
+    source, target = make_table(id="N"), make_table(id="N")
+    bench.tables.put(source, *numbered(3))
+    bench.run(source, f'TARGET_TABLE = "{target}"\n' + DOUBLE)
+    bench.run(target, DOUBLE)
+    later = last(bench, target).run
+    with pytest.raises(Refused, match=f"run {later} .* changed this table later") as refused:
+        undo(bench, last(bench, source).run, source, target)
+    assert refused.value.where == f"table {target}"
+    undo(bench, later, source, target)
+    report = undo(bench, last(bench, source).run, source, target)
+    assert (report.not_restored, bench.tables.items(target)) == (0, [])
+
+
 def test_a_move_to_other_keys_is_taken_back_if_it_was_journaled(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(8))

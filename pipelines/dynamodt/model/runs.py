@@ -165,6 +165,7 @@ class RunRecord:
     higher_usd: float = 0.0  # of one that has cost as much as it may: a limit that continues it
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
     token: int = 0  # of the lease under which its row was last written: it grows, whatever a machine's clock shows
+    target_token: int = 0  # the same of its target's lease
 
     @property
     def content(self) -> str:
@@ -314,8 +315,7 @@ class Job:
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled, and their intent recorded, before they are written: always for a script that
-        is not idempotent."""
+        """Whether pages are journaled, with an intent, before they are written: always if a script is not idempotent."""
         return (self.journal or not self.script.idempotent) and not self.dry_run
 
     @property

@@ -327,6 +327,13 @@ def last_change(state: State, record: RunRecord) -> RunRecord:
     return max([record, *others], key=_order)
 
 
+def last_change_of_target(state: State, record: RunRecord) -> RunRecord:
+    """The run of the record's target that has changed that table after it; the record itself if there is none."""
+    others = [other for other in state.runs(record.target) if other.token > record.target_token > 0]
+    others = [other for other in others if not other.target and has_changed(state, other)]
+    return max(others, key=_order, default=record)
+
+
 def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecord | None:
     """A run that has changed the record's table after a moment, or was undone after it; None: there is none."""
     for other in state.runs(record.table):

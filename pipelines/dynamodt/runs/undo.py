@@ -18,7 +18,7 @@ from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import samples
-from dynamodt.runs.history import goal, last_change, now, report_of, reverted_by, unrecorded
+from dynamodt.runs.history import goal, last_change, last_change_of_target, now, report_of, reverted_by, unrecorded
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
@@ -154,11 +154,13 @@ def check_undoable(state: State, record: RunRecord) -> None:
 
 def _check_last(state: State, record: RunRecord) -> None:
     where, last = f"table {record.table}", last_change(state, record)
+    if last.run == record.run and record.target and record.status != UNDOING:
+        last = last_change_of_target(state, record)
     if last.run != record.run:
         raise Refused(
             f"run {last.run} ({last.direction} of version {last.version}, {last.name}) changed this table later: "
             f"{last.status}",
-            where=where,
+            where=f"table {last.table}",
             hint="undo that one first: " + suggest("undo", last.run),
             run=last.run,
         )

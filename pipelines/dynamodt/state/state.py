@@ -151,7 +151,8 @@ class State:
 
     def _write(self, entries: Sequence[Entry], held: Sequence[Fence]) -> list[RunRecord]:
         token = held[0][1]
-        raised = (replace(entry.record, revision=entry.record.revision + 1, token=token) for entry in entries)
+        records = (replace(entry.record, revision=entry.record.revision + 1, token=token) for entry in entries)
+        raised = (replace(one, target_token=dict(held).get(one.target, one.target_token)) for one in records)
         entries = [entry._replace(record=record) for entry, record in zip(entries, raised, strict=True)]
         ours = [self.leases.condition(*each) for each in held]
         try:
