@@ -315,7 +315,7 @@ class Job:
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled, with an intent, before they are written: always if a script is not idempotent."""
+        """Whether pages are journaled, with an intent, before they are written: always if it is not idempotent."""
         return (self.journal or not self.script.idempotent) and not self.dry_run
 
     @property
