@@ -158,7 +158,8 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, every version the newest that fits
 	@$(MAKE) --no-print-directory $(INSTALLED)
 	@sed -nE 's/^ .*"(apache-beam==[0-9.]+)".*/\1/p' pyproject.toml >$(VENV)/beam.txt
-	$(PIP_COMPILE) --extra beam,dev,yaml --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/base.lock pyproject.toml
+	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/base.lock pyproject.toml
+	$(PIP_COMPILE) --extra beam,dev,yaml --no-build-isolation --constraint requirements/base.lock --output-file requirements/yaml.lock pyproject.toml
 	@sed -nE 's/^ .*"(apache-beam)>=([0-9.]+).*/\1==\2/p' pyproject.toml >$(VENV)/beam.txt
 	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/beam-lowest.lock pyproject.toml
 	$(PIP_COMPILE) --extra beam --no-build-isolation --constraint requirements/base.lock --output-file requirements/job.lock pyproject.toml

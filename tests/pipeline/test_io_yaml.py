@@ -17,7 +17,7 @@ from tests import ROOT
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB, numbers
 
-yaml_main = pytest.importorskip("apache_beam.yaml.main", reason='needs pip install "dynamodt[yaml]"')
+yaml_main = pytest.importorskip("apache_beam.yaml.main", reason="needs dynamodt[yaml]: make test-pythons has it")
 pytestmark = pytest.mark.pipeline
 
 PROVIDER = f"{io.__path__[0]}/dynamodb.yaml"
