@@ -1,8 +1,8 @@
 """The unit and pipeline tests on each Python that is supported and found here: `make test-pythons`.
 
-`locked` has the versions of requirements/yaml.lock, those of base.lock and what the extra `yaml` needs, which is not in
-.venv: Beam imports pandas where it is installed, 0.2 s in each process. `lowest` has those of beam-lowest.lock, with the
-lowest Beam that pyproject.toml allows. (That lock is of Python 3.11 and 3.12: with 3.13 this Beam requires others.)
+`locked` has the versions of requirements/yaml.lock, those of base.lock and what the extra `yaml` needs. They are not in
+.venv: Beam imports pandas where it is installed, 0.2 s in each process. `lowest` has those of beam-lowest.lock, with
+the lowest Beam that pyproject.toml allows. (That lock is of Python 3.11 and 3.12: with 3.13 this Beam requires others.)
 A Python is found on the PATH, or where pyenv keeps it. A missing one is skipped, and the end of the output lists each.
 """
 

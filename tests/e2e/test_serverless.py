@@ -100,6 +100,7 @@ def test_the_commands_are_dynamodts_and_so_are_their_exit_codes(shop: Service) -
     shop.script(FOLDER, 1, "initial", SPLIT)
 
 
+@pytest.mark.chaos
 def test_a_stage_may_be_left_to_a_person(shop: Service) -> None:
     said = shop.ok("deploy", "--stage", "prod")
     assert "custom.dynamodt.enabled is false here; later: sls dynamodt up --stage prod" in said
@@ -148,6 +149,7 @@ def transformed(service: Service) -> set[str]:
     return {real for real, items in found.items() if all("first" in item for item in items)}
 
 
+@pytest.mark.chaos
 def test_a_service_without_configuration_is_migrated_on_each_stage(plain: Service) -> None:
     """Its files are in the deployment bucket, its history is in a table of its own, and a folder is the same table on
     each stage, whatever CloudFormation calls it."""

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from dynamodt.export.request import ExportFolder
 from dynamodt.export.stand_in import ExportWriter, Line
 from dynamodt.model.tables import Image
@@ -48,6 +50,7 @@ def peak(folder: Path, items: int) -> int:
     return bytes_
 
 
+@pytest.mark.chaos
 def test_ten_times_the_items_take_the_same_memory(tmp_path: Path) -> None:
     small, large = peak(tmp_path / "small", SMALL), peak(tmp_path / "large", LARGE)
     print(f"peak memory: {small / 1e6:.0f} MB for {SMALL:,} items, {large / 1e6:.0f} MB for {LARGE:,}")

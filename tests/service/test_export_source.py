@@ -566,7 +566,7 @@ def some_deaths(moments: list[str], count: int) -> list[tuple[str, int]]:
     return [(moment, COUNTS.get(moment, dice.randint(1, 4))) for moment in some]
 
 
-@pytest.mark.scaled
+@pytest.mark.chaos
 def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
 ) -> None:
@@ -600,7 +600,7 @@ def test_killed_at_any_moment_every_item_is_moved_exactly_once(
 MOVE = 'def transform_up(item):\n    return {**item, "id": item["id"] + 100_000, "n": item["n"] * 2}\n'
 
 
-@pytest.mark.scaled
+@pytest.mark.chaos
 def test_killed_at_any_moment_every_item_gets_its_new_key_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
 ) -> None:
