@@ -127,8 +127,8 @@ serverless: ## the Serverless Framework for its plugin's tests (node 20.19, npm,
 	@infra/serverless/fetch
 
 ##@ Maintain
-bench: $(INSTALLED) $(EMULATOR) $(SPARK) $(BENCH) spark-jar ## measure it beside its peers: benchmarks/RESULTS.md and its plot (cc; 15 minutes)
-## ARGS: --only cpu,rate,partitions,memory,startup,workers,safety,requests; --size 0.1; --times 3
+bench: $(INSTALLED) $(EMULATOR) $(SPARK) $(BENCH) spark-jar ## measure it beside its peers: benchmarks/RESULTS.md and its plot (cc; 25 minutes)
+## ARGS: --only cpu,rate,partitions,memory,startup,workers,safety,requests,connectors; --size 0.1; --times 3
 	PYTHONPATH=. $(BIN)/python -m benchmarks.run $(ARGS)
 
 lint: $(INSTALLED) $(SECURITY) ## ruff, mypy --strict on the package, the direction of imports; cfn-lint and checkov on infra/, hadolint

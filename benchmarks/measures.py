@@ -1,4 +1,4 @@
-"""The eight measurements. Each returns its figures, as JSON can hold them; `report` explains them.
+"""The nine measurements. Each returns its figures, as JSON can hold them; `report` explains them.
 
 Every figure is the median of `times` runs, in turn. "An item" is an item of the table, changed or not. What a program
 takes for an empty table (its imports, its start) is subtracted, except where the start itself is measured.
@@ -19,7 +19,22 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.endpoints import Canner, Endpoint, fill
-from benchmarks.programs import BENCH_PYTHON, COMMAND, Program, Project, Taken, dynamodt, in_turn, median, peer, timed
+from benchmarks.peers.connectors import READING, WRITING
+from benchmarks.programs import (
+    BENCH_PYTHON,
+    COMMAND,
+    PEERS,
+    PYTHON,
+    ROOT,
+    Program,
+    Project,
+    Taken,
+    dynamodt,
+    in_turn,
+    median,
+    peer,
+    timed,
+)  # fmt: skip
 
 Figures = dict[str, Any]
 EMPTY = "empty"
@@ -313,6 +328,37 @@ def requests(bench: Bench) -> Figures:
     return figures
 
 
+# ---------------------------------------------------------------- 9: connectors
+
+
+def connectors(bench: Bench) -> Figures:
+    """CPU an item without latency, and items a second at 5 ms, of reading and of each way of writing, and of their
+    peers. What Beam takes to make the elements of the connectors is in both."""
+    figures: Figures = {}
+    runs = {_way(label): bench.items(100_000) for label in READING}
+    runs |= {
+        _way(label): bench.items(3_000 if label.endswith(("pyio", "batch_writer")) else 20_000) for label in WRITING
+    }
+    with bench.canned(*set(runs.values())) as near, bench.canned(*set(runs.values()), latency=0.005) as far:
+        cpu, seconds = _over(bench, near, runs, 100), _over(bench, far, runs, 100)
+    for program, count in runs.items():
+        micros, rate = _net(cpu, program.label, "cpu") / count * 1e6, count / _net(seconds, program.label, "seconds")
+        figures[program.label] = {"cpu_us": micros, "items_per_s": rate}
+    return figures
+
+
+def _way(label: str) -> Program:
+    python = BENCH_PYTHON if label.endswith("pyio") else PYTHON
+    keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "us-east-1"}
+
+    def run(endpoint: Endpoint, table: str, share: int) -> Taken:
+        count = "0" if table == EMPTY else table[1:]
+        return timed([python, str(PEERS / "connectors.py"), endpoint.url, table, count, label], ROOT, keys)
+
+    return Program(label, run)
+
+
 MEASURES: dict[str, Callable[[Bench], Figures]] = {
-    measure.__name__: measure for measure in (cpu, rate, partitions, memory, startup, workers, safety, requests)
+    measure.__name__: measure
+    for measure in (cpu, rate, partitions, memory, startup, workers, safety, requests, connectors)
 }

@@ -237,6 +237,20 @@ def _request_aims(figures: dict[str, Any]) -> list[Aim]:
     return found
 
 
+def _connectors(figures: dict[str, Any]) -> str:
+    floors = {"read": figures["read: floor"]["cpu_us"], "write": figures["write: floor"]["cpu_us"]}
+    rows = [
+        (name, f"{e['cpu_us']:.1f}", f"{e['cpu_us'] / floors[name.partition(':')[0]]:.2f}", f"{e['items_per_s']:,.0f}")
+        for name, e in figures.items()
+    ]
+    text = (
+        "`dynamodt.io` on Beam's in-process runner; one segment is read. What Beam takes to make the elements that are "
+        "written (elements alone) is in the CPU of all but boto3's and the floor's. The floor of reading decodes JSON "
+        "to images, that of writing puts; both have one request on its way."
+    )
+    return f"{text}\n\n{_table(('', 'µs of CPU for an item', 'of the floor', 'items/s at 5 ms'), rows)}"
+
+
 Section = tuple[str, Callable[[dict[str, Any]], str], Callable[[dict[str, Any]], list[Aim]]]
 SECTIONS: dict[str, Section] = {
     "cpu": ("1. Client CPU", _cpu, _cpu_aims),
@@ -247,4 +261,5 @@ SECTIONS: dict[str, Section] = {
     "workers": ("6. Two workers against one", _workers, _worker_aims),
     "safety": ("7. The price of safety", _safety, lambda figures: []),
     "requests": ("8. Requests and units", _requests, _request_aims),
+    "connectors": ("9. The connectors", _connectors, lambda figures: []),
 }
