@@ -77,7 +77,7 @@ def rows_read_last(patch: pytest.MonkeyPatch) -> None:
 
     def rows_first(self: Lookups, sources: Any, places: Any, known: Any = ()) -> Any:
         sources, places = list(sources), list(places)
-        rows = self._inserted.of([*places, *sources, *known]) if self._inserted is not None else {}
+        rows = self.inserted.of([*places, *sources, *known]) if self.inserted is not None else {}
         return current(self, sources, places, known)._replace(inserted=rows)
 
     patch.setattr(Lookups, "current", rows_first)
@@ -113,9 +113,9 @@ def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
     add = undo._add
     records_of = undo.records_of
 
-    def by_note(page: Any, journal: Any, inserted: Any) -> Any:
+    def by_note(page: Any, journal: Any, inserted: Any, phase: str = "") -> Any:
         void = {key_text(key) for name in page.notes for key in journal.read_note(name).void}
         patch.setattr(undo, "_add", lambda found, change, _: add(found, change, void))
-        return records_of(page, journal, inserted)
+        return records_of(page, journal, inserted, phase)
 
     patch.setattr(undo, "records_of", by_note)

@@ -227,7 +227,7 @@ def test_what_is_logged_has_its_table_and_version_and_is_shown_once_an_item(
         ("def transform_up(item): return {**item, 'h': hash(item['id'])}", "another process"),
         (
             "from datetime import datetime as d\ndef transform_up(item): return {**item, 'h': str(d.fromtimestamp(9))}",
-            "another process",
+            "or its zone",
         ),
         ("import uuid\ndef transform_up(item): return {**item, 'h': str(uuid.uuid4())}", "applied twice"),
     ],

@@ -44,7 +44,7 @@ _TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `Asked.alike`
 _NAME = "elsewhere"  # of the machine and the user there
 _ZONE = "Asia/Kathmandu"  # local time there: hardly any machine's, and 5:45 ahead of UTC, so that hours differ
 _NAMED = ("HOSTNAME", "LOGNAME", "USER", "LNAME", "USERNAME")
-_THERE = {"PYTHONHASHSEED": _SEED, "TZ": _ZONE, **dict.fromkeys(_NAMED, _NAME)}
+_THERE = {"PYTHONHASHSEED": _SEED, **dict.fromkeys(_NAMED, _NAME)}
 
 
 class Side(NamedTuple):
@@ -65,12 +65,13 @@ class Side(NamedTuple):
 @dataclass(frozen=True)
 class Asked:
     """A request: the side applied to the images. `alike` is how much is as in the process that asks: 0 nothing, 1 the
-    time, 2 also the order of items, 3 that of attributes, 4 the current folder."""
+    time and its zone, 2 also the order of items, 3 that of attributes, 4 the current folder."""
 
     side: Side
     images: tuple[Image, ...] = ()
     alike: int = 0
     folder: str = os.sep
+    zone: str | None = _ZONE  # TZ
     rows: int = 0  # of items(), instead of the images
 
 
@@ -99,7 +100,8 @@ class Elsewhere:
 
     def _asked(self, asked: Asked) -> Any:
         folder = os.getcwd() if asked.alike >= _FOLDER else os.sep
-        asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)), folder=folder)
+        zone = os.environ.get("TZ") if asked.alike >= _TIME else _ZONE
+        asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)), folder=folder, zone=zone)
         process = self._process = self._process or _started()
         assert process.stdin is not None and process.stdout is not None
         bound = threading.Timer(_MOST_SECONDS + asked.side.seconds * len(asked.images), process.kill)
@@ -151,6 +153,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
     _import_packages(asked.side.script)
+    _set_zone(asked.zone)
     reset = shift() if asked.alike < _TIME else lambda: None
     os.chdir(asked.folder)
     watch = Watch(asked.side.seconds)
@@ -170,6 +173,15 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
         return None
     finally:
         reset()
+
+
+def _set_zone(zone: str | None) -> None:
+    """None: the machine's own."""
+    if zone is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = zone
+    time.tzset()
 
 
 def _import_packages(script: Script) -> None:

@@ -36,7 +36,7 @@ _HERE_ALONE: Final = (
     "the machine, and no local time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
 )
 _CAUSES: Final = (  # in the order of `elsewhere.Asked.alike`
-    ("it depends on the time", "take the time out of it, or let prepare(context) give one moment to all"),
+    ("it depends on the time, or its zone", "take the time out of it, or let prepare(context) give one moment to all"),
     (_BEFORE, "keep nothing between items: no counter, no cache of results"),
     ("it depends on the order of attributes", "DynamoDB keeps no order of an item's or a map's attributes: sort names"),
     ("it depends on the current folder", "open files by Path(__file__).parent: a worker runs in another folder"),
