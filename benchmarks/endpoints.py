@@ -86,12 +86,13 @@ class Canner:
 
 
 @contextmanager
-def canner(upstream: Endpoint) -> Iterator[Canner]:
-    """The canned endpoint, compiled by `cc` into a folder of its own."""
+def canner(upstream: Endpoint, made_from: str = "") -> Iterator[Canner]:
+    """The canned endpoint, compiled by `cc` into a folder of its own. `made_from`: the template of other items than
+    those of `table`; their keys must be as theirs."""
     with tempfile.TemporaryDirectory() as name:
         program, text = Path(name, "canned"), Path(name, "item.json")
         subprocess.run(["cc", "-O2", "-pthread", "-o", program, SOURCE], check=True)
-        text.write_text(template(), encoding="utf-8")
+        text.write_text(made_from or template(), encoding="utf-8")
         yield Canner(program, text, upstream)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.endpoints import SOURCE, Canner
+from benchmarks.endpoints import Canner, canner
 from benchmarks.endpoints import Endpoint as Counting
 from benchmarks.programs import Taken, timed
 from tests import ROOT
@@ -27,18 +25,15 @@ ITEM = '{"id":{"S":"user-@@@@@@@"},"customer":{"S":"c@@@@@@@"},"total":{"N":"@@@
 
 
 @pytest.fixture
-def canner(endpoint: Endpoint) -> Iterator[Canner]:
+def canned(endpoint: Endpoint) -> Iterator[Canner]:
     """It answers as a table of so many items, each of one unit, and keeps no write."""
     if shutil.which("cc") is None:
         unavailable("the canned endpoint needs a C compiler, and cc is not installed")
-    with tempfile.TemporaryDirectory() as name:
-        program, template = Path(name, "canned"), Path(name, "item.json")
-        subprocess.run(["cc", "-O2", "-pthread", "-o", program, SOURCE], check=True)
-        template.write_text(ITEM, encoding="utf-8")
-        yield Canner(program, template, Counting(endpoint.url))
+    with canner(Counting(endpoint.url), ITEM) as found:
+        yield found
 
 
-def patched(canner: Canner, items: int, folder: Path) -> tuple[Taken, dict[str, float]]:
+def patched(canned: Canner, items: int, folder: Path) -> tuple[Taken, dict[str, float]]:
     """A process that runs the example on a table of so many items, and what the endpoint has counted."""
     page = (ROOT / "docs" / "connectors.md").read_text(encoding="utf-8")
     (example,) = (text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if 'mode="patch"' in text)
@@ -46,15 +41,15 @@ def patched(canner: Canner, items: int, folder: Path) -> tuple[Taken, dict[str, 
     file = folder / "example.py"
     file.write_text(example.replace("max_wcu=500", f"max_wcu={BUDGET}"), encoding="utf-8")
     keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "us-east-1"}
-    with canner.open({"orders": items}) as orders:
+    with canned.open({"orders": items}) as orders:
         more = {**keys, "AWS_ENDPOINT_URL": orders.url, "PYTHONPATH": str(ROOT / "pipelines")}
         taken = timed([sys.executable, str(file)], folder, more)
         return taken, orders.stats()
 
 
-def test_the_example_patches_a_million_items_within_its_budget_and_its_memory(canner: Canner, tmp_path: Path) -> None:
-    small, _ = patched(canner, SMALL, tmp_path)
-    large, counted = patched(canner, LARGE, tmp_path)
+def test_the_example_patches_a_million_items_within_its_budget_and_its_memory(canned: Canner, tmp_path: Path) -> None:
+    small, _ = patched(canned, SMALL, tmp_path)
+    large, counted = patched(canned, LARGE, tmp_path)
     assert counted["wcu"] == LARGE, "there are as many writes as items"
     assert counted["wcu"] / large.seconds <= BUDGET
     assert large.peak <= small.peak * 1.2, "memory does not grow with the table"

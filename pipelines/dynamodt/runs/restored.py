@@ -56,9 +56,7 @@ def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
     return Refused(
         f"{younger_reported(planned.table, last)}; whether {versions} applied in it is not known",
         where=f"table {name}",
-        hint="look at its items, record which versions are applied, "
-        + suggest("stamp", table=name, to="N")
-        + " (0: none), and type the same command again",
+        hint="look at its items, " + _record_what_is_seen(name),
     )
 
 
@@ -66,9 +64,7 @@ def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRe
     """Raises Refused where an item is as the run has written it, or where the journal is incomplete. The first page of
     each split is enough: a table restored from within the run has the earliest writes."""
     storage = open_storage(stage.connection, stage.storage)
-    for each in phases(run):
-        claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
-        prefix = object_key(planned.table.name, each.run, JOURNAL)
+    for prefix, claims in _journals(state, run):
         first, missing = _first_parts(storage.names(prefix), claims)
         if missing:
             raise _journal_missing(planned, run, missing, storage.place(prefix))
@@ -116,6 +112,11 @@ def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: st
 def _or_from_before(planned: TablePlan, run: RunRecord) -> Hint:
     before = f"or, if the table is as it was before {run.started} (restore it from then, if not): "
     return before + _record_and_repeat(planned, run)
+
+
+def _record_what_is_seen(table: str) -> Hint:
+    stamped = suggest("stamp", table=table, to="N")
+    return "record which versions are applied, " + stamped + " (0: none), and type the same command again"
 
 
 def _record_and_repeat(planned: TablePlan, run: RunRecord) -> Hint:
@@ -168,21 +169,24 @@ def check_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) 
 
 def lacks_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) -> bool:
     """Whether the journal of a run has pages after those that its rows show, and its table may have their writes."""
-    for each in () if stage.embedded else phases(record):
+    if stage.embedded:
+        return False
+    journals = _journals(state, record)
+    return any(is_unknown(name, claims) for prefix, claims in journals for name in storage.names(prefix))
+
+
+def _journals(state: State, run: RunRecord) -> Iterator[tuple[str, Claims]]:
+    """Where the journal of each phase is, and the rows of its splits."""
+    for each in phases(run):
         claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
-        names = storage.names(object_key(record.table, each.run, JOURNAL))
-        if any(is_unknown(name, claims) for name in names):
-            return True
-    return False
+        yield object_key(run.table, each.run, JOURNAL), claims
 
 
 def _older(table: str, why: str, run: str = "") -> Refused:
     return Refused(
         f"the state table is older than the storage (restored from a backup?): {why}; items would be transformed twice",
         where=f"table {table}",
-        hint="use the state table that has recorded it; or look at the items, record which versions are applied, "
-        + suggest("stamp", table=table, to="N")
-        + " (0: none), and type the same command again",
+        hint="use the state table that has recorded it; or look at the items, " + _record_what_is_seen(table),
         run=run,
     )
 

@@ -85,7 +85,7 @@ RUN_ID = re.compile(_RUN)
 
 def begun_key(table: str) -> str:
     """The object with the last lease under which a run of a table has begun (docs/adr/082)."""
-    return object_key(table, "last-begun.json", "")[:-1]
+    return f"runs/{folder_of(table)}/last-begun.json"
 
 
 def text_key(table: str, version: int, checksum: str) -> str:
