@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_transaction_that_meets_a_sign_of_life_is_tried_again(
         return transact(**request)
 
     monkeypatch.setattr(made.dynamodb, "transact_write_items", refusing)
-    monkeypatch.setattr(rows.time, "sleep", waits.append)
+    monkeypatch.setattr(rows, "time", SimpleNamespace(sleep=waits.append))
     item = {"pk": {"S": "one"}, "sk": {"S": "row"}}
     made.transact([{"Put": {"TableName": table, "Item": item}}])
     assert made.get(("one", "row")) == {"pk": "one", "sk": "row"}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -321,7 +322,9 @@ def outages(bare: pytest.MonkeyPatch) -> tuple[Moments, list[str]]:
     clock, notes = Moments(), list[str]()
     bare.setattr(answers.outages, "_clock", clock)
     bare.setattr(answers, "_listeners", [notes.append])
-    bare.setattr(answers.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds + 0.1))
+    # of this module alone: threads that other tests have left sleep, too
+    waiting = SimpleNamespace(sleep=lambda seconds: setattr(clock, "now", clock.now + seconds + 0.1))
+    bare.setattr(answers, "time", waiting)
     return clock, notes
 
 
