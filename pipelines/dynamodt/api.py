@@ -69,7 +69,7 @@ from dynamodt.state.state import State
 
 
 def open_stage(name: str, folder: Path, observer: Observer, tables: Sequence[str] = ()) -> Stage:
-    """The stage, ready for use of `tables` (default: all that have a folder), whose real names it has: the embedded one
+    """The stage, ready for use, with the real names of `tables` (default: all that have a folder). The embedded stage
     is started and seeded; a local one, and a service's without configuration, get their state table.
 
     Raises UsageError for a stage that is not configured and for a table's name that cannot be found, Refused for one
@@ -190,8 +190,8 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
 def forecast(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, sample: int = SAMPLE
 ) -> list[TableForecast]:
-    """What the pending versions of tables up to `to` would read, write, take and cost, by a random sample of that many
-    items, and what stands in their way; nothing is written. An error of one table is in its forecast."""
+    """The estimated reads, writes, duration and cost of the tables' pending versions up to `to`, by a random sample of
+    that many items, and the obstacles; nothing is written. An error of one table is in its forecast."""
     return [forecasting.forecast(stage, folder, name, to, options, sample) for name in _chosen(stage, folder, names)]
 
 
@@ -308,7 +308,7 @@ def init(
 
 
 def without_table(stage: Stage, names: Sequence[str]) -> list[str]:
-    """Those of the names whose table is not there, or cannot be described."""
+    """The names without an existing table, or with one that cannot be described."""
     return [name for name in names if not _key_of(stage, name)]
 
 

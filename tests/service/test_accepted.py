@@ -104,7 +104,7 @@ def test_a_retry_that_was_stopped_goes_on_before_the_rest_is_accepted(
         retry(bench, run, accept=("3",), reason="old")
     assert f"replays its dead letters first: dynamodt retry {run}" in unknown.value.hint
     assert isinstance(retry(bench, run, accept_all=True, reason="old").error, DeadLetters)
-    assert any("what dies again is not accepted yet" in text for text in bench.recorder.notes)
+    assert any("their dead letters are not accepted yet" in text for text in bench.recorder.notes)
     assert retry(bench, run, accept_all=True, reason="old").error is None
 
 

@@ -972,7 +972,7 @@ def test_the_stage_of_the_environment_is_shown_and_stays_in_hints(
 ) -> None:
     monkeypatch.setenv("DYNAMODT_STAGE", "dev")
     _, out, err = run(capfd, "up", "-t", "users")
-    assert "stage dev, of DYNAMODT_STAGE" in err and "dynamodt status --stage dev" in out
+    assert "stage dev, from DYNAMODT_STAGE" in err and "dynamodt status --stage dev" in out
     _, out, err = run(capfd, "up", "-t", "users", "--stage", "local")
     assert "DYNAMODT_STAGE" not in err and "dynamodt status --stage local" in out
 

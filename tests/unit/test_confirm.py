@@ -63,7 +63,7 @@ def test_what_is_confirmed_is_what_was_shown(
     monkeypatch.setattr(migration, "effects", lambda *_: next(looks))
     assert confirm_change(DOWN, STAGE, HERE).to == 1  # the application writes
     looks = iter([effects, [migration.Effect(EFFECT, "v1 initial", 0)]])
-    with pytest.raises(Refused, match="before the answer: nothing was changed"):
+    with pytest.raises(Refused, match="before the answer; nothing was done"):
         confirm_change(DOWN, STAGE, HERE)
 
 

@@ -88,7 +88,7 @@ def test_lists_add_up_and_a_whole_part_stays_whole(storage: FolderStorage) -> No
 def test_a_list_that_is_lost_is_not_taken_for_empty(storage: FolderStorage) -> None:
     record = accepting(storage, {"p": None})
     next((Path(storage.place("accepted"))).iterdir()).unlink()
-    with pytest.raises(Refused, match="ann has accepted is gone"):
+    with pytest.raises(Refused, match="accepted by ann is gone"):
         accepted_of(storage, record)
 
 

@@ -1,6 +1,6 @@
 """The command line: arguments to a Request, errors to exit codes. `cli.commands` executes the commands.
 
-Only the parser is imported at the top: `--help` must not wait for what it does not need.
+Only the parser is imported at the top, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -147,10 +147,10 @@ def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult |
 
 
 def _mention_stage(request: Request, recorder: ProgressRecorder) -> None:
-    """Where the stage is not the usual one and was not typed, nothing else on the screen may name it."""
+    """Notify of a stage that comes from the environment: nothing else on the screen may name it."""
     given = os.environ.get(STAGE_VARIABLE)
     if given and request.stage == given and any(option.variable for option in options_of(request.command)):
-        recorder.notify(f"stage {given}, of {STAGE_VARIABLE}")
+        recorder.notify(f"stage {given}, from {STAGE_VARIABLE}")
 
 
 def _ended_early(

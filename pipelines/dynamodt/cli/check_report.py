@@ -83,12 +83,12 @@ _REVERSIBLE = {
     "yes": "yes",
     "lossy": "not exactly: transform_up loses values",
     "no": "no",
-    "none": "no: there is no transform_down that could be run",
+    "none": "no: there is no transform_down to run",
     "": "not known",
 }
 _PREPARED = {
-    "used": "used as it was prepared",
-    "missing": "missing: it was tried without, and errors are warnings",
+    "used": "used",
+    "missing": "missing: tried without it, so errors are only warnings",
 }
 
 
@@ -113,9 +113,9 @@ def _effect(effect: Effect) -> str:
     parts = [*_paths(effect)]
     parts += [f"{label} {counted(number, 'item')}" for label, number in _amounts(effect) if number]
     texts = {
-        "expanding": "expanding: no attribute that an item has is changed or removed",
-        "contracting": "contracting: running code misses what it changes or removes",
-        "both": "expanding and contracting: running code misses what it changes or removes",
+        "expanding": "expanding: no existing attribute is changed or removed",
+        "contracting": "contracting: running code may need what it changes or removes",
+        "both": "expanding and contracting: running code may need what it changes or removes",
     }
     return f"{texts[effect.kind]}; {'; '.join(parts)}"
 
@@ -209,11 +209,11 @@ def _print_version(console: Console, table: TableCheck, version: VersionCheck) -
 
 
 def _label(shown: Shown, label: str) -> str:
-    """Of an item: which one of the sample it is, or is a variant of, where its own key does not tell."""
+    """An item's label, with the key of the sampled item that it was made from, if it was made."""
     if label != "item" or not (shown.variant or shown.invented):
         return label
     key = f" {key_line(decode(shown.of), shown.key)}" if shown.of else ""
-    what = ("a variant of the item" if key else "a variant of no item") if shown.variant else "the item"
+    what = ("a variant of the item" if key else "a generated item") if shown.variant else "the item"
     return f"{what}{key}{', with replaced values' if shown.invented else ''}"
 
 

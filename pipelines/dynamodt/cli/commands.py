@@ -176,7 +176,7 @@ def _runs(api: Any, stage: Stage, request: Request, folder: Path, recorder: Prog
 
 
 def _follow(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    """Watches until the running runs have ended, or the reader of stdout has closed it."""
+    """Watches until the active runs have ended, or the reader of stdout has closed it."""
     try:
         found = api.follow(stage, folder, request.tables, recorder)
     except BrokenPipeError:

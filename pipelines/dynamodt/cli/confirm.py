@@ -30,9 +30,9 @@ def on_terminal(request: Request) -> bool:
 
 
 def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
-    """The command as it is confirmed: a `down` to the version that was shown. On a terminal it is asked for, with its
-    effects; without one, `--yes` is needed on a protected stage only. Raises Refused for an answer that is no, where
-    `--yes` is missing, and where the effects are others by the time of the answer."""
+    """The command as it was confirmed: a `down` goes to the version that was shown. A terminal shows the effects and
+    asks; without one, only a protected stage needs `--yes`. Raises Refused for the answer no, for a missing `--yes`,
+    and if the effects have changed before the answer."""
     if not is_asked(request):
         return request
     if on_terminal(request):
@@ -42,8 +42,8 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
         shown = effects(stage, folder, request)
         _ask(request, [one.sentence for one in shown], where)
         if [one.of for one in effects(stage, folder, request)] != [one.of for one in shown]:
-            what = "another command has changed the table, or its lease, before the answer: nothing was changed"
-            raise Refused(what, where=where, hint="to see what it does now: " + as_typed(request))
+            what = "another command changed the table or its lease before the answer; nothing was done"
+            raise Refused(what, where=where, hint="to see the current effects: " + as_typed(request))
         return replace(request, to=shown[0].to) if len(shown) == 1 and request.to is None else request
     _refuse_protected(request, stage)
     return request
@@ -63,7 +63,7 @@ def confirm_reset(request: Request, stage: Stage, folder: Path) -> None:
 
 
 def _refuse_protected(request: Request, stage: Stage) -> None:
-    """Raises Refused on a protected stage: nobody can be asked."""
+    """Raises Refused on a protected stage: there is no terminal for the question."""
     if stage.protected:
         raise Refused(
             f"the stage is protected: `{request.command}` asks for confirmation, and there is no terminal",

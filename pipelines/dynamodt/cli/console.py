@@ -28,8 +28,8 @@ _was_closed: set[int] = set()  # of 1 and 2, when the command began
 
 
 def prepare() -> None:
-    """Called before anything is opened or printed: a closed descriptor would be used for the next file that is opened,
-    and a message that cannot be written to stderr must not end a run."""
+    """Called before anything is opened or printed: the next opened file would get a closed descriptor, and an
+    unwritable stderr must not end a run."""
     for number in _STANDARD:
         try:
             os.fstat(number)

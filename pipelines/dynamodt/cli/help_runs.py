@@ -7,22 +7,21 @@ _JOURNAL = """
 """
 
 _MIGRATION = """
-With --wait-lock 10m (90s, 1h) the command waits for a run that holds the table, and then plans its own run; without it
-the command is refused. The time applies to each table.
+With --wait-lock 10m (90s, 1h) the command waits for a run that holds the table, and then plans its own run; without
+this option it is refused. The time applies to each table.
 On a stage with `protected = true` in dynamodt.toml, a table is written only if point-in-time recovery is on, or with
 --allow-no-pitr; a global table only with --single-region-writers, which states that no other region writes to it.
 After an undo that has restored items in part, --accept-partly-restored lets the run transform these items, too.
-With --max-usd the command's runs pause between two pages when together they have cost as much, all attempts of a run
-that is continued included: the command ends, and the same one with a higher limit continues. Metered are read and
-write units, those of the indexes included, the journal's requests to S3, and an export; not the workers. It needs a
-table on demand, in a region whose prices are known. In JSON, the error of a run that it has
-paused has "limit": "max-usd".
+With --max-usd the command's runs pause between two pages when they have cost that much together, including earlier
+attempts of a continued run. The command then ends; the same command with a higher limit continues. The cost covers the
+read and write units of the table and its indexes, the journal's requests to S3, and an export; not the workers. The
+table must be on demand, in a region with known prices. In JSON, the error of a run paused by it has "limit": "max-usd".
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
---max-errors N lets a run succeed with up to N dead letters, which a warning reports. Their items stay as they are, the
-version is recorded, and `retry` can replay them until a later version has run.
---reason and --by are kept in the history, beside the commit of the git repository. Without --by it has the actor of
-GitHub Actions, GitLab CI, Azure Pipelines, CodeBuild or CircleCI, else the user and the host.
+--max-errors N lets a run succeed with up to N dead letters, with a warning. Their items stay as they are, the version
+is recorded, and `retry` can replay them until a later version has run.
+--reason and --by are kept in the history, beside the commit of the git repository. --by defaults to the actor of
+GitHub Actions, GitLab CI, Azure Pipelines, CodeBuild or CircleCI, else to user and host.
 
 Arguments after `--` are passed to Beam unchanged.
 
@@ -33,16 +32,15 @@ Arguments after `--` are passed to Beam unchanged.
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
   status: succeeded, failed, stopped, paused (by --max-usd), dry-run (wcu is then an estimate) or refused (another run
   must be finished first).
-  A table or version that failed has an "error", a version with dead letters
-  "dead_letters": the location of their file, and "accepted": how many of them are accepted. A table's "notices" are
-  sentences about what receives its writes, about dead letters of a version that has succeeded, and about applied
-  versions of a newer release, which have no file here.
-  "not_started": true, of a table that could be started, where another one of the command is refused.
+  A table or version that failed has an "error". A version with dead letters has "dead_letters", the location of their
+  file, and "accepted", the number of accepted ones. A table's "notices" are sentences about the consumers of its
+  writes, the dead letters of succeeded runs, and the versions that a newer release has applied.
+  "not_started": true, if the table was not started because another table of the command is refused.
   With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
-  unfinished, "scripts": [{"checksum", "items"}] has each text and how many items it has transformed.
-  A dry run has a "cost", of the run itself:
+  unfinished, "scripts": [{"checksum", "items"}] lists each text and the number of items that it has transformed.
+  A dry run has a "cost", the estimate for the real run:
   {"wcu", "wcu_most", "rcu", "s3_requests": {"put", "get"}, "export_bytes", "usd": {"low", "high", "as_of"}}
-  wcu is of the table alone, wcu_most with its indexes at most. usd is null where there is no price: for
+  wcu is for the table alone, wcu_most is the most with its indexes. usd is null if there is no price: for
   provisioned capacity, an emulator, some regions. as_of: the day of AWS's on-demand prices.
 """
 
@@ -50,48 +48,48 @@ _TAKE_OVER_JSON = """
 \b
 --json: {"table", "at", "recorded": [a run as `history` shows it, ...],
          "versions": [{"version", "name", "outcome"}], "dry_run"}
-  outcome: recorded, removed, accepted, unchanged, or edited (as before; the file differs).
+  outcome: recorded, removed, accepted, unchanged, or edited (still recorded, but the file differs).
 """
 
 _CONTROL_JSON = """
 \b
 --json: {"table", "command", "run", "user", "host", "pid", "since", "pause_reason", "max_wcu", "max_rcu"}
-  pause_reason: why the run is paused without `pause` (an alarm); or "".
+  pause_reason: the alarm that has paused the run, or "".
 """
 
 RUNS = {
     "up": f"""Apply every pending version, in order.
 
-Without --table: to all tables that have a folder. All are checked before the first is started: if a script has an
-error, or a table is refused (edited script, prepared data missing, an unfinished run of another version), all errors
-are reported, and no table is started. A table that another run holds stops no other one, and once started, tables are
-independent of each other's failures. A dry run tries every table that it can.
+Without --table, all tables that have a folder are migrated. All are checked before the first is started. If a script
+has an error or a table is refused (edited script, prepared data missing, an unfinished run of another version), all
+errors are reported and no table is started. A table that another run holds does not stop the others. Once started,
+tables fail independently. A dry run tries every table that it can.
 
---dry-run writes nothing. Of several versions, each is applied to the items as those before it leave them, in memory,
-with every check of a write: its counts and dead letters are those of the run.
+--dry-run writes nothing. Each version is applied in memory to the results of the version before it, with every check of
+a write; its counts and dead letters are those of a real run.
 
 Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half (--share) of the
-provisioned capacity or of the on-demand maximum; else what the table accepts without throttling. It starts low.
+provisioned capacity or of the on-demand maximum; else the rate that the table accepts without throttling. It starts
+low.
 
 --source export reads the table's point-in-time export in S3 instead of the table: it consumes no read units, and only
 changed items are written. --export new (the default) requests an export; an ARN or s3://bucket/prefix names an
-existing one. Changes after the time of the export are covered by incremental exports, one after the other, until one
-contains no change (--catch-up windows), by a final scan (--catch-up scan), or not at all (--catch-up none). A dry run
-that requests a new export pays for that export, too.
+existing one. Changes after the time of the export are covered by successive incremental exports until one contains no
+change (--catch-up windows), by a final scan (--catch-up scan), or not at all (--catch-up none). A dry run that requests
+a new export pays for it.
 
---runner glue runs the command in the stage's deployed job (`dynamodt deploy`): the project is copied from this folder
-as it is now, the run is followed from the state table as by `status --follow`, and the exit code is that of the command
-in the job. No job is started if there is nothing to do, or if the command is refused. Ctrl-C asks whether the job
-continues, pauses or ends; without a terminal, and if this process dies, it continues. The same command, repeated,
-follows the job that it has started.
+--runner glue runs the command in the stage's deployed job (`dynamodt deploy`). The project is copied from this folder,
+the run is followed as by `status --follow`, and the exit code is that of the command in the job. No job is started if
+there is nothing to do or the command is refused. Ctrl-C asks whether the job continues, pauses or ends. Without a
+terminal, or if this process dies, the job continues, and the same command follows it again.
 
 \b
 Examples:
   dynamodt up
   dynamodt up --table users --to 2
   dynamodt up --table users --dry-run        counts, examples, write units
-  dynamodt up --stage prod --single-region-writers    a global table that this region alone writes
-  dynamodt up --stage prod --wait-lock 10m   after a deployment, even if two run at once
+  dynamodt up --stage prod --single-region-writers    for a global table that is written in this region only
+  dynamodt up --stage prod --wait-lock 10m   after a deployment; a second one waits
   dynamodt up --table users --max-wcu 200    leave the rest to the application
   dynamodt up --stage prod --max-usd 5       pause when it has cost $5
   dynamodt up --table users --source export  read an export in S3, not the table
@@ -117,11 +115,10 @@ changes by the application stay, and are reported. Items that the run inserted a
 that it deleted are inserted again if their key is free. The same command continues an unfinished undo.
 The run is searched in all tables that have a folder, or in --table.
 
-Before anything is written, the whole journal is read once: a part that is missing, truncated, damaged or of another
-run is reported, and the undo is refused. --partial restores what the journal still has; the run is then partly-undone,
-its version stays in the history, and `up` and `down` are refused until `undo` has finished it, or `stamp` records the
-applied versions. Items that are restored in part are not transformed again by `up` or `down` without
---accept-partly-restored.
+The whole journal is verified before anything is written: the undo is refused if a part is missing, truncated, damaged
+or of another run. --partial restores what the journal still has. The run is then partly-undone, its version stays in
+the history, and `up` and `down` are refused until `undo` has finished it or `stamp` records the applied versions.
+`up` and `down` transform partly restored items only with --accept-partly-restored.
 
 \b
 Examples:
@@ -137,7 +134,7 @@ Examples:
          "left": {"items", "file", "first": [{"key", "attributes", "why", "restored"}]},
          "missing_parts", "at"}
   status: undone, undoing (unfinished), partly-undone, refused or dry-run. fully: items that are as before the
-  run; partly: items of which some attributes are restored ("restored") and others not ("attributes").
+  run; partly: items with some attributes restored ("restored") and others not ("attributes").
   changed: restored; unchanged: already as before the run; superseded, vanished: not restored, since the item was
   changed or deleted later; dead: could not be written. "at" is the version of the table after the undo.
 """,
@@ -145,8 +142,8 @@ Examples:
 
 Fix the script or the data first. When no dead letter is left, the version is recorded, as by `up` or `down`. Dead
 letters of writes without a response (step "doubt") are not replayed automatically, since the write may have taken
-effect. Check their items, then pass --in-doubt again (transform them again) or --in-doubt done (they are written:
-count them, and write nothing).
+effect. Check their items, then pass --in-doubt again to transform them again, or --in-doubt done to count them as
+written.
 
 --accept KEY accepts the dead letter of one key: it is not replayed, its item stays as it is, and the run counts as
 complete without it. The others are replayed. --accept-all accepts all of them. Both need a --reason; the history keeps
@@ -154,9 +151,9 @@ what was accepted, by whom and why. `dynamodt show RUN --keys` prints the keys: 
 key, or JSON.
 
 A run that has succeeded with dead letters (--max-errors) can be retried until a later run has changed its table. Its
-version is not applied while the retry is in progress; what dies again is tolerated as before.
---dry-run applies the version in memory to the items of the dead letters as they are now; the rest of an unfinished run
-is not tried.
+version is not applied while the retry is in progress. The same number of dead letters is tolerated again.
+--dry-run applies the version in memory to the current items of the dead letters. It does not try the rest of an
+unfinished run.
 
 \b
 Examples:
@@ -168,8 +165,8 @@ Examples:
 {_MIGRATION}""",
     "stamp": f"""Record that versions 1 to N of a table are applied; nothing is run.
 
-For a table whose versions were applied elsewhere, or by hand. No version above N is then applied; with --to 0, none.
-Every version up to N must have its file. The table itself is not changed, and `history` shows the record.
+Use it if the versions were applied elsewhere or by hand. Versions above N are recorded as not applied; with --to 0, all
+are. Every version up to N must have its file. The table itself is not changed, and `history` shows the record.
 
 \b
 Examples:
@@ -180,8 +177,8 @@ Examples:
     "import-history": f"""Import the history that dynamo-data-transform keeps in the table.
 
 Its record (key "DataTransformations") is read and stays where it is: no run counts or transforms it. Every version that
-has run must have its file here, which is not run; from then on `up` applies the pending versions. `adopt` is another
-name of this command.
+has run must have its file here; the file is not run. From then on `up` applies the pending versions. `adopt` is an
+alias of this command.
 
 \b
 Examples:
@@ -190,11 +187,10 @@ Examples:
 {_TAKE_OVER_JSON}""",
     "repair": f"""Accept edits of applied versions; nothing is run.
 
-For a file that was changed after its version was applied, where what is applied may stay as it is: the same formula in
-other words, a type annotation, imports in another order. (A formatter or a comment needs no repair.) Each version that
-was edited, up to --to, gets the checksum of its present file. The text that was applied and the present one stay in the
-stage's storage, and `history` shows who has accepted the edit, when and why. Refused while a run is in progress or
-unfinished.
+Use it after an edit that does not change the version's results: a rewritten formula, a type annotation, reordered
+imports. (Formatting and comments need no repair.) Each edited version up to --to gets the checksum of its current file.
+The applied text and the current one stay in the stage's storage, and `history` shows who accepted the edit, when and
+why. The command is refused while a run is in progress or unfinished.
 
 \b
 Examples:
@@ -211,7 +207,7 @@ Example:
 {_CONTROL_JSON}""",
     "resume": f"""Continue a paused run.
 
-A run that is held by an alarm (--pause-on-alarm) stays paused until the alarm is over.
+A run that an alarm has paused (--pause-on-alarm) stays paused until the alarm is over.
 
 \b
 Example:
@@ -227,9 +223,9 @@ Example:
 {_CONTROL_JSON}""",
     "unlock": f"""Break the lease of a dead run on a machine that cannot be reached.
 
-The command shows the holder and asks for confirmation; `dynamodt runs` shows the holder, too. If the holder
-is alive, it ends with an error within a page, and the same command continues its run; prefer `abort`. A dead run of
-this machine needs no unlock, and any other is taken over half a minute after its last heartbeat.
+The command shows the holder, as `dynamodt runs` does, and asks for confirmation. If the holder is alive, its run fails
+within a page, and the same command continues it; prefer `abort` then. A dead run of this machine needs no unlock. A
+dead run of another machine is taken over half a minute after its last heartbeat.
 
 \b
 Example:
@@ -237,8 +233,8 @@ Example:
 {_CONTROL_JSON}""",
     "throttle": f"""Change the rate of the run on a table, from another terminal.
 
-All its workers together then keep to these units per second, the table's indexes included. A limit that is not named
-stays. To lift a limit, name one above the table's capacity.
+The limit is in units per second for all workers together, including the table's indexes. A limit that is not given
+stays. To lift a limit, give one above the table's capacity.
 
 \b
 Examples:

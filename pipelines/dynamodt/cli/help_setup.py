@@ -9,11 +9,11 @@ _LOCAL_JSON = '\n\b\nExample:\n  dynamodt local {0} --json\n\n--json: {{"running
 SETUP = {
     "init": f"""Make a folder and a template v1 for each table.
 
-Existing files are not overwritten. Without --table: for all tables of the stage, or of the Serverless service whose
-serverless.yml is here. The test of a version has an item with its table's key.
+Existing files are not overwritten. Without --table, it makes folders for all tables of the stage, or of the Serverless
+service if there is a serverless.yml. The template of a test has an item with the table's key.
 
---key is the key of one table (users, unless --table names another): it is written to dynamodt.toml, and the local stage
-creates the table. Without it, the keys are those that dynamodt.toml or serverless.yml has.
+--key is the key of one table (users, unless --table names another). It is written to dynamodt.toml, and the local stage
+creates the table. The default is the key in dynamodt.toml or serverless.yml.
 
 \b
 Examples:
@@ -31,8 +31,8 @@ Examples:
 {_FILES_JSON}""",
     "prepare": """Run a version's `prepare` and store its rows, encrypted.
 
-The rows are stored as one Parquet file in the stage's storage, with row count and checksum. With --runner glue it runs
-in the stage's deployed job, for data that this machine cannot reach; `context.folder` is copied to the job.
+The rows are stored as one Parquet file in the stage's storage, with row count and checksum. --runner glue runs it in
+the stage's deployed job, for data that this machine cannot reach; `context.folder` is copied to the job.
 
 \b
 Examples:
@@ -52,11 +52,11 @@ state table; two Glue jobs with a role for the tables of transforms/ only; and a
 Beam's Spark runner and the transformations are uploaded under the hash of their content: after a change to a script,
 deploy again. An existing bucket, state table or key (`kms_key`) is used as it is, and stays.
 
-Resources that were deleted by hand are reported before anything is changed, and created again if no data is lost by
-that. A stack that includes tables of another project is refused.
+Resources that were deleted by hand are reported before anything is changed. They are created again if that loses no
+data. A stack that includes tables of another project is refused.
 
---state-only creates the bucket, the state table and the key, for runs of this machine: it needs neither Glue, Java nor
-Maven. A later `deploy` adds the jobs. The command waits for the stack; if it is interrupted or fails, the same command
+--state-only creates the bucket, the state table and the key, for runs on this machine. It needs no Glue, Java or Maven.
+A later `deploy` adds the jobs. The command waits for the stack; if it is interrupted or fails, the same command
 continues. Without a change it does nothing. --dry-run shows the changes, and uploads nothing.
 
 \b
@@ -72,12 +72,12 @@ Examples:
 """,
     "destroy": """Delete what `deploy` has created for a stage.
 
-The jobs, their role, logs, schedule and alarms are deleted. The bucket, the state table and the key stay, since
-journals, dead letters and the history of runs are in them, and the next `deploy` uses them again. With --purge each of
-them is deleted if the stack has created it or it has the tag of this stage, unless it holds other data or another stage
-uses it (KMS keeps the key for 30 days). In a bucket with other data, only the stage's prefix is deleted. --dry-run
-lists what is deleted and what stays, and why; if it is interrupted, the same command finishes it. It is refused during
-a run, and asks for confirmation first; --yes is for use without a terminal.
+The jobs, their role, logs, schedule and alarms are deleted. The bucket, the state table and the key stay: they hold
+journals, dead letters and the history of runs, and the next `deploy` uses them again. --purge deletes each of them if
+the stack has created it or it has the tag of this stage, unless it holds other data or another stage uses it. (KMS
+keeps the key for 30 days.) In a bucket with other data, only the stage's prefix is deleted. --dry-run lists what is
+deleted and what stays, and why. If the command is interrupted, the same command finishes it. It is refused during a
+run, and asks for confirmation first; --yes is for use without a terminal.
 
 \b
 Examples:
@@ -90,10 +90,10 @@ Examples:
 """,
     "doctor": """Examine a stage; docs/stages.md lists what is checked.
 
-Without options it only reads. --full also tries what is assumed about DynamoDB, exports and S3, on a table and a prefix
-of its own, which are deleted again, and writes a report to send in; in AWS it takes up to half an hour. --glue also
-makes the read-only checks in the deployed job, and with --full tries what a deployment relies on of CloudFormation and
-Glue, on a stack of its own.
+Without options it only reads. --full also tests the assumptions about DynamoDB, exports and S3 on a table and a prefix
+of its own, deletes these, and writes a report to send in; in AWS it takes up to half an hour. --glue also runs the
+read-only checks in the deployed job. With --full it tests the assumptions about CloudFormation and Glue, too, on a
+stack of its own.
 
 \b
 Example:
@@ -112,7 +112,7 @@ Examples:
   dynamodt local reset              stop it and delete its data
 """,
     "local status": "Show whether it runs, where, and since when.\n" + _LOCAL_JSON.format("status"),
-    "local env": 'Print its variables for your code; it is started.\n\n\b\nExample:\n  eval "$(dynamodt local env)"\n'
+    "local env": 'Start it, and print its variables for your code.\n\n\b\nExample:\n  eval "$(dynamodt local env)"\n'
     '\n--json: {"variables": {name: value}}\n',
     "local stop": "Stop it; its data stays.\n" + _LOCAL_JSON.format("stop"),
     "local reset": "Stop it and delete its data, after a confirmation on a terminal.\n" + _LOCAL_JSON.format("reset"),

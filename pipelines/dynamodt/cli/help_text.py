@@ -14,7 +14,7 @@ Exit codes:
   130  stopped by Ctrl-C (143: by SIGTERM)
 If several tables have errors, the most serious one decides: 1, then 2, then 3.
 With --json, stdout is one JSON object; a failed command's has
-"error": {"what", "where", "hint", "exit_code"}, and the "run" that a refusal is about.
+"error": {"what", "where", "hint", "exit_code"}, and the "run" that is in the way, if any.
 """
 
 _READING = {
@@ -27,22 +27,22 @@ transforms/users/v2_split_name.py. The stage "local" needs no setup: an emulator
 Examples:
   dynamodt init --table users               a folder and a template v1
   dynamodt create --table users split_name  the next version
-  dynamodt check --table users              what it is, on a sample of items
-  dynamodt plan --table users               what it would change, take and cost
+  dynamodt check --table users              test its properties on a sample of items
+  dynamodt plan --table users               estimate its changes, duration and cost
   dynamodt up --table users --dry-run       try it on all items, without writing
-  dynamodt up                               every pending version, every table
+  dynamodt up                               apply every pending version to every table
   dynamodt down --table users               take the latest version back
   dynamodt undo RUN                         take a run back by its journal
-  dynamodt status                           what is applied, what is pending
-  dynamodt status --follow                  watch the running runs, from any machine
-  dynamodt deploy --stage prod              what a large table needs in AWS
+  dynamodt status                           list applied and pending versions
+  dynamodt status --follow                  watch the active runs, from any machine
+  dynamodt deploy --stage prod              create the bucket and the Glue jobs for large tables
   dynamodt -i                               choose from a menu
 
 `dynamodt COMMAND --help` describes each command.
 """,
     "history": """Show all runs: time, user, script and counts.
 
-The command only reads, with or without --dry-run. Without --table: of all tables that have a folder.
+The command only reads, with or without --dry-run. Without --table, it shows all tables that have a folder.
 
 \b
 Examples:
@@ -53,23 +53,23 @@ Examples:
 --json: {"tables": [{"table", "runs": [{"run", "version", "name", "direction",
           "checksum", "status", "started", "ended", "by", "reason", "commit", "counts", "consumed",
           "seconds", "dead_letters", "error", "undone", "text"}]}]}
-  "text": where the script's text is kept; of an edit that was accepted (`repair`), also
-  "text_before", the one that was applied.
-  "accepted": [{"items", "by", "when", "why"}], of dead letters that `retry` has accepted; "undone_reason".
+  "text": the location of the script's text. An edit that `repair` has accepted also has
+  "text_before", the location of the applied text.
+  "accepted": [{"items", "by", "when", "why"}], the dead letters that `retry` has accepted; "undone_reason".
   If the script was edited while the run was unfinished, "scripts": [{"checksum", "items"}]
-  has each text, and how many items it has transformed.
+  lists each text and the number of items that it has transformed.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
 """,
     "status": """Show what is applied, pending, running, unfinished, edited or missing.
 
-"running": a run is in progress; "unfinished": a run ended before its end, and the same command continues it; "edited":
-the file changed after it was applied; "missing": applied by a newer release, without a file here.
-The command only reads, with or without --dry-run. Without --table: of all tables that have a folder.
+"running": a run is in progress; "unfinished": a run stopped early, and the same command continues it; "edited": the
+file changed after it was applied; "missing": a newer release has applied it, and there is no file here.
+The command only reads, with or without --dry-run. Without --table, it shows all tables that have a folder.
 
 --check is for a build: the exit code is 1 if any version is pending, running, unfinished, edited or missing.
 
---follow watches the running runs, of any process, until they end: bars on a terminal, a line every few seconds
-elsewhere. Its exit code is 0 if all succeeded, or none is running; else 1. Ctrl-C ends the watching, not the runs.
+--follow watches the active runs of all processes until they end: bars on a terminal, otherwise a line every few
+seconds. Its exit code is 0 if all succeeded or none is active, else 1. Ctrl-C ends the watching, not the runs.
 
 \b
 Examples:
@@ -83,8 +83,8 @@ Examples:
 --json: {"tables": [{"table", "at", "versions":
           [{"version", "name", "state", "path", "when",
             "run": {"id", "direction", "status", "started", "dead_letters", "error"}}]}]}
-  "dead", of an applied version: the dead letters with which its run has succeeded.
-  A version that is running or unfinished has a "run"; "changed": files it uses, changed since.
+  "dead", of an applied version: the number of dead letters that its run has left.
+  A version that is running or unfinished has a "run"; "changed": files that it uses and that changed since.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
   With --check, "check": {"passed", "left": [{"table", "version", "name", "state"}]}.
 --follow --json is JSON lines: one object a line, about one per second for each run
@@ -97,16 +97,16 @@ Examples:
   status: running, paused or held; at the end succeeded, failed, stopped, paused (by --max-usd) or gone.
   percent and seconds_left are null if unknown; a budget of 0 is no limit.
 """,
-    "plan": """Show what the pending versions would read, write, take and cost, and what stands in the way.
+    "plan": """Estimate the changes, capacity, duration and cost of the pending versions, and list obstacles.
 
 The versions are applied in memory, one after the other, to a random sample of the table's items (--sample N), with
-every check of a real write; nothing is written. Shown are the share of items that changes, with the bounds of its 95 %
-interval; write units, of the table and of each index that is charged; read units; the time at the budget; the cost on
-demand, with --runner glue that of Glue's workers, too; and what is in the way: a refusal, prepared data, dead letters,
-the lease of another run, point-in-time recovery, streams, replicas, TTL. What is not known is shown as not known.
+every check of a real write; nothing is written. The plan shows the share of items that changes, with its 95 %
+confidence interval; write units of the table and of each index; read units; the duration at the budget; the cost on
+demand, and with --runner glue the cost of Glue's workers. It lists obstacles: a refusal, missing prepared data, dead
+letters, another run's lease, point-in-time recovery, streams, replicas, TTL. An unknown amount is shown as not known.
 
-With --max-usd and --max-hours the exit code is 3 if the upper estimate of all tables exceeds them, or is not known.
-What stands in the way does not change the exit code; an error in a script does.
+With --max-usd and --max-hours the exit code is 3 if the upper estimate for all tables exceeds them or is not known.
+Obstacles do not change the exit code; an error in a script does.
 
 \b
 Examples:
@@ -126,9 +126,9 @@ Examples:
 """,
     "validate": """Check all version files, without a stage.
 
-Every error of every file is reported at once: syntax, names and numbers without a gap, constants, functions and their
-parameters, the modules beside the files, the rows of items(), and what `up` refuses by reading them. The files are
-loaded; no request is sent, and no credentials are needed. Without --table: of all tables that have a folder.
+All errors of all files are reported together: syntax, names, gaps in the numbers, constants, functions and their
+parameters, the modules beside the files, the rows of items(), and whatever else `up` would refuse. The files are
+loaded; no request is sent, and no credentials are needed. Without --table, all tables that have a folder are checked.
 
 \b
 Examples:
@@ -141,17 +141,17 @@ Examples:
          "errors"}
   "versions" are the files without an error; the outer "errors" are those of dynamodt.toml.
 """,
-    "check": """Tell what versions are, on a sample of items and on variants of them.
+    "check": """Test the properties of versions on a sample of items and on variants of them.
 
 Each pending version (if none is pending: each version) is applied in this process to items of random segments of the
-table, to what the version before has made of them, and to variants: values that are absent, NULL, empty, of another
-type. Nothing is written, and no `prepare` is run; prepared data is used where it exists. Reported are: whether the
-version is deterministic, idempotent as declared and reversible, and leaves the item that it is given alone; keys and
-index keys; which attributes it adds (expanding) or changes and removes (contracting); how items grow; the time an item
-takes; errors. Each finding has the author's line and the smallest item that shows it.
+table, to the results of the version before it, and to variants: values that are absent, NULL, empty or of another type.
+Nothing is written, and no `prepare` is run; prepared data is used where it exists. The report shows whether the version
+is deterministic, idempotent as declared, and reversible, and whether it mutates its input; key and index key changes;
+which attributes it adds (expanding) or changes and removes (contracting); item growth; the time per item; errors.
+Each finding names the line of the script and the smallest item that shows it.
 
-A fault, which an item of the sample shows, ends with exit code 1; what only variants show is a warning. --save keeps
-the sample with its values replaced as transforms/T/sample.jsonl, for tests. docs/checking.md has the details.
+A fault that an item of the sample shows sets exit code 1; one that only variants show is a warning. --save keeps the
+sample as transforms/T/sample.jsonl, with its values replaced, for tests. docs/checking.md has the details.
 
 \b
 Examples:
@@ -176,13 +176,13 @@ Examples:
 """,
     "show": """Show one run: its phases, its budget, and its dead letters by error.
 
-RUN is an id that `dynamodt history` shows, or the beginning of one; it may be running, and may have ended in any way.
-Dead letters with the same error are one group, whatever the values in the message, with their number, a first example
-and some of their keys. Of a traceback only the lines of files under transforms/ are shown; -v shows all of it. Messages
-of errors may contain values of items.
+RUN is an id that `dynamodt history` shows, or its beginning. The run may be in progress or ended.
+Dead letters are grouped by error, without regard to the values in its message. Each group has a count, the first
+example and some keys. Tracebacks are limited to files under transforms/; -v shows all of them. Error messages may
+contain values of items.
 
---keys prints the keys of all dead letters that are neither replayed nor accepted, one a line, in the form of `retry
---accept`: the partition key, a comma, and the sort key, where the table has one; a value with spaces or other special
+--keys prints the keys of all dead letters that are not replayed or accepted yet, one per line, as `retry --accept`
+takes them: the partition key, then a comma and the sort key if the table has one. A value with spaces or other special
 characters is a JSON string.
 
 \b
@@ -206,11 +206,16 @@ Examples:
 """,
     "runs": """List the runs of the tables, the newest first.
 
-A run is running, paused (also by --max-usd, then without a process), held (by an alarm), stopping, gone (its process
-died or sends no heartbeat), failed, stopped or succeeded; undoing, undone, or partly-undone (its journal lacks parts:
-`undo` continues when they are restored) and then closed, when `stamp` has recorded the applied versions; replaced, when
-a later run has started in its place and nothing of it was written; stamped, adopted or repaired, when it was recorded
-only. The holder of a running run is shown. `history` shows more of each.
+The status is one of:
+running, paused, stopping, succeeded, failed, stopped;
+held: paused by an alarm;
+gone: its process died or sends no heartbeat;
+undoing, undone;
+partly-undone: its journal lacks parts, and `undo` continues when they are restored;
+closed: partly undone, and `stamp` has recorded the applied versions since;
+replaced: nothing of it was written, and a later run has started in its place;
+stamped, adopted, repaired: a record only, nothing was run.
+A run that --max-usd has paused has no process. `history` shows more about each run.
 
 \b
 Examples:
@@ -220,8 +225,8 @@ Examples:
 \b
 --json: {"runs": [{"table", "run", "version", "name", "direction", "status", "started", "ended", "by", "reason",
           "commit", "counts", "dead_letters", "accepted", "error", "holder": {"user", "host", "pid", "since"}}]}
-  error: why it has ended early; holder is null if no process holds the run; accepted: the number of accepted dead
-  letters, if there are any.
+  error: why the run ended early; holder: null if no process holds the run; accepted: the number of accepted dead
+  letters, if any.
 """,
 }
 

@@ -75,7 +75,7 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
             busy.extend(found if automatic and len(found) == len(result.errors) else ())
             _store(stage, job_run, result)
 
-        confirmed = ["--yes"] if command in CONFIRMED else []  # by who has started the job
+        confirmed = ["--yes"] if command in CONFIRMED else []  # starting the job was the confirmation
         code = main([command, "--stage", stage, "--json", *confirmed, *more, *options], ended)
         covered = bool(busy) and all(error.covered for error in busy)
         if busy:

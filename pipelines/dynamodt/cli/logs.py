@@ -67,7 +67,7 @@ def _written(stream: TextIO, format: str) -> Writer:
 
 
 class Both(ProgressRecorder):
-    """A display with a log beside it: the log is told the same, and the display is asked."""
+    """A display with a log beside it: both receive all messages, and only the display asks questions."""
 
     def __init__(self, shown: ProgressRecorder, log: ProgressRecorder) -> None:
         self._shown = shown

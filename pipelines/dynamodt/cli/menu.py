@@ -76,7 +76,7 @@ def _command(request: Request, folder: Path) -> Request:
 
 
 def _about(command: str) -> str:
-    own = {_FOLLOW: "Watch the running runs until they end.", _LEAVE: "End the menu."}
+    own = {_FOLLOW: "Watch the active runs until they end.", _LEAVE: "End the menu."}
     return own.get(command) or HELP[command].partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""What the commands that run no version show: `validate` and what `status --check` finds, as text and as JSON, and as
+"""The output of commands that run no version: `validate` and what `status --check` finds, as text and as JSON, and as
 text what `stamp`, `import-history` and `repair` have recorded."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _APPLIED = "applied"
 
 
 def left(status: TableStatus) -> tuple[VersionStatus, ...]:
-    """The versions that are not applied as they were applied: pending, running, unfinished, edited or missing."""
+    """The versions that `status --check` reports: pending, running, unfinished, edited or missing."""
     return tuple(version for version in status.versions if version.state != _APPLIED)
 
 
@@ -61,7 +61,7 @@ def _way_on(status: TableStatus, states: set[str]) -> Hint:
             "undo", half_done.run
         )
     if states & {"edited", "missing"}:
-        way = "bring the file back as it was applied, and put a change into a new version; or accept an edit: "
+        way = "restore the applied file, and make the change in a new version; or accept the edit: "
         return way + suggest("repair", table=status.table, reason="WHY")
     if states == {"running"}:
         return suggest("status", follow=True) + " watches the run"
@@ -72,7 +72,7 @@ def _way_on(status: TableStatus, states: set[str]) -> Hint:
 
 
 def check_document(found: Sequence[TableStatus]) -> Document:
-    """The part of `status --check --json` that says what is left."""
+    """The `check` of `status --check --json`: the versions that are left."""
     versions = [
         {"table": status.table, **picked(version, "version name state")} for status in found for version in left(status)
     ]
@@ -152,7 +152,7 @@ def _left_as_it_was(one: VersionOutcome) -> Text:
 
 
 def texts_kept(run: RunRecord) -> list[Text]:
-    """Of an accepted edit: why, and where both texts are."""
+    """The reason for an accepted edit, and the locations of both texts."""
     if run.status != "repaired":
         return []
     was = run.text_before or "not kept: the version was recorded without its text"

@@ -27,8 +27,8 @@ def in_service(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def of_plugin(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
-    """A command as the plugin of the Serverless Framework has it, which has started this program; empty where it has
-    not, or the plugin has no such command or option."""
+    """The Serverless Framework's form of a command, if its plugin has started this program; empty if it has not, or if
+    the plugin lacks the command or an option."""
     given, flags = environment.get(_BY_PLUGIN), _OF_PLUGIN.get(words[0]) if words else None
     if not given or flags is None:
         return ""
@@ -49,8 +49,8 @@ def _stage_of(given: str, stage: str) -> list[str]:
 
 
 def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.environ) -> Hint:
-    """A hint as it can be typed in a service: what the plugin has, by the plugin; for any other command, what it needs,
-    where `dynamodt.toml` lacks the stage."""
+    """A hint as it can be typed in a service: with the plugin's commands, and for any other command with the entry that
+    `dynamodt.toml` lacks."""
     if not environment.get(_BY_PLUGIN):
         return hint
     typed = [part if isinstance(part, str) else (of_plugin(part, environment) or part) for part in hint.parts]

@@ -71,7 +71,7 @@ _COLORS = {
     "red": ("refused", "failed", "missing"),
 }
 STYLES = {status: color for color, statuses in _COLORS.items() for status in statuses}
-_REHEARSED_APART = "Each version was tried on the items as the versions before it would leave them."
+_REHEARSED_APART = "Each version was applied to the results of the version before it."
 _MEANINGS = {
     "superseded": "superseded: the application changed the item at the same time, and no change is needed",
     "vanished": "vanished: the application deleted the item at the same time, and it stays deleted",

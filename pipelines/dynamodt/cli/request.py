@@ -244,22 +244,22 @@ def steps_of(request: Request, report: TableReport) -> list[Step]:
 
 
 def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:
-    """What comes after `init` where the embedded stage lacks tables: their keys, by which it creates them."""
+    """The steps after `init` for tables that the embedded stage lacks: declare their keys, so that it creates them."""
     asked = [Request("init", tables=(table,), key="id:S") for table in missing]
     return [NextStep(as_typed(one), "with the table's own key: the local stage creates the table") for one in asked]
 
 
 def after_files(request: Request) -> list[NextStep]:
-    """What comes after a script was written: what it is, and what it would do."""
+    """The steps after a script was written: `check` and a dry run."""
     from dynamodt.cli.plugin import in_service
 
-    checked = NextStep(as_typed(Command("check", request.stage, request.tables)), "what it is, on a sample of items")
+    checked = NextStep(as_typed(Command("check", request.stage, request.tables)), "test it on a sample of items")
     tried = NextStep(as_typed(rehearsal(request)), "try it on all items, without writing")
     return [tried] if in_service() else [checked, tried]
 
 
 def rehearsed(request: Request, table: str) -> NextStep:
-    """What comes after a look at a sample of the table: a dry run with the same limits, but for the cost, which a dry
+    """The step after `check` or `plan`: a dry run with the same limits, except that of the cost, which a dry
     run does not have."""
     up = Command("up", request.stage, (table,), request.to, options=replace(request.options, max_usd=0.0))
     return NextStep(as_typed(rehearsal(up)), "try it on all items, without writing")
@@ -272,7 +272,7 @@ def after_preparation(request: Request, status: TableStatus, unprepared: int = 0
     refused = {"edited", "unfinished", "running"} & {version.state for version in status.versions}
     if number <= status.at or refused or status.error or status.younger:
         plain = Command("status", request.stage, request.tables)
-        return [NextStep(as_typed(plain), f"version {status.at} is applied" if status.at else "what is in the way")]
+        return [NextStep(as_typed(plain), f"version {status.at} is applied" if status.at else "shows the obstacle")]
     if 0 < unprepared < number:
         earlier = Command("prepare", request.stage, request.tables, number=unprepared)
         return [NextStep(as_typed(earlier), f"first gather the data that version {unprepared} joins")]
@@ -295,7 +295,7 @@ def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
 
 
 def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[NextStep]:
-    """What comes after `undo`: the same without a dry run, or the status."""
+    """The step after `undo`: the same without a dry run, or the status."""
     if undo.run.status == "dry-run":
         options = replace(request.options, dry_run=False)
         return [NextStep(as_typed(replace(request, json=False, interactive=False, options=options)), "take it back")]
@@ -346,7 +346,7 @@ def _after(request: Request, report: TableReport) -> list[Step]:
 
 
 def _with_dead_letters(plain: Request, report: TableReport) -> list[Step]:
-    """What to do about the dead letters with which the last run has succeeded."""
+    """The steps for the dead letters of a run that has succeeded."""
     last = report.versions[-1] if report.versions else None
     if last is None or not last.tolerated:
         return []
@@ -386,7 +386,7 @@ def _of_run(request: Request, command: str, run: RunReport) -> Request:
 
 
 def _without_choices(options: RunOptions) -> RunOptions:
-    """Without the options that were chosen for one version's run alone."""
+    """The request without the options that apply to one version's run only."""
     return replace(options, journal=None, source="", export="", catch_up="", wait_lock="")
 
 

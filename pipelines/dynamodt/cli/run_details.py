@@ -1,6 +1,6 @@
 """`show RUN`: one run as text and as JSON, with its dead letters grouped by error.
 
-Unlike other documents, this one has error messages, which may have values of items: it is what the command is for.
+Unlike other documents, this one has error messages, which may contain values of items.
 """
 
 from __future__ import annotations

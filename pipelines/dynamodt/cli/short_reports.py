@@ -145,8 +145,8 @@ def print_variables(console: Console, variables: Mapping[str, str]) -> None:
 
 
 def print_examination(console: Console, found: Examination) -> None:
-    """Each check with its result, what to do where it is wrong (advice for several checks only once), and why an
-    emulator may differ."""
+    """Each check with its result, the advice for a wrong one (once, if several share it), and why an emulator may
+    differ."""
     given: set[str] = set()
     width = max(len(finding.name) for finding in found.findings)
     for finding in found.findings:
@@ -196,7 +196,7 @@ def undo_command(run: RunRecord, stage: str) -> str:
 
 
 def reason(run: RunRecord) -> list[str]:
-    """Why a run has ended early; that of one with dead letters is where they are."""
+    """Why a run has ended early, without the location of its dead letters, which is printed by itself."""
     told = run.status == "paused" or (run.status in LEFT and not run.dead_letters)
     return [printable(run.error.removeprefix(f"run {run.run}: "))] if run.error and told else []
 

@@ -1,8 +1,8 @@
-"""Records of versions that are not run: `stamp` and `import_history` record those that ran elsewhere as applied, and
+"""Records of versions without a run: `stamp` and `import_history` record those that ran elsewhere as applied, and
 `repair` accepts the edit of an applied one.
 
-None of them writes to the table itself. A transaction records up to 49 versions. Of more, the highest are recorded
-first: a command that is interrupted leaves a gap below them, which `up` refuses and the same command fills.
+None of them writes to the table itself. A transaction records up to 49 versions. If there are more, the highest are
+recorded first: an interrupted command leaves a gap below them, which `up` refuses and the same command fills.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Known(NamedTuple):
 
 
 def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions) -> TakeOver:
-    """Record that versions 1 to `to` of a table are applied, and none above; 0: none at all.
+    """Record that versions 1 to `to` of a table are applied, and none above. `to` 0 means that none is.
 
     Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
     run is active or one is unfinished.
@@ -119,7 +119,7 @@ def _take_over(
 
 
 def _with_texts(storage: Storage, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, with the place of the text that each version is applied with from now on."""
+    """The entries, with the location of each applied version's text."""
     numbered = {script.sequence: script for script in scripts}
 
     def kept(entry: Entry) -> Entry:
@@ -131,7 +131,7 @@ def _with_texts(storage: Storage, scripts: Sequence[Script], entries: Sequence[E
 
 
 def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entry]) -> tuple[VersionOutcome, ...]:
-    """What happens to each version that was applied, or is from now on."""
+    """The outcome for each version that was applied before or is applied now."""
     found = {}
     for script in scripts:
         if script.sequence in before:

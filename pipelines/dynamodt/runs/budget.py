@@ -93,9 +93,9 @@ class WorkerState:
 
 
 class UsageSample(NamedTuple):
-    """The usage of all workers since the last look, in units per second, and whether reads and writes were throttled.
+    """The usage of all workers since the last poll, in units per second, and whether reads and writes were throttled.
 
-    Throttles of a few among many do not count: those workers have met a busy partition, and each waits by itself.
+    Throttles of a few workers among many do not count: each of them waits by itself for a busy partition.
     """
 
     used: Units

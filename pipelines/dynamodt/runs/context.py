@@ -98,7 +98,7 @@ def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> No
 
 def aborted(run: str) -> Aborted:
     """The error of a run that was aborted."""
-    return Aborted("the run was aborted", where=f"run {run}", hint="the same command goes on from its checkpoints")
+    return Aborted("the run was aborted", where=f"run {run}", hint="the same command continues from its checkpoints")
 
 
 @dataclass(eq=False)

@@ -53,8 +53,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
 
 
 def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None = None) -> RunRecord:
-    """The only run of these tables whose id begins with `run`. Raises UsageError for none, or several. With `stage`, a
-    run of a table that one of its logical names has meant is named."""
+    """The only run of these tables with an id that begins with `run`. Raises UsageError for none or several. With
+    `stage`, the error names a run of a table that one of its logical names meant before."""
     found = [record for table in tables for record in state.runs(table) if record.run.startswith(run)]
     exact = [record for record in found if record.run == run]
     if not found:
@@ -69,7 +69,7 @@ def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None 
 
 
 def _of_a_former_table(state: State, stage: Stage, tables: Sequence[str], run: str) -> str:
-    """The hint for a run of a table that a logical name of the stage has meant; empty for any other run."""
+    """The hint for a run of a table that a logical name of the stage meant before; empty for any other run."""
     for logical, meant in state.names(stage).items():
         for table in meant:
             if table in tables or not any(record.run.startswith(run) for record in state.runs(table)):
@@ -92,7 +92,7 @@ def run_states(state: State, table: str) -> list[RunState]:
 def version_states(
     state: State, table: str, versions: tuple[VersionStatus, ...], applied: Mapping[int, AppliedVersion] = {}
 ) -> tuple[VersionStatus, ...]:
-    """The versions, each with its active or unfinished run, and those that are applied with their dead letters."""
+    """The versions, each with its active or unfinished run; applied ones with the number of their dead letters."""
     dead = {number: one.counts.dead for number, one in applied.items()}
     versions = tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions)
     records, lease, alive = _seen(state, table)
@@ -100,7 +100,7 @@ def version_states(
 
 
 def without_files(state: State, stage: Stage, here: Sequence[str]) -> list[TableStatus]:
-    """The project's other tables that are there and have applied versions: their folders have no file here."""
+    """The project's other existing tables with applied versions, which have no version files here."""
     found = []
     for table in (meant[-1] for meant in state.names(stage).values() if meant[-1] not in here):
         applied = state.applied(table)
@@ -123,8 +123,8 @@ def _without_run(version: VersionStatus) -> VersionStatus:
 
 
 def _seen(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
-    """The runs, the lease where one of them may hold it, and whether that run is alive. Both are read again where a run
-    has ended between the two reads, which would look dead."""
+    """The runs, the lease if one of them may hold it, and whether that run is alive. Both are read again if a run has
+    ended between the two reads: it would look dead."""
     for _ in range(2):
         records, lease, alive = state.runs(table), Lease(table, 0), False
         open_runs = {record.run for record in records if record.status in AT_WORK}

@@ -1,4 +1,4 @@
-"""What receives a run's writes, the estimated cost of a run, for the report of a dry run, and `--max-usd` during one.
+"""The consumers of a run's writes, the estimated cost of a run for a dry run's report, and the `--max-usd` limit.
 
 Prices are AWS's, in US dollars, for the common regions; a region that is not listed has none. They come from the AWS
 Price List (shown on https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/): the
@@ -251,8 +251,8 @@ def _unpriced(why: str, table: str) -> Refused:
 def consumers_reported(
     stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], observer: Observer
 ) -> tuple[str, ...]:
-    """Notify of what receives the writes of each version that has not run yet, and how many there may be; returns the
-    sentences. Nothing is asked on a local stage."""
+    """Notify of the consumers of each new version's writes, with their estimated number; returns the sentences. A local
+    stage has none."""
     begun = {(run.version, run.direction) for run in runs}
     first = [step for step in planned.steps if (step.script.sequence, planned.direction) not in begun]
     if stage.local or not first:
@@ -270,7 +270,7 @@ def consumers_reported(
 
 
 def _consumers_of(table: TableSpec, found: Consumers, version: int, items: int) -> str:
-    """What receives a version's writes, as a sentence; empty if nothing does."""
+    """The consumers of a version's writes, as a sentence; empty if there are none."""
     stream = [f"a record of its stream{_functions(found.functions)}"] if table.stream else []
     kinesis = [f"a record of the Kinesis stream {name}" for name in found.kinesis]
     replicas = [f"a write in {', '.join(table.replicas)}"] if table.replicas else []

@@ -1,4 +1,4 @@
-"""A run's dead letters: what is reported of them, which of them a retry replays, and whether all are still stored.
+"""A run's dead letters: their report, the selection for a retry, and the check that all are still stored.
 
 Also the samples of changed items that a run's phases keep for its report.
 """
@@ -62,7 +62,7 @@ def first_of(lines: bytes, script_path: str) -> str:
 
 
 def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> bool:
-    """Whether a run has dead letters to replay and some of them are lost, or the list of those already replayed is."""
+    """Whether a run has lost dead letters that are to be replayed, or the list of those already replayed."""
     if totals_of(state, phases(record)).counts.dead <= 0:
         return False
     kept = _Kept(state, storage, record)
@@ -79,7 +79,7 @@ class _Kept:
         self._record = record
 
     def retries(self, main: Phase) -> list[tuple[Phase, str]]:
-        """The retries of a phase that have begun, each with the name of the list of what it replays."""
+        """The retries of a phase that have begun, each with the name of its list of parts."""
         numbers = range(1, self._record.retries + 1)
         found = [
             (Phase(retry_run(main.run, number), 1), object_key(self._record.table, main.run, retry_file(number)))
@@ -98,7 +98,7 @@ class _Kept:
         return sum(len(self._lines(part)) for part in parts) < died
 
     def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
-        """The same for a retry. Without its list, what it has replayed would be replayed again."""
+        """The same for a retry. Without its list, the parts that it has replayed would be replayed again."""
         again, name = retry
         listed = self._storage.read(name)
         if listed is None:
@@ -122,7 +122,7 @@ class _Kept:
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
     """The refusal to continue a run whose dead letters are lost, with the alternatives."""
     undo = "undo the run (" + suggest("undo", record.run) + ") and " if record.journal else ""
-    again = undo + "type the command again: a new run begins; or, if those items are repaired: "
+    again = undo + "run the same command again: a new run begins; or, if those items are repaired: "
     return Refused(
         f"dead letters of run {record.run} are gone (deleted, or expired): their items are not known",
         where=storage.place(object_key(record.table, record.run, DEAD)),
@@ -135,7 +135,7 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
 
 
 def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
-    """The context with what the run's record accepts, after what the command accepts was added to it. A run that has
+    """The context with the run's accepted dead letters, to which those of the command were added. A run that has
     succeeded with dead letters tolerates as many of them again. Raises as `chosen`, with nothing recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
@@ -152,12 +152,12 @@ def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
 
 
 def _what_is_accepted(items: int, record: RunRecord, stored: StoredDeadLetters, state: State) -> str:
-    """What a command accepts, and what it cannot: dead letters that the rest of the run may bring."""
+    """A sentence on what a command accepts, and on the later dead letters of the run that it cannot accept yet."""
     what = f"{counted(items, 'dead letter')} accepted" if items else "no dead letter is accepted by this command"
     if stored.replaying:
-        what += "; a retry was stopped before its end, and replays others first: what dies again is not accepted yet"
+        what += "; a stopped retry replays others first, and their dead letters are not accepted yet"
     if totals_of(state, phases(record)).done < record.planned:
-        what += "; the run has not read all items yet: what dies in the rest is not accepted yet"
+        what += "; the run has not read all items yet, and dead letters of the rest are not accepted yet"
     return what
 
 
@@ -184,7 +184,7 @@ def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
 def retries(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
-    Each lists the phases before it in `earlier`, since an item may have died in several of them. Dead letters of
+    Each lists the phases before it in `earlier`, since an item may be a dead letter of several of them. Dead letters of
     doubtful writes are replayed only as `options.in_doubt` says; unreadable lines of an export and accepted ones never
     are.
     """
@@ -204,7 +204,7 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
 
 
 def _has_open(context: RunContext, part: Part) -> bool:
-    """Whether a part has a dead letter that is not accepted. What a retry has left out was accepted before."""
+    """Whether a part has a dead letter that is not accepted. Those that a retry left out were accepted before."""
     accepted = context.accepted
     if part.only is not None or accepted.all_of(part.name):
         return False
@@ -235,7 +235,7 @@ def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> 
         return
     dead_letters = gather_dead_letters(context, [*again, *main])
     hint = doubts_hint(count_dead(dead_letters, "doubt"), main[0].base_run) if dead_letters else suggest("history")
-    raise Refused("no dead letter is left that could be replayed", where=f"run {main[0].base_run}", hint=hint)
+    raise Refused("no dead letter is left to replay", where=f"run {main[0].base_run}", hint=hint)
 
 
 def count_dead(dead_letters: bytes, step: str) -> int:
@@ -244,16 +244,16 @@ def count_dead(dead_letters: bytes, step: str) -> int:
 
 
 def leaving(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, each with what they do not transform: what the version's other direction has left, and in a dry run
-    what is accepted."""
+    """The jobs, each with the dead letters that it leaves alone: those of the version's other direction, and in a dry
+    run the accepted ones."""
     left = _left_by_other(context.state, context.storage, record)
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
     return [replace(job, untransformed=left, accepted=accepted) for job in jobs]
 
 
 def _left_by_other(state: State, storage: Storage, record: RunRecord) -> tuple[LeftPart, ...]:
-    """The parts with the dead letters that the last run of the record's version, if it was of the other direction, has
-    succeeded with: their items are not transformed by it. Raises Refused where some are lost, or have no key."""
+    """The dead letters of the version's last run, if that was of the other direction and has succeeded: it has not
+    transformed their items. Raises Refused if some are lost or have no key."""
     others = [one for one in state.runs(record.table) if one.version == record.version and one.run != record.run]
     last = max((one for one in others if one.status in _DECIDING), key=written_order, default=None)
     if last is None or last.direction == record.direction or not last.counts.dead:

@@ -1,4 +1,4 @@
-"""What the versions of a table would change, by applying them one after the other to a sample of its items.
+"""Estimates what the versions of a table would change, by applying them in order to a sample of its items.
 
 All figures are spans: the likely value, and the bounds of the 95 % interval (Wilson's) of the share of items that it
 depends on. A sample that is the whole table has no such uncertainty. The units of a change are those of the sampled
@@ -103,8 +103,8 @@ class Tally:
         return share_of(len(self.changes), len(self.stratum.images), self.stratum.whole)
 
     def amount(self, of_changes: Sequence[float], least: float = 1.0) -> Span:
-        """What the whole stratum comes to, where the sampled changes come to these amounts. `least` is what one that
-        none of them has would come to."""
+        """The total of the whole stratum, from the amounts of the sampled changes. `least` is the amount of one change,
+        if the sample has none."""
         hits = [one for one in of_changes if one]
         mean = sum(hits) / len(hits) if hits else least
         share = share_of(len(hits), len(self.stratum.images), self.stratum.whole)
@@ -146,7 +146,7 @@ class VersionEstimate:
 
 
 class Chain:
-    """Applies versions in their order, each to what the one before it has left of the sample."""
+    """Applies versions in order, each to the sample as the version before it has left it."""
 
     def __init__(self, table: TableSpec, sample: Stratum, keep: int) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""One table's run, told in order: plan, preflight, lock, phases, end.
+"""One table's run, in order: plan, preflight, lock, phases, end.
 
 An error is raised where it occurs. `migrate` collects it in the table's report, so that other tables are independent of
 it. Every run that was begun has its end recorded, whichever way it ends; only a run that another process has taken over
@@ -120,7 +120,7 @@ def _open_context(
 
 @contextmanager
 def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContext, RunRecord]]:
-    """Holds the leases of the plan's tables; the context with its token, and the first run's record, new or continued.
+    """Holds the leases of the plan's tables. Yields the context with its token, and the first run's record.
 
     Raises Busy while another run is at work, Refused when a run of another version or direction is left unfinished.
     """
@@ -147,7 +147,8 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
 def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
     """The record of the plan's first run, continued or new, decided again under the lease.
 
-    `run` is the id of a new run. It is empty (one is made) where a run was to be continued, which may be undone by now.
+    `run` is the id of a new run. If it is empty, because a run was to be continued that may be undone by now, one is
+    made.
     """
     state, options = context.state, context.options
     left = unfinished_run(state, context.storage, planned, options)
@@ -161,7 +162,7 @@ def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
 
 
 def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
-    """The record of a run that is continued. Raises Refused for options other than it began with."""
+    """The record of a continued run. Raises Refused if the options differ from those that it began with."""
     step, observer, state = planned.steps[0], context.observer, context.state
     check_continued(left, context.options)
     check_rows(context.stage, state, context.storage, left)
@@ -179,7 +180,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
 
 
 def _end_replaced(context: RunContext, planned: TablePlan) -> None:
-    """End the runs that a new one replaces: one of the same step, and those whose table is gone."""
+    """End the runs that a new one replaces: one of the same step, and those with a deleted table."""
     state, step = context.state, planned.steps[0]
     left = left_unfinished(state, planned)
     if left is not None:
@@ -231,8 +232,8 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
 def _run_step(
     context: RunContext, planned: TablePlan, step: Step, record: RunRecord, rehearsed: Sequence[Job]
 ) -> list[Job]:
-    """Run one version, or continue it. Raises what ended it, after it was recorded. `rehearsed` are the phases of a dry
-    run before it, and what it returns are its own."""
+    """Run one version, or continue it. Raises what ended it, after that was recorded. `rehearsed` are the phases of the
+    dry run so far; returns those phases and its own."""
     step = replace(step, script=as_it_began(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
     recorder.reopen(planned.reopens)

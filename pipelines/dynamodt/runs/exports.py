@@ -1,4 +1,4 @@
-"""An export as a version's source: requested, awaited, read, and followed by what catches up with later writes.
+"""An export as a version's source: it is requested, awaited and read, and later writes are caught up with.
 
 A run catches up by incremental exports, until one brings no change, or by a final scan. Each export is kept in the
 run's record before it is awaited, so that a continued run waits for the same one.
@@ -57,7 +57,7 @@ _MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # for one moment: the late
 
 @dataclass(frozen=True, slots=True)
 class SourceExport:
-    """A finished export of the table: its place, its number of data files and of items, and its moment or its end."""
+    """A finished export of the table: its location, its numbers of data files and items, and its moment or end."""
 
     source: ExportSource
     files: int
@@ -67,7 +67,7 @@ class SourceExport:
 
 def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
     """The export that a run reads: the one that it began with, or a new one. An unusable export is removed from the
-    record, as long as nothing of it was read.
+    record if nothing of it was read.
 
     Raises Refused for an unusable table or export, UsageError for a place without an export, RunFailed for one that
     failed or is damaged, Aborted when the run is aborted.
@@ -103,7 +103,7 @@ def read_again(context: RunContext, table: TableSpec, record: RunRecord) -> Sour
 
 
 def _keep_requested(recorder: RunRecorder, arn: str) -> None:
-    """Records an export as the run's own: a removal of the stage deletes its files, and those of no other export."""
+    """Records an export as the run's own: removing the stage deletes the files of such exports only."""
     record = recorder.record
     recorder.keep(exports=(*record.exports, arn), requested=tuple(dict.fromkeys((*record.requested, arn))))
 
@@ -179,7 +179,7 @@ def request(context: RunContext, wanted: ExportRequest) -> str:
 
 
 def ready(context: RunContext, table: TableSpec, record: RunRecord, place: str) -> SourceExport:
-    """The export with an ARN, awaited, or the one at a place in S3."""
+    """The export with an ARN, once it is finished, or the one at a location in S3."""
     there = identity(client(context.stage.connection, "dynamodb"), table.name)
     if place.startswith("s3://"):
         bucket, prefix = split_url(place)
@@ -338,7 +338,7 @@ class CatchingUp:
         raise RunFailed(
             f"after {_MOST_EXPORTS} incremental exports there are still changes to make",
             where=f"table {self.main.table.name}",
-            hint="does the application write the new shape by now? It must, before the data is transformed",
+            hint="check that the application writes the new shape: it must, before the data is transformed",
         )
 
     def _export(self, number: int, since: datetime) -> SourceExport:

@@ -1,4 +1,4 @@
-"""`plan`: what the pending versions of a table would read, write, take and cost, and what stands in their way.
+"""`plan`: the estimated reads, writes, duration and cost of a table's pending versions, and the obstacles.
 
 The plan is that of `up` (`runs.migration`), and the share of items that changes is that of a random sample, to which
 the versions are applied in memory, one after the other (`runs.estimate`). Nothing is written.
@@ -272,7 +272,7 @@ def _why(option: str, given: float, capacity: float, provisioned: bool, share: f
     if capacity:
         of_what = "provisioned" if provisioned else "the on-demand maximum of"
         return f"{capacity * share / 100:,.0f} a second, {share:g} % of {of_what} {capacity:,.0f}"
-    return "no limit: the rate at which the run begins, and which it raises until the table throttles"
+    return "no limit: the run's first rate, which it raises until the table throttles"
 
 
 def _read_units(size: float, pages: float, consistent: bool) -> float:
@@ -303,7 +303,7 @@ def _hours(amount: float) -> str:
 
 def _over(option: str, verb: str, total: Span | None, limit: float, shown: Any, why: str) -> list[Refused]:
     if total is None:
-        hint = "leave the option out, or correct what is named"
+        hint = "leave the option out, or correct the cause"
         return [Refused(f"whether {option} {shown(limit)} suffices cannot be estimated: {why}", hint=hint)]
     if total.high <= limit:
         return []

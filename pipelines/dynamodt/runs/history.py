@@ -100,8 +100,8 @@ def applied_by(record: RunRecord) -> AppliedVersion:
 
 
 class Reopened(NamedTuple):
-    """What a run that has succeeded takes back when it is continued: its version; of a `down`, which had reverted it,
-    the version is `applied` again."""
+    """What a succeeded run takes back when it is continued: its version is no longer applied; for a `down`, it is
+    `applied` again."""
 
     record: RunRecord
     applied: AppliedVersion | None
@@ -200,8 +200,8 @@ def report_of(record: RunRecord) -> RunReport:
 
 
 def unrecorded(what: str, failed: ServiceError) -> str:
-    """A notice of a run, or of an undo, whose end the state table has not confirmed."""
-    return f"the end of {what} could not be recorded, so that it counts as unfinished until it is continued: {failed}"
+    """The notice that the state table has not confirmed the end of a run or undo."""
+    return f"the end of {what} could not be recorded; it counts as unfinished until it is continued: {failed}"
 
 
 _MEND = (
@@ -248,8 +248,8 @@ def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
 
 
 class LeftDeadLetters(NamedTuple):
-    """The dead letters that a run has left, apart from accepted ones: where their file is, how many of them are in
-    doubt or are unreadable lines, and how many are accepted and tolerated."""
+    """The dead letters that a run has left, without accepted ones: the location of their file, the numbers of those in
+    doubt and of unreadable lines, and the numbers of accepted and tolerated ones."""
 
     where: str
     doubtful: int = 0
@@ -349,8 +349,8 @@ def _order(record: RunRecord) -> tuple[bool, int, int, str, str]:
 
 
 def written_order(record: RunRecord) -> tuple[int, int, str, str]:
-    """Orders runs of a table by the lease under which each was last recorded: their ids and times are of the clocks of
-    several machines, or of one that was set back. Those of one lease are of one command, by their versions."""
+    """Orders runs of a table by the lease under which each was last recorded, since ids and times come from the clocks
+    of several machines, or of one that was set back. Runs under one lease are of one command, ordered by version."""
     version = record.version if record.direction == "up" else -record.version
     ended = "" if unfinished(record.status) else record.ended
     return record.token, version if record.token else 0, ended, record.run

@@ -52,10 +52,9 @@ def held_all(
     lease_replicas: int = 1,
     goal: str = "",
 ) -> Iterator[Held]:
-    """Holds a run's own table, with what the command applies to it, and the others that it writes to, each as `held`
-    does. All commands take them in the
-    order of their names, so that two of them never wait for each other. The tokens travel with each job: a worker
-    stops when it no longer holds one of them."""
+    """Holds a run's own table and the others that it writes to, each as `held` does. All commands take them in the
+    order of their names, so that two of them never wait for each other. The tokens travel with each job: a worker stops
+    when it no longer holds one of them."""
     taken: dict[str, Lease] = {}
     with ExitStack() as stack:
         for name in sorted({table, *others}):

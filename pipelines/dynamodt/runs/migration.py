@@ -1,4 +1,4 @@
-"""One table's migration: its plan with all checks, before anything is started, and its report at the end.
+"""One table's migration: its plan with all checks before anything starts, and its report at the end.
 
 It is the same for a run of this process and for one of a deployed job. The checks of `retry` are here, too (guarantee
 G2).
@@ -73,8 +73,8 @@ class TableMigration:
         return self.error is None and self.planned is not None and bool(self.planned.steps)
 
     def compare(self, stage: Stage) -> None:
-        """Sets whether the run that a Busy error is about applies all that was planned, by the same script or as a part
-        of more, or has applied it since."""
+        """Sets `covered` of a Busy error: whether the other run applies everything that was planned, or has applied it
+        since."""
         ours = self.planned.goal if self.planned is not None else ""
         if not isinstance(self.error, Busy) or not ours:
             return
@@ -113,7 +113,7 @@ class TableMigration:
             check_nothing_half_done(state, table, planned.gone)
 
     def check_prepared(self) -> None:
-        """Raises what a dry run was planned up to: the run itself would be refused as a whole."""
+        """Raises the refusal that cut a dry run's plan short: a real run would be refused as a whole."""
         if self.planned is not None and self.planned.unprepared is not None:
             raise self.planned.unprepared
 
@@ -202,8 +202,8 @@ def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunR
 def _newer_reported(
     planned: TablePlan, applied: Mapping[int, AppliedVersion], options: RunOptions, observer: Observer | None
 ) -> tuple[str, ...]:
-    """A sentence on the versions that a newer release has applied, if any, which is also notified: an older release
-    that is deployed again leaves them as they are. Raises Refused with `strict`."""
+    """A notice of the versions that a newer release has applied, if any: an older release that is deployed again leaves
+    them as they are. Raises Refused with `strict`."""
     newer = [f"v{record.version}_{record.name}" for record in newer_versions(planned.scripts, applied)]
     if not newer:
         return ()
@@ -326,8 +326,8 @@ def _accepted_before(record: RunRecord) -> str:
 
 
 class Effect(NamedTuple):
-    """What a command will do to a table: the sentence of it; `of` identifies what is taken back; for a `down`, `to` is
-    the version that the table is at afterwards."""
+    """What a command will do to a table, in a sentence. `of` identifies what is taken back; after a `down` the table is
+    at version `to`."""
 
     sentence: str
     of: str
@@ -335,8 +335,8 @@ class Effect(NamedTuple):
 
 
 def effects(stage: Stage, folder: Path, command: Command) -> list[Effect]:
-    """What `down`, `undo` or `unlock` will do; nothing where it will be refused, or has nothing to do. Raises what
-    finding the run raises."""
+    """What `down`, `undo` or `unlock` will do; empty if it will be refused or has nothing to do. Raises what finding
+    the run raises."""
     tables = [stage.names.real(name) for name in command.tables] or all_tables(folder / "transforms", stage.names)
     state = State(stage.connection, stage.state_table)
     if command.command == "undo":

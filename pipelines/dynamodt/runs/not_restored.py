@@ -1,4 +1,4 @@
-"""What an undo has not restored: its items, and its passes over those whose key another split has freed."""
+"""The items that an undo has not restored, and its further passes over those that waited for another split's key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PASSES = 1000  # of one try, at most: the ids of its phases are numbered togeth
 
 
 def next_pass(job: Job, number: int) -> Job:
-    """The phase of the try `number` that does again what this one has left waiting."""
+    """The phase of the try `number` that repeats the items that this one has left waiting."""
     assert isinstance(job.source, JournalSource)
     head, _, last = job.run.rpartition("/undo")
     done, dot, stint = last.partition(".")
@@ -51,7 +51,7 @@ def count_waiting(context: RunContext, job: Job) -> int:
 
 
 def once_each(follower: Follower, jobs: Sequence[Job]) -> Totals:
-    """The totals of the phases, in which an item that was done again counts once: as in the last pass."""
+    """The totals of the phases. An item that was repeated counts once, with its last outcome."""
     totals = follower.totals
     again = sum(follower.read(job) for job in jobs if isinstance(job.source, JournalSource) and job.source.waiting)
     counts = totals.counts

@@ -1,4 +1,4 @@
-"""What stands in the way of a table's pending versions, and what receives their writes, for `plan`."""
+"""The obstacles to a table's pending versions, and the consumers of their writes, for `plan`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Obstacle(NamedTuple):
-    """A fact in the way. `stops`: `up` would be refused, or its run would fail; otherwise it is to be known."""
+    """An obstacle. `stops`: `up` would be refused, or its run would fail; otherwise it is a note."""
 
     kind: str  # refused, prepared, dead letters, lease, unfinished, recovery, stream, kinesis, replicas, ttl
     text: str
@@ -37,7 +37,7 @@ def obstacles_of(
     error: DynamodtError | None,
     versions: Sequence[VersionForecast],
 ) -> tuple[Obstacle, ...]:
-    """All that is in the way, what stops `up` first. `error` is the refusal of the plan, if any."""
+    """All obstacles, first those that stop `up`. `error` is the refusal of the plan, if any."""
     found = list(_of_versions(planned, versions))
     if error is None or error.what not in {obstacle.text for obstacle in found}:
         found = [*_refusals(stage, state, planned, options, error), *found]
@@ -124,7 +124,7 @@ def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator
 
 
 def _recovery(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:
-    """Where the stage is protected, `up` itself is refused: that is among the refusals."""
+    """Point-in-time recovery that is off. On a protected stage `up` is refused for it, which `_refusals` lists."""
     try:
         on = has_point_in_time_recovery(stage.connection.of_table(table.name), name_in_requests(table.name))
     except ServiceError as error:

@@ -89,8 +89,8 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Command:
-    """One command: `number` is the version that `prepare` is for, `run` the id (or its beginning) of the run that
-    `undo` and `retry` are for. An empty `tables` is every table that has a folder."""
+    """One command. `number` is the version to prepare; `run` is the id, or its beginning, of the run to undo or retry.
+    An empty `tables` means every table that has a folder."""
 
     command: str
     stage: str = "local"
@@ -102,10 +102,10 @@ class Command:
 
 
 class Option(NamedTuple):
-    """An option or argument (no `names`) of some commands. `field` is the attribute of a Command with its value, such
-    as `options.max_wcu`. `names` are its name, its aliases and one letter; `/` divides a switch's two. `question` is
-    asked by the menu, `choices` are the values that are allowed, `needed` by commands that do not run without it;
-    `variable` of the environment is its default."""
+    """An option, or an argument (without `names`), of some commands. `field` is the attribute of a Command that has its
+    value, such as `options.max_wcu`. `names` are its name and aliases; `/` divides the two of a switch. The menu asks
+    `question`; `choices` are the allowed values; the commands in `needed` require it; its default is the environment's
+    `variable`."""
 
     field: str
     names: tuple[str, ...]
@@ -170,21 +170,21 @@ def _version(field: str, names: tuple[str, ...], command: str, help: str, minimu
 
 
 OPTIONS = (
-    Option("name", (), ("create",), "What the version does, in_words.", "NAME", needed=("create",),
+    Option("name", (), ("create",), "What the version does, such as split_name.", "NAME", needed=("create",),
            question="What does the version do? (as in split_name)"),
-    Option("run", (), (*OF_A_RUN, SHOW), "A run's id, or how it begins.", "RUN", needed=(*OF_A_RUN, SHOW),
-           question="Which run? (its id, or how it begins: `dynamodt history` shows them)"),
+    Option("run", (), (*OF_A_RUN, SHOW), "A run's id, or its beginning.", "RUN", needed=(*OF_A_RUN, SHOW),
+           question="Which run? (its id, or its beginning: `dynamodt history` shows them)"),
     Option("tables", _TABLES, _OF_TABLES, "A table, or several: a,b; may be repeated.", "T", default=(), repeated=True),
     Option("tables", _TABLES, (*_OF_ONE_TABLE, *OF_A_RUN, SHOW), "The table.", "T", default=(), needed=_OF_ONE_TABLE),
     Option("key", ("--key",), ("init",), "The table's key, for the local stage: PK:S or PK:S,SK:N.", "KEY",
-           question="The key of a table that the local stage creates? (PK:S or PK:S,SK:N; none: it is there)"),
+           question="The key of a table that the local stage creates? (PK:S or PK:S,SK:N; none: the table exists)"),
     _version("number", ("--version", "--tNumber"), "prepare", "The version to prepare for.", 1, needed=True),
     _version("number", ("--version",), CHECK, "Only this version.", 1),
-    Option("sample", ("--sample",), (CHECK, PLAN), "Try this many items of the table.", "N", int, SAMPLE, minimum=1,
+    Option("sample", ("--sample",), (CHECK, PLAN), "The number of items to read.", "N", int, SAMPLE, minimum=1,
            shows_default=True),
     Option("items", ("--items",), (CHECK,), "Try the items of a file, one a line.", "FILE"),
     Option("export", ("--export",), (CHECK,), "Try items of an export: its ARN, or s3://...", "WHICH"),
-    Option("variants", ("--variants",), (CHECK,), "Try this many variants of the items.", "N", int, 300, minimum=1,
+    Option("variants", ("--variants",), (CHECK,), "Number of variants to generate.", "N", int, 300, minimum=1,
            shows_default=True),
     _flag("save", ("--save",), (CHECK,), "Keep the items, their values replaced, as transforms/T/sample.jsonl."),
     _flag("markdown", ("--markdown",), (CHECK, PLAN), "Print Markdown, for a pull request."),
@@ -194,9 +194,9 @@ OPTIONS = (
     _version("to", ("--to",), "down", "The version to end at; 0: none.", 0),
     _version("to", ("--to",), "stamp", "The last version that is applied; 0: none.", 0, needed=True),
     _version("to", ("--to",), "repair", "The last version whose edit is accepted; default: of all.", 1),
-    _flag("follow", ("--follow", "-f"), ("status",), "Watch the running runs until they end."),
-    _flag("check", ("--check",), ("status",), "Exit with 1 unless every version is applied, and as it was applied."),
-    Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "again, or done: for writes in doubt.", "WHAT",
+    _flag("follow", ("--follow", "-f"), ("status",), "Watch the active runs until they end."),
+    _flag("check", ("--check",), ("status",), "Exit with 1 unless every version is applied and unedited."),
+    Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "Writes in doubt: again, or done.", "WHAT",
            choices=("again", "done")),
     _flag("keys", ("--keys",), (SHOW,), "Only the keys of its dead letters, one a line, as --accept takes them."),
     _flag("verbose", ("--verbose", "-v"), (SHOW,), "Whole tracebacks, and more keys."),
@@ -285,7 +285,7 @@ def command_line(command: Command) -> str:
 
 
 def run_argv(command: Command) -> list[str]:
-    """The arguments for how to run, without the two that `make run` has variables for: a dry run and the runner."""
+    """The arguments of the run's options, without the dry run and the runner, which `make run` has variables for."""
     named = ("options.dry_run", "options.runner")
     taken = [o for o in options_of(command.command) if o.field.startswith(("options.", "yes")) and o.field not in named]
     return [word for option in taken for word in option.argv(option.value(command))] + _beam_argv(command)

@@ -138,8 +138,8 @@ def figures(run_progress: RunProgress, speed: Speed | None, before: Totals = Tot
 
 
 def _awaited_budget(run_progress: RunProgress, before: Totals) -> str:
-    """What a run is waiting for that has a budget, and has recorded nothing yet, or nothing since it was continued: at
-    a low rate, a page takes seconds."""
+    """The budget that a run waits for, if it has recorded nothing since it began or was continued: at a low rate, a
+    page takes seconds."""
     budget = ((0.0 if run_progress.rehearsal else run_progress.wcu, "WCU/s"), (run_progress.rcu, "RCU/s"))
     limits = [f"{_rate(limit)} {name}" for limit, name in budget if limit]
     now = run_progress.totals

@@ -1,4 +1,4 @@
-"""One table's plan: the versions to run, each with all that its run needs, checked before anything starts.
+"""One table's plan: the versions to run, each with everything that its run needs, checked before anything starts.
 
 Runs record the identity of their tables. Where it differs now (the table was deleted, and created again or restored
 from a backup), a run's checkpoints and journal do not apply to the table.
@@ -103,7 +103,7 @@ def plan_table(
 
 
 def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtError:
-    """The refusal of an edit; while a run is unfinished, with its end as the next step: `repair` would be refused."""
+    """The refusal of an edit. While a run is unfinished, the hint is to finish it, since `repair` would be refused."""
     left = next((run for run in runs if unfinished(run.status)), None)
     if left is None or not any(part[:1] == ("repair",) for part in error.hint.parts if isinstance(part, tuple)):
         return error
@@ -132,8 +132,8 @@ def _found(stage: Stage, script: Script) -> PreparedRef | None:
 def _steps(
     stage: Stage, spec: TableSpec, scripts: Sequence[Script], direction: Direction, with_rows: bool, dry_run: bool
 ) -> tuple[tuple[Step, ...], Refused | None]:
-    """The steps of the scripts; of a dry run, up to the first whose prepared data cannot be used, and why. A dry run
-    whose first version lacks it is refused, as a run is as a whole."""
+    """The steps of the scripts. A dry run has those before the first version without usable prepared data, and why it
+    ends there. A run that lacks prepared data is refused, and so is a dry run that lacks that of its first version."""
     steps: list[Step] = []
     for script in scripts:
         _check_step(script, direction)

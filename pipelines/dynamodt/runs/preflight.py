@@ -1,5 +1,5 @@
-"""Checks before a run starts: the script fits the table and the options, and the table can be restored; and what a dry
-run has not tried."""
+"""Checks before a run starts: the script fits the table and the options, and the table can be restored. Also the
+notices of what a dry run has not tried."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def _check_stamp(planned: TablePlan, step: Step) -> None:
 
 
 def _check_transactions(planned: TablePlan, step: Step) -> None:
-    """Raises Refused for insertions that the plan knows of, each of which is a transaction. A move or a fan-out shows
-    with its item, and is a dead letter."""
+    """Raises Refused for insertions that the plan knows of, since each is a transaction. A move or a fan-out is
+    detected when its item is transformed, and is a dead letter."""
     script, tables = step.script, [table for table in (planned.table, step.target) if table is not None]
     named = "TARGET_TABLE" if script.target_table else "items()" if script.has_items else ""
     lacking = next((table for table in tables if table.lacks_transactions), None)
@@ -252,8 +252,8 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 
 
 def of_a_rehearsal(stage: Stage, folder: Path, reports: Sequence[TableReport], observer: Observer) -> list[TableReport]:
-    """The reports of a dry run, with a notice of each table that the run would find otherwise: a table before it would
-    have inserted into it, or into the table that its versions insert into. It is also notified."""
+    """The reports of a dry run, with a notice for each table that differs in the real run, since an earlier table
+    inserts into it or into its versions' target. The observer is notified, too."""
     inserted: dict[str, tuple[str, int]] = {}  # by the table that receives them, where they come from
     found: list[TableReport] = []
     for report in reports:

@@ -1,4 +1,4 @@
-"""A version's `prepare`: what it is given, and its rows, counted while they are stored."""
+"""A version's `prepare`: its context, and its rows, which are counted while they are stored."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _NOTIFY_SECONDS = 2.0
 
 
 class PreparationContext:
-    """What a script's `prepare` is given: the table's folder, the names of table and stage, the version's number, and
-    what it may read. `close` ends what it has left unread."""
+    """The context of a script's `prepare`: the table's folder, the names of table and stage, the version's number, and
+    readers of tables. `close` ends iterators that were not read to the end."""
 
     def __init__(self, stage: Stage, project: Path, script: Script, options: RunOptions = RunOptions()) -> None:
         self._stage = stage

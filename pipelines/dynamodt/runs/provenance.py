@@ -1,6 +1,6 @@
-"""Who runs a command, for what reason, and from which commit: what a run's record keeps of its caller.
+"""The caller of a command, its reason and its commit, which a run's record keeps.
 
-Nothing is started for it, and nothing that is missing is reported: git's files are read, and no process is run.
+Git's files are read without starting a process. What cannot be found is left empty, without a message.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ class Provenance(NamedTuple):
 
 
 def provenance(options: RunOptions) -> Provenance:
-    """Of a command with these options, which the operations have completed by `signed`."""
+    """The provenance of a command by its options, after `signed` has completed them."""
     return Provenance(options.by or author(), options.reason, options.commit)
 
 
 def signed(options: RunOptions, folder: Path) -> RunOptions:
-    """The options with who runs the command and from which commit, where they do not say it."""
+    """The options, completed with the caller and the commit where they lack them."""
     of = caller(folder)
     return replace(options, by=options.by or of.by, commit=options.commit or of.commit)
 
 
 def of_a_continued_run(options: RunOptions) -> Provenance:
-    """Of a run that is continued: a reason to accept dead letters is kept with them, and is not the run's."""
+    """The provenance of a continued run. A reason to accept dead letters is kept with them, and is not the run's."""
     of = provenance(options)
     return of._replace(reason="") if options.accept or options.accept_all else of
 
 
 def caller(folder: Path, environment: Mapping[str, str] = os.environ) -> Provenance:
-    """Who runs a command in a folder: as another process states it, a CI's actor, or the user and the host. The commit
-    is that of the folder's repository, or what the CI names where it has copied the files without one."""
+    """The caller of a command in a folder: as another process states it, a CI's actor, or the user and the host. The
+    commit is that of the folder's repository, or without one the CI's."""
     actor = next((name for name in _ACTORS if environment.get(name)), "")
     by = environment.get(BY) or environment.get(actor) or author()
     commit = environment.get(COMMIT) or commit_of(folder) or environment.get(_ACTORS.get(actor, ""), "")
@@ -67,8 +67,8 @@ def caller(folder: Path, environment: Mapping[str, str] = os.environ) -> Provena
 
 
 def as_arguments(of: Provenance) -> dict[str, str]:
-    """The arguments of a deployed job that name its caller. They are apart from its command, by which a repeated one
-    finds the job's run: it may come from another host."""
+    """The arguments of a deployed job that name its caller. They are not a part of its command, by which a repeated
+    command from any host finds the job's run."""
     return {"--by": of.by} | ({"--commit": of.commit} if of.commit else {})
 
 

@@ -1,6 +1,5 @@
-"""A table that was restored from a moment within a run, found by that run's journal: an item that is still as the run
-wrote it would be transformed twice. A state table that was restored, found by the storage: the same would happen. Also
-how much a run has written so far.
+"""Detects a table that was restored from a moment within a run, by that run's journal, and a restored state table, by
+the storage: in both cases items would be transformed twice. Also counts how much a run has written so far.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
 
 
 def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRecord) -> None:
-    """Raises Refused where an item is as the run has written it, or where the journal is incomplete. The first page of
-    each split is enough: a table restored from within the run has the earliest writes."""
+    """Raises Refused if an item is as the run has written it, or if the journal is incomplete. The first page of each
+    split is enough: a table restored from within the run has the earliest writes."""
     storage = open_storage(stage.connection, stage.storage)
     for prefix, claims in _journals(state, run):
         first, missing = _first_parts(storage.names(prefix), claims)
@@ -139,9 +138,9 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 
 
 def begin(stage: Stage, storage: Storage, table: TableSpec, run: str, token: int) -> None:
-    """Store that a run begins under the lease of this token. Raises Refused where the storage has a later one: the
-    state table was restored from a moment before it, or is another one, and lacks what that run has written. Of the
-    embedded stage, an emulator that was killed has the table and the state table of one moment."""
+    """Store that a run begins under the lease of this token. Raises Refused if the storage has a later token: the state
+    table was restored from an earlier moment, or is another one, and lacks what that run has written. Of the embedded
+    stage, an emulator that was killed has the table and the state table of one moment."""
     last, before = last_begun(storage, table)
     if before >= token and not stage.embedded:
         raise _older(table.name, f"run {last} has begun on this table since, which the state table does not show")

@@ -55,8 +55,8 @@ def targets(planned: TablePlan) -> list[str]:
 
 
 def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises what a run of the plan would be refused now, without taking a lease: for a run that starts later, in a
-    deployed job. A dry run is never refused."""
+    """Raises the refusal that a run of the plan would meet now, without taking a lease: for a run that starts later, in
+    a deployed job. A dry run is never refused."""
     if options.dry_run:
         return
     for table in (planned.table.name, *targets(planned)):
@@ -233,7 +233,7 @@ def check_only(run: str, left: RunRecord | None) -> None:
 
 
 def not_unfinished(run: str) -> Refused:
-    """The refusal to continue a run that has ended, or that a later one has replaced."""
+    """The refusal to continue a run that has ended or was replaced by a later one."""
     return Refused(f"run {run} is not the unfinished one of its table", hint=suggest("history") + " shows which is")
 
 
@@ -269,8 +269,7 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
 
 
 def edited(left: RunRecord, script: Script, done: int) -> str:
-    """That the script of a run that is continued, or a file that it uses, was edited, and for which items that
-    matters."""
+    """A sentence: the script of a continued run, or a file that it uses, was edited, and which items that affects."""
     files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
     which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
     items = "1 item was" if done == 1 else f"{done:,} items were"
@@ -285,7 +284,7 @@ def edited(left: RunRecord, script: Script, done: int) -> str:
 
 
 def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
-    """What a run that has succeeded with dead letters takes back when they are replayed; None for any other run.
+    """What a run that has succeeded with dead letters takes back when they are replayed; None for other runs.
 
     Raises Refused where its dead letters cannot be replayed any more: a later run has changed the table, or its version
     is recorded otherwise. Items that were transformed by a later version would be transformed by this one again.

@@ -1,4 +1,4 @@
-"""`retry --dry-run`: what a retry would make of a run's dead letters, as their items are now. Nothing is written."""
+"""`retry --dry-run`: a retry of a run's dead letters, applied to their current items. Nothing is written."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ _SAMPLES = 3
 def rehearse_retry(
     stage: Stage, folder: Path, record: RunRecord, options: RunOptions, observer: Observer
 ) -> TableReport:
-    """The dead letters that the retry would replay, applied in memory to the present items; what the options accept
-    stays. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises what prevents the retry."""
+    """Apply the dead letters that the retry would replay to the current items, in memory, without those that the
+    options accept. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises what prevents the
+    retry."""
     migration = TableMigration(record.table, record.direction)
     migration.plan(stage, folder, goal(record), options, observer)
     planned = migration.planned

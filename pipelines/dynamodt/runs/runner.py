@@ -74,8 +74,7 @@ def run(
 
 
 def ticks(context: RunContext, job: Job) -> list[Tick]:
-    """What runs beside all phases of a run: the allocation of its budget, and the watch over the tables'
-    capacity and over its alarms."""
+    """The periodic tasks of a run: they allocate its budget, and watch the tables' capacity and the alarms."""
     workers = context.state.workers(job.base_run, job.attempt, job.shards)
     executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.shards > 1 else None
     allocator = Allocator(job, context.state.leases, workers, executor=executor)

@@ -1,4 +1,4 @@
-"""What `show` tells of one run: its phases, and its dead letters grouped by error.
+"""The contents of `show`: one run's phases, and its dead letters grouped by error.
 
 The dead letters are read one part at a time. Of each group only its count, its first example and its first keys are
 kept, so that the memory does not grow with the number of dead letters.
@@ -39,7 +39,7 @@ _ANY = "…"
 
 
 class PhaseShown(NamedTuple):
-    """A phase that has begun: its name, its splits, and what it has come to."""
+    """A phase that has begun: its name, its number of splits, and its totals."""
 
     name: str
     splits: int
@@ -65,7 +65,7 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class ErrorGroup:
-    """Dead letters of one step and one error, whatever the values in its message. `keys` are the first ones."""
+    """Dead letters of one step and one error, without regard to values in its message. `keys` are the first ones."""
 
     step: str
     error: str

@@ -1,4 +1,4 @@
-"""The dead letters of a run as the storage has them, and those of them that a person accepts.
+"""The dead letters of a run in the storage, and those that a person accepts.
 
 A dead letter is *outstanding* until a retry has replayed it. An accepted one stays outstanding for good: no retry
 replays it, and the run counts as complete without it. What is accepted is listed in an object of the storage, as whole
@@ -81,7 +81,7 @@ def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
     for one in record.accepted:
         listed = storage.read(one.file)
         if listed is None:
-            what = f"the list of dead letters that {one.by} has accepted is gone (deleted, or expired)"
+            what = f"the list of dead letters accepted by {one.by} is gone (deleted, or expired)"
             hint = "undo the run (" + suggest("undo", record.run) + "), and type the command again"
             raise Refused(what, where=storage.place(one.file), hint=hint, run=record.run)
         for part, keys in json.loads(listed)["parts"].items():
@@ -91,7 +91,7 @@ def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
 
 
 class Replayed:
-    """What the retries of one phase replay, begun or not: the parts of their lists, without what each leaves out."""
+    """The parts that the retries of one phase replay, begun or not, without those that each leaves out."""
 
     def __init__(self, storage: Storage, table: str, main: str) -> None:
         self.names = list(storage.names(object_key(table, main, RETRIES)))
@@ -104,7 +104,7 @@ class Replayed:
             self.left_out |= {part: frozenset(texts) for part, texts in left.items()}
 
     def outstanding(self, parts: Iterable[str]) -> Iterator[Part]:
-        """What is left of these parts."""
+        """Those of these parts that no retry replays."""
         for part in parts:
             if part not in self.left_out:
                 yield Part(part)
@@ -135,7 +135,7 @@ class StoredDeadLetters:
 
     @property
     def replaying(self) -> bool:
-        """Whether a retry was stopped before its end: what it replays is not outstanding."""
+        """Whether a retry was stopped before its end. The dead letters that it replays are not outstanding."""
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
             for name in Replayed(self._storage, self._record.table, main.run).names:
                 number = int(name.rpartition("/")[2].partition(".")[0])
@@ -205,7 +205,7 @@ def chosen(
 
 
 class _Wanted:
-    """The keys that were typed. They are read for the attributes of each kind of key that they are compared with."""
+    """The typed keys, parsed for the key attributes of each kind of item that they are compared with."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -217,7 +217,7 @@ class _Wanted:
         return [key for key in self._keys if key not in self._found]
 
     def typed(self, key: Image) -> frozenset[str]:
-        """The typed keys that mean this one."""
+        """The typed keys that are equal to this one."""
         shape = shape_of(key)
         if shape not in self._meant:
             meant: dict[str, set[str]] = {}

@@ -288,8 +288,9 @@ class _Undo:
         return report
 
     def _run_phases(self, follower: Follower) -> None:
-        """Undo each phase, and what it has left waiting, before those that wrote earlier: an item must be as an earlier
-        phase has left it when that one is undone. In the end, what waits for a key that an earlier phase had filled."""
+        """Undo the phases in the reverse order of their writes, each with its waiting items: an item must be as an
+        earlier phase left it when that phase is undone. At the end, undo the items that wait for a key of an earlier
+        phase."""
         last = []
         for job in list(self.jobs):
             run_phases(self.context, [job], follower)
@@ -299,9 +300,8 @@ class _Undo:
         self._free_keys(follower, last)
 
     def _free_keys(self, follower: Follower, last: list[Job]) -> list[Job]:
-        """Do the items again whose key an item of another split had, which is back by now: splits are undone in no
-        order among each other. Each pass frees the keys for the next one, as long as there are fewer left. Returns the
-        last pass."""
+        """Repeat the items that waited for a key of another split's item: splits are undone in any order. Each pass
+        frees keys for the next one, as long as fewer items wait. Returns the last pass."""
         context, before = self.context, 0
         while all(map(follower.complete, last)) and not context.options.dry_run:
             left = sum(count_waiting(context, job) for job in last)
@@ -315,7 +315,7 @@ class _Undo:
         return last
 
     def _completion_error(self, totals: Totals) -> DynamodtError | None:
-        """The error of an undo that has ended incomplete, or None."""
+        """The error of an incomplete undo, or None."""
         run, dead = self.record.run, totals.counts.dead
         if dead > self.context.options.max_errors:
             items = "1 item" if dead == 1 else f"{dead:,} items"
@@ -324,7 +324,7 @@ class _Undo:
             where = self.context.storage.place(self._not_restored_name())
             return DeadLetters(f"{items} could not be restored", where=where, hint=hint)
         if totals.done < sum(job.splits for job in self.jobs) or not totals.counts.balanced:
-            return RunFailed("the undo has not come to its end", where=f"run {run}", hint=suggest("undo", run))
+            return RunFailed("the undo has not ended", where=f"run {run}", hint=suggest("undo", run))
         return None
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
